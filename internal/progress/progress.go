@@ -1,0 +1,149 @@
+// Package progress is how the parts of kimg tell what they are doing. They emit
+// typed events into a Sink; renderers (live terminal, plain lines, JSON) are
+// files of their own and are the only ones that know what a screen looks like.
+// It must not know what a step does.
+package progress
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+)
+
+// Kind says what an Event tells.
+type Kind string
+
+// The kinds of events.
+const (
+	Started Kind = "started" // a step begins: Step, Title, Why
+	Log     Kind = "log"     // one line a step printed: Step, Text
+	Amount  Kind = "amount"  // how far a step is: Step, Done, Total (Total 0: not known), Unit
+	Ended   Kind = "ended"   // a step ended: Step, Title, Cached, Err, Elapsed, LogFile
+	Notice  Kind = "notice"  // one line for the person: Text
+	Warning Kind = "warning" // one line that the person should act on: Text
+)
+
+// Event is one thing that happened. Fields that a kind does not name are zero.
+type Event struct {
+	Kind    Kind          `json:"event"`
+	Time    time.Time     `json:"time"`
+	Step    string        `json:"step,omitempty"`
+	Title   string        `json:"title,omitempty"`
+	Why     string        `json:"why,omitempty"`
+	Text    string        `json:"text,omitempty"`
+	Done    int64         `json:"done,omitempty"`
+	Total   int64         `json:"total,omitempty"`
+	Unit    string        `json:"unit,omitempty"` // "bytes", "files", "objects"
+	Cached  bool          `json:"cached,omitempty"`
+	Err     string        `json:"error,omitempty"`
+	LogFile string        `json:"log,omitempty"`
+	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
+}
+
+// Sink takes events. Emit is called from many goroutines and does not block for long.
+type Sink interface{ Emit(Event) }
+
+// Discard drops every event.
+var Discard Sink = discard{}
+
+type discard struct{}
+
+func (discard) Emit(Event) {}
+
+// Say emits a Notice.
+func Say(s Sink, text string) { s.Emit(Event{Kind: Notice, Time: time.Now(), Text: text}) }
+
+// Warn emits a Warning.
+func Warn(s Sink, text string) { s.Emit(Event{Kind: Warning, Time: time.Now(), Text: text}) }
+
+// Task is a running step's handle on a Sink.
+type Task struct {
+	sink  Sink
+	step  string
+	title string
+	begun time.Time
+	file  io.Writer // the step's whole log; may be nil
+	name  string    // the log file's name; may be empty
+
+	mu   sync.Mutex
+	done int64
+	last time.Time
+}
+
+// Start emits Started and returns the handle. log, where not nil, receives every
+// byte that is written to Task.Log; logName is what a person is told to open.
+func Start(sink Sink, step, title, why string, log io.Writer, logName string) *Task {
+	t := &Task{sink: sink, step: step, title: title, begun: time.Now(), file: log, name: logName}
+	sink.Emit(Event{Kind: Started, Time: t.begun, Step: step, Title: title, Why: why})
+	return t
+}
+
+// Say emits a notice for the person from within the step.
+func (t *Task) Say(text string) { Say(t.sink, text) }
+
+// Warn emits a warning for the person from within the step.
+func (t *Task) Warn(text string) { Warn(t.sink, text) }
+
+// Log returns a writer that splits what is written to it into Log events. Each
+// call returns a writer with a line buffer of its own: one for each stream.
+func (t *Task) Log() io.Writer { return &lineWriter{task: t} }
+
+// Add adds n to what is done and emits Amount, at most ten times a second and
+// whenever all is done. total 0 means not known.
+func (t *Task) Add(n, total int64, unit string) {
+	t.mu.Lock()
+	t.done += n
+	done, now := t.done, time.Now()
+	quiet := now.Sub(t.last) < 100*time.Millisecond && done != total
+	if !quiet {
+		t.last = now
+	}
+	t.mu.Unlock()
+	if !quiet {
+		t.sink.Emit(Event{Kind: Amount, Time: now, Step: t.step, Done: done, Total: total, Unit: unit})
+	}
+}
+
+// End emits Ended. err is the step's error or nil; cached says that nothing was run.
+func (t *Task) End(cached bool, err error) {
+	e := Event{Kind: Ended, Time: time.Now(), Step: t.step, Title: t.title, Cached: cached,
+		LogFile: t.name, Elapsed: time.Since(t.begun)}
+	if err != nil {
+		e.Err = err.Error()
+	}
+	t.sink.Emit(e)
+}
+
+// maxLine bounds a line that a step prints without ever ending it.
+const maxLine = 4096
+
+type lineWriter struct {
+	task *Task
+	mu   sync.Mutex
+	buf  []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.task.file != nil {
+		if _, err := w.task.file.Write(p); err != nil {
+			return 0, err
+		}
+	}
+	w.buf = append(w.buf, p...)
+	for {
+		i := bytes.IndexAny(w.buf, "\n\r")
+		if i < 0 && len(w.buf) < maxLine {
+			return len(p), nil
+		}
+		if i < 0 {
+			i = len(w.buf) - 1
+		}
+		if line := bytes.TrimSpace(w.buf[:i]); len(line) > 0 {
+			w.task.sink.Emit(Event{Kind: Log, Time: time.Now(), Step: w.task.step, Text: string(line)})
+		}
+		w.buf = w.buf[i+1:]
+	}
+}
