@@ -1,0 +1,86 @@
+package container
+
+import (
+	"fmt"
+	"io"
+)
+
+// Cmd describes one process in one container, as exec.Cmd does for the host.
+// What it does not ask for it does not get: no capabilities, no new
+// privileges, no network. The zero value of each field is the least of it.
+type Cmd struct {
+	Image string   // a reference or an image's id
+	Args  []string // the whole argv; an image's entrypoint is never used
+	Env   []string // NAME=value, added to the image's own
+	Dir   string   // working directory; empty: the image's
+	User  string   // "uid[:gid]" or names; empty: the image's
+
+	Caps       []string // capabilities the process gets, without CAP_: "CHOWN"; all others are dropped
+	Privileged bool     // everything, and new privileges; Caps is then not looked at
+	Network    string   // the engine's name for a network; empty: "none"
+	ReadOnly   bool     // the container's own layer cannot be written to
+	Devices    []string // device nodes of the engine's host, such as /dev/kvm, under the same path
+	Mounts     []Mount
+	Tmpfs      map[string]string // target to mount options, such as "size=1g,mode=1777"
+	Init       bool              // the engine's init is pid 1: it reaps children and passes signals on
+	Labels     map[string]string // added to kimg's own
+	Hostname   string            // empty: the engine's choice
+	ShmSize    int64             // bytes of /dev/shm; 0: the engine's default
+
+	// Stdin is copied to the process; its end is the process's end of file. A
+	// Read that blocks for ever outlives the command, as with exec.Cmd.
+	Stdin io.Reader
+	// Stdout and Stderr get what the process writes, byte for byte. nil drops
+	// it. With TTY everything arrives on Stdout.
+	Stdout, Stderr io.Writer
+	TTY            bool
+	Resize         <-chan Winsize // sizes for the terminal, the first one as early as it is known; only with TTY
+}
+
+// Mount makes a volume or a directory of the engine's host visible at Target.
+// Exactly one of Volume and Bind is set.
+type Mount struct {
+	Volume   string // a volume's name
+	Bind     string // an absolute path on the engine's host; it must exist
+	Target   string // an absolute path in the container
+	ReadOnly bool
+}
+
+// Winsize is a terminal's size in characters.
+type Winsize struct{ Rows, Cols uint }
+
+// ExecCmd describes one more process in a container that runs. It has the
+// container's capabilities, network and mounts.
+type ExecCmd struct {
+	Args           []string
+	Env            []string
+	User, Dir      string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	TTY            bool
+	Resize         <-chan Winsize
+}
+
+// ExitError says that a process ran and ended with a status other than zero.
+type ExitError struct {
+	Code      int  // the exit status; 128+n when signal n ended it
+	OOMKilled bool // the engine's memory limit, or the host's end of memory, ended it
+}
+
+func (e *ExitError) Error() string {
+	if e.OOMKilled {
+		return fmt.Sprintf("exit status %d (killed: out of memory)", e.Code)
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+// BuildSpec describes an image that the engine's classic builder makes.
+type BuildSpec struct {
+	Context    io.Reader // a tar, plain or compressed with gzip
+	Dockerfile string    // its path in the context; empty: Dockerfile
+	Target     string    // the stage to stop at; empty: the last
+	Tag        string    // what the result is called
+	Args       map[string]string
+	Labels     map[string]string // added to kimg=1
+	Log        io.Writer         // what the builder says; nil drops it
+}
