@@ -1,0 +1,85 @@
+// Package guest is kimg's side of the guest: the files that go into every root
+// filesystem so that a host can run commands in it, and the protocol they speak.
+// It must not know how the files get into an image nor how a guest is started.
+//
+// # The protocol
+//
+// The host gives the guest virtio-serial ports, known by name: [Control],
+// [Stdin], [Stdout] and [Stderr]. /usr/lib/kimg/agent, started by systemd when
+// there are any such ports (or by the kernel, with init=), finds them in
+// /sys/class/virtio-ports. Control carries lines of text. Host to guest:
+//
+//	run MARK SCRIPT    run a shell script (base64) as root in /root
+//	signal NAME        signal the script's process group: INT, TERM, QUIT, HUP, KILL, USR1, USR2
+//	winsize ROWS COLS  the size of the person's terminal, for the serial console
+//	poweroff           shut down cleanly: everything is on the disk when the guest ends
+//
+// Guest to host:
+//
+//	ready 1            the agent heeds; 1 is this protocol's version
+//	exit N             the script ended; 128+N when signal N ended it, as a shell says it
+//
+// The other ports carry the script's bytes as they are. On stdin the host first
+// sends one empty line, then the bytes; the end of the host's connection (a
+// half-close) is the end of file. On stdout and stderr the agent writes MARK, a
+// random word of the host's making, behind the script's last byte: ports are not
+// ordered among each other, so "exit N" alone does not say that all has come.
+// Scripts run one at a time.
+package guest
+
+import (
+	_ "embed"
+	"io/fs"
+)
+
+// Names of the ports.
+const (
+	Control = "kimg.control"
+	Stdin   = "kimg.stdin"
+	Stdout  = "kimg.stdout"
+	Stderr  = "kimg.stderr"
+)
+
+// Agent is where the agent is in the guest; it also serves as init=.
+const Agent = "/usr/lib/kimg/agent"
+
+// Words for the kernel's command line that /etc/profile.d/kimg.sh reads.
+const (
+	TermWord = "kimg.term=" // TERM of the person's terminal
+	RowsWord = "kimg.rows=" // its rows
+	ColsWord = "kimg.cols=" // its columns
+	// ExitWord says what the end of the login shell on the serial console does:
+	// "clean" shuts the guest down, "now" cuts its power (for a disk whose writes
+	// are thrown away). Without it agetty logs in again.
+	ExitWord = "kimg.exit="
+)
+
+// File is a regular file, or a symbolic link where Link is set. Both belong to
+// root. Its parent directories may not exist yet.
+type File struct {
+	Path string // absolute, in the guest
+	Mode fs.FileMode
+	Data []byte
+	Link string // a symbolic link's target
+}
+
+var (
+	//go:embed files/agent
+	agent []byte
+	//go:embed files/kimg-agent.service
+	unit []byte
+	//go:embed files/kimg.sh
+	profile []byte
+)
+
+// Files returns what goes into a root filesystem. The unit lives in /etc because
+// that is its one place whether or not the suite has merged /lib into /usr.
+func Files() []File {
+	return []File{
+		{Path: Agent, Mode: 0o755, Data: agent},
+		{Path: "/etc/systemd/system/kimg-agent.service", Mode: 0o644, Data: unit},
+		{Path: "/etc/systemd/system/multi-user.target.wants/kimg-agent.service", Mode: fs.ModeSymlink | 0o777,
+			Link: "../kimg-agent.service"},
+		{Path: "/etc/profile.d/kimg.sh", Mode: 0o644, Data: profile},
+	}
+}
