@@ -6,9 +6,13 @@ package progress
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // Kind says what an Event tells.
@@ -19,7 +23,7 @@ const (
 	Started Kind = "started" // a step begins: Step, Title, Why
 	Log     Kind = "log"     // one line a step printed: Step, Text
 	Amount  Kind = "amount"  // how far a step is: Step, Done, Total (Total 0: not known), Unit
-	Ended   Kind = "ended"   // a step ended: Step, Title, Cached, Err, Elapsed, LogFile
+	Ended   Kind = "ended"   // a step ended: Step, Title, Cached, Stopped, Err, Elapsed, LogFile
 	Notice  Kind = "notice"  // one line for the person: Text
 	Warning Kind = "warning" // one line that the person should act on: Text
 )
@@ -36,6 +40,7 @@ type Event struct {
 	Total   int64         `json:"total,omitempty"`
 	Unit    string        `json:"unit,omitempty"` // "bytes", "files", "objects"
 	Cached  bool          `json:"cached,omitempty"`
+	Stopped bool          `json:"stopped,omitempty"` // Err is a cancellation, not a fault of the step
 	Err     string        `json:"error,omitempty"`
 	LogFile string        `json:"log,omitempty"`
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
@@ -63,12 +68,14 @@ type Task struct {
 	step  string
 	title string
 	begun time.Time
-	file  io.Writer // the step's whole log; may be nil
-	name  string    // the log file's name; may be empty
+	name  string // the log file's name; may be empty
 
-	mu   sync.Mutex
-	done int64
-	last time.Time
+	mu      sync.Mutex
+	file    io.Writer // the step's whole log; may be nil
+	streams []*lineWriter
+	done    int64
+	last    time.Time
+	ended   bool
 }
 
 // Start emits Started and returns the handle. log, where not nil, receives every
@@ -86,64 +93,91 @@ func (t *Task) Say(text string) { Say(t.sink, text) }
 func (t *Task) Warn(text string) { Warn(t.sink, text) }
 
 // Log returns a writer that splits what is written to it into Log events. Each
-// call returns a writer with a line buffer of its own: one for each stream.
-func (t *Task) Log() io.Writer { return &lineWriter{task: t} }
+// call returns a writer with a line buffer of its own: one for each stream. A
+// last line without an end is emitted by End.
+func (t *Task) Log() io.Writer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := &lineWriter{task: t}
+	t.streams = append(t.streams, w)
+	return w
+}
 
 // Add adds n to what is done and emits Amount, at most ten times a second and
 // whenever all is done. total 0 means not known.
 func (t *Task) Add(n, total int64, unit string) {
+	// Emitted under the lock: two goroutines would otherwise report 20 after 30.
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.done += n
-	done, now := t.done, time.Now()
-	quiet := now.Sub(t.last) < 100*time.Millisecond && done != total
-	if !quiet {
-		t.last = now
+	now := time.Now()
+	if now.Sub(t.last) < 100*time.Millisecond && t.done != total {
+		return
 	}
-	t.mu.Unlock()
-	if !quiet {
-		t.sink.Emit(Event{Kind: Amount, Time: now, Step: t.step, Done: done, Total: total, Unit: unit})
-	}
+	t.last = now
+	t.sink.Emit(Event{Kind: Amount, Time: now, Step: t.step, Done: t.done, Total: total, Unit: unit})
 }
 
-// End emits Ended. err is the step's error or nil; cached says that nothing was run.
+// End emits Ended. err is the step's error or nil; cached says that nothing was
+// run. What is written to a Log writer after End reaches the log file only. A
+// second End does nothing, so it may be deferred.
 func (t *Task) End(cached bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
+	for _, w := range t.streams {
+		w.emit(w.buf)
+		w.buf = nil
+	}
+	t.ended = true
 	e := Event{Kind: Ended, Time: time.Now(), Step: t.step, Title: t.title, Cached: cached,
 		LogFile: t.name, Elapsed: time.Since(t.begun)}
 	if err != nil {
-		e.Err = err.Error()
+		e.Err, e.Stopped = err.Error(), errors.Is(err, context.Canceled)
 	}
 	t.sink.Emit(e)
 }
 
-// maxLine bounds a line that a step prints without ever ending it.
+// maxLine bounds, in bytes, a line that a step prints without ever ending it.
 const maxLine = 4096
 
+// lineWriter is guarded by its task's lock: the streams of a step share its log
+// file, and a file may get whole writes only.
 type lineWriter struct {
 	task *Task
-	mu   sync.Mutex
 	buf  []byte
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.task.mu.Lock()
+	defer w.task.mu.Unlock()
 	if w.task.file != nil {
 		if _, err := w.task.file.Write(p); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("write log of step %s: %w", w.task.step, err)
 		}
 	}
 	w.buf = append(w.buf, p...)
 	for {
-		i := bytes.IndexAny(w.buf, "\n\r")
-		if i < 0 && len(w.buf) < maxLine {
-			return len(p), nil
+		// A carriage return ends a line too: it is how progress bars are drawn.
+		end := bytes.IndexAny(w.buf, "\n\r")
+		next := end + 1
+		if end < 0 || end > maxLine {
+			if len(w.buf) < maxLine {
+				return len(p), nil
+			}
+			end, next = maxLine, maxLine
 		}
-		if i < 0 {
-			i = len(w.buf) - 1
-		}
-		if line := bytes.TrimSpace(w.buf[:i]); len(line) > 0 {
-			w.task.sink.Emit(Event{Kind: Log, Time: time.Now(), Step: w.task.step, Text: string(line)})
-		}
-		w.buf = w.buf[i+1:]
+		w.emit(w.buf[:end])
+		w.buf = w.buf[next:]
+	}
+}
+
+// emit keeps leading blanks: a compiler's caret points by them.
+func (w *lineWriter) emit(line []byte) {
+	line = bytes.TrimRightFunc(line, unicode.IsSpace)
+	if len(line) > 0 && !w.task.ended {
+		w.task.sink.Emit(Event{Kind: Log, Time: time.Now(), Step: w.task.step, Text: string(line)})
 	}
 }

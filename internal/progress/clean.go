@@ -1,0 +1,47 @@
+package progress
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// escapes are the terminal's control sequences of ECMA-48: CSI (colours, cursor
+// moves), the strings OSC, DCS, SOS, PM and APC (titles, clipboard, answers typed
+// back at the prompt) up to their terminator or the end, and the two-byte ones.
+var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\a\x1b]*(?:\a|\x1b\\\\)?|[ -/]*[0-Z\\\\^-~])?")
+
+const tabWidth = 8
+
+// Clean makes text that kimg did not write safe to show on a terminal as one
+// line: control sequences, control characters and marks that reorder text are
+// taken out, tabs and line ends become blanks, bytes that are not UTF-8 become U+FFFD. A
+// build log is the work of whoever wrote the Makefile.
+func Clean(s string) string {
+	plain := true
+	for i := 0; i < len(s) && plain; i++ {
+		plain = s[i] >= ' ' && s[i] < 0x7f
+	}
+	if plain {
+		return s
+	}
+	var b strings.Builder
+	column := 0
+	for _, r := range escapes.ReplaceAllString(strings.ToValidUTF8(s, string(utf8.RuneError)), "") {
+		switch {
+		case r == '\n', r == '\r':
+			b.WriteByte(' ')
+			column++
+		case r == '\t':
+			n := tabWidth - column%tabWidth
+			b.WriteString(strings.Repeat(" ", n))
+			column += n
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == '\u2028', r == '\u2029':
+		default:
+			b.WriteRune(r)
+			column++
+		}
+	}
+	return b.String()
+}

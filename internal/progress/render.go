@@ -1,0 +1,174 @@
+package progress
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// Renderer is a Sink that shows events to someone.
+type Renderer interface {
+	Sink
+	// Close shows what is still to be shown and gives the output back. Events
+	// that come later are dropped. It may be called more than once.
+	Close()
+}
+
+// Modes are the values of New's mode, for help texts.
+var Modes = []string{"auto", "live", "plain", "json", "quiet"}
+
+// New returns the renderer that mode names, writing to w. "auto" is live on a
+// terminal that can move its cursor, else plain. "quiet" shows warnings and
+// failures only.
+func New(mode string, w *os.File) (Renderer, error) {
+	switch mode {
+	case "auto":
+		if term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != "" {
+			return newLive(w, fileSize(w), localStyle(), 100*time.Millisecond), nil
+		}
+		return &plain{w: w}, nil
+	case "live":
+		if !term.IsTerminal(int(w.Fd())) {
+			return nil, fmt.Errorf("show live progress: %s is not a terminal", w.Name())
+		}
+		return newLive(w, fileSize(w), localStyle(), 100*time.Millisecond), nil
+	case "plain":
+		return &plain{w: w}, nil
+	case "quiet":
+		return &plain{w: w, quiet: true}, nil
+	case "json":
+		return &jsonLines{enc: json.NewEncoder(w)}, nil
+	}
+	return nil, fmt.Errorf("unknown progress mode %q: want one of %s", mode, strings.Join(Modes, ", "))
+}
+
+// jsonLines writes each event as one line of JSON.
+type jsonLines struct {
+	mu  sync.Mutex
+	enc *json.Encoder
+}
+
+func (j *jsonLines) Emit(e Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_ = j.enc.Encode(e) // nobody can be told that the place to tell people things is gone
+}
+
+func (j *jsonLines) Close() {}
+
+// tailLines is how much of a failed step's log is shown with the failure.
+const tailLines = 20
+
+// running is what a renderer remembers of a step that has not ended.
+type running struct {
+	step, title string
+	begun       time.Time
+	amount      Event
+	tail        []string // the last lines, cleaned, oldest first
+	shown       time.Time
+}
+
+func (r *running) log(line string) {
+	if line = Clean(line); strings.TrimSpace(line) == "" {
+		return
+	}
+	if len(r.tail) == tailLines {
+		r.tail = append(r.tail[:0], r.tail[1:]...)
+	}
+	r.tail = append(r.tail, line)
+}
+
+func (r *running) lastLine() string {
+	if len(r.tail) == 0 {
+		return ""
+	}
+	return strings.TrimSpace(r.tail[len(r.tail)-1])
+}
+
+// track folds an event into the running steps, in order of their start. It
+// returns the step that the event ended, if there was one.
+func track(steps []*running, e Event) ([]*running, *running) {
+	at := -1
+	for i, r := range steps {
+		if r.step == e.Step {
+			at = i
+		}
+	}
+	switch {
+	case e.Kind == Started && at < 0:
+		steps = append(steps, &running{step: e.Step, title: titleOf(e), begun: e.Time, shown: e.Time})
+	case at < 0:
+	case e.Kind == Log:
+		steps[at].log(e.Text)
+	case e.Kind == Amount:
+		steps[at].amount = e
+	case e.Kind == Ended:
+		ended := steps[at]
+		return append(steps[:at:at], steps[at+1:]...), ended
+	}
+	return steps, nil
+}
+
+func titleOf(e Event) string {
+	if e.Title == "" {
+		return Clean(e.Step)
+	}
+	return Clean(e.Title)
+}
+
+// cleanLines keeps the line ends of a text for the person and nothing else.
+func cleanLines(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i, line := range lines {
+		lines[i] = Clean(line)
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// failure writes the last lines of a failed step's log and where the rest is.
+func failure(w io.Writer, s style, ended *running, logFile string) {
+	if ended != nil {
+		for _, line := range ended.tail {
+			fmt.Fprintf(w, "  %s %s\n", s.dim("|"), line)
+		}
+	}
+	if logFile != "" {
+		fmt.Fprintf(w, "  whole log: %s\n", Clean(logFile))
+	}
+}
+
+// duration is short and steady: 3.2s, 32s, 1m02s, 1h02m.
+func duration(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// amount reads "12.5/33.0 MB 37%", "120/5678 objects 2%" or, with no known
+// total, "12.5 MB".
+func amount(e Event) string {
+	if e.Done == 0 && e.Total == 0 {
+		return ""
+	}
+	count, unit := func(n int64) string { return fmt.Sprint(n) }, e.Unit
+	if e.Unit == "bytes" {
+		count, unit = func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }, "MB"
+	}
+	if e.Total <= 0 {
+		return fmt.Sprintf("%s %s", count(e.Done), unit)
+	}
+	return fmt.Sprintf("%s/%s %s %d%%", count(e.Done), count(e.Total), unit,
+		min(100, int64(float64(e.Done)/float64(e.Total)*100)))
+}
