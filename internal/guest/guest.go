@@ -4,8 +4,8 @@
 //
 // # The protocol
 //
-// The host gives the guest virtio-serial ports, known by name: [Control],
-// [Stdin], [Stdout] and [Stderr]. /usr/lib/kimg/agent, started by systemd when
+// The host gives the guest virtio-serial ports, known by name: [Control] and, for
+// commands, [Stdin], [Stdout] and [Stderr]. /usr/lib/kimg/agent, started by systemd when
 // there are any such ports (or by the kernel, with init=), finds them in
 // /sys/class/virtio-ports. Control carries lines of text. Host to guest:
 //
@@ -13,11 +13,13 @@
 //	signal NAME        signal the script's process group: INT, TERM, QUIT, HUP, KILL, USR1, USR2
 //	winsize ROWS COLS  the size of the person's terminal, for the serial console
 //	poweroff           shut down cleanly: everything is on the disk when the guest ends
+//	ping               say pong: a guest that does not has hung
 //
 // Guest to host:
 //
 //	ready 1            the agent heeds; 1 is this protocol's version
 //	exit N             the script ended; 128+N when signal N ended it, as a shell says it
+//	pong               the answer to ping
 //
 // The other ports carry the script's bytes as they are. On stdin the host first
 // sends one empty line, then the bytes; the end of the host's connection (a
@@ -25,6 +27,10 @@
 // random word of the host's making, behind the script's last byte: ports are not
 // ordered among each other, so "exit N" alone does not say that all has come.
 // Scripts run one at a time.
+//
+// Where there is a port [Login], the login shell on the serial console writes the
+// line "logout" to it when it ends, and the host decides what that means. Without
+// it agetty logs in again.
 package guest
 
 import (
@@ -38,6 +44,7 @@ const (
 	Stdin   = "kimg.stdin"
 	Stdout  = "kimg.stdout"
 	Stderr  = "kimg.stderr"
+	Login   = "kimg.login"
 )
 
 // Agent is where the agent is in the guest; it also serves as init=.
@@ -48,10 +55,6 @@ const (
 	TermWord = "kimg.term=" // TERM of the person's terminal
 	RowsWord = "kimg.rows=" // its rows
 	ColsWord = "kimg.cols=" // its columns
-	// ExitWord says what the end of the login shell on the serial console does:
-	// "clean" shuts the guest down, "now" cuts its power (for a disk whose writes
-	// are thrown away). Without it agetty logs in again.
-	ExitWord = "kimg.exit="
 )
 
 // File is a regular file, or a symbolic link where Link is set. Both belong to

@@ -1,17 +1,16 @@
-# What kimg tells a login shell on the serial console, on the kernel's command line:
-# kimg.term, kimg.rows and kimg.cols of the person's terminal, and kimg.exit, what
-# the end of this shell means. Sourced by /etc/profile; leaves no variable behind.
+# What kimg tells a login shell on the serial console. The kernel's command line has
+# kimg.term, kimg.rows and kimg.cols of the person's terminal; a port named kimg.login
+# means that a host waits to be told of the shell's end. Sourced by /etc/profile.
 kimg_profile() {
 	case $(tty) in
 	/dev/ttyS0 | /dev/console) ;;
 	*) return ;;
 	esac
-	local word dir rows= cols= leave=
+	local word dir port name rows= cols=
 	for word in $(cat /proc/cmdline); do
 		case $word in
 		kimg.rows=*) rows=${word#*=} ;;
 		kimg.cols=*) cols=${word#*=} ;;
-		kimg.exit=clean | kimg.exit=now) leave=${word#*=} ;;
 		kimg.term=*[!-+._0-9A-Za-z]*) ;;
 		kimg.term=?*)
 			word=${word#*=}
@@ -24,7 +23,10 @@ kimg_profile() {
 	# The size may have changed since the boot: the agent keeps the last one.
 	[ ! -r /run/kimg/winsize ] || read -r rows cols </run/kimg/winsize
 	[ -z "$rows" ] || [ -z "$cols" ] || stty rows "$rows" cols "$cols" 2>/dev/null
-	[ -z "$leave" ] || trap "/usr/lib/kimg/agent leave $leave" EXIT
+	for port in /sys/class/virtio-ports/*; do
+		[ -r "$port/name" ] && read -r name <"$port/name" && [ "$name" = kimg.login ] || continue
+		trap "echo logout >/dev/${port##*/}" EXIT
+	done
 }
 kimg_profile
 unset -f kimg_profile
