@@ -2,20 +2,15 @@ package container
 
 import (
 	"context"
-	"errors"
-	"io"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/docker/docker/client"
 )
 
-// What a caller tells apart, with errors.Is.
-var (
-	ErrNoEngine   = errors.New("no container engine answers")
-	ErrPermission = errors.New("a container engine is there, but this user may not use it")
-	ErrNoSpace    = errors.New("the container engine has no space left")
-)
-
-// Engine is a container engine that answered.
+// Engine is a container engine that answered. Its methods may be called from
+// several goroutines.
 type Engine struct {
 	api  *client.Client
 	info Info
@@ -26,17 +21,13 @@ type Info struct {
 	Name       string // "docker" or "podman"
 	Version    string
 	APIVersion string // the version that was negotiated
-	Host       string // the address it was reached at
+	Host       string // the address it was reached at, such as unix:///var/run/docker.sock
 	Rootless   bool   // it does not run as root: it cannot make device nodes
-	Local      bool   // it sees this machine's files and processes: bind mounts mean what they say
+	Local      bool   // it runs on this very machine, not in a virtual one or elsewhere: bind mounts mean what they say
 	CPUs       int
 	Memory     int64 // bytes
 	Warnings   []string
 }
-
-// Connect finds an engine: DOCKER_HOST, else the Docker context in use, else the
-// usual sockets. ErrNoEngine and ErrPermission name what was tried.
-func Connect(ctx context.Context) (*Engine, error) { panic("todo") }
 
 // Info tells what the engine said when Connect reached it.
 func (e *Engine) Info() Info { return e.info }
@@ -44,39 +35,43 @@ func (e *Engine) Info() Info { return e.info }
 // Close lets go of the connections.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Sweep removes the containers and temporary volumes of kimg processes of this
-// machine that are gone. Durable volumes and other machines' things stay.
-func (e *Engine) Sweep(ctx context.Context) error { panic("todo") }
-
-// EnsureVolume makes the named volume unless it is there. A durable one stays
-// until RemoveVolume; any other is this process's and Sweep may remove it.
-func (e *Engine) EnsureVolume(ctx context.Context, name string, durable bool) error { panic("todo") }
-
-// TempVolume makes a volume with a name of its own. The caller removes it.
-func (e *Engine) TempVolume(ctx context.Context) (string, error) { panic("todo") }
-
-// RemoveVolume removes a volume; that there is none is no error. It works after
-// the end of ctx too.
-func (e *Engine) RemoveVolume(ctx context.Context, name string) error { panic("todo") }
-
-// VolumeExists says whether there is such a volume.
-func (e *Engine) VolumeExists(ctx context.Context, name string) (bool, error) { panic("todo") }
-
-// ImageID returns the id of the image that ref names; ok is false when there is none.
-func (e *Engine) ImageID(ctx context.Context, ref string) (id string, ok bool, err error) {
-	panic("todo")
+// ask fills in info; an engine that does not answer is an error.
+func (e *Engine) ask(ctx context.Context) error {
+	version, err := e.api.ServerVersion(ctx)
+	if err != nil {
+		return err
+	}
+	about, err := e.api.Info(ctx)
+	if err != nil {
+		return err
+	}
+	e.info = Info{
+		Name:       "docker",
+		Version:    version.Version,
+		APIVersion: e.api.ClientVersion(),
+		Host:       e.api.DaemonHost(),
+		Local:      isLocal(e.api.DaemonHost(), about.Name),
+		CPUs:       about.NCPU,
+		Memory:     about.MemTotal,
+		Warnings:   about.Warnings,
+	}
+	for _, c := range version.Components {
+		if strings.HasPrefix(c.Name, "Podman") {
+			e.info.Name = "podman"
+		}
+	}
+	// "name=rootless", with more fields after a comma in some versions.
+	e.info.Rootless = slices.ContainsFunc(about.SecurityOptions, func(o string) bool {
+		return slices.Contains(strings.Split(o, ","), "name=rootless")
+	})
+	return nil
 }
 
-// Import makes an image of one layer from a tar of a root filesystem. changes
-// are Dockerfile instructions (CMD, ENV, LABEL, USER, WORKDIR ...).
-func (e *Engine) Import(ctx context.Context, ref string, tar io.Reader, changes []string) error {
-	panic("todo")
+// isLocal says whether the engine at host, which calls itself name, runs on this
+// machine. A socket alone does not tell: Docker Desktop, Colima and the like
+// answer on one and run in a virtual machine with a name of its own, and so does
+// a host's engine whose socket was passed into a container.
+func isLocal(host, name string) bool {
+	mine, err := os.Hostname()
+	return err == nil && strings.HasPrefix(host, "unix://") && name == mine
 }
-
-// Build makes an image. No stage has a network. A cancelled or failed build
-// leaves no container.
-func (e *Engine) Build(ctx context.Context, spec BuildSpec) error { panic("todo") }
-
-// RemoveImage removes a tag, and the image when that was its last; that there is
-// none is no error.
-func (e *Engine) RemoveImage(ctx context.Context, ref string) error { panic("todo") }

@@ -1,0 +1,110 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+)
+
+// detachKeys replaces the engine's own detach sequence (Ctrl-P Ctrl-Q), which
+// would hold back a Ctrl-P that belongs to the process. There is no way to have
+// none, so these are bytes that no terminal sends in UTF-8.
+const detachKeys = "\xff,\xfe,\xff,\xfe,\xff"
+
+// config maps a Cmd to what the engine is asked for. owner is the value of
+// labelOwner. It is a function: the same Cmd gives the same request.
+func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, error) {
+	if cmd.Image == "" || len(cmd.Args) == 0 {
+		return nil, nil, errors.New("a command needs an image and arguments")
+	}
+	if cmd.Resize != nil && !cmd.TTY {
+		return nil, nil, errors.New("only a terminal can be resized")
+	}
+	mounts, err := mountsOf(cmd.Mounts, owner)
+	if err != nil {
+		return nil, nil, err
+	}
+	labels := map[string]string{}
+	maps.Copy(labels, cmd.Labels)
+	labels[labelKimg], labels[labelOwner] = "1", owner
+
+	cfg := &container.Config{
+		Image: cmd.Image,
+		// Entrypoint and not Cmd: an image's own entrypoint must not get in between.
+		Entrypoint:   cmd.Args,
+		Env:          cmd.Env,
+		WorkingDir:   cmd.Dir,
+		User:         cmd.User,
+		Hostname:     cmd.Hostname,
+		Labels:       labels,
+		Tty:          cmd.TTY,
+		AttachStdin:  cmd.Stdin != nil,
+		OpenStdin:    cmd.Stdin != nil,
+		StdinOnce:    cmd.Stdin != nil, // else the process never sees the end of its input
+		AttachStdout: cmd.Stdout != nil,
+		AttachStderr: cmd.Stderr != nil && !cmd.TTY,
+		Healthcheck:  &container.HealthConfig{Test: []string{"NONE"}},
+	}
+	host := &container.HostConfig{
+		NetworkMode:    "none",
+		Privileged:     cmd.Privileged,
+		ReadonlyRootfs: cmd.ReadOnly,
+		Tmpfs:          cmd.Tmpfs,
+		Mounts:         mounts,
+		Init:           &cmd.Init, // never the daemon's default
+		ShmSize:        cmd.ShmSize,
+		// Output goes to who asked for it; a kernel build's log does not belong on the engine's disk.
+		LogConfig: container.LogConfig{Type: "none"},
+	}
+	if cmd.Network != "" {
+		host.NetworkMode = container.NetworkMode(cmd.Network)
+	}
+	if !cmd.Privileged {
+		// Every capability by name on top of none: what engines grant by default differs.
+		host.CapDrop = []string{"ALL"}
+		host.CapAdd = capNames(cmd.Caps)
+		host.SecurityOpt = []string{"no-new-privileges"}
+	}
+	for _, d := range cmd.Devices {
+		host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: d, PathInContainer: d, CgroupPermissions: "rw"})
+	}
+	return cfg, host, nil
+}
+
+// capNames gives capabilities their one spelling and order: "CHOWN", sorted.
+func capNames(caps []string) []string {
+	var names []string
+	for _, c := range caps {
+		names = append(names, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
+	var out []mount.Mount
+	for _, m := range ms {
+		if (m.Volume == "") == (m.Bind == "") {
+			return nil, fmt.Errorf("mount %q: want either a volume or a bind", m.Target)
+		}
+		if !path.IsAbs(m.Target) {
+			return nil, fmt.Errorf("mount %q: the target is not an absolute path", m.Target)
+		}
+		to := mount.Mount{Target: m.Target, ReadOnly: m.ReadOnly}
+		if m.Bind != "" {
+			to.Type, to.Source = mount.TypeBind, m.Bind
+		} else {
+			to.Type, to.Source = mount.TypeVolume, m.Volume
+			// The engine makes a volume that it does not know: let Sweep find it.
+			to.VolumeOptions = &mount.VolumeOptions{Labels: map[string]string{labelKimg: "1", labelOwner: owner}}
+		}
+		out = append(out, to)
+	}
+	return out, nil
+}

@@ -1,0 +1,38 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// What a caller tells apart, with errors.Is.
+var (
+	ErrNoEngine   = errors.New("no container engine answers")
+	ErrPermission = errors.New("a container engine is there, but this user may not use it")
+	ErrNoSpace    = errors.New("the container engine has no space left")
+)
+
+// cleanupTime bounds what is done after the end of a context.
+const cleanupTime = 30 * time.Second
+
+// detached is the context of work that the end of ctx must not stop: taking
+// away what was made, and making what can only be taken away once it has a name.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+}
+
+// fault words an engine's error. The end of ctx goes before whatever it led to.
+func fault(ctx context.Context, doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+	case strings.Contains(err.Error(), "no space left on device"):
+		return fmt.Errorf("%s: %w: %w", doing, ErrNoSpace, err)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

@@ -1,0 +1,64 @@
+package container
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// lease lends a caller's reader to an HTTP request or a connection, which may
+// still be reading when the call that was given the reader returns.
+type lease struct {
+	r io.Reader
+
+	mu   sync.Mutex    // held while a Read is under way
+	ends chan struct{} // closed by takeBack
+	err  error         // the first error of r that is not its end
+}
+
+var errTakenBack = errors.New("the reader was taken back")
+
+func lend(r io.Reader) *lease { return &lease{r: r, ends: make(chan struct{})} }
+
+func (l *lease) Read(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ends:
+		return 0, errTakenBack
+	default:
+	}
+	n, err := l.r.Read(p)
+	if err != nil && err != io.EOF && l.err == nil {
+		l.err = err
+	}
+	return n, err
+}
+
+// fault returns the error that r ended with, if it was not its end. It does not
+// wait for a Read that is under way.
+func (l *lease) fault() error {
+	if !l.mu.TryLock() {
+		return nil
+	}
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// takeBack ends the lease: no Read of r begins after it. A Read that is under
+// way is waited for, but not long: nothing can interrupt it. A file may be read
+// by two at once and is not waited for, so a terminal costs no time.
+func (l *lease) takeBack() {
+	close(l.ends)
+	if _, ok := l.r.(*os.File); ok {
+		return
+	}
+	for until := time.Now().Add(time.Second); !l.mu.TryLock(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			return
+		}
+	}
+	l.mu.Unlock()
+}
