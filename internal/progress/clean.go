@@ -45,3 +45,13 @@ func Clean(s string) string {
 	}
 	return b.String()
 }
+
+// CleanText is Clean for a text of several lines; those after the first are
+// indented.
+func CleanText(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i, line := range lines {
+		lines[i] = Clean(line)
+	}
+	return strings.Join(lines, "\n  ")
+}

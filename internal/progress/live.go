@@ -72,9 +72,9 @@ func (l *live) Emit(e Event) {
 	case Ended:
 		l.ended(e, ended)
 	case Notice:
-		fmt.Fprintln(&l.above, cleanLines(e.Text))
+		fmt.Fprintln(&l.above, CleanText(e.Text))
 	case Warning:
-		fmt.Fprintf(&l.above, "%s %s\n", l.style.yellow("warning:"), cleanLines(e.Text))
+		fmt.Fprintf(&l.above, "%s %s\n", l.style.yellow("warning:"), CleanText(e.Text))
 	}
 }
 

@@ -47,9 +47,9 @@ func (p *plain) Emit(e Event) {
 			p.say(&b, "done   %s (%s)", titleOf(e), duration(e.Elapsed))
 		}
 	case Notice:
-		p.say(&b, "%s", cleanLines(e.Text))
+		p.say(&b, "%s", CleanText(e.Text))
 	case Warning:
-		fmt.Fprintf(&b, "warning: %s\n", cleanLines(e.Text))
+		fmt.Fprintf(&b, "warning: %s\n", CleanText(e.Text))
 	case Log, Amount:
 		for _, r := range p.steps {
 			if r.step == e.Step && e.Time.Sub(r.shown) >= heartbeat {

@@ -122,15 +122,6 @@ func titleOf(e Event) string {
 	return Clean(e.Title)
 }
 
-// cleanLines keeps the line ends of a text for the person and nothing else.
-func cleanLines(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	for i, line := range lines {
-		lines[i] = Clean(line)
-	}
-	return strings.Join(lines, "\n  ")
-}
-
 // failure writes the last lines of a failed step's log and where the rest is.
 func failure(w io.Writer, s style, ended *running, logFile string) {
 	if ended != nil {

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// table is what the commands do once their words have been read. It is a value
+// so that a test can read words without an engine.
+type table struct {
+	build  func(context.Context, builder.Env, builder.Spec) (*builder.Manifest, error)
+	plan   func(context.Context, builder.Env, builder.Spec, io.Writer) error
+	run    func(context.Context, builder.Env, runRequest) error
+	check  func(context.Context, builder.Env, checkRequest) error
+	list   func(io.Writer) error
+	relock func(ctx context.Context, env builder.Env, targets []string) error
+}
+
+// guest is what run and check have in common.
+type guest struct {
+	out     string // directory of the artifacts
+	append  string // added to the kernel's command line
+	memory  units.Size
+	cpus    int
+	timeout time.Duration // of the whole; 0: none
+
+	stdin          *os.File
+	stdout, stderr *os.File
+	takeTerminal   func() // takes progress off the screen; called before the guest is shown
+}
+
+// runRequest asks for a guest on the terminal or, with a command, for what that
+// command prints. A command's own status other than zero is a guestStatus.
+type runRequest struct {
+	guest
+	write   bool
+	command []string
+}
+
+// checkRequest asks to stop a guest at each of the breakpoints.
+type checkRequest struct {
+	guest
+	breaks []string
+}

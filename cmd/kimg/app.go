@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// app is one run of the command.
+type app struct {
+	stdin          *os.File
+	stdout, stderr *os.File // results go to stdout, all else to stderr
+	actions        table
+
+	progressMode string // --progress
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kimg",
+		Short: "A kernel to single-step, and the root filesystem that it boots",
+		Long: `kimg turns two names, a kernel and a suite, into a kernel with debug symbols and a
+bootable root filesystem. It compiles and bootstraps in containers: nothing runs as
+root on this machine, nothing is mounted, and nothing is installed.`,
+		Example: `  kimg build --kernel ~/src/linux --suite bookworm --config vm
+  kimg run                        # a root shell on the serial console
+  kimg run -- uname -r            # one command in the guest
+  kimg check --break do_sys_open  # boots, stops there, prints the backtrace`,
+		SilenceUsage:  true, // report says it in fewer lines
+		SilenceErrors: true,
+		Args:          noCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cobra.EnableCommandSorting = false // the order of work, not of the alphabet
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
+	root.PersistentFlags().StringVar(&a.progressMode, "progress", "auto",
+		"show what happens on stderr as `MODE`: "+strings.Join(progress.Modes, ", "))
+	root.AddCommand(a.build(), a.plan(), a.run(), a.check(), a.toolchain(), a.version())
+	return root
+}
+
+// noCommand refuses words after kimg that are no command of it.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = 2 // cobra looks no further than an equal name otherwise
+	err := fmt.Errorf("unknown command %q", args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return usageError{cmd, err}
+}
+
+// noArgs refuses words after a command that takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError{cmd, fmt.Errorf("unexpected argument %q", args[0])}
+}
+
+// withEnv runs do with an environment whose progress is shown. done takes the
+// progress off the screen; do may call it early, to hand over the terminal.
+func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
+	sink, err := progress.New(a.progressMode, a.stderr)
+	if err != nil {
+		return &builder.SpecError{Field: "--progress", Err: err}
+	}
+	defer sink.Close()
+	cache, err := builder.CacheDir()
+	if err != nil {
+		return err
+	}
+	return do(builder.Env{Cache: cache, Sink: sink, Host: "/"}, sink.Close)
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/builder"
+)
+
+func (a *app) build() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build the kernel and the root filesystem",
+		Long: `Build the kernel and the root filesystem, and put them into the out directory:
+bzImage, vmlinux, System.map, config, rootfs.img, the kernel's gdb scripts,
+kimg.lock (what exactly was used) and manifest.json (what was made from what).
+
+What has not changed is not built again. An interrupted build leaves the files of
+the last one whole. The paths of the artifacts are printed to stdout.`,
+		Example: `  kimg build
+  kimg build --kernel 4.20.6 --suite bionic
+  kimg build --kernel ~/src/linux --config vm --set KASAN=y
+  kimg build --suite bookworm --size 2G --include openssh-server,strace`,
+		Args: noArgs,
+	}
+	flags := addSpecFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		spec, err := flags.spec(".")
+		if err != nil {
+			return err
+		}
+		var m *builder.Manifest
+		err = a.withEnv(func(env builder.Env, _ func()) error {
+			m, err = a.actions.build(cmd.Context(), env, spec)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, f := range m.Build.Artifacts {
+			fmt.Fprintln(a.stdout, filepath.Join(spec.Out, filepath.FromSlash(f.Path)))
+		}
+		return nil
+	}
+	return cmd
+}

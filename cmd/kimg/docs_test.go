@@ -1,0 +1,77 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "write docs/cli.md anew")
+
+// TestDocs compares docs/cli.md with the commands as they are.
+func TestDocs(t *testing.T) {
+	file := filepath.Join("..", "..", "docs", "cli.md")
+	got := reference((&app{stdout: os.Stdout, stderr: os.Stderr}).root())
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("docs/cli.md is not what the commands say; go test ./cmd/kimg -update writes it anew (-file +commands):\n%s", diff)
+	}
+}
+
+// reference is the whole of docs/cli.md.
+func reference(root *cobra.Command) string {
+	var b strings.Builder
+	b.WriteString("# The command line of kimg\n\n")
+	b.WriteString("This page is made from the commands themselves: `go test ./cmd/kimg -update` writes it.\n\n")
+	describe(&b, root)
+	b.WriteString("## Exit statuses\n\n| status | meaning |\n|---|---|\n")
+	for _, c := range exitCodes {
+		fmt.Fprintf(&b, "| %d | %s |\n", c.code, c.meaning)
+	}
+	return b.String()
+}
+
+func describe(b *strings.Builder, cmd *cobra.Command) {
+	fmt.Fprintf(b, "## %s\n\n", cmd.CommandPath())
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	fmt.Fprintf(b, "%s\n\n", text)
+	if cmd.Runnable() && !cmd.HasSubCommands() {
+		fmt.Fprintf(b, "```\n%s\n```\n\n", cmd.UseLine())
+	}
+	if cmd.HasExample() {
+		fmt.Fprintf(b, "Examples:\n\n```\n%s\n```\n\n", undent(cmd.Example))
+	}
+	if flags := cmd.LocalFlags(); flags.HasAvailableFlags() {
+		fmt.Fprintf(b, "Flags:\n\n```\n%s\n```\n\n", strings.TrimRight(undent(flags.FlagUsages()), "\n"))
+	}
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			describe(b, sub)
+		}
+	}
+}
+
+func undent(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimPrefix(lines[i], "  ")
+	}
+	return strings.Join(lines, "\n")
+}

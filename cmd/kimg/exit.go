@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// The exit statuses of kimg. exitCodes says what they mean.
+const (
+	codeFault       = 1
+	codeUsage       = 2
+	codeEngine      = 3
+	codeArchive     = 4
+	codeConfig      = 5
+	codeGuest       = 6
+	codeRun         = 125
+	codeInterrupted = 130
+)
+
+// exitCodes is the one table of them; docs/cli.md is made from it.
+var exitCodes = []struct {
+	code    int
+	meaning string
+}{
+	{0, "all went well"},
+	{codeFault, "a step failed, or something else went wrong"},
+	{codeUsage, "the flags, `kimg.yaml` or `kimg.lock` cannot be meant"},
+	{codeEngine, "no container engine answers, or this user may not use it"},
+	{codeArchive, "a package archive or mirror cannot be used: unreachable, incomplete, or not signed as it must be"},
+	{codeConfig, "a requested kernel config option did not survive"},
+	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
+	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own"},
+	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
+}
+
+// way is an exit status and a way out for a kind of error.
+type way struct {
+	is   func(error) bool
+	code int
+	hint string
+}
+
+// ways is tried from the top.
+var ways = []way{
+	{is[usageError], codeUsage, ""}, // report has a better hint
+	{is[*builder.SpecError], codeUsage, ""},
+	{is[*builder.LockError], codeUsage, "remove kimg.lock to have it made anew"},
+	{is[*builder.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},
+	{isErr(container.ErrNoEngine), codeEngine,
+		"install one and start it (on Debian and Ubuntu: sudo apt-get install docker.io), or name a running one in DOCKER_HOST"},
+	{isErr(container.ErrPermission), codeEngine,
+		"join the engine's group (sudo usermod -aG docker $USER, then log in anew), or run a rootless engine and name it in DOCKER_HOST"},
+	{isErr(container.ErrNoSpace), codeFault,
+		"make room where the engine keeps its data: docker system df shows what is used, docker system prune removes what is not"},
+	{isErr(syscall.ENOSPC), codeFault, "make room on that disk; KIMG_CACHE moves kimg's cache to another one"},
+	{is[*archive.MissingError], codeArchive,
+		"try another archive with --mirror; without --frozen, a build resolves the packages anew"},
+	{is[*fetch.Error], codeArchive, "check the network, or try another archive with --mirror"},
+	{is[*fetch.StatusError], codeArchive, "check the address, or try another archive with --mirror"},
+}
+
+// is matches errors by type.
+func is[T error](err error) bool {
+	var t T
+	return errors.As(err, &t)
+}
+
+// isErr matches errors by value.
+func isErr(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct {
+	cmd *cobra.Command
+	err error
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// guestStatus is the status other than zero that a command in the guest ended
+// with. It has said what it had to say.
+type guestStatus int
+
+func (s guestStatus) Error() string { return fmt.Sprintf("the command's exit status is %d", int(s)) }
+
+// report tells the person of err and returns the exit status. inGuest says that
+// the status of a command in the guest was asked for.
+func (a *app) report(ctx context.Context, err error, inGuest bool) int {
+	var status guestStatus
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case ctx.Err() != nil:
+		if !onlyCancelled(err) {
+			fmt.Fprintf(a.stderr, "kimg: %s\n", progress.CleanText(err.Error()))
+		}
+		fmt.Fprintln(a.stderr, "kimg: interrupted")
+		return codeInterrupted
+	}
+	fmt.Fprintf(a.stderr, "kimg: %s\n", progress.CleanText(err.Error()))
+	code := codeFault
+	for _, w := range ways {
+		if w.is(err) {
+			code = w.code
+			if w.hint != "" {
+				fmt.Fprintf(a.stderr, "  way out: %s\n", w.hint)
+			}
+			break
+		}
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(a.stderr, "  way out: %s --help\n", strings.TrimSpace(usage.cmd.CommandPath()))
+	}
+	if inGuest {
+		return codeRun
+	}
+	return code
+}
+
+// onlyCancelled reports whether err tells of nothing but the end of a context.
+// What could not be taken away after it is worth telling.
+func onlyCancelled(err error) bool {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			if !onlyCancelled(one) {
+				return false
+			}
+		}
+		return true
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return onlyCancelled(inner)
+		}
+	}
+	return errors.Is(err, context.Canceled)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/archive"
+)
+
+func TestReport(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		err     error
+		code    int
+		inGuest bool
+		says    []string
+	}{
+		{name: "nothing wrong"},
+		{"unknown", errors.New("write artifact: no"), 1, false, []string{"kimg: write artifact: no\n"}},
+		{"several lines of a hostile text", errors.New("make:\n\x1b[31merror\x1b[0m"), 1, false, []string{"kimg: make:\n  error\n"}},
+		{"no engine", fmt.Errorf("build kernel: %w", container.ErrNoEngine), 3, false,
+			[]string{"kimg: build kernel: no container engine answers\n", "way out: install one"}},
+		{"no permission", fmt.Errorf("connect: %w", container.ErrPermission), 3, false, []string{"way out: join the engine's group"}},
+		{"engine's disk", fmt.Errorf("import: %w", container.ErrNoSpace), 1, false, []string{"way out: make room where the engine"}},
+		{"own disk", fmt.Errorf("write: %w", syscall.ENOSPC), 1, false, []string{"way out: make room on that disk"}},
+		{"missing packages", fmt.Errorf("rootfs: %w", &archive.MissingError{}), 4, false, []string{"--mirror"}},
+		{"spec", &builder.SpecError{Field: "--size", Err: errors.New("too small")}, 2, false, []string{"kimg: --size: too small\n"}},
+		{"own fault beside a command", container.ErrNoEngine, 125, true, []string{"no container engine"}},
+		{"the command's status", fmt.Errorf("run: %w", guestStatus(42)), 42, true, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, read := testApp(t, table{})
+			if code := a.report(t.Context(), tt.err, tt.inGuest); code != tt.code {
+				t.Errorf("exit status is %d, want %d", code, tt.code)
+			}
+			stdout, stderr := read()
+			if stdout != "" {
+				t.Errorf("stdout has %q", stdout)
+			}
+			if len(tt.says) == 0 && stderr != "" {
+				t.Errorf("stderr has %q, want nothing", stderr)
+			}
+			for _, s := range tt.says {
+				if !strings.Contains(stderr, s) {
+					t.Errorf("stderr %q lacks %q", stderr, s)
+				}
+			}
+		})
+	}
+}
+
+func TestReportOfAnInterruption(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("build: %w", ctx.Err()), "kimg: interrupted\n"},
+		{fmt.Errorf("build: %w", errors.Join(ctx.Err(), fmt.Errorf("kernel: %w", ctx.Err()))), "kimg: interrupted\n"},
+		{errors.Join(ctx.Err(), errors.New("remove volume v: busy")),
+			"kimg: context canceled\n  remove volume v: busy\nkimg: interrupted\n"},
+	} {
+		a, read := testApp(t, table{})
+		if code := a.report(ctx, tt.err, false); code != codeInterrupted {
+			t.Errorf("exit status is %d, want %d", code, codeInterrupted)
+		}
+		if _, stderr := read(); stderr != tt.want {
+			t.Errorf("stderr is %q, want %q", stderr, tt.want)
+		}
+	}
+}
+
+func TestEveryExitStatusIsInTheTable(t *testing.T) {
+	known := map[int]bool{}
+	for _, c := range exitCodes {
+		if known[c.code] {
+			t.Errorf("status %d comes twice", c.code)
+		}
+		known[c.code] = true
+	}
+	for _, w := range ways {
+		if !known[w.code] {
+			t.Errorf("status %d of a way out is not in the table", w.code)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/units"
+)
+
+func (a *app) run() *cobra.Command {
+	req := runRequest{guest: a.guest(0)}
+	cmd := &cobra.Command{
+		Use:   "run [flags] [-- COMMAND [ARG...]]",
+		Short: "Boot the last build",
+		Long: `Boot the last build and give its serial console to this terminal, as root. Ctrl-a x
+ends the guest at once, as in QEMU.
+
+With a command, run it in the guest as root, pass on its output, and exit with its
+status; kimg's own faults are then exit status 125.
+
+What the guest writes to its disk is thrown away at the end, unless --write is given.
+QEMU comes from this machine, or from a container where it is not installed.`,
+		Example: `  kimg run
+  kimg run -- uname -r
+  kimg run --write -- apt-get install -y strace`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dash := cmd.ArgsLenAtDash()
+			if dash < 0 {
+				dash = len(args)
+			}
+			if dash > 0 {
+				return usageError{cmd, fmt.Errorf("unexpected argument %q: a command for the guest comes after --", args[0])}
+			}
+			if err := req.find(cmd.Flags(), "."); err != nil {
+				return err
+			}
+			req.command = args[dash:]
+			return a.withEnv(func(env builder.Env, done func()) error {
+				req.takeTerminal = done
+				return a.actions.run(cmd.Context(), env, req)
+			})
+		},
+	}
+	cmd.Flags().SetInterspersed(false) // so that "kimg run ls -l" is told of --, not of -l
+	req.addFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&req.write, "write", false, "keep what the guest writes to its disk in rootfs.img")
+	return cmd
+}
+
+// guest returns the defaults of run and check.
+func (a *app) guest(timeout time.Duration) guest {
+	return guest{
+		out: builder.Default().Out, memory: units.Size(1 << 30), cpus: 2, timeout: timeout,
+		stdin: a.stdin, stdout: a.stdout, stderr: a.stderr,
+	}
+}
+
+// find checks the flags, and takes the artifacts' directory from dir's kimg.yaml
+// unless a flag names it.
+func (g *guest) find(flags *pflag.FlagSet, dir string) error {
+	if g.cpus < 1 {
+		return &builder.SpecError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
+	}
+	if g.timeout < 0 {
+		return &builder.SpecError{Field: "--timeout", Err: fmt.Errorf("%s is over already", g.timeout)}
+	}
+	if flags.Changed("out") {
+		return nil
+	}
+	spec, err := builder.Load(dir)
+	g.out = spec.Out
+	return err
+}
+
+func (g *guest) addFlags(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.StringVar(&g.out, "out", g.out, "boot the artifacts in `DIR`")
+	flags.StringVar(&g.append, "append", "", "add `WORDS` to the kernel's command line")
+	flags.TextVar(&g.memory, "memory", g.memory, "give the guest `SIZE` of memory")
+	flags.IntVar(&g.cpus, "cpus", g.cpus, "give the guest `N` processors")
+	flags.DurationVar(&g.timeout, "timeout", g.timeout, "give up after `TIME`, such as 90s or 10m (0: never)")
+}

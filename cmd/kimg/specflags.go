@@ -1,0 +1,87 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kimg/kimg/builder"
+)
+
+// specFlags are the flags that say what to build.
+type specFlags struct {
+	flags *pflag.FlagSet
+	given builder.Spec
+}
+
+func addSpecFlags(flags *pflag.FlagSet) *specFlags {
+	f := &specFlags{flags: flags, given: builder.Default()}
+	s := &f.given
+	flags.SortFlags = false
+	flags.StringVar(&s.Kernel, "kernel", s.Kernel,
+		"`SOURCE`: suite (the suite's own kernel package), a kernel.org version, a directory or a tarball")
+	flags.StringVar(&s.Suite, "suite", s.Suite,
+		"`SUITE` of the root filesystem: bullseye, bookworm, trixie, sid, bionic, focal, jammy, noble")
+	flags.StringVar(&s.Config, "config", s.Config,
+		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file")
+	flags.StringArrayVar(&s.Fragments, "fragment", nil,
+		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)")
+	flags.StringArrayVar(&s.Set, "set", nil,
+		"set a config symbol, `SYM=VALUE`, over base and fragments (repeatable; after those of kimg.yaml)")
+	flags.TextVar(&s.Size, "size", s.Size, "`SIZE` of rootfs.img")
+	flags.StringSliceVar(&s.Include, "include", nil,
+		"install `PKG,...` too (repeatable; besides those of kimg.yaml)")
+	flags.StringVar((*string)(&s.Variant), "variant", string(s.Variant),
+		"packages to start from, `NAME`: minbase or standard")
+	flags.StringVar(&s.Out, "out", s.Out, "put the artifacts into `DIR`")
+	flags.StringVar(&s.Mirror, "mirror", "",
+		"take packages from `URL` (default: KIMG_MIRROR, this machine's own, or the snapshot service)")
+	flags.IntVar(&s.Jobs, "jobs", 0, "compile with `N` jobs (default: the engine's processors)")
+	flags.StringVar(&s.Toolchain, "toolchain", "",
+		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)")
+	flags.BoolVar(&s.Privileged, "privileged", false,
+		"bootstrap in a fully privileged container, for engines that need it")
+	flags.BoolVar(&s.Frozen, "frozen", false, "refuse whatever kimg.lock does not name")
+	return f
+}
+
+// spec returns the flags over dir's kimg.yaml over the defaults.
+func (f *specFlags) spec(dir string) (builder.Spec, error) {
+	spec, err := builder.Load(dir)
+	if err != nil {
+		return spec, err
+	}
+	f.flags.Visit(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "kernel":
+			spec.Kernel = f.given.Kernel
+		case "suite":
+			spec.Suite = f.given.Suite
+		case "config":
+			spec.Config = f.given.Config
+		case "fragment":
+			spec.Fragments = slices.Concat(spec.Fragments, f.given.Fragments)
+		case "set":
+			spec.Set = slices.Concat(spec.Set, f.given.Set)
+		case "size":
+			spec.Size = f.given.Size
+		case "include":
+			spec.Include = slices.Concat(spec.Include, f.given.Include)
+		case "variant":
+			spec.Variant = f.given.Variant
+		case "out":
+			spec.Out = f.given.Out
+		case "mirror":
+			spec.Mirror = f.given.Mirror
+		case "jobs":
+			spec.Jobs = f.given.Jobs
+		case "toolchain":
+			spec.Toolchain = f.given.Toolchain
+		case "privileged":
+			spec.Privileged = f.given.Privileged
+		case "frozen":
+			spec.Frozen = f.given.Frozen
+		}
+	})
+	return spec, spec.Check()
+}

@@ -1,0 +1,4 @@
+package main
+
+// actions are the real ones.
+var actions = table{}
