@@ -172,6 +172,9 @@ func (c *Container) Wait() error {
 	defer s.close()
 	select {
 	case <-c.exited:
+		if s.from.late() {
+			s.fail(errors.New("its output was not taken in time, and the engine dropped the rest"))
+		}
 	case <-s.failed:
 		select {
 		case <-c.exited:

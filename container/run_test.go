@@ -152,7 +152,7 @@ func TestRunStdout(t *testing.T) {
 	ref := containertest.Image(t, e)
 	const mib = 300
 	sum := sha256.New()
-	err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(mib)}, Stdout: sum})
+	err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(mib<<10)}, Stdout: sum})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,21 +165,27 @@ func TestRunStdout(t *testing.T) {
 	// A writer that fails ends the command.
 	full := errors.New("the disk is full")
 	begun := time.Now()
-	err = e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "4000"}, Stdout: failing{full}})
+	err = e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "4000000"}, Stdout: failing{full}})
 	if !errors.Is(err, full) || time.Since(begun) > 10*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(begun))
 	}
 	nothingLeft(t, e, ref)
 }
 
-// A reader that stalls at the end of a command's output still gets all of it.
+// A reader that stalls while the last of a command's output is on its way still
+// gets all of it: Docker drops what is not taken within two seconds of the end.
 func TestRunSlowReader(t *testing.T) {
 	e := containertest.Engine(t)
 	ref := containertest.Image(t, e)
-	slow := &stalling{after: 1, wait: 5 * time.Second}
-	err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "8"}, Stdout: slow})
-	if err != nil || slow.n != 8<<20 {
-		t.Errorf("%d of %d bytes arrived, %v", slow.n, 8<<20, err)
+	for _, kib := range []int{1280, 1300, 1320, 1340, 1360, 1400} {
+		t.Run(fmt.Sprint(kib), func(t *testing.T) {
+			t.Parallel()
+			slow := &stalling{after: 1, wait: 6 * time.Second}
+			err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(kib)}, Stdout: slow})
+			if err != nil || slow.n != kib<<10 {
+				t.Errorf("%d of %d bytes arrived, %v", slow.n, kib<<10, err)
+			}
+		})
 	}
 }
 

@@ -28,6 +28,7 @@ type session struct {
 	conn types.HijackedResponse
 	kill func() // ends the process; called at most once, and only on a failure
 
+	from   *elastic
 	output chan struct{} // closed when the output has been copied
 	failed chan struct{} // closed by the first failure
 	done   chan struct{} // closed by close
@@ -44,6 +45,7 @@ type session struct {
 func converse(ctx context.Context, conn types.HijackedResponse, with streams, kill func()) *session {
 	s := &session{conn: conn, kill: kill,
 		output: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{})}
+	s.from = newElastic(untilReset{conn.Reader}, s.failed)
 	go func() {
 		defer close(s.output)
 		s.copyOut(with)
@@ -67,10 +69,10 @@ func (s *session) copyOut(to streams) {
 		to.stderr = io.Discard
 	}
 	var err error
-	if from := (untilReset{s.conn.Reader}); to.tty {
-		_, err = io.Copy(to.stdout, from)
+	if to.tty {
+		_, err = io.Copy(to.stdout, s.from)
 	} else {
-		_, err = stdcopy.StdCopy(to.stdout, to.stderr, from)
+		_, err = stdcopy.StdCopy(to.stdout, to.stderr, s.from)
 	}
 	if err != nil {
 		s.fail(fmt.Errorf("copy output: %w", err))

@@ -7,7 +7,7 @@
 //	err TEXT      writes TEXT to standard error
 //	cat           copies its input to its output, and ends with it
 //	count         prints how many bytes its input had, and their sha256
-//	flood N       writes N MiB: the 64-bit numbers from 0 on, little-endian
+//	flood N       writes N KiB: the 64-bit numbers from 0 on, little-endian
 //	status        prints /proc/self/status
 //	env           prints its environment
 //	write F TEXT  writes TEXT to the file F
@@ -88,14 +88,14 @@ func main() {
 	}
 }
 
-func flood(mib string) error {
-	n, err := strconv.ParseUint(mib, 10, 32)
+func flood(kib string) error {
+	n, err := strconv.ParseUint(kib, 10, 32)
 	if err != nil {
 		return err
 	}
 	w := bufio.NewWriterSize(os.Stdout, 1<<16)
 	var b [8]byte
-	for i := range n << 20 / 8 {
+	for i := range n << 10 / 8 {
 		binary.LittleEndian.PutUint64(b[:], i)
 		w.Write(b[:])
 	}
