@@ -4,11 +4,18 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
@@ -20,6 +27,9 @@ type Client struct {
 	Retries int           // tries after the first, for each URL; 0: 4, negative: none
 	Backoff time.Duration // the wait before the first retry, doubled each time; 0: half a second
 	Stall   time.Duration // a transfer without a byte for this long counts as cut; 0: 30 s
+
+	once sync.Once
+	http *http.Client
 }
 
 // Request names one file for the store.
@@ -28,22 +38,156 @@ type Request struct {
 	Size     int64             // bytes; 0: not known, bounded by Max
 	Max      int64             // the most bytes to take where Size is 0
 	SHA256   units.Digest      // what it must be
-	Progress func(delta int64) // may be nil; called from many goroutines; negative when bytes turned out to be wrong
+	Progress func(delta int64) // may be nil; bytes that arrived, negative when they turned out to be wrong
+}
+
+// NewHTTP returns a client with the limits that a download needs. proxy is asked
+// for each request; nil means the environment's (HTTP_PROXY and so on).
+func NewHTTP(proxy func(*http.Request) (*url.URL, error)) *http.Client {
+	if proxy == nil {
+		proxy = http.ProxyFromEnvironment
+	}
+	return &http.Client{Transport: &http.Transport{
+		Proxy:                 proxy,
+		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       30 * time.Second,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: 30 * time.Second,
+	}}
 }
 
 // Get downloads url, of at most max bytes, to w. It is for small things: it is
 // tried again from the start, so w sees nothing before all has arrived.
 func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) error {
-	return errors.ErrUnsupported
-}
-
-// ToStore downloads one file into the store, or does nothing where the store has it.
-func (c *Client) ToStore(ctx context.Context, st *store.Store, req Request) error {
-	return errors.ErrUnsupported
+	var buf bytes.Buffer
+	err := c.retry(ctx, func() (bool, error) {
+		buf.Reset()
+		body, err := c.open(ctx, url, 0, "")
+		if err != nil {
+			return false, err
+		}
+		defer body.Close()
+		n, err := io.Copy(&buf, io.LimitReader(body, max+1))
+		if n > max {
+			return false, &refusal{fmt.Errorf("what the server sends is larger than the %d bytes it may have", max)}
+		}
+		return false, err
+	})
+	if err != nil {
+		return fmt.Errorf("download %s: %w", url, err)
+	}
+	if _, err := w.Write(buf.Bytes()); err != nil {
+		return fmt.Errorf("download %s: %w", url, err)
+	}
+	return nil
 }
 
 // All is ToStore for many files, parallel of them at once. It goes on after
 // an error, so that one message tells of every file; the errors are joined.
 func (c *Client) All(ctx context.Context, st *store.Store, reqs []Request, parallel int) error {
-	return errors.ErrUnsupported
+	var g errgroup.Group
+	g.SetLimit(max(parallel, 1))
+	errs := make([]error, len(reqs))
+	for i, req := range reqs {
+		g.Go(func() error {
+			if err := context.Cause(ctx); err != nil {
+				return nil // told once, below
+			}
+			errs[i] = c.ToStore(ctx, st, req)
+			return nil
+		})
+	}
+	_ = g.Wait() // its functions give none
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return errors.Join(errs...)
+}
+
+// retry calls try until it succeeds, gives an error that will not get better,
+// or has failed too often in a row without having moved on.
+func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) error {
+	wait := c.Backoff
+	if wait == 0 {
+		wait = 500 * time.Millisecond
+	}
+	retries := c.Retries
+	if retries == 0 {
+		retries = 4
+	}
+	delay := wait
+	for failures := 0; ; {
+		moved, err := try()
+		if err == nil {
+			return nil
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		if moved {
+			failures, delay = 0, wait
+		}
+		failures++
+		if failures > retries || !mayHeal(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(max(delay, retryAfter(err))):
+		}
+		delay *= 2
+	}
+}
+
+// open requests url from the byte at offset on. The body ends with an error when
+// no byte has come for the time c.Stall. With offset 0 the answer is 200; else it
+// is 206 for exactly that range, or errWhole. etag, where it is not empty, makes
+// the server answer with the whole file if it has another one now.
+func (c *Client) open(ctx context.Context, url string, offset int64, etag string) (*body, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		cancel(nil)
+		return nil, &refusal{err}
+	}
+	req.Header.Set("User-Agent", "kimg")
+	req.Header.Set("Accept-Encoding", "identity") // the bytes themselves: their digest and their offsets count
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		if etag != "" {
+			req.Header.Set("If-Range", etag)
+		}
+	}
+	resp, err := c.client().Do(req)
+	if err != nil {
+		err = transportError(ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	b := &body{Response: resp, cancel: cancel, ctx: ctx, stall: c.stall()}
+	if err := b.check(offset); err != nil {
+		b.Close()
+		return nil, err
+	}
+	b.timer = time.AfterFunc(b.stall, func() { cancel(&stallError{b.stall}) })
+	return b, nil
+}
+
+func (c *Client) client() *http.Client {
+	c.once.Do(func() {
+		if c.http = c.HTTP; c.http == nil {
+			c.http = NewHTTP(nil)
+		}
+	})
+	return c.http
+}
+
+func (c *Client) stall() time.Duration {
+	if c.Stall == 0 {
+		return 30 * time.Second
+	}
+	return c.Stall
 }

@@ -6,6 +6,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
@@ -14,8 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"crypto/sha256"
 
 	"github.com/kimg/kimg/internal/units"
 )
@@ -27,9 +26,12 @@ import (
 //	<dir>/tmp/                what Writers have not committed yet
 type Store struct{ dir string }
 
-// abandoned is the age at which a temporary file has lost its writer: none
-// takes a day.
-const abandoned = 24 * time.Hour
+// A file that nothing was written to for this long has lost its writer; a
+// partial download may still find a person who tries again.
+const (
+	abandoned        = 24 * time.Hour
+	abandonedPartial = 14 * 24 * time.Hour
+)
 
 // Open returns the store in dir, which is made where it is missing.
 func Open(dir string) (*Store, error) {
@@ -39,20 +41,21 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
-	s.sweep()
+	sweep(filepath.Join(dir, "tmp"), abandoned)
+	sweep(filepath.Join(dir, "partial"), abandonedPartial)
 	return s, nil
 }
 
-// sweep removes what killed processes left in tmp. A failure is no one's
-// business: the next Open tries again.
-func (s *Store) sweep() {
-	names, err := os.ReadDir(filepath.Join(s.dir, "tmp"))
+// sweep removes the files in dir that were last written longer ago than age. A
+// failure is nobody's business: the next Open tries again.
+func sweep(dir string, age time.Duration) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
-	for _, e := range names {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > abandoned {
-			_ = os.Remove(filepath.Join(s.dir, "tmp", e.Name()))
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > age {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 }

@@ -1,0 +1,164 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// StatusError is a server's refusal. A file that the server does not have
+// (404, 410) is fs.ErrNotExist.
+type StatusError struct {
+	Code  int
+	after time.Duration // the server's Retry-After
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("the server answered %d %s", e.Code, http.StatusText(e.Code))
+}
+
+// Is makes 404 and 410 fs.ErrNotExist.
+func (e *StatusError) Is(target error) bool {
+	return target == fs.ErrNotExist && (e.Code == http.StatusNotFound || e.Code == http.StatusGone)
+}
+
+// refusal is an error that another try would meet again.
+type refusal struct{ error }
+
+func (e *refusal) Unwrap() error { return e.error }
+
+type stallError struct{ after time.Duration }
+
+func (e *stallError) Error() string { return fmt.Sprintf("nothing has arrived for %v", e.after) }
+
+var (
+	errWhole = errors.New("the server does not go on from where the download was cut")
+	errRange = errors.New("the server answered with another range than was asked for")
+)
+
+// mayHeal says whether it is worth trying again.
+func mayHeal(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.Code >= 500 || status.Code == http.StatusRequestTimeout || status.Code == http.StatusTooManyRequests
+	}
+	var refused *refusal
+	return !errors.As(err, &refused)
+}
+
+// maxRetryAfter bounds how long a server may make a person wait.
+const maxRetryAfter = 20 * time.Second
+
+func retryAfter(err error) time.Duration {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return min(status.after, maxRetryAfter)
+	}
+	return 0
+}
+
+// transportError strips net/http's "Get URL:", which the callers say themselves,
+// and puts why a request was given up in the place of "context canceled".
+func transportError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if strings.Contains(err.Error(), "unsupported protocol scheme") {
+		return &refusal{err}
+	}
+	return err
+}
+
+// body is an answer that is being read.
+type body struct {
+	*http.Response
+	ctx    context.Context // the request's own; lives and dies with it
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	stall  time.Duration
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.Body.Read(p)
+	if n > 0 {
+		b.timer.Reset(b.stall)
+	}
+	var stalled *stallError
+	if err != nil && errors.As(context.Cause(b.ctx), &stalled) {
+		err = stalled
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	b.cancel(nil)
+	return b.Body.Close()
+}
+
+// check holds the answer's head against what was asked for.
+func (b *body) check(offset int64) error {
+	switch b.StatusCode {
+	case http.StatusOK:
+		if offset > 0 {
+			return errWhole
+		}
+		return nil
+	case http.StatusPartialContent:
+		if start, _, err := contentRange(b.Header.Get("Content-Range")); err != nil || start != offset {
+			return errRange
+		}
+		return nil
+	case http.StatusRequestedRangeNotSatisfiable:
+		return errRange
+	}
+	seconds, _ := strconv.Atoi(b.Header.Get("Retry-After")) // its other form, a date, is rare: no wait of its own then
+	return &StatusError{Code: b.StatusCode, after: time.Duration(seconds) * time.Second}
+}
+
+// total is the size of the whole file, by the answer's head; -1: it does not say.
+func (b *body) total() int64 {
+	if b.StatusCode == http.StatusPartialContent {
+		_, total, _ := contentRange(b.Header.Get("Content-Range")) // check has read it
+		return total
+	}
+	return b.ContentLength
+}
+
+// contentRange reads "bytes 100-199/200"; an unknown total ("*") is -1.
+// RFC 9110, section 14.4.
+func contentRange(s string) (start, total int64, err error) {
+	var size string
+	var end int64
+	if _, err := fmt.Sscanf(s, "bytes %d-%d/%s", &start, &end, &size); err != nil {
+		return 0, 0, fmt.Errorf("read Content-Range %q: %w", s, err)
+	}
+	if size == "*" {
+		return start, -1, nil
+	}
+	if total, err = strconv.ParseInt(size, 10, 64); err != nil || end != total-1 {
+		return 0, 0, fmt.Errorf("read Content-Range %q: not up to the file's end", s)
+	}
+	return start, total, nil
+}
+
+// strongETag is the answer's validator where it can stand in If-Range.
+// RFC 9110, section 13.1.5: a weak one cannot.
+func (b *body) strongETag() string {
+	if tag := b.Header.Get("ETag"); strings.HasPrefix(tag, `"`) {
+		return tag
+	}
+	return ""
+}

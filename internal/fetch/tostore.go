@@ -1,0 +1,213 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/kimg/kimg/internal/store"
+)
+
+// ToStore downloads one file into the store, or does nothing where the store
+// has it whole. The error tells of every URL that was tried; it is
+// fs.ErrNotExist only where every server said that it does not have the file.
+func (c *Client) ToStore(ctx context.Context, st *store.Store, req Request) error {
+	if st.Verify(req.SHA256) == nil {
+		req.arrived(req.Size)
+		return nil
+	}
+	p, err := st.Partial(ctx, req.SHA256)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if st.Has(req.SHA256) { // another process completed it while we waited for the Partial
+		req.arrived(req.Size)
+		return nil
+	}
+	req.arrived(p.Size())
+	var failed Error
+	for _, url := range req.URLs {
+		err := c.fill(ctx, p, url, req)
+		if err == nil {
+			return nil
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		failed.Tried = append(failed.Tried, fmt.Errorf("download %s: %w", url, err))
+	}
+	return &failed
+}
+
+// Error tells why a file could not be had from any of its URLs.
+type Error struct{ Tried []error }
+
+func (e *Error) Error() string {
+	if len(e.Tried) == 0 {
+		return "download: no URL was given"
+	}
+	return errors.Join(e.Tried...).Error()
+}
+
+// Is reports whether every URL failed with target.
+func (e *Error) Is(target error) bool {
+	for _, err := range e.Tried {
+		if !errors.Is(err, target) {
+			return false
+		}
+	}
+	return len(e.Tried) > 0
+}
+
+// fill downloads url into p and commits it.
+func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Request) error {
+	f := filling{c: c, p: p, url: url, req: req, far: p.Size()}
+	resumed := p.Size() > 0
+	err := c.retry(ctx, func() (bool, error) { return f.try(ctx) })
+	if err != nil {
+		return err
+	}
+	err = f.commit()
+	var mismatch *store.MismatchError
+	if !resumed || !errors.As(err, &mismatch) {
+		return err
+	}
+	// The first part came from another run, perhaps from another server: only a
+	// download from the start tells whose fault it is.
+	if err := c.retry(ctx, func() (bool, error) { return f.try(ctx) }); err != nil {
+		return err
+	}
+	return f.commit()
+}
+
+// filling is the download of one URL.
+type filling struct {
+	c    *Client
+	p    *store.Partial
+	url  string
+	req  Request
+	etag string // of the answer that the first bytes came from; "": not known
+	far  int64  // the most bytes there ever were after a step forward
+}
+
+// enough is how many bytes further than ever an answer must have brought us to
+// count as a step forward: a connection that is cut again and again then still
+// gets there, and a server that always begins anew is given up.
+const enough = 64 << 10
+
+// try makes one request for what is missing. It reports whether it moved on.
+func (f *filling) try(ctx context.Context) (moved bool, err error) {
+	if f.req.Size > 0 && f.p.Size() == f.req.Size {
+		return true, nil
+	}
+	offset := f.p.Size()
+	if f.req.Size > 0 && offset > f.req.Size {
+		return false, f.restart(errRange)
+	}
+	b, err := f.c.open(ctx, f.url, offset, f.etag)
+	if errors.Is(err, errWhole) || errors.Is(err, errRange) {
+		if offset == 0 {
+			return false, &refusal{err}
+		}
+		if err := f.restart(nil); err != nil {
+			return false, err
+		}
+		offset = 0
+		b, err = f.c.open(ctx, f.url, 0, "")
+	}
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	if err := f.checkSize(b); err != nil {
+		return false, err
+	}
+	if offset == 0 {
+		f.etag = b.strongETag()
+	}
+	_, err = io.Copy(f.p, &meter{r: io.LimitReader(b, f.limit()-offset+1), add: f.req.arrived})
+	if f.p.Size() > f.limit() {
+		return false, f.restart(&refusal{fmt.Errorf("what the server sends is larger than the %d bytes it should have", f.limit())})
+	}
+	var disk *fs.PathError
+	if errors.As(err, &disk) {
+		return false, &refusal{err} // no space, most likely: the network cannot mend it
+	}
+	if err == nil && f.req.Size > 0 && f.p.Size() < f.req.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if moved = f.p.Size() >= f.far+enough; moved {
+		f.far = f.p.Size()
+	}
+	return moved, err
+}
+
+// checkSize refuses an answer whose head says that it is another file, before
+// anything of it is kept.
+func (f *filling) checkSize(b *body) error {
+	total := b.total()
+	if total >= 0 && (f.req.Size > 0 && total != f.req.Size || total > f.limit()) {
+		what := "what the server has there"
+		if kind := b.Header.Get("Content-Type"); kind != "" {
+			what += " (" + kind + ")"
+		}
+		return &refusal{fmt.Errorf("%s is %d bytes, and should be %s: it is not the file that was asked for", what, total, f.wanted())}
+	}
+	return nil
+}
+
+func (f *filling) limit() int64 {
+	if f.req.Size > 0 {
+		return f.req.Size
+	}
+	return f.req.Max
+}
+
+func (f *filling) wanted() string {
+	if f.req.Size > 0 {
+		return fmt.Sprint(f.req.Size)
+	}
+	return fmt.Sprintf("at most %d", f.req.Max)
+}
+
+// restart throws away what there is and returns err.
+func (f *filling) restart(err error) error {
+	f.req.arrived(-f.p.Size())
+	f.etag = ""
+	return errors.Join(err, f.p.Reset())
+}
+
+func (f *filling) commit() error {
+	size := f.p.Size()
+	err := f.p.Commit()
+	if err != nil {
+		f.req.arrived(-size)
+		f.etag = ""
+	}
+	var mismatch *store.MismatchError
+	if errors.As(err, &mismatch) {
+		return fmt.Errorf("not the file that was asked for, and not kept: %w", err)
+	}
+	return err
+}
+
+func (r Request) arrived(n int64) {
+	if r.Progress != nil && n != 0 {
+		r.Progress(n)
+	}
+}
+
+// meter tells add how many bytes went through it.
+type meter struct {
+	r   io.Reader
+	add func(int64)
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.add(int64(n))
+	return n, err
+}

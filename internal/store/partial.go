@@ -1,0 +1,156 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Partial is an entry on its way in, known by the digest it will have. What was
+// written to it stays when it is closed, also by a crash, and is there for who
+// opens it next. Only one Partial of a digest is open at any time, on the whole
+// machine.
+type Partial struct {
+	s    *Store
+	f    *os.File // nil once committed
+	want units.Digest
+	sum  hash.Hash
+	size int64
+}
+
+// MismatchError tells that what was written is not what the digest names.
+type MismatchError struct{ Want, Got units.Digest }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("the content's sha256 is %s, not %s", e.Got, e.Want)
+}
+
+// lockPoll is how often a Partial that is open elsewhere is looked at again.
+const lockPoll = 50 * time.Millisecond
+
+// Partial opens what there is of d, which may be nothing. It waits while another
+// has it open. The caller then asks Has again: the other may have completed it.
+func (s *Store) Partial(ctx context.Context, d units.Digest) (*Partial, error) {
+	path := filepath.Join(s.dir, "partial", string(d))
+	for {
+		f, err := lock(ctx, path)
+		if errors.Is(err, errTaken) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open partial entry %s: %w", d.Short(), err)
+		}
+		p := &Partial{s: s, f: f, want: d, sum: sha256.New()}
+		if p.size, err = io.Copy(p.sum, f); err != nil {
+			_ = f.Close()
+			return nil, fmt.Errorf("read partial entry %s: %w", d.Short(), err)
+		}
+		return p, nil
+	}
+}
+
+// errTaken means that a file was renamed into the store, or removed, between
+// being opened and being locked.
+var errTaken = errors.New("taken away")
+
+// lock opens path and locks it, or gives errTaken. The lock belongs to the open
+// file, so that it ends with the process, whatever ends it.
+func lock(ctx context.Context, path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, context.Cause(ctx)
+		case <-time.After(lockPoll):
+		}
+	}
+	if err == nil {
+		err = stillThere(f, path)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func stillThere(f *os.File, path string) error {
+	mine, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(mine, now) {
+		return errTaken
+	}
+	return err
+}
+
+// Size is how many bytes there are.
+func (p *Partial) Size() int64 { return p.size }
+
+// Write appends.
+func (p *Partial) Write(b []byte) (int, error) {
+	n, err := p.f.Write(b)
+	p.sum.Write(b[:n])
+	p.size += int64(n)
+	return n, err
+}
+
+// Reset throws away what there is.
+func (p *Partial) Reset() error {
+	if err := p.f.Truncate(0); err != nil {
+		return fmt.Errorf("empty partial entry %s: %w", p.want.Short(), err)
+	}
+	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("empty partial entry %s: %w", p.want.Short(), err)
+	}
+	p.sum.Reset()
+	p.size = 0
+	return nil
+}
+
+// Commit makes the content an entry. Content with another digest is thrown away
+// and a *MismatchError; the Partial is then empty and may be filled again.
+func (p *Partial) Commit() error {
+	if got := units.DigestSum(p.sum); got != p.want {
+		return errors.Join(&MismatchError{Want: p.want, Got: got}, p.Reset())
+	}
+	if err := p.s.adopt(p.f, p.want); err != nil {
+		return fmt.Errorf("commit store entry %s: %w", p.want.Short(), err)
+	}
+	p.f = nil
+	return nil
+}
+
+// Close lets others have it. An empty one leaves no file behind.
+func (p *Partial) Close() error {
+	if p.f == nil {
+		return nil
+	}
+	if p.size == 0 {
+		_ = os.Remove(p.f.Name())
+	}
+	err := p.f.Close()
+	p.f = nil
+	return err
+}
