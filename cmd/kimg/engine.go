@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+func (a *app) engine() *cobra.Command {
+	return &cobra.Command{
+		Use:   "engine",
+		Short: "Print which container engine answers",
+		Long: `Print which container engine kimg uses: the one that DOCKER_HOST or the Docker context
+in use names, else the first of the usual sockets that answers. The exit status is 3
+when none does.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			eng, err := container.Connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer eng.Close()
+			info := eng.Info()
+			for _, w := range info.Warnings {
+				fmt.Fprintf(a.stderr, "warning: %s\n", progress.CleanText(w))
+			}
+			rights := "as root"
+			if info.Rootless {
+				rights = "rootless"
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s %s (API %s), %s, %d processors, at %s\n",
+				info.Name, info.Version, info.APIVersion, rights, info.CPUs, info.Host)
+			return err
+		},
+	}
+}

@@ -1,0 +1,137 @@
+// Package archtest holds the direction of imports that docs/architecture.md
+// draws. It must not know what the packages do.
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kimg/kimg"
+
+// rule says which packages of this module the packages under a path may import,
+// besides those under the path itself.
+type rule struct {
+	under string
+	may   []string // paths, each with all that is under it
+}
+
+// rules is tried from the top: the first one that a package is under is its own.
+var rules = []rule{
+	{"cmd", []string{"builder", "image", "ext4", "container", "internal"}},
+	{"builder", []string{"image", "ext4", "container", "internal"}},
+	{"image", []string{"ext4", "container", "internal"}},
+	{"ext4", []string{"internal"}},
+	{"container", []string{"internal"}},
+	{"internal/vm", []string{"container", "internal"}}, // QEMU may live in a container
+	{"internal", []string{"internal"}},
+}
+
+// only says who alone may import an outside module, and why.
+var only = []struct{ outside, importer, why string }{
+	{"github.com/docker/docker", "container", "so that a move to another client is a change of one room"},
+	{"github.com/spf13/cobra", "cmd", "so that the rooms know nothing of flags"},
+}
+
+// check returns what is wrong with one import, or "".
+func check(importer, imported string) string {
+	for _, o := range only {
+		if under(imported, o.outside) && !under(importer, module+"/"+o.importer) {
+			return fmt.Sprintf("%s imports %s: only %s may, %s", importer, imported, o.importer, o.why)
+		}
+	}
+	from, own := strings.CutPrefix(importer, module+"/")
+	to, ours := strings.CutPrefix(imported, module+"/")
+	if !own || !ours {
+		return ""
+	}
+	for _, r := range rules {
+		if !under(from, r.under) {
+			continue
+		}
+		for _, path := range append(r.may, r.under) {
+			// vm stands on container, so nothing under container or beside vm may stand on vm.
+			if under(to, path) && (to != "internal/vm" || r.under == "cmd" || r.under == "builder" || r.under == "internal/vm") {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%s imports %s: %s may import %s", from, to, r.under, strings.Join(r.may, ", "))
+	}
+	return fmt.Sprintf("%s is in no room: see docs/architecture.md", from)
+}
+
+func under(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+func TestImports(t *testing.T) {
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; seen++ {
+		var p struct {
+			ImportPath                         string
+			Imports, TestImports, XTestImports []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		for _, list := range [][]string{p.Imports, p.TestImports, p.XTestImports} {
+			for _, imported := range list {
+				if wrong := check(p.ImportPath, imported); wrong != "" {
+					t.Error(wrong)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("go list named %d packages: this test saw next to nothing", seen)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for _, tt := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"cmd/kimg", "builder", true},
+		{"cmd/kimg", "internal/vm", true},
+		{"builder", "builder/kernel", true},
+		{"builder/kernel", "builder/toolchain", true},
+		{"builder", "image", true},
+		{"image", "ext4", true},
+		{"image", "container", true},
+		{"internal/vm", "container", true},
+		{"internal/archive", "internal/store", true},
+
+		{"builder", "cmd/kimg", false},
+		{"image", "builder", false},
+		{"image", "internal/vm", false},
+		{"ext4", "container", false},
+		{"ext4", "image", false},
+		{"container", "ext4", false},
+		{"container", "internal/vm", false},
+		{"internal/steps", "container", false},
+		{"internal/steps", "internal/vm", false},
+		{"internal/store", "builder", false},
+		{"internal/vm", "builder", false},
+		{"elsewhere", "internal/units", false},
+	} {
+		if wrong := check(module+"/"+tt.from, module+"/"+tt.to); (wrong == "") != tt.ok {
+			t.Errorf("%s imports %s: allowed %v, want %v (%s)", tt.from, tt.to, wrong == "", tt.ok, wrong)
+		}
+	}
+	for from, ok := range map[string]bool{"container": true, "container/containertest": true, "image": false, "internal/vm": false, "cmd/kimg": false} {
+		if wrong := check(module+"/"+from, "github.com/docker/docker/client"); (wrong == "") != ok {
+			t.Errorf("%s imports the Docker client: allowed %v, want %v", from, wrong == "", ok)
+		}
+	}
+}
