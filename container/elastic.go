@@ -15,7 +15,7 @@ import (
 //
 // To read without any limit would fill the memory with what a fast process
 // writes, so beyond a few pieces it takes one every so often: enough to keep the
-// end from being late, slow enough for minutes.
+// end from being late, and not much memory in a minute.
 type elastic struct {
 	pieces chan []byte
 	taken  chan struct{}
@@ -28,8 +28,8 @@ type elastic struct {
 const (
 	pieceSize   = 64 << 10 // bytes
 	manyPieces  = 16       // from here on the source is slowed down
-	mostPieces  = 1024     // and here it is stopped
-	trickleTime = 200 * time.Millisecond
+	mostPieces  = 2048     // and here it is stopped
+	trickleTime = 50 * time.Millisecond
 )
 
 var errStopped = errors.New("the reader was stopped")
@@ -104,5 +104,5 @@ func (e *elastic) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// late says that the source is stopped because nobody has read for minutes.
+// late says that the source is stopped because nobody has read for a long time.
 func (e *elastic) late() bool { return e.full.Load() }
