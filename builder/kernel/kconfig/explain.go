@@ -1,0 +1,309 @@
+package kconfig
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Explain says in words why a symbol that was asked for with one value has
+// another in the final configuration. It gives the nearest cause that a person
+// can act on; where it finds none it says so.
+func (t *Tree) Explain(name, asked string, final Config) string {
+	s := t.Symbols[name]
+	if s == nil {
+		return t.unknown(name)
+	}
+	tri := s.Type == "bool" || s.Type == "tristate"
+	switch want := triOf(asked); {
+	case tri && asked != "y" && asked != "m" && asked != "n":
+		return fmt.Sprintf("%s is a %s: y%s or n", name, s.Type, map[bool]string{true: ", m"}[s.Type == "tristate"])
+	case !tri && s.Type != "" && (asked == "y" || asked == "m"):
+		return fmt.Sprintf("%s takes a value of type %s", name, s.Type)
+	case tri && want < triOf(final.Get(name)):
+		return t.whyOn(s, want, final)
+	default:
+		return t.whyOff(s, max(want, Mod), final, 0)
+	}
+}
+
+// whyOn explains a symbol that is more than was asked for.
+func (t *Tree) whyOn(s *Symbol, want Tri, final Config) string {
+	if want == Mod {
+		return "it is built in: " + t.notAModule(s, final)
+	}
+	var by []string
+	for _, r := range t.selects[s.Name] {
+		if triOf(final.Get(r.by)) > want && (r.cond == nil || r.cond.eval(final) > want) {
+			by = append(by, r.by)
+		}
+	}
+	if len(by) > 0 {
+		slices.Sort(by)
+		return "it is selected by " + list(by, "and") + ", which " + isAre(len(by)) + " on"
+	}
+	for _, d := range s.Defs {
+		if d.Choice != nil {
+			return fmt.Sprintf("it is the default of the choice %q: turn another one on: %s",
+				d.Choice.Prompt, list(others(d.Choice.Members, s.Name), "or"))
+		}
+	}
+	if !t.prompted(s) {
+		return "it has no prompt: the tree sets it by itself"
+	}
+	return t.hidden(s, final, "its default stands")
+}
+
+func (t *Tree) notAModule(s *Symbol, final Config) string {
+	if s.Type == "bool" {
+		return "it cannot be a module"
+	}
+	if final.Get("MODULES") != "y" {
+		return "MODULES is n, so nothing is a module"
+	}
+	return "something that is built in selects it"
+}
+
+// whyOff explains a symbol that is less than was asked for, or has another value.
+// depth counts how many symbols stand between it and the question.
+func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
+	if want == Yes && triOf(final.Get(s.Name)) == Mod {
+		want = Yes
+	}
+	best := ""
+	for _, d := range s.Defs {
+		cond := both(d.Depends, d.Visible)
+		var missing []Expr
+		for _, c := range conjuncts(cond) {
+			if c.eval(final) < want {
+				missing = append(missing, c)
+			}
+		}
+		if len(missing) > 0 {
+			if why := t.missing(d, missing, final, depth); best == "" || d.Prompt != "" {
+				best = why
+			}
+			continue
+		}
+		if d.Choice != nil {
+			for _, m := range d.Choice.Members {
+				if m != s.Name && final.Get(m) == "y" {
+					return fmt.Sprintf("it is one of the choice %q, in which %s was taken", d.Choice.Prompt, m)
+				}
+			}
+		}
+		if d.Prompt != "" {
+			best = ""
+			break
+		}
+	}
+	if best != "" {
+		return best
+	}
+	if !t.prompted(s) {
+		var by []string
+		for _, r := range t.selects[s.Name] {
+			by = append(by, r.by)
+		}
+		slices.Sort(by)
+		by = slices.Compact(by)
+		if len(by) == 0 {
+			return "it has no prompt: the tree sets it by itself"
+		}
+		return "it has no prompt: only " + some(by) + " can select it"
+	}
+	if s.Type != "bool" && s.Type != "tristate" {
+		return t.misfit(s, final)
+	}
+	return "its Kconfig does not say why; a test of the compiler may have failed"
+}
+
+// misfit explains a number or a string that was not taken.
+func (t *Tree) misfit(s *Symbol, final Config) string {
+	for _, d := range s.Defs {
+		for _, r := range d.ranges {
+			if r.cond == nil || r.cond.eval(final) > No {
+				return fmt.Sprintf("it takes a value of type %s from %s to %s", s.Type, r.low, r.high)
+			}
+		}
+	}
+	return "it takes a value of type " + s.Type
+}
+
+// maxChain is how far a chain of unmet dependencies is followed.
+const maxChain = 5
+
+// missing words the conditions that are not met, and for a lone symbol why it
+// is not on either.
+func (t *Tree) missing(d *Def, conds []Expr, final Config, depth int) string {
+	var words []string
+	for _, c := range conds {
+		if w := describe(c, final); !slices.Contains(words, w) {
+			words = append(words, w)
+		}
+	}
+	why := "it depends on " + list(words, "and")
+	sym, ok := conds[0].(symbol)
+	if !ok || len(words) != 1 || depth >= maxChain {
+		return why
+	}
+	next := t.Symbols[sym.name]
+	if next == nil {
+		return why + "; this kernel has no " + sym.name
+	}
+	if t.settable(next, final) {
+		return why + fmt.Sprintf("; --set %s=y turns that on", sym.name)
+	}
+	return why + "; " + sym.name + ": " + t.whyOff(next, Yes, final, depth+1)
+}
+
+// settable says whether a person can turn a symbol on as things stand.
+func (t *Tree) settable(s *Symbol, final Config) bool {
+	return slices.ContainsFunc(s.Defs, func(d *Def) bool {
+		cond := both(d.Depends, d.Visible)
+		return d.Prompt != "" && (cond == nil || cond.eval(final) == Yes)
+	})
+}
+
+func (t *Tree) prompted(s *Symbol) bool {
+	return slices.ContainsFunc(s.Defs, func(d *Def) bool { return d.Prompt != "" })
+}
+
+// hidden explains a symbol whose prompt is not shown.
+func (t *Tree) hidden(s *Symbol, final Config, otherwise string) string {
+	for _, d := range s.Defs {
+		for _, c := range conjuncts(both(d.Depends, d.Visible)) {
+			if d.Prompt != "" && c.eval(final) == No {
+				return "it can only be changed with " + describe(c, final)
+			}
+		}
+	}
+	return otherwise
+}
+
+// describe words a condition with the values of its symbols.
+func describe(e Expr, final Config) string {
+	switch e := e.(type) {
+	case symbol:
+		if e.constant() {
+			return e.String()
+		}
+		return fmt.Sprintf("%s (which is %s)", e.name, final.Get(e.name))
+	case not:
+		if s, ok := e.x.(symbol); ok {
+			return fmt.Sprintf("%s being off (it is %s)", s.name, final.Get(s.name))
+		}
+		return "the opposite of (" + e.x.String() + ")"
+	case or:
+		return describe(e.x, final) + " or " + describe(e.y, final)
+	case and:
+		return "(" + describe(e.x, final) + " and " + describe(e.y, final) + ")"
+	case cmp:
+		if s, ok := e.x.(symbol); ok && !s.constant() {
+			return fmt.Sprintf("%s (%s is %s)", e, s.name, final.Get(s.name))
+		}
+	}
+	return e.String()
+}
+
+var definitionRE = regexp.MustCompile(`(?m)^[ \t]*(?:menu)?config[ \t]+([A-Za-z0-9_]+)[ \t]*(?:#.*)?$`)
+
+// Elsewhere notes the symbols of the Kconfig files that this architecture does
+// not read, so that "no such symbol" can say where there is one.
+func (t *Tree) Elsewhere(tree fs.FS) error {
+	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasPrefix(path.Base(name), "Kconfig") || t.read[name] {
+			return err
+		}
+		data, err := fs.ReadFile(tree, name)
+		if err != nil {
+			return err
+		}
+		for _, m := range definitionRE.FindAllSubmatch(data, -1) {
+			if sym := string(m[1]); t.Symbols[sym] == nil {
+				t.elsewhere[sym] = name
+			}
+		}
+		return nil
+	})
+}
+
+func (t *Tree) unknown(name string) string {
+	if file, ok := t.elsewhere[name]; ok {
+		return "this architecture has no such symbol: it is in " + file
+	}
+	if near := t.near(name); near != "" {
+		return "no such symbol (did you mean " + near + "?)"
+	}
+	return "no such symbol"
+}
+
+// near is the symbol whose name differs least, if it differs by little.
+func (t *Tree) near(name string) string {
+	best, least := "", min(3, len(name)/3)+1
+	for s := range t.Symbols {
+		if d := distance(name, s, least); d < least || d == least && best != "" && s < best {
+			best, least = s, d
+		}
+	}
+	return best
+}
+
+// distance is the number of edits between two names (Levenshtein), or limit+1
+// where it is more than limit.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) > limit || len(b)-len(a) > limit {
+		return limit + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost++
+			}
+			diag = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return min(row[len(b)], limit+1)
+}
+
+func others(all []string, but string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == but })
+}
+
+func list(words []string, join string) string {
+	switch n := len(words); n {
+	case 0:
+		return ""
+	case 1:
+		return words[0]
+	default:
+		return strings.Join(words[:n-1], ", ") + " " + join + " " + words[n-1]
+	}
+}
+
+// some is a list that is cut where it grows long.
+func some(words []string) string {
+	if len(words) > 6 {
+		return strings.Join(words[:6], ", ") + " and " + strconv.Itoa(len(words)-6) + " more"
+	}
+	return list(words, "or")
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}

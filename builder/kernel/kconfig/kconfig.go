@@ -1,0 +1,175 @@
+// Package kconfig reads the Kconfig files of a kernel tree far enough to tell a
+// person, in words, why a symbol did not get the value that was asked for. It
+// is a reader, not a configurator: the tree's own scripts/kconfig decides, and
+// what depends on the compiler (macros) is opaque here. It must not know where
+// the tree is or who asks.
+//
+// The language is described in the kernel's Documentation/kbuild/kconfig-language.rst.
+package kconfig
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// Symbol is everything the tree says about one CONFIG_ name.
+type Symbol struct {
+	Name string
+	Type string // bool, tristate, string, hex, int; "" when no definition says
+	Defs []*Def
+}
+
+// Def is one definition of a symbol. A symbol may have several, in several files.
+type Def struct {
+	File   string
+	Line   int
+	Prompt string
+	// Depends joins the definition's own "depends on" with those of the menus,
+	// ifs and the choice around it; nil: none.
+	Depends Expr
+	// Visible is what else the prompt needs: its own if and the menus' "visible if".
+	Visible Expr
+	Choice  *Choice // nil: not in a choice
+	ranges  []span
+}
+
+// span is what "range LOW HIGH if COND" says.
+type span struct {
+	low, high string
+	cond      Expr
+}
+
+// Choice is a group of symbols of which one is on.
+type Choice struct {
+	Prompt  string
+	Members []string
+	depends Expr
+}
+
+type reverse struct {
+	by   string
+	cond Expr // nil: always
+}
+
+// Tree is a kernel tree's Kconfig.
+type Tree struct {
+	Symbols   map[string]*Symbol
+	read      map[string]bool // the files that Read went through
+	selects   map[string][]reverse
+	elsewhere map[string]string // symbols of files that this architecture does not read
+}
+
+// maxFiles and maxInclude bound what a hostile tree can make the reader do; 6.12
+// has some 1,500 files, included at most five deep.
+const (
+	maxFiles   = 20000
+	maxInclude = 50
+)
+
+// Read reads the Kconfig of a tree for one architecture, by the name of its
+// directory under arch/ (SRCARCH) and the name make knows it by (ARCH). Lines
+// that it does not understand are passed over; an unreadable file is an error
+// only where the tree cannot be read without it.
+func Read(tree fs.FS, srcarch, arch string) (*Tree, error) {
+	t := &Tree{Symbols: map[string]*Symbol{}, read: map[string]bool{}, selects: map[string][]reverse{}, elsewhere: map[string]string{}}
+	r := &reader{tree: tree, out: t,
+		vars: map[string]string{"SRCARCH": srcarch, "ARCH": arch, "srctree": "."}}
+	if err := r.file("Kconfig", scope{}, 0); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// scope is what surrounds a definition.
+type scope struct {
+	depends, visible Expr
+	choice           *Choice
+}
+
+type reader struct {
+	tree fs.FS
+	out  *Tree
+	vars map[string]string
+}
+
+// block is a menu, an if, a choice or a file that is being read.
+type block struct {
+	end   string // the line that ends it
+	scope scope
+}
+
+func (r *reader) file(name string, sc scope, depth int) error {
+	if depth > maxInclude || len(r.out.read) > maxFiles {
+		return fmt.Errorf("read %s: too many files included", name)
+	}
+	data, err := fs.ReadFile(r.tree, path.Clean(name))
+	if err != nil {
+		return fmt.Errorf("read the tree's Kconfig: %w", err)
+	}
+	r.out.read[path.Clean(name)] = true
+	p := &fileReader{reader: r, name: name, depth: depth, lines: strings.Split(string(data), "\n"),
+		stack: []block{{scope: sc}}}
+	return p.run()
+}
+
+// source reads the files that a source line names; patterns are those of glob.
+func (r *reader) source(verb, from, pattern string, sc scope, depth int) error {
+	if strings.HasSuffix(verb, "rsource") {
+		pattern = path.Join(path.Dir(from), pattern)
+	}
+	pattern = path.Clean(strings.ReplaceAll(pattern, "$SRCARCH", r.vars["SRCARCH"]))
+	names := []string{pattern}
+	if strings.ContainsAny(pattern, "*?[") {
+		names, _ = fs.Glob(r.tree, pattern) // only a bad pattern is an error: it names no file
+	}
+	for _, name := range names {
+		if !fs.ValidPath(name) {
+			continue
+		}
+		if _, err := fs.Stat(r.tree, name); err != nil {
+			continue // make says so where it matters; a diagnosis reads what there is
+		}
+		if err := r.file(name, sc, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tree) symbol(name string) *Symbol {
+	s := t.Symbols[name]
+	if s == nil {
+		s = &Symbol{Name: name}
+		t.Symbols[name] = s
+	}
+	return s
+}
+
+// Config is a .config: symbols without CONFIG_ and their values as the file
+// spells them (y, m, 42, "text"). A symbol that is off is absent.
+type Config map[string]string
+
+// ParseConfig reads a .config.
+func ParseConfig(data []byte) Config {
+	c := Config{}
+	for line := range strings.SplitSeq(string(data), "\n") {
+		rest, ok := strings.CutPrefix(strings.TrimRight(line, "\r"), "CONFIG_")
+		if !ok {
+			continue
+		}
+		if name, value, ok := strings.Cut(rest, "="); ok && value != "n" {
+			c[name] = value
+		}
+	}
+	return c
+}
+
+// Get is a symbol's value; what is absent is n.
+func (c Config) Get(name string) string {
+	if v, ok := c[name]; ok {
+		return v
+	}
+	return "n"
+}

@@ -1,0 +1,160 @@
+package kconfig
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+var tree = fstest.MapFS{
+	"Kconfig": {Data: []byte(`mainmenu "Linux/$(ARCH) Configuration"
+cc-option = $(success,$(CC) $(1))
+source "arch/$(SRCARCH)/Kconfig"
+source "drivers/Kconfig"
+osource "not/here/Kconfig"
+`)},
+	"arch/x86/Kconfig": {Data: []byte(`config X86
+	def_bool y
+	select CRC32
+config EXPERT
+	bool "Expert"
+config FUTEX
+	bool "Futex" if EXPERT
+	default y
+	help
+	  config INSIDE_HELP
+	    bool "not a symbol"
+config AFTER_HELP
+	bool "After"
+config NR_CPUS
+	int "CPUs" if SMP
+	range 2 512 if SMP
+	default 8
+config SMP
+	bool "SMP"
+config RELOCATABLE
+	bool "Relocatable"
+config RANDOMIZE_BASE
+	bool "KASLR"
+	depends on RELOCATABLE
+config NEEDS_CC
+	bool "Compiler"
+	depends on $(cc-option,-mfoo)
+choice
+	prompt "Compression"
+	default KERNEL_GZIP
+config KERNEL_GZIP
+	bool "gzip"
+config KERNEL_LZ4
+	bool "lz4"
+endchoice
+`)},
+	"arch/arm64/Kconfig": {Data: []byte("config ARM64_ERRATUM\n\tbool \"x\"\n")},
+	"drivers/Kconfig": {Data: []byte(`menu "Device drivers"
+	depends on HAS_IOMEM
+config CRC32
+	tristate
+menuconfig NET
+	bool "Net"
+if NET
+config VIRTIO
+	tristate
+config WIFI
+	tristate "Wifi" if EXPERT || \
+		DEBUG
+	depends on !SLOW && (USB=y || PCI)
+config HAND
+	bool "by hand"
+	select VIRTIO
+rsource "sub/Kconf*"
+endif
+endmenu
+`)},
+	"drivers/sub/Kconfig": {Data: []byte("config DEEP\n\tbool 'Deep'\n\tdepends on WIFI\n")},
+}
+
+func TestExplain(t *testing.T) {
+	kt, err := Read(tree, "x86", "x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kt.Elsewhere(tree); err != nil {
+		t.Fatal(err)
+	}
+	base := "CONFIG_X86=y\nCONFIG_HAS_IOMEM=y\nCONFIG_CRC32=y\nCONFIG_NET=y\nCONFIG_PCI=y\nCONFIG_KERNEL_GZIP=y\nCONFIG_FUTEX=y\nCONFIG_SMP=y\nCONFIG_NR_CPUS=8\n"
+	for _, c := range []struct{ name, asked, extra, want string }{
+		{"NOSUCH_AT_ALL", "y", "", "no such symbol"},
+		{"RELOCATABEL", "y", "", "no such symbol (did you mean RELOCATABLE?)"},
+		{"ARM64_ERRATUM", "y", "", "this architecture has no such symbol: it is in arch/arm64/Kconfig"},
+		{"INSIDE_HELP", "y", "", "no such symbol"},
+		{"RANDOMIZE_BASE", "y", "", "it depends on RELOCATABLE (which is n); --set RELOCATABLE=y turns that on"},
+		{"CRC32", "n", "", "it is selected by X86, which is on"},
+		{"FUTEX", "n", "", "it can only be changed with EXPERT (which is n)"},
+		{"KERNEL_LZ4", "y", "", `it is one of the choice "Compression", in which KERNEL_GZIP was taken`},
+		{"KERNEL_GZIP", "n", "", `it is the default of the choice "Compression": turn another one on: KERNEL_LZ4`},
+		{"NR_CPUS", "9000", "", "it takes a value of type int from 2 to 512"},
+		{"NR_CPUS", "y", "", "NR_CPUS takes a value of type int"},
+		{"NET", "2", "", "NET is a bool: y or n"},
+		{"NET", "m", "", "it is built in: it cannot be a module"},
+		{"CRC32", "m", "", "it is built in: MODULES is n, so nothing is a module"},
+		{"VIRTIO", "y", "", "it has no prompt: only HAND can select it"},
+		{"WIFI", "y", "", "it depends on EXPERT (which is n) or DEBUG (which is n)"},
+		{"WIFI", "y", "CONFIG_EXPERT=y\nCONFIG_SLOW=y\n", "it depends on SLOW being off (it is y)"},
+		{"DEEP", "y", "CONFIG_EXPERT=y\n", "it depends on WIFI (which is n); --set WIFI=y turns that on"},
+		{"DEEP", "y", "", "it depends on WIFI (which is n); WIFI: it depends on EXPERT (which is n) or DEBUG (which is n)"},
+		{"NEEDS_CC", "y", "", "its Kconfig does not say why; a test of the compiler may have failed"},
+	} {
+		got := kt.Explain(c.name, c.asked, ParseConfig([]byte(base+c.extra)))
+		if got != c.want {
+			t.Errorf("%s=%s: got  %s\n\twant %s", c.name, c.asked, got, c.want)
+		}
+	}
+}
+
+func TestExpr(t *testing.T) {
+	c := Config{"A": "y", "M": "m", "N": "5", "S": `"text"`}
+	for text, want := range map[string]Tri{
+		"A": Yes, "M": Mod, "B": No, "!M": Mod, "!A": No, "A && M": Mod, "B || M": Mod,
+		"!(A && B)": Yes, "N > 4": Yes, "N>=0x6": No, `S = "text"`: Yes, `S!="text"`: No,
+		"A=y && !B": Yes, "m": Mod, "$(cc-option,-f(x)) && A": Yes, "B = n": Yes,
+	} {
+		e, rest, err := parseExpr(lex(text, nil))
+		if err != nil || len(rest) > 0 {
+			t.Errorf("parse %q: %v, rest %v", text, err, rest)
+			continue
+		}
+		if got := e.eval(c); got != want {
+			t.Errorf("%q is %v, want %v", text, got, want)
+		}
+	}
+	for _, bad := range []string{"", "A &&", "(A", "|| A", strings.Repeat("(", 100000), strings.Repeat("!", 100000)} {
+		if _, _, err := parseExpr(lex(bad, nil)); err == nil {
+			t.Errorf("parse %.20q: no error", bad)
+		}
+	}
+}
+
+func TestIncludeLoop(t *testing.T) {
+	if _, err := Read(fstest.MapFS{"Kconfig": {Data: []byte("source \"Kconfig\"\n")}}, "x86", "x86_64"); err == nil {
+		t.Error("a file that includes itself was read")
+	}
+	if _, err := Read(fstest.MapFS{}, "x86", "x86_64"); err == nil {
+		t.Error("a tree without Kconfig was read")
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	for _, file := range tree {
+		f.Add(string(file.Data), "NET")
+	}
+	f.Add("choice\nendif\nconfig\nif (\nendchoice\nconfig A\nbool \"x\\", "A")
+	f.Fuzz(func(t *testing.T, text, name string) {
+		kt, err := Read(fstest.MapFS{"Kconfig": {Data: []byte(text)}}, "x86", "x86_64")
+		if err == nil {
+			kt.Explain(name, "y", Config{})
+			for s := range kt.Symbols {
+				kt.Explain(s, "n", Config{s: "y"})
+			}
+		}
+	})
+}
