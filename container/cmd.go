@@ -27,8 +27,9 @@ type Cmd struct {
 	Hostname   string            // empty: the engine's choice
 	ShmSize    int64             // bytes of /dev/shm; 0: the engine's default
 
-	// Stdin is copied to the process; its end is the process's end of file. A
-	// Read that blocks for ever outlives the command, as with exec.Cmd.
+	// Stdin is copied to the process; its end is the process's end of file, but
+	// not on a terminal, where only a Ctrl-D is. A Read that blocks for ever
+	// outlives the command, as with exec.Cmd.
 	Stdin io.Reader
 	// Stdout and Stderr get what the process writes, byte for byte. nil drops
 	// it. With TTY everything arrives on Stdout.

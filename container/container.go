@@ -211,9 +211,7 @@ func (c *Container) Remove(ctx context.Context) error {
 	}
 	c.removed = true
 	if c.session != nil {
-		c.session.fail(errRemoved) // for a Wait that is under way
-		c.session.drain()
-		c.session.close()
+		c.session.end(errRemoved) // for a Wait that is under way, or was never called
 	}
 	return nil
 }

@@ -152,7 +152,7 @@ func TestRunStdout(t *testing.T) {
 	ref := containertest.Image(t, e)
 	const mib = 300
 	sum := sha256.New()
-	err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(mib<<10)}, Stdout: sum})
+	err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(mib << 10)}, Stdout: sum})
 	if err != nil {
 		t.Fatal(err)
 	}

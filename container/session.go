@@ -52,7 +52,7 @@ func converse(ctx context.Context, conn types.HijackedResponse, with streams, ki
 	}()
 	if with.stdin != nil {
 		s.stdin = lend(with.stdin)
-		go s.copyIn()
+		go s.copyIn(with.tty)
 	}
 	if with.tty && with.resize != nil {
 		go s.follow(context.WithoutCancel(ctx), with)
@@ -93,14 +93,15 @@ func (r untilReset) Read(p []byte) (int, error) {
 }
 
 // copyIn tells the process that its input ended only when it did: a reader that
-// fails half way must not look like one that is complete.
-func (s *session) copyIn() {
+// fails half way must not look like one that is complete. A terminal has no end
+// of input but the character that says so, and Docker would close its output too.
+func (s *session) copyIn(tty bool) {
 	_, err := io.Copy(s.conn.Conn, s.stdin)
 	if bad := s.stdin.fault(); bad != nil {
 		s.fail(fmt.Errorf("read input: %w", bad))
 		return
 	}
-	if err == nil {
+	if err == nil && !tty {
 		s.conn.CloseWrite() // an error means that the process is gone: its status tells
 	}
 }
@@ -150,6 +151,18 @@ func (s *session) drain() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
+}
+
+// end is fail and close, unless the session has been closed.
+func (s *session) end(err error) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if !closed {
+		s.fail(err)
+		s.drain()
+		s.close()
+	}
 }
 
 // close lets go of everything. It may be called again.

@@ -1,0 +1,88 @@
+package container_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/container/containertest"
+)
+
+func dockerfile(t *testing.T, text string) io.Reader {
+	return containertest.Tar(t, containertest.File{Name: "Dockerfile", Mode: 0o644, Body: []byte(text)})
+}
+
+func TestBuild(t *testing.T) {
+	e := containertest.Engine(t)
+	ref := containertest.Image(t, e)
+	const tag = "kimg-test:built"
+	t.Cleanup(func() { e.RemoveImage(t.Context(), tag) })
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	io.Copy(z, dockerfile(t, "FROM "+ref+` AS first
+ARG WHO
+RUN ["/helper", "net"]
+RUN ["/helper", "write", "/tmp/who", "x"]
+ENV WHO=$WHO
+FROM first AS second
+RUN ["/helper", "exit", "1"]
+`))
+	z.Close()
+	var log bytes.Buffer
+	err := e.Build(t.Context(), container.BuildSpec{Context: &packed, Tag: tag, Target: "first",
+		Args: map[string]string{"WHO": "the builder"}, Labels: map[string]string{"a": "b"}, Log: &log})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	if text := log.String(); !strings.Contains(text, "Step 1/") || !strings.Contains(text, "\nlo\n") || strings.Contains(text, "eth0") {
+		t.Errorf("log:\n%s", text)
+	}
+	out, _, err := run(t, e, container.Cmd{Image: tag, Args: []string{"env"}})
+	if err != nil || !strings.Contains(out, "WHO=the builder\n") {
+		t.Errorf("got %q, %v", out, err)
+	}
+	if id, ok, err := e.ImageID(t.Context(), tag); !strings.HasPrefix(id, "sha256:") || !ok || err != nil {
+		t.Errorf("ImageID: %q %t %v", id, ok, err)
+	}
+	nothingLeft(t, e, ref)
+}
+
+func TestBuildFails(t *testing.T) {
+	e := containertest.Engine(t)
+	ref := containertest.Image(t, e)
+	const tag = "kimg-test:not-built"
+	for name, text := range map[string]string{
+		"returned a non-zero code: 3": "FROM " + ref + "\nRUN [\"/helper\", \"echo\", \"x\"]\nRUN [\"/helper\", \"exit\", \"3\"]\n",
+		"unknown instruction: FETCH":  "FROM " + ref + "\nFETCH x\n",
+		"dockerfile":                  "",
+	} {
+		err := e.Build(t.Context(), container.BuildSpec{Context: dockerfile(t, text), Tag: tag})
+		if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(name)) || !strings.HasPrefix(err.Error(), "build image "+tag+": ") {
+			t.Errorf("got %v, want %q", err, name)
+		}
+		nothingLeft(t, e, ref)
+	}
+	if _, ok, err := e.ImageID(t.Context(), tag); ok || err != nil {
+		t.Errorf("a failed build made an image (%v)", err)
+	}
+	if err := e.RemoveImage(t.Context(), tag); err != nil {
+		t.Errorf("remove an image that is not there: %v", err)
+	}
+}
+
+func TestImportBad(t *testing.T) {
+	e := containertest.Engine(t)
+	const ref = "kimg-test:bad-import"
+	whole, _ := io.ReadAll(containertest.Tar(t, containertest.File{Name: "f", Mode: 0o644, Body: make([]byte, 1<<20)}))
+	err := e.Import(t.Context(), ref, bytes.NewReader(whole[:1<<19]), nil)
+	if err == nil || !strings.HasPrefix(err.Error(), "import image "+ref+": ") {
+		t.Errorf("a truncated tar: %v", err)
+	}
+	if _, ok, _ := e.ImageID(t.Context(), ref); ok {
+		t.Error("a truncated tar made an image")
+		e.RemoveImage(t.Context(), ref)
+	}
+}
