@@ -1,0 +1,151 @@
+package archive
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Variant is a set of packages that debootstrap starts from.
+type Variant string
+
+// The variants, by debootstrap's meaning.
+const (
+	Minbase  Variant = "minbase"  // required packages and apt
+	Standard Variant = "standard" // required and important packages: debootstrap's default
+)
+
+// ClosureSpec says which bootstrap is wanted.
+type ClosureSpec struct {
+	Suite   Suite
+	Variant Variant
+	Include []string // debootstrap --include
+}
+
+// Bootstrap is what debootstrap installs, in its order, by name: Required is
+// unpacked and configured first. No package is in both.
+type Bootstrap struct{ Required, Base []Package }
+
+// Closure computes the packages that debootstrap --print-debs names for an http
+// mirror (for an https one it adds ca-certificates). It follows debootstrap
+// 1.0.141, faults and all: only Depends and Pre-Depends count, of alternatives
+// only the first, versions never, and a name that no package has is passed over.
+func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
+	required := x.withPriority("required")
+	var base []string
+	switch spec.Variant {
+	case Minbase:
+		base = []string{"apt"}
+	case Standard:
+		base = x.withPriority("important")
+	default:
+		return Bootstrap{}, fmt.Errorf("unknown variant %q: want %s or %s", spec.Variant, Minbase, Standard)
+	}
+	var exclude []string
+	if spec.Suite.Family == Debian && spec.Suite.Name != "bullseye" {
+		exclude = []string{"usrmerge"} // scripts/debian-common: debootstrap merges /usr itself
+	}
+	if spec.Suite.Name == "bookworm" {
+		required = append(required, "usr-is-merged")
+	}
+	requiredSet := x.resolve(required, exclude)
+	baseSet := x.resolve(append(base, spec.Include...), exclude)
+	for name := range requiredSet {
+		delete(baseSet, name)
+	}
+	var b Bootstrap
+	var err error
+	if b.Required, err = x.sorted(requiredSet); err != nil {
+		return Bootstrap{}, err
+	}
+	b.Base, err = x.sorted(baseSet)
+	return b, err
+}
+
+// withPriority is debootstrap's get_debs Priority: of several stanzas of a
+// package that follow each other, the last one counts.
+func (x *Index) withPriority(priority string) []string {
+	var names []string
+	for i, p := range x.packages {
+		overruled := i+1 < len(x.packages) && x.packages[i+1].Name == p.Name
+		if p.Priority == priority && !overruled {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// resolve is debootstrap's resolve_deps. Names of no package stay only where
+// they are in names.
+func (x *Index) resolve(names, exclude []string) map[string]bool {
+	all := make(map[string]bool)
+	for _, name := range names {
+		all[name] = true
+	}
+	for todo := slices.Collect(maps.Keys(all)); len(todo) > 0; {
+		name := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, i := range x.byName[name] {
+			for _, dep := range firstAlternatives(x.packages[i]) {
+				if len(x.byName[dep]) > 0 && !all[dep] && !slices.Contains(exclude, dep) {
+					all[dep] = true
+					todo = append(todo, dep)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// firstAlternatives is debootstrap's GETDEPS: the names of what p depends on.
+func firstAlternatives(p Package) []string {
+	var names []string
+	for _, relation := range []string{p.PreDepends, p.Depends} {
+		for dep := range strings.SplitSeq(relation, ",") {
+			dep = strings.TrimSpace(dep)
+			if i := strings.IndexAny(dep, "|(: "); i >= 0 {
+				dep = dep[:i]
+			}
+			if dep != "" {
+				names = append(names, dep)
+			}
+		}
+	}
+	return names
+}
+
+// sorted looks the names up, in the order of their bytes (debootstrap sorts
+// with LANG=C).
+func (x *Index) sorted(names map[string]bool) ([]Package, error) {
+	var found []Package
+	var missing []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if p, ok := x.Lookup(name); ok {
+			found = append(found, p)
+		} else {
+			missing = append(missing, x.describeMissing(name))
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("find packages: %s", strings.Join(missing, "; "))
+	}
+	return found, nil
+}
+
+// describeMissing says what a person can do about a name that no package has.
+func (x *Index) describeMissing(name string) string {
+	var by []string
+	for _, p := range x.providers(name) {
+		by = append(by, x.packages[p.pkg].Name)
+	}
+	if len(by) == 0 {
+		return fmt.Sprintf("the suite has no package %q", name)
+	}
+	slices.Sort(by)
+	by = slices.Compact(by)
+	if len(by) > 5 {
+		by = append(by[:5], "...")
+	}
+	return fmt.Sprintf("%q is not a package by itself, name one that provides it: %s", name, strings.Join(by, ", "))
+}

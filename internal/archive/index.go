@@ -1,0 +1,202 @@
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/renameio/v2"
+	"github.com/klauspost/compress/gzip"
+	"github.com/ulikunitz/xz"
+	"pault.ag/go/debian/version"
+
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Index is the package lists of one release.
+type Index struct {
+	packages []Package        // as listed, component after component
+	byName   map[string][]int // places in packages, newest version first
+
+	once     sync.Once
+	provided map[string][]provision // see providers
+}
+
+// newIndex orders packages by name.
+func newIndex(packages []Package) *Index {
+	x := &Index{packages: packages, byName: make(map[string][]int, len(packages))}
+	for i, p := range packages {
+		same := append(x.byName[p.Name], i)
+		if len(same) > 1 {
+			slices.SortStableFunc(same, func(a, b int) int {
+				return compareVersions(packages[b].Version, packages[a].Version)
+			})
+		}
+		x.byName[p.Name] = same
+	}
+	return x
+}
+
+// compareVersions orders versions as dpkg does. One that cannot be read comes
+// before all that can.
+func compareVersions(a, b string) int {
+	va, errA := version.Parse(a)
+	vb, errB := version.Parse(b)
+	switch {
+	case errA != nil && errB != nil:
+		return strings.Compare(a, b)
+	case errA != nil:
+		return -1
+	case errB != nil:
+		return 1
+	}
+	return version.Compare(va, vb)
+}
+
+// Lookup returns the newest version of the package.
+func (x *Index) Lookup(name string) (Package, bool) {
+	if same := x.byName[name]; len(same) > 0 {
+		return x.packages[same[0]], true
+	}
+	return Package{}, false
+}
+
+// Index fetches and reads the package lists of the components (nil: the
+// suite's own), verified by rel.
+func (c *Client) Index(ctx context.Context, rel *Release, components []string) (*Index, error) {
+	if components == nil {
+		components = rel.Suite.Components
+	}
+	var all []Package
+	for _, component := range components {
+		text, err := c.list(ctx, rel, component)
+		if err != nil {
+			return nil, fmt.Errorf("read packages of %s/%s: %w", rel.Suite, component, err)
+		}
+		packages, err := parsePackages(text)
+		if err != nil {
+			return nil, fmt.Errorf("read packages of %s/%s: %w", rel.Suite, component, err)
+		}
+		all = append(all, packages...)
+	}
+	return newIndex(all), nil
+}
+
+// packagers are the forms of a list that kimg reads, the smallest first.
+var compressions = []struct {
+	suffix string
+	open   func(io.Reader) (io.Reader, error)
+}{
+	{".xz", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }},
+	{".gz", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
+}
+
+// list returns a component's reduced package list.
+func (c *Client) list(ctx context.Context, rel *Release, component string) (string, error) {
+	dir := component + "/binary-" + Arch + "/"
+	for _, form := range compressions {
+		file, ok := rel.files[dir+"Packages"+form.suffix]
+		if !ok {
+			continue
+		}
+		cached := filepath.Join(c.Cache, string(file.sha256)+".packages")
+		if c.Cache != "" {
+			if text, ok := readCached(cached); ok {
+				return text, nil
+			}
+		}
+		if err := c.fetchList(ctx, rel, dir, "Packages"+form.suffix, file); err != nil {
+			return "", err
+		}
+		size := int64(maxList)
+		if plain, ok := rel.files[dir+"Packages"]; ok {
+			size = plain.size
+		}
+		text, err := c.unpackList(file.sha256, form.open, size)
+		if err != nil {
+			return "", fmt.Errorf("unpack %s: %w", dir+"Packages"+form.suffix, err)
+		}
+		if c.Cache != "" {
+			writeCached(cached, text)
+		}
+		return string(text), nil
+	}
+	return "", fmt.Errorf("its InRelease lists no %sPackages that is .xz or .gz: it may have no such component", dir)
+}
+
+// maxList bounds what a list may unpack to where its InRelease does not say.
+const maxList = 1 << 30
+
+// fetchList brings a list into the store. By its digest it is there even while a
+// mirror is being updated; not every mirror serves it so.
+func (c *Client) fetchList(ctx context.Context, rel *Release, dir, name string, file listed) error {
+	base := rel.base + "/dists/" + rel.Suite.Name + "/" + dir
+	var urls []string
+	if rel.byHash {
+		urls = append(urls, base+"by-hash/SHA256/"+string(file.sha256))
+	}
+	return c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: append(urls, base+name), Size: file.size, SHA256: file.sha256})
+}
+
+// unpackList reads a list from the store and reduces it.
+func (c *Client) unpackList(d units.Digest, open func(io.Reader) (io.Reader, error), size int64) ([]byte, error) {
+	entry, err := c.Store.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	defer entry.Close()
+	packed := bufio.NewReaderSize(entry, 256<<10)
+	plain, err := open(packed)
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	text.Grow(int(min(size/3, 64<<20)))
+	limited := &io.LimitedReader{R: plain, N: size + 1}
+	if err := reduce(&text, limited); err != nil {
+		return nil, err
+	}
+	if limited.N == 0 {
+		return nil, fmt.Errorf("it is larger than the %d bytes it should have", size)
+	}
+	if _, err := io.Copy(io.Discard, packed); err != nil { // to the end, where the store checks the digest
+		return nil, err
+	}
+	return text.Bytes(), nil
+}
+
+// A cached list is the magic line, the CRC-32C of the rest, and the reduced
+// list. The sum is against damage: who can write the user's cache needs no
+// forged list.
+const cacheMagic = "kimg package list 1\n"
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func readCached(name string) (string, bool) {
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) < len(cacheMagic)+4 || string(b[:len(cacheMagic)]) != cacheMagic {
+		return "", false
+	}
+	text := b[len(cacheMagic)+4:]
+	return string(text), binary.BigEndian.Uint32(b[len(cacheMagic):]) == crc32.Checksum(text, castagnoli)
+}
+
+// writeCached keeps a list for the next time. A failure costs only time.
+func writeCached(name string, text []byte) {
+	b := binary.BigEndian.AppendUint32([]byte(cacheMagic), crc32.Checksum(text, castagnoli))
+	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	if err = errors.Join(err, renameio.WriteFile(name, append(b, text...), 0o644)); err != nil {
+		return
+	}
+}

@@ -1,0 +1,282 @@
+package archive
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"pault.ag/go/debian/dependency"
+	"pault.ag/go/debian/version"
+)
+
+// provision is one package that provides a name.
+type provision struct {
+	pkg     int    // place in Index.packages
+	version string // of what is provided; "": unversioned
+}
+
+// providers lists who provides the virtual package name, best first: by
+// priority, as apt does, then by name, so that the choice is always the same.
+func (x *Index) providers(name string) []provision {
+	x.once.Do(func() {
+		x.provided = make(map[string][]provision)
+		for i, p := range x.packages {
+			if p.Provides == "" || x.byName[p.Name][0] != i {
+				continue // an older version does not stand in for anything
+			}
+			for _, target := range alternativesOf(p.Provides) {
+				t := target[0]
+				v := ""
+				if t.Version != nil {
+					v = t.Version.Number
+				}
+				x.provided[t.Name] = append(x.provided[t.Name], provision{i, v})
+			}
+		}
+		for _, all := range x.provided {
+			slices.SortStableFunc(all, func(a, b provision) int {
+				p, q := x.packages[a.pkg], x.packages[b.pkg]
+				return cmp.Or(cmp.Compare(rank(p.Priority), rank(q.Priority)), cmp.Compare(p.Name, q.Name))
+			})
+		}
+	})
+	return x.provided[name]
+}
+
+// rank orders priorities, Debian policy 2.5.
+func rank(priority string) int {
+	ranks := []string{"required", "important", "standard", "optional", "extra"}
+	if i := slices.Index(ranks, priority); i >= 0 {
+		return i
+	}
+	return len(ranks)
+}
+
+// alternativesOf reads a relationship field; one that cannot be read is empty,
+// but see checkRelations.
+func alternativesOf(field string) [][]dependency.Possibility {
+	d, err := dependency.Parse(field)
+	if field == "" || err != nil {
+		return nil
+	}
+	var all [][]dependency.Possibility
+	for _, r := range d.Relations {
+		if len(r.Possibilities) > 0 {
+			all = append(all, r.Possibilities)
+		}
+	}
+	return all
+}
+
+// checkRelations refuses a package whose relationships cannot be read.
+func checkRelations(p Package) error {
+	for _, field := range []string{p.PreDepends, p.Depends, p.Conflicts, p.Breaks, p.Provides} {
+		if _, err := dependency.Parse(field); field != "" && err != nil {
+			return fmt.Errorf("read what package %s relates to (%.80q): %w", p.Name, field, err)
+		}
+	}
+	return nil
+}
+
+// Install computes what apt-get install --no-install-recommends would install
+// for names ("gcc-12", or "gcc-12=12.2.0-14" for one version) where have (names
+// of packages of this index) is installed already: a set that dpkg can
+// configure, sorted by name. Where a dependency has alternatives, one that is
+// there counts first, then the first that can be had. It does not go back on a
+// choice, as apt does: it reports the conflict.
+func (x *Index) Install(names []string, have map[string]bool) ([]Package, error) {
+	in := installation{x: x, chosen: make(map[string]int), fresh: make(map[string]bool)}
+	for name := range have {
+		if same := x.byName[name]; len(same) > 0 {
+			in.add(same[0])
+		}
+	}
+	in.fresh = make(map[string]bool)
+	in.todo = nil // what is installed has what it needs
+	for _, name := range names {
+		if err := in.want(name); err != nil {
+			return nil, err
+		}
+	}
+	for len(in.todo) > 0 {
+		i := in.todo[0]
+		in.todo = in.todo[1:]
+		if err := in.satisfy(x.packages[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := in.checkConflicts(); err != nil {
+		return nil, err
+	}
+	var all []Package
+	for _, name := range slices.Sorted(maps.Keys(in.fresh)) {
+		all = append(all, x.packages[in.chosen[name]])
+	}
+	return all, nil
+}
+
+// installation is a set of packages that grows until nothing is missing.
+type installation struct {
+	x      *Index
+	chosen map[string]int  // places in x.packages, by name
+	fresh  map[string]bool // names of chosen that were not there before
+	todo   []int           // those whose dependencies were not looked at yet
+}
+
+func (in *installation) add(i int) {
+	name := in.x.packages[i].Name
+	in.chosen[name], in.fresh[name] = i, true
+	in.todo = append(in.todo, i)
+}
+
+// want adds what a person named.
+func (in *installation) want(spec string) error {
+	name, exact, _ := strings.Cut(spec, "=")
+	for _, i := range in.x.byName[name] {
+		if exact == "" || in.x.packages[i].Version == exact {
+			if _, there := in.chosen[name]; !there {
+				in.add(i)
+			}
+			return nil
+		}
+	}
+	if p, ok := in.x.Lookup(name); ok {
+		return fmt.Errorf("find package %s: the suite has %s, not %s", name, p.Version, exact)
+	}
+	if by := in.x.providers(name); len(by) == 1 {
+		in.add(by[0].pkg) // as apt does where there is no choice
+		return nil
+	}
+	return fmt.Errorf("find packages: %s", in.x.describeMissing(name))
+}
+
+// satisfy adds what p needs and is not there yet.
+func (in *installation) satisfy(p Package) error {
+	if err := checkRelations(p); err != nil {
+		return err
+	}
+	for _, field := range []string{p.PreDepends, p.Depends} {
+		for _, alternatives := range alternativesOf(field) {
+			if slices.ContainsFunc(alternatives, in.isMet) {
+				continue
+			}
+			i, ok := in.choose(alternatives)
+			if !ok {
+				return fmt.Errorf("install %s: it depends on %s, which the suite does not have", p.Name, dependency.Relation{Possibilities: alternatives})
+			}
+			in.add(i)
+		}
+	}
+	return nil
+}
+
+// isMet reports whether a chosen package is, or provides, what is asked for.
+func (in *installation) isMet(want dependency.Possibility) bool {
+	if i, ok := in.chosen[want.Name]; ok && in.x.is(i, want) {
+		return true
+	}
+	return slices.ContainsFunc(in.x.providers(want.Name), func(by provision) bool {
+		i, ok := in.chosen[in.x.packages[by.pkg].Name]
+		return ok && i == by.pkg && provides(by, want)
+	})
+}
+
+// choose picks the first candidate that does not conflict with what was chosen,
+// else the first candidate.
+func (in *installation) choose(alternatives []dependency.Possibility) (int, bool) {
+	var candidates []int
+	for _, want := range alternatives {
+		for _, i := range in.x.byName[want.Name] {
+			if in.x.is(i, want) {
+				candidates = append(candidates, i)
+			}
+		}
+		for _, by := range in.x.providers(want.Name) {
+			if provides(by, want) {
+				candidates = append(candidates, by.pkg)
+			}
+		}
+	}
+	// A second version of a package cannot be there beside the first.
+	candidates = slices.DeleteFunc(candidates, func(i int) bool {
+		_, there := in.chosen[in.x.packages[i].Name]
+		return there
+	})
+	for _, i := range candidates {
+		if in.conflictsOf(i) == "" {
+			return i, true
+		}
+	}
+	if len(candidates) == 0 {
+		return 0, false
+	}
+	return candidates[0], true
+}
+
+// is reports whether the package i itself is what is asked for.
+func (x *Index) is(i int, want dependency.Possibility) bool {
+	return x.packages[i].Name == want.Name && forThisArch(want) && inRange(x.packages[i].Version, want.Version)
+}
+
+// provides reports whether a provision is what is asked for: a version can be
+// asked only of one that has a version. Debian policy 7.5.
+func provides(by provision, want dependency.Possibility) bool {
+	return forThisArch(want) && (want.Version == nil || by.version != "" && inRange(by.version, want.Version))
+}
+
+// forThisArch reads the qualifier of "python3:any". In a world of one
+// architecture all but a foreign one are met by the package itself.
+func forThisArch(want dependency.Possibility) bool {
+	return want.Arch == nil || want.Arch.CPU == "any" || want.Arch.CPU == "native" || want.Arch.CPU == Arch
+}
+
+func inRange(have string, want *dependency.VersionRelation) bool {
+	if want == nil {
+		return true
+	}
+	v, err := version.Parse(have)
+	return err == nil && want.SatisfiedBy(v)
+}
+
+// checkConflicts reports every pair that dpkg would refuse.
+func (in *installation) checkConflicts() error {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
+		if text := in.conflictsOf(in.chosen[name]); text != "" {
+			all = append(all, text)
+		}
+	}
+	if len(all) > 0 {
+		return fmt.Errorf("install packages: these exclude each other: %s", strings.Join(all, "; "))
+	}
+	return nil
+}
+
+// conflictsOf names a chosen package that package i excludes or that excludes
+// it; "" where there is none.
+func (in *installation) conflictsOf(i int) string {
+	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
+		if j := in.chosen[name]; in.x.packages[j].Name != in.x.packages[i].Name && (in.x.excludes(i, j) || in.x.excludes(j, i)) {
+			return fmt.Sprintf("%s and %s", in.x.packages[i].Name, in.x.packages[j].Name)
+		}
+	}
+	return ""
+}
+
+// excludes reports whether package i conflicts with, or breaks, package j or
+// what j provides.
+func (x *Index) excludes(i, j int) bool {
+	p := x.packages[i]
+	for _, field := range []string{p.Conflicts, p.Breaks} {
+		for _, alternatives := range alternativesOf(field) {
+			for _, bad := range alternatives {
+				if x.is(j, bad) || slices.ContainsFunc(x.providers(bad.Name), func(by provision) bool { return by.pkg == j && provides(by, bad) }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

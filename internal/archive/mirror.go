@@ -1,0 +1,121 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Mirror is where an archive is had from.
+type Mirror struct {
+	URL          string // without a slash at its end
+	Proxy        string // what apt's configuration says for it; "DIRECT": none; "": the environment's
+	AllowExpired bool   // apt's configuration says Acquire::Check-Valid-Until false
+	From         string // who named it, for people: "--mirror", "KIMG_MIRROR", a file of apt's, "the snapshot service"
+}
+
+// service is what a family's own hosts are.
+type service struct {
+	env      string // the variable that names a mirror
+	snapshot string // the archive as it was at some time; the time comes behind it
+}
+
+var services = map[Family]service{
+	Debian: {env: "KIMG_MIRROR", snapshot: "https://snapshot.debian.org/archive/debian/"},
+	Ubuntu: {env: "KIMG_UBUNTU_MIRROR", snapshot: "https://snapshot.ubuntu.com/ubuntu/"},
+}
+
+// snapshotLayout is how both services spell a time in a path.
+const snapshotLayout = "20060102T150405Z"
+
+// ResolveMirror finds the mirror of a family: the flag, the environment
+// (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu), the host's apt
+// configuration below root (most often "/"), else the family's snapshot service
+// at the time at, or now where at is zero.
+func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirror, error) {
+	conf := readAptConf(root)
+	named := func(raw, from string) (Mirror, error) {
+		u, err := mirrorURL(raw)
+		if err != nil {
+			return Mirror{}, fmt.Errorf("use mirror %q of %s: %w", raw, from, err)
+		}
+		return conf.mirror(u, from), nil
+	}
+	env := services[family].env
+	if flag != "" {
+		return named(flag, "--mirror")
+	}
+	if v := os.Getenv(env); v != "" {
+		return named(v, env)
+	}
+	if m, ok := HostMirror(root, family); ok {
+		return m, nil
+	}
+	if at.IsZero() {
+		at = time.Now()
+	}
+	return conf.mirror(services[family].snapshot+at.UTC().Format(snapshotLayout), "the snapshot service"), nil
+}
+
+// mirrorURL checks what a person wrote.
+func mirrorURL(raw string) (string, error) {
+	u, err := url.Parse(strings.TrimSpace(raw))
+	switch {
+	case err != nil:
+		return "", errors.Unwrap(err)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return "", errors.New("want a URL such as http://HOST/debian")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// from tells a person why this mirror is used.
+func (m Mirror) from() string {
+	if m.From == "" {
+		return ""
+	}
+	return " (from " + m.From + ")"
+}
+
+// isSnapshot tells whether the mirror shows an archive as it was: to be past a
+// Valid-Until is its nature.
+func (m Mirror) isSnapshot() bool {
+	for _, s := range services {
+		_, base, _ := strings.Cut(s.snapshot, "://") // over http as over https
+		if _, rest, _ := strings.Cut(m.URL, "://"); strings.HasPrefix(rest+"/", base) {
+			return true
+		}
+	}
+	return false
+}
+
+// ProxyFunc is what fetch.NewHTTP needs so that the mirror is reached as apt
+// reaches it. Everything else takes the environment's proxy.
+func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
+	mirror, err := url.Parse(m.URL)
+	if err != nil || m.Proxy == "" {
+		return http.ProxyFromEnvironment
+	}
+	return func(r *http.Request) (*url.URL, error) {
+		if r.URL.Host != mirror.Host {
+			return http.ProxyFromEnvironment(r)
+		}
+		if m.Proxy == "DIRECT" {
+			return nil, nil
+		}
+		return url.Parse(m.Proxy)
+	}
+}
+
+// snapshotURL is the base of the family's archive as it was at the time at.
+func (c *Client) snapshotURL(family Family, at time.Time) string {
+	base := c.Snapshot
+	if base == "" {
+		base = services[family].snapshot
+	}
+	return base + at.UTC().Format(snapshotLayout)
+}

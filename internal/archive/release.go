@@ -1,0 +1,248 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"pault.ag/go/debian/control"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Release is a verified InRelease.
+type Release struct {
+	Suite      Suite
+	Date       time.Time    // when it was made
+	ValidUntil time.Time    // zero: it does not say
+	InRelease  units.Digest // of the whole signed file, which is in the store
+	SignedBy   []string     // primary fingerprints of the keys whose signatures are good
+
+	base   string // the URL of the archive it came from
+	byHash bool   // the archive serves its lists by their digests, too
+	files  map[string]listed
+}
+
+// listed is what an InRelease says of a file below dists/<suite>/.
+type listed struct {
+	size   int64
+	sha256 units.Digest
+}
+
+// maxInRelease is some ten times what the largest of today is.
+const maxInRelease = 4 << 20
+
+// Release fetches and verifies the suite's InRelease. A refusal is an
+// *UntrustedError.
+func (c *Client) Release(ctx context.Context, s Suite) (*Release, error) {
+	url := c.Mirror.URL + "/dists/" + s.Name + "/InRelease"
+	data, err := c.inRelease(ctx, url)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read suite %s: the mirror %s%s does not have it: name one that does (%w)", s, c.Mirror.URL, c.Mirror.from(), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read suite %s from %s%s: %w", s, c.Mirror.URL, c.Mirror.from(), err)
+	}
+	what := fmt.Sprintf("the InRelease of %s from %s", s, c.Mirror.URL)
+	rel, err := c.verify(data, s, what, c.now())
+	if err != nil {
+		return nil, err
+	}
+	rel.base = c.Mirror.URL
+	if err := c.checkFresh(rel, what); err != nil {
+		return nil, err
+	}
+	return rel, c.keep(data, rel)
+}
+
+// ReleaseAt is the release that a lock names: the InRelease with that digest,
+// from the store, the mirror, or the snapshot service, verified as of the time
+// at (the lock's). It may be past its Valid-Until: a lock is meant to be old.
+func (c *Client) ReleaseAt(ctx context.Context, s Suite, inRelease units.Digest, at time.Time) (*Release, error) {
+	what := fmt.Sprintf("the locked InRelease of %s (%s)", s, inRelease.Short())
+	data, err := c.lockedInRelease(ctx, s, inRelease, at)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	// An archive signs some minutes after the Date that it writes, and a lock's
+	// time may be that Date: what was signed since then is not from the future.
+	rel, err := c.verify(data, s, what, at.Add(signingTime))
+	if err != nil {
+		return nil, err
+	}
+	rel.base = c.snapshotURL(s.Family, at)
+	return rel, c.keep(data, rel)
+}
+
+// signingTime is how long an archive may take from writing a Release file to
+// having signed it. Debian's point releases are signed by hand within a day.
+const signingTime = 48 * time.Hour
+
+func (c *Client) lockedInRelease(ctx context.Context, s Suite, want units.Digest, at time.Time) ([]byte, error) {
+	if r, err := c.Store.Open(want); err == nil {
+		defer r.Close()
+		if data, err := io.ReadAll(io.LimitReader(r, maxInRelease)); err == nil {
+			return data, nil
+		}
+	}
+	var tried []error
+	for _, base := range []string{c.Mirror.URL, c.snapshotURL(s.Family, at)} {
+		url := base + "/dists/" + s.Name + "/InRelease"
+		data, err := c.inRelease(ctx, url)
+		if err == nil && units.DigestOf(data) == want {
+			return data, nil
+		}
+		if err == nil {
+			err = fmt.Errorf("%s is another one by now", url)
+		}
+		tried = append(tried, err)
+	}
+	return nil, errors.Join(tried...)
+}
+
+func (c *Client) inRelease(ctx context.Context, url string) ([]byte, error) {
+	var buf bytes.Buffer
+	err := c.HTTP.Get(ctx, url, &buf, maxInRelease)
+	return buf.Bytes(), err
+}
+
+func (c *Client) keep(data []byte, rel *Release) error {
+	w, err := c.Store.Create()
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(data); err != nil {
+		return fmt.Errorf("keep InRelease: %w", err)
+	}
+	return w.CommitAs(rel.InRelease)
+}
+
+// verify checks the signature and reads what was signed.
+func (c *Client) verify(data []byte, s Suite, what string, at time.Time) (*Release, error) {
+	k := c.Keyring
+	if k == nil {
+		var err error
+		if k, err = s.Keyring(); err != nil {
+			return nil, err
+		}
+	}
+	text, signedBy, err := openSigned(data, k, at)
+	if err != nil {
+		return nil, &UntrustedError{What: what, Why: err.Error()}
+	}
+	rel, err := parseRelease(text)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", what, err)
+	}
+	if rel.codename != s.Name {
+		return nil, &UntrustedError{What: what, Why: fmt.Sprintf("it is signed, but it is that of %q", rel.codename)}
+	}
+	rel.Suite, rel.InRelease, rel.SignedBy = s, units.DigestOf(data), signedBy
+	return &rel.Release, nil
+}
+
+// checkFresh refuses an InRelease that is past its Valid-Until: it may be one
+// that an attacker, or a mirror long dead, holds back updates with.
+func (c *Client) checkFresh(rel *Release, what string) error {
+	if rel.ValidUntil.IsZero() || c.now().Before(rel.ValidUntil) {
+		return nil
+	}
+	until := rel.ValidUntil.UTC().Format(time.RFC1123)
+	switch {
+	case c.Mirror.isSnapshot(): // the past is what it is asked for
+		return nil
+	case c.AllowExpired:
+		c.warn(fmt.Sprintf("%s was valid until %s; it is used all the same, as you asked", what, until))
+		return nil
+	case c.Mirror.AllowExpired:
+		c.warn(fmt.Sprintf("%s was valid until %s; it is used all the same, as this host's apt configuration says (Acquire::Check-Valid-Until)", what, until))
+		return nil
+	}
+	return &UntrustedError{What: what, Why: fmt.Sprintf("it was valid until %s: the mirror no longer follows the archive; name another one", until)}
+}
+
+func (c *Client) warn(text string) {
+	if c.Warn != nil {
+		c.Warn(text)
+	}
+}
+
+func (c *Client) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}
+
+type parsedRelease struct {
+	Release
+	codename string
+}
+
+// parseRelease reads the text of a Release file.
+// https://wiki.debian.org/DebianRepository/Format#A.22Release.22_files
+func parseRelease(text []byte) (*parsedRelease, error) {
+	// control would take an armored text for a signed one and read only what is in it.
+	if bytes.HasPrefix(text, []byte("-----BEGIN PGP")) {
+		return nil, errors.New("a signed document within a signed document")
+	}
+	r, err := control.NewParagraphReader(bytes.NewReader(text), nil)
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.Next()
+	if err != nil {
+		return nil, fmt.Errorf("read its fields: %w", err)
+	}
+	rel := parsedRelease{codename: p.Values["Codename"]}
+	rel.byHash = p.Values["Acquire-By-Hash"] == "yes"
+	if rel.Date, err = http.ParseTime(inGMT(p.Values["Date"])); err != nil {
+		return nil, fmt.Errorf("read its Date %q: %w", p.Values["Date"], err)
+	}
+	if v := p.Values["Valid-Until"]; v != "" {
+		if rel.ValidUntil, err = http.ParseTime(inGMT(v)); err != nil {
+			return nil, fmt.Errorf("read its Valid-Until %q: %w", v, err)
+		}
+	}
+	if p.Values["SHA256"] == "" {
+		return nil, errors.New("it lists no SHA256 digests, and weaker ones can be forged")
+	}
+	rel.files, err = parseListed(p.Values["SHA256"])
+	return &rel, err
+}
+
+// inGMT spells the zone as HTTP's dates do; the archives write the same dates
+// with "UTC".
+func inGMT(date string) string { return strings.Replace(date, "UTC", "GMT", 1) }
+
+// parseListed reads lines of "digest size name".
+func parseListed(lines string) (map[string]listed, error) {
+	files := make(map[string]listed)
+	for line := range strings.Lines(lines) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		if len(f) != 3 {
+			return nil, fmt.Errorf("read its line %q: want a digest, a size and a name", line)
+		}
+		d, err := units.ParseDigest(f[0])
+		if err != nil {
+			return nil, err
+		}
+		size, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil || size < 0 {
+			return nil, fmt.Errorf("read its line %q: the size is no number", line)
+		}
+		files[f[2]] = listed{size: size, sha256: d}
+	}
+	return files, nil
+}
