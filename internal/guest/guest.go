@@ -29,8 +29,8 @@
 // Scripts run one at a time.
 //
 // Where there is a port [Login], the login shell on the serial console writes the
-// line "logout" to it when it ends, and the host decides what that means. Without
-// it agetty logs in again.
+// line "login" to it, and "logout N" when it ends with status N; the host decides
+// what that means. Without it agetty logs in again.
 package guest
 
 import (

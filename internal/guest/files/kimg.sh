@@ -1,6 +1,6 @@
 # What kimg tells a login shell on the serial console. The kernel's command line has
 # kimg.term, kimg.rows and kimg.cols of the person's terminal; a port named kimg.login
-# means that a host waits to be told of the shell's end. Sourced by /etc/profile.
+# means that a host waits to be told of the shell. Sourced by /etc/profile.
 kimg_profile() {
 	case $(tty) in
 	/dev/ttyS0 | /dev/console) ;;
@@ -25,7 +25,8 @@ kimg_profile() {
 	[ -z "$rows" ] || [ -z "$cols" ] || stty rows "$rows" cols "$cols" 2>/dev/null
 	for port in /sys/class/virtio-ports/*; do
 		[ -r "$port/name" ] && read -r name <"$port/name" && [ "$name" = kimg.login ] || continue
-		trap "echo logout >/dev/${port##*/}" EXIT
+		echo login >"/dev/${port##*/}"
+		trap 'echo logout "$?" >/dev/'"${port##*/}" EXIT
 	done
 }
 kimg_profile

@@ -1,0 +1,242 @@
+package guest_test
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/guest"
+)
+
+// ports is a guest of files: a terminal is the control port, being a device that
+// is read and written through one path, and named pipes are the others.
+type ports struct {
+	t             *testing.T
+	control       *os.File
+	lines         *bufio.Reader
+	stdin         *os.File
+	stdout        *os.File
+	stderr        *os.File
+	root, winsize string
+}
+
+// start runs the agent on this machine, under each shell that there is.
+func start(t *testing.T, shell string) *ports {
+	t.Helper()
+	root := t.TempDir()
+	p := &ports{t: t, root: root, winsize: filepath.Join(root, "run/kimg/winsize")}
+	must(t, os.MkdirAll(filepath.Join(root, "dev"), 0o755))
+	for i, name := range []string{guest.Control, guest.Stdin, guest.Stdout, guest.Stderr} {
+		dev := fmt.Sprintf("vport1p%d", i+1)
+		dir := filepath.Join(root, "sys/class/virtio-ports", dev)
+		must(t, os.MkdirAll(dir, 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, "name"), []byte(name+"\n"), 0o644))
+		path := filepath.Join(root, "dev", dev)
+		if name == guest.Control {
+			var slave string
+			p.control, slave = openPTY(t)
+			must(t, os.Symlink(slave, path))
+			continue
+		}
+		must(t, syscall.Mkfifo(path, 0o600))
+		f, err := os.OpenFile(path, os.O_RDWR, 0) // both sides: opening never waits
+		must(t, err)
+		t.Cleanup(func() { f.Close() })
+		*map[string]**os.File{guest.Stdin: &p.stdin, guest.Stdout: &p.stdout, guest.Stderr: &p.stderr}[name] = f
+	}
+	p.lines = bufio.NewReader(p.control)
+	script := filepath.Join(root, "agent")
+	must(t, os.WriteFile(script, guest.Files()[0].Data, 0o755))
+	cmd := exec.Command(shell, script)
+	cmd.Env = append(os.Environ(), "KIMG_ROOT="+root)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+	})
+	p.expect("ready 1")
+	return p
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openPTY returns the master of a raw terminal and the name of its slave (pts(4)).
+func openPTY(t *testing.T) (*os.File, string) {
+	t.Helper()
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	must(t, err)
+	master := os.NewFile(uintptr(fd), "ptmx")
+	t.Cleanup(func() { master.Close() })
+	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	must(t, err)
+	state, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	must(t, err)
+	state.Lflag &^= unix.ECHO | unix.ICANON | unix.ISIG
+	state.Oflag &^= unix.OPOST
+	must(t, unix.IoctlSetTermios(fd, unix.TCSETS, state))
+	name := "/dev/pts/" + strconv.Itoa(n)
+	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0) // a master without a slave reads EIO
+	must(t, err)
+	t.Cleanup(func() { slave.Close() })
+	return master, name
+}
+
+func (p *ports) say(format string, args ...any) {
+	p.t.Helper()
+	_, err := fmt.Fprintf(p.control, format+"\n", args...)
+	must(p.t, err)
+}
+
+func (p *ports) expect(want string) {
+	p.t.Helper()
+	must(p.t, p.control.SetReadDeadline(time.Now().Add(20*time.Second)))
+	line, err := p.lines.ReadString('\n')
+	if err != nil || strings.TrimSuffix(line, "\n") != want {
+		p.t.Fatalf("the agent said %q (%v), want %q", line, err, want)
+	}
+}
+
+// until reads a port up to the mark.
+func (p *ports) until(f *os.File, mark string) string {
+	p.t.Helper()
+	must(p.t, f.SetReadDeadline(time.Now().Add(20*time.Second)))
+	var got []byte
+	buf := make([]byte, 64<<10)
+	for !strings.HasSuffix(string(got), mark) {
+		n, err := f.Read(buf)
+		if err != nil {
+			p.t.Fatalf("after %q: %v", got, err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	return strings.TrimSuffix(string(got), mark)
+}
+
+func (p *ports) run(mark, script string) {
+	p.t.Helper()
+	p.say("run %s %s", mark, base64.StdEncoding.EncodeToString([]byte(script)))
+}
+
+// shells runs a test under every shell that may be a guest's /bin/sh.
+func shells(t *testing.T, test func(*testing.T, *ports)) {
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("the agent is Linux's: ", err)
+	}
+	for _, shell := range []string{"dash", "bash"} {
+		if _, err := exec.LookPath(shell); err == nil {
+			t.Run(shell, func(t *testing.T) { test(t, start(t, shell)) })
+		}
+	}
+}
+
+func TestStreamsAndStatus(t *testing.T) {
+	shells(t, func(t *testing.T, p *ports) {
+		every := make([]byte, 256)
+		for i := range every {
+			every[i] = byte(i)
+		}
+		input := strings.Repeat(string(every), 4)
+		p.run("MARK", fmt.Sprintf("head -c %d; echo complaint >/dev/stderr; exit 7", len(input)))
+		_, err := io.WriteString(p.stdin, "\n"+input)
+		must(t, err)
+		if got := p.until(p.stdout, "MARK"); got != input {
+			t.Errorf("stdout is %q", got)
+		}
+		if got := p.until(p.stderr, "MARK"); got != "complaint\n" {
+			t.Errorf("stderr is %q", got)
+		}
+		p.expect("exit 7")
+	})
+}
+
+// A process that a command leaves behind, holding its output, holds nothing up.
+func TestLeftBehind(t *testing.T) {
+	shells(t, func(t *testing.T, p *ports) {
+		p.run("M1", "sleep 60 & echo one")
+		if got := p.until(p.stdout, "M1"); got != "one\n" {
+			t.Errorf("stdout is %q", got)
+		}
+		p.expect("exit 0")
+		p.run("M2", "echo two")
+		if got := p.until(p.stdout, "M2"); got != "two\n" {
+			t.Errorf("stdout is %q", got)
+		}
+		p.expect("exit 0")
+	})
+}
+
+func TestSignal(t *testing.T) {
+	shells(t, func(t *testing.T, p *ports) {
+		p.run("M1", "trap 'echo caught; exit 3' INT; while :; do sleep 0.1; done")
+		p.say("signal INT")
+		if got := p.until(p.stdout, "M1"); got != "caught\n" {
+			t.Errorf("stdout is %q", got)
+		}
+		p.expect("exit 3")
+		p.run("M2", "exec sleep 60")
+		p.say("signal INT")
+		p.expect("exit 130")
+		if got := p.until(p.stderr, "M1M2"); got != "" {
+			t.Errorf("stderr has %q, which is not the command's", got)
+		}
+	})
+}
+
+func TestPingWhileACommandRuns(t *testing.T) {
+	shells(t, func(t *testing.T, p *ports) {
+		p.say("ping")
+		p.expect("pong")
+		p.run("M", "read -r line; exit 4")
+		p.say("ping")
+		p.expect("pong")
+		_, err := io.WriteString(p.stdin, "\nline\n")
+		must(t, err)
+		p.expect("exit 4")
+	})
+}
+
+// What the host says is checked: it reaches a shell.
+func TestWinsize(t *testing.T) {
+	shells(t, func(t *testing.T, p *ports) {
+		p.say("winsize 24 $(touch%s/pwned)", p.root)
+		p.say("winsize 24 100000")
+		p.say("signal KILL;id")
+		p.say("nonsense")
+		p.say("winsize 24 80")
+		p.say("ping")
+		p.expect("pong")
+		got, err := os.ReadFile(p.winsize)
+		must(t, err)
+		if string(got) != "24 80\n" {
+			t.Errorf("the size is %q", got)
+		}
+	})
+}
+
+// Files must be what an image can take: the list is another package's input.
+func TestFiles(t *testing.T) {
+	for _, f := range guest.Files() {
+		if !filepath.IsAbs(f.Path) || (f.Link == "") == (len(f.Data) == 0) {
+			t.Errorf("%+v", f)
+		}
+	}
+}
