@@ -1,0 +1,170 @@
+package toolchain
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// What one package may unpack to. The largest control part of Debian 13 is
+// below 1 MiB; the largest package of a base is below 30 MiB.
+const (
+	maxControl = 16 << 20
+	maxData    = 1 << 30
+)
+
+// unpacked is a binary package taken apart in memory. Format: deb(5).
+type unpacked struct {
+	stanza  string          // the control file, without a blank line at its end
+	info    []infoFile      // the other files of the control part, in their order
+	data    []byte          // the data part, a plain tar
+	present map[string]bool // names in info
+}
+
+type infoFile struct {
+	name string
+	mode int64
+	body []byte
+}
+
+// unpackDeb takes a .deb apart. Its parts may be plain or compressed with gzip,
+// xz or zstd. It refuses what is no package, is cut short, or unpacks to more
+// than its limits.
+func unpackDeb(b []byte) (*unpacked, error) {
+	ar, err := newArReader(b)
+	if err != nil {
+		return nil, fmt.Errorf("read package: %w", err)
+	}
+	version, err := member(ar, "debian-binary", 16)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(string(version), "2.") {
+		return nil, fmt.Errorf("read package: format %q is not known", strings.TrimSpace(string(version)))
+	}
+	control, err := member(ar, "control.tar", maxControl)
+	if err != nil {
+		return nil, err
+	}
+	u := &unpacked{present: map[string]bool{}}
+	if err := u.readControl(control); err != nil {
+		return nil, fmt.Errorf("read control.tar: %w", err)
+	}
+	u.data, err = member(ar, "data.tar", maxData)
+	return u, err
+}
+
+// member reads and decompresses the next member, which has to be name or
+// name with the suffix of a compression. Members with a leading underscore are
+// skipped, as deb(5) asks.
+func member(ar *arReader, name string, limit int64) ([]byte, error) {
+	for {
+		found, packed, err := ar.next()
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("read package: no %s: %w", name, io.ErrUnexpectedEOF)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read package: %w", err)
+		}
+		if strings.HasPrefix(found, "_") {
+			continue
+		}
+		suffix, ok := strings.CutPrefix(found, name)
+		if !ok {
+			return nil, fmt.Errorf("read package: found member %q instead of %s", found, name)
+		}
+		r, err := decompress(bytes.NewReader(packed), suffix)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", found, err)
+		}
+		var out bytes.Buffer
+		n, err := io.Copy(&out, io.LimitReader(r, limit+1))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", found, err)
+		}
+		if n > limit {
+			return nil, fmt.Errorf("read %s: it unpacks to more than %d bytes", found, limit)
+		}
+		return out.Bytes(), nil
+	}
+}
+
+func decompress(r io.Reader, suffix string) (io.Reader, error) {
+	switch suffix {
+	case "":
+		return r, nil
+	case ".gz":
+		return gzip.NewReader(r)
+	case ".xz":
+		return xz.NewReader(r)
+	case ".zst":
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxData))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	}
+	return nil, fmt.Errorf("compression %q is not known", suffix)
+}
+
+// readControl fills the stanza and the info files from the control part.
+func (u *unpacked) readControl(b []byte) error {
+	for tr := tar.NewReader(bytes.NewReader(b)); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeDir {
+			continue
+		}
+		name := strings.TrimPrefix(h.Name, "./")
+		if h.Typeflag != tar.TypeReg || name != path.Base(name) || strings.HasPrefix(name, ".") || u.present[name] {
+			return fmt.Errorf("%q is no control file", h.Name)
+		}
+		body, err := io.ReadAll(tr)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		u.present[name] = true
+		if name == "control" {
+			u.stanza = strings.TrimRight(string(body), "\n")
+			continue
+		}
+		u.info = append(u.info, infoFile{name, h.Mode & 0o777, body})
+	}
+	if u.stanza == "" || strings.Contains(u.stanza, "\n\n") {
+		return errors.New("there is no control file with one stanza")
+	}
+	return nil
+}
+
+// field returns the first line of a field of the stanza; "" when it has none.
+func (u *unpacked) field(name string) string {
+	for line := range strings.Lines(u.stanza) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(k, name) {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+// file returns an info file's content.
+func (u *unpacked) file(name string) []byte {
+	for _, f := range u.info {
+		if f.name == name {
+			return f.body
+		}
+	}
+	return nil
+}

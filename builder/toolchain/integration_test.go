@@ -1,0 +1,163 @@
+package toolchain_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/container/containertest"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/store"
+)
+
+// cacheDir is the person's own: images and packages that are there are not made
+// again for a test.
+func cacheDir(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("KIMG_CACHE"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "kimg")
+}
+
+// client reads the archive that KIMG_MIRROR or the host's apt names.
+func client(t *testing.T, cache string) *archive.Client {
+	t.Helper()
+	mirror, err := archive.ResolveMirror("/", archive.Debian, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(filepath.Join(cache, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &archive.Client{Store: st, Mirror: mirror, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+}
+
+// image makes the target's image from the lock that ships or, as kimg does it,
+// where its packages are gone from the archive, from a new one.
+func image(t *testing.T, eng *container.Engine, target toolchain.Target) toolchain.Image {
+	t.Helper()
+	cache := cacheDir(t)
+	ac := client(t, cache)
+	lock, err := toolchain.Load(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	task := progress.Start(progress.Discard, "toolchain", "Toolchain "+string(target), "", &log, "")
+	begun := time.Now()
+	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
+		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
+			made, err = toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+		}
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.Bytes())
+	}
+	t.Logf("%s made=%v in %s", made.Ref, made.Made, time.Since(begun).Round(time.Millisecond))
+	return made
+}
+
+// script runs a shell script as a build does: as the image's user, without
+// capabilities and without a network. It fails the test unless it succeeds.
+func script(t *testing.T, eng *container.Engine, image, script string) string {
+	t.Helper()
+	var out bytes.Buffer
+	err := eng.Run(t.Context(), &container.Cmd{Image: image, User: "1000:1000", Dir: "/kimg/work",
+		Args: []string{"sh", "-euc", script}, Stdout: &out, Stderr: &out})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out.Bytes())
+	}
+	return out.String()
+}
+
+func TestKernelToolchains(t *testing.T) {
+	eng := containertest.Engine(t)
+	for target, compilers := range map[toolchain.Target][]string{
+		toolchain.Bullseye: {"gcc-9", "gcc-10"},
+		toolchain.Bookworm: {"gcc-12"},
+		toolchain.Trixie:   {"gcc-14"},
+	} {
+		t.Run(string(target), func(t *testing.T) {
+			made := image(t, eng, target)
+			for _, cc := range compilers {
+				_, major, _ := strings.Cut(cc, "-")
+				out := script(t, eng, made.ID, `
+					test "$(id -u):$(id -g)" = 1000:1000
+					test "$(id -un)" = kimg
+					grep -q '^CapEff:[[:space:]]*0*$' /proc/self/status
+					touch /kimg/src/x /kimg/obj/x /kimg/ccache/x
+					cat > a.c <<-'END'
+						#include <libelf.h>
+						#include <openssl/evp.h>
+						#include <ncurses.h>
+						int main(void) { return elf_version(EV_CURRENT) == EV_NONE || !EVP_sha256(); }
+					END
+					export CCACHE_DIR=/kimg/ccache
+					ccache `+cc+` -g -O2 -c a.c
+					`+cc+` a.o -lelf -lcrypto -o a
+					./a
+					for tool in ld make flex bison bc patch cpio depmod xz zstd lz4 bzip2 pahole openssl perl; do
+						command -v $tool > /dev/null || { echo "no $tool"; exit 1; }
+					done
+					`+cc+` -dumpversion`)
+				if version := strings.TrimSpace(out); version != major && !strings.HasPrefix(version, major+".") {
+					t.Errorf("%s says its version is %q", cc, version)
+				}
+			}
+		})
+	}
+}
+
+func TestImaging(t *testing.T) {
+	eng := containertest.Engine(t)
+	made := image(t, eng, toolchain.Imaging)
+	out := script(t, eng, made.ID, `
+		qemu-system-x86_64 --version
+		qemu-img --version
+		gdb --batch -ex 'python print("gdb speaks Python")'
+		socat -V > /dev/null
+		debootstrap --version
+		test -s /usr/share/keyrings/debian-archive-keyring.gpg
+		test -s /usr/share/keyrings/ubuntu-archive-keyring.gpg
+		mkdir tree
+		echo from-a-tar > tree/file
+		tar -C tree --owner=7 --group=8 -cf tree.tar .
+		/sbin/mke2fs -q -t ext4 -d tree.tar fs.img 8M
+		/sbin/e2fsck -fn fs.img > /dev/null
+		/sbin/debugfs -R 'cat file' fs.img
+		/sbin/debugfs -R 'stat file' fs.img`)
+	for _, want := range []string{"QEMU emulator version 10.", "gdb speaks Python", "debootstrap 1.", "from-a-tar", "User:     7   Group:     8"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in:\n%s", want, out)
+		}
+	}
+	// The machines that kimg starts come up: every ROM that they ask for is there.
+	for _, nic := range []string{"e1000", "virtio-net-pci"} {
+		script(t, eng, made.ID, `echo '{"execute":"qmp_capabilities"}{"execute":"quit"}' |
+			qemu-system-x86_64 -nodefaults -display none -vga std -device `+nic+` -qmp stdio -S`)
+	}
+}
+
+func TestEnsureAgainDoesNothing(t *testing.T) {
+	eng := containertest.Engine(t)
+	image(t, eng, toolchain.Trixie)
+	begun := time.Now()
+	if again := image(t, eng, toolchain.Trixie); again.Made || time.Since(begun) > 2*time.Second {
+		t.Errorf("made again: %v, after %s", again.Made, time.Since(begun))
+	}
+}

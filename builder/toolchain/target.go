@@ -1,0 +1,73 @@
+package toolchain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Target is a stage of Dockerfile.builder: one image. The kernel toolchains
+// have their suite's name.
+type Target string
+
+// The targets.
+const (
+	Bullseye Target = "bullseye" // gcc-9 and gcc-10
+	Bookworm Target = "bookworm" // gcc-12
+	Trixie   Target = "trixie"   // gcc-14
+	Imaging  Target = "imaging"  // debootstrap, e2fsprogs, QEMU and gdb, on trixie
+)
+
+// kernelTools is what a kernel build calls besides the compiler: no config of
+// its own Kconfig asks for more, but for Rust and for documentation. Perl is
+// the base's perl-base; nothing in a build needs Python.
+var kernelTools = []string{
+	"binutils", "bc", "bison", "flex", "make", "patch", // the build itself
+	"libelf-dev", "libssl-dev", "openssl", // objtool; certificates and signed modules
+	"libncurses-dev",                   // menuconfig
+	"bzip2", "lz4", "xz-utils", "zstd", // what a kernel or its source may be compressed with
+	"cpio", "kmod", // initramfs, modules
+	"dwarves", // BTF
+	"ccache",
+}
+
+var targets = []struct {
+	name     Target
+	suite    string
+	base     []string // decides alternatives that the base's own dependencies leave open
+	packages []string
+}{
+	// pkg-config is left out of bullseye: it brings all of Perl there, a sixth of
+	// the image, and every user of it in kernels of that era has a default.
+	{Bullseye, "bullseye", []string{"mawk"}, append([]string{"gcc-9", "gcc-10"}, kernelTools...)},
+	{Bookworm, "bookworm", []string{"mawk", "usr-is-merged"}, append([]string{"gcc-12", "pkgconf"}, kernelTools...)},
+	{Trixie, "trixie", []string{"mawk"}, append([]string{"gcc-14", "pkgconf"}, kernelTools...)},
+	{Imaging, "trixie", []string{"mawk"}, []string{
+		"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
+		"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
+		"qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu", // the last: e1000 and virtio-net ask for its ROMs
+		"gdb", "socat",
+		"bzip2", "xz-utils", "zstd",
+	}},
+}
+
+// Targets returns every target.
+func Targets() []Target {
+	var all []Target
+	for _, t := range targets {
+		all = append(all, t.name)
+	}
+	return all
+}
+
+// ParseTarget reads a target's name.
+func ParseTarget(s string) (Target, error) {
+	if slices.Contains(Targets(), Target(s)) {
+		return Target(s), nil
+	}
+	var known []string
+	for _, t := range Targets() {
+		known = append(known, string(t))
+	}
+	return "", fmt.Errorf("unknown toolchain %q: kimg knows %s", s, strings.Join(known, ", "))
+}
