@@ -53,7 +53,7 @@ func TestCancelRun(t *testing.T) {
 			err := e.Run(ctx, &c)
 			stop.Stop()
 			cancel(nil)
-			if !errors.Is(err, why) {
+			if !errors.Is(err, why) || !errors.Is(err, context.Canceled) {
 				t.Errorf("%s after %d ms: got %v, want %v", cmd.Args, after, err, why)
 			}
 			nothingLeft(t, e, ref)
@@ -190,7 +190,9 @@ func TestRemoveWhileRunning(t *testing.T) {
 
 type endless struct{}
 
-func (endless) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte("x\n"), (len(p)+1)/2)), nil }
+func (endless) Read(p []byte) (int, error) {
+	return copy(p, bytes.Repeat([]byte("x\n"), (len(p)+1)/2)), nil
+}
 
 // endlessTar is the start of a tar with a file of a terabyte.
 func endlessTar(t *testing.T) io.Reader {

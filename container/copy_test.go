@@ -156,3 +156,23 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("TempVolume: %q %v", name, err)
 	}
 }
+
+func TestNoSpace(t *testing.T) {
+	e := containertest.Engine(t)
+	ref := containertest.Image(t, e)
+	const name = "kimg-test-small"
+	if err := container.SmallVolume(t.Context(), e, name); err != nil {
+		t.Fatal(err)
+	}
+	defer e.RemoveVolume(t.Context(), name)
+	c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "sleep"},
+		Mounts: []container.Mount{{Volume: name, Target: "/data"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Remove(t.Context())
+	err = c.CopyIn(t.Context(), "/data", containertest.Tar(t, containertest.File{Name: "f", Mode: 0o644, Body: make([]byte, 2<<20)}))
+	if !errors.Is(err, container.ErrNoSpace) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -30,9 +30,17 @@ func fault(ctx context.Context, doing string, err error) error {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+		return fmt.Errorf("%s: %w", doing, ended(ctx))
 	case strings.Contains(err.Error(), "no space left on device"):
 		return fmt.Errorf("%s: %w: %w", doing, ErrNoSpace, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// ended says that ctx ended, and why: both are there for errors.Is.
+func ended(ctx context.Context) error {
+	if why := context.Cause(ctx); why != ctx.Err() {
+		return fmt.Errorf("%w: %w", ctx.Err(), why)
+	}
+	return ctx.Err()
 }

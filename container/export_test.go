@@ -5,6 +5,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/volume"
 )
 
 // ContainersOf lists all containers, running or not, of an image and of images
@@ -16,4 +17,11 @@ func ContainersOf(ctx context.Context, e *Engine, ref string) ([]string, error) 
 		ids = append(ids, c.ID[:12]+" "+c.Command+" "+c.State)
 	}
 	return ids, err
+}
+
+// SmallVolume makes a volume that holds a mebibyte.
+func SmallVolume(ctx context.Context, e *Engine, name string) error {
+	_, err := e.api.VolumeCreate(ctx, volume.CreateOptions{Name: name,
+		DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}})
+	return err
 }

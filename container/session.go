@@ -57,7 +57,7 @@ func converse(ctx context.Context, conn types.HijackedResponse, with streams, ki
 	if with.tty && with.resize != nil {
 		go s.follow(context.WithoutCancel(ctx), with)
 	}
-	s.stop = context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
+	s.stop = context.AfterFunc(ctx, func() { s.fail(ended(ctx)) })
 	return s
 }
 

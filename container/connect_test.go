@@ -1,0 +1,145 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestEndpoints(t *testing.T) {
+	config := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(config, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hosts := func(env map[string]string) []string {
+		var list []string
+		for _, at := range endpoints(func(k string) string { return env[k] }, config, "/run/user/7") {
+			list = append(list, strings.Join([]string{at.host, at.from, at.tls}, "|"))
+		}
+		return list
+	}
+	usual := []string{
+		"unix:///var/run/docker.sock||", "unix:///x/docker.sock||", "unix:///home/k/.docker/run/docker.sock||",
+		"unix:///x/podman/podman.sock||", "unix:///run/podman/podman.sock||",
+	}
+	env := map[string]string{"HOME": "/home/k", "XDG_RUNTIME_DIR": "/x"}
+	check := func(what string, want ...string) {
+		t.Helper()
+		if d := cmp.Diff(want, hosts(env)); d != "" {
+			t.Errorf("%s: %s", what, d)
+		}
+	}
+	check("the usual sockets", usual...)
+	delete(env, "XDG_RUNTIME_DIR")
+	if got := hosts(env)[1]; got != "unix:///run/user/7/docker.sock||" {
+		t.Errorf("without XDG_RUNTIME_DIR: %s", got)
+	}
+	env["XDG_RUNTIME_DIR"] = "/x"
+	write("config.json", `{"currentContext": "default"}`)
+	check("the default context", usual...)
+	write("config.json", `{"currentContext": "far"}`)
+	check("a context that is not there", usual...)
+	// docker/cli names a context's folder by the sha256 of its name; this one is of "far".
+	const id = "512eea46ceb3921dff4363c7069d89d4964d1d9fccaa0f411851a7aa60a5c868"
+	write("contexts/meta/"+id+"/meta.json", `{"Endpoints": {"docker": {"Host": "tcp://far:2376"}}}`)
+	check("a context", "tcp://far:2376|docker context far|")
+	write("contexts/tls/"+id+"/docker/ca.pem", "")
+	check("a context with keys", "tcp://far:2376|docker context far|"+config+"/contexts/tls/"+id+"/docker")
+	write("config.json", `{"currentContext`)
+	check("a broken file", usual...)
+	env["DOCKER_CONTEXT"] = "far"
+	check("DOCKER_CONTEXT", "tcp://far:2376|docker context far|"+config+"/contexts/tls/"+id+"/docker")
+	env["DOCKER_HOST"] = "tcp://near:2375"
+	check("DOCKER_HOST", "tcp://near:2375|DOCKER_HOST|")
+	env["DOCKER_TLS_VERIFY"] = "1"
+	check("DOCKER_HOST with keys", "tcp://near:2375|DOCKER_HOST|"+config)
+}
+
+func TestConnectFails(t *testing.T) {
+	dir := t.TempDir()
+	connect := func(host string) *ConnectError {
+		t.Helper()
+		t.Setenv("DOCKER_HOST", host)
+		e, err := Connect(t.Context())
+		if err == nil {
+			e.Close()
+			t.Fatalf("%s: an engine answered", host)
+		}
+		var failed *ConnectError
+		if !errors.As(err, &failed) || !strings.Contains(err.Error(), host) || failed.Hint() == "" {
+			t.Fatalf("%s: %v", host, err)
+		}
+		return failed
+	}
+	for _, host := range []string{"unix://" + dir + "/none", "ssh://there", "tcp://127.0.0.1:1", "nonsense"} {
+		if err := connect(host); !errors.Is(err, ErrNoEngine) || errors.Is(err, ErrPermission) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if os.Getuid() != 0 { // root may open any socket
+		l, err := net.Listen("unix", dir+"/closed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if err := os.Chmod(dir+"/closed", 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := connect("unix://" + dir + "/closed"); !errors.Is(err, ErrPermission) || errors.Is(err, ErrNoEngine) {
+			t.Errorf("a closed socket: %v", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Connect(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestIsLocal(t *testing.T) {
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		host, name string
+		want       bool
+	}{
+		{"unix:///var/run/docker.sock", name, true},
+		{"unix:///var/run/docker.sock", "docker-desktop", false},
+		{"tcp://127.0.0.1:2375", name, false},
+	} {
+		if got := isLocal(test.host, test.name); got != test.want {
+			t.Errorf("%s %s: %t", test.host, test.name, got)
+		}
+	}
+}
+
+func TestFault(t *testing.T) {
+	err := fault(t.Context(), "build image x", errors.New("write /var/lib/docker/tmp/1: no space left on device"))
+	if !errors.Is(err, ErrNoSpace) || !strings.HasPrefix(err.Error(), "build image x: ") {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("why")
+	cancel(why)
+	if err := fault(ctx, "x", errors.New("no space left on device")); !errors.Is(err, why) || !errors.Is(err, context.Canceled) || errors.Is(err, ErrNoSpace) {
+		t.Error(err)
+	}
+	if fault(ctx, "x", nil) != nil {
+		t.Error("no error became one")
+	}
+}
