@@ -1,0 +1,264 @@
+package ext4
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func hostBench(t *testing.T) *HostBench {
+	t.Helper()
+	tool(t, "debugfs", "-V") // skips or fails where it is missing
+	b, err := NewHostBench(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+var epoch = time.Unix(1_700_000_000, 0)
+
+func put(p string, data []byte) WriteFile {
+	return WriteFile{Path: p, Data: data, Mode: 0o640, UID: 7, GID: 70000, Time: epoch}
+}
+
+func TestChange(t *testing.T) {
+	dir, files := sample(t)
+	image := mkimage(t, dir, 64)
+	if err := os.Chmod(image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<17) // 2 MiB
+	err := Change(t.Context(), hostBench(t), image, []Edit{
+		put("/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", []byte("[Service]\n")),
+		put("/etc/hosts", []byte("replaced")),  // over a file
+		put("/uno", []byte("one of two")),      // over a hard link: the other name keeps its bytes
+		put("/short", []byte("no longer")),     // over a symbolic link
+		put("/absolute.d/x", nil),              // an empty file in a new directory
+		put("/with space/\"quoted\"/<7>", big), // what debugfs's parser could trip over
+		put("/many/#comment", []byte("#")),     // in a directory of many blocks
+		Symlink{Path: "/lib", Target: "usr/lib", Time: epoch},
+		put("/lib/kimg/agent", []byte("usr")), // through the link just made
+		Symlink{Path: "/long", Target: strings.Repeat("t/", 100), Time: epoch},
+		MakeDir{Path: "/srv/a/b", Mode: 0o700, UID: 5, Time: epoch},
+		MakeDir{Path: "/etc", Mode: 0o700, Time: epoch}, // there already: left alone
+		Remove{Path: "/hole/striped"},
+		Remove{Path: "/srv/a/b"},
+		put("/twice", []byte("first")), put("/twice", []byte("second")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsck(t, image)
+	if st, err := os.Stat(image); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the image has mode %v (%v)", st.Mode(), err)
+	}
+	img, err := Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	for name, want := range map[string][]byte{
+		"etc/hosts": []byte("replaced"), "one": files["one"], "uno": []byte("one of two"), "usr/lib/kimg/agent": []byte("usr"),
+		"with space/\"quoted\"/<7>": big, "twice": []byte("second"), "odd": files["odd"], "hole/last": files["hole/last"],
+		"many/#comment": []byte("#"),
+	} {
+		if got, err := img.ReadFile(name); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes (%v), want %d", name, len(got), err, len(want))
+		}
+	}
+	for _, name := range []string{"hole/striped", "srv/a/b"} {
+		if _, err := img.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if st, err := img.Stat("etc"); err != nil || st.Mode().Perm() != 0o755 {
+		t.Errorf("etc was touched: %v", err)
+	}
+	st, err := img.Stat("twice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := st.Sys().(*Stat)
+	for _, at := range []time.Time{st.ModTime(), s.Accessed, s.Changed, s.Created} {
+		if !at.Equal(epoch) {
+			t.Errorf("a time is %v", at)
+		}
+	}
+	if s.Links != 1 {
+		t.Errorf("%d links", s.Links)
+	}
+}
+
+// TestChangeIsRepeatable edits two copies at different times.
+func TestChangeIsRepeatable(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "etc/hosts", []byte("x"))
+	image := mkimage(t, dir, 16)
+	before, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sums [][32]byte
+	for range 2 {
+		p := filepath.Join(t.TempDir(), "copy")
+		if err := os.WriteFile(p, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Change(t.Context(), hostBench(t), p, []Edit{put("/a/b", []byte("1")), put("/etc/hosts", []byte("2")), Remove{"/a/b"}}); err != nil {
+			t.Fatal(err)
+		}
+		fsck(t, p)
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, sha256.Sum256(b))
+		time.Sleep(1100 * time.Millisecond) // ext4's clock has seconds
+	}
+	if sums[0] != sums[1] {
+		t.Error("two runs of the same edits differ")
+	}
+}
+
+// breaking is a bench on which one thing goes wrong.
+type breaking struct {
+	Bench
+	run func(ctx context.Context, args ...string) ([]byte, []byte, error)
+	get func(ctx context.Context, name string, w io.Writer) error
+}
+
+func (b breaking) Run(ctx context.Context, args ...string) ([]byte, []byte, error) {
+	if b.run != nil {
+		return b.run(ctx, args...)
+	}
+	return b.Bench.Run(ctx, args...)
+}
+
+func (b breaking) Get(ctx context.Context, name string, w io.Writer) error {
+	if b.get != nil {
+		return b.get(ctx, name, w)
+	}
+	return b.Bench.Get(ctx, name, w)
+}
+
+// TestFailedChangeLeavesTheImage holds the promise of Change in every way that we
+// know to break it.
+func TestFailedChangeLeavesTheImage(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "etc/hosts", []byte("x"))
+	image := mkimage(t, dir, 8, "-N", "64")
+	before, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := hostBench(t)
+	random := make([]byte, 20<<20)
+	for i := range random {
+		random[i] = byte(i>>12 + 1)
+	}
+	var many []Edit
+	for i := range 100 {
+		many = append(many, put("/f"+strings.Repeat("x", i), nil))
+	}
+	ok := []Edit{put("/f", []byte("1"))}
+	cases := map[string]struct {
+		bench Bench
+		edits []Edit
+		want  string
+	}{
+		"no space":         {host, []Edit{put("/big", random)}, ""},
+		"no inodes":        {host, many, "inode"},
+		"through a file":   {host, []Edit{put("/etc/hosts/x", nil)}, "not a directory"},
+		"over a directory": {host, []Edit{put("/etc", nil)}, "directory is in its place"},
+		"not there":        {host, []Edit{Remove{"/no"}}, "not exist"},
+		"full directory":   {host, []Edit{Remove{"/etc"}}, "not empty"},
+		"newline":          {host, []Edit{put("/a\nrm /etc/hosts", nil)}, "control characters"},
+		"relative":         {host, []Edit{put("a", nil)}, "absolute"},
+		"dots":             {host, []Edit{put("/a/../b", nil)}, "absolute"},
+		"long name":        {host, []Edit{put("/"+strings.Repeat("n", 256), nil)}, "255"},
+		"debugfs complains": {breaking{Bench: host, run: func(context.Context, ...string) ([]byte, []byte, error) {
+			return nil, []byte("debugfs 1.47.2 (1-Jan-2025)\nsomething went wrong\n"), nil
+		}}, ok, "something went wrong"},
+		"e2fsck finds something": {breaking{Bench: host, run: func(ctx context.Context, args ...string) ([]byte, []byte, error) {
+			if args[2] == "e2fsck" {
+				return []byte("Inode 12 is wrong"), nil, errors.New("exit status 4")
+			}
+			return host.Run(ctx, args...)
+		}}, ok, "Inode 12"},
+		"nothing was written": {breaking{Bench: host, run: func(context.Context, ...string) ([]byte, []byte, error) {
+			return nil, nil, nil
+		}}, ok, "read back"},
+		"the way back breaks": {breaking{Bench: host, get: func(_ context.Context, _ string, w io.Writer) error {
+			_, err := w.Write(before[:1<<20])
+			return errors.Join(err, errors.New("connection lost"))
+		}}, ok, "connection lost"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			err := Change(t.Context(), c.bench, image, c.edits)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			after, rerr := os.ReadFile(image)
+			if rerr != nil || !bytes.Equal(before, after) {
+				t.Error("the image changed")
+			}
+			if l, _ := os.ReadDir(filepath.Dir(image)); len(l) != 1 {
+				t.Errorf("left behind: %v", l)
+			}
+		})
+	}
+	fsck(t, image)
+}
+
+func TestPlanIsText(t *testing.T) {
+	tree := fstestLinks{"etc": fs.ModeDir, "etc/hosts": 0, "usr": fs.ModeDir, "usr/lib": fs.ModeDir, "lib": fs.ModeSymlink}
+	p := newPlanner(tree)
+	for _, e := range []Edit{
+		WriteFile{Path: `/lib/a "b"/c`, Data: []byte("x"), Mode: 0o644, Time: time.Unix(9, 5)},
+		Remove{Path: "/etc/hosts"},
+		Symlink{Path: "/etc/hosts", Target: "../run/hosts", Time: time.Unix(9, 0)},
+	} {
+		if err := e.plan(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := func(path, mode string) string {
+		var out string
+		for _, f := range []string{`"mode" "` + mode, `"uid" "0`, `"gid" "0`, `"atime" "@9`, `"ctime" "@9`, `"mtime" "@9`, `"crtime" "@9`} {
+			out += "set_inode_field " + path + " " + f + "\"\n"
+		}
+		return out
+	}
+	want := `mkdir "/usr/lib/a ""b"""` + "\n" + set(`"/usr/lib/a ""b"""`, "040755") +
+		`cd "/usr/lib/a ""b"""` + "\n" + `write "payload.0" "c"` + "\n" + set(`"/usr/lib/a ""b""/c"`, "0100644") +
+		`rm "/etc/hosts"` + "\n" + `symlink "/etc/hosts" "../run/hosts"` + "\n" + set(`"/etc/hosts"`, "0120777")
+	if got := p.script(); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// fstestLinks is a tree of types; its only link is lib -> usr/lib.
+type fstestLinks map[string]fs.FileMode
+
+func (l fstestLinks) Open(string) (fs.File, error) { return nil, fs.ErrInvalid }
+
+func (l fstestLinks) Lstat(name string) (fs.FileInfo, error) {
+	m, ok := l[name]
+	if !ok {
+		return nil, &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
+	}
+	return info{name, &inode{mode: map[fs.FileMode]uint16{0: 0x8000, fs.ModeDir: 0x4000, fs.ModeSymlink: 0xA000}[m]}}, nil
+}
+
+func (l fstestLinks) ReadLink(string) (string, error) { return "usr/lib", nil }
