@@ -6,17 +6,22 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/units"
 )
 
 // parallel is how many packages are fetched at once: enough to hide a mirror's
 // latency, few enough to be a polite guest.
 const parallel = 8
+
+// maxTold bounds how many failures one message tells of.
+const maxTold = 5
 
 // MissingError tells of locked packages that can no longer be had.
 type MissingError struct {
@@ -31,8 +36,8 @@ func (e *MissingError) Error() string {
 	for _, p := range e.Packages {
 		names = append(names, p.Name+" "+p.Version)
 	}
-	if len(names) > 5 {
-		names = append(names[:5], fmt.Sprintf("and %d more", len(names)-5))
+	if len(names) > maxTold {
+		names = append(names[:maxTold], fmt.Sprintf("and %d more", len(names)-maxTold))
 	}
 	return fmt.Sprintf("packages are gone from %s, and %s does not give them: %s (%v): resolve them anew, or name a mirror that has them",
 		e.Mirror, e.Snapshot, strings.Join(names, ", "), e.Err)
@@ -40,75 +45,86 @@ func (e *MissingError) Error() string {
 
 // Fetch brings packages into the store, from the mirror or else, as of the time
 // at, from the snapshot service. progress may be nil; it is called from many
-// goroutines with the bytes that arrived. Packages that the mirror no longer has
-// and the snapshot service does not give are a *MissingError.
+// goroutines with the bytes that arrived. Packages that the mirror does not have
+// any more and the snapshot service does not give are a *MissingError; what a
+// mirror has, but wrong, is an error unless the snapshot service has it right.
 func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.Time, progress func(delta int64)) error {
-	gone, err := c.fetchFrom(ctx, c.Mirror.URL, packages, progress)
-	if err != nil {
+	left := fetchFrom(ctx, c.HTTP, c.Store, c.Mirror.URL, packages, progress)
+	if err := context.Cause(ctx); err != nil || len(left) == 0 {
 		return err
 	}
-	if len(gone) == 0 {
-		return nil
+	firsts := make(map[units.Digest]error)
+	packages = nil
+	for _, f := range left {
+		firsts[f.SHA256] = f.err
+		packages = append(packages, f.Locked)
 	}
-	// The first goes alone: where the service cannot be reached, one has waited
-	// for it and not all.
 	snapshot := c.snapshotURL(s.Family, at)
 	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshot}
-	if missing.Err = c.fetchOne(ctx, snapshot, gone[0], progress); missing.Err != nil && !errors.Is(missing.Err, fs.ErrNotExist) {
-		missing.Packages = gone
-		return causeOr(ctx, missing)
+	var wrong []error
+	for _, f := range fetchFrom(ctx, c.lessPatient(), c.Store, snapshot, packages, progress) {
+		first := firsts[f.SHA256]
+		if errors.Is(first, fs.ErrNotExist) {
+			missing.Packages, missing.Err = append(missing.Packages, f.Locked), f.err
+		} else if len(wrong) < maxTold {
+			wrong = append(wrong, fmt.Errorf("fetch package %s %s: %w", f.Name, f.Version, first))
+		}
 	}
-	if missing.Err != nil {
-		missing.Packages = gone[:1]
+	if err := context.Cause(ctx); err != nil {
+		return err
 	}
-	more, err := c.fetchFrom(ctx, snapshot, gone[1:], progress)
-	if err != nil {
-		missing.Packages, missing.Err = gone, err
-		return causeOr(ctx, missing)
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
 	}
-	if missing.Packages = append(missing.Packages, more...); len(missing.Packages) > 0 {
-		missing.Err = fs.ErrNotExist
-		return causeOr(ctx, missing)
+	if len(missing.Packages) > 0 {
+		return missing
 	}
 	return nil
 }
 
-// causeOr tells of an interruption rather than of what it broke.
-func causeOr(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
+// lessPatient is for a service that is asked only where the mirror could not
+// help, and that many networks cannot reach.
+func (c *Client) lessPatient() *fetch.Client {
+	return &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
 }
 
-// fetchFrom fetches from one archive. gone are the packages that it does not
-// have; the error tells of those that failed otherwise.
-func (c *Client) fetchFrom(ctx context.Context, base string, packages []Locked, progress func(int64)) (gone []Locked, err error) {
+// failed is a package that could not be fetched.
+type failed struct {
+	Locked
+	err error
+}
+
+// fetchFrom fetches from one archive and returns those that failed. Once the
+// archive was out of reach for one, after all retries, no other is tried.
+func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, base string, packages []Locked, progress func(int64)) []failed {
 	var g errgroup.Group
 	g.SetLimit(parallel)
-	var mu sync.Mutex
-	var failed []error
-	for _, p := range packages {
+	errs := make([]error, len(packages))
+	var down atomic.Pointer[fetch.Error]
+	for i, p := range packages {
 		g.Go(func() error {
-			if ctx.Err() != nil {
-				return nil // told below
+			if errs[i] = context.Cause(ctx); errs[i] != nil {
+				return nil
 			}
-			err := c.fetchOne(ctx, base, p, progress)
-			mu.Lock()
-			defer mu.Unlock()
-			if errors.Is(err, fs.ErrNotExist) {
-				gone = append(gone, p)
-			} else if err != nil {
-				failed = append(failed, fmt.Errorf("fetch package %s %s: %w", p.Name, p.Version, err))
+			if err := down.Load(); err != nil {
+				errs[i] = err
+				return nil
+			}
+			errs[i] = hc.ToStore(ctx, st, fetch.Request{
+				URLs: []string{base + "/" + p.Filename}, Size: p.Size, SHA256: p.SHA256, Progress: progress})
+			var err *fetch.Error
+			if errors.As(errs[i], &err) && err.Unreachable() {
+				down.Store(err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // its functions give none
-	return gone, causeOr(ctx, errors.Join(failed...))
-}
-
-func (c *Client) fetchOne(ctx context.Context, base string, p Locked, progress func(int64)) error {
-	return c.HTTP.ToStore(ctx, c.Store, fetch.Request{
-		URLs: []string{base + "/" + p.Filename}, Size: p.Size, SHA256: p.SHA256, Progress: progress})
+	var all []failed
+	for i, err := range errs {
+		if err != nil {
+			all = append(all, failed{Locked: packages[i], err: err})
+		}
+	}
+	return all
 }

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -93,7 +92,7 @@ func (c *Client) Index(ctx context.Context, rel *Release, components []string) (
 	return newIndex(all), nil
 }
 
-// packagers are the forms of a list that kimg reads, the smallest first.
+// compressions are the forms of a list that kimg reads, the smallest first.
 var compressions = []struct {
 	suffix string
 	open   func(io.Reader) (io.Reader, error)
@@ -195,8 +194,7 @@ func readCached(name string) (string, bool) {
 // writeCached keeps a list for the next time. A failure costs only time.
 func writeCached(name string, text []byte) {
 	b := binary.BigEndian.AppendUint32([]byte(cacheMagic), crc32.Checksum(text, castagnoli))
-	err := os.MkdirAll(filepath.Dir(name), 0o755)
-	if err = errors.Join(err, renameio.WriteFile(name, append(b, text...), 0o644)); err != nil {
-		return
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err == nil {
+		_ = renameio.WriteFile(name, append(b, text...), 0o644)
 	}
 }

@@ -87,14 +87,12 @@ func checkRelations(p Package) error {
 // there counts first, then the first that can be had. It does not go back on a
 // choice, as apt does: it reports the conflict.
 func (x *Index) Install(names []string, have map[string]bool) ([]Package, error) {
-	in := installation{x: x, chosen: make(map[string]int), fresh: make(map[string]bool)}
+	in := installation{x: x, chosen: make(map[string]int), fresh: make(map[string]bool), bad: make(map[int][]dependency.Possibility)}
 	for name := range have {
 		if same := x.byName[name]; len(same) > 0 {
-			in.add(same[0])
+			in.chosen[name] = same[0] // what is installed has what it needs
 		}
 	}
-	in.fresh = make(map[string]bool)
-	in.todo = nil // what is installed has what it needs
 	for _, name := range names {
 		if err := in.want(name); err != nil {
 			return nil, err
@@ -120,9 +118,10 @@ func (x *Index) Install(names []string, have map[string]bool) ([]Package, error)
 // installation is a set of packages that grows until nothing is missing.
 type installation struct {
 	x      *Index
-	chosen map[string]int  // places in x.packages, by name
-	fresh  map[string]bool // names of chosen that were not there before
-	todo   []int           // those whose dependencies were not looked at yet
+	chosen map[string]int                   // places in x.packages, by name
+	fresh  map[string]bool                  // names of chosen that were not there before
+	todo   []int                            // those whose dependencies were not looked at yet
+	bad    map[int][]dependency.Possibility // see excluded
 }
 
 func (in *installation) add(i int) {
@@ -205,7 +204,7 @@ func (in *installation) choose(alternatives []dependency.Possibility) (int, bool
 		return there
 	})
 	for _, i := range candidates {
-		if in.conflictsOf(i) == "" {
+		if in.fits(i) {
 			return i, true
 		}
 	}
@@ -244,39 +243,59 @@ func inRange(have string, want *dependency.VersionRelation) bool {
 func (in *installation) checkConflicts() error {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
-		if text := in.conflictsOf(in.chosen[name]); text != "" {
-			all = append(all, text)
+		i := in.chosen[name]
+		if other := in.excludedBy(i); other != "" {
+			all = append(all, fmt.Sprintf("%s excludes %s", name, other))
 		}
 	}
 	if len(all) > 0 {
-		return fmt.Errorf("install packages: these exclude each other: %s", strings.Join(all, "; "))
+		return fmt.Errorf("install packages: not all of these can be there: %s", strings.Join(all, "; "))
 	}
 	return nil
 }
 
-// conflictsOf names a chosen package that package i excludes or that excludes
-// it; "" where there is none.
-func (in *installation) conflictsOf(i int) string {
-	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
-		if j := in.chosen[name]; in.x.packages[j].Name != in.x.packages[i].Name && (in.x.excludes(i, j) || in.x.excludes(j, i)) {
-			return fmt.Sprintf("%s and %s", in.x.packages[i].Name, in.x.packages[j].Name)
+// fits reports whether package i and those that were chosen leave each other in peace.
+func (in *installation) fits(i int) bool {
+	if in.excludedBy(i) != "" {
+		return false
+	}
+	for _, j := range in.chosen {
+		if slices.ContainsFunc(in.excluded(j), func(bad dependency.Possibility) bool { return in.x.isOrProvides(i, bad) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// excludedBy names a chosen package that package i conflicts with or breaks; ""
+// where there is none.
+func (in *installation) excludedBy(i int) string {
+	for _, bad := range in.excluded(i) {
+		if j, ok := in.chosen[bad.Name]; ok && j != i && in.x.is(j, bad) {
+			return bad.Name
+		}
+		for _, by := range in.x.providers(bad.Name) {
+			name := in.x.packages[by.pkg].Name
+			if j, ok := in.chosen[name]; ok && j == by.pkg && j != i && provides(by, bad) {
+				return name
+			}
 		}
 	}
 	return ""
 }
 
-// excludes reports whether package i conflicts with, or breaks, package j or
-// what j provides.
-func (x *Index) excludes(i, j int) bool {
-	p := x.packages[i]
-	for _, field := range []string{p.Conflicts, p.Breaks} {
-		for _, alternatives := range alternativesOf(field) {
-			for _, bad := range alternatives {
-				if x.is(j, bad) || slices.ContainsFunc(x.providers(bad.Name), func(by provision) bool { return by.pkg == j && provides(by, bad) }) {
-					return true
-				}
-			}
+// excluded lists what package i conflicts with or breaks.
+func (in *installation) excluded(i int) []dependency.Possibility {
+	bad, known := in.bad[i]
+	if !known {
+		for _, field := range []string{in.x.packages[i].Conflicts, in.x.packages[i].Breaks} {
+			bad = append(bad, slices.Concat(alternativesOf(field)...)...)
 		}
+		in.bad[i] = bad
 	}
-	return false
+	return bad
+}
+
+func (x *Index) isOrProvides(i int, want dependency.Possibility) bool {
+	return x.is(i, want) || slices.ContainsFunc(x.providers(want.Name), func(by provision) bool { return by.pkg == i && provides(by, want) })
 }

@@ -62,6 +62,20 @@ func (e *Error) Is(target error) bool {
 	return len(e.Tried) > 0
 }
 
+// Unreachable reports whether no server gave an answer to speak of, so that
+// others of its files are not worth trying: the network, or the server, is down.
+func (e *Error) Unreachable() bool {
+	for _, err := range e.Tried {
+		if !mayHeal(err) || errors.Is(err, errDigest) {
+			return false
+		}
+	}
+	return len(e.Tried) > 0
+}
+
+// errDigest marks a file that arrived whole and was another one.
+var errDigest = errors.New("not the file that was asked for, and not kept")
+
 // fill downloads url into p and commits it.
 func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Request) error {
 	f := filling{c: c, p: p, url: url, req: req, far: p.Size()}
@@ -189,7 +203,7 @@ func (f *filling) commit() error {
 	}
 	var mismatch *store.MismatchError
 	if errors.As(err, &mismatch) {
-		return fmt.Errorf("not the file that was asked for, and not kept: %w", err)
+		return fmt.Errorf("%w: %w", errDigest, err)
 	}
 	return err
 }
