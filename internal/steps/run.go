@@ -159,8 +159,9 @@ type Status struct {
 
 // Explain says for each step, in the order given (every step after those it
 // reads from), whether it would run and why. last holds the ActionIDs of an
-// earlier run by step ID, and may be nil.
-func (r *Runner) Explain(ctx context.Context, all []*Step, last map[string]ActionID) ([]Status, error) {
+// earlier run by step ID, and may be nil. A step whose Ready fails (there is no
+// engine, say) counts as one that would run.
+func (r *Runner) Explain(ctx context.Context, all []*Step, last map[string]ActionID) []Status {
 	st := make([]Status, len(all))
 	needed := map[*Step]bool{}
 	reader := map[*Step]bool{}
@@ -171,12 +172,9 @@ func (r *Runner) Explain(ctx context.Context, all []*Step, last map[string]Actio
 	}
 	for i := len(all) - 1; i >= 0; i-- {
 		s := all[i]
-		var err error
+		var unknown error
 		if s.Ready != nil {
-			st[i].Cached, err = s.Ready(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", s.ID, err)
-			}
+			st[i].Cached, unknown = s.Ready(ctx)
 		} else {
 			_, st[i].Cached = r.Cache.Load(s.ActionID())
 		}
@@ -188,8 +186,11 @@ func (r *Runner) Explain(ctx context.Context, all []*Step, last map[string]Actio
 			}
 		}
 		st[i].Why = r.why(s, st[i], last)
+		if unknown != nil && st[i].Needed {
+			st[i].Why = []string{"cannot tell whether it is there: " + unknown.Error()}
+		}
 	}
-	return st, nil
+	return st
 }
 
 func (r *Runner) why(s *Step, st Status, last map[string]ActionID) []string {

@@ -133,6 +133,17 @@ func (o *Outputs) Add(name string, mode fs.FileMode, r io.Reader) error {
 	return w.Commit()
 }
 
+// Take moves a file, which must be on the store's file system (see
+// store.TempDir), into the store under the output's name.
+func (o *Outputs) Take(name string, mode fs.FileMode, file string) error {
+	d, n, err := o.store.Take(file)
+	if err != nil {
+		return err
+	}
+	o.outs = append(o.outs, Output{name, d, n, mode})
+	return nil
+}
+
 // Create returns a writer for the output; nothing is there before its Commit.
 func (o *Outputs) Create(name string, mode fs.FileMode) (*OutputWriter, error) {
 	w, err := o.store.Create()
