@@ -1,0 +1,261 @@
+package vm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/internal/guest"
+)
+
+// protocol is the version of package guest's protocol that this host speaks.
+const protocol = "1"
+
+// ErrInterrupted says that the person ended the guest with a second interrupt.
+var ErrInterrupted = errors.New("interrupted")
+
+// port is the host's end of a virtio-serial port.
+type port interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+}
+
+// agent is the host's side of the guest's agent. Its lines end when the guest does.
+type agent struct {
+	control port
+	lines   chan string
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func newAgent(control port) *agent {
+	a := &agent{control: control, lines: make(chan string), closed: make(chan struct{})}
+	go func() {
+		defer close(a.lines)
+		r := bufio.NewScanner(control)
+		for r.Scan() {
+			select {
+			case a.lines <- r.Text():
+			case <-a.closed:
+				return
+			}
+		}
+	}()
+	return a
+}
+
+func (a *agent) close() {
+	a.once.Do(func() { close(a.closed) })
+	a.control.Close()
+}
+
+// errGone says that the connection to the agent ended: with the guest, most often.
+var errGone = errors.New("the guest's agent went away")
+
+// awaitReady waits until the agent heeds. An interrupt ends the wait.
+func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) error {
+	for {
+		select {
+		case line, ok := <-a.lines:
+			if !ok {
+				return errGone
+			}
+			if version, ok := strings.CutPrefix(line, "ready "); ok {
+				if version != protocol {
+					return fmt.Errorf("talk to the guest's agent: it speaks version %.20q, this kimg %s: build the image again", version, protocol)
+				}
+				return nil
+			}
+		case <-interrupt:
+			return ErrInterrupted
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// say sends a line to the agent.
+func (a *agent) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.control, format+"\n", args...)
+	return err
+}
+
+// command is what runs in a guest.
+type command struct {
+	script         string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	interrupt      <-chan os.Signal // the first goes to the command, the second ends the guest
+	silence        time.Duration    // how long the agent may be mute before the guest counts as hung
+}
+
+// errSilent says that the guest has stopped answering.
+var errSilent = errors.New("the guest stopped answering")
+
+// outputLimit is how long the last of a command's output may take after its end.
+const outputLimit = 30 * time.Second
+
+// run runs a command with the other ports as its streams and returns its exit status.
+func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) (int, error) {
+	mark := "kimg-end-" + rand.Text()
+	go feed(stdin, c.stdin)
+	copied := make(chan error, 2)
+	for from, to := range map[port]io.Writer{stdout: c.stdout, stderr: c.stderr} {
+		go func() { copied <- copyUntil(to, from, mark) }()
+	}
+	script := base64.StdEncoding.EncodeToString([]byte(c.script))
+	if err := a.say("run %s %s", mark, script); err != nil {
+		return 0, errGone
+	}
+	const interval = 5 * time.Second
+	ping := time.NewTicker(min(interval, c.silence/4))
+	defer ping.Stop()
+	heard := time.Now()
+	status, left, interrupts := -1, 2, 0
+	var late <-chan time.Time
+	for status < 0 || left > 0 {
+		select {
+		case line, ok := <-a.lines:
+			if !ok {
+				return 0, errGone
+			}
+			heard = time.Now()
+			if n, ok := strings.CutPrefix(line, "exit "); ok {
+				v, err := strconv.ParseUint(n, 10, 8)
+				if err != nil {
+					return 0, fmt.Errorf("talk to the guest's agent: it said %.40q", line)
+				}
+				status, late = int(v), time.After(outputLimit)
+			}
+		case err := <-copied:
+			if err != nil {
+				return 0, err
+			}
+			left--
+		case <-ping.C:
+			if time.Since(heard) > c.silence {
+				return 0, errSilent
+			}
+			a.say("ping")
+		case <-c.interrupt:
+			if interrupts++; interrupts > 1 {
+				return 0, ErrInterrupted
+			}
+			a.say("signal INT")
+		case <-late:
+			return 0, errors.New("the end of the command's output did not come")
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	return status, nil
+}
+
+// feed is the host's half of a command's stdin. That the command ends before it
+// has read everything is no error.
+func feed(to port, from io.Reader) {
+	if _, err := io.WriteString(to, "\n"); err != nil {
+		return
+	}
+	if from != nil {
+		io.Copy(to, from)
+	}
+	to.CloseWrite()
+}
+
+// copyUntil copies until mark, which it leaves out. Only an error of the
+// writer is one: the end of the reader is the end of the guest, told elsewhere.
+func copyUntil(to io.Writer, from io.Reader, mark string) error {
+	if to == nil {
+		to = io.Discard
+	}
+	var held []byte // the beginning of a mark, perhaps
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		data := append(held, buf[:n]...)
+		end, found := bytes.Index(data, []byte(mark)), true
+		if end < 0 {
+			end, found = len(data)-overlap(data, mark), err != nil
+			if err != nil {
+				end = len(data)
+			}
+		}
+		if end > 0 {
+			if _, err := to.Write(data[:end]); err != nil {
+				return fmt.Errorf("write the command's output: %w", err)
+			}
+		}
+		if found {
+			return nil
+		}
+		held = append([]byte(nil), data[end:]...)
+	}
+}
+
+// overlap is the length of the longest end of data that mark begins with.
+func overlap(data []byte, mark string) int {
+	for n := min(len(data), len(mark)-1); n > 0; n-- {
+		if string(data[len(data)-n:]) == mark[:n] {
+			return n
+		}
+	}
+	return 0
+}
+
+// Script is a shell script that becomes the command argv, for the agent to run.
+func Script(argv []string) string {
+	quoted := make([]string, len(argv))
+	for i, arg := range argv {
+		quoted[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+	}
+	return "exec " + strings.Join(quoted, " ") + "\n"
+}
+
+// streams are the ports of a command, in the order of commandPorts.
+func (m *machine) streams(ctx context.Context) (*agent, []port, error) {
+	ports := make([]port, len(commandPorts))
+	errs := make([]error, len(commandPorts))
+	var wg sync.WaitGroup
+	for i, name := range commandPorts {
+		wg.Go(func() {
+			if conn, err := m.connect(ctx, name); err != nil {
+				errs[i] = err
+			} else {
+				ports[i] = conn
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		for _, p := range ports {
+			if p != nil {
+				p.Close()
+			}
+		}
+		return nil, nil, errs[firstError(errs)]
+	}
+	return newAgent(ports[0]), ports[1:], nil
+}
+
+func firstError(errs []error) int {
+	for i, err := range errs {
+		if err != nil {
+			return i
+		}
+	}
+	return 0
+}
+
+// commandPorts are the ports a command needs.
+var commandPorts = []string{guest.Control, guest.Stdin, guest.Stdout, guest.Stderr}

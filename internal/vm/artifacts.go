@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The artifacts of an out directory that a guest is made of.
+const (
+	KernelFile  = "bzImage"
+	DiskFile    = "rootfs.img"
+	ConfigFile  = "config"
+	SymbolsFile = "vmlinux"
+	ScriptsFile = "vmlinux-gdb.py"
+)
+
+// Config is a kernel's configuration: symbols without CONFIG_ to their values.
+type Config map[string]string
+
+// ReadConfig reads a kernel's .config. A missing file is fs.ErrNotExist.
+func ReadConfig(name string) (Config, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	c := Config{}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if symbol, value, ok := strings.Cut(strings.TrimPrefix(lines.Text(), "CONFIG_"), "="); ok {
+			c[symbol] = value
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// builtIn says whether all of the symbols are built in; a module cannot help a
+// kernel that boots without an initramfs.
+func (c Config) builtIn(symbols ...string) bool {
+	for _, s := range symbols {
+		if c[s] != "y" {
+			return false
+		}
+	}
+	return true
+}
+
+// bus is the fastest disk that the kernel can have its root on.
+func (c Config) bus() (Bus, error) {
+	switch {
+	case c.builtIn("VIRTIO_PCI", "VIRTIO_BLK"):
+		return VirtioBus, nil
+	case c.builtIn("ATA_PIIX", "BLK_DEV_SD"):
+		return IDEBus, nil
+	case c.builtIn("SATA_AHCI", "BLK_DEV_SD"):
+		return AHCIBus, nil
+	}
+	return "", &MissingConfigError{For: "find its root disk", Symbols: []string{"VIRTIO_PCI", "VIRTIO_BLK"}}
+}
+
+// hasAgent says whether the guest's agent can be reached.
+func (c Config) hasAgent() bool { return c.builtIn("VIRTIO_PCI", "VIRTIO_CONSOLE") }
+
+// net is the card that the kernel has a driver for; ok is false when it has none.
+func (c Config) net() (n Net, ok bool) {
+	switch {
+	case c.builtIn("VIRTIO_PCI", "VIRTIO_NET"):
+		return Net{Model: "virtio-net-pci"}, true
+	case c.builtIn("E1000"):
+		return Net{Model: "e1000"}, true
+	}
+	return Net{}, false
+}
+
+// MissingConfigError says that the kernel lacks something built in.
+type MissingConfigError struct {
+	For     string // what the kernel cannot do without, as in "to <For>"
+	Symbols []string
+}
+
+func (e *MissingConfigError) Error() string {
+	return fmt.Sprintf("this kernel cannot %s: it was built without %s", e.For, strings.Join(e.Symbols, ", "))
+}
+
+// Hint is the way out.
+func (e *MissingConfigError) Hint() string {
+	return "build it with --set " + strings.Join(e.Symbols, "=y --set ") + "=y"
+}
+
+// MissingArtifactError says that an out directory lacks a file.
+type MissingArtifactError struct{ Dir, File string }
+
+func (e *MissingArtifactError) Error() string {
+	return fmt.Sprintf("find %s in %s: there is none", e.File, e.Dir)
+}
+
+// Hint is the way out.
+func (e *MissingArtifactError) Hint() string {
+	return "run kimg build first, or name its directory with --out"
+}
+
+// artifacts looks for the files in dir and reads the kernel's configuration.
+func artifacts(dir string, files ...string) (Config, error) {
+	for _, name := range append([]string{ConfigFile}, files...) {
+		info, err := os.Stat(filepath.Join(dir, name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, &MissingArtifactError{Dir: dir, File: name}
+		case err != nil:
+			return nil, fmt.Errorf("find %s: %w", name, err)
+		case !info.Mode().IsRegular():
+			return nil, fmt.Errorf("use %s: it is not a file", filepath.Join(dir, name))
+		}
+	}
+	return ReadConfig(filepath.Join(dir, ConfigFile))
+}

@@ -1,0 +1,19 @@
+package vm
+
+import (
+	"os"
+	"syscall"
+)
+
+// groupOf returns the group that owns a file.
+func groupOf(name string) (gid int, ok bool) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Gid), true
+}

@@ -1,0 +1,96 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Host runs QEMU and gdb on this machine.
+type Host struct{}
+
+// socketRoom is what a Unix socket's path may leave free for its name:
+// sun_path in unix(7) is 108 bytes (104 on the BSDs).
+const socketRoom = 104 - len("/kimg.control\x00")
+
+// Open implements Place.
+func (Host) Open(_ context.Context, need Need) (*Site, error) {
+	dir, err := os.MkdirTemp("", "kimg-vm-")
+	if err == nil && len(dir) > socketRoom {
+		os.Remove(dir)
+		dir, err = os.MkdirTemp("/tmp", "kimg-vm-")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for sockets: %w", err)
+	}
+	site := &Site{Dir: need.Dir, Run: dir, Accel: KVM, run: &hostRunner{dir: dir}}
+	if err := probeKVM(); err != nil {
+		site.Accel, site.Why = TCG, err.Error()
+	}
+	return site, nil
+}
+
+type hostRunner struct {
+	dir string
+
+	mu      sync.Mutex
+	running []*exec.Cmd
+	waits   sync.WaitGroup
+}
+
+func (r *hostRunner) start(ctx context.Context, p program) (func() error, error) {
+	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
+	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
+	cmd.SysProcAttr = ownGroup()
+	// A child of the killed program may hold its output open.
+	cmd.WaitDelay = 2 * time.Second
+	var stdin io.WriteCloser
+	if p.Stdin != nil {
+		var err error
+		if stdin, err = cmd.StdinPipe(); err != nil {
+			return nil, err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", p.Args[0], err)
+	}
+	r.running = append(r.running, cmd)
+	if stdin != nil {
+		// Not by exec.Cmd: its Wait would wait for a terminal's next key.
+		go func() {
+			io.Copy(stdin, p.Stdin)
+			stdin.Close()
+		}()
+	}
+	r.waits.Add(1)
+	return sync.OnceValue(func() error {
+		defer r.waits.Done()
+		return cmd.Wait()
+	}), nil
+}
+
+func (r *hostRunner) local(_ context.Context, socket string) (string, error) {
+	return filepath.Join(r.dir, socket), nil
+}
+
+// close kills what runs. Whoever started it waits for it; so does close.
+func (r *hostRunner) close(context.Context) error {
+	r.mu.Lock()
+	for _, cmd := range r.running {
+		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			r.mu.Unlock()
+			return fmt.Errorf("end %s: %w", cmd.Args[0], err)
+		}
+	}
+	r.mu.Unlock()
+	r.waits.Wait()
+	return os.RemoveAll(r.dir)
+}

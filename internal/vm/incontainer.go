@@ -1,0 +1,292 @@
+package vm
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/container"
+)
+
+// Container runs QEMU and gdb in a container: no network, no capabilities, and
+// of this machine only the out directory, read-only.
+type Container struct {
+	Engine *container.Engine
+	Image  string // has qemu-system-x86_64, gdb and socat
+}
+
+// Where things are in the container.
+const (
+	containerDir = "/out"
+	containerRun = "/run/kimg"
+	kvmDevice    = "/dev/kvm"
+)
+
+// errRemoteWrite says that a guest cannot write to an image that the engine cannot see.
+var errRemoteWrite = errors.New("the container engine is on another machine: a guest there cannot write to an image on this one")
+
+// Open implements Place.
+func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
+	local := p.Engine.Info().Local
+	if need.Write != "" && !local {
+		return nil, fmt.Errorf("open %s for writing: %w", need.Write, errRemoteWrite)
+	}
+	run, err := os.MkdirTemp("", "kimg-vm-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for sockets: %w", err)
+	}
+	r := &containerRunner{dir: run}
+	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close(ctx))
+		}
+	}()
+	cmd, keep := p.command(need, local)
+	r.keep = keep
+	why := probeContainerKVM(cmd, local)
+	if r.box, err = p.begin(ctx, cmd, need, local); err != nil && len(cmd.Devices) > 0 && ctx.Err() == nil {
+		// Only an engine that hands out no devices, or has none, is helped by this.
+		first := err
+		why, cmd.Devices = "the container engine does not hand out "+kvmDevice, nil
+		cmd.Stdin, r.keep = io.Pipe()
+		if r.box, err = p.begin(ctx, cmd, need, local); err != nil {
+			return nil, first
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	site := &Site{Dir: containerDir, Run: containerRun, Accel: KVM, run: r}
+	if why == "" {
+		why = r.probe(ctx)
+	}
+	if why != "" {
+		site.Accel, site.Why = TCG, why
+	}
+	return site, nil
+}
+
+// command is the container's: one that does nothing, for as long as its input is
+// open. It is the engine that closes it when kimg is killed, and the container
+// ends. Programs run as the invoking person, so that they can read, and where
+// asked write, what the person can and nothing else.
+func (p Container) command(need Need, local bool) (*container.Cmd, io.Closer) {
+	in, keep := io.Pipe()
+	cmd := &container.Cmd{
+		Image: p.Image, Args: []string{"cat"}, Stdin: in, Init: true,
+		Env: []string{"HOME=/tmp", "TMPDIR=/var/tmp"}, // QEMU keeps thrown-away writes in TMPDIR
+		// Not on the container's own layer: a socket on some layered filesystems cannot be dialled.
+		Tmpfs: map[string]string{containerRun: "mode=1777"},
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	switch {
+	case p.Engine.Info().Rootless || !local:
+		uid, gid = 0, 0 // a rootless engine's root is the person itself
+	case uid == 0:
+		cmd.Caps = []string{"DAC_OVERRIDE"} // root may read another's files: so it can without a container
+	}
+	cmd.User = fmt.Sprintf("%d:%d", uid, gid)
+	if !local {
+		return cmd, keep
+	}
+	cmd.Mounts = []container.Mount{{Bind: need.Dir, Target: containerDir, ReadOnly: true}}
+	if need.Write != "" {
+		cmd.Mounts = append(cmd.Mounts, container.Mount{
+			Bind: filepath.Join(need.Dir, need.Write), Target: containerDir + "/" + need.Write})
+	}
+	return cmd, keep
+}
+
+// probeContainerKVM says why KVM cannot be used, or gives the container the
+// device, for a probe inside: what this process may do with it says little about
+// what one in the container may.
+func probeContainerKVM(cmd *container.Cmd, local bool) string {
+	if local {
+		err := probeKVM()
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err.Error()
+		}
+		if gid, ok := groupOf(kvmDevice); ok && !strings.HasPrefix(cmd.User, "0:") {
+			user, _, _ := strings.Cut(cmd.User, ":")
+			cmd.User = fmt.Sprintf("%s:%d", user, gid)
+		}
+	}
+	cmd.Devices = []string{kvmDevice}
+	return ""
+}
+
+// begin creates the container, brings the artifacts in where the engine cannot
+// see them, and starts it.
+func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, local bool) (*container.Container, error) {
+	box, err := p.Engine.Create(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if !local {
+		err = copyIn(ctx, box, need)
+	}
+	if err == nil {
+		err = box.Start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, box.Remove(ctx))
+	}
+	return box, nil
+}
+
+// copyIn copies the needed files into the container.
+func copyIn(ctx context.Context, box *container.Container, need Need) error {
+	r, w := io.Pipe()
+	defer r.Close()
+	go func() {
+		w.CloseWithError(writeTar(w, need))
+	}()
+	return box.CopyIn(ctx, "/", r)
+}
+
+func writeTar(w io.Writer, need Need) error {
+	tw := tar.NewWriter(w)
+	dir := strings.TrimPrefix(containerDir, "/")
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755}); err != nil {
+		return err
+	}
+	for _, name := range need.Files {
+		if err := addFile(tw, filepath.Join(need.Dir, name), dir+"/"+name); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func addFile(tw *tar.Writer, from, name string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: info.Size()}); err != nil {
+		return err
+	}
+	_, err = io.Copy(tw, f)
+	return err
+}
+
+// containerRunner runs programs in the container box. Their sockets are relayed
+// to Unix sockets of the same names in dir, each connection by a socat in the
+// container: that works wherever the engine is.
+type containerRunner struct {
+	box  *container.Container
+	dir  string
+	keep io.Closer       // its end is the container's
+	ctx  context.Context // the relays', which outlive the calls that set them up
+	stop context.CancelFunc
+
+	mu     sync.Mutex
+	relays map[string]net.Listener
+}
+
+func (r *containerRunner) start(ctx context.Context, p program) (func() error, error) {
+	ended := make(chan error, 1)
+	go func() {
+		ended <- r.box.Exec(ctx, &container.ExecCmd{Args: p.Args, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr})
+	}()
+	return sync.OnceValue(func() error { return <-ended }), nil
+}
+
+func (r *containerRunner) local(_ context.Context, socket string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	address := filepath.Join(r.dir, socket)
+	if r.relays[socket] != nil {
+		return address, nil
+	}
+	l, err := net.Listen("unix", address)
+	if err != nil {
+		return "", fmt.Errorf("relay %s: %w", socket, err)
+	}
+	if r.relays == nil {
+		r.relays = map[string]net.Listener{}
+	}
+	r.relays[socket] = l
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			go r.relay(conn.(*net.UnixConn), containerRun+"/"+socket)
+		}
+	}()
+	return address, nil
+}
+
+// relay connects a connection with a socket in the container. The end of one
+// direction is passed on and leaves the other open (-t: for a day).
+func (r *containerRunner) relay(conn *net.UnixConn, socket string) {
+	defer conn.Close()
+	args := []string{"socat", "-t86400", "-", "UNIX-CONNECT:" + socket + ",retry=3000,interval=0.02"}
+	// An error means that a side went away, which the connection's end tells.
+	r.box.Exec(r.ctx, &container.ExecCmd{Args: args, Stdin: conn, Stdout: conn})
+}
+
+func (r *containerRunner) close(ctx context.Context) error {
+	r.stop()
+	r.mu.Lock()
+	for _, l := range r.relays {
+		l.Close()
+	}
+	r.mu.Unlock()
+	r.keep.Close()
+	var err error
+	if r.box != nil {
+		err = r.box.Remove(ctx)
+	}
+	return errors.Join(err, os.RemoveAll(r.dir))
+}
+
+// probeScript runs QEMU on KVM with a BIOS that counts down from 20 million, as
+// the host's probe does, and writes 16 to the exit device: QEMU ends with 16*2+1.
+// The code is at 0xff00, and at the reset vector, 0xfff0, a jump to it.
+const probeScript = `bios=$0/probe.bin
+{
+	head -c 65280 /dev/zero
+	printf '\146\271\000\055\061\001\146\111\165\374\272\001\005\260\020\356\364'
+	head -c 223 /dev/zero
+	printf '\351\015\377'
+	head -c 13 /dev/zero
+} >"$bios" &&
+timeout 5 qemu-system-x86_64 -accel kvm -cpu max,la57=off -M pc -no-user-config -nodefaults -display none \
+	-bios "$bios" -device isa-debug-exit,iobase=0x501,iosize=1
+[ $? = 33 ]`
+
+// probe says why KVM cannot be used in the container, or nothing.
+func (r *containerRunner) probe(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var said strings.Builder
+	err := r.box.Exec(ctx, &container.ExecCmd{Args: []string{"sh", "-c", probeScript, containerRun}, Stderr: &said})
+	if err == nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+	if line == "" {
+		line = "an instruction did not run on KVM in the container"
+	}
+	return line
+}

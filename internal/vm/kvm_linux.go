@@ -1,0 +1,185 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Numbers from <linux/kvm.h>; the x86 sizes are those of struct kvm_regs and
+// struct kvm_sregs.
+const (
+	kvmGetAPIVersion       = 0xae00
+	kvmCreateVM            = 0xae01
+	kvmGetVCPUMmapSize     = 0xae04
+	kvmCreateVCPU          = 0xae41
+	kvmSetUserMemoryRegion = 0x4020ae46
+	kvmSetTSSAddr          = 0xae47
+	kvmRun                 = 0xae80
+	kvmSetRegs             = 0x4090ae82
+	kvmGetSregs            = 0x8138ae83
+	kvmSetSregs            = 0x4138ae84
+
+	kvmAPIVersion = 12
+	kvmExitHlt    = 5
+
+	kvmSregsSize  = 0x138
+	kvmCSBase     = 0 // struct kvm_segment cs is first: base u64, limit u32, selector u16
+	kvmCSSelector = 12
+)
+
+// errNoKVM says that there is no device to probe.
+var errNoKVM = errors.New("there is no /dev/kvm")
+
+// kvmCode is what the probe runs, in real mode: it counts down from 5 million
+// and halts. A processor takes some three milliseconds for it. A KVM that
+// interprets instructions, as nested ones do with all they cannot execute, takes
+// seconds, and would take hours for a boot.
+var kvmCode = []byte{
+	0x66, 0xb9, 0x40, 0x4b, 0x4c, 0x00, // mov ecx, 5000000
+	0x66, 0x49, // dec ecx
+	0x75, 0xfc, // jnz back to dec
+	0xf4, // hlt
+}
+
+// kvmLimit is how long it may take on a machine that has much else to do.
+const kvmLimit = 250 * time.Millisecond
+
+// probeKVM runs code in a virtual machine of its own, because /dev/kvm is there,
+// and opens, on machines where no guest can run on it. It returns why KVM cannot
+// be used.
+func probeKVM() error {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return errNoKVM
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return runCode(int(f.Fd()))
+}
+
+// runCode makes a machine with one processor and a page of code, and runs it.
+func runCode(kvm int) error {
+	if v, err := ioctl(kvm, kvmGetAPIVersion, 0); err != nil || v != kvmAPIVersion {
+		return fmt.Errorf("ask KVM for its version: %d, %w", v, orUnexpected(err))
+	}
+	vm, err := ioctl(kvm, kvmCreateVM, 0)
+	if err != nil {
+		return fmt.Errorf("create a KVM machine: %w", err)
+	}
+	defer unix.Close(vm)
+	// Intel processors without unrestricted guests need three pages for real mode.
+	if _, err := ioctl(vm, kvmSetTSSAddr, 0xfffbd000); err != nil {
+		return fmt.Errorf("set up KVM: %w", err)
+	}
+	mem, err := unix.Mmap(-1, 0, 0x1000, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(mem)
+	copy(mem, kvmCode)
+	region := struct {
+		slot, flags uint32
+		phys, size  uint64
+		user        uint64
+	}{size: uint64(len(mem)), user: uint64(uintptr(unsafe.Pointer(&mem[0])))}
+	if _, err := ioctlPtr(vm, kvmSetUserMemoryRegion, unsafe.Pointer(&region)); err != nil {
+		return fmt.Errorf("give KVM memory: %w", err)
+	}
+	vcpu, err := ioctl(vm, kvmCreateVCPU, 0)
+	if err != nil {
+		return fmt.Errorf("create a KVM processor: %w", err)
+	}
+	defer unix.Close(vcpu)
+	return runVCPU(kvm, vcpu)
+}
+
+// runVCPU runs a new processor from address 0.
+func runVCPU(kvm, vcpu int) error {
+	size, err := ioctl(kvm, kvmGetVCPUMmapSize, 0)
+	if err != nil {
+		return err
+	}
+	state, err := unix.Mmap(vcpu, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(state)
+	var sregs [kvmSregsSize]byte
+	if _, err := ioctlPtr(vcpu, kvmGetSregs, unsafe.Pointer(&sregs)); err != nil {
+		return fmt.Errorf("read KVM's registers: %w", err)
+	}
+	clear(sregs[kvmCSBase : kvmCSBase+8])
+	clear(sregs[kvmCSSelector : kvmCSSelector+2])
+	if _, err := ioctlPtr(vcpu, kvmSetSregs, unsafe.Pointer(&sregs)); err != nil {
+		return fmt.Errorf("set KVM's registers: %w", err)
+	}
+	regs := [18]uint64{17: 2} // all zero, rip too; bit 1 of rflags is always set
+	if _, err := ioctlPtr(vcpu, kvmSetRegs, unsafe.Pointer(&regs)); err != nil {
+		return fmt.Errorf("set KVM's registers: %w", err)
+	}
+	return runToHalt(vcpu, state)
+}
+
+// kvmRunExitReason is where struct kvm_run has its exit_reason.
+const kvmRunExitReason = 8
+
+// runToHalt enters the guest until it halts or the time is up. It is a signal that
+// brings a thread back from a guest; SIGURG is one that Go's runtime lets pass.
+func runToHalt(vcpu int, state []byte) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var late atomic.Bool
+	thread := unix.Gettid()
+	timer := time.AfterFunc(kvmLimit, func() {
+		late.Store(true)
+		unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+	})
+	defer timer.Stop()
+	for {
+		_, err := ioctl(vcpu, kvmRun, 0)
+		switch {
+		case late.Load():
+			return errors.New("KVM interprets a guest's instructions one by one")
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("run an instruction on KVM: %w", err)
+		}
+		if reason := *(*uint32)(unsafe.Pointer(&state[kvmRunExitReason])); reason != kvmExitHlt {
+			return fmt.Errorf("run an instruction on KVM: it ended for reason %d, not by halting", reason)
+		}
+		return nil
+	}
+}
+
+func orUnexpected(err error) error {
+	if err == nil {
+		return fmt.Errorf("want %d", kvmAPIVersion)
+	}
+	return err
+}
+
+func ioctl(fd int, req, arg uintptr) (int, error) {
+	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
+func ioctlPtr(fd int, req uintptr, arg unsafe.Pointer) (int, error) {
+	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}

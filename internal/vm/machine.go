@@ -1,0 +1,282 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/digitalocean/go-qemu/qmp"
+)
+
+// machine is a guest that runs.
+type machine struct {
+	site    *Site
+	console *tail
+	said    *tail // what QEMU itself said
+	done    chan struct{}
+	err     error // QEMU's end; read it after done
+	kill    context.CancelFunc
+
+	monitor func() (*qmp.SocketMonitor, error) // connects once
+}
+
+// names of the sockets that are not ports.
+const (
+	qmpSocket = "qmp"
+	gdbSocket = "gdb"
+)
+
+// how a machine is connected to the person.
+type wiring struct {
+	stdin   io.Reader // to the serial console; nil: none
+	console io.Writer // what the serial console says; nil: only kept for an error
+}
+
+// boot starts QEMU with the devices.
+func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machine, error) {
+	m := &machine{site: site, console: &tail{also: w.console}, said: &tail{}, done: make(chan struct{})}
+	var qemu context.Context
+	qemu, m.kill = context.WithCancel(ctx)
+	m.monitor = sync.OnceValues(func() (*qmp.SocketMonitor, error) { return m.connectQMP(ctx) })
+	argv := Argv(append([]Device{Base{}, site.Accel, RNG{}, QMP{site.Socket(qmpSocket)}}, devices...)...)
+	wait, err := site.run.start(qemu, program{Args: argv, Stdin: w.stdin, Stdout: m.console, Stderr: m.said})
+	if err != nil {
+		m.kill()
+		return nil, err
+	}
+	go func() {
+		defer close(m.done)
+		m.err = wait()
+	}()
+	return m, nil
+}
+
+// connect connects to one of the machine's ports.
+func (m *machine) connect(ctx context.Context, name string) (*net.UnixConn, error) {
+	ctx, cancel := m.whileUp(ctx)
+	defer cancel()
+	conn, err := m.site.dial(ctx, name)
+	if err != nil && m.ended() {
+		return nil, m.endError(ctx)
+	}
+	return conn, err
+}
+
+// whileUp is ctx, ended with the machine too: then errGone is its cause.
+func (m *machine) whileUp(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-m.done:
+			cancel(errGone)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+func (m *machine) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// endError tells why QEMU ended when it should not have.
+func (m *machine) endError(ctx context.Context) error {
+	<-m.done
+	if ctx.Err() != nil && context.Cause(ctx) != context.Canceled {
+		return context.Cause(ctx)
+	}
+	console := m.console.lines()
+	for _, line := range console {
+		if _, why, ok := strings.Cut(line, "Kernel panic - not syncing: "); ok {
+			return &GuestError{What: "the guest's kernel panicked: " + why, Console: console, panicked: true}
+		}
+	}
+	if m.err == nil {
+		return &GuestError{What: "the guest ended by itself", Console: console}
+	}
+	what := fmt.Sprintf("QEMU ended: %v", m.err)
+	if said := m.said.lines(); len(said) > 0 {
+		what += ": " + strings.TrimPrefix(said[len(said)-1], "qemu-system-x86_64: ")
+	}
+	return &GuestError{What: what, Console: console, Err: m.err}
+}
+
+// hung tells of a guest that did not do in time what it should.
+func (m *machine) hung(what string) error {
+	return &GuestError{What: what, Console: m.console.lines()}
+}
+
+// quit ends QEMU at once, and with it what the guest has not written out.
+func (m *machine) quit() {
+	m.kill()
+	<-m.done
+}
+
+// powerOff shuts the guest down cleanly within limit. The agent is asked, on
+// control, and the power button pressed: a guest heeds the one or the other.
+func (m *machine) powerOff(ctx context.Context, control io.Writer, limit time.Duration) error {
+	if m.ended() {
+		return nil
+	}
+	_, err := io.WriteString(control, "poweroff\n")
+	err = errors.Join(err, m.execute(ctx, "system_powerdown"))
+	if m.waitEnd(ctx, limit) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(m.hung(fmt.Sprintf("the guest did not shut down in %v", limit)), err)
+}
+
+func (m *machine) waitEnd(ctx context.Context, limit time.Duration) bool {
+	select {
+	case <-m.done:
+		return true
+	case <-time.After(limit):
+	case <-ctx.Done():
+	}
+	return m.ended()
+}
+
+func (m *machine) connectQMP(ctx context.Context) (*qmp.SocketMonitor, error) {
+	address, err := m.site.run.local(ctx, qmpSocket)
+	if err != nil {
+		return nil, err
+	}
+	monitor, err := qmp.NewSocketMonitor("unix", address, qmpLimit)
+	if err != nil {
+		return nil, fmt.Errorf("connect to QEMU: %w", err)
+	}
+	if err := monitor.Connect(); err != nil {
+		return nil, fmt.Errorf("connect to QEMU: %w", errors.Join(err, monitor.Disconnect()))
+	}
+	return monitor, nil
+}
+
+// qmpLimit is how long a QEMU may take to answer.
+const qmpLimit = 5 * time.Second
+
+// execute runs a QMP command that has no arguments. The library knows no
+// contexts, so a QEMU that does not answer is left behind in a goroutine that
+// ends with it.
+func (m *machine) execute(ctx context.Context, command string) error {
+	result := make(chan error, 1)
+	go func() {
+		monitor, err := m.monitor()
+		if err == nil {
+			_, err = monitor.Run([]byte(`{"execute":"` + command + `"}`))
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		if err != nil && !m.ended() {
+			return fmt.Errorf("tell QEMU to %s: %w", command, err)
+		}
+		return nil
+	case <-time.After(qmpLimit):
+		return fmt.Errorf("tell QEMU to %s: no answer in %v", command, qmpLimit)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// GuestError says that a guest, or the QEMU under it, ended or stopped against
+// the plan. Console is the last of what its serial console said.
+type GuestError struct {
+	What    string
+	Console []string
+	Err     error // QEMU's, or nil
+
+	panicked bool
+}
+
+func (e *GuestError) Error() string { return e.What }
+
+func (e *GuestError) Unwrap() error { return e.Err }
+
+// tailLines is how much of a console is kept for an error: a panic with its
+// registers and its stack.
+const tailLines = 60
+
+// tailLine bounds a line of it, in bytes.
+const tailLine = 512
+
+// tail keeps the last lines of what is written to it, as printable text.
+type tail struct {
+	also io.Writer // gets every byte too; may be nil
+
+	mu   sync.Mutex
+	full []string
+	line []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	for _, b := range p {
+		switch {
+		case b == '\n' || len(t.line) >= tailLine:
+			t.push()
+		case b >= ' ' && b != 0x7f || b == '\t' || b == '\x1b':
+			t.line = append(t.line, b)
+		}
+	}
+	t.mu.Unlock()
+	if t.also != nil {
+		return t.also.Write(p)
+	}
+	return len(p), nil
+}
+
+func (t *tail) push() {
+	if line := strings.TrimRight(plain(string(t.line)), " \t"); line != "" {
+		if len(t.full) == tailLines {
+			t.full = append(t.full[:0], t.full[1:]...)
+		}
+		t.full = append(t.full, line)
+	}
+	t.line = t.line[:0]
+}
+
+// lines returns what is kept; the last line may not have ended.
+func (t *tail) lines() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := append([]string(nil), t.full...)
+	if line := strings.TrimSpace(plain(string(t.line))); line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// escapes are ECMA-48's control sequences and two-byte ones.
+var escapes = regexp.MustCompile("\x1b(\\[[0-?]*[ -/]*[@-~]?|.?)")
+
+// plain removes escape sequences and all else that does not print, so that a
+// guest cannot play with the terminal of who reads its last words.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, escapes.ReplaceAllString(s, ""))
+}
+
+// portsOf makes the ports device.
+func portsOf(site *Site, names ...string) Ports {
+	return Ports{Names: names, Socket: site.Socket}
+}

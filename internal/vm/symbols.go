@@ -1,0 +1,97 @@
+package vm
+
+import (
+	"cmp"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// symbols is what a vmlinux says of itself.
+type symbols struct {
+	functions []string
+	debugInfo bool // it has DWARF
+}
+
+// readSymbols reads an ELF file's functions.
+func readSymbols(name string) (*symbols, error) {
+	f, err := elf.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+	}
+	defer f.Close()
+	s := &symbols{debugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
+	all, err := f.Symbols()
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+	}
+	for _, symbol := range all {
+		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC && !strings.HasPrefix(symbol.Name, "__pfx_") {
+			s.functions = append(s.functions, symbol.Name)
+		}
+	}
+	return s, nil
+}
+
+// maxNear is how many names are a help.
+const maxNear = 5
+
+// near returns the functions that are most like the one in a breakpoint's place.
+// Kernel functions change by getting a prefix or a suffix (do_sys_openat2,
+// __x64_sys_openat), and people mistype a letter or two.
+func (s *symbols) near(at string) []string {
+	want := at[strings.LastIndexByte(at, ':')+1:]
+	if want == "" || strings.Trim(want, "0123456789") == "" || want[0] == '*' {
+		return nil
+	}
+	type candidate struct {
+		name     string
+		distance int
+	}
+	var found []candidate
+	limit := max(1, len(want)/3)
+	for _, name := range s.functions {
+		extra := len(name) - len(want)
+		switch {
+		case strings.HasPrefix(name, want):
+			found = append(found, candidate{name, extra})
+		case strings.Contains(name, want):
+			found = append(found, candidate{name, 10 + extra})
+		case -limit <= extra && extra <= limit:
+			if d := distance(name, want); d <= limit {
+				found = append(found, candidate{name, 5 * d})
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.name, b.name))
+	})
+	var names []string
+	for _, c := range slices.Compact(found) {
+		names = append(names, c.name)
+	}
+	return names[:min(len(names), maxNear)]
+}
+
+// distance is Levenshtein's: how many letters to add, drop or change.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
