@@ -265,6 +265,9 @@ func debugfsComplaint(stderr []byte) string {
 			said = append(said, line)
 		}
 	}
+	if len(said) > 3 { // the first complaint is the cause
+		said = append(said[:3], "...")
+	}
 	return strings.Join(said, "; ")
 }
 

@@ -240,9 +240,10 @@ func TestPlanIsText(t *testing.T) {
 		}
 		return out
 	}
-	want := `mkdir "/usr/lib/a ""b"""` + "\n" + set(`"/usr/lib/a ""b"""`, "040755") +
+	want := `cd "/usr/lib"` + "\n" + `mkdir "a ""b"""` + "\n" + set(`"/usr/lib/a ""b"""`, "040755") +
 		`cd "/usr/lib/a ""b"""` + "\n" + `write "payload.0" "c"` + "\n" + set(`"/usr/lib/a ""b""/c"`, "0100644") +
-		`rm "/etc/hosts"` + "\n" + `symlink "/etc/hosts" "../run/hosts"` + "\n" + set(`"/etc/hosts"`, "0120777")
+		`cd "/etc"` + "\n" + `rm "hosts"` + "\n" +
+		`cd "/etc"` + "\n" + `symlink "hosts" "../run/hosts"` + "\n" + set(`"/etc/hosts"`, "0120777")
 	if got := p.script(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}

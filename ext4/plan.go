@@ -42,6 +42,13 @@ func (p *planner) add(args ...string) {
 	p.lines = append(p.lines, strings.Join(args, " "))
 }
 
+// at runs a command on one name of a directory. debugfs takes a path, too, but
+// looks for "/name" in its working directory and not in the root.
+func (p *planner) at(name, command string, args ...string) {
+	p.add("cd", path.Join("/", path.Dir(name)))
+	p.add(append([]string{command}, args...)...)
+}
+
 // quote writes an argument for debugfs's parser (libss's ss_parse), where a
 // quote inside quotes is doubled.
 func quote(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
@@ -152,7 +159,7 @@ func (p *planner) clear(name string) error {
 	case typ == fs.ModeDir:
 		return fmt.Errorf("edit /%s: a directory is in its place", name)
 	}
-	p.add("rm", "/"+name)
+	p.at(name, "rm", path.Base(name))
 	return nil
 }
 
@@ -180,7 +187,7 @@ const (
 )
 
 func (p *planner) mkdir(name string, perm fs.FileMode, uid, gid uint32, t time.Time) {
-	p.add("mkdir", "/"+name)
+	p.at(name, "mkdir", path.Base(name))
 	p.set(name, modeDir|uint32(perm.Perm()), uid, gid, t)
 	p.made[name] = fs.ModeDir
 }
@@ -193,8 +200,7 @@ func (e WriteFile) plan(p *planner) error {
 	if err := errors.Join(p.parents(name, e.Time), p.clear(name)); err != nil {
 		return err
 	}
-	p.add("cd", "/"+path.Dir(name)) // write takes no path for its target
-	p.add("write", payloadName(len(p.payloads)), path.Base(name))
+	p.at(name, "write", payloadName(len(p.payloads)), path.Base(name))
 	p.payloads = append(p.payloads, e.Data)
 	p.set(name, modeFile|uint32(e.Mode.Perm()), e.UID, e.GID, e.Time)
 	p.made[name] = 0
@@ -232,7 +238,7 @@ func (e Symlink) plan(p *planner) error {
 	if err := errors.Join(p.parents(name, e.Time), p.clear(name)); err != nil {
 		return err
 	}
-	p.add("symlink", "/"+name, e.Target)
+	p.at(name, "symlink", path.Base(name), e.Target)
 	p.set(name, modeLink|0o777, 0, 0, e.Time)
 	p.made[name], p.links[name] = fs.ModeSymlink, e.Target
 	return nil
@@ -248,9 +254,9 @@ func (e Remove) plan(p *planner) error {
 		return fmt.Errorf("remove %s: %w", e.Path, err)
 	}
 	if typ == fs.ModeDir {
-		p.add("rmdir", "/"+name)
+		p.at(name, "rmdir", path.Base(name))
 	} else {
-		p.add("rm", "/"+name)
+		p.at(name, "rm", path.Base(name))
 	}
 	p.made[name] = gone
 	return nil
