@@ -1,0 +1,175 @@
+// Package builder builds the whole: it turns a Spec into a Lock (resolve), the
+// Lock into Steps (plan), and runs them into artifacts and a manifest. Each of
+// the three is a file of its own and knows nothing of the ones after it. The
+// kernel's part is in builder/kernel, the images that things run in are made by
+// builder/toolchain, the root filesystem's part is in package image. The
+// package must not know of flags, terminals or exit statuses.
+package builder
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/version"
+)
+
+// Build makes what the Spec asks for and puts it into the Spec's out directory.
+// A build in which nothing changed only looks.
+func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
+	s, err := open(env, spec)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	unlock, err := s.lockOut(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	p, err := s.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.outDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := out.guard(artifactNames); err != nil {
+		return nil, err
+	}
+	run := s.runner()
+	res, err := run.Get(ctx, p.Kernel, p.Image)
+	for renewed := false; isMissing(err) && !renewed; renewed = true {
+		if err = s.renewMissing(ctx, p.Lock, err); err != nil {
+			return nil, err
+		}
+		p = s.plan(p.Lock)
+		run = s.runner()
+		res, err = run.Get(ctx, p.Kernel, p.Image)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := s.manifest(p, res)
+	kept, err := out.put(ctx, s.store, m.Build.Artifacts)
+	if err != nil {
+		return nil, err
+	}
+	for name, aside := range kept {
+		progress.Warn(s.Sink, fmt.Sprintf("%s had been written to since it was built; it is kept as %s", name, aside))
+	}
+	lock, err := p.Lock.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	if err := out.write(LockFile, lock); err != nil {
+		return nil, err
+	}
+	b, err := m.marshal()
+	if err != nil {
+		return nil, err
+	}
+	return m, out.write(ManifestFile, b)
+}
+
+// prepare resolves and plans.
+func (s *session) prepare(ctx context.Context) (*Plan, error) {
+	if err := s.spec.Check(); err != nil {
+		return nil, err
+	}
+	old, err := s.oldLock()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := s.resolve(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	return s.plan(lock), nil
+}
+
+// renewMissing resolves the toolchain anew that a failed step could not fetch.
+func (s *session) renewMissing(ctx context.Context, l *Lock, cause error) error {
+	for _, t := range []*ToolchainLock{&l.Toolchain, &l.Imaging} {
+		if failedStep(cause) == "toolchain-"+string(t.Target) {
+			return s.renew(ctx, t, cause)
+		}
+	}
+	return cause // the kernel's or the root filesystem's own package: the person decides
+}
+
+// lockOut keeps two builds from writing one out directory at once.
+func (s *session) lockOut(ctx context.Context) (func(), error) {
+	abs, err := filepath.Abs(s.spec.Out)
+	if err != nil {
+		return nil, fmt.Errorf("lock out directory: %w", err)
+	}
+	dir := s.locks()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("lock out directory: %w", err)
+	}
+	f := flock.New(filepath.Join(dir, "out-"+units.DigestOf([]byte(abs)).Short()))
+	ok, err := f.TryLock()
+	if err == nil && !ok {
+		progress.Say(s.Sink, "another kimg builds into "+s.spec.Out+": waiting for it to end")
+		_, err = f.TryLockContext(ctx, 200*time.Millisecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock out directory: %w", err)
+	}
+	return func() { _ = f.Unlock() }, nil // the end of the process unlocks too
+}
+
+// Explain writes what Build would do, and why, and does none of it. It may ask
+// the archive what there is, as Build would.
+func Explain(ctx context.Context, env Env, spec Spec, w io.Writer) error {
+	s, err := open(env, spec)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	p, err := s.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	return writePlan(w, p, s.runner().Explain(ctx, p.All, actions(spec.Out)))
+}
+
+func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n", p.Lock.Toolchain.Why)
+	for _, st := range list {
+		do := "run "
+		switch {
+		case st.Cached:
+			do = "have"
+		case !st.Needed:
+			do = "skip"
+		}
+		fmt.Fprintf(&b, "%s  %-18s %s  %s\n", do, st.Step.ID, st.Step.ActionID().Short(), st.Step.Title)
+		for _, why := range st.Why {
+			fmt.Fprintf(&b, "      %s\n", why)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (s *session) manifest(p *Plan, res steps.Results) *Manifest {
+	m := &Manifest{Version: 1, Build: p.facts(res, s.spec.Privileged), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror}}
+	if s.eng != nil {
+		i := s.eng.Info()
+		m.Run.Engine = i.Name + " " + i.Version
+	}
+	return m
+}

@@ -1,0 +1,84 @@
+package builder
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// facts is the part of the manifest that follows from the Lock and from what the
+// steps made.
+func (p *Plan) facts(res steps.Results, privileged bool) BuildFacts {
+	l := p.Lock
+	f := BuildFacts{
+		Kernel: l.Kernel.Version.String(), Suite: l.Rootfs.Suite, Config: l.Config.Base, Epoch: l.Rootfs.Epoch,
+		Toolchain: toolchainFact(l.Toolchain), Imaging: toolchainFact(l.Imaging),
+		Inputs: l.inputs(),
+	}
+	for _, s := range p.All {
+		fact := StepFact{ID: s.ID, Action: s.ActionID(), Allowed: allowed(s.ID, privileged)}
+		if rec, ok := res[s.ID]; ok {
+			fact.Output = rec.OutputID()
+			for _, o := range rec.Outputs {
+				f.Artifacts = append(f.Artifacts, Artifact{Path: o.Name, Size: o.Size, SHA256: o.Digest, Mode: o.Mode, Step: s.ID})
+			}
+		}
+		f.Steps = append(f.Steps, fact)
+	}
+	slices.SortFunc(f.Artifacts, func(a, b Artifact) int { return cmp.Compare(a.Path, b.Path) })
+	return f
+}
+
+func toolchainFact(t ToolchainLock) Toolchain {
+	return Toolchain{Image: t.Image, Lock: t.Lock.Digest(), Origin: t.Origin, Compiler: t.Compiler, Why: t.Why}
+}
+
+// allowed says in words what a step's containers were given.
+func allowed(step string, privileged bool) string {
+	switch {
+	case step == "source" || step == "packages":
+		return "no container; the network, as the person who ran kimg"
+	case strings.HasPrefix(step, "toolchain-"):
+		return "the engine's image builder: its default capabilities, no network"
+	case step == "rootfs" && privileged:
+		return "a fully privileged container (--privileged), no network"
+	case step == "rootfs":
+		var caps []string
+		for _, c := range image.BootstrapCaps {
+			caps = append(caps, c.Name)
+		}
+		return "user 0, no network, no new privileges, capabilities " + strings.Join(caps, " ")
+	}
+	return "user 1000, no network, no new privileges, no capabilities"
+}
+
+// inputs are the outside things that a lock names.
+func (l *Lock) inputs() []Input {
+	in := []Input{{Kind: "kernel", Name: cmp.Or(l.Kernel.Path, l.Kernel.Request), Version: l.Kernel.Version.String(), SHA256: l.Kernel.SHA256, For: "kernel"}}
+	if p := l.Kernel.Package; p != nil {
+		in[0].Name, in[0].Version = p.Name, p.Version
+		in = append(in, Input{Kind: "index", Name: l.Kernel.Archive.Suite, SHA256: l.Kernel.Archive.InRelease, For: "kernel"})
+	}
+	if l.Config.SHA256 != "" {
+		in = append(in, Input{Kind: "config", Name: l.Config.Base, SHA256: l.Config.SHA256, For: "kernel"})
+	}
+	for _, f := range l.Config.Fragments {
+		in = append(in, Input{Kind: "config", Name: f.Path, SHA256: f.SHA256, For: "kernel"})
+	}
+	packages := func(what, suite string, index units.Digest, list []archive.Locked) {
+		in = append(in, Input{Kind: "index", Name: suite, SHA256: index, For: what})
+		for _, p := range list {
+			in = append(in, Input{Kind: "package", Name: p.Name, Version: p.Version, SHA256: p.SHA256, For: what})
+		}
+	}
+	packages("rootfs", l.Rootfs.Suite, l.Rootfs.Archive.InRelease, l.Rootfs.Packages())
+	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
+		packages("toolchain "+string(t.Target), t.Lock.Suite.Name, t.Lock.InRelease, slices.Concat(t.Lock.Base, t.Lock.Packages))
+	}
+	return in
+}

@@ -1,0 +1,194 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// artifactNames are the kernel's and the image's files at the top of the out
+// directory; the kernel's gdb scripts lie in scripts/gdb.
+var artifactNames = []string{"bzImage", "vmlinux", "System.map", "config", "vmlinux-gdb.py", ImageFile, LockFile, ManifestFile}
+
+// resolveKernel pins the kernel's source. A directory or a tarball is looked at
+// each time; a package keeps its pin while the request is the same.
+func (s *session) resolveKernel(ctx context.Context, old KernelLock) (KernelLock, error) {
+	src, err := kernel.ParseSource(s.spec.Kernel)
+	if err != nil {
+		return KernelLock{}, &SpecError{Field: "--kernel", Err: err}
+	}
+	l := KernelLock{Request: src.String(), Source: string(src.Kind)}
+	if src.Kind == kernel.Suite {
+		l.Suite = s.spec.Suite
+		if old.Request == l.Request && old.Suite == l.Suite && old.Package != nil && old.Archive != nil {
+			return old, nil
+		}
+		if s.spec.Frozen {
+			return l, &FrozenError{"the kernel of " + l.Suite}
+		}
+		return s.resolvePackage(ctx, src, l)
+	}
+	if s.tree, err = kernel.Pin(ctx, src, s.Cache); err != nil {
+		return l, err
+	}
+	l.Version, l.SHA256, l.Path = s.tree.Version, s.tree.SHA256, s.tree.Path
+	if s.spec.Frozen && l.SHA256 != old.SHA256 {
+		return l, &FrozenError{fmt.Sprintf("the kernel source %s as it is now", l.Path)}
+	}
+	return l, nil
+}
+
+func (s *session) resolvePackage(ctx context.Context, src kernel.Source, l KernelLock) (KernelLock, error) {
+	suite, err := archive.ParseSuite(l.Suite)
+	if err != nil {
+		return l, err
+	}
+	rel, index, err := s.index(ctx, suite)
+	if err != nil {
+		return l, err
+	}
+	p, err := kernel.FindPackage(index, src)
+	if err != nil {
+		return l, err
+	}
+	pin, from := p.Locked(), archiveLock(rel)
+	l.Package, l.Archive, l.SHA256 = &pin, &from, pin.SHA256
+	l.Version, err = kernel.PackageVersion(pin)
+	return l, err
+}
+
+// resolveToolchain chooses the toolchain of the kernel's era.
+func (s *session) resolveToolchain(v units.KernelVersion, old ToolchainLock) (ToolchainLock, error) {
+	era, err := kernel.EraFor(v, s.spec.Toolchain)
+	if err != nil {
+		return ToolchainLock{}, err
+	}
+	target, err := toolchain.ParseTarget(era.Target)
+	if err != nil {
+		return ToolchainLock{}, err
+	}
+	l, err := shippedToolchain(target, old)
+	l.Request, l.Compiler, l.Why = s.spec.Toolchain, era.CC, era.Line(v)
+	return l, err
+}
+
+// kernelSteps are the source, where it has to be fetched, and the compile.
+func (s *session) kernelSteps(l *Lock, tool *steps.Step) (compile *steps.Step, all []*steps.Step) {
+	after := []*steps.Step{tool}
+	if l.Kernel.Package != nil {
+		after = append(after, s.sourceStep(l))
+	}
+	config, cerr := s.config(l.Config)
+	compile = &steps.Step{
+		ID:    "kernel",
+		Title: fmt.Sprintf("compile Linux %s (%s, %s)", l.Kernel.Version, l.Config.Base, l.Toolchain.Compiler),
+		Reads: []steps.Fact{
+			{Name: "version", Value: kernelVersion},
+			{Name: "source", Value: l.Kernel.Source + " " + l.Kernel.SHA256.Short()},
+			{Name: "config", Value: configFact(l.Config, config)},
+			{Name: "compiler", Value: l.Toolchain.Compiler},
+			{Name: "epoch", Value: strconv.FormatInt(l.Kernel.Epoch, 10)},
+		},
+		After: after,
+		Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
+			if cerr != nil {
+				return cerr
+			}
+			return s.compile(ctx, l, config, out, task)
+		},
+	}
+	return compile, append(slices.Clone(after), compile)
+}
+
+func (s *session) sourceStep(l *Lock) *steps.Step {
+	p := *l.Kernel.Package
+	return &steps.Step{
+		ID:    "source",
+		Title: fmt.Sprintf("fetch %s %s", p.Name, p.Version),
+		Reads: []steps.Fact{{Name: "package", Value: p.SHA256.Short()}},
+		Ready: func(context.Context) (bool, error) { return s.store.Has(p.SHA256), nil },
+		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
+			return s.fetch(ctx, *l.Kernel.Archive, []archive.Locked{p}, task)
+		},
+	}
+}
+
+// config reads what the kernel is configured from.
+func (s *session) config(l ConfigLock) (kernel.Config, error) {
+	c := kernel.Config{Base: l.Base}
+	var errs []error
+	if !builtinConfig(l.Base) {
+		b, err := os.ReadFile(l.Base)
+		c.File, errs = b, append(errs, err)
+	}
+	for _, f := range l.Fragments {
+		r, err := readFragment(f.Path)
+		c.Requests, errs = append(c.Requests, r...), append(errs, err)
+	}
+	for _, set := range l.Set {
+		r, err := kernel.ParseSet(set)
+		c.Requests, errs = append(c.Requests, r), append(errs, err)
+	}
+	return c, errors.Join(errs...)
+}
+
+func readFragment(name string) ([]kernel.Request, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read config fragment: %w", err)
+	}
+	defer f.Close()
+	return kernel.ParseFragment(f, name)
+}
+
+// configFact is the configuration in a form that kimg plan can show: what the
+// person wrote, and a digest of all that is behind it.
+func configFact(l ConfigLock, c kernel.Config) string {
+	fact := l.Base + " " + units.DigestOf([]byte(c.Text())).Short()
+	for _, set := range l.Set {
+		fact += " " + set
+	}
+	return fact
+}
+
+func builtinConfig(base string) bool { return base == kernel.Defconfig || base == kernel.VM }
+
+func (s *session) compile(ctx context.Context, l *Lock, config kernel.Config, out *steps.Outputs, task *progress.Task) error {
+	eng, id, err := s.image(ctx, l.Toolchain)
+	if err != nil {
+		return err
+	}
+	tree := s.tree
+	if p := l.Kernel.Package; p != nil {
+		if err := s.store.Verify(p.SHA256); err != nil {
+			return err
+		}
+		if tree, err = kernel.PinPackage(*p, s.store.Path(p.SHA256)); err != nil {
+			return err
+		}
+	}
+	era, err := kernel.EraFor(l.Kernel.Version, l.Toolchain.Request)
+	if err != nil {
+		return err
+	}
+	job := kernel.Job{
+		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
+		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache,
+	}
+	return kernel.Build(ctx, eng, job, task, func(name string, mode fs.FileMode, _ int64, r io.Reader) error {
+		return out.Add(name, mode, r)
+	})
+}

@@ -1,0 +1,196 @@
+package builder
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// LockFile is the lock's name beside the artifacts.
+const LockFile = "kimg.lock"
+
+// lockVersion is the form of the lock; a lock of another form is not guessed at.
+const lockVersion = 1
+
+// Lock is the Spec with every outside thing pinned. A section whose request is
+// unchanged keeps its pins from build to build: what is built moves only when
+// the person asks for something else or removes the lock.
+type Lock struct {
+	Version   int           `yaml:"version"`
+	Kernel    KernelLock    `yaml:"kernel"`
+	Config    ConfigLock    `yaml:"config"`
+	Toolchain ToolchainLock `yaml:"toolchain"` // what the kernel compiles in
+	Imaging   ToolchainLock `yaml:"imaging"`   // what the file system is made in
+	Rootfs    RootfsLock    `yaml:"rootfs"`
+	Image     ImageLock     `yaml:"image"`
+}
+
+// KernelLock pins the kernel's source.
+type KernelLock struct {
+	Request string              `yaml:"request"` // --kernel
+	Epoch   int64               `yaml:"epoch"`   // seconds since 1970: the build time that the kernel tells
+	Suite   string              `yaml:"suite,omitempty"`
+	Version units.KernelVersion `yaml:"version"`          // as its Makefile says
+	Source  string              `yaml:"source"`           // package, tarball or directory
+	Path    string              `yaml:"path,omitempty"`   // of a tarball or directory
+	SHA256  units.Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
+	Archive *ArchiveLock        `yaml:"archive,omitempty"`
+	Package *archive.Locked     `yaml:"package,omitempty"`
+}
+
+// ArchiveLock pins one state of a package archive.
+type ArchiveLock struct {
+	Suite     string       `yaml:"suite"`
+	Date      time.Time    `yaml:"date"` // the InRelease's own
+	InRelease units.Digest `yaml:"inrelease"`
+	SignedBy  []string     `yaml:"signed-by,flow"` // fingerprints of the keys
+}
+
+// ConfigLock pins what the kernel is configured from.
+type ConfigLock struct {
+	Base      string       `yaml:"base"` // defconfig, vm or a file's name
+	SHA256    units.Digest `yaml:"sha256,omitempty"`
+	Fragments []FileLock   `yaml:"fragments,omitempty"`
+	Set       []string     `yaml:"set,omitempty"`
+}
+
+// FileLock pins a file of the person's own.
+type FileLock struct {
+	Path   string       `yaml:"path"`
+	SHA256 units.Digest `yaml:"sha256"`
+}
+
+// ToolchainLock pins a toolchain image.
+type ToolchainLock struct {
+	Request  string           `yaml:"request,omitempty"` // --toolchain
+	Target   toolchain.Target `yaml:"target"`
+	Compiler string           `yaml:"compiler,omitempty"`
+	Why      string           `yaml:"why,omitempty"`
+	Origin   string           `yaml:"origin"` // "shipped" with kimg, or "resolved" anew from the archive
+	Image    string           `yaml:"image"`
+	Lock     *toolchain.Lock  `yaml:"lock"`
+}
+
+// The origins of a toolchain's lock.
+const (
+	Shipped  = "shipped"
+	Resolved = "resolved"
+)
+
+// RootfsLock pins the root filesystem's packages.
+type RootfsLock struct {
+	Suite    string           `yaml:"suite"`
+	Variant  archive.Variant  `yaml:"variant"`
+	Include  []string         `yaml:"include,flow"`
+	Epoch    int64            `yaml:"epoch"` // seconds since 1970: no file is newer
+	Archive  ArchiveLock      `yaml:"archive"`
+	Required []archive.Locked `yaml:"required"` // in debootstrap's order
+	Base     []archive.Locked `yaml:"base"`
+}
+
+// Packages are all of them.
+func (r RootfsLock) Packages() []archive.Locked { return slices.Concat(r.Required, r.Base) }
+
+// asks reports whether the lock was made for this request.
+func (r RootfsLock) asks(s Spec) bool {
+	return r.Suite == s.Suite && r.Variant == s.Variant && slices.Equal(r.Include, includes(s))
+}
+
+// includes is --include in one order and without repeats: the order does not
+// change what is installed.
+func includes(s Spec) []string {
+	l := slices.Clone(s.Include)
+	slices.Sort(l)
+	return slices.Compact(l)
+}
+
+// ImageLock pins what mke2fs would otherwise draw at random.
+type ImageLock struct {
+	Size     units.Size `yaml:"size"`
+	UUID     uuid.UUID  `yaml:"uuid"`
+	HashSeed uuid.UUID  `yaml:"hash-seed"`
+}
+
+// idSpace is the name space of kimg's version 5 UUIDs (RFC 9562 5.5).
+var idSpace = uuid.MustParse("8f3d4c0e-52a5-4f0b-9a43-6b696d672031")
+
+// imageLock derives the identifiers from what is in the image, so that two
+// laptops that resolve the same packages write the same file system.
+func imageLock(size units.Size, r RootfsLock) ImageLock {
+	var b bytes.Buffer
+	for _, p := range r.Packages() {
+		fmt.Fprintln(&b, p.SHA256)
+	}
+	id := uuid.NewSHA1(idSpace, b.Bytes())
+	return ImageLock{Size: size, UUID: id, HashSeed: uuid.NewSHA1(id, []byte("hash seed"))}
+}
+
+// Marshal writes the lock as YAML; the same lock is the same bytes.
+func (l *Lock) Marshal() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString("# Written by kimg: everything outside that this build stands on, pinned. Review it, keep it, do not edit it.\n")
+	var doc yaml.Node
+	if err := doc.Encode(l); err != nil {
+		return nil, fmt.Errorf("write lock: %w", err)
+	}
+	onePackageALine(&doc)
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(&doc); err != nil {
+		return nil, fmt.Errorf("write lock: %w", err)
+	}
+	return b.Bytes(), enc.Close()
+}
+
+// onePackageALine writes each package on a line of its own, so that a package
+// that moved is one changed line in a review.
+func onePackageALine(n *yaml.Node) {
+	if n.Kind == yaml.MappingNode && len(n.Content) > 0 && n.Content[0].Value == "name" {
+		n.Style = yaml.FlowStyle
+	}
+	for _, c := range n.Content {
+		onePackageALine(c)
+	}
+}
+
+// ReadLock reads a lock file. A missing file is fs.ErrNotExist.
+func ReadLock(name string) (*Lock, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	var l Lock
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&l); err != nil {
+		return nil, &LockError{File: name, Err: err}
+	}
+	if l.Version != lockVersion {
+		return nil, &LockError{File: name, Err: fmt.Errorf("its version is %d, this kimg reads %d", l.Version, lockVersion)}
+	}
+	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
+		return nil, &LockError{File: name, Err: errors.New("it names no packages: is it cut off?")}
+	}
+	return &l, nil
+}
+
+// LockError is a lock that cannot be used.
+type LockError struct {
+	File string
+	Err  error
+}
+
+func (e *LockError) Error() string { return fmt.Sprintf("read lock %s: %v", e.File, e.Err) }
+
+// Unwrap gives the reason.
+func (e *LockError) Unwrap() error { return e.Err }

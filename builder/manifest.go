@@ -1,0 +1,125 @@
+package builder
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// ManifestFile is the manifest's name beside the artifacts.
+const ManifestFile = "manifest.json"
+
+// Manifest tells what a build made and from what. Build is the same wherever
+// the same lock is built; Run is what was true of this one run.
+type Manifest struct {
+	Version int        `json:"version"`
+	Build   BuildFacts `json:"build"`
+	Run     RunFacts   `json:"run"`
+}
+
+// BuildFacts is the part of a manifest that does not depend on where or when.
+type BuildFacts struct {
+	Kernel    string     `json:"kernel"` // its version
+	Suite     string     `json:"suite"`
+	Config    string     `json:"config"`
+	Epoch     int64      `json:"epoch"` // seconds since 1970
+	Toolchain Toolchain  `json:"toolchain"`
+	Imaging   Toolchain  `json:"imaging"`
+	Artifacts []Artifact `json:"artifacts"`
+	Inputs    []Input    `json:"inputs"`
+	Steps     []StepFact `json:"steps"`
+}
+
+// Toolchain is what a part of the build ran in.
+type Toolchain struct {
+	Image    string       `json:"image"`
+	Lock     units.Digest `json:"lock"`
+	Origin   string       `json:"origin"`
+	Compiler string       `json:"compiler,omitempty"`
+	Why      string       `json:"why,omitempty"`
+}
+
+// Artifact is a file that a person asked for.
+type Artifact struct {
+	Path   string       `json:"path"` // relative to the manifest, with slashes
+	Size   int64        `json:"size"` // bytes
+	SHA256 units.Digest `json:"sha256"`
+	Mode   fs.FileMode  `json:"mode"` // permission bits
+	Step   string       `json:"step"`
+}
+
+// Input is an outside thing that the build read.
+type Input struct {
+	Kind    string       `json:"kind"` // kernel, config, index, package
+	Name    string       `json:"name"`
+	Version string       `json:"version,omitempty"`
+	SHA256  units.Digest `json:"sha256"`
+	For     string       `json:"for"` // the part of the build that read it
+}
+
+// StepFact is one step: how it is known and what its containers were given.
+type StepFact struct {
+	ID      string         `json:"id"`
+	Action  steps.ActionID `json:"action"`
+	Output  units.Digest   `json:"output,omitempty"`
+	Allowed string         `json:"allowed"` // privileges, in words
+}
+
+// RunFacts is the part of a manifest that depends on where and when.
+type RunFacts struct {
+	Kimg   string `json:"kimg"`             // kimg's own version
+	Engine string `json:"engine,omitempty"` // empty: none was needed
+	Mirror string `json:"mirror,omitempty"` // empty: nothing was resolved
+}
+
+// ReadManifest reads the manifest in an out directory. A directory without one
+// is fs.ErrNotExist.
+func ReadManifest(dir string) (*Manifest, error) {
+	name := filepath.Join(dir, ManifestFile)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	var m Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("read manifest %s: %w", name, err)
+	}
+	for _, a := range m.Build.Artifacts {
+		if !filepath.IsLocal(filepath.FromSlash(a.Path)) {
+			return nil, fmt.Errorf("read manifest %s: artifact %q is not below the directory", name, a.Path)
+		}
+	}
+	return &m, nil
+}
+
+// marshal writes the manifest as JSON.
+func (m *Manifest) marshal() ([]byte, error) {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	return append(b, '\n'), nil
+}
+
+// actions are the ActionIDs of the build that made the artifacts of a
+// directory, by step; nil when there was none.
+func actions(dir string) map[string]steps.ActionID {
+	m, err := ReadManifest(dir)
+	if err != nil {
+		return nil // no earlier build to compare with, or none that can be read
+	}
+	ids := map[string]steps.ActionID{}
+	for _, s := range m.Build.Steps {
+		ids[s.ID] = s.Action
+	}
+	return ids
+}
+
+// made reports whether err is about a build that was never made.
+func made(err error) bool { return !errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,209 @@
+package builder
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/store"
+)
+
+type outFixture struct {
+	*testing.T
+	dir, state string
+	store      *store.Store
+}
+
+func newOutFixture(t *testing.T) *outFixture {
+	t.Helper()
+	base := t.TempDir()
+	st, err := store.Open(filepath.Join(base, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &outFixture{t, filepath.Join(base, "out"), filepath.Join(base, "state"), st}
+}
+
+func (f *outFixture) artifact(path, content string) Artifact {
+	f.Helper()
+	w, err := f.store.Create()
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write([]byte(content)); err != nil {
+		f.Fatal(err)
+	}
+	d, n, err := w.Commit()
+	if err != nil {
+		f.Fatal(err)
+	}
+	return Artifact{Path: path, SHA256: d, Size: n, Mode: 0o644}
+}
+
+func (f *outFixture) put(list ...Artifact) map[string]string {
+	f.Helper()
+	o, err := openOutDir(f.dir, f.state)
+	if err != nil {
+		f.Fatal(err)
+	}
+	kept, err := o.put(f.Context(), f.store, list)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return kept
+}
+
+func (f *outFixture) read(name string) string {
+	f.Helper()
+	b, err := os.ReadFile(filepath.Join(f.dir, name))
+	if err != nil {
+		f.Error(err)
+	}
+	return string(b)
+}
+
+func TestPutLeavesKnownFilesAlone(t *testing.T) {
+	f := newOutFixture(t)
+	a := f.artifact("scripts/gdb/x.py", "one")
+	f.put(a)
+	if err := os.Remove(f.store.Path(a.SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	f.put(a) // would fail if it read the store again
+	if got := f.read("scripts/gdb/x.py"); got != "one" {
+		t.Errorf("content %q", got)
+	}
+}
+
+func TestPutMendsAChangedArtifact(t *testing.T) {
+	f := newOutFixture(t)
+	a := f.artifact("bzImage", "kernel")
+	f.put(a)
+	if err := os.WriteFile(filepath.Join(f.dir, "bzImage"), []byte("broken"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.put(a)
+	if got := f.read("bzImage"); got != "kernel" {
+		t.Errorf("content %q", got)
+	}
+}
+
+func TestPutKeepsAnImageThePersonChanged(t *testing.T) {
+	f := newOutFixture(t)
+	a := f.artifact(ImageFile, "pristine")
+	f.put(a)
+	if err := os.WriteFile(filepath.Join(f.dir, ImageFile), []byte("my work"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	kept := f.put(a)
+	if got := f.read(ImageFile); got != "pristine" {
+		t.Errorf("image %q", got)
+	}
+	if b, err := os.ReadFile(kept[ImageFile]); err != nil || string(b) != "my work" {
+		t.Errorf("kept %q: %q, %v", kept[ImageFile], b, err)
+	}
+	if kept := f.put(f.artifact(ImageFile, "next build")); len(kept) != 0 {
+		t.Errorf("a build's own image was kept: %v", kept)
+	}
+}
+
+func TestPutFailingLeavesTheOldArtifacts(t *testing.T) {
+	f := newOutFixture(t)
+	f.put(f.artifact("bzImage", "old kernel"), f.artifact("vmlinux", "old symbols"))
+	fresh, lost := f.artifact("bzImage", "new kernel"), f.artifact("vmlinux", "new symbols")
+	if err := os.Remove(f.store.Path(lost.SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	o, err := openOutDir(f.dir, f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.put(t.Context(), f.store, []Artifact{fresh, lost}); err == nil {
+		t.Fatal("no error")
+	}
+	if f.read("bzImage") != "old kernel" || f.read("vmlinux") != "old symbols" {
+		t.Error("an artifact of the failed build is there")
+	}
+	entries, err := os.ReadDir(f.dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+func TestGuardRefusesForeignFiles(t *testing.T) {
+	f := newOutFixture(t)
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(f.dir, "config")
+	if err := os.WriteFile(mine, []byte("my own"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o, err := openOutDir(f.dir, f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var foreign *ForeignError
+	if err := o.guard([]string{"bzImage", "config"}); !errors.As(err, &foreign) || foreign.File != mine {
+		t.Errorf("got %v, want a ForeignError of %s", err, mine)
+	}
+	if err := o.guard([]string{"bzImage"}); err != nil {
+		t.Errorf("nothing in the way: %v", err)
+	}
+}
+
+func TestSpecFile(t *testing.T) {
+	dir := t.TempDir()
+	load := func(text string) (Spec, error) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, SpecFile), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return Load(dir)
+	}
+	s, err := load("kernel: ./linux\nsuite: bionic\nsize: 2G\nconfig: my.config\nset: [KASAN=y]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Kernel != filepath.Join(dir, "linux") || s.Config != filepath.Join(dir, "my.config") || s.Suite != "bionic" || s.Size != 2<<30 || s.Variant != Default().Variant {
+		t.Errorf("spec %+v", s)
+	}
+	if _, err := load("suit: bionic\n"); err == nil || !strings.Contains(err.Error(), "suit") {
+		t.Errorf("a field that does not exist: %v", err)
+	}
+	if _, err := load(""); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestSpecCheckNamesTheField(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		field string
+		edit  func(*Spec)
+	}{
+		{"--suite", func(s *Spec) { s.Suite = "wheezy" }},
+		{"--variant", func(s *Spec) { s.Variant = "fancy" }},
+		{"--size", func(s *Spec) { s.Size = 4096 }},
+		{"--size", func(s *Spec) { s.Size = 1<<30 + 1 }},
+		{"--jobs", func(s *Spec) { s.Jobs = -1 }},
+		{"--include", func(s *Spec) { s.Include = []string{"no way"} }},
+		{"--set", func(s *Spec) { s.Set = []string{"KASAN"} }},
+		{"config", func(s *Spec) { s.Fragments = []string{filepath.Join(dir, "absent")} }},
+		{"config", func(s *Spec) { s.Config = dir }},
+		{"--kernel", func(s *Spec) { s.Kernel = "" }},
+	} {
+		s := Default()
+		c.edit(&s)
+		var se *SpecError
+		if err := s.Check(); !errors.As(err, &se) || se.Field != c.field {
+			t.Errorf("%+v: got %v, want a SpecError of %s", s, err, c.field)
+		}
+	}
+	if err := Default().Check(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+}

@@ -1,0 +1,211 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// FrozenError is a part of the Spec that the lock does not pin while --frozen
+// forbids to resolve it.
+type FrozenError struct{ What string }
+
+func (e *FrozenError) Error() string {
+	return "the lock does not pin " + e.What + " and --frozen forbids to look for it"
+}
+
+// resolve turns the Spec into a Lock: the only part of a build that asks the
+// outside world what there is. Sections of the old lock (nil: none) that were
+// made for the same request are kept as they are.
+func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
+	if old == nil {
+		old = &Lock{}
+	}
+	l := &Lock{Version: lockVersion}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		l.Rootfs, err = s.resolveRootfs(gctx, old.Rootfs)
+		return err
+	})
+	g.Go(func() (err error) {
+		l.Kernel, err = s.resolveKernel(gctx, old.Kernel)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var err error
+	if l.Config, err = s.resolveConfig(); err != nil {
+		return nil, err
+	}
+	if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, old.Toolchain); err != nil {
+		return nil, err
+	}
+	if l.Imaging, err = shippedToolchain(toolchain.Imaging, old.Imaging); err != nil {
+		return nil, err
+	}
+	l.Kernel.Epoch = l.Toolchain.Lock.Date.Unix()
+	l.Image = imageLock(s.spec.Size, l.Rootfs)
+	return l, nil
+}
+
+func (s *session) resolveRootfs(ctx context.Context, old RootfsLock) (RootfsLock, error) {
+	if old.asks(s.spec) {
+		return old, nil
+	}
+	if s.spec.Frozen {
+		return RootfsLock{}, &FrozenError{"the packages of " + s.spec.Suite}
+	}
+	suite, err := archive.ParseSuite(s.spec.Suite)
+	if err != nil {
+		return RootfsLock{}, err
+	}
+	rel, index, err := s.index(ctx, suite)
+	if err != nil {
+		return RootfsLock{}, err
+	}
+	set, err := index.Closure(archive.ClosureSpec{Suite: suite, Variant: s.spec.Variant, Include: append(image.Includes(s.spec.Variant), includes(s.spec)...)})
+	if err != nil {
+		return RootfsLock{}, fmt.Errorf("choose packages of %s: %w", suite, err)
+	}
+	return RootfsLock{
+		Suite: suite.Name, Variant: s.spec.Variant, Include: includes(s.spec),
+		Epoch: rel.Date.Unix(), Archive: archiveLock(rel),
+		Required: locked(set.Required), Base: locked(set.Base),
+	}, nil
+}
+
+// indexed is a suite's signed index, read once in a run however many ask.
+type indexed struct {
+	once    sync.Once
+	release *archive.Release
+	index   *archive.Index
+	err     error
+}
+
+// index reads the signed index of a suite.
+func (s *session) index(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
+	v, _ := s.indices.LoadOrStore(suite.Name, &indexed{})
+	i := v.(*indexed)
+	i.once.Do(func() { i.release, i.index, i.err = s.readIndex(ctx, suite) })
+	return i.release, i.index, i.err
+}
+
+func (s *session) readIndex(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
+	ac, err := s.archive(suite, time.Time{})
+	if err != nil {
+		return nil, nil, err
+	}
+	task := progress.Start(s.Sink, "index-"+suite.Name, "read the index of "+suite.Name, ac.Mirror.URL, nil, "")
+	rel, err := ac.Release(ctx, suite)
+	if err != nil {
+		task.End(false, err)
+		return nil, nil, err
+	}
+	index, err := ac.Index(ctx, rel, nil)
+	task.End(false, err)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rel, index, nil
+}
+
+func archiveLock(r *archive.Release) ArchiveLock {
+	return ArchiveLock{Suite: r.Suite.Name, Date: r.Date.UTC(), InRelease: r.InRelease, SignedBy: r.SignedBy}
+}
+
+func locked(list []archive.Package) []archive.Locked {
+	out := make([]archive.Locked, len(list))
+	for i, p := range list {
+		out[i] = p.Locked()
+	}
+	return out
+}
+
+func (s *session) resolveConfig() (ConfigLock, error) {
+	c := ConfigLock{Base: s.spec.Config, Set: s.spec.Set}
+	var err error
+	if !builtinConfig(s.spec.Config) {
+		if c.SHA256, err = digestFile(s.spec.Config); err != nil {
+			return c, err
+		}
+	}
+	for _, f := range s.spec.Fragments {
+		d, err := digestFile(f)
+		if err != nil {
+			return c, err
+		}
+		c.Fragments = append(c.Fragments, FileLock{f, d})
+	}
+	return c, nil
+}
+
+// digestFile is for the person's own small files.
+func digestFile(name string) (units.Digest, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("read config: %w", err)
+	}
+	defer f.Close()
+	d, _, err := units.DigestReader(f)
+	if err != nil {
+		return "", fmt.Errorf("read config: %w", err)
+	}
+	return d, nil
+}
+
+// shippedToolchain returns the pins of a target: those of the old lock, so that
+// a new kimg does not move them, else those that ship with kimg.
+func shippedToolchain(target toolchain.Target, old ToolchainLock) (ToolchainLock, error) {
+	if old.Target == target && old.Lock != nil {
+		old.Image = old.Lock.Ref()
+		return old, nil
+	}
+	lock, err := toolchain.Load(target)
+	if err != nil {
+		return ToolchainLock{}, err
+	}
+	return ToolchainLock{Target: target, Origin: Shipped, Image: lock.Ref(), Lock: lock}, nil
+}
+
+// renew resolves the toolchains anew from the signed archive where their locked
+// packages can no longer be had, and tells the person: a fresh machine always
+// gets its kernel, and no one takes a moved toolchain for the shipped one.
+func (s *session) renew(ctx context.Context, t *ToolchainLock, cause error) error {
+	if s.spec.Frozen {
+		return fmt.Errorf("%w (--frozen forbids to resolve the toolchain %s anew)", cause, t.Target)
+	}
+	progress.Warn(s.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew from the signed archive (the result differs from what the lock would have given)", t.Target))
+	ac, err := s.archive(t.Lock.Suite, time.Time{})
+	if err != nil {
+		return err
+	}
+	lock, err := toolchain.Resolve(ctx, ac, t.Target)
+	if err != nil {
+		return err
+	}
+	t.Lock, t.Origin, t.Image = lock, Resolved, lock.Ref()
+	return nil
+}
+
+// oldLock reads the lock of the out directory; nil when there is none.
+func (s *session) oldLock() (*Lock, error) {
+	l, err := ReadLock(filepath.Join(s.spec.Out, LockFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return l, err
+}

@@ -1,0 +1,133 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/store"
+)
+
+// Env is what a build stands on besides its Spec.
+type Env struct {
+	Cache string        // directory of all that kimg keeps; see CacheDir
+	Sink  progress.Sink // told what happens
+	Host  string        // root of the host's own configuration: "/"
+}
+
+// CacheDir is where kimg keeps what it downloaded and made: KIMG_CACHE, else
+// kimg in the user's cache directory.
+func CacheDir() (string, error) {
+	if d := os.Getenv("KIMG_CACHE"); d != "" {
+		return filepath.Abs(d)
+	}
+	d, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache directory: %w", err)
+	}
+	return filepath.Join(d, "kimg"), nil
+}
+
+// session is one run of kimg on one Spec.
+type session struct {
+	Env
+	spec  Spec
+	store *store.Store
+	http  *fetch.Client
+
+	connect sync.Mutex
+	eng     *container.Engine
+	mirror  string // of the suite's archive, once one was looked for
+
+	indices sync.Map     // suite name to *indexed
+	tree    *kernel.Tree // a kernel source of the person's own
+}
+
+func open(env Env, spec Spec) (*session, error) {
+	st, err := store.Open(filepath.Join(env.Cache, "store"))
+	if err != nil {
+		return nil, err
+	}
+	return &session{Env: env, spec: spec, store: st, http: &fetch.Client{}}, nil
+}
+
+// engine connects at the first call: a build that runs nothing needs none.
+func (s *session) engine(ctx context.Context) (*container.Engine, error) {
+	s.connect.Lock()
+	defer s.connect.Unlock()
+	if s.eng != nil {
+		return s.eng, nil
+	}
+	eng, err := container.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range eng.Info().Warnings {
+		progress.Warn(s.Sink, w)
+	}
+	if err := eng.Sweep(ctx); err != nil {
+		progress.Warn(s.Sink, "cannot remove what an earlier kimg left behind: "+err.Error())
+	}
+	s.eng = eng
+	return eng, nil
+}
+
+func (s *session) close() error {
+	if s.eng == nil {
+		return nil
+	}
+	return s.eng.Close()
+}
+
+// archive returns a client of the suite's archive. flag is --mirror and is
+// meant for the suite of the root filesystem; at is the lock's date for the
+// snapshot service, or zero.
+func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, error) {
+	flag := s.spec.Mirror
+	if asked, err := archive.ParseSuite(s.spec.Suite); err == nil && asked.Family != suite.Family {
+		flag = "" // --mirror names an archive of the other family
+	}
+	m, err := archive.ResolveMirror(s.Host, suite.Family, flag, at)
+	if err != nil {
+		return nil, err
+	}
+	if suite.Name == s.spec.Suite {
+		s.mirror = m.URL
+	}
+	return &archive.Client{
+		Store: s.store, HTTP: s.http, Mirror: m,
+		Cache: filepath.Join(s.Cache, "indices"),
+		Warn:  func(t string) { progress.Warn(s.Sink, t) },
+	}, nil
+}
+
+func (s *session) runner() *steps.Runner {
+	return &steps.Runner{
+		Cache: &steps.Cache{Dir: filepath.Join(s.Cache, "actions"), Store: s.store},
+		Sink:  s.Sink, Logs: filepath.Join(s.Cache, "logs"),
+	}
+}
+
+// locks is the directory of lock files.
+func (s *session) locks() string { return filepath.Join(s.Cache, "locks") }
+
+func (s *session) outDir() (*outDir, error) {
+	return openOutDir(s.spec.Out, filepath.Join(s.Cache, "outs"))
+}
+
+// isMissing reports whether packages can no longer be had, which a lock that is
+// resolved anew mends.
+func isMissing(err error) bool {
+	var m *archive.MissingError
+	return errors.As(err, &m)
+}

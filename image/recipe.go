@@ -1,0 +1,26 @@
+package image
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// RootfsRecipe is a digest of all that kimg itself brings into a suite's tree:
+// another kimg may bring something else. What the code does to the tree is not
+// in it.
+func RootfsRecipe(s archive.Suite) units.Digest {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q\n", bootstrapScript)
+	for _, sshd := range []bool{false, true} {
+		for _, f := range guestFiles(s, sshd) {
+			fmt.Fprintf(&b, "%+q\n", fmt.Sprintf("%+v", f))
+		}
+	}
+	return units.DigestOf([]byte(b.String()))
+}
+
+// DiskRecipe is a digest of what MakeDisk adds to the tree.
+func DiskRecipe() units.Digest { return units.DigestOf([]byte(autologinPath + "\n" + autologin)) }
