@@ -27,11 +27,12 @@ type guest struct {
 	append  string // added to the kernel's command line
 	memory  units.Size
 	cpus    int
-	timeout time.Duration // of the whole; 0: none
+	timeout time.Duration // 0: vm's own
 
 	stdin          *os.File
 	stdout, stderr *os.File
-	takeTerminal   func() // takes progress off the screen; called before the guest is shown
+	takeTerminal   func()                  // takes progress off the screen; called before the guest is shown
+	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
 }
 
 // runRequest asks for a guest on the terminal or, with a command, for what that

@@ -15,6 +15,7 @@ import (
 type app struct {
 	stdin          *os.File
 	stdout, stderr *os.File // results go to stdout, all else to stderr
+	interrupts     func() <-chan os.Signal
 	actions        table
 
 	progressMode string // --progress

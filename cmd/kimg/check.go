@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,12 +9,12 @@ import (
 )
 
 func (a *app) check() *cobra.Command {
-	req := checkRequest{guest: a.guest(10 * time.Minute)}
+	req := checkRequest{guest: a.guest()}
 	cmd := &cobra.Command{
 		Use:   "check --break SYMBOL...",
 		Short: "Boot the last build, stop at breakpoints, print the backtraces",
-		Long: `Boot the last build under gdb, wait until each of the breakpoints was hit, and print
-the backtraces. The exit status is 0 only if all of them were hit. Nobody needs to
+		Long: `Boot the last build under gdb, once for each breakpoint, and print the backtrace of
+where it stopped. The exit status is 0 only if all of them were hit. Nobody needs to
 watch: this is for CI.
 
 QEMU and gdb come from this machine, or from a container where one of them is not

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/vm"
 )
 
 // The exit statuses of kimg. exitCodes says what they mean.
@@ -40,11 +42,12 @@ var exitCodes = []struct {
 	{codeArchive, "a package archive or mirror cannot be used: unreachable, incomplete, or not signed as it must be"},
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
-	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own"},
+	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` is its shell's"},
 	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
 }
 
-// way is an exit status and a way out for a kind of error.
+// way is an exit status and a way out for a kind of error. An error that knows
+// its own way out, by a method Hint, goes before.
 type way struct {
 	is   func(error) bool
 	code int
@@ -53,9 +56,10 @@ type way struct {
 
 // ways is tried from the top.
 var ways = []way{
-	{is[usageError], codeUsage, ""}, // report has a better hint
+	{is[usageError], codeUsage, ""},
 	{is[*builder.SpecError], codeUsage, ""},
 	{is[*builder.LockError], codeUsage, "remove kimg.lock to have it made anew"},
+	{is[*builder.FrozenError], codeUsage, "build once without --frozen to have it pinned"},
 	{is[*builder.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},
 	{isErr(container.ErrNoEngine), codeEngine,
 		"install one and start it (on Debian and Ubuntu: sudo apt-get install docker.io), or name a running one in DOCKER_HOST"},
@@ -64,6 +68,13 @@ var ways = []way{
 	{isErr(container.ErrNoSpace), codeFault,
 		"make room where the engine keeps its data: docker system df shows what is used, docker system prune removes what is not"},
 	{isErr(syscall.ENOSPC), codeFault, "make room on that disk; KIMG_CACHE moves kimg's cache to another one"},
+	{is[*kernel.UnmetError], codeConfig, ""}, // says itself what is not met
+	{is[*image.SizeError], codeUsage, "give it more with --size"},
+	{is[*vm.MissingArtifactError], codeUsage, ""},
+	{is[*vm.MissingConfigError], codeConfig, ""},
+	{is[*vm.NoBreakError], codeGuest, ""},
+	{is[*vm.GuestError], codeGuest, ""},
+	{is[*archive.UntrustedError], codeArchive, "take another mirror with --mirror, and see that this machine's clock is right"},
 	{is[*archive.MissingError], codeArchive,
 		"try another archive with --mirror; without --frozen, a build resolves the packages anew"},
 	{is[*fetch.Error], codeArchive, "check the network, or try another archive with --mirror"},
@@ -90,6 +101,9 @@ type usageError struct {
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
+// Hint is the way out.
+func (e usageError) Hint() string { return e.cmd.CommandPath() + " --help" }
+
 // guestStatus is the status other than zero that a command in the guest ended
 // with. It has said what it had to say.
 type guestStatus int
@@ -105,7 +119,7 @@ func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 		return 0
 	case errors.As(err, &status):
 		return int(status)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.Is(err, vm.ErrInterrupted):
 		if !onlyCancelled(err) {
 			fmt.Fprintf(a.stderr, "kimg: %s\n", progress.CleanText(err.Error()))
 		}
@@ -113,19 +127,19 @@ func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 		return codeInterrupted
 	}
 	fmt.Fprintf(a.stderr, "kimg: %s\n", progress.CleanText(err.Error()))
-	code := codeFault
+	code, hint := codeFault, ""
 	for _, w := range ways {
 		if w.is(err) {
-			code = w.code
-			if w.hint != "" {
-				fmt.Fprintf(a.stderr, "  way out: %s\n", w.hint)
-			}
+			code, hint = w.code, w.hint
 			break
 		}
 	}
-	var usage usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(a.stderr, "  way out: %s --help\n", strings.TrimSpace(usage.cmd.CommandPath()))
+	var own interface{ Hint() string }
+	if errors.As(err, &own) {
+		hint = own.Hint()
+	}
+	if hint != "" {
+		fmt.Fprintf(a.stderr, "  way out: %s\n", progress.CleanText(hint))
 	}
 	if inGuest {
 		return codeRun

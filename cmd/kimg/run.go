@@ -2,17 +2,18 @@ package main
 
 import (
 	"fmt"
-	"time"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/units"
 )
 
 func (a *app) run() *cobra.Command {
-	req := runRequest{guest: a.guest(0)}
+	req := runRequest{guest: a.guest()}
 	cmd := &cobra.Command{
 		Use:   "run [flags] [-- COMMAND [ARG...]]",
 		Short: "Boot the last build",
@@ -39,6 +40,9 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 				return err
 			}
 			req.command = args[dash:]
+			if a.progressMode == "auto" && !term.IsTerminal(int(a.stderr.Fd())) {
+				a.progressMode = "quiet" // stderr is the command's
+			}
 			return a.withEnv(func(env builder.Env, done func()) error {
 				req.takeTerminal = done
 				return a.actions.run(cmd.Context(), env, req)
@@ -52,10 +56,10 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 }
 
 // guest returns the defaults of run and check.
-func (a *app) guest(timeout time.Duration) guest {
+func (a *app) guest() guest {
 	return guest{
-		out: builder.Default().Out, memory: units.Size(1 << 30), cpus: 2, timeout: timeout,
-		stdin: a.stdin, stdout: a.stdout, stderr: a.stderr,
+		out: builder.Default().Out, memory: units.Size(1 << 30), cpus: min(2, runtime.NumCPU()),
+		stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, interrupts: a.interrupts,
 	}
 }
 
@@ -82,5 +86,7 @@ func (g *guest) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&g.append, "append", "", "add `WORDS` to the kernel's command line")
 	flags.TextVar(&g.memory, "memory", g.memory, "give the guest `SIZE` of memory")
 	flags.IntVar(&g.cpus, "cpus", g.cpus, "give the guest `N` processors")
-	flags.DurationVar(&g.timeout, "timeout", g.timeout, "give up after `TIME`, such as 90s or 10m (0: never)")
+	flags.DurationVar(&g.timeout, "timeout", 0,
+		"give up when booting, a command, or the way to a breakpoint takes longer than `TIME`, such as 90s\n"+
+			"(default: 2m, or 10m without KVM; a command may take for ever)")
 }

@@ -1,4 +1,140 @@
 package main
 
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/vm"
+)
+
 // actions are the real ones.
-var actions = table{}
+var actions = table{
+	build:  builder.Build,
+	plan:   builder.Explain,
+	run:    runGuest,
+	check:  checkGuest,
+	list:   listEras,
+	relock: builder.Relock,
+}
+
+// options says where and how to boot the guest. The caller calls closeEngine at its end.
+func (g *guest) options(ctx context.Context, env builder.Env) (_ vm.Options, closeEngine func(), err error) {
+	closeEngine = func() {}
+	place, err := vm.Choose(ctx, os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (*container.Engine, string, error) {
+		eng, image, err := builder.Imaging(ctx, env, g.out)
+		if err == nil {
+			closeEngine = func() { _ = eng.Close() } // nothing is lost with it
+		}
+		return eng, image, err
+	})
+	if err != nil {
+		return vm.Options{}, closeEngine, err
+	}
+	return vm.Options{
+		Dir: g.out, Place: place, Memory: g.memory, CPUs: g.cpus, Append: g.append,
+		Stdin: g.stdin, Stdout: g.stdout, Stderr: g.stderr, Term: os.Getenv("TERM"),
+		BootLimit: g.timeout, RunLimit: g.timeout,
+		Say: func(text string) { progress.Say(env.Sink, text) },
+	}, closeEngine, nil
+}
+
+// consoleLines is how much of the serial console is shown when a guest fails.
+const consoleLines = 30
+
+func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
+	o, closeEngine, err := req.options(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer closeEngine()
+	o.Write = req.write
+	if len(req.command) == 0 {
+		req.takeTerminal()
+		return statusError(vm.Run(ctx, o))
+	}
+
+	task := progress.Start(env.Sink, "guest", "boot "+req.out, "", nil, "")
+	o.Console = task.Log()
+	o.Stdout = &firstWrite{w: req.stdout, first: req.takeTerminal}
+	o.Stderr = &firstWrite{w: req.stderr, first: req.takeTerminal}
+	o.Interrupt = req.interrupts()
+	status, err := vm.Exec(ctx, o, req.command)
+	req.takeTerminal()
+	task.End(false, err)
+	var failed *vm.GuestError
+	if errors.As(err, &failed) {
+		lines := failed.Console
+		for _, line := range lines[max(0, len(lines)-consoleLines):] {
+			fmt.Fprintf(req.stderr, "  | %s\n", progress.Clean(line))
+		}
+	}
+	return statusError(status, err)
+}
+
+// statusError makes an error of a status other than zero.
+func statusError(status int, err error) error {
+	if err == nil && status != 0 {
+		return guestStatus(status)
+	}
+	return err
+}
+
+// firstWrite calls first before it writes.
+type firstWrite struct {
+	w     io.Writer
+	first func()
+}
+
+func (f *firstWrite) Write(p []byte) (int, error) {
+	f.first()
+	return f.w.Write(p)
+}
+
+// checkGuest boots a guest for each breakpoint: one that was stopped early has
+// not been where the next one is.
+func checkGuest(ctx context.Context, env builder.Env, req checkRequest) error {
+	o, closeEngine, err := req.options(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer closeEngine()
+	for _, at := range req.breaks {
+		task := progress.Start(env.Sink, "check "+at, "stop at "+at, "", nil, "")
+		o.Console = task.Log()
+		result, err := vm.RunCheck(ctx, o, vm.Check{Break: at, Limit: req.timeout})
+		task.End(false, err)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(req.stdout, "%s: stopped in %s at %s\n", at, progress.Clean(result.Function), progress.Clean(result.Location))
+		for _, frame := range result.Backtrace {
+			fmt.Fprintln(req.stdout, progress.Clean(frame))
+		}
+	}
+	return nil
+}
+
+func listEras(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")
+	for _, e := range kernel.Eras() {
+		until := "and later"
+		if e.Before.Major != 0 {
+			until = "before " + e.Before.String()
+		}
+		proven := e.Proven
+		if proven == "" {
+			proven = "nothing yet"
+		}
+		fmt.Fprintf(t, "%s, %s\t%s/%s\t%s\t%s\n", e.From, until, e.Target, e.CC, proven, e.Why)
+	}
+	return t.Flush()
+}

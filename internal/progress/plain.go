@@ -20,13 +20,17 @@ type plain struct {
 	style style
 	quiet bool // warnings and failures only
 
-	mu    sync.Mutex
-	steps []*running
+	mu     sync.Mutex
+	steps  []*running
+	closed bool
 }
 
 func (p *plain) Emit(e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
 	var ended *running
 	p.steps, ended = track(p.steps, e)
 
@@ -71,7 +75,11 @@ func (p *plain) say(b *strings.Builder, format string, args ...any) {
 	}
 }
 
-func (p *plain) Close() {}
+func (p *plain) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}
 
 func why(s string) string {
 	if s == "" {

@@ -16,7 +16,7 @@ import (
 type Renderer interface {
 	Sink
 	// Close shows what is still to be shown and gives the output back. Events
-	// that come later are dropped. It may be called more than once.
+	// that come later are not shown to a person. It may be called more than once.
 	Close()
 }
 

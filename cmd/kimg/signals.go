@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// graceful bounds what is left of kimg after a second signal.
+const graceful = 5 * time.Second
+
+// signals ends kimg by the person's Ctrl-C and the system's SIGTERM and SIGHUP.
+type signals struct {
+	cancel   context.CancelFunc
+	terminal *term.State // how stdin's terminal was at the start; nil: it is none
+
+	mu    sync.Mutex
+	guest chan os.Signal // gets SIGINT instead, once a guest runs a command
+}
+
+func newSignals(cancel context.CancelFunc) *signals {
+	state, _ := term.GetState(int(os.Stdin.Fd())) // an error: no terminal
+	return &signals{cancel: cancel, terminal: state}
+}
+
+// toGuest gives every later SIGINT to the one who reads the channel.
+func (s *signals) toGuest() <-chan os.Signal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guest = make(chan os.Signal, 1)
+	return s.guest
+}
+
+// passed reports whether sig was the guest's.
+func (s *signals) passed(sig os.Signal) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sig != os.Interrupt || s.guest == nil {
+		return false
+	}
+	select {
+	case s.guest <- sig:
+	default: // it has not heard of the last one yet
+	}
+	return true
+}
+
+// watch cancels at the first signal: every part of kimg then takes away what it
+// made, which takes a moment. A second one bounds that moment. What is still
+// there after it carries this process's name, and the next kimg removes it.
+func (s *signals) watch() {
+	// A reader of stdout or stderr that goes away must not kill kimg between making
+	// a container and removing it. Caught and dropped rather than ignored: children
+	// would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	next := func() {
+		for sig := range got {
+			if !s.passed(sig) {
+				return
+			}
+		}
+	}
+	next()
+	s.cancel()
+	next()
+	fmt.Fprintf(os.Stderr, "\nkimg: taking away what was begun, for %s at most\n", graceful)
+	time.Sleep(graceful)
+	if s.terminal != nil {
+		_ = term.Restore(int(os.Stdin.Fd()), s.terminal) // the process ends: nothing else can be done
+	}
+	os.Exit(codeInterrupted)
+}
