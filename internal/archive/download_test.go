@@ -13,7 +13,7 @@ import (
 )
 
 // lockedOf locks packages by name, all of version 1.
-func (m *mirror) lockedOf(t *testing.T, names ...string) []Locked {
+func lockedOf(t *testing.T, names ...string) []Locked {
 	t.Helper()
 	var all []Locked
 	for _, name := range names {
@@ -43,7 +43,7 @@ func TestFetch(t *testing.T) {
 	for i := range 30 {
 		names = append(names, fmt.Sprintf("p%d", i))
 	}
-	packages := m.lockedOf(t, names...)
+	packages := lockedOf(t, names...)
 	m.serve("debian", packages...)
 	c := m.client(t)
 	var arrived, want atomic.Int64
@@ -71,7 +71,7 @@ func TestFetch(t *testing.T) {
 
 func TestFetchFallsBackToTheSnapshot(t *testing.T) {
 	m := newMirror(t)
-	packages := m.lockedOf(t, "kept", "gone1", "gone2", "gone3")
+	packages := lockedOf(t, "kept", "gone1", "gone2", "gone3")
 	m.serve("debian", packages[0])
 	m.serve(snapshotDir, packages[1:]...)
 	c := m.client(t)
@@ -87,7 +87,7 @@ func TestFetchFallsBackToTheSnapshot(t *testing.T) {
 
 func TestFetchOfWhatIsGone(t *testing.T) {
 	m := newMirror(t)
-	packages := m.lockedOf(t, "kept", "gone1", "gone2", "snapped")
+	packages := lockedOf(t, "kept", "gone1", "gone2", "snapped")
 	m.serve("debian", packages[0])
 	m.serve(snapshotDir, packages[3])
 	down := httptest.NewServer(http.NotFoundHandler())
@@ -126,7 +126,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 
 func TestFetchOfTamperedPackage(t *testing.T) {
 	m := newMirror(t)
-	packages := m.lockedOf(t, "good", "evil")
+	packages := lockedOf(t, "good", "evil")
 	m.serve("debian", packages...)
 	m.put(packages[1].Filename, []byte("the file of evil 2"))
 	c := m.client(t)
@@ -148,7 +148,7 @@ func TestFetchCancelled(t *testing.T) {
 	m := newMirror(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := m.client(t).Fetch(ctx, trixie(t), m.lockedOf(t, "a", "b"), today, nil); !errors.Is(err, context.Canceled) {
+	if err := m.client(t).Fetch(ctx, trixie(t), lockedOf(t, "a", "b"), today, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -165,7 +165,7 @@ func TestFetchFromAMirrorThatIsDown(t *testing.T) {
 	c.HTTP.Backoff = 20 * time.Millisecond // two hundred packages, one after another, would take seconds
 	c.Mirror.URL, c.Snapshot = down.URL, down.URL+"/"
 	begun := time.Now()
-	err := c.Fetch(t.Context(), trixie(t), m.lockedOf(t, names...), today, nil)
+	err := c.Fetch(t.Context(), trixie(t), lockedOf(t, names...), today, nil)
 	var missing *MissingError
 	if err == nil || errors.As(err, &missing) || !strings.Contains(err.Error(), down.URL) || strings.Count(err.Error(), "\n") > maxTold {
 		t.Errorf("%v", err)
