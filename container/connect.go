@@ -176,6 +176,9 @@ func dial(ctx context.Context, at endpoint) (*Engine, error) {
 	defer cancel()
 	if err := e.ask(ctx); err != nil {
 		api.Close()
+		if errors.Is(err, fs.ErrPermission) {
+			err = fs.ErrPermission // without the client's request and address around it
+		}
 		return nil, err
 	}
 	return e, nil

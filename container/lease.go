@@ -15,6 +15,7 @@ type lease struct {
 
 	mu   sync.Mutex    // held while a Read is under way
 	ends chan struct{} // closed by takeBack
+	end  bool          // r has ended
 	err  error         // the first error of r that is not its end
 }
 
@@ -31,7 +32,9 @@ func (l *lease) Read(p []byte) (int, error) {
 	default:
 	}
 	n, err := l.r.Read(p)
-	if err != nil && err != io.EOF && l.err == nil {
+	if err == io.EOF {
+		l.end = true
+	} else if err != nil && l.err == nil {
 		l.err = err
 	}
 	return n, err
@@ -45,6 +48,16 @@ func (l *lease) fault() error {
 	}
 	defer l.mu.Unlock()
 	return l.err
+}
+
+// ended says whether r was read to its end. It does not wait for a Read that is
+// under way.
+func (l *lease) ended() bool {
+	if !l.mu.TryLock() {
+		return false
+	}
+	defer l.mu.Unlock()
+	return l.end
 }
 
 // takeBack ends the lease: no Read of r begins after it. A Read that is under

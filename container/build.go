@@ -1,0 +1,210 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
+)
+
+// Build makes an image with the engine's classic builder: BuildKit shows no
+// progress to a client that has no session with it. No stage has a network. A
+// failed or cancelled build leaves no container; layers that were done stay in
+// the engine's build cache.
+func (e *Engine) Build(ctx context.Context, spec BuildSpec) error {
+	doing := "build image " + spec.Tag
+	labels := map[string]string{labelKimg: "1"}
+	maps.Copy(labels, spec.Labels)
+	args := map[string]*string{}
+	for k, v := range spec.Args {
+		args[k] = &v
+	}
+	log := spec.Log
+	if log == nil {
+		log = io.Discard
+	}
+	body := lend(spec.Context)
+	defer body.takeBack()
+	mark := newName()
+	steps := &stepWatch{w: log, body: body}
+	work, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	defer context.AfterFunc(ctx, func() {
+		steps.settle()
+		hangUp()
+	})()
+	resp, err := e.api.ImageBuild(work, body, build.ImageBuildOptions{
+		Version:     build.BuilderV1,
+		Tags:        []string{spec.Tag},
+		Dockerfile:  spec.Dockerfile,
+		Target:      spec.Target,
+		BuildArgs:   args,
+		Labels:      labels,
+		NetworkMode: "none",
+		ExtraHosts:  []string{mark + ":127.0.0.1"}, // see removeSteps
+		Remove:      true,
+		ForceRemove: true,
+	})
+	if err == nil {
+		err = readMessages(resp.Body, steps)
+		resp.Body.Close()
+	}
+	if bad := body.fault(); bad != nil && ctx.Err() == nil {
+		err = bad
+	}
+	if err != nil {
+		var told failure
+		return errors.Join(fault(ctx, doing, err), e.removeSteps(ctx, mark, errors.As(err, &told)))
+	}
+	_, ok, err := e.ImageID(ctx, spec.Tag)
+	if err == nil && !ok {
+		err = errors.New("the engine told of no failure, and there is no image")
+	}
+	return fault(ctx, doing, err)
+}
+
+// message is one object of the stream that builds and imports answer with.
+// Source: Docker Engine API, "ImageBuild".
+type message struct {
+	Stream string `json:"stream"`
+	Status string `json:"status"`
+	Error  string `json:"error"`
+	Detail *struct {
+		Message string `json:"message"`
+	} `json:"errorDetail"`
+}
+
+// failure is what an engine says of a build or an import that failed.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
+// readMessages writes what the stream says to log. A failure is in the stream
+// and nowhere else: the request itself has succeeded.
+func readMessages(r io.Reader, log io.Writer) error {
+	for dec := json.NewDecoder(r); ; {
+		var m message
+		if err := dec.Decode(&m); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read the engine's answer: %w", err)
+		}
+		if m.Detail != nil && m.Detail.Message != "" {
+			return failure(m.Detail.Message)
+		}
+		if m.Error != "" {
+			return failure(m.Error)
+		}
+		text := m.Stream
+		if m.Status != "" {
+			text += m.Status + "\n"
+		}
+		if _, err := io.WriteString(log, text); err != nil {
+			return fmt.Errorf("write log: %w", err)
+		}
+	}
+}
+
+// stepWatch passes a builder's log on and knows when the engine may be making a
+// container that nobody has been told of. Hanging up then would leave it to the
+// engine to take it away, some seconds later on a busy machine.
+type stepWatch struct {
+	w    io.Writer
+	body *lease
+
+	mu     sync.Mutex
+	spoken bool // the builder has said something
+	making bool // a step has begun and has not said what it runs in
+}
+
+func (s *stepWatch) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	s.spoken = true
+	if text := strings.TrimSpace(string(p)); text != "" { // the end of a step's line comes by itself
+		_, step, begins := strings.Cut(text, " : ")
+		s.making = begins && strings.HasPrefix(text, "Step ") && !hasNoContainer.MatchString(step)
+	}
+	s.mu.Unlock()
+	return s.w.Write(p)
+}
+
+// hasNoContainer are the steps that the classic builder does itself.
+var hasNoContainer = regexp.MustCompile(`^(?i:COPY|ADD|FROM)\s`)
+
+// settle waits until it is safe to hang up: moments, as a rule.
+func (s *stepWatch) settle() {
+	for range 1000 {
+		s.mu.Lock()
+		safe := !s.making && (s.spoken || !s.body.ended())
+		s.mu.Unlock()
+		if safe {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// quietTime is how long no container of a cancelled build must have been seen.
+const quietTime = 300 * time.Millisecond
+
+// removeSteps removes the containers that a build's steps ran in. An engine that
+// has told of a failure has done so itself. One whose client has gone away does
+// so too, but a little later. Such a container has neither labels nor a name
+// that this process could choose; what it does get is the line for /etc/hosts
+// that Build asks for, which no image keeps.
+func (e *Engine) removeSteps(ctx context.Context, mark string, told bool) error {
+	work, cancel := detached(ctx)
+	defer cancel()
+	for quiet := time.Now(); ; {
+		steps, err := e.steps(work, mark)
+		if err != nil {
+			return fault(work, "list containers", err)
+		}
+		for _, id := range steps {
+			if err := e.removeContainer(work, id); err != nil {
+				return err
+			}
+			quiet = time.Now()
+		}
+		if told || time.Since(quiet) > quietTime {
+			return nil
+		}
+		select {
+		case <-time.After(quietTime / 10):
+		case <-work.Done():
+			return fmt.Errorf("remove the build's containers: %w", work.Err())
+		}
+	}
+}
+
+// steps lists the containers of the build that carries mark.
+func (e *Engine) steps(ctx context.Context, mark string) ([]string, error) {
+	list, err := e.api.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, c := range list {
+		if c.Labels[labelOwner] != "" {
+			continue
+		}
+		is, err := e.api.ContainerInspect(ctx, c.ID)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+		if err == nil && is.HostConfig != nil && strings.Contains(strings.Join(is.HostConfig.ExtraHosts, " "), mark) {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids, nil
+}
