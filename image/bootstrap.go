@@ -1,0 +1,238 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// Capability is a capability that a step's container gets, and why it needs it.
+type Capability struct{ Name, Why string }
+
+// BootstrapCaps are all that debootstrap's container gets. Each was taken away in
+// turn: without it the bootstrap fails, or the tree is another one.
+var BootstrapCaps = []Capability{
+	{"CHOWN", "packages own files as other users than root"},
+	{"DAC_OVERRIDE", "dpkg writes below directories that are closed even to their owner's superuser, such as /proc's and man's"},
+	{"FOWNER", "dpkg sets modes and times of files that it has given away"},
+	{"FSETID", "set-group-id stays on what belongs to groups that root is not in"},
+	{"MKNOD", "debootstrap makes /dev/null and its siblings, and refuses to begin without"},
+	{"SETFCAP", "ping and others get file capabilities"},
+	{"SETGID", "maintainer scripts become other users"},
+	{"SETUID", "maintainer scripts become other users"},
+	{"SYS_CHROOT", "debootstrap's second stage runs inside the tree"},
+}
+
+// includes are what a minimal guest needs on top of debootstrap's minbase to boot
+// under systemd to a shell on the serial console, with a network.
+var includes = []string{
+	"dbus",         // systemctl, networkctl and hostnamectl of a person who looks around
+	"iproute2",     // ip
+	"iputils-ping", // ping
+	"kmod",         // modules, for kernels that have them
+	"login",        // the console's session; no longer everywhere part of minbase
+	"netbase",      // /etc/protocols and /etc/services
+	"procps",       // ps, sysctl
+	"systemd-sysv", // init, with systemd and its networkd
+	"udev",         // networkd waits for udev's word that an interface is ready
+}
+
+// Includes returns the packages that kimg adds to a variant: debootstrap's
+// --include, to be resolved with what the person includes.
+func Includes(v archive.Variant) []string {
+	// The standard variant has all of these but these few.
+	if v == archive.Standard {
+		return []string{"dbus", "systemd-sysv"}
+	}
+	return append([]string(nil), includes...)
+}
+
+// RootfsSpec says which tree Bootstrap makes.
+type RootfsSpec struct {
+	Suite          archive.Suite
+	Variant        archive.Variant
+	Required, Base []archive.Locked // what debootstrap installs, in its order
+	Epoch          time.Time        // no file is younger
+	Privileged     bool             // a fully privileged container, for engines that need it
+}
+
+// workDir is where the imaging image has a directory for the step's volume.
+const workDir = "/kimg/work"
+
+//go:embed bootstrap.sh
+var bootstrapScript string
+
+// Bootstrap runs debootstrap in a container of the imaging image, offline, on
+// packages from pkgs, and writes the normalised tar of the tree to out. What
+// debootstrap says goes to the task's log.
+//
+// debootstrap checks no signatures here: with an unpack tarball it looks at no
+// Release file at all. It need not: every package comes by its sha256 from a
+// lock, or from an index that kimg verified, and is checked again while it is
+// read. (Letting debootstrap fetch would be worse: it installs unsigned packages
+// when its keyring is missing.)
+func Bootstrap(ctx context.Context, eng *container.Engine, imaging string, pkgs Packages, spec RootfsSpec, out io.Writer, task *progress.Task) (err error) {
+	cmd, err := bootstrapCmd(imaging, spec)
+	if err != nil {
+		return err
+	}
+	volume, err := eng.TempVolume(ctx)
+	if err != nil {
+		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
+	}
+	defer func() {
+		err = errors.Join(err, cleanup(ctx, func(ctx context.Context) error { return eng.RemoveVolume(ctx, volume) }))
+	}()
+	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir}}
+
+	raw, tree := io.Pipe()
+	said := &complaints{w: task.Log()}
+	cmd.Stdout, cmd.Stderr = tree, said
+	c, err := eng.Create(ctx, cmd)
+	if err != nil {
+		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
+	}
+	// Deferred later, so done earlier: a volume in use cannot be removed.
+	defer func() { err = errors.Join(err, cleanup(ctx, c.Remove)) }()
+
+	if err := copyIn(ctx, c, workDir, func(w io.Writer) error { return writeUnpack(w, pkgs, spec) }); err != nil {
+		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, err)
+	}
+	if err := c.Start(ctx); err != nil {
+		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		err := c.Wait()
+		ended <- err
+		tree.CloseWithError(err) // nil is the end of the tar
+	}()
+	nerr := Normalise(raw, out, Normalisation{
+		Epoch: spec.Epoch,
+		Files: func(has func(string) bool) []File { return guestFiles(spec.Suite, has("usr/sbin/sshd")) },
+	})
+	raw.CloseWithError(nerr) // a container that still writes comes to its end by it
+	werr := <-ended
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
+		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())
+	}
+	return nerr
+}
+
+// bootstrapCmd is debootstrap's container without its volume and streams.
+func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
+	script := "sid" // debootstrap's name for what all of Debian's suites share
+	if spec.Suite.Family == archive.Ubuntu {
+		script = "gutsy" // and Ubuntu's, bionic included
+	}
+	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir, spec.Suite.Name, script}
+	switch spec.Variant {
+	case archive.Minbase:
+		args = append(args, "--variant=minbase")
+	case archive.Standard: // debootstrap's own default has no name on its command line
+	default:
+		return nil, fmt.Errorf("bootstrap %s: unknown variant %q", spec.Suite, spec.Variant)
+	}
+	if spec.Suite.Name == "bionic" {
+		// debootstrap goes by the Release file's codename, and an unpack tarball
+		// has no Release file: it would merge /usr as it does for later suites.
+		args = append(args, "--no-merged-usr")
+	}
+	cmd := &container.Cmd{
+		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: spec.Privileged,
+		Env: []string{
+			"LC_ALL=C", "TZ=UTC",
+			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.Epoch.Unix(), 10), // useradd writes days of change by it
+			"ARCH_ALL_SUPPORTED=0", // debootstrap sets this only when it reads a Release file, and complains
+		},
+	}
+	for _, c := range BootstrapCaps {
+		cmd.Caps = append(cmd.Caps, c.Name)
+	}
+	return cmd, nil
+}
+
+// packageField keeps names and versions from a lock harmless in file names and
+// in debootstrap's lists (Debian policy 5.6.1 and 5.6.12).
+var packageField = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.+:~-]*$`)
+
+// writeUnpack writes what debootstrap's --make-tarball would have kept: the
+// packages where apt keeps them, and its lists of them; and dpkg's configuration
+// for the time of the bootstrap.
+func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
+	tw := tar.NewWriter(w)
+	const root, debs = "unpack/", "var/cache/apt/archives/"
+	for _, d := range []string{"", "debootstrap/", "etc/", "etc/dpkg/", "etc/dpkg/dpkg.cfg.d/",
+		"var/", "var/cache/", "var/cache/apt/", debs, "var/lib/", "var/lib/apt/", "var/lib/apt/lists/"} {
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: root + d, Mode: 0o755, ModTime: spec.Epoch}); err != nil {
+			return err
+		}
+	}
+	var required, base, paths bytes.Buffer
+	for i, p := range append(spec.Required[:len(spec.Required):len(spec.Required)], spec.Base...) {
+		for _, f := range []string{p.Name, p.Version, p.Arch} {
+			if !packageField.MatchString(f) {
+				return fmt.Errorf("package %q: %q is no name, version or architecture", p.Name, f)
+			}
+		}
+		list := &required
+		if i >= len(spec.Required) {
+			list = &base
+		}
+		// apt's spelling of a version with an epoch.
+		file := debs + p.Name + "_" + strings.ReplaceAll(p.Version, ":", "%3a") + "_" + p.Arch + ".deb"
+		fmt.Fprintln(list, p.Name)
+		fmt.Fprintf(&paths, "%s /%s\n", p.Name, file)
+		if err := writePackage(tw, root+file, pkgs, p, spec.Epoch); err != nil {
+			return fmt.Errorf("package %s: %w", p.Name, err)
+		}
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{
+		{"debootstrap/required", required.Bytes()}, {"debootstrap/base", base.Bytes()}, {"debootstrap/debpaths", paths.Bytes()},
+		// No fsync for each file: the tree is a step's, and an interrupted step is
+		// thrown away. Normalise drops the file.
+		{unsafeIO, []byte("force-unsafe-io\n")},
+	} {
+		if err := tw.WriteHeader(&tar.Header{Name: root + f.name, Mode: 0o644, Size: int64(len(f.data)), ModTime: spec.Epoch}); err != nil {
+			return err
+		}
+		if _, err := tw.Write(f.data); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func writePackage(tw *tar.Writer, name string, pkgs Packages, p archive.Locked, mtime time.Time) error {
+	r, err := pkgs.Open(p.SHA256)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: p.Size, ModTime: mtime}); err != nil {
+		return err
+	}
+	n, err := io.Copy(tw, r) // to its end: there the store tells a mismatch
+	if err == nil && n != p.Size {
+		err = fmt.Errorf("has %d bytes, want %d", n, p.Size)
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/container"
+)
+
+// cleanupTime bounds what is done after the end of a context.
+const cleanupTime = 30 * time.Second
+
+// cleanup runs f even when ctx has ended.
+func cleanup(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	return f(ctx)
+}
+
+// copyIn unpacks the tar that write makes into a container's directory. An error
+// of write's own is told rather than what the engine makes of the broken tar.
+func copyIn(ctx context.Context, c *container.Container, dir string, write func(io.Writer) error) error {
+	r, w := io.Pipe()
+	wrote := make(chan error, 1)
+	go func() {
+		err := write(w)
+		w.CloseWithError(err)
+		wrote <- err
+	}()
+	cerr := c.CopyIn(ctx, dir, r)
+	r.CloseWithError(io.ErrClosedPipe)
+	if werr := <-wrote; werr != nil && (cerr == nil || werr != io.ErrClosedPipe) {
+		return werr
+	}
+	return cerr
+}
+
+// complaints passes a log on and remembers the first line in it that names an
+// error, to be put into the message that a person reads.
+type complaints struct {
+	w    io.Writer
+	mu   sync.Mutex
+	line []byte // begun and not ended
+	hit  string
+}
+
+// marks begin the lines by which debootstrap, dpkg, tar and e2fsprogs complain.
+var marks = [][]byte{[]byte("E: "), []byte("dpkg: error"), []byte("tar: "), []byte("mke2fs: "), []byte("e2fsck: ")}
+
+func (c *complaints) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range p {
+		if b != '\n' {
+			if len(c.line) < 400 {
+				c.line = append(c.line, b)
+			}
+			continue
+		}
+		for _, m := range marks {
+			if c.hit == "" && bytes.HasPrefix(c.line, m) {
+				c.hit = string(c.line)
+			}
+		}
+		c.line = c.line[:0]
+	}
+	return c.w.Write(p)
+}
+
+// first is ": line" or nothing.
+func (c *complaints) first() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hit == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%s)", c.hit)
+}

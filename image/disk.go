@@ -1,0 +1,158 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	diskfs "github.com/diskfs/go-diskfs"
+	"github.com/google/uuid"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/sparse"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// DiskSpec says which disk image MakeDisk makes. The same spec and the same tree
+// give the same bytes.
+type DiskSpec struct {
+	Size     units.Size // whole MiB
+	UUID     uuid.UUID  // of the file system
+	HashSeed uuid.UUID  // of its directories' hashes
+	Epoch    time.Time  // every time in the file system that is not a file's own
+	Features []string   // ext4's, named whole: see Features
+}
+
+// autologin is the drop-in that logs root in on the serial console.
+const (
+	autologinPath = "/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf"
+	autologin     = `[Service]
+ExecStart=
+ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 %I $TERM
+`
+)
+
+// edits are what goes into an image after its tree.
+func edits(epoch time.Time) []ext4.Edit {
+	return []ext4.Edit{ext4.WriteFile{Path: autologinPath, Data: []byte(autologin), Mode: 0o644, Time: epoch}}
+}
+
+// MakeDisk makes the disk image file, which must not be there yet, from the tar
+// of a normalised tree, which it opens more than once. mke2fs formats and fills
+// it in a container of the imaging image, as an ordinary user without a single
+// capability: the tar carries owners and devices, so nothing needs a mount or a
+// mknod. On an error there is no file.
+//
+// A tree that does not fit is a *SizeError, before anything runs.
+func MakeDisk(ctx context.Context, eng *container.Engine, imaging string, spec DiskSpec, tree func() (io.ReadCloser, error), file string, task *progress.Task) (err error) {
+	if spec.Size <= 0 || spec.Size%(1<<20) != 0 {
+		return fmt.Errorf("make disk image: %s is no size in whole MiB", spec.Size)
+	}
+	var s *survey
+	if err := withTar(tree, func(r io.Reader) (err error) { s, err = surveyTar(r); return err }); err != nil {
+		return fmt.Errorf("make disk image: %w", err)
+	}
+	if err := fit(spec.Size, s.size); err != nil {
+		return err
+	}
+	disk, err := diskfs.Create(file, int64(spec.Size), diskfs.SectorSizeDefault)
+	if err != nil {
+		return fmt.Errorf("make disk image: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, disk.Close()); err != nil {
+			err = errors.Join(err, os.Remove(file))
+		}
+	}()
+	out, err := disk.Backend.Sys()
+	if err != nil {
+		return fmt.Errorf("make disk image: %w", err)
+	}
+	if err := fill(ctx, eng, imaging, spec, s, tree, out, task); err != nil {
+		return fmt.Errorf("make disk image: %w", err)
+	}
+	if err := withTar(tree, func(r io.Reader) error { return compare(file, r, edits(spec.Epoch)) }); err != nil {
+		return fmt.Errorf("check disk image: %w", err)
+	}
+	if err := out.Sync(); err != nil {
+		return fmt.Errorf("make disk image: %w", err)
+	}
+	return nil
+}
+
+// fill makes the file system in a container and brings it into out.
+func fill(ctx context.Context, eng *container.Engine, imaging string, spec DiskSpec, s *survey, tree func() (io.ReadCloser, error), out *os.File, task *progress.Task) (err error) {
+	b, err := openBench(ctx, eng, imaging, task)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	said := &complaints{w: task.Log()}
+	if err := withTar(tree, func(r io.Reader) error {
+		return b.c.Exec(ctx, &container.ExecCmd{
+			Args: mkfsArgs(spec, layoutOf(spec.Size, s.size)), Env: mkfsEnv(spec.Epoch), Dir: workDir,
+			Stdin: r, Stdout: said, Stderr: said,
+		})
+	}); err != nil {
+		return fmt.Errorf("run mke2fs: %w%s", err, said.first())
+	}
+	if err := ext4.Apply(ctx, b, diskName, s, edits(spec.Epoch)); err != nil {
+		return err
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(b.Get(ctx, diskName, w)) }()
+	n, err := sparse.Copy(out, r)
+	r.CloseWithError(io.ErrClosedPipe)
+	if err == nil && n != int64(spec.Size) {
+		err = fmt.Errorf("it came back with %d bytes, want %d", n, int64(spec.Size))
+	}
+	return err
+}
+
+// diskName is the file system's file on the bench.
+const diskName = "disk.img"
+
+// mkfsArgs names everything that mke2fs.conf, the clock or chance would decide.
+// "none" in -O takes the defaults away; what follows is the whole list.
+func mkfsArgs(spec DiskSpec, l layout) []string {
+	n := func(v int64) string { return strconv.FormatInt(v, 10) }
+	return []string{
+		"mke2fs", "-F", "-t", "ext4", "-L", RootLabel, "-U", spec.UUID.String(),
+		"-b", n(blockSize), "-I", n(inodeSize), "-N", n(l.inodes), "-g", n(blocksPerGroup), "-G", n(flexGroups),
+		"-J", "size=" + n(l.journal*blockSize>>20),
+		"-m", "0", // nobody but root is in the guest
+		"-e", "remount-ro",
+		"-O", strings.Join(slices.Concat([]string{"none"}, spec.Features), ","),
+		"-E", "hash_seed=" + spec.HashSeed.String() +
+			",lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
+		"-d", "-", // the tar, from stdin
+		diskName, n(l.blocks),
+	}
+}
+
+func mkfsEnv(epoch time.Time) []string {
+	return []string{
+		"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10),
+		"TZ=UTC",
+		"LC_ALL=C.UTF-8",             // libarchive refuses names that its locale cannot spell
+		"MKE2FS_CONFIG=/dev/null",    // the defaults of no distribution
+		"MKE2FS_DEVICE_SECTSIZE=512", // and of no host's disk
+	}
+}
+
+// withTar opens the tree's tar for f and closes it.
+func withTar(tree func() (io.ReadCloser, error), f func(io.Reader) error) error {
+	r, err := tree()
+	if err != nil {
+		return fmt.Errorf("open the root filesystem's tar: %w", err)
+	}
+	return errors.Join(f(r), r.Close())
+}

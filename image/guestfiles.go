@@ -1,0 +1,169 @@
+package image
+
+import (
+	"archive/tar"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/guest"
+)
+
+// File is laid over a bootstrapped tree. It belongs to root.
+type File struct {
+	Path  string      // absolute, in the guest
+	Mode  fs.FileMode // permissions, and ModeDir, or ModeDevice|ModeCharDevice; symbolic links need none
+	Data  []byte      // of a regular file
+	Link  string      // makes it a symbolic link
+	Major int64       // of a device
+	Minor int64
+}
+
+func (f File) node(t time.Time) (*node, error) {
+	name, err := cleanName(strings.TrimPrefix(f.Path, "/"))
+	if err != nil || !path.IsAbs(f.Path) || name == "." {
+		return nil, fmt.Errorf("lay over %q: not a clean absolute path", f.Path)
+	}
+	n := &node{name: name, mode: int64(f.Mode.Perm()), mtime: t}
+	if f.Mode&fs.ModeSticky != 0 {
+		n.mode |= 0o1000
+	}
+	switch {
+	case f.Link != "":
+		n.typ, n.link, n.mode = tar.TypeSymlink, f.Link, 0o777
+	case f.Mode.IsDir():
+		n.typ = tar.TypeDir
+	case f.Mode&fs.ModeCharDevice != 0:
+		n.typ, n.major, n.minor = tar.TypeChar, f.Major, f.Minor
+	default:
+		n.typ = tar.TypeReg
+		n.setContent(f.Data)
+	}
+	return n, nil
+}
+
+// guestFiles is what makes a bootstrapped tree of the suite kimg's guest: a name,
+// a root, a network, a fast boot, and the agent that the host talks to.
+func guestFiles(s archive.Suite, sshd bool) []File {
+	files := []File{
+		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(Hostname + "\n")},
+		{Path: "/etc/hosts", Mode: 0o644, Data: []byte(hosts)},
+		{Path: "/etc/fstab", Mode: 0o644, Data: []byte(fstab)},
+		{Path: "/etc/resolv.conf", Mode: 0o644, Data: []byte(resolvConf)},
+		{Path: "/etc/apt/sources.list", Mode: 0o644, Data: []byte(aptSources(s))},
+		// Empty and not missing: systemd draws an identity at every boot and asks
+		// nothing, for the boot does not count as the first (machine-id(5)).
+		{Path: "/etc/machine-id", Mode: 0o444},
+		{Path: "/etc/systemd/network/80-kimg.network", Mode: 0o644, Data: []byte(network)},
+		{Path: "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service", Link: "/lib/systemd/system/systemd-networkd.service"},
+		{Path: "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket", Link: "/lib/systemd/system/systemd-networkd.socket"},
+		// Not older than /usr, whose time is clamped too: units with
+		// ConditionNeedsUpdate= (ldconfig, hwdb, journal catalog, sysusers) have
+		// nothing to do at boot (systemd-update-done.service(8)).
+		{Path: "/etc/.updated", Mode: 0o644},
+		{Path: "/var/.updated", Mode: 0o644},
+	}
+	for _, u := range masked {
+		files = append(files, File{Path: "/etc/systemd/system/" + u.unit, Link: "/dev/null"})
+	}
+	if sshd {
+		files = append(files, File{Path: "/etc/systemd/system/ssh.service.d/kimg-host-keys.conf", Mode: 0o644, Data: []byte(sshHostKeys)})
+	}
+	for _, d := range mountPoints {
+		files = append(files, File{Path: d.path, Mode: fs.ModeDir | d.mode})
+	}
+	for _, d := range devices {
+		files = append(files, File{Path: "/dev/" + d.name, Mode: fs.ModeDevice | fs.ModeCharDevice | d.mode, Major: d.major, Minor: d.minor})
+	}
+	for _, g := range guest.Files() {
+		files = append(files, File{Path: g.Path, Mode: g.Mode.Perm(), Data: g.Data, Link: g.Link})
+	}
+	return files
+}
+
+const hosts = `127.0.0.1	localhost
+127.0.1.1	` + Hostname + `
+::1		localhost ip6-localhost ip6-loopback
+ff02::1		ip6-allnodes
+ff02::2		ip6-allrouters
+`
+
+// fstab finds the root by its label. It asks for no fsck: kimg checks an image
+// whenever it writes one, and a check at each boot costs time.
+const fstab = `# <file system>	<mount point>	<type>	<options>	<dump>	<pass>
+LABEL=` + RootLabel + `	/	ext4	errors=remount-ro	0	0
+`
+
+// resolvConf names the resolver of QEMU's user network, which is always there.
+// systemd-resolved would be one more daemon to wait for.
+const resolvConf = "nameserver 10.0.2.3\n"
+
+// network brings up whatever Ethernet interface the guest has. A TAP without a
+// DHCP server still gives IPv6 link-local.
+const network = `[Match]
+Name=en* eth*
+
+[Network]
+DHCP=yes
+LinkLocalAddressing=ipv6
+IPv6AcceptRA=yes
+`
+
+// sshHostKeys makes host keys before sshd's own test of its configuration, which
+// needs them: an image carries none, so that no two guests share one.
+const sshHostKeys = `[Service]
+ExecStartPre=
+ExecStartPre=/usr/bin/ssh-keygen -A
+ExecStartPre=/usr/sbin/sshd -t
+`
+
+// masked are the units that only cost time in a guest that lives for minutes.
+// systemctl unmask brings each back; a mask of a unit that a suite does not have
+// is harmless.
+var masked = []struct{ unit, why string }{
+	{"apt-daily.timer", "downloads package lists behind the person's back"},
+	{"apt-daily-upgrade.timer", "changes the guest behind the person's back"},
+	{"dpkg-db-backup.timer", "backs up what is thrown away"},
+	{"e2scrub_all.timer", "scrubs LVM volumes; there are none"},
+	{"e2scrub_reap.service", "scrubs LVM volumes; there are none"},
+	{"fstrim.timer", "the image is sparse already"},
+	{"logrotate.timer", "logs do not live long enough"},
+	{"man-db.timer", "indexes manual pages"},
+	{"motd-news.timer", "Ubuntu: fetches advertising"},
+	{"systemd-firstboot.service", "would ask questions on the console"},
+	{"systemd-networkd-wait-online.service", "a guest without a network would wait two minutes for it"},
+}
+
+// aptSources lets a person install more in the guest. It names the family's own
+// archive, never the mirror of the machine that built the image.
+func aptSources(s archive.Suite) string {
+	base := "http://ftp.debian.org/debian"
+	if s.Family == archive.Ubuntu {
+		base = "http://archive.ubuntu.com/ubuntu"
+	}
+	return fmt.Sprintf("deb %s %s %s\n", base, s.Name, strings.Join(s.Components, " "))
+}
+
+// mountPoints are directories that must be there and that the rules empty.
+var mountPoints = []struct {
+	path string
+	mode fs.FileMode
+}{
+	{"/dev", 0o755}, {"/dev/pts", 0o755}, {"/dev/shm", 0o755 /* a tmpfs with its own mode at boot */},
+	{"/proc", 0o555}, {"/run", 0o755}, {"/sys", 0o555},
+	{"/tmp", fs.ModeSticky | 0o777}, {"/var/tmp", fs.ModeSticky | 0o777},
+}
+
+// devices are the nodes below devtmpfs: what init needs where a kernel does not
+// mount it (DEVTMPFS_MOUNT off). Numbers from Linux's devices.txt.
+var devices = []struct {
+	name         string
+	mode         fs.FileMode
+	major, minor int64
+}{
+	{"console", 0o600, 5, 1}, {"full", 0o666, 1, 7}, {"null", 0o666, 1, 3}, {"random", 0o666, 1, 8},
+	{"tty", 0o666, 5, 0}, {"urandom", 0o666, 1, 9}, {"zero", 0o666, 1, 5},
+}

@@ -1,0 +1,303 @@
+package image_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/container/containertest"
+	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// rig is a real engine with the imaging image, a real archive and a store.
+type rig struct {
+	eng     *container.Engine
+	imaging string
+	ac      *archive.Client
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("bootstraps a real suite")
+	}
+	eng := containertest.Engine(t)
+	cache := os.Getenv("KIMG_CACHE")
+	if cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(dir, "kimg")
+	}
+	mirror, err := archive.ResolveMirror("/", archive.Debian, "", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(filepath.Join(cache, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ac := &archive.Client{Store: st, Mirror: mirror, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	lock, err := toolchain.Load(toolchain.Imaging)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	task := progress.Start(progress.Discard, "imaging", "Imaging", "", &log, "")
+	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
+		if lock, err = toolchain.Resolve(t.Context(), ac, toolchain.Imaging); err == nil {
+			made, err = toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+		}
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.Bytes())
+	}
+	return &rig{eng, made.ID, ac}
+}
+
+// spec resolves a suite with kimg's own packages and some more.
+func (r *rig) spec(t *testing.T, suite string, v archive.Variant, include ...string) image.RootfsSpec {
+	t.Helper()
+	s, err := archive.ParseSuite(suite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel, err := r.ac.Release(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := r.ac.Index(t.Context(), rel, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := index.Closure(archive.ClosureSpec{Suite: s, Variant: v, Include: append(image.Includes(v), include...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := image.RootfsSpec{Suite: s, Variant: v, Epoch: rel.Date}
+	for _, p := range set.Required {
+		out.Required = append(out.Required, p.Locked())
+	}
+	for _, p := range set.Base {
+		out.Base = append(out.Base, p.Locked())
+	}
+	if err := r.ac.Fetch(t.Context(), s, append(out.Required[:len(out.Required):len(out.Required)], out.Base...), rel.Date, nil); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// task writes a step's log to the test's own when the test fails.
+func task(t *testing.T) *progress.Task {
+	var log bytes.Buffer
+	t.Cleanup(func() {
+		if t.Failed() {
+			b := log.Bytes()
+			t.Logf("the step's log ends so:\n%s", b[max(0, len(b)-4000):])
+		}
+	})
+	return progress.Start(progress.Discard, t.Name(), t.Name(), "", &log, "")
+}
+
+// bootstrap runs Bootstrap into a file and returns its name and digest.
+func (r *rig) bootstrap(t *testing.T, spec image.RootfsSpec) (string, units.Digest) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "rootfs.tar")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	begun := time.Now()
+	if err := image.Bootstrap(t.Context(), r.eng, r.imaging, r.ac.Store, spec, f, task(t)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("bootstrapped %s %s in %s", spec.Suite, spec.Variant, time.Since(begun).Round(100*time.Millisecond))
+	return name, digest(t, name)
+}
+
+func digest(t *testing.T, name string) units.Digest {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d, _, err := units.DigestReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func opener(name string) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return os.Open(name) }
+}
+
+func diskSpec(spec image.RootfsSpec, kernel units.KernelVersion) image.DiskSpec {
+	return image.DiskSpec{
+		Size: 1 << 30, Epoch: spec.Epoch, Features: image.Features(spec.Suite, kernel),
+		UUID: uuid.MustParse("6b696d67-0000-4000-8000-000000000001"), HashSeed: uuid.MustParse("6b696d67-0000-4000-8000-000000000002"),
+	}
+}
+
+// TestSameBitsTwice makes each suite's tree and disk twice and compares them, bit
+// for bit. KIMG_TEST_SUITES names other suites than the default one.
+func TestSameBitsTwice(t *testing.T) {
+	r := newRig(t)
+	suites := os.Getenv("KIMG_TEST_SUITES")
+	if suites == "" {
+		suites = "trixie"
+	}
+	include := strings.FieldsFunc(os.Getenv("KIMG_TEST_INCLUDE"), func(c rune) bool { return c == ',' })
+	variant := archive.Minbase
+	if v := os.Getenv("KIMG_TEST_VARIANT"); v != "" {
+		variant = archive.Variant(v)
+	}
+	for suite := range strings.SplitSeq(suites, ",") {
+		t.Run(suite, func(t *testing.T) {
+			spec := r.spec(t, suite, variant, include...)
+			tar, first := r.bootstrap(t, spec)
+			again, second := r.bootstrap(t, spec)
+			if first != second {
+				keep(t, tar, suite+"-1.tar")
+				keep(t, again, suite+"-2.tar")
+				t.Fatalf("the trees differ: %s and %s", first, second)
+			}
+			var disks []units.Digest
+			for range 2 {
+				disk := filepath.Join(t.TempDir(), "rootfs.img")
+				begun := time.Now()
+				if err := image.MakeDisk(t.Context(), r.eng, r.imaging, diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}), opener(tar), disk, task(t)); err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("made the disk in %s", time.Since(begun).Round(100*time.Millisecond))
+				r.fsck(t, disk)
+				disks = append(disks, digest(t, disk))
+				checkGuest(t, disk)
+				keep(t, disk, suite+".img")
+			}
+			if disks[0] != disks[1] {
+				t.Errorf("the disks differ: %s and %s", disks[0], disks[1])
+			}
+		})
+	}
+}
+
+// keep copies a file to the directory KIMG_TEST_KEEP, where that is set.
+func keep(t *testing.T, name, as string) {
+	t.Helper()
+	dir := os.Getenv("KIMG_TEST_KEEP")
+	if dir == "" {
+		return
+	}
+	_ = os.Remove(filepath.Join(dir, as))
+	if err := os.Link(name, filepath.Join(dir, as)); err != nil {
+		t.Logf("keep %s: %v", name, err)
+	}
+}
+
+// fsck checks an image with the imaging image's e2fsck.
+func (r *rig) fsck(t *testing.T, disk string) {
+	t.Helper()
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out bytes.Buffer
+	err = r.eng.Run(t.Context(), &container.Cmd{
+		Image: r.imaging, User: "1000:1000", Dir: "/kimg/work", Stdin: f, Stdout: &out, Stderr: &out,
+		Args: []string{"sh", "-c", "dd of=d bs=64k iflag=fullblock conv=sparse status=none && exec e2fsck -fn d"},
+	})
+	if err != nil {
+		t.Fatalf("e2fsck: %v\n%s", err, out.String())
+	}
+}
+
+// checkGuest looks for what makes a tree kimg's guest.
+func checkGuest(t *testing.T, disk string) {
+	t.Helper()
+	img, err := ext4.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	for name, want := range map[string]string{
+		"etc/hostname": "kimg\n", "etc/machine-id": "", "etc/fstab": "LABEL=kimg-root", "etc/shadow": "root::",
+		"etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf": "--autologin root",
+		"etc/systemd/network/80-kimg.network":                            "DHCP=yes",
+	} {
+		b, err := img.ReadFile(name)
+		if err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	for _, name := range []string{"sbin/init", "lib/systemd/systemd-networkd", "usr/lib/kimg/agent", "sbin/agetty"} {
+		if st, err := img.Stat(name); err != nil || st.Mode()&0o111 == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"debootstrap", "var/lib/dpkg/status-old", "etc/passwd-", "var/log/dpkg.log", "etc/dpkg/dpkg.cfg.d/kimg-unsafe-io"} {
+		if _, err := img.Lstat(name); err == nil {
+			t.Errorf("%s is there", name)
+		}
+	}
+	if l, err := img.ReadDir("var/cache/apt/archives"); err != nil || len(l) > 1 {
+		t.Errorf("var/cache/apt/archives has %d names, %v", len(l), err)
+	}
+	if v := img.Superblock(); v.Label != image.RootLabel {
+		t.Errorf("the label is %q", v.Label)
+	}
+}
+
+// TestBootstrapTellsWhatWentWrong takes a package away that others stand on.
+func TestBootstrapTellsWhatWentWrong(t *testing.T) {
+	r := newRig(t)
+	spec := r.spec(t, "trixie", archive.Minbase)
+	for i, p := range spec.Required {
+		if p.Name == "dash" {
+			spec.Required = append(spec.Required[:i:i], spec.Required[i+1:]...)
+			break
+		}
+	}
+	err := image.Bootstrap(t.Context(), r.eng, r.imaging, r.ac.Store, spec, io.Discard, progress.Start(progress.Discard, "", "", "", nil, ""))
+	var exit *container.ExitError
+	if !errors.As(err, &exit) || !strings.Contains(err.Error(), "debootstrap trixie") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestCancelledBootstrapStops ends a bootstrap in its middle.
+func TestCancelledBootstrapStops(t *testing.T) {
+	r := newRig(t)
+	spec := r.spec(t, "trixie", archive.Minbase)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	begun := time.Now()
+	err := image.Bootstrap(ctx, r.eng, r.imaging, r.ac.Store, spec, io.Discard, task(t))
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if d := time.Since(begun); d > 15*time.Second {
+		t.Errorf("it took %s to stop", d)
+	}
+}
