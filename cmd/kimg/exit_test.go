@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/vm"
 )
 
 func TestReport(t *testing.T) {
@@ -25,14 +27,21 @@ func TestReport(t *testing.T) {
 		{"unknown", errors.New("write artifact: no"), 1, false, []string{"kimg: write artifact: no\n"}},
 		{"several lines of a hostile text", errors.New("make:\n\x1b[31merror\x1b[0m"), 1, false, []string{"kimg: make:\n  error\n"}},
 		{"no engine", fmt.Errorf("build kernel: %w", container.ErrNoEngine), 3, false,
-			[]string{"kimg: build kernel: no container engine answers\n", "way out: install one"}},
-		{"no permission", fmt.Errorf("connect: %w", container.ErrPermission), 3, false, []string{"way out: join the engine's group"}},
+			[]string{"kimg: build kernel: no container engine answers\n"}},
+		{"no permission", fmt.Errorf("connect: %w", container.ErrPermission), 3, false, nil},
+		{"an error with a way out", fmt.Errorf("run: %w", &vm.MissingArtifactError{Dir: "d", File: "bzImage"}), 2, false,
+			[]string{"kimg: run: find bzImage in d: there is none\n  way out: run kimg build first"}},
+		{"unmet config", &kernel.UnmetError{Version: "6.12"}, 5, false, []string{"configure Linux 6.12"}},
+		{"unsigned archive", fmt.Errorf("x: %w", &archive.UntrustedError{What: "it", Why: "no"}), 4, false, []string{"--mirror"}},
+		{"a guest's panic", fmt.Errorf("x: %w", &vm.GuestError{What: "the kernel panicked"}), 6, false, []string{"the kernel panicked"}},
+		{"a guest's panic under a command", &vm.GuestError{What: "the kernel panicked"}, 125, true, []string{"the kernel panicked"}},
 		{"engine's disk", fmt.Errorf("import: %w", container.ErrNoSpace), 1, false, []string{"way out: make room where the engine"}},
 		{"own disk", fmt.Errorf("write: %w", syscall.ENOSPC), 1, false, []string{"way out: make room on that disk"}},
 		{"missing packages", fmt.Errorf("rootfs: %w", &archive.MissingError{}), 4, false, []string{"--mirror"}},
 		{"spec", &builder.SpecError{Field: "--size", Err: errors.New("too small")}, 2, false, []string{"kimg: --size: too small\n"}},
 		{"own fault beside a command", container.ErrNoEngine, 125, true, []string{"no container engine"}},
 		{"the command's status", fmt.Errorf("run: %w", guestStatus(42)), 42, true, nil},
+		{"interrupted in the guest", fmt.Errorf("run: %w", vm.ErrInterrupted), 130, true, []string{"kimg: interrupted\n"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a, read := testApp(t, table{})
@@ -43,7 +52,7 @@ func TestReport(t *testing.T) {
 			if stdout != "" {
 				t.Errorf("stdout has %q", stdout)
 			}
-			if len(tt.says) == 0 && stderr != "" {
+			if tt.code == 0 && stderr != "" {
 				t.Errorf("stderr has %q, want nothing", stderr)
 			}
 			for _, s := range tt.says {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/kimg/kimg/builder"
@@ -28,6 +29,10 @@ var actions = table{
 // options says where and how to boot the guest. The caller calls closeEngine at its end.
 func (g *guest) options(ctx context.Context, env builder.Env) (_ vm.Options, closeEngine func(), err error) {
 	closeEngine = func() {}
+	// Asked for first: an image with QEMU may take minutes to make.
+	if _, err := os.Stat(filepath.Join(g.out, vm.ConfigFile)); err != nil {
+		return vm.Options{}, closeEngine, &vm.MissingArtifactError{Dir: g.out, File: vm.ConfigFile}
+	}
 	place, err := vm.Choose(ctx, os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (*container.Engine, string, error) {
 		eng, image, err := builder.Imaging(ctx, env, g.out)
 		if err == nil {

@@ -47,11 +47,14 @@ func Clean(s string) string {
 }
 
 // CleanText is Clean for a text of several lines; those after the first are
-// indented.
+// indented unless they were.
 func CleanText(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	for i, line := range lines {
 		lines[i] = Clean(line)
+		if i > 0 && !strings.HasPrefix(lines[i], " ") {
+			lines[i] = "  " + lines[i]
+		}
 	}
-	return strings.Join(lines, "\n  ")
+	return strings.Join(lines, "\n")
 }
