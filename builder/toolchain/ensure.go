@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,10 +51,20 @@ func Ensure(ctx context.Context, eng *container.Engine, ac *archive.Client, lock
 		return Image{Ref: l.Ref(), ID: id}, err
 	}
 	made, err := once(ctx, eng, locks, l.Ref(), func() error {
-		if err := ensureBase(ctx, eng, ac, locks, l, task); err != nil {
+		// All in one go: downloads run in parallel, and where some are gone the
+		// error names every one of them.
+		packages := l.Packages
+		_, haveBase, err := eng.ImageID(ctx, l.baseRef())
+		if err != nil {
 			return err
 		}
-		if err := fetchPackages(ctx, ac, l, l.Packages, task); err != nil {
+		if !haveBase {
+			packages = slices.Concat(l.Base, l.Packages)
+		}
+		if err := fetchPackages(ctx, ac, l, packages, task); err != nil {
+			return err
+		}
+		if err := ensureBase(ctx, eng, ac, locks, l, task); err != nil {
 			return err
 		}
 		return finish(ctx, eng, ac, l, task)
@@ -93,10 +104,13 @@ func once(ctx context.Context, eng *container.Engine, locks, ref string, make fu
 
 var tagUnsafe = regexp.MustCompile(`[^a-z0-9.-]`)
 
+// fetchPackages brings packages into the store.
 func fetchPackages(ctx context.Context, ac *archive.Client, l *Lock, packages []archive.Locked, task *progress.Task) error {
 	var total int64
 	for _, p := range packages {
-		total += p.Size
+		if !ac.Store.Has(p.SHA256) {
+			total += p.Size
+		}
 	}
 	return ac.Fetch(ctx, l.Suite, packages, l.Date, func(delta int64) { task.Add(delta, total, "bytes") })
 }
@@ -105,7 +119,8 @@ func fetchPackages(ctx context.Context, ac *archive.Client, l *Lock, packages []
 func ensureBase(ctx context.Context, eng *container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) error {
 	ref := l.baseRef()
 	_, err := once(ctx, eng, locks, ref, func() error {
-		if err := fetchPackages(ctx, ac, l, l.Base, task); err != nil {
+		// Nothing to do, unless the base went away since Ensure asked for it.
+		if err := ac.Fetch(ctx, l.Suite, l.Base, l.Date, nil); err != nil {
 			return err
 		}
 		fmt.Fprintf(task.Log(), "Laying %s from %d packages\n", ref, len(l.Base))
@@ -144,7 +159,10 @@ func finish(ctx context.Context, eng *container.Engine, ac *archive.Client, l *L
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	if id := seen.last(); id != "" {
-		err = errors.Join(err, eng.RemoveImage(work, id))
+		if left := eng.RemoveImage(work, id); left != nil {
+			// Such as one that another image stands on: no news for the person.
+			fmt.Fprintln(seen, left)
+		}
 	}
 	return err
 }

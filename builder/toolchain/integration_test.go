@@ -2,9 +2,13 @@ package toolchain_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +52,7 @@ func client(t *testing.T, cache string) *archive.Client {
 
 // image makes the target's image from the lock that ships or, as kimg does it,
 // where its packages are gone from the archive, from a new one.
-func image(t *testing.T, eng *container.Engine, target toolchain.Target) toolchain.Image {
+func image(t *testing.T, eng *container.Engine, target toolchain.Target) (toolchain.Image, *toolchain.Lock) {
 	t.Helper()
 	cache := cacheDir(t)
 	ac := client(t, cache)
@@ -69,7 +73,7 @@ func image(t *testing.T, eng *container.Engine, target toolchain.Target) toolcha
 		t.Fatalf("%v\n%s", err, log.Bytes())
 	}
 	t.Logf("%s made=%v in %s", made.Ref, made.Made, time.Since(begun).Round(time.Millisecond))
-	return made
+	return made, lock
 }
 
 // script runs a shell script as a build does: as the image's user, without
@@ -93,7 +97,7 @@ func TestKernelToolchains(t *testing.T) {
 		toolchain.Trixie:   {"gcc-14"},
 	} {
 		t.Run(string(target), func(t *testing.T) {
-			made := image(t, eng, target)
+			made, _ := image(t, eng, target)
 			for _, cc := range compilers {
 				_, major, _ := strings.Cut(cc, "-")
 				out := script(t, eng, made.ID, `
@@ -125,7 +129,7 @@ func TestKernelToolchains(t *testing.T) {
 
 func TestImaging(t *testing.T) {
 	eng := containertest.Engine(t)
-	made := image(t, eng, toolchain.Imaging)
+	made, _ := image(t, eng, toolchain.Imaging)
 	out := script(t, eng, made.ID, `
 		qemu-system-x86_64 --version
 		qemu-img --version
@@ -153,11 +157,110 @@ func TestImaging(t *testing.T) {
 	}
 }
 
+func TestResolve(t *testing.T) {
+	ac := client(t, cacheDir(t))
+	var first []byte
+	for range 2 {
+		lock, err := toolchain.Resolve(t.Context(), ac, toolchain.Imaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := lock.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := toolchain.Parse(b); err != nil {
+			t.Error(err)
+		}
+		if first != nil && !bytes.Equal(first, b) {
+			t.Error("two locks of one release differ")
+		}
+		first = b
+		shipped, err := toolchain.Load(toolchain.Imaging)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lock.InRelease == shipped.InRelease && lock.Ref() != shipped.Ref() {
+			t.Error("the shipped lock is of this release and names other packages: run kimg toolchain relock")
+		}
+	}
+	if _, err := toolchain.Resolve(t.Context(), ac, "potato"); err == nil || !strings.Contains(err.Error(), `unknown toolchain "potato"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEnsureAgainDoesNothing(t *testing.T) {
 	eng := containertest.Engine(t)
 	image(t, eng, toolchain.Trixie)
 	begun := time.Now()
-	if again := image(t, eng, toolchain.Trixie); again.Made || time.Since(begun) > 2*time.Second {
+	if again, _ := image(t, eng, toolchain.Trixie); again.Made || time.Since(begun) > 2*time.Second {
 		t.Errorf("made again: %v, after %s", again.Made, time.Since(begun))
 	}
+}
+
+// A build that fails or is stopped leaves the engine as it was.
+func TestEnsureLeavesNothing(t *testing.T) {
+	eng := containertest.Engine(t)
+	_, lock := image(t, eng, toolchain.Trixie) // so its base is there
+	cache := cacheDir(t)
+	// Enough for a build that is cheap, and that fails: what these need is left out.
+	lock.Packages = slices.DeleteFunc(lock.Packages, func(p archive.Locked) bool {
+		return p.Name != "flex" && p.Name != "libelf-dev"
+	})
+	for _, test := range []struct {
+		name string
+		stop string // what the builder says when the test stops it; empty: it fails by itself
+		want string
+	}{
+		{"a set of packages that is incomplete", "", "returned a non-zero code"},
+		{"stopped on the way", "Unpacking flex", "stopped by the test"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			log := &watch{what: test.stop, found: func() { cancel(errors.New("stopped by the test")) }}
+			task := progress.Start(progress.Discard, "toolchain", "Toolchain", "", log, "")
+			_, err := toolchain.Ensure(ctx, eng, client(t, cache), filepath.Join(cache, "locks"), lock, task)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("got %v, want %q in it; the log:\n%s", err, test.want, log.all.Bytes())
+			}
+			if _, ok, err := eng.ImageID(t.Context(), lock.Ref()); ok || err != nil {
+				t.Errorf("the image is there: %v, %v", ok, err)
+			}
+			ids := regexp.MustCompile(`(?m)^ ---> ([0-9a-f]{12})$`).FindAllSubmatch(log.all.Bytes(), -1)
+			if len(ids) < 2 {
+				t.Fatalf("the log names %d images:\n%s", len(ids), log.all.Bytes())
+			}
+			for _, id := range ids[1:] {
+				if _, ok, err := eng.ImageID(t.Context(), string(id[1])); ok || err != nil {
+					t.Errorf("image %s of a step is there: %v, %v", id[1], ok, err)
+				}
+			}
+			step := regexp.MustCompile(`(?m)^ ---> Running in ([0-9a-f]{12})$`).FindSubmatch(log.all.Bytes())
+			if step == nil {
+				t.Fatalf("the log names no container:\n%s", log.all.Bytes())
+			}
+			if docker, err := exec.LookPath("docker"); err == nil {
+				out, err := exec.Command(docker, "ps", "-aq", "--filter", "id="+string(step[1])).CombinedOutput()
+				if err != nil || len(out) > 0 {
+					t.Errorf("container %s of a step: %s, %v", step[1], out, err)
+				}
+			}
+		})
+	}
+}
+
+// watch keeps what is written to it and calls found once it has seen what.
+type watch struct {
+	what  string
+	found func()
+	all   bytes.Buffer
+}
+
+func (w *watch) Write(p []byte) (int, error) {
+	w.all.Write(p)
+	if w.what != "" && bytes.Contains(w.all.Bytes(), []byte(w.what)) {
+		w.found()
+	}
+	return len(p), nil
 }

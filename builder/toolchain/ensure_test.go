@@ -1,0 +1,191 @@
+package toolchain
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/store"
+)
+
+func testStore(t *testing.T) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// put stores a package and returns its lock.
+func put(t *testing.T, st *store.Store, name string, deb []byte) archive.Locked {
+	t.Helper()
+	w, err := st.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(deb); err != nil {
+		t.Fatal(err)
+	}
+	d, n, err := w.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n, SHA256: d}
+}
+
+func TestUnpackAllKeepsTheOrder(t *testing.T) {
+	st := testStore(t)
+	var packages []archive.Locked
+	for i := range 50 {
+		name := fmt.Sprintf("p%d", i)
+		// The first take the longest.
+		body := strings.Repeat(name, (50-i)*1000)
+		packages = append(packages, put(t, st, name, makeDeb(t, ".xz", []entry{file("control", stanza(name))}, []entry{file("./"+name, body)})))
+	}
+	next, stop := unpackAll(t.Context(), st, packages)
+	defer stop()
+	for _, p := range packages {
+		u, err := next()
+		if err != nil || u.field("Package") != p.Name {
+			t.Fatalf("got %v, %v, want %s", u, err, p.Name)
+		}
+	}
+	for range 3 {
+		if _, err := next(); !errors.Is(err, io.EOF) {
+			t.Errorf("after the last: %v", err)
+		}
+	}
+}
+
+func TestUnpackAllFails(t *testing.T) {
+	st := testStore(t)
+	good := put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
+	other := good
+	other.Name = "other"
+	for _, test := range []struct {
+		name string
+		bad  archive.Locked
+		want string
+	}{
+		{"no package", put(t, st, "bad", []byte("<html>")), "package bad: read package: it is no ar archive"},
+		{"another package", other, `package other 1.0-1: its file is "good" "1.0-1"`},
+		{"not in the store", locked("gone"), "package gone"},
+	} {
+		next, stop := unpackAll(t.Context(), st, []archive.Locked{good, test.bad, good})
+		if _, err := next(); err != nil {
+			t.Error(err)
+		}
+		if _, err := next(); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q in it", test.name, err, test.want)
+		}
+		stop()
+	}
+}
+
+// A reader that goes away early ends the work, whatever there is left.
+func TestUnpackAllStops(t *testing.T) {
+	st := testStore(t)
+	p := put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
+	packages := make([]archive.Locked, 1000)
+	for i := range packages {
+		packages[i] = p
+	}
+	next, stop := unpackAll(t.Context(), st, packages)
+	if _, err := next(); err != nil {
+		t.Error(err)
+	}
+	stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	next, stop = unpackAll(ctx, st, packages)
+	cancel()
+	for err := error(nil); !errors.Is(err, context.Canceled); {
+		if _, err = next(); errors.Is(err, io.EOF) {
+			t.Fatal("it went on to the end")
+		}
+	}
+	stop()
+}
+
+func TestStreamTellsWhoFailed(t *testing.T) {
+	bad := errors.New("bad package")
+	fromWriter := stream(func(io.Writer) error { return bad }, func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return fmt.Errorf("import: %w", err)
+	})
+	if !errors.Is(fromWriter, bad) || strings.Contains(fromWriter.Error(), "import") {
+		t.Errorf("the writer failed: %v", fromWriter)
+	}
+	refused := errors.New("refused")
+	fromReader := stream(func(w io.Writer) error {
+		_, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 4<<20)))
+		return err
+	}, func(io.Reader) error { return refused })
+	if !errors.Is(fromReader, refused) {
+		t.Errorf("the reader failed: %v", fromReader)
+	}
+	if err := stream(func(io.Writer) error { return nil }, func(r io.Reader) error { _, err := io.ReadAll(r); return err }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWriteContext(t *testing.T) {
+	st := testStore(t)
+	l := testLock(t)
+	l.Packages = []archive.Locked{put(t, st, "a", []byte("first")), put(t, st, "b", []byte("second"))}
+	var b bytes.Buffer
+	if err := writeContext(t.Context(), &b, &archive.Client{Store: st}, l); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for tr := tar.NewReader(&b); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[h.Name] = string(body)
+	}
+	want := map[string]string{"Dockerfile.builder": string(dockerfile), "debs/a.deb": "first", "debs/b.deb": "second"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("context (-want +got):\n%s", d)
+	}
+	l.Packages[0].Size++ // as a store that was tampered with would have it
+	if err := writeContext(t.Context(), io.Discard, &archive.Client{Store: st}, l); err == nil {
+		t.Error("a package of another size than locked passed")
+	}
+}
+
+func TestStepsNotesTheNewestImage(t *testing.T) {
+	var log bytes.Buffer
+	s := &steps{w: &log}
+	said := "Step 1/4 : ARG BASE\nStep 2/4 : FROM ${BASE} AS installed\n ---> 01dafa186c69\nStep 3/4 : COPY debs /debs\n"
+	for _, c := range said {
+		fmt.Fprintf(s, "%c", c)
+	}
+	if s.last() != "" {
+		t.Errorf("the base %q is taken for an image of the build", s.last())
+	}
+	fmt.Fprint(s, " ---> 5fa383d96c3d\nStep 4/4 : RUN x\n ---> Running in aaaaaaaaaaaa\n")
+	if s.last() != "5fa383d96c3d" {
+		t.Errorf("the newest image is %q", s.last())
+	}
+	if !strings.HasPrefix(log.String(), said) {
+		t.Errorf("the log is %q", log.String())
+	}
+}

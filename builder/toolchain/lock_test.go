@@ -1,0 +1,184 @@
+package toolchain
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/units"
+)
+
+func locked(name string) archive.Locked {
+	return archive.Locked{Name: name, Version: "1:1.0~rc1-1", Arch: "amd64",
+		Filename: "pool/main/" + name[:1] + "/" + name + "/" + name + "_1.0~rc1-1_amd64.deb",
+		Size:     int64(len(name)), SHA256: units.DigestOf([]byte(name))}
+}
+
+func testLock(t *testing.T) *Lock {
+	t.Helper()
+	suite, err := archive.ParseSuite("trixie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Lock{Target: Trixie, Suite: suite, Date: testDate, InRelease: units.DigestOf(nil),
+		Base: []archive.Locked{locked("base-files"), locked("dpkg")}, Packages: []archive.Locked{locked("gcc-14")}}
+}
+
+func TestLockRoundTrip(t *testing.T) {
+	l := testLock(t)
+	b, err := l.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(b, []byte("\n  - {name: ")); n != 3 {
+		t.Errorf("%d lines for 3 packages:\n%s", n, b)
+	}
+	back, err := Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := back.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(b), string(again)); d != "" {
+		t.Errorf("encoded again (-first +second):\n%s", d)
+	}
+	if back.Ref() != l.Ref() || !regexp.MustCompile(`^kimg-toolchain:trixie-[0-9a-f]{12}$`).MatchString(l.Ref()) {
+		t.Errorf("ref %s became %s", l.Ref(), back.Ref())
+	}
+	// In other files, too: a person's lock and the manifest hold it.
+	for name, codec := range map[string]struct {
+		marshal   func(any) ([]byte, error)
+		unmarshal func([]byte, any) error
+	}{"yaml": {yaml.Marshal, yaml.Unmarshal}, "json": {json.Marshal, json.Unmarshal}} {
+		b, err := codec.marshal(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Lock
+		if err := codec.unmarshal(b, &back); err != nil {
+			t.Fatal(err)
+		}
+		if back.Digest() != l.Digest() {
+			t.Errorf("%s: another digest after %s", name, b)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	b, err := testLock(t).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(b)
+	for _, test := range []struct{ name, lock, want string }{
+		{"nothing", "", "unknown toolchain"},
+		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1), `unknown toolchain "potato": kimg knows bullseye, bookworm, trixie, imaging`},
+		{"another suite", strings.Replace(good, "suite: trixie", "suite: potato", 1), `unknown suite "potato"`},
+		{"an unknown field", good + "more: true\n", "field more not found"},
+		{"no packages", good[:strings.Index(good, "packages:")], "packages"},
+		{"a package without a digest", regexp.MustCompile(`, sha256: \w+`).ReplaceAllString(good, ""), "parse digest"},
+		{"a package twice", good + good[strings.LastIndex(good, "  - "):], "is there twice"},
+		{"a package that is no file", strings.Replace(good, "_amd64.deb,", "_amd64.deb/..,", 1), "has no name, no size, no file"},
+	} {
+		if _, err := Parse([]byte(test.lock)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q in it", test.name, err, test.want)
+		}
+	}
+}
+
+// Whatever an image is made of changes its name, and nothing else does.
+func TestRefNamesTheInputs(t *testing.T) {
+	image, base := testLock(t).Ref(), testLock(t).baseRef()
+	for _, test := range []struct {
+		name        string
+		change      func(*Lock)
+		image, base bool // their names change
+	}{
+		{"nothing", func(*Lock) {}, false, false},
+		{"the same packages of a newer release", func(l *Lock) { l.InRelease = units.DigestOf([]byte("x")) }, false, false},
+		{"a package", func(l *Lock) { l.Packages[0].SHA256 = units.DigestOf([]byte("x")) }, true, false},
+		{"a package more", func(l *Lock) { l.Packages = append(l.Packages, locked("make")) }, true, false},
+		{"a package of the base", func(l *Lock) { l.Base[0].SHA256 = units.DigestOf([]byte("x")) }, true, true},
+		{"the order of the base", func(l *Lock) { slices.Reverse(l.Base) }, true, true},
+		{"the date", func(l *Lock) { l.Date = l.Date.Add(time.Second) }, true, true},
+		{"the target", func(l *Lock) { l.Target = Imaging }, true, false},
+	} {
+		l := testLock(t)
+		test.change(l)
+		if got := l.Ref() != image; got != test.image {
+			t.Errorf("%s: the image's name changed: %v", test.name, got)
+		}
+		if got := l.baseRef() != base; got != test.base {
+			t.Errorf("%s: the base's name changed: %v", test.name, got)
+		}
+	}
+	t.Run("Dockerfile.builder", func(t *testing.T) {
+		defer func(was []byte) { dockerfile = was }(dockerfile)
+		dockerfile = append(slices.Clone(dockerfile), '\n')
+		if l := testLock(t); l.Ref() == image || l.baseRef() != base {
+			t.Errorf("%s over %s", l.Ref(), l.baseRef())
+		}
+	})
+	t.Run("what is left out", func(t *testing.T) {
+		defer func(was []string) { dropped = was }(dropped)
+		dropped = dropped[1:]
+		if l := testLock(t); l.Ref() == image || l.baseRef() == base {
+			t.Errorf("%s over %s", l.Ref(), l.baseRef())
+		}
+	})
+}
+
+// The shipped locks are of the targets as they are now, and Dockerfile.builder
+// has a stage for each.
+func TestShippedLocks(t *testing.T) {
+	for _, target := range targets {
+		l, err := Load(target.name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		b, err := l.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.ReadFile("../../" + LockPath(target.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(string(file), string(b)); d != "" {
+			t.Errorf("%s is not as Encode writes it (-file +encoded):\n%s", LockPath(target.name), d)
+		}
+		if l.Target != target.name || l.Suite.Name != target.suite {
+			t.Errorf("%s is the lock of %s on %s", LockPath(target.name), l.Target, l.Suite)
+		}
+		has := map[string]bool{}
+		for _, p := range slices.Concat(l.Base, l.Packages) {
+			if has[p.Name] {
+				t.Errorf("%s: %s is locked twice", target.name, p.Name)
+			}
+			has[p.Name] = true
+		}
+		for _, name := range slices.Concat(target.base, target.packages, []string{"base-files", "dpkg", "libc6"}) {
+			if !has[name] {
+				t.Errorf("%s: %s is not locked: run kimg toolchain relock", target.name, name)
+			}
+		}
+		if !bytes.Contains(dockerfile, []byte("\nFROM installed AS "+string(target.name)+"\n")) {
+			t.Errorf("Dockerfile.builder has no stage %s", target.name)
+		}
+	}
+	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil || link != "builder/toolchain/Dockerfile.builder" {
+		t.Errorf("Dockerfile.builder in the root: %q, %v", link, err)
+	}
+}
