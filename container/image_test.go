@@ -3,6 +3,7 @@ package container_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestBuild(t *testing.T) {
 	e := containertest.Engine(t)
 	ref := containertest.Image(t, e)
 	const tag = "kimg-test:built"
-	t.Cleanup(func() { e.RemoveImage(t.Context(), tag) })
+	t.Cleanup(func() { e.RemoveImage(context.WithoutCancel(t.Context()), tag) })
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	io.Copy(z, dockerfile(t, "FROM "+ref+` AS first
