@@ -131,9 +131,10 @@ func (m *machine) stopAt(ctx context.Context, o *Options, c Check, kernel *symbo
 	}
 	defer func() { result.Log = d.transcript() }()
 	err = d.check(alive, m.site, c.Break, kernel, result)
+	var unknown *NoBreakError
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || errors.As(err, &unknown):
+		return err
 	case errors.Is(err, errLate):
 		return m.hung(fmt.Sprintf("the guest did not reach %s in %v", c.Break, limit))
 	case m.waitEnd(ctx, time.Second): // gdb only sees that the connection has ended

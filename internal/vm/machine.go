@@ -227,10 +227,10 @@ type tail struct {
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	for _, b := range p {
-		switch {
-		case b == '\n' || len(t.line) >= tailLine:
+		if b == '\n' || len(t.line) >= tailLine {
 			t.push()
-		case b >= ' ' && b != 0x7f || b == '\t' || b == '\x1b':
+		}
+		if b >= ' ' || b == '\t' || b == '\x1b' {
 			t.line = append(t.line, b)
 		}
 	}

@@ -1,0 +1,195 @@
+package vm
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// guestEnd is the guest's side of the ports, played by a test.
+type guestEnd struct {
+	control               *bufio.ReadWriter
+	conn, in, out, errors net.Conn
+}
+
+func (g *guestEnd) say(line string) {
+	g.control.WriteString(line + "\n")
+	g.control.Flush()
+}
+
+func (g *guestEnd) hear() []string {
+	line, _ := g.control.ReadString('\n')
+	return strings.Fields(line)
+}
+
+// pair returns both ends of a connection with half-closes.
+func pair(t *testing.T) (*net.UnixConn, net.Conn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := make([]net.Conn, 2)
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		ends[i], err = net.FileConn(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ends[i].Close() })
+	}
+	return ends[0].(*net.UnixConn), ends[1]
+}
+
+// converse runs a command against a guest that a function plays.
+func converse(t *testing.T, c command, play func(*guestEnd)) (int, error) {
+	t.Helper()
+	var g guestEnd
+	host := make([]*net.UnixConn, 4)
+	for i, end := range []*net.Conn{&g.conn, &g.in, &g.out, &g.errors} {
+		host[i], *end = pair(t)
+	}
+	g.control = bufio.NewReadWriter(bufio.NewReader(g.conn), bufio.NewWriter(g.conn))
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	go play(&g)
+	a := newAgent(host[0])
+	defer a.close()
+	if err := a.awaitReady(ctx, c.interrupt); err != nil {
+		return 0, err
+	}
+	if c.silence == 0 {
+		c.silence = 10 * time.Second
+	}
+	return a.run(ctx, c, host[1], host[2], host[3])
+}
+
+func TestAgentRun(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	var got string
+	input := strings.Repeat("input\x00", 1000)
+	status, err := converse(t, command{script: "echo", stdin: strings.NewReader(input), stdout: &stdout, stderr: &stderr},
+		func(g *guestEnd) {
+			g.say("ready 1")
+			words := g.hear()
+			mark := words[1]
+			script, _ := base64.StdEncoding.DecodeString(words[2])
+			in, _ := io.ReadAll(g.in) // ends with the host's half-close
+			got = string(in)
+			g.say("exit 42") // before its output has come
+			fmt.Fprintf(g.errors, "%s", mark)
+			fmt.Fprintf(g.out, "%s %s", script, mark[:5])
+			g.out.Write([]byte(mark[:9]))
+			g.out.Write([]byte(mark[9:] + "what comes later is not the command's"))
+		})
+	if err != nil || status != 42 {
+		t.Errorf("status %d, %v", status, err)
+	}
+	if got != "\n"+input {
+		t.Errorf("the guest got %d bytes", len(got))
+	}
+	if stdout.String() != "echo kimg-" || stderr.String() != "" {
+		t.Errorf("out %q, err %q", stdout.String(), stderr.String())
+	}
+}
+
+func TestAgentFaults(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cmd  command
+		play func(*guestEnd)
+		want error
+		text string
+	}{
+		{name: "gone before it is ready", play: func(g *guestEnd) { g.conn.Close() }, want: errGone},
+		{name: "gone while it runs", play: func(g *guestEnd) { g.say("ready 1"); g.hear(); g.conn.Close() }, want: errGone},
+		{name: "another version", play: func(g *guestEnd) { g.say("ready 2") }, text: "speaks version"},
+		{name: "silent", cmd: command{silence: 100 * time.Millisecond},
+			play: func(g *guestEnd) { g.say("ready 1"); io.Copy(io.Discard, g.conn) }, want: errSilent},
+		{name: "nonsense", play: func(g *guestEnd) { g.say("ready 1"); g.say("exit 4242") }, text: "it said"},
+		{name: "output refused", cmd: command{stdout: iotestWriter{}},
+			play: func(g *guestEnd) { g.say("ready 1"); g.out.Write([]byte("x")) }, want: io.ErrClosedPipe},
+	} {
+		if _, err := converse(t, c.cmd, c.play); err == nil || c.want != nil && !errors.Is(err, c.want) ||
+			!strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+type iotestWriter struct{}
+
+func (iotestWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestAgentInterrupt(t *testing.T) {
+	interrupt := make(chan os.Signal, 2)
+	heard := make(chan string, 1)
+	_, err := converse(t, command{interrupt: interrupt}, func(g *guestEnd) {
+		g.say("ready 1")
+		g.hear()
+		interrupt <- os.Interrupt
+		heard <- strings.Join(g.hear(), " ")
+		interrupt <- os.Interrupt
+	})
+	if !errors.Is(err, ErrInterrupted) {
+		t.Errorf("the second interrupt: %v", err)
+	}
+	if got := <-heard; got != "signal INT" {
+		t.Errorf("the first interrupt told the guest %q", got)
+	}
+}
+
+// A mark may come in any pieces, and what looks like its beginning is output.
+func TestCopyUntil(t *testing.T) {
+	const mark = "END-END-1"
+	for _, text := range []string{"", "E", "END-", "END-END-", "END-END-END-END", "xENDx", strings.Repeat("END-", 50000)} {
+		for name, in := range map[string]io.Reader{
+			"whole":    strings.NewReader(text + mark + "rest"),
+			"by bytes": iotest.OneByteReader(strings.NewReader(text + mark)),
+			"cut off":  strings.NewReader(text),
+		} {
+			if name == "by bytes" && len(text) > 1000 {
+				continue
+			}
+			var out strings.Builder
+			if err := copyUntil(&out, in, mark); err != nil || out.String() != text {
+				t.Errorf("%.20q, %s: %.40q, %v", text, name, out.String(), err)
+			}
+		}
+	}
+}
+
+func TestScript(t *testing.T) {
+	if got := Script([]string{"echo", "a b", "it's", "$x`y`", ""}); got != `exec 'echo' 'a b' 'it'\''s' '$x`+"`y`"+`' ''`+"\n" {
+		t.Error(got)
+	}
+}
+
+func TestReadConfig(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, ConfigFile)
+	if err := os.WriteFile(name, []byte("# CONFIG_X is not set\nCONFIG_A=y\nCONFIG_S=\"a=b\"\n\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ReadConfig(name)
+	if err != nil || len(c) != 2 || c["A"] != "y" || c["S"] != `"a=b"` {
+		t.Errorf("%v, %v", c, err)
+	}
+	var missing *MissingArtifactError
+	if _, err := artifacts(dir, KernelFile); !errors.As(err, &missing) || missing.File != KernelFile {
+		t.Errorf("a missing kernel: %v", err)
+	}
+}
