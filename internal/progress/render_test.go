@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
+
+var update = flag.Bool("update", false, "write the golden files anew")
 
 var epoch = time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
 
@@ -46,7 +49,7 @@ func build() []Event {
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
-	if os.Getenv("UPDATE") != "" {
+	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +59,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (UPDATE=1 go test rewrites it; -want +got):\n%s", file, diff)
+		t.Errorf("%s (go test -update rewrites it; -want +got):\n%s", file, diff)
 	}
 }
 
