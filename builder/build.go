@@ -8,6 +8,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/version"
 )
@@ -47,22 +49,24 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	if err := out.guard(artifactNames); err != nil {
 		return nil, err
 	}
-	run := s.runner()
-	res, err := run.Get(ctx, p.Kernel, p.Image)
-	for renewed := false; isMissing(err) && !renewed; renewed = true {
-		if err = s.renewMissing(ctx, p.Lock, err); err != nil {
-			return nil, err
-		}
-		p = s.plan(p.Lock)
-		run = s.runner()
-		res, err = run.Get(ctx, p.Kernel, p.Image)
-	}
+	p, res, err := s.runAll(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	m := s.manifest(p, res)
 	kept, err := out.put(ctx, s.store, m.Build.Artifacts)
+	var damaged *store.CorruptError
+	if errors.As(err, &damaged) {
+		progress.Warn(s.Sink, damaged.Error())
+		if p, res, err = s.runAll(ctx, p); err == nil {
+			m = s.manifest(p, res)
+			kept, err = out.put(ctx, s.store, m.Build.Artifacts)
+		}
+	}
 	if err != nil {
+		return nil, err
+	}
+	if err := out.drop(m.Build.Artifacts); err != nil {
 		return nil, err
 	}
 	for name, aside := range kept {
@@ -81,6 +85,34 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	}
 	return m, out.write(ManifestFile, b)
 }
+
+// runAll runs the plan. What can be mended without the person is mended and run
+// again: a toolchain whose packages are gone is resolved anew (which makes
+// another plan), and what lay damaged in the store, and is no longer there, is
+// made or fetched once more.
+func (s *session) runAll(ctx context.Context, p *Plan) (*Plan, steps.Results, error) {
+	for again := 0; ; again++ {
+		res, err := s.runner().Get(ctx, p.Kernel, p.Image)
+		var damaged *store.CorruptError
+		switch {
+		case again == maxAgain:
+			return p, res, err
+		case isMissing(err):
+			if err = s.renewMissing(ctx, p.Lock, err); err != nil {
+				return p, nil, err
+			}
+			p = s.plan(p.Lock)
+		case errors.As(err, &damaged):
+			progress.Warn(s.Sink, damaged.Error())
+		default:
+			return p, res, err
+		}
+	}
+}
+
+// maxAgain is how often a build is mended: once for each toolchain, and once for
+// the store.
+const maxAgain = 3
 
 // prepare resolves and plans.
 func (s *session) prepare(ctx context.Context) (*Plan, error) {

@@ -145,6 +145,31 @@ func (o *outDir) put(ctx context.Context, st *store.Store, list []Artifact) (kep
 	return kept, err
 }
 
+// drop removes what an earlier build put there and this one did not make, such
+// as the scripts of another kernel. A file that changed since is left alone.
+func (o *outDir) drop(list []Artifact) error {
+	mine := map[string]bool{}
+	for _, a := range list {
+		mine[a.Path] = true
+	}
+	before := len(o.seen)
+	for name, was := range o.seen {
+		if mine[name] {
+			continue
+		}
+		if l, err := lookAt(o.path(name)); err == nil && was == (look{l.Size, l.MTime, l.CTime, l.Inode, was.SHA256}) {
+			if err := os.Remove(o.path(name)); err != nil {
+				return fmt.Errorf("remove the old artifact: %w", err)
+			}
+		}
+		delete(o.seen, name)
+	}
+	if len(o.seen) == before {
+		return nil
+	}
+	return o.remember()
+}
+
 // setAside renames an image that the person changed (kimg run --write) rather
 // than throw their work away. An image that still has the digest some build
 // gave it is not theirs.

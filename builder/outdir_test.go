@@ -2,6 +2,7 @@ package builder
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,6 +131,28 @@ func TestPutFailingLeavesTheOldArtifacts(t *testing.T) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil || len(entries) != 2 {
 		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+func TestDropRemovesWhatIsNoLongerMade(t *testing.T) {
+	f := newOutFixture(t)
+	keep, old, edited := f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/old.py", "old"), f.artifact("scripts/gdb/mine.py", "theirs")
+	f.put(keep, old, edited)
+	if err := os.WriteFile(filepath.Join(f.dir, edited.Path), []byte("the person's own"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o, err := openOutDir(f.dir, f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.drop([]Artifact{keep}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Join(f.dir, old.Path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the old artifact: %v", err)
+	}
+	if f.read(keep.Path) != "kernel" || f.read(edited.Path) != "the person's own" {
+		t.Error("a file that had to stay is gone")
 	}
 }
 

@@ -43,7 +43,6 @@ type session struct {
 	Env
 	spec  Spec
 	store *store.Store
-	http  *fetch.Client
 
 	connect sync.Mutex
 	eng     *container.Engine
@@ -58,7 +57,7 @@ func open(env Env, spec Spec) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{Env: env, spec: spec, store: st, http: &fetch.Client{}}, nil
+	return &session{Env: env, spec: spec, store: st}, nil
 }
 
 // engine connects at the first call: a build that runs nothing needs none.
@@ -105,7 +104,7 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 		s.mirror = m.URL
 	}
 	return &archive.Client{
-		Store: s.store, HTTP: s.http, Mirror: m,
+		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m,
 		Cache: filepath.Join(s.Cache, "indices"),
 		Warn:  func(t string) { progress.Warn(s.Sink, t) },
 	}, nil

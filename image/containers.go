@@ -12,7 +12,7 @@ import (
 )
 
 // cleanupTime bounds what is done after the end of a context.
-const cleanupTime = 30 * time.Second
+const cleanupTime = 2 * time.Minute
 
 // cleanup runs f even when ctx has ended.
 func cleanup(ctx context.Context, f func(context.Context) error) error {
