@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,6 +96,9 @@ func fill(ctx context.Context, eng *container.Engine, imaging string, spec DiskS
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	if err := b.Put(ctx, mkfsConfName, strings.NewReader(mkfsConf)); err != nil {
+		return err
+	}
 	said := &complaints{w: task.Log()}
 	if err := withTar(tree, func(r io.Reader) error {
 		return b.c.Exec(ctx, &container.ExecCmd{
@@ -125,7 +129,7 @@ const diskName = "disk.img"
 func mkfsArgs(spec DiskSpec, l layout) []string {
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
 	return []string{
-		"mke2fs", "-F", "-t", "ext4", "-L", RootLabel, "-U", spec.UUID.String(),
+		"mke2fs", "-q", "-F", "-t", "ext4", "-T", "default", "-L", RootLabel, "-U", spec.UUID.String(),
 		"-b", n(blockSize), "-I", n(inodeSize), "-N", n(l.inodes), "-g", n(blocksPerGroup), "-G", n(flexGroups),
 		"-J", "size=" + n(l.journal*blockSize>>20),
 		"-m", "0", // nobody but root is in the guest
@@ -142,11 +146,18 @@ func mkfsEnv(epoch time.Time) []string {
 	return []string{
 		"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10),
 		"TZ=UTC",
-		"LC_ALL=C.UTF-8",             // libarchive refuses names that its locale cannot spell
-		"MKE2FS_CONFIG=/dev/null",    // the defaults of no distribution
+		"LC_ALL=C.UTF-8", // libarchive refuses names that its locale cannot spell
+		"MKE2FS_CONFIG=" + path.Join(workDir, mkfsConfName),
 		"MKE2FS_DEVICE_SECTSIZE=512", // and of no host's disk
 	}
 }
+
+// mkfsConf defines the types that mkfsArgs names, and no default: no
+// distribution has a say.
+const (
+	mkfsConfName = "mke2fs.conf"
+	mkfsConf     = "[fs_types]\n\text4 = {\n\t}\n\tdefault = {\n\t}\n"
+)
 
 // withTar opens the tree's tar for f and closes it.
 func withTar(tree func() (io.ReadCloser, error), f func(io.Reader) error) error {

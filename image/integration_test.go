@@ -1,9 +1,11 @@
 package image_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -299,5 +301,114 @@ func TestCancelledBootstrapStops(t *testing.T) {
 	}
 	if d := time.Since(begun); d > 15*time.Second {
 		t.Errorf("it took %s to stop", d)
+	}
+}
+
+// hardTree is a tree of what a file system can get wrong, as a normalised tar.
+func hardTree(t *testing.T, files, fileSize int) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "tree.tar")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := tar.NewWriter(f)
+	put := func(h *tar.Header, b []byte) {
+		t.Helper()
+		h.Size, h.ModTime = int64(len(b)), time.Unix(1_600_000_000, 0)
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	put(&tar.Header{Name: "./caps", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 65534, Gid: 100000, PAXRecords: map[string]string{
+		"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+	}}, []byte("#!"))
+	put(&tar.Header{Name: "./dev/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	put(&tar.Header{Name: "./dev/null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}, nil)
+	put(&tar.Header{Name: "./etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	put(&tar.Header{Name: "./fifo", Typeflag: tar.TypeFifo, Mode: 0o600}, nil)
+	put(&tar.Header{Name: "./holes", Typeflag: tar.TypeReg, Mode: 0o644},
+		append(append(bytes.Repeat([]byte("a"), 5000), make([]byte, 1<<20)...), 'z'))
+	put(&tar.Header{Name: "./link", Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: strings.Repeat("long/", 30)}, nil)
+	put(&tar.Header{Name: "./many/", Typeflag: tar.TypeDir, Mode: 0o1777, Gid: 5}, nil)
+	for i := range files {
+		put(&tar.Header{Name: fmt.Sprintf("./many/f-with-a-name-of-usual-length-%06d", i), Typeflag: tar.TypeReg, Mode: 0o600},
+			bytes.Repeat([]byte{byte(i), byte(i >> 8), 1}, fileSize/3))
+	}
+	put(&tar.Header{Name: "./name with spaces, Főtanúsítvány, " + strings.Repeat("n", 180), Typeflag: tar.TypeReg, Mode: 0o644}, []byte("utf-8"))
+	put(&tar.Header{Name: "./same", Typeflag: tar.TypeLink, Linkname: "./caps", Mode: 0o4755, Uid: 65534, Gid: 100000}, nil)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestMakeDisk makes disks of trees that are hard, one of them as small as the
+// estimate allows: then mke2fs must not run out of space. MakeDisk reads every
+// file back itself.
+func TestMakeDisk(t *testing.T) {
+	r := newRig(t)
+	suite, err := archive.ParseSuite("trixie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := diskSpec(image.RootfsSpec{Suite: suite, Epoch: time.Unix(1_700_000_000, 0)}, units.KernelVersion{Major: 6, Minor: 12})
+	for name, tree := range map[string]string{
+		"many small files": hardTree(t, 9000, 300), "few large files": hardTree(t, 3, 12<<20), "nothing much": hardTree(t, 0, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := spec
+			spec.Size = 1 << 20
+			disk := filepath.Join(t.TempDir(), "rootfs.img")
+			err := image.MakeDisk(t.Context(), r.eng, r.imaging, spec, opener(tree), disk, task(t))
+			var small *image.SizeError
+			if !errors.As(err, &small) {
+				t.Fatalf("a tree in 1 MiB: %v", err)
+			}
+			if _, err := os.Stat(disk); err == nil {
+				t.Error("a refused disk is there")
+			}
+			spec.Size = small.Need
+			var digests []units.Digest
+			for range 2 {
+				disk := filepath.Join(t.TempDir(), "rootfs.img")
+				begun := time.Now()
+				if err := image.MakeDisk(t.Context(), r.eng, r.imaging, spec, opener(tree), disk, task(t)); err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%s in %s", spec.Size, time.Since(begun).Round(10*time.Millisecond))
+				r.fsck(t, disk)
+				digests = append(digests, digest(t, disk))
+			}
+			if digests[0] != digests[1] {
+				t.Error("two disks of one tree differ")
+			}
+		})
+	}
+}
+
+// TestMakeDiskRefusesABrokenTar leaves no file behind.
+func TestMakeDiskRefusesABrokenTar(t *testing.T) {
+	r := newRig(t)
+	b, err := os.ReadFile(hardTree(t, 10, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(t.TempDir(), "cut.tar")
+	if err := os.WriteFile(cut, b[:len(b)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := diskSpec(image.RootfsSpec{Epoch: time.Unix(1_700_000_000, 0)}, units.KernelVersion{Major: 6})
+	disk := filepath.Join(t.TempDir(), "rootfs.img")
+	if err := image.MakeDisk(t.Context(), r.eng, r.imaging, spec, opener(cut), disk, task(t)); err == nil {
+		t.Error("half a tar made a disk")
+	}
+	if _, err := os.Stat(disk); err == nil {
+		t.Error("a failed disk is there")
 	}
 }

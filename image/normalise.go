@@ -70,14 +70,11 @@ func (t *tree) normalise(epoch time.Time, files []File) error {
 	return nil
 }
 
-// keptXattrs keeps what packages can mean: file capabilities and user
-// attributes. Security labels and overlay bookkeeping belong to the host that
-// the bootstrap ran on.
+// keptXattrs keeps file capabilities, the only attributes that packages set.
+// Security labels and overlay bookkeeping belong to the host that the bootstrap
+// ran on, and mke2fs takes nothing but capabilities out of a tar.
 func keptXattrs(x map[string]string) map[string]string {
-	maps.DeleteFunc(x, func(k, _ string) bool {
-		a := strings.TrimPrefix(k, xattrPrefix)
-		return a != "security.capability" && !strings.HasPrefix(a, "user.")
-	})
+	maps.DeleteFunc(x, func(k, _ string) bool { return k != xattrPrefix+"security.capability" })
 	return x
 }
 

@@ -250,8 +250,7 @@ func (t *tree) canonicalLinks() {
 		}
 		n := t.nodes[target]
 		t.promote(n, links)
-		t.nodes[target] = &node{name: target, typ: tar.TypeLink, mode: n.mode, uid: n.uid, gid: n.gid,
-			mtime: n.mtime, link: links[0]}
+		t.nodes[target] = &node{name: target, typ: tar.TypeLink, link: links[0]}
 	}
 }
 
@@ -331,8 +330,12 @@ func (t *tree) write(w io.Writer) error {
 	t.canonicalLinks()
 	tw := tar.NewWriter(w)
 	for _, n := range t.sorted() {
-		h := &tar.Header{Typeflag: n.typ, Name: "./" + n.name, Mode: n.mode, Uid: n.uid, Gid: n.gid,
-			ModTime: n.mtime, Devmajor: n.major, Devminor: n.minor}
+		of := n // whose owner, mode and time the entry carries
+		if n.typ == tar.TypeLink {
+			of = t.nodes[n.link] // mke2fs gives the file what its last link says
+		}
+		h := &tar.Header{Typeflag: n.typ, Name: "./" + n.name, Mode: of.mode, Uid: of.uid, Gid: of.gid,
+			ModTime: of.mtime, Devmajor: n.major, Devminor: n.minor}
 		switch n.typ {
 		case tar.TypeReg:
 			h.Size = n.size
