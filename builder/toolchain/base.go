@@ -132,7 +132,7 @@ func (l *layout) addFiles(name string, u *unpacked) (list []string, sums map[str
 	}
 	sums = map[string]string{}
 	for tr := tar.NewReader(bytes.NewReader(u.data)); ; {
-		h, err := tr.Next()
+		h, err := nextEntry(tr)
 		if errors.Is(err, io.EOF) {
 			return list, sums, nil
 		}

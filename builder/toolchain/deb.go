@@ -118,7 +118,7 @@ func decompress(r io.Reader, suffix string) (io.Reader, error) {
 // readControl fills the stanza and the info files from the control part.
 func (u *unpacked) readControl(b []byte) error {
 	for tr := tar.NewReader(bytes.NewReader(b)); ; {
-		h, err := tr.Next()
+		h, err := nextEntry(tr)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -147,6 +147,24 @@ func (u *unpacked) readControl(b []byte) error {
 		return errors.New("there is no control file with one stanza")
 	}
 	return nil
+}
+
+// nextEntry returns a tar's next entry. A sparse file is refused: dpkg makes none,
+// and a few bytes of one stand for as many zeros as they like.
+func nextEntry(tr *tar.Reader) (*tar.Header, error) {
+	h, err := tr.Next()
+	if err != nil {
+		return nil, err
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return nil, fmt.Errorf("%q is a sparse file", h.Name)
+		}
+	}
+	if h.Typeflag == tar.TypeGNUSparse {
+		return nil, fmt.Errorf("%q is a sparse file", h.Name)
+	}
+	return h, nil
 }
 
 // field returns the first line of a field of the stanza; "" when it has none.
