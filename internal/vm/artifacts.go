@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -45,13 +46,15 @@ func ReadConfig(name string) (Config, error) {
 
 // builtIn says whether all of the symbols are built in; a module cannot help a
 // kernel that boots without an initramfs.
-func (c Config) builtIn(symbols ...string) bool {
-	for _, s := range symbols {
-		if c[s] != "y" {
-			return false
-		}
+func (c Config) builtIn(symbols ...string) bool { return c.need("", symbols...) == nil }
+
+// need is an error that names those of the symbols that are not built in, or nil.
+func (c Config) need(what string, symbols ...string) error {
+	lacking := slices.DeleteFunc(slices.Clone(symbols), func(s string) bool { return c[s] == "y" })
+	if len(lacking) == 0 {
+		return nil
 	}
-	return true
+	return &MissingConfigError{For: what, Symbols: lacking}
 }
 
 // bus is the fastest disk that the kernel can have its root on.
@@ -64,11 +67,13 @@ func (c Config) bus() (Bus, error) {
 	case c.builtIn("SATA_AHCI", "BLK_DEV_SD"):
 		return AHCIBus, nil
 	}
-	return "", &MissingConfigError{For: "find its root disk", Symbols: []string{"VIRTIO_PCI", "VIRTIO_BLK"}}
+	return "", c.need("find its root disk", "VIRTIO_PCI", "VIRTIO_BLK")
 }
 
-// hasAgent says whether the guest's agent can be reached.
-func (c Config) hasAgent() bool { return c.builtIn("VIRTIO_PCI", "VIRTIO_CONSOLE") }
+// agent is an error when the guest's agent cannot be reached in this kernel.
+func (c Config) agent() error {
+	return c.need("run a command for the host", "VIRTIO_PCI", "VIRTIO_CONSOLE")
+}
 
 // net is the card that the kernel has a driver for; ok is false when it has none.
 func (c Config) net() (n Net, ok bool) {

@@ -62,8 +62,10 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 	if err != nil {
 		return result, err
 	}
-	if c.Command != nil && !config.hasAgent() {
-		return result, errNoAgent
+	if c.Command != nil {
+		if err := config.agent(); err != nil {
+			return result, err
+		}
 	}
 	kernel, err := readSymbols(filepath.Join(o.Dir, SymbolsFile))
 	if err != nil {

@@ -67,6 +67,14 @@ func TestCmdline(t *testing.T) {
 	}
 }
 
+func TestMissingConfig(t *testing.T) {
+	err := Config{"VIRTIO_PCI": "y", "VIRTIO_CONSOLE": "m"}.agent()
+	const want = "this kernel cannot run a command for the host: it was built without VIRTIO_CONSOLE"
+	if err == nil || err.Error() != want {
+		t.Error(err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -89,8 +97,8 @@ func TestConfig(t *testing.T) {
 		if net, ok := c.config.net(); net.Model != c.net || ok != (c.net != "") {
 			t.Errorf("%s: net %q, %v; want %q", c.name, net.Model, ok, c.net)
 		}
-		if c.config.hasAgent() != c.agent {
-			t.Errorf("%s: agent %v", c.name, !c.agent)
+		if err := c.config.agent(); (err == nil) != c.agent {
+			t.Errorf("%s: agent %v", c.name, err)
 		}
 	}
 }

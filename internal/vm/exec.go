@@ -17,8 +17,8 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	if err != nil {
 		return 0, err
 	}
-	if !config.hasAgent() {
-		return 0, errNoAgent
+	if err := config.agent(); err != nil {
+		return 0, err
 	}
 	site, err := o.open(ctx)
 	if err != nil {
@@ -33,9 +33,6 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	defer m.quit()
 	return m.runCommand(ctx, &o, argv)
 }
-
-// errNoAgent says that no command can be run in this kernel.
-var errNoAgent = &MissingConfigError{For: "run a command for the host", Symbols: []string{"VIRTIO_PCI", "VIRTIO_CONSOLE"}}
 
 // runCommand waits for the guest's agent, has it run argv, and where the guest's
 // writes are kept shuts the guest down.

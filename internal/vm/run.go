@@ -37,7 +37,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
 	screen := screenOf(o.Stdin)
 	devices := append(o.devices(config, site, screen.terminal(o.Term)), Serial{Monitor: true})
-	told := config.hasAgent()
+	told := config.agent() == nil
 	if told {
 		devices = append(devices, portsOf(site, guest.Control, guest.Login))
 	}
