@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type dirent struct {
 const (
 	direntHeader = 8
 	fileTypeDir  = 2
+	maxDir       = 64 << 20 // bytes of a directory that is read: a million names and more
 )
 
 // each calls f for every entry of a directory, "." and ".." included, until f
@@ -29,7 +31,7 @@ func (img *Image) each(in *inode, f func(name []byte, num uint32, typ byte) bool
 	if in.typ() != fs.ModeDir {
 		return errors.New("not a directory")
 	}
-	b, err := img.readAll(in, img.sb.bytes())
+	b, err := img.readAll(in, maxDir)
 	if err != nil {
 		return err
 	}
@@ -113,17 +115,69 @@ func (img *Image) children(in *inode) ([]dirent, error) {
 
 // find returns the inode number of one name in a directory, or fs.ErrNotExist.
 func (img *Image) find(in *inode, name string) (uint32, error) {
-	var found uint32
-	err := img.each(in, func(n []byte, num uint32, _ byte) bool {
-		if string(n) == name {
-			found = num
+	if num, ok, known := img.names.get(in.num, name); known {
+		if !ok {
+			return 0, fs.ErrNotExist
 		}
-		return found == 0
-	})
-	if err == nil && found == 0 {
-		err = fs.ErrNotExist
+		return num, nil
 	}
-	return found, err
+	names := map[string]uint32{}
+	err := img.each(in, func(n []byte, num uint32, _ byte) bool {
+		if _, ok := names[string(n)]; !ok { // of two, the kernel finds the first
+			names[string(n)] = num
+		}
+		return true
+	})
+	if err != nil {
+		return 0, err
+	}
+	img.names.put(in.num, names)
+	num, ok := names[name]
+	if !ok {
+		return 0, fs.ErrNotExist
+	}
+	return num, nil
+}
+
+// parent returns the number that a directory has for "..".
+func (img *Image) parent(in *inode) (uint32, error) {
+	var up uint32
+	err := img.each(in, func(n []byte, num uint32, _ byte) bool {
+		if string(n) == ".." {
+			up = num
+		}
+		return up == 0
+	})
+	return up, err
+}
+
+// nameCache keeps the names of the directories that were used last. Without it
+// the reading of all files of a directory would read the directory as often.
+type nameCache struct {
+	mu   sync.Mutex
+	dirs map[uint32]map[string]uint32
+	size int // names in all
+}
+
+// maxCached bounds a cache, in names; a single larger directory is kept alone.
+const maxCached = 1 << 17
+
+func (c *nameCache) get(dir uint32, name string) (num uint32, ok, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names, known := c.dirs[dir]
+	num, ok = names[name]
+	return num, ok, known
+}
+
+func (c *nameCache) put(dir uint32, names map[string]uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dirs == nil || c.size+len(names) > maxCached {
+		c.dirs, c.size = map[uint32]map[string]uint32{}, 0
+	}
+	c.dirs[dir] = names
+	c.size += len(names)
 }
 
 // child finds one name in a directory.
@@ -139,7 +193,7 @@ func (img *Image) child(in *inode, name string) (*inode, error) {
 	if err != nil || c.typ() != fs.ModeDir {
 		return c, err
 	}
-	if up, err := img.find(c, ".."); err != nil || up != in.num {
+	if up, err := img.parent(c); err != nil || up != in.num {
 		return nil, errors.Join(corrupt("directory %d says that it is not in directory %d", c.num, in.num), err)
 	}
 	return c, nil

@@ -43,6 +43,7 @@ type Image struct {
 	c      io.Closer
 	sb     *Superblock
 	groups []int64 // where each block group's inode table begins, in blocks
+	names  nameCache
 }
 
 var (
