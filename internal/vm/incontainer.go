@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
+
 	"github.com/kimg/kimg/container"
 )
 
@@ -144,12 +146,17 @@ func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, loc
 	return box, nil
 }
 
-// copyIn copies the needed files into the container.
+// copyIn copies the needed files into the container. Compressed: most of an
+// image is nothing, and the engine may be far away.
 func copyIn(ctx context.Context, box *container.Container, need Need) error {
 	r, w := io.Pipe()
 	defer r.Close()
 	go func() {
-		w.CloseWithError(writeTar(w, need))
+		zw, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err == nil {
+			err = errors.Join(writeTar(zw, need), zw.Close())
+		}
+		w.CloseWithError(err)
 	}()
 	return box.CopyIn(ctx, "/", r)
 }

@@ -19,7 +19,7 @@ import (
 // Run boots the guest with its serial console on the options' Stdin and Stdout.
 //
 // On a terminal that is raw, follows the window's size, and Ctrl-a x ends the
-// guest at once, as QEMU has it. The end of the login shell ends the guest too,
+// guest at once, as QEMU has it: like pulling the plug, where writes are kept. The end of the login shell ends the guest too,
 // with a clean shutdown where writes are kept, and its status is returned. Input
 // that is no terminal is held until the shell is there to read it, and its end
 // is the shell's: so `echo uname -r | kimg run` works. A kernel without
