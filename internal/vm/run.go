@@ -19,12 +19,13 @@ import (
 // Run boots the guest with its serial console on the options' Stdin and Stdout.
 //
 // On a terminal that is raw, follows the window's size, and Ctrl-a x ends the
-// guest at once, as QEMU has it: like pulling the plug, where writes are kept. The end of the login shell ends the guest too,
-// with a clean shutdown where writes are kept, and its status is returned. Input
-// that is no terminal is held until the shell is there to read it, and its end
-// is the shell's: so `echo uname -r | kimg run` works. A kernel without
-// VIRTIO_CONSOLE cannot tell of its shell: then agetty logs in again, the guest ends
-// by Ctrl-a x or by poweroff, and input is passed on as it comes.
+// guest at once, as QEMU has it: where writes are kept that is pulling the plug.
+// The end of the login shell ends the guest too, with a clean shutdown where
+// writes are kept, and its status is returned. Input that is no terminal is held
+// until the shell is there to read it, and its end is the shell's: so
+// `echo uname -r | kimg run` works. A kernel without VIRTIO_CONSOLE cannot tell of
+// its shell: then agetty logs in again, the guest ends by Ctrl-a x or by poweroff,
+// and input is passed on as it comes.
 func Run(ctx context.Context, o Options) (status int, err error) {
 	config, err := o.read()
 	if err != nil {
