@@ -186,7 +186,8 @@ func TestLeftBehind(t *testing.T) {
 
 func TestSignal(t *testing.T) {
 	shells(t, func(t *testing.T, p *ports) {
-		p.run("M1", "trap 'echo caught; exit 3' INT; while :; do sleep 0.1; done")
+		p.run("M1", "trap 'echo caught; exit 3' INT; echo set; while :; do sleep 0.1; done")
+		p.until(p.stdout, "set\n")
 		p.say("signal INT")
 		if got := p.until(p.stdout, "M1"); got != "caught\n" {
 			t.Errorf("stdout is %q", got)
