@@ -2,8 +2,6 @@ package kconfig
 
 import (
 	"fmt"
-	"io/fs"
-	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -214,22 +212,18 @@ var definitionRE = regexp.MustCompile(`(?m)^[ \t]*(?:menu)?config[ \t]+([A-Za-z0
 
 // Elsewhere notes the symbols of the Kconfig files that this architecture does
 // not read, so that "no such symbol" can say where there is one.
-func (t *Tree) Elsewhere(tree fs.FS) error {
-	return fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasPrefix(path.Base(name), "Kconfig") || t.read[name] {
-			return err
-		}
-		data, err := fs.ReadFile(tree, name)
-		if err != nil {
-			return err
+func (t *Tree) Elsewhere(tree Files) {
+	for name, data := range tree {
+		if t.read[name] {
+			continue
 		}
 		for _, m := range definitionRE.FindAllSubmatch(data, -1) {
-			if sym := string(m[1]); t.Symbols[sym] == nil {
+			sym := string(m[1])
+			if at := t.elsewhere[sym]; t.Symbols[sym] == nil && (at == "" || name < at) {
 				t.elsewhere[sym] = name
 			}
 		}
-		return nil
-	})
+	}
 }
 
 func (t *Tree) unknown(name string) string {

@@ -9,8 +9,8 @@ package kconfig
 
 import (
 	"fmt"
-	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -68,11 +68,31 @@ const (
 	maxInclude = 50
 )
 
+// Files are a tree's Kconfig files, by their path in the tree.
+type Files map[string][]byte
+
+// glob lists the files that match a pattern of path.Match, sorted.
+func (f Files) glob(pattern string) []string {
+	if _, ok := f[pattern]; ok {
+		return []string{pattern}
+	}
+	var names []string
+	if strings.ContainsAny(pattern, "*?[") {
+		for name := range f {
+			if ok, _ := path.Match(pattern, name); ok { // a bad pattern matches nothing
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Read reads the Kconfig of a tree for one architecture, by the name of its
 // directory under arch/ (SRCARCH) and the name make knows it by (ARCH). Lines
 // that it does not understand are passed over; an unreadable file is an error
 // only where the tree cannot be read without it.
-func Read(tree fs.FS, srcarch, arch string) (*Tree, error) {
+func Read(tree Files, srcarch, arch string) (*Tree, error) {
 	t := &Tree{Symbols: map[string]*Symbol{}, read: map[string]bool{}, selects: map[string][]reverse{}, elsewhere: map[string]string{}}
 	r := &reader{tree: tree, out: t,
 		vars: map[string]string{"SRCARCH": srcarch, "ARCH": arch, "srctree": "."}}
@@ -89,7 +109,7 @@ type scope struct {
 }
 
 type reader struct {
-	tree fs.FS
+	tree Files
 	out  *Tree
 	vars map[string]string
 }
@@ -104,9 +124,9 @@ func (r *reader) file(name string, sc scope, depth int) error {
 	if depth > maxInclude || len(r.out.read) > maxFiles {
 		return fmt.Errorf("read %s: too many files included", name)
 	}
-	data, err := fs.ReadFile(r.tree, path.Clean(name))
-	if err != nil {
-		return fmt.Errorf("read the tree's Kconfig: %w", err)
+	data, ok := r.tree[path.Clean(name)]
+	if !ok {
+		return fmt.Errorf("read the tree's Kconfig: there is no %s", name)
 	}
 	r.out.read[path.Clean(name)] = true
 	p := &fileReader{reader: r, name: name, depth: depth, lines: strings.Split(string(data), "\n"),
@@ -120,17 +140,9 @@ func (r *reader) source(verb, from, pattern string, sc scope, depth int) error {
 		pattern = path.Join(path.Dir(from), pattern)
 	}
 	pattern = path.Clean(strings.ReplaceAll(pattern, "$SRCARCH", r.vars["SRCARCH"]))
-	names := []string{pattern}
-	if strings.ContainsAny(pattern, "*?[") {
-		names, _ = fs.Glob(r.tree, pattern) // only a bad pattern is an error: it names no file
-	}
-	for _, name := range names {
-		if !fs.ValidPath(name) {
-			continue
-		}
-		if _, err := fs.Stat(r.tree, name); err != nil {
-			continue // make says so where it matters; a diagnosis reads what there is
-		}
+	// A file that is not there is passed over: make says so where it matters, and a
+	// diagnosis reads what there is.
+	for _, name := range r.tree.glob(pattern) {
 		if err := r.file(name, sc, depth+1); err != nil {
 			return err
 		}

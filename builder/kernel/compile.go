@@ -1,0 +1,192 @@
+// Package kernel turns a kernel's source into a kernel: it finds the source,
+// chooses the toolchain of its era, composes and proves the configuration, and
+// compiles in the toolchain's container. It must not know how the toolchain's
+// image is made, where packages come from, or what becomes of the artifacts.
+package kernel
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// Job is one kernel to be compiled.
+type Job struct {
+	Tree     *Tree
+	Era      Era
+	Image    string // the toolchain's image
+	ImageID  string // who the compiler is, for ccache
+	Config   Config
+	Epoch    time.Time // the build time that the kernel tells
+	Jobs     int       // make -j; 0: as many as the engine has processors
+	CacheDir string    // where locks and what is known of earlier builds are kept
+}
+
+// Put takes one artifact. It reads r to its end, size bytes.
+type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
+
+// Build compiles the job's kernel in eng and gives its artifacts to put: bzImage,
+// vmlinux, System.map, config and, where GDB_SCRIPTS is on, vmlinux-gdb.py and
+// scripts/gdb. Only one kimg at a time works on the same source with the same
+// toolchain; another one waits.
+//
+// An *UnmetError says that the configuration did not take what was asked for, a
+// *CompileError that make failed.
+func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task, put Put) (err error) {
+	unlock, err := lockTree(ctx, j, task)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	src, err := deliver(ctx, eng, j, task)
+	if err != nil {
+		return err
+	}
+	obj := j.objVolume()
+	for _, name := range []string{obj, ccacheVolume} {
+		if err := eng.EnsureVolume(ctx, name, true); err != nil {
+			return err
+		}
+	}
+	b, err := openBench(ctx, eng, j, src, obj, task)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.c.Remove(ctx)) }()
+	config, err := b.configure(ctx, j.Tree.Version, j.Config, task)
+	if err != nil {
+		return err
+	}
+	n := j.Jobs
+	if n <= 0 {
+		n = max(1, eng.Info().CPUs)
+	}
+	if err := b.compile(ctx, j, kconfig.ParseConfig(config), n); err != nil {
+		return err
+	}
+	return b.collect(ctx, kconfig.ParseConfig(config), put)
+}
+
+// targets are what make is asked for.
+func targets(j Job, c kconfig.Config) []string {
+	t := []string{"bzImage"}
+	if c.Get("GDB_SCRIPTS") == "y" {
+		if j.Tree.Version.AtLeast(5, 1) {
+			t = append(t, "scripts_gdb")
+		} else {
+			t = append(t, "scripts") // it had no target of its own
+		}
+	}
+	return t
+}
+
+// compile runs make. The .config is only replaced where it differs: its time
+// alone would make kbuild read all of it again.
+func (b *bench) compile(ctx context.Context, j Job, c kconfig.Config, n int) error {
+	err := b.exec(ctx, nil, nil, io.Discard, "sh", "-c", `cmp -s "$1" "$2" || cp "$1" "$2"`, "sh", newConfig, objDir+"/.config")
+	if err != nil {
+		return fmt.Errorf("write .config: %w", err)
+	}
+	fresh := code(b.exec(ctx, nil, nil, io.Discard, "test", "-e", objDir+"/vmlinux")) != 0
+	count := newCounter(b.task, j, fresh)
+	var fault faults
+	argv := makeArgv(b.vars, append([]string{jobs(n)}, targets(j, c)...)...)
+	err = b.exec(ctx, nil, io.MultiWriter(b.task.Log(), count, &fault), io.MultiWriter(b.task.Log(), &fault), argv...)
+	if err != nil {
+		return fault.wrap(err)
+	}
+	count.remember()
+	return nil
+}
+
+// artifacts are the files of the object directory that are given out, by the
+// names they get.
+func artifacts(c kconfig.Config) map[string]string {
+	m := map[string]string{
+		"arch/x86/boot/bzImage": "bzImage", "vmlinux": "vmlinux", "System.map": "System.map", ".config": "config",
+	}
+	if c.Get("GDB_SCRIPTS") == "y" {
+		m["vmlinux-gdb.py"], m["scripts/gdb"] = "vmlinux-gdb.py", "scripts/gdb"
+	}
+	return m
+}
+
+// collect streams the artifacts out, links resolved: those of scripts/gdb point
+// into the source.
+func (b *bench) collect(ctx context.Context, c kconfig.Config, put Put) error {
+	names := artifacts(c)
+	args := []string{"tar", "-C", objDir, "-ch", "--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d", "--"}
+	for from := range names {
+		args = append(args, from)
+	}
+	slices.Sort(args[7:])
+	pr, pw := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := takeAll(pr, names, put)
+		pr.CloseWithError(err)
+		done <- err
+	}()
+	var errs strings.Builder
+	err := b.exec(ctx, nil, pw, &errs, args...)
+	pw.CloseWithError(err)
+	if bad := <-done; bad != nil {
+		return bad
+	}
+	if err != nil {
+		return fmt.Errorf("collect the kernel: %s: %w", firstLine(errs.String()), err)
+	}
+	return nil
+}
+
+func takeAll(r io.Reader, names map[string]string, put Put) error {
+	missing := map[string]bool{}
+	for from := range names {
+		missing[from] = true
+	}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("collect the kernel: %w", err)
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		for from, to := range names {
+			rest, ok := strings.CutPrefix(path.Clean(h.Name), from)
+			if !ok || rest != "" && rest[0] != '/' {
+				continue
+			}
+			delete(missing, from)
+			if err := put(to+rest, h.FileInfo().Mode().Perm(), h.Size, tr); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return fmt.Errorf("collect the kernel: %w", err)
+	}
+	for from := range missing {
+		return fmt.Errorf("collect the kernel: make ended well and left no %s", from)
+	}
+	return nil
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return s
+}

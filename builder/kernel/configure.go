@@ -1,0 +1,217 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// The bases that kimg knows by name.
+const (
+	Defconfig = "defconfig" // the tree's own, with its kvm_guest.config and debug information
+	VM        = "vm"        // kimg's own small one
+)
+
+var (
+	//go:embed config/vm.config
+	vmConfig []byte
+	//go:embed config/debug.config
+	debugConfig []byte
+	//go:embed config/same.config
+	sameConfig []byte
+)
+
+// Config is what a kernel is configured from.
+type Config struct {
+	Base     string // Defconfig, VM, or how errors call File
+	File     []byte // a whole .config, where Base is neither of the two
+	Requests []Request
+}
+
+// Text is everything that the configuration is composed of, for a hash. It holds
+// kimg's own fragments too: another kimg may bring others.
+func (c Config) Text() string {
+	var b strings.Builder
+	b.Write(sameConfig)
+	switch c.Base {
+	case VM:
+		b.Write(vmConfig)
+	case Defconfig:
+		b.Write(debugConfig)
+	default:
+		b.Write(c.File)
+	}
+	for _, r := range c.Requests {
+		fmt.Fprintln(&b, r)
+	}
+	return b.String()
+}
+
+// own reads one of the fragments that ship with kimg.
+func own(name string, text []byte, version units.KernelVersion) []Request {
+	reqs, err := ParseFragment(bytes.NewReader(text), name)
+	if err != nil {
+		panic(err) // a test reads them all
+	}
+	return translate(version, reqs)
+}
+
+// kvmGuest is where a tree keeps the options of a KVM guest; the "kvmconfig"
+// target that merged it went away after 5.10.
+const kvmGuest = "kernel/configs/kvm_guest.config"
+
+// configure composes the configuration with the tree's own kconfig and returns
+// it, proven: an *UnmetError names what was asked for and not taken.
+func (b *bench) configure(ctx context.Context, version units.KernelVersion, c Config, task *progress.Task) ([]byte, error) {
+	same := own("same.config", sameConfig, version)
+	asked := translate(version, c.Requests)
+	base, mine, err := b.base(ctx, version, c, same)
+	if err != nil {
+		return nil, err
+	}
+	warnOverruled(task, same, asked)
+	final := base
+	if all := slices.Concat(mine, asked); len(all) > 0 {
+		if final, err = b.olddefconfig(ctx, merge(base, all)); err != nil {
+			return nil, err
+		}
+	}
+	cfg := kconfig.ParseConfig(final)
+	if list := unmet(cfg, asked); len(list) > 0 {
+		if err := b.explain(ctx, cfg, list); err != nil {
+			task.Warn("the reasons could not be read from the tree's Kconfig: " + err.Error())
+		}
+		return nil, &UnmetError{Version: version.String(), Unmet: list}
+	}
+	for _, w := range bootWarnings(cfg) {
+		task.Warn(w)
+	}
+	return final, nil
+}
+
+// base makes the base's .config, and says what is still to be merged over it.
+func (b *bench) base(ctx context.Context, version units.KernelVersion, c Config, same []Request) ([]byte, []Request, error) {
+	switch c.Base {
+	case VM:
+		all := merge(nil, slices.Concat(own("vm.config", vmConfig, version), same))
+		if err := b.write(ctx, workDir+"/base.config", all); err != nil {
+			return nil, nil, err
+		}
+		final, err := b.kconfig(ctx, "KCONFIG_ALLCONFIG="+workDir+"/base.config", "allnoconfig")
+		return final, nil, err
+	case Defconfig:
+		base, err := b.kconfig(ctx, "defconfig")
+		if err != nil {
+			return nil, nil, err
+		}
+		guest, err := b.read(ctx, srcDir+"/"+kvmGuest)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read %s of the tree: %w", kvmGuest, err)
+		}
+		reqs, err := ParseFragment(bytes.NewReader(guest), kvmGuest)
+		if err != nil {
+			return nil, nil, err
+		}
+		return base, slices.Concat(reqs, own("debug.config", debugConfig, version), same), nil
+	}
+	if !bytes.Contains(c.File, []byte("CONFIG_")) {
+		return nil, nil, fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)
+	}
+	// Its own requests would be lost in a choice without same's turned around.
+	return c.File, same, nil
+}
+
+// kconfig runs one of kconfig's targets and returns the .config that it made. It
+// works beside the .config of the last build, whose time decides what make builds.
+func (b *bench) kconfig(ctx context.Context, args ...string) ([]byte, error) {
+	if err := b.make(ctx, append([]string{"KCONFIG_CONFIG=" + newConfig}, args...)...); err != nil {
+		return nil, fmt.Errorf("make %s: %w", args[len(args)-1], err)
+	}
+	return b.read(ctx, newConfig)
+}
+
+func (b *bench) olddefconfig(ctx context.Context, text []byte) ([]byte, error) {
+	if err := b.write(ctx, newConfig, text); err != nil {
+		return nil, err
+	}
+	return b.kconfig(ctx, "olddefconfig")
+}
+
+// explain puts into each of list why it is so.
+func (b *bench) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {
+	files, err := b.kconfigFiles(ctx)
+	if err != nil {
+		return err
+	}
+	tree, err := kconfig.Read(files, "x86", "x86_64")
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(u Unmet) bool { return tree.Symbols[u.Symbol] == nil }) {
+		tree.Elsewhere(files)
+	}
+	for i, u := range list {
+		list[i].Why = tree.Explain(u.Symbol, u.Value, final)
+	}
+	return nil
+}
+
+// warnOverruled tells that a request makes the result differ from build to build.
+func warnOverruled(task *progress.Task, same, asked []Request) {
+	for _, r := range last(asked) {
+		for _, s := range same {
+			if r.Symbol == s.Symbol && !sameValue(r.Value, s.Value) {
+				task.Warn(fmt.Sprintf("%s (%s): with it, two builds of the same sources may differ", r, r.Origin))
+			}
+		}
+	}
+}
+
+// bootNeeds are what a guest of kimg run cannot do without, built in.
+var bootNeeds = []struct {
+	any  []string
+	what string
+}{
+	{[]string{"EXT4_FS"}, "mount its root file system"},
+	{[]string{"VIRTIO_BLK", "ATA_PIIX", "SATA_AHCI"}, "see its disk"},
+	{[]string{"SERIAL_8250_CONSOLE"}, "show its console"},
+	{[]string{"DEVTMPFS"}, "have device nodes"},
+	{[]string{"BINFMT_ELF"}, "run programs"},
+}
+
+// bootWarnings says what a configuration lacks for kimg's guests.
+func bootWarnings(c kconfig.Config) []string {
+	var out []string
+	for _, n := range bootNeeds {
+		if !slices.ContainsFunc(n.any, func(s string) bool { return c.Get(s) == "y" }) {
+			out = append(out, fmt.Sprintf("the guest will not %s: %s is not built in", n.what, strings.Join(n.any, " or ")))
+		}
+	}
+	return out
+}
+
+var errNoFile = errors.New("no such file")
+
+// read returns a small file of the container.
+func (b *bench) read(ctx context.Context, name string) ([]byte, error) {
+	var out bytes.Buffer
+	err := b.exec(ctx, nil, &out, io.Discard, "sh", "-c", `test -f "$1" || exit 44; exec cat "$1"`, "sh", name)
+	if code(err) == 44 {
+		return nil, errNoFile
+	}
+	return out.Bytes(), err
+}
+
+// write makes a small file in the container.
+func (b *bench) write(ctx context.Context, name string, text []byte) error {
+	return b.exec(ctx, bytes.NewReader(text), nil, io.Discard, "sh", "-c", `exec cat > "$1"`, "sh", name)
+}

@@ -1,0 +1,233 @@
+package kernel
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// ccacheVolume is shared by all builds: ccache's own locks suffice.
+const ccacheVolume = "kimg-ccache"
+
+// A source volume holds a tree and, written last, the mark that says which: a
+// volume without its mark is never used.
+const (
+	sourceMark = ".kimg-source"
+	newMark    = ".kimg-source.new"
+)
+
+// identity names what a source's volumes and lock are for: a directory whatever
+// it holds now, an archive by its content. This machine's name and its cache
+// directory are in it, because that is where the lock is.
+func (j Job) identity() string {
+	host, _ := os.Hostname() // "" is as good a name
+	what := string(j.Tree.SHA256)
+	if j.Tree.Kind == Directory {
+		what = j.Tree.Path
+	}
+	return units.DigestOf([]byte(host + "\n" + j.CacheDir + "\n" + string(j.Tree.Kind) + "\n" + what)).Short()
+}
+
+func (j Job) srcVolume() string { return "kimg-src-" + j.identity() }
+
+// objVolume is where objects are kept. Another compiler's objects are of no use.
+func (j Job) objVolume() string {
+	return "kimg-obj-" + units.DigestOf([]byte(j.identity()+j.ImageID+j.Era.CC)).Short()
+}
+
+// lockTree waits until no other kimg works on the same source.
+func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), err error) {
+	dir := filepath.Join(j.CacheDir, "locks")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("lock the kernel's source: %w", err)
+	}
+	l := flock.New(filepath.Join(dir, "kernel-"+j.identity()))
+	ok, err := l.TryLock()
+	if err == nil && !ok {
+		task.Say("another kimg compiles this source: waiting for it")
+		_, err = l.TryLockContext(ctx, 200*time.Millisecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the kernel's source: %w", err)
+	}
+	return func() { _ = l.Unlock() }, nil // it ends with the process at the latest
+}
+
+// deliver brings the source into its volume, whole or not at all, and returns
+// the volume's name.
+func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (volume string, err error) {
+	volume = j.srcVolume()
+	if err := eng.EnsureVolume(ctx, volume, true); err != nil {
+		return "", err
+	}
+	c, err := eng.Create(ctx, &container.Cmd{
+		Image: j.Image, User: user, Dir: workDir, Init: true, Args: []string{"sleep", "infinity"},
+		Mounts: []container.Mount{{Volume: volume, Target: srcDir}},
+	})
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		err = errors.Join(err, c.Remove(ctx))
+		if err != nil { // half a tree is of no use to anyone
+			err = errors.Join(err, eng.RemoveVolume(ctx, volume))
+		}
+	}()
+	mark, err := readMark(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	d := &delivery{bench: bench{c: c, env: buildEnv(j), task: task}, tree: j.Tree, mark: mark}
+	if j.Tree.Kind == Directory {
+		return volume, d.directory(ctx)
+	}
+	return volume, d.archive(ctx)
+}
+
+// readMark reads the mark of a container's source volume; nil: it has none. The
+// container need not run.
+func readMark(ctx context.Context, c *container.Container) ([]byte, error) {
+	r, err := c.CopyOut(ctx, srcDir+"/"+sourceMark)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, nil // no such file: the engines have no common error for it
+	}
+	defer r.Close()
+	tr := tar.NewReader(r)
+	if _, err := tr.Next(); err != nil {
+		return nil, fmt.Errorf("read the source volume's mark: %w", err)
+	}
+	mark, err := io.ReadAll(io.LimitReader(tr, maxListing))
+	if err != nil {
+		return nil, fmt.Errorf("read the source volume's mark: %w", err)
+	}
+	return mark, nil
+}
+
+type delivery struct {
+	bench
+	tree *Tree
+	mark []byte
+}
+
+// tarRefuses is how GNU tar says that a member would have landed elsewhere.
+var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink"}
+
+// maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB.
+const maxTree = 8 << 30
+
+// unpackScript unpacks what $1 makes of its input. $2 is how many leading
+// directories are dropped, $3 the bound.
+const unpackScript = `set -o pipefail; umask 022; cd ` + srcDir + `
+find . -mindepth 1 -delete
+eval "$1" | { head -c "$3"; test -z "$(head -c 1 | tr '\0' x)" || { echo "kimg: more than $3 bytes" >&2; exit 3; }; } |
+tar -x --no-same-owner --no-same-permissions --strip-components="$2"`
+
+// debScript takes the tarball out of a source package. Debian compresses it with
+// xz, Ubuntu with bzip2. dpkg-deb wants a file; the volume has the room.
+const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x -C "$HOME" --wildcards \
+--to-command='case "$TAR_FILENAME" in *.xz) xz -T0 -dc;; *.bz2) bzip2 -dc;; *.gz) gzip -dc;; *.zst) zstd -dc;; esac' \
+'./usr/src/*linux-source-*.tar.*' && rm .kimg.deb`
+
+// archive unpacks a tarball or a source package, inside of the container, where
+// it can reach nothing.
+func (d *delivery) archive(ctx context.Context) error {
+	mark := []byte("archive " + string(d.tree.SHA256) + "\n")
+	if bytes.Equal(mark, d.mark) {
+		return nil
+	}
+	in, err := os.Open(d.tree.Path)
+	if err != nil {
+		return fmt.Errorf("read kernel source: %w", err)
+	}
+	defer in.Close()
+	script := debScript
+	if d.tree.Kind != Suite {
+		script = strings.Join(decompressor(d.tree.Path), " ")
+	}
+	if err := d.c.Start(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.task.Log(), "unpack %s\n", d.tree.Path)
+	var errs bytes.Buffer
+	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
+		script, fmt.Sprint(d.tree.strip), fmt.Sprint(int64(maxTree)))
+	for _, word := range tarRefuses {
+		if i := strings.Index(errs.String(), word); i >= 0 {
+			return fmt.Errorf("unpack %s: refused: a member points out of the tree or is a device: tar: %s", d.tree.Path, firstLine(errs.String()[i:]))
+		}
+	}
+	if code(err) != 0 {
+		return fmt.Errorf("unpack %s: it is cut short or damaged: %s", d.tree.Path, firstLine(errs.String()))
+	}
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", d.tree.Path, err)
+	}
+	if err := d.check(ctx); err != nil {
+		return fmt.Errorf("unpack %s: %w", d.tree.Path, err)
+	}
+	return d.write(ctx, srcDir+"/"+sourceMark, mark)
+}
+
+// check looks at an unpacked tree: it is the kernel that it was taken for, and
+// nothing in it leads out of it.
+func (d *delivery) check(ctx context.Context) error {
+	makefile, err := d.read(ctx, srcDir+"/Makefile")
+	if errors.Is(err, errNoFile) {
+		return errNoTree
+	}
+	if err != nil {
+		return err
+	}
+	version, err := ParseMakefile(bytes.NewReader(makefile))
+	if err != nil {
+		return err
+	}
+	if want := d.tree.Version; version.Major != want.Major || version.Minor != want.Minor {
+		return fmt.Errorf("it holds Linux %s, not %s", version, want)
+	}
+	var out bytes.Buffer
+	err = d.exec(ctx, nil, limitWriter(&out, 16<<20), io.Discard, "find", srcDir,
+		"-type", "l", "-printf", `l%P\t%l\0`, "-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
+	if err != nil {
+		return fmt.Errorf("list the tree: %w", err)
+	}
+	for item := range strings.SplitSeq(out.String(), "\x00") {
+		if item == "" {
+			continue
+		}
+		name, target, _ := strings.Cut(item[1:], "\t")
+		if item[0] == 's' {
+			return fmt.Errorf("refused: %q is a special file", name)
+		}
+		if leadsOut(name, target) {
+			return fmt.Errorf("refused: link %q leads out of the tree, to %q", name, target)
+		}
+	}
+	return nil
+}
+
+// leadsOut says whether a link of a tree points out of it.
+func leadsOut(name, target string) bool {
+	if strings.HasPrefix(target, "/") {
+		return true
+	}
+	at := path.Join(path.Dir(name), target)
+	return at == ".." || strings.HasPrefix(at, "../")
+}

@@ -1,0 +1,143 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Era is a range of kernel versions that one toolchain suits.
+type Era struct {
+	From    units.KernelVersion // the first version of the range
+	Before  units.KernelVersion // the first version after it; zero: open
+	Target  string              // the toolchain image's target, named for its suite
+	CC      string              // the compiler, for the kernel and for what runs on the host
+	Why     string              // the reason, with the commit or the symptom
+	Proven  string              // what was built and booted; "": nothing yet
+	Chosen  bool                // a person's choice, not the table's
+	Reasons string              // for Chosen: what the table would have said
+}
+
+// eras is the map from kernels to compilers. It is the one place that knows it.
+// Commits are mainline's. "Proven" is what was compiled AND booted to a login.
+var eras = []Era{
+	{
+		From: v(4, 18), Before: v(5, 7), Target: "bullseye", CC: "gcc-9",
+		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), and its linker finds yylloc twice before 5.6 (e33a814e772c)",
+	},
+	{
+		From: v(5, 7), Before: v(5, 18), Target: "bullseye", CC: "gcc-10",
+		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
+	},
+	{
+		From: v(5, 18), Before: v(6, 12), Target: "bookworm", CC: "gcc-12",
+		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
+	},
+	{
+		From: v(6, 12), Target: "trixie", CC: "gcc-14",
+		Why: "gcc 14 is what Debian itself compiles 6.12 with; gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
+	},
+}
+
+// tooOld says why nothing before the first era can be built.
+const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf422d), and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); the suite whose tools suit them, Debian stretch, has left the archive"
+
+// compilers are those that each target has, the first one being its default.
+var compilers = map[string][]string{
+	"bullseye": {"gcc-10", "gcc-9"},
+	"bookworm": {"gcc-12"},
+	"trixie":   {"gcc-14"},
+}
+
+func v(major, minor int) units.KernelVersion {
+	return units.KernelVersion{Major: major, Minor: minor}
+}
+
+// Eras is the whole table, oldest first, for showing.
+func Eras() []Era { return slices.Clone(eras) }
+
+// EraFor chooses the toolchain for a kernel. override, where not empty, is a
+// person's own choice: "bookworm/gcc-12" or "bookworm". A kernel without an era
+// is refused, with the reason, unless the person chose.
+func EraFor(version units.KernelVersion, override string) (Era, error) {
+	found, ok := find(version)
+	if override != "" {
+		return chosen(version, found, ok, override)
+	}
+	if !ok {
+		return Era{}, fmt.Errorf("choose a toolchain for Linux %s: %s is the oldest that kimg builds: %s; --toolchain SUITE/COMPILER tries one all the same",
+			version, eras[0].From, tooOld)
+	}
+	return found, nil
+}
+
+func find(version units.KernelVersion) (Era, bool) {
+	for _, e := range slices.Backward(eras) {
+		if version.AtLeast(e.From.Major, e.From.Minor) {
+			return e, true
+		}
+	}
+	return Era{}, false
+}
+
+func chosen(version units.KernelVersion, usual Era, known bool, override string) (Era, error) {
+	target, cc, _ := strings.Cut(override, "/")
+	ccs, ok := compilers[target]
+	if !ok {
+		return Era{}, fmt.Errorf("choose toolchain %q: no such toolchain; there are %s", override, strings.Join(toolchains(), ", "))
+	}
+	if cc == "" {
+		cc = ccs[0]
+	}
+	if !slices.Contains(ccs, cc) {
+		return Era{}, fmt.Errorf("choose toolchain %q: %s has %s", override, target, strings.Join(ccs, " and "))
+	}
+	e := Era{From: version, Target: target, CC: cc, Why: "it was asked for", Chosen: true}
+	switch {
+	case !known:
+		e.Reasons = "kimg has no era for it: " + tooOld
+	case usual.Target != target || usual.CC != cc:
+		e.Reasons = fmt.Sprintf("its era is %s/%s: %s", usual.Target, usual.CC, usual.Why)
+	default:
+		return usual, nil
+	}
+	return e, nil
+}
+
+// toolchains lists every SUITE/COMPILER that an override may name, sorted.
+func toolchains() []string {
+	var all []string
+	for target, ccs := range compilers {
+		for _, cc := range ccs {
+			all = append(all, target+"/"+cc)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Toolchain is the era's toolchain as an override names it: "trixie/gcc-14".
+func (e Era) Toolchain() string { return e.Target + "/" + e.CC }
+
+// Range is the era's versions as a person reads them: "4.18-5.6", "6.12 and later".
+func (e Era) Range() string {
+	if e.Before == (units.KernelVersion{}) {
+		return e.From.String() + " and later"
+	}
+	last := e.Before
+	last.Minor--
+	return e.From.String() + "-" + last.String()
+}
+
+// Line is the choice in one line: "5.10.223 -> bullseye, gcc-10: why".
+func (e Era) Line(version units.KernelVersion) string {
+	s := fmt.Sprintf("%s -> %s, %s: %s", version, e.Target, e.CC, e.Why)
+	if e.Chosen {
+		s += " (" + e.Reasons + ")"
+	} else if e.Proven == "" {
+		s += " (not proven yet)"
+	}
+	return s
+}

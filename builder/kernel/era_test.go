@@ -1,0 +1,87 @@
+package kernel
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+func version(t *testing.T, s string) units.KernelVersion {
+	t.Helper()
+	v, err := units.ParseKernelVersion(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestEraFor(t *testing.T) {
+	for _, c := range []struct{ version, override, want, err string }{
+		{"4.17.19", "", "", "4.18 is the oldest that kimg builds"},
+		{"2.6.39", "", "", "4.18 is the oldest"},
+		{"4.18-rc1", "", "bullseye/gcc-9", ""},
+		{"4.20.6", "", "bullseye/gcc-9", ""},
+		{"5.6.19", "", "bullseye/gcc-9", ""},
+		{"5.7-rc1", "", "bullseye/gcc-10", ""},
+		{"5.10.223", "", "bullseye/gcc-10", ""},
+		{"5.17.15", "", "bullseye/gcc-10", ""},
+		{"5.18", "", "bookworm/gcc-12", ""},
+		{"6.1.176", "", "bookworm/gcc-12", ""},
+		{"6.11", "", "bookworm/gcc-12", ""},
+		{"6.12.107", "", "trixie/gcc-14", ""},
+		{"7.3", "", "trixie/gcc-14", ""},
+		{"6.12", "bookworm/gcc-12", "bookworm/gcc-12", ""},
+		{"6.12", "bullseye", "bullseye/gcc-10", ""},
+		{"4.4", "bullseye/gcc-9", "bullseye/gcc-9", ""},
+		{"6.12", "bookworm/gcc-13", "", "bookworm has gcc-12"},
+		{"6.12", "sarge", "", "there are bookworm/gcc-12, bullseye/gcc-10"},
+	} {
+		e, err := EraFor(version(t, c.version), c.override)
+		switch {
+		case c.err != "":
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s %s: error %v, want one with %q", c.version, c.override, err, c.err)
+			}
+		case err != nil:
+			t.Errorf("%s %s: %v", c.version, c.override, err)
+		case e.Toolchain() != c.want:
+			t.Errorf("%s %s: %s, want %s", c.version, c.override, e.Toolchain(), c.want)
+		}
+	}
+}
+
+// TestErasTouch holds that the table has neither gaps nor overlaps, and that
+// every era's compiler is one that its toolchain has.
+func TestErasTouch(t *testing.T) {
+	for i, e := range eras {
+		if i+1 < len(eras) && e.Before != eras[i+1].From {
+			t.Errorf("era %s ends before %s, and the next begins with %s", e.Range(), e.Before, eras[i+1].From)
+		}
+		if c, err := EraFor(e.From, e.Toolchain()); err != nil || c.Chosen {
+			t.Errorf("era %s: its own toolchain as an override: %v, %v", e.Range(), c, err)
+		}
+		if e.Why == "" {
+			t.Errorf("era %s says no reason", e.Range())
+		}
+	}
+	if last := eras[len(eras)-1]; last.Before != (units.KernelVersion{}) {
+		t.Error("the last era has an end")
+	}
+}
+
+func TestEraLine(t *testing.T) {
+	e, err := EraFor(version(t, "4.20.6"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Line(version(t, "4.20.6")); !strings.HasPrefix(got, "4.20.6 -> bullseye, gcc-9: gcc 10 panics in start_secondary before 5.7") {
+		t.Error(got)
+	}
+	if e, err = EraFor(version(t, "4.20.6"), "trixie"); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Line(version(t, "4.20.6")); !strings.Contains(got, "it was asked for (its era is bullseye/gcc-9: gcc 10 panics") {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,230 @@
+package kernel
+
+import (
+	"compress/bzip2"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Tree is a kernel's source, pinned.
+type Tree struct {
+	Kind    Kind
+	Path    string              // of the directory, the tarball, or the downloaded package
+	Version units.KernelVersion // as its Makefile says; of a package, as its own version says
+	SHA256  units.Digest        // of the tarball or package; of the names and contents of a directory
+
+	strip   int // leading directories in a tarball
+	listing listing
+}
+
+// Pin looks at a directory or a tarball and pins it. cacheDir keeps what was
+// learned, so that a second look reads only what changed.
+func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
+	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
+		return nil, fmt.Errorf("make cache directory: %w", err)
+	}
+	switch src.Kind {
+	case Directory:
+		return pinDirectory(ctx, src.Path, cacheDir)
+	case Tarball:
+		return pinTarball(src.Path, cacheDir)
+	case Release:
+		return nil, fmt.Errorf("fetch Linux %s: kimg does not download from kernel.org yet; fetch linux-%s.tar.xz, check its signature, and give the file: --kernel ./linux-%s.tar.xz",
+			src.Version, src.Version, src.Version)
+	}
+	return nil, fmt.Errorf("pin kernel source %s: it is a package", src)
+}
+
+// Packages is the part of a package list that finding a source package takes.
+type Packages interface {
+	Lookup(name string) (archive.Package, bool)
+}
+
+// FindPackage finds the source package of a suite: the one asked for, or the
+// newest, which is the one that "linux-source" depends on.
+func FindPackage(list Packages, src Source) (archive.Package, error) {
+	name := src.Package
+	if name == "" {
+		meta, ok := list.Lookup("linux-source")
+		if !ok {
+			return archive.Package{}, errors.New("find the suite's kernel: its archive has no package linux-source")
+		}
+		for dep := range strings.SplitSeq(meta.Depends, ",") {
+			if first, _, _ := strings.Cut(strings.TrimSpace(dep), " "); packageRE.MatchString(first) {
+				name = first
+			}
+		}
+	}
+	p, ok := list.Lookup(name)
+	if !ok {
+		return archive.Package{}, fmt.Errorf("find the suite's kernel: its archive has no package %s", name)
+	}
+	return p, nil
+}
+
+// PackageVersion is the kernel version that a source package holds, by its own
+// version: 6.12.107-1 is 6.12.107. Ubuntu does not count the last number; the
+// tree's Makefile does.
+func PackageVersion(p archive.Locked) (units.KernelVersion, error) {
+	version := p.Version
+	if _, v, ok := strings.Cut(version, ":"); ok {
+		version = v
+	}
+	version, _, _ = strings.Cut(version, "-")
+	version, rc, _ := strings.Cut(version, "~")
+	if strings.HasPrefix(rc, "rc") {
+		version += "-" + rc
+	}
+	v, err := units.ParseKernelVersion(version)
+	if err != nil {
+		return v, fmt.Errorf("read the version of package %s %s: %w", p.Name, p.Version, err)
+	}
+	return v, nil
+}
+
+// PinPackage pins a source package whose verified file is at path.
+func PinPackage(p archive.Locked, path string) (*Tree, error) {
+	version, err := PackageVersion(p)
+	if err != nil {
+		return nil, err
+	}
+	return &Tree{Kind: Suite, Path: path, Version: version, SHA256: p.SHA256, strip: 1}, nil
+}
+
+func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
+	f, err := os.Open(filepath.Join(dir, "Makefile"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read kernel source %s: %w", dir, errNoTree)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read kernel source: %w", err)
+	}
+	defer f.Close()
+	version, err := ParseMakefile(f)
+	if err != nil {
+		return nil, fmt.Errorf("read kernel source %s: %w", dir, err)
+	}
+	cache := filepath.Join(cacheDir, "kernel", "tree-"+units.DigestOf([]byte(dir)).Short())
+	known := loadListing(cache)
+	l, err := scan(ctx, dir, known.byPath())
+	if err != nil {
+		return nil, err
+	}
+	if !equal(known, l) {
+		if err := storeListing(cache, l); err != nil {
+			return nil, err
+		}
+	}
+	return &Tree{Kind: Directory, Path: dir, Version: version, SHA256: l.digest(), listing: l}, nil
+}
+
+// equal says whether two listings are the same to the last stamp.
+func equal(a, b listing) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// learned is what is kept of a tarball.
+type learned struct {
+	Size, MTime, CTime int64
+	Ino                uint64
+	SHA256             units.Digest
+	Version            units.KernelVersion
+	Strip              int
+}
+
+func pinTarball(path, cacheDir string) (*Tree, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read kernel source: %w", err)
+	}
+	st := stampOf(fi)
+	cache := filepath.Join(cacheDir, "kernel", "tarball-"+units.DigestOf([]byte(path)).Short())
+	var l learned
+	text, err := os.ReadFile(cache)
+	if err == nil && json.Unmarshal(text, &l) == nil && l.stamp() == st {
+		return l.tree(path), nil
+	}
+	in, sum, err := lookInto(path)
+	if err != nil {
+		return nil, fmt.Errorf("read kernel source %s: %w", path, err)
+	}
+	l = learned{st.size, st.mtime, st.ctime, st.ino, sum, in.version, in.strip}
+	if text, err = json.Marshal(l); err == nil {
+		err = renameio.WriteFile(cache, text, 0o644)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keep what is known of %s: %w", path, err)
+	}
+	return l.tree(path), nil
+}
+
+func (l learned) stamp() stamp { return stamp{l.Size, l.MTime, l.CTime, l.Ino} }
+func (l learned) tree(path string) *Tree {
+	return &Tree{Kind: Tarball, Path: path, Version: l.Version, SHA256: l.SHA256, strip: l.Strip}
+}
+
+// lookInto finds the tree in a tarball, and the tarball's digest.
+func lookInto(path string) (treeInTar, units.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return treeInTar{}, "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	in, err := findIn(path, io.TeeReader(f, h))
+	if err != nil {
+		return treeInTar{}, "", err
+	}
+	if _, err := io.Copy(h, f); err != nil {
+		return treeInTar{}, "", err
+	}
+	return in, units.DigestSum(h), nil
+}
+
+// findIn decompresses by the file's name: whether it is what it is called is
+// found out here.
+func findIn(name string, r io.Reader) (treeInTar, error) {
+	var err error
+	switch argv := decompressor(name); argv[0] {
+	case "xz":
+		r, err = xz.NewReader(r)
+	case "gzip":
+		r, err = gzip.NewReader(r)
+	case "bzip2":
+		r = bzip2.NewReader(r)
+	case "zstd":
+		var d *zstd.Decoder
+		if d, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(1<<30)); err == nil {
+			defer d.Close()
+			r = d
+		}
+	}
+	if err != nil {
+		return treeInTar{}, fmt.Errorf("decompress: %w", truncated(err))
+	}
+	return findTree(r)
+}

@@ -1,0 +1,195 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+)
+
+// Request is one symbol that somebody wants at one value.
+type Request struct {
+	Symbol string // without CONFIG_
+	Value  string // as a .config spells it: y, m, n, 42, 0x1000, "text"
+	Origin string // who asks: `--set DRM=y`, `debug.fragment:3`
+}
+
+func (r Request) String() string { return r.Symbol + "=" + r.Value }
+
+// line is the request as a .config spells it.
+func (r Request) line() string {
+	if r.Value == "n" {
+		return "# CONFIG_" + r.Symbol + " is not set"
+	}
+	return "CONFIG_" + r.Symbol + "=" + r.Value
+}
+
+var (
+	symbolRE = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+	numberRE = regexp.MustCompile(`^-?[0-9]+$|^0[xX][0-9a-fA-F]+$`)
+	stringRE = regexp.MustCompile(`^"([^"\\]|\\.)*"$`)
+)
+
+// ParseSet reads what --set takes: SYM=VALUE, with or without CONFIG_. A value
+// that is no y, m, n or number is a string; its quotes may be left off.
+func ParseSet(s string) (Request, error) {
+	name, value, ok := strings.Cut(s, "=")
+	name = strings.TrimPrefix(name, "CONFIG_")
+	if !ok || !symbolRE.MatchString(name) {
+		return Request{}, fmt.Errorf("parse --set %q: want SYMBOL=VALUE, such as DRM=y", s)
+	}
+	switch {
+	case strings.ContainsAny(value, "\n\r\x00"):
+		return Request{}, fmt.Errorf("parse --set %q: a value is one line", s)
+	case value == "":
+		value = `""`
+	case !plainValue(value):
+		value = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
+	}
+	return Request{Symbol: name, Value: value, Origin: "--set " + s}, nil
+}
+
+func plainValue(v string) bool {
+	return v == "y" || v == "m" || v == "n" || numberRE.MatchString(v) || stringRE.MatchString(v)
+}
+
+// ParseFragment reads a fragment, the form of .config: CONFIG_X=value and
+// "# CONFIG_X is not set". name is what errors call it. A line that is neither,
+// nor a comment, is an error: a misspelt request must not be lost.
+func ParseFragment(r io.Reader, name string) ([]Request, error) {
+	var reqs []Request
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, 1<<20)
+	for n := 1; sc.Scan(); n++ {
+		line := strings.TrimSpace(sc.Text())
+		origin := fmt.Sprintf("%s:%d", name, n)
+		if sym, ok := strings.CutSuffix(line, " is not set"); ok {
+			if sym, ok := strings.CutPrefix(sym, "# CONFIG_"); ok && symbolRE.MatchString(sym) {
+				reqs = append(reqs, Request{sym, "n", origin})
+				continue
+			}
+		}
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		rest, isConfig := strings.CutPrefix(line, "CONFIG_")
+		sym, value, ok := strings.Cut(rest, "=")
+		if !isConfig || !ok || !symbolRE.MatchString(sym) || !plainValue(value) {
+			return nil, fmt.Errorf("read fragment %s: %q: want CONFIG_SYMBOL=value or \"# CONFIG_SYMBOL is not set\"", origin, line)
+		}
+		reqs = append(reqs, Request{sym, value, origin})
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("read fragment %s: %w", name, err)
+	}
+	return reqs, nil
+}
+
+// last drops every request that a later one for the same symbol replaces.
+func last(reqs []Request) []Request {
+	at := map[string]int{}
+	for i, r := range reqs {
+		at[r.Symbol] = i
+	}
+	var kept []Request
+	for i, r := range reqs {
+		if at[r.Symbol] == i {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// merge lays requests over a .config: what they name is taken out of it and
+// added at its end, as scripts/kconfig/merge_config.sh does.
+func merge(config []byte, reqs []Request) []byte {
+	reqs = last(reqs)
+	named := map[string]bool{}
+	for _, r := range reqs {
+		named[r.Symbol] = true
+	}
+	var out bytes.Buffer
+	for line := range bytes.Lines(config) {
+		if !named[symbolOf(string(line))] {
+			out.Write(line)
+		}
+	}
+	if b := out.Bytes(); len(b) > 0 && b[len(b)-1] != '\n' {
+		out.WriteByte('\n')
+	}
+	for _, r := range reqs {
+		out.WriteString(r.line() + "\n")
+	}
+	return out.Bytes()
+}
+
+// symbolOf is the symbol that a line of a .config speaks of, or "".
+func symbolOf(line string) string {
+	line = strings.TrimRight(line, "\r\n")
+	if s, ok := strings.CutPrefix(line, "# CONFIG_"); ok {
+		if s, ok := strings.CutSuffix(s, " is not set"); ok {
+			return s
+		}
+		return ""
+	}
+	s, ok := strings.CutPrefix(line, "CONFIG_")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(s, "=")
+	return name
+}
+
+// unmet lists the requests that the final configuration does not honour.
+func unmet(final kconfig.Config, reqs []Request) []Unmet {
+	var list []Unmet
+	for _, r := range last(reqs) {
+		if got := final.Get(r.Symbol); !sameValue(r.Value, got) {
+			list = append(list, Unmet{Request: r, Got: got})
+		}
+	}
+	return list
+}
+
+// sameValue compares two values of a .config; numbers in whatever base.
+func sameValue(a, b string) bool {
+	if a == b {
+		return true
+	}
+	m, errM := strconv.ParseInt(a, 0, 64)
+	n, errN := strconv.ParseInt(b, 0, 64)
+	if errM == nil && errN == nil {
+		return m == n
+	}
+	return a == `""` && b == "n" // an empty string that was never set
+}
+
+// Unmet is a request that did not survive.
+type Unmet struct {
+	Request
+	Got string // the value it has in the final .config; n where it is absent
+	Why string // in words, from the tree's Kconfig
+}
+
+// UnmetError says that the tree's kconfig did not take what was asked for.
+type UnmetError struct {
+	Version string
+	Unmet   []Unmet
+}
+
+func (e *UnmetError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "configure Linux %s: not what was asked for", e.Version)
+	for _, u := range e.Unmet {
+		fmt.Fprintf(&b, "\n  %s (asked by %s) is %s", u.Request, u.Origin, u.Got)
+		if u.Why != "" {
+			b.WriteString(": " + u.Why)
+		}
+	}
+	return b.String()
+}

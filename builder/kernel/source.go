@@ -1,0 +1,115 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Kind says where a kernel's source comes from.
+type Kind string
+
+// The kinds of sources.
+const (
+	Suite     Kind = "suite"     // the linux-source package of the suite's own archive
+	Directory Kind = "directory" // a tree on this machine
+	Tarball   Kind = "tarball"   // a file on this machine
+	Release   Kind = "release"   // a version of kernel.org's
+)
+
+// Source is a kernel's source as a person named it.
+type Source struct {
+	Kind    Kind
+	Path    string              // Directory, Tarball: absolute
+	Package string              // Suite: the package, such as linux-source-5.10; "": the highest version there is
+	Version units.KernelVersion // Release
+}
+
+var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
+
+// compressions are the tarballs that can be read, with the command that reads
+// each in the toolchain container.
+var compressions = []struct {
+	suffix string
+	argv   []string
+}{
+	{".tar.xz", []string{"xz", "-T0", "-dc"}}, {".txz", []string{"xz", "-T0", "-dc"}},
+	{".tar.gz", []string{"gzip", "-dc"}}, {".tgz", []string{"gzip", "-dc"}},
+	{".tar.bz2", []string{"bzip2", "-dc"}},
+	{".tar.zst", []string{"zstd", "-dc"}},
+	{".tar", []string{"cat"}},
+}
+
+// ParseSource reads what --kernel takes: "" or "suite", "suite:linux-source-5.10",
+// a directory, a tarball, or a kernel.org version. Paths are looked at, and made
+// absolute: a wrong one is found here and not after a download.
+func ParseSource(s string) (Source, error) {
+	if s == "" || s == "suite" {
+		return Source{Kind: Suite}, nil
+	}
+	if name, ok := strings.CutPrefix(s, "suite:"); ok {
+		if !packageRE.MatchString(name) {
+			return Source{}, fmt.Errorf("parse kernel %q: want the name of a source package, such as suite:linux-source-6.1", s)
+		}
+		return Source{Kind: Suite, Package: name}, nil
+	}
+	if strings.Contains(s, "://") {
+		return Source{}, fmt.Errorf("parse kernel %q: kimg does not download from URLs yet; fetch it, check its signature, and give the file", s)
+	}
+	// A version wins over a directory of the same name: ./6.12 is the directory.
+	if version, err := units.ParseKernelVersion(s); err == nil && version.Extra == "" {
+		return Source{Kind: Release, Version: version}, nil
+	}
+	return parsePath(s)
+}
+
+func parsePath(s string) (Source, error) {
+	abs, err := filepath.Abs(s)
+	if err != nil {
+		return Source{}, fmt.Errorf("parse kernel %q: %w", s, err)
+	}
+	fi, err := os.Stat(abs)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Source{}, fmt.Errorf("parse kernel %q: neither a file, a directory, a version such as 6.12, nor \"suite\"", s)
+	case err != nil:
+		return Source{}, fmt.Errorf("look at kernel source: %w", err)
+	case fi.IsDir():
+		return Source{Kind: Directory, Path: abs}, nil
+	case !fi.Mode().IsRegular():
+		return Source{}, fmt.Errorf("parse kernel %q: neither a directory nor a plain file", s)
+	case decompressor(abs) == nil:
+		return Source{}, fmt.Errorf("parse kernel %q: not a tarball by its name; kimg reads .tar.xz, .tar.gz, .tar.bz2, .tar.zst and .tar", s)
+	}
+	return Source{Kind: Tarball, Path: abs}, nil
+}
+
+// decompressor is the command that reads a tarball of that name; nil: none does.
+func decompressor(name string) []string {
+	for _, c := range compressions {
+		if strings.HasSuffix(name, c.suffix) {
+			return c.argv
+		}
+	}
+	return nil
+}
+
+// String is the source as ParseSource reads it back.
+func (s Source) String() string {
+	switch s.Kind {
+	case Suite:
+		if s.Package != "" {
+			return "suite:" + s.Package
+		}
+		return "suite"
+	case Release:
+		return s.Version.String()
+	}
+	return s.Path
+}

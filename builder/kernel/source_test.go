@@ -1,0 +1,190 @@
+package kernel
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/archive"
+)
+
+const makefile612 = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 107\nEXTRAVERSION =\nNAME = Baby Opossum Posse\n"
+
+func TestParseMakefile(t *testing.T) {
+	for _, c := range []struct{ text, want, err string }{
+		{makefile612, "6.12.107", ""},
+		{"VERSION = 5\nPATCHLEVEL = 0\nSUBLEVEL = 0\nEXTRAVERSION = -rc3\n", "5.0-rc3", ""},
+		{"VERSION=4\nPATCHLEVEL=20\nSUBLEVEL=6\nEXTRAVERSION=-mine\n", "4.20.6-mine", ""},
+		{"VERSION = 6\nPATCHLEVEL = 1\n", "6.1", ""},
+		{"all:\n\techo hello\n", "", "not a kernel tree"},
+		{"VERSION = 1.2\nPATCHLEVEL = 3\n", "", "not a kernel tree"},
+		{"VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = x y\n", "", "parse kernel version"},
+		{"", "", "not a kernel tree"},
+	} {
+		v, err := ParseMakefile(strings.NewReader(c.text))
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: error %v, want one with %q", c.text, err, c.err)
+			}
+			continue
+		}
+		if err != nil || v.String() != c.want {
+			t.Errorf("%q: %v, %v, want %s", c.text, v, err, c.want)
+		}
+	}
+}
+
+func FuzzParseMakefile(f *testing.F) {
+	f.Add(makefile612)
+	f.Add("VERSION = 5\nPATCHLEVEL = 0\nEXTRAVERSION = -rc3 # no\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if v, err := ParseMakefile(strings.NewReader(text)); err == nil && v.Major > 255 {
+			t.Errorf("read %v from %q", v, text)
+		}
+	})
+}
+
+func TestParseSource(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"linux.tar.xz", "linux.zip"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		in   string
+		want Source
+		err  string
+	}{
+		{"", Source{Kind: Suite}, ""},
+		{"suite", Source{Kind: Suite}, ""},
+		{"suite:linux-source-5.10", Source{Kind: Suite, Package: "linux-source-5.10"}, ""},
+		{"suite:../etc", Source{}, "want the name of a source package"},
+		{"4.20.6", Source{Kind: Release, Version: version(t, "4.20.6")}, ""},
+		{"5.0-rc3", Source{Kind: Release, Version: version(t, "5.0-rc3")}, ""},
+		{dir, Source{Kind: Directory, Path: dir}, ""},
+		{dir + "/linux.tar.xz", Source{Kind: Tarball, Path: dir + "/linux.tar.xz"}, ""},
+		{dir + "/linux.zip", Source{}, "not a tarball by its name"},
+		{dir + "/nothing", Source{}, "neither a file, a directory, a version"},
+		{"https://kernel.org/linux.tar.xz", Source{}, "does not download from URLs yet"},
+		{"/dev/null", Source{}, "neither a directory nor a plain file"},
+	} {
+		got, err := ParseSource(c.in)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: error %v, want one with %q", c.in, err, c.err)
+			}
+			continue
+		}
+		if err != nil || got != c.want {
+			t.Errorf("%q: %+v, %v, want %+v", c.in, got, err, c.want)
+		}
+		if again, err := ParseSource(got.String()); err != nil || again != got {
+			t.Errorf("%q: its String %q reads back as %+v, %v", c.in, got, again, err)
+		}
+	}
+}
+
+type packages map[string]archive.Package
+
+func (p packages) Lookup(name string) (archive.Package, bool) { v, ok := p[name]; return v, ok }
+
+func TestFindPackage(t *testing.T) {
+	list := packages{
+		"linux-source":      {Name: "linux-source", Depends: "something, linux-source-6.12 (= 6.12.107-1)"},
+		"linux-source-6.12": {Name: "linux-source-6.12", Version: "6.12.107-1"},
+		"linux-source-6.1":  {Name: "linux-source-6.1", Version: "6.1.176-1"},
+	}
+	for _, c := range []struct{ pkg, want string }{
+		{"", "linux-source-6.12"}, {"linux-source-6.1", "linux-source-6.1"}, {"linux-source-4.19", ""},
+	} {
+		p, err := FindPackage(list, Source{Kind: Suite, Package: c.pkg})
+		if p.Name != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("%q: %q, %v", c.pkg, p.Name, err)
+		}
+	}
+	if _, err := FindPackage(packages{}, Source{Kind: Suite}); err == nil {
+		t.Error("found a package in an empty archive")
+	}
+	for in, want := range map[string]string{
+		"6.12.107-1": "6.12.107", "5.15.0-119.129": "5.15.0", "7.1~rc3-1~exp1": "7.1-rc3", "2:6.1.1-1+b1": "6.1.1", "6.12.9+really-1": "6.12.9+really",
+	} {
+		v, err := PackageVersion(archive.Locked{Name: "linux-source", Version: in})
+		if err != nil || v.Compare(version(t, want)) != 0 {
+			t.Errorf("%s: %s, %v, want %s", in, v, err, want)
+		}
+	}
+}
+
+// tarGz makes a tarball of files, and of links where a body begins with "->".
+func tarGz(t *testing.T, files ...[2]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, f := range files {
+		h := &tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1])), Typeflag: tar.TypeReg}
+		if target, ok := strings.CutPrefix(f[1], "->"); ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, target, 0
+		}
+		if f[1] == "device" {
+			h.Typeflag, h.Size = tar.TypeChar, 0
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			w.Write([]byte(f[1]))
+		}
+	}
+	w.Close()
+	z.Close()
+	return b.Bytes()
+}
+
+func TestPinTarball(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	pin := func(name string, data []byte) (*Tree, error) {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		src, err := ParseSource(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Pin(t.Context(), src, cache)
+	}
+	good := tarGz(t, [2]string{"linux-6/COPYING", "x"}, [2]string{"linux-6/Makefile", makefile612}, [2]string{"linux-6/z", strings.Repeat("z", 1<<16)})
+	tree, err := pin("a.tar.gz", good)
+	if err != nil || tree.Version.String() != "6.12.107" || tree.strip != 1 {
+		t.Fatalf("%+v, %v", tree, err)
+	}
+	again, err := pin("a.tar.gz", tarGz(t, [2]string{"Makefile", makefile612}, [2]string{"x/Makefile", "all:\n"}))
+	if err != nil || again.strip != 0 || again.SHA256 == tree.SHA256 {
+		t.Errorf("another tarball of the same name: %+v, %v", again, err)
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"short.tar.gz":  {good[:30], "cut short"},
+		"none.tar.gz":   {tarGz(t, [2]string{"hello/Makefile", "all:\n"}), "not a kernel tree"},
+		"up.tar.gz":     {tarGz(t, [2]string{"../../etc/passwd", "x"}, [2]string{"l/Makefile", makefile612}), `"../../etc/passwd" points out of the tree`},
+		"root.tar.gz":   {tarGz(t, [2]string{"/etc/passwd", "x"}), `"/etc/passwd" points out of the tree`},
+		"lies.tar.xz":   {good, "decompress"},
+		"empty.tar.zst": {nil, "not a kernel tree"},
+	} {
+		if _, err := pin(name, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
+	}
+	if _, err := Pin(t.Context(), Source{Kind: Release, Version: version(t, "4.20.6")}, cache); err == nil || !strings.Contains(err.Error(), "linux-4.20.6.tar.xz") {
+		t.Errorf("a release: error %v, want one that says which file to fetch", err)
+	}
+}

@@ -1,0 +1,129 @@
+package kernel
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// syncScript applies a delta to a source volume: from its input it takes $1
+// bytes of names of files to remove, $2 of directories, then a tar. "wipe" as $3
+// empties the volume first. Files get the time at which they arrive, by the
+// engine's own clock, which is the one that make compares. The mark goes first
+// and comes last.
+const syncScript = `set -eu; umask 022; cd ` + srcDir + `
+rm -f ` + sourceMark + `
+if test "$3" = wipe; then find . -mindepth 1 -delete; fi
+head -c "$1" | xargs -0r rm -f --
+head -c "$2" | xargs -0r rmdir --ignore-fail-on-non-empty -- 2>/dev/null || true
+tar -x -m --no-same-owner --no-same-permissions
+mv ` + newMark + ` ` + sourceMark
+
+// directory makes the volume hold what the directory held when it was pinned.
+func (d *delivery) directory(ctx context.Context) error {
+	want := d.tree.listing
+	have, err := unpackListing(d.mark)
+	how := "keep"
+	if err != nil {
+		have, how = nil, "wipe"
+	}
+	changes := diff(have, want)
+	if how == "keep" && len(changes.send) == 0 && len(changes.remove) == 0 {
+		return nil
+	}
+	if err := d.c.Start(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.send), len(want), len(changes.remove))
+	files, dirs := zeroed(changes.remove), zeroed(changes.rmdir)
+	pr, pw := io.Pipe()
+	sent := make(chan error, 1)
+	go func() {
+		err := d.send(ctx, pw, files+dirs, changes.send)
+		pw.CloseWithError(err)
+		sent <- err
+	}()
+	var errs bytes.Buffer
+	err = d.exec(ctx, pr, nil, limitWriter(&errs, 1<<20), "bash", "-c", syncScript, "bash",
+		strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
+	pr.CloseWithError(errors.New("the container took no more"))
+	if bad := <-sent; bad != nil && code(err) == 0 {
+		return fmt.Errorf("send kernel tree: %w", bad)
+	}
+	if err != nil {
+		return fmt.Errorf("send kernel tree: %s: %w", firstLine(errs.String()), err)
+	}
+	return nil
+}
+
+func zeroed(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return strings.Join(names, "\x00") + "\x00"
+}
+
+// send writes what syncScript reads.
+func (d *delivery) send(ctx context.Context, w io.Writer, head string, files listing) error {
+	if _, err := io.WriteString(w, head); err != nil {
+		return err
+	}
+	mark, err := d.tree.listing.pack()
+	if err != nil {
+		return err
+	}
+	tw := tar.NewWriter(w)
+	for _, e := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := d.sendFile(tw, e); err != nil {
+			return err
+		}
+	}
+	if err := tw.WriteHeader(&tar.Header{Name: newMark, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(mark))}); err != nil {
+		return err
+	}
+	if _, err := tw.Write(mark); err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// sendFile sends one file, and makes sure that it still is what was pinned.
+func (d *delivery) sendFile(tw *tar.Writer, e entry) error {
+	h := &tar.Header{Name: e.path, Typeflag: tar.TypeReg, Mode: 0o644, Size: e.size}
+	switch e.kind {
+	case 'l':
+		h.Typeflag, h.Linkname, h.Size, h.Mode = tar.TypeSymlink, e.sum, 0, 0o777
+		return tw.WriteHeader(h)
+	case 'x':
+		h.Mode = 0o755
+	}
+	f, err := os.Open(filepath.Join(d.tree.Path, e.path))
+	if err != nil {
+		return vanished(err)
+	}
+	defer f.Close()
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	n, err := io.Copy(tw, io.TeeReader(io.LimitReader(f, e.size), sum))
+	if err != nil {
+		return err
+	}
+	if n != e.size || hex.EncodeToString(sum.Sum(nil)) != e.sum {
+		return fmt.Errorf("%s changed during the build: build again", f.Name())
+	}
+	return nil
+}
