@@ -22,17 +22,19 @@ import (
 type Capability struct{ Name, Why string }
 
 // BootstrapCaps are all that debootstrap's container gets. Each was taken away in
-// turn: without it the bootstrap fails, or the tree is another one.
+// turn (trixie's minbase; bullseye's standard variant with openssh-server, man-db
+// and mtr-tiny): without the last two, maintainer scripts do as root what they
+// should do as others; without any other, the bootstrap fails or its tree differs.
 var BootstrapCaps = []Capability{
 	{"CHOWN", "packages own files as other users than root"},
-	{"DAC_OVERRIDE", "dpkg writes below directories that are closed even to their owner's superuser, such as /proc's and man's"},
-	{"FOWNER", "dpkg sets modes and times of files that it has given away"},
-	{"FSETID", "set-group-id stays on what belongs to groups that root is not in"},
+	{"DAC_OVERRIDE", "root works in directories that belong to others: the volume's, apt's, man's"},
+	{"FOWNER", "dpkg sets the modes of directories that it has given to others (man-db fails)"},
+	{"FSETID", "set-group-id stays on programs of groups that root is not in (chage, unix_chkpwd)"},
 	{"MKNOD", "debootstrap makes /dev/null and its siblings, and refuses to begin without"},
-	{"SETFCAP", "ping and others get file capabilities"},
-	{"SETGID", "maintainer scripts become other users"},
-	{"SETUID", "maintainer scripts become other users"},
+	{"SETFCAP", "ping and mtr get a file capability; without it they become set-user-id root"},
 	{"SYS_CHROOT", "debootstrap's second stage runs inside the tree"},
+	{"SETGID", "maintainer scripts run programs as other users"},
+	{"SETUID", "maintainer scripts run programs as other users"},
 }
 
 // includes are what a minimal guest needs on top of debootstrap's minbase to boot
@@ -121,7 +123,7 @@ func Bootstrap(ctx context.Context, eng *container.Engine, imaging string, pkgs 
 	}()
 	nerr := Normalise(raw, out, Normalisation{
 		Epoch: spec.Epoch,
-		Files: func(has func(string) bool) []File { return guestFiles(spec.Suite, has("usr/sbin/sshd")) },
+		Files: func(has func(string) bool) []File { return guestFiles(spec.Suite, has("usr/sbin/sshd"), spec.Epoch) },
 	})
 	raw.CloseWithError(nerr) // a container that still writes comes to its end by it
 	werr := <-ended

@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/units"
@@ -15,7 +16,7 @@ func RootfsRecipe(s archive.Suite) units.Digest {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q\n", bootstrapScript)
 	for _, sshd := range []bool{false, true} {
-		for _, f := range guestFiles(s, sshd) {
+		for _, f := range guestFiles(s, sshd, time.Time{}) {
 			fmt.Fprintf(&b, "%+q\n", fmt.Sprintf("%+v", f))
 		}
 	}

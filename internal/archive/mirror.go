@@ -58,7 +58,7 @@ func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirro
 	if at.IsZero() {
 		at = time.Now()
 	}
-	return conf.mirror(services[family].snapshot+at.UTC().Format(snapshotLayout), "the snapshot service"), nil
+	return conf.mirror(SnapshotURL(family, at), "the snapshot service"), nil
 }
 
 // mirrorURL checks what a person wrote.
@@ -109,6 +109,12 @@ func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
 		}
 		return url.Parse(m.Proxy)
 	}
+}
+
+// SnapshotURL is the base of a family's archive as it was at the time at, on the
+// family's own snapshot service.
+func SnapshotURL(family Family, at time.Time) string {
+	return services[family].snapshot + at.UTC().Format(snapshotLayout)
 }
 
 // snapshotURL is the base of the family's archive as it was at the time at.
