@@ -156,7 +156,14 @@ func mkfsEnv(epoch time.Time) []string {
 // distribution has a say.
 const (
 	mkfsConfName = "mke2fs.conf"
-	mkfsConf     = "[fs_types]\n\text4 = {\n\t}\n\tdefault = {\n\t}\n"
+	mkfsConf     = `[fs_types]
+	ext4 = {
+		inode_size = 256
+	}
+	default = {
+		inode_size = 256
+	}
+`
 )
 
 // withTar opens the tree's tar for f and closes it.

@@ -116,6 +116,11 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 	}
 	n := &node{name: name, typ: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid, mtime: h.ModTime}
 	for k, v := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			// A few bytes can stand for petabytes of zeros; the bootstrap's tar
+			// writes none.
+			return errors.New("is a sparse file, which a bootstrapped tree's tar has none of")
+		}
 		if strings.HasPrefix(k, xattrPrefix) {
 			if n.xattr == nil {
 				n.xattr = map[string]string{}
