@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -126,11 +127,8 @@ func artifacts(c kconfig.Config) map[string]string {
 // into the source.
 func (b *bench) collect(ctx context.Context, c kconfig.Config, put Put) error {
 	names := artifacts(c)
-	args := []string{"tar", "-C", objDir, "-ch", "--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d", "--"}
-	for from := range names {
-		args = append(args, from)
-	}
-	slices.Sort(args[7:])
+	args := []string{"tar", "-C", objDir, "-ch", "--hard-dereference", "--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d", "--"}
+	args = append(args, slices.Sorted(maps.Keys(names))...)
 	pr, pw := io.Pipe()
 	done := make(chan error, 1)
 	go func() {

@@ -1,0 +1,289 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/container/containertest"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// fakeMakefile is a tree that answers to the targets that Build asks for, in
+// seconds. Its kconfig knows A, B, FOO and GDB_SCRIPTS; FOO cannot be turned on
+// and FAIL stops the build.
+const fakeMakefile = `VERSION = 6
+PATCHLEVEL = 12
+SUBLEVEL = 1
+EXTRAVERSION =
+KCONFIG_CONFIG ?= $(O)/.config
+allnoconfig:
+	printf 'CONFIG_A=y\nCONFIG_GDB_SCRIPTS=y\n' > $(KCONFIG_CONFIG)
+olddefconfig:
+	grep -v -e FOO -e '^# CONFIG_B ' $(KCONFIG_CONFIG) > $(KCONFIG_CONFIG).new; mv $(KCONFIG_CONFIG).new $(KCONFIG_CONFIG)
+bzImage: $(O)/vmlinux
+	@if grep -q FAIL=y $(O)/.config; then echo 'fs/open.c:7:2: error: it was asked to'; seq 100; exit 1; fi
+	mkdir -p $(O)/arch/x86/boot && cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage
+$(O)/vmlinux: fs/open.c
+	@echo '  CC      fs/open.o'
+	id -u > $@; cat fs/*.c >> $@; echo "$(KBUILD_BUILD_TIMESTAMP) $(CC)" >> $@; echo map > $(O)/System.map
+scripts_gdb:
+	mkdir -p $(O)/scripts/gdb/linux && ln -sfn /kimg/src/scripts/gdb/one.py $(O)/scripts/gdb/linux/one.py && ln -sfn /kimg/src/scripts/gdb/one.py $(O)/vmlinux-gdb.py
+`
+
+func fakeTree(t *testing.T) string {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"Makefile": fakeMakefile, "fs/open.c": "open 1\n", "fs/gone.c": "gone\n", "fs/deep/er/x.h": "x\n",
+		"Kconfig":            "config A\n\tbool \"a\"\nconfig FOO\n\tbool \"foo\"\n\tdepends on A && BAR\nconfig BAR\n\tbool \"bar\"\n",
+		"scripts/gdb/one.py": "one\n", ".git/HEAD": "ref: x\n", "fs/open.o": "made\n", ".config": "CONFIG_OLD=y\n", "vmlinux": "old\n",
+	} {
+		writeFile(t, filepath.Join(dir, name), text)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// toolchainImage is an image to compile in. It is the one that kimg makes; its
+// own tests make it, and so does the first build on any machine.
+func toolchainImage(t *testing.T, eng *container.Engine) (ref, id string) {
+	t.Helper()
+	for _, target := range toolchain.Targets() {
+		lock, err := toolchain.Load(target)
+		if err != nil || target == toolchain.Imaging {
+			continue
+		}
+		if id, ok, err := eng.ImageID(t.Context(), lock.Ref()); err == nil && ok {
+			return lock.Ref(), id
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("CI is set, and no toolchain image is there: run kimg build first")
+	}
+	t.Skip("no toolchain image is there: run kimg build first")
+	return "", ""
+}
+
+type fixture struct {
+	t     *testing.T
+	eng   *container.Engine
+	cache string
+	image string
+	id    string
+}
+
+func newFixture(t *testing.T) *fixture {
+	f := &fixture{t: t, eng: containertest.Engine(t), cache: t.TempDir()}
+	f.image, f.id = toolchainImage(t, f.eng)
+	return f
+}
+
+func (f *fixture) job(tree *Tree, sets ...string) Job {
+	f.t.Helper()
+	j := Job{Tree: tree, Era: Era{Target: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id, CacheDir: f.cache,
+		Config: Config{Base: VM}, Epoch: time.Unix(1700000000, 0), Jobs: 1}
+	for _, s := range sets {
+		r, err := ParseSet(s)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		j.Config.Requests = append(j.Config.Requests, r)
+	}
+	f.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.t.Context()), time.Minute)
+		defer cancel()
+		for _, v := range []string{j.srcVolume(), j.objVolume()} {
+			if err := f.eng.RemoveVolume(ctx, v); err != nil {
+				f.t.Error(err)
+			}
+		}
+	})
+	return j
+}
+
+func (f *fixture) pin(path string) *Tree {
+	f.t.Helper()
+	src, err := ParseSource(path)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	tree, err := Pin(f.t.Context(), src, f.cache)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return tree
+}
+
+type lines struct{ log []string }
+
+func (l *lines) Emit(e progress.Event) { l.log = append(l.log, string(e.Kind)+" "+e.Text) }
+
+// build runs the job and returns what it put, and what it told.
+func (f *fixture) build(j Job) (map[string]string, *lines, error) {
+	said, got := &lines{}, map[string]string{}
+	task := progress.Start(said, "kernel", "compile", "", nil, "")
+	err := Build(f.t.Context(), f.eng, j, task, func(name string, _ fs.FileMode, size int64, r io.Reader) error {
+		data, err := io.ReadAll(r)
+		if int64(len(data)) != size {
+			f.t.Errorf("%s has %d bytes, not %d", name, len(data), size)
+		}
+		got[name] = string(data)
+		return err
+	})
+	return got, said, err
+}
+
+func TestBuildDirectory(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	got, _, err := f.build(f.job(f.pin(dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range got {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if want := "System.map bzImage config scripts/gdb/linux/one.py vmlinux vmlinux-gdb.py"; strings.Join(names, " ") != want {
+		t.Errorf("artifacts: %s, want %s", names, want)
+	}
+	want := "1000\ngone\nopen 1\nTue Nov 14 22:13:20 UTC 2023 ccache gcc-14\n"
+	if got["vmlinux"] != want || got["scripts/gdb/linux/one.py"] != "one\n" {
+		t.Errorf("vmlinux:\n%swant:\n%s", got["vmlinux"], want)
+	}
+	for _, made := range []string{"fs/open.o", ".git", "vmlinux", ".config"} {
+		for _, e := range f.pin(dir).listing {
+			if e.path == made || strings.HasPrefix(e.path, made+"/") {
+				t.Errorf("%s was taken for a source", e.path)
+			}
+		}
+	}
+
+	// An edit, a file less and a file that becomes a directory: only those move.
+	writeFile(t, filepath.Join(dir, "fs/open.c"), "open 2\n")
+	for _, gone := range []string{"fs/gone.c", "fs/deep"} {
+		if err := os.RemoveAll(filepath.Join(dir, gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "fs/deep"), "a file now\n")
+	got, said, err := f.build(f.job(f.pin(dir)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(got["vmlinux"], "1000\nopen 2\nTue") {
+		t.Errorf("after an edit vmlinux is\n%s", got["vmlinux"])
+	}
+	if !slices.Contains(said.log, "log send 2 changed files of 6, remove 2") {
+		t.Errorf("what was sent: %q", said.log)
+	}
+
+	// Nothing changed: nothing is sent, nothing is compiled.
+	if _, said, err = f.build(f.job(f.pin(dir))); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range said.log {
+		if strings.Contains(line, "send ") || strings.Contains(line, "  CC ") {
+			t.Errorf("an unchanged tree: %q", line)
+		}
+	}
+}
+
+func TestBuildChangedMeanwhile(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	j := f.job(f.pin(dir))
+	writeFile(t, filepath.Join(dir, "fs/open.c"), "open 3\n")
+	if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), "changed during the build") {
+		t.Errorf("error %v, want one that says that the tree changed", err)
+	}
+	if ok, err := f.eng.VolumeExists(t.Context(), j.srcVolume()); err != nil || ok {
+		t.Errorf("half a tree is kept: %v, %v", ok, err)
+	}
+}
+
+func TestBuildUnmet(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	_, _, err := f.build(f.job(f.pin(dir), "B=y", "FOO=y", "FO=y"))
+	var unmet *UnmetError
+	if !errors.As(err, &unmet) || len(unmet.Unmet) != 1 {
+		t.Fatalf("error %v, want an UnmetError of one", err)
+	}
+	want := "configure Linux 6.12.1: not what was asked for\n  FOO=y (asked by --set FOO=y) is n: it depends on BAR (which is n); --set BAR=y turns that on"
+	if err.Error() != want {
+		t.Errorf("got  %s\nwant %s", err, want)
+	}
+}
+
+func TestBuildFails(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	_, _, err := f.build(f.job(f.pin(dir), "FAIL=y"))
+	var failed *CompileError
+	if !errors.As(err, &failed) || !slices.Contains(failed.Lines, "fs/open.c:7:2: error: it was asked to") {
+		t.Fatalf("error %v, want the compiler's own line", err)
+	}
+	var exit *container.ExitError
+	if !errors.As(err, &exit) {
+		t.Errorf("the status is lost: %v", err)
+	}
+}
+
+// TestUnpackRefuses feeds tarballs that a look at their beginning lets pass.
+func TestUnpackRefuses(t *testing.T) {
+	f := newFixture(t)
+	mk := [2]string{"l/Makefile", makefile612}
+	big := tarGz(t, mk, [2]string{"l/big", strings.Repeat("0123456789", 1<<18) + fmt.Sprint(time.Now())})
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"short":    {big[:len(big)-200], "cut short or damaged"},
+		"absolute": {tarGz(t, mk, [2]string{"/etc/x", "x"}), "refused"},
+		"up":       {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
+		"link":     {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
+		"device":   {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
+		"through":  {tarGz(t, mk, [2]string{"l/a", "->/kimg/work"}, [2]string{"l/a/x", "x"}), "tar: a/x: Cannot open"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "l.tar.gz")
+			writeFile(t, file, string(c.data))
+			j := f.job(f.pin(file))
+			if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			if ok, err := f.eng.VolumeExists(t.Context(), j.srcVolume()); err != nil || ok {
+				t.Errorf("half a tree is kept: %v, %v", ok, err)
+			}
+		})
+	}
+	file := filepath.Join(t.TempDir(), "good.tar.gz")
+	writeFile(t, file, string(tarGz(t, [2]string{"./linux/Makefile", fakeMakefile}, [2]string{"./linux/fs/open.c", "open\n"},
+		[2]string{"./linux/scripts/gdb/one.py", "one\n"}, [2]string{"./linux/fs/link.c", "->open.c"})))
+	for range 2 {
+		got, _, err := f.build(f.job(f.pin(file)))
+		if err != nil || !strings.HasPrefix(got["vmlinux"], "1000\nopen\nopen\n") {
+			t.Errorf("a good tarball: %q, %v", got["vmlinux"], err)
+		}
+	}
+}
