@@ -14,7 +14,7 @@ import (
 // in it.
 func RootfsRecipe(s archive.Suite) units.Digest {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q\n", bootstrapScript)
+	fmt.Fprintf(&b, "%q %+q\n", bootstrapScript, fmt.Sprintf("%+v", rules))
 	for _, sshd := range []bool{false, true} {
 		for _, f := range guestFiles(s, sshd, time.Time{}) {
 			fmt.Fprintf(&b, "%+q\n", fmt.Sprintf("%+v", f))
@@ -24,4 +24,7 @@ func RootfsRecipe(s archive.Suite) units.Digest {
 }
 
 // DiskRecipe is a digest of what MakeDisk adds to the tree.
-func DiskRecipe() units.Digest { return units.DigestOf([]byte(autologinPath + "\n" + autologin)) }
+func DiskRecipe() units.Digest {
+	return units.DigestOf(fmt.Appendf(nil, "%s\n%s\n%s\n%d %d %d %d", autologinPath, autologin, mkfsConf,
+		inodeSize, bytesPerInode, spareInodes, flexGroups))
+}
