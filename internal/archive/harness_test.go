@@ -12,54 +12,21 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
-	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
-	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/ulikunitz/xz"
 
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/pgp/pgptest"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // today is the day on which all of these tests happen.
-var today = time.Date(2026, 6, 15, 12, 0, 0, 0, time.UTC)
+var today = pgptest.Today
 
-// newKey makes a key that lives from a day before today for lifetime seconds; 0: for ever.
-func newKey(t testing.TB, name string, lifetime uint32) *openpgp.Entity {
-	t.Helper()
-	e, err := openpgp.NewEntity(name, "", name+"@example.org", &packet.Config{
-		Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: lifetime,
-		Time: func() time.Time { return today.AddDate(0, 0, -1) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-// signedAt clear-signs text.
-func signedAt(t testing.TB, text string, at time.Time, keys ...*openpgp.Entity) []byte {
-	t.Helper()
-	var private []*packet.PrivateKey
-	for _, k := range keys {
-		private = append(private, k.PrivateKey)
-	}
-	var buf bytes.Buffer
-	w, err := clearsign.EncodeMulti(&buf, private, &packet.Config{Time: func() time.Time { return at }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprint(w, text)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	buf.WriteByte('\n')
-	return buf.Bytes()
-}
-
-func signed(t testing.TB, text string, keys ...*openpgp.Entity) []byte {
-	t.Helper()
-	return signedAt(t, text, today.Add(-time.Hour), keys...)
-}
+var (
+	newKey = pgptest.NewKey
+	signed = pgptest.Clear
+)
 
 // mirror is a small archive of trixie on the loopback.
 type mirror struct {
@@ -125,7 +92,7 @@ func (m *mirror) client(t testing.TB) *Client {
 	return &Client{
 		Store: st, HTTP: &fetch.Client{Backoff: time.Millisecond, Retries: 1},
 		Mirror:   Mirror{URL: m.URL + "/debian", From: "a test"},
-		Keyring:  &Keyring{openpgp.EntityList{m.key}},
+		Keyring:  &Keyring{Keys: openpgp.EntityList{m.key}},
 		Snapshot: m.URL + "/snapshot/",
 		Cache:    t.TempDir(),
 		Now:      func() time.Time { return today },

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kimg/kimg/internal/pgp"
 )
 
 // TestEmbeddedKeysAreExactlyThose is what makes the fingerprints in the source
@@ -19,7 +21,7 @@ func TestEmbeddedKeysAreExactlyThose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := ReadKeyring(f)
+		k, err := pgp.ReadKeyring(f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,12 +41,12 @@ func TestEmbeddedKeysAreExactlyThose(t *testing.T) {
 		if len(got) != len(s.keys) {
 			t.Errorf("%s may be signed by %v, of which its keyring has %v", s, s.keys, got)
 		}
-		for _, e := range k.keys {
+		for _, e := range k.Keys {
 			if e.PrivateKey != nil {
 				t.Errorf("%s: a private key", s)
 			}
 			if sig, _ := e.PrimarySelfSignature(); sig == nil || e.PrimaryKey.KeyExpired(sig, time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC)) {
-				t.Errorf("%s: the key %s has no valid self-signature", s, fingerprint(e))
+				t.Errorf("%s: the key %s has no valid self-signature", s, e.PrimaryKey.KeyIdString())
 			}
 		}
 	}

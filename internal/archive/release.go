@@ -14,6 +14,7 @@ import (
 
 	"pault.ag/go/debian/control"
 
+	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -35,6 +36,15 @@ type listed struct {
 	size   int64
 	sha256 units.Digest
 }
+
+// UntrustedError tells that an archive's index was refused: nothing that it says
+// may be used.
+type UntrustedError struct {
+	What string // "the InRelease of trixie from http://..."
+	Why  string
+}
+
+func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.What, e.Why) }
 
 // maxInRelease is some ten times what the largest of today is.
 const maxInRelease = 4 << 20
@@ -134,7 +144,7 @@ func (c *Client) verify(data []byte, s Suite, what string, at time.Time) (*Relea
 			return nil, err
 		}
 	}
-	text, signedBy, err := openSigned(data, k, at)
+	text, signedBy, err := pgp.OpenClear(data, k, at)
 	if err != nil {
 		return nil, &UntrustedError{What: what, Why: err.Error()}
 	}

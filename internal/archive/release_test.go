@@ -110,7 +110,7 @@ func TestReleaseAt(t *testing.T) {
 	if _, err := fresh.ReleaseAt(t.Context(), trixie(t), rel.InRelease, at); err != nil {
 		t.Errorf("from the snapshot service: %v", err)
 	}
-	fresh.Keyring = &Keyring{openpgp.EntityList{newKey(t, "stranger", 0)}}
+	fresh.Keyring = &Keyring{Keys: openpgp.EntityList{newKey(t, "stranger", 0)}}
 	var untrusted *UntrustedError
 	if _, err := fresh.ReleaseAt(t.Context(), trixie(t), rel.InRelease, at); !errors.As(err, &untrusted) {
 		t.Errorf("by a stranger: %v", err)
@@ -127,4 +127,21 @@ func TestReleaseOfAMirrorThatIsDown(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), down.URL) || !strings.Contains(err.Error(), "(from a test)") {
 		t.Errorf("the error does not name the mirror and where its name came from: %v", err)
 	}
+}
+
+func FuzzParseRelease(f *testing.F) {
+	f.Add([]byte("Codename: trixie\nDate: Mon, 15 Jun 2026 10:00:00 UTC\nValid-Until: Mon, 22 Jun 2026 10:00:00 UTC\nSHA256:\n " + strings.Repeat("ab", 32) + " 12 main/Packages\n"))
+	f.Add([]byte("SHA256:\n\n x"))
+	f.Add([]byte("-----BEGIN PGP SIGNED MESSAGE-----\n\nCodename: x\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rel, err := parseRelease(data)
+		if err != nil {
+			return
+		}
+		for name, file := range rel.files {
+			if name == "" || file.size < 0 || len(file.sha256) != 64 {
+				t.Errorf("it lists %q: %+v", name, file)
+			}
+		}
+	})
 }

@@ -1,0 +1,69 @@
+// Package pgp is what kimg needs of OpenPGP: keyrings, clear-signed documents
+// and detached signatures, read strictly. It must not know who may sign what,
+// nor what is signed.
+package pgp
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+)
+
+// Keyring is a set of OpenPGP keys that may sign something.
+type Keyring struct{ Keys openpgp.EntityList }
+
+// maxKeyring is some fifty times what a distribution's largest is.
+const maxKeyring = 16 << 20
+
+// ReadKeyring reads public keys, armored or not.
+func ReadKeyring(r io.Reader) (*Keyring, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxKeyring+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxKeyring {
+		return nil, fmt.Errorf("read OpenPGP keys: more than %d bytes of them", maxKeyring)
+	}
+	read := openpgp.ReadKeyRing
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP")) {
+		read = openpgp.ReadArmoredKeyRing
+	}
+	keys, err := read(bytes.NewReader(b))
+	if err == nil && len(keys) == 0 {
+		err = errors.New("there are none")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read OpenPGP keys: %w", err)
+	}
+	return &Keyring{keys}, nil
+}
+
+// Only returns the keys of k with those primary fingerprints.
+func (k *Keyring) Only(fingerprints ...string) *Keyring {
+	var keys openpgp.EntityList
+	for _, e := range k.Keys {
+		if slices.Contains(fingerprints, fingerprint(e)) {
+			keys = append(keys, e)
+		}
+	}
+	return &Keyring{keys}
+}
+
+// Fingerprints are those of the primary keys, in upper-case hexadecimal.
+func (k *Keyring) Fingerprints() []string {
+	var all []string
+	for _, e := range k.Keys {
+		all = append(all, fingerprint(e))
+	}
+	return all
+}
+
+func fingerprint(e *openpgp.Entity) string {
+	return strings.ToUpper(hex.EncodeToString(e.PrimaryKey.Fingerprint))
+}

@@ -1,0 +1,152 @@
+package pgp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// ErrUnvouched is what the errors of this package are (errors.Is) where nothing
+// speaks against the content, only nobody who may speaks for it: it is not
+// signed, or by keys that are not in the keyring, that have expired, or with
+// a digest that proves nothing. All others tell of something wrong: a signature
+// that does not match, that is cut, or of a revoked key.
+var ErrUnvouched = errors.New("not signed by a key that may sign it")
+
+// reason is an error that is ErrUnvouched, with words of its own.
+type reason struct{ text string }
+
+func (r *reason) Error() string        { return r.text }
+func (r *reason) Is(target error) bool { return target == ErrUnvouched }
+
+const (
+	beginSigned    = "-----BEGIN PGP SIGNED MESSAGE-----"
+	beginSignature = "-----BEGIN PGP SIGNATURE-----"
+)
+
+// OpenClear returns the text of a clear-signed document and the fingerprints of
+// the primary keys whose signatures of it are good: at least one. Signatures of
+// keys that are not in the keyring do not count; a bad one of a key that is spoils
+// the document. Keys and signatures are judged as of the time at. The error is a
+// reason in words. RFC 9580, section 7.
+func OpenClear(data []byte, k *Keyring, at time.Time) (text []byte, signedBy []string, err error) {
+	block, err := decodeClear(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	sigs, err := signatures(block.ArmoredSignature.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	signedBy, err = check(sigs, bytes.NewReader(block.Bytes), k, at, asOf(at))
+	if err != nil {
+		return nil, nil, err
+	}
+	return block.Plaintext, signedBy, nil
+}
+
+// TextOf returns the text of a clear-signed document whose signature nobody has
+// checked, or a document that is not clear-signed as it is. It is for who was
+// told to do without a signature.
+func TextOf(data []byte) ([]byte, error) {
+	if !bytes.HasPrefix(data, []byte(beginSigned)) {
+		return data, nil
+	}
+	block, err := decodeClear(data)
+	if err != nil {
+		return nil, err
+	}
+	return block.Plaintext, nil
+}
+
+func decodeClear(data []byte) (*clearsign.Block, error) {
+	if !bytes.HasPrefix(data, []byte(beginSigned)) {
+		return nil, &reason{"it does not begin as a clear-signed document" + looksLike(data)}
+	}
+	block, rest := clearsign.Decode(data)
+	if block == nil {
+		return nil, errors.New("its signature is cut off or cannot be read")
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("there is text behind its signature, which no one has signed")
+	}
+	return block, nil
+}
+
+// VerifyDetached reads signed to its end and returns the fingerprints of the
+// primary keys whose detached signatures of it are good: at least one. The
+// signature may be armored or not. Unlike OpenClear it judges each key as of when
+// the signature says that it was made: what is signed so is published once and
+// stays as it is, so a release stays good when its maker's key has run out. (One
+// who steals an expired key can make older signatures with it; a key that is
+// known to be stolen is revoked, and that counts for all time.) A signature from
+// after now is refused. An error of signed itself is returned as it is.
+func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Time) (signedBy []string, err error) {
+	body := io.Reader(bytes.NewReader(signature))
+	if !looksBinary(signature) {
+		if !bytes.HasPrefix(bytes.TrimSpace(signature), []byte(beginSignature)) {
+			return nil, &reason{"its signature does not begin as one" + looksLike(signature)}
+		}
+		block, err := armor.Decode(body)
+		if err != nil {
+			return nil, fmt.Errorf("its signature cannot be read: %w", err)
+		}
+		body = block.Body
+	}
+	sigs, err := signatures(body)
+	if err != nil {
+		return nil, err
+	}
+	return check(sigs, signed, k, now, func(sig *packet.Signature) time.Time { return sig.CreationTime })
+}
+
+// looksBinary says whether b begins with a signature packet, in the old or new
+// form of its tag. RFC 9580, section 4.2.
+func looksBinary(b []byte) bool {
+	const tagSignature = 2
+	return len(b) > 0 && (b[0]&0xfc == 0x80|tagSignature<<2 || b[0] == 0xc0|tagSignature)
+}
+
+// looksLike quotes the start of what came, for a person to recognise.
+func looksLike(data []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(data), []byte("\n"))
+	if len(line) == 0 {
+		return " (it is empty)"
+	}
+	return fmt.Sprintf(" (it begins with %.60q)", line)
+}
+
+// maxSignatures bounds the work that a hostile document makes; Debian's carry
+// at most four.
+const maxSignatures = 16
+
+func signatures(r io.Reader) ([]*packet.Signature, error) {
+	var sigs []*packet.Signature
+	packets := packet.NewReader(r)
+	for {
+		p, err := packets.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("its signature cannot be read: %w", err)
+		}
+		sig, ok := p.(*packet.Signature)
+		if !ok || sig.IssuerKeyId == nil {
+			return nil, errors.New("its signature block holds something that is not a signature")
+		}
+		if sigs = append(sigs, sig); len(sigs) > maxSignatures {
+			return nil, fmt.Errorf("it has more than %d signatures", maxSignatures)
+		}
+	}
+	if len(sigs) == 0 {
+		return nil, errors.New("its signature block is empty")
+	}
+	return sigs, nil
+}
