@@ -119,8 +119,8 @@ func (s Spec) Check() error {
 	if s.Variant != archive.Minbase && s.Variant != archive.Standard {
 		return &SpecError{"--variant", fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, archive.Minbase, archive.Standard)}
 	}
-	if s.Size < minSize || s.Size > maxSize || s.Size%4096 != 0 {
-		return &SpecError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, whole 4K blocks", s.Size, minSize, maxSize)}
+	if s.Size < minSize || s.Size > maxSize || s.Size%(1<<20) != 0 {
+		return &SpecError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, in whole MiB", s.Size, minSize, maxSize)}
 	}
 	if s.Jobs < 0 || s.Jobs > 4096 {
 		return &SpecError{"--jobs", fmt.Errorf("%d is not a number of jobs", s.Jobs)}

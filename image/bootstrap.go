@@ -31,7 +31,7 @@ var BootstrapCaps = []Capability{
 	{"FOWNER", "dpkg sets the modes of directories that it has given to others (man-db fails)"},
 	{"FSETID", "set-group-id stays on programs of groups that root is not in (chage, unix_chkpwd)"},
 	{"MKNOD", "debootstrap makes /dev/null and its siblings, and refuses to begin without"},
-	{"SETFCAP", "ping and mtr get a file capability; without it they become set-user-id root"},
+	{"SETFCAP", "maintainer scripts give programs file capabilities (ping, before trixie)"},
 	{"SYS_CHROOT", "debootstrap's second stage runs inside the tree"},
 	{"SETGID", "maintainer scripts run programs as other users"},
 	{"SETUID", "maintainer scripts run programs as other users"},
