@@ -89,10 +89,10 @@ func decodeClear(data []byte) (*clearsign.Block, error) {
 // after now is refused. An error of signed itself is returned as it is.
 func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Time) (signedBy []string, err error) {
 	body := io.Reader(bytes.NewReader(signature))
+	if !IsSignature(signature) {
+		return nil, &reason{"its signature does not begin as one" + looksLike(signature)}
+	}
 	if !looksBinary(signature) {
-		if !bytes.HasPrefix(bytes.TrimSpace(signature), []byte(beginSignature)) {
-			return nil, &reason{"its signature does not begin as one" + looksLike(signature)}
-		}
 		block, err := armor.Decode(body)
 		if err != nil {
 			return nil, fmt.Errorf("its signature cannot be read: %w", err)
@@ -104,6 +104,12 @@ func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Tim
 		return nil, err
 	}
 	return check(sigs, signed, k, now, func(sig *packet.Signature) time.Time { return sig.CreationTime })
+}
+
+// IsSignature says whether b begins as a detached signature, armored or not: a
+// server may answer with a page where it has none.
+func IsSignature(b []byte) bool {
+	return looksBinary(b) || bytes.HasPrefix(bytes.TrimSpace(b), []byte(beginSignature))
 }
 
 // looksBinary says whether b begins with a signature packet, in the old or new

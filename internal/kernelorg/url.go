@@ -1,0 +1,172 @@
+package kernelorg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/pgp"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// FetchURL brings the tarball (xz, gzip or zstd) at a URL into the store.
+//
+// Where the digest want is given, that is what vouches for it: no signature is
+// looked for. Else the file URL.sign, URL.asc or, as kernel.org names them, that
+// with .tar.sign in the place of .tar.xz must be a signature of the tarball, or of
+// what it unpacks to, by a key that may sign tars. Errors are those of Fetch.
+func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest) (Verified, error) {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return Verified{}, fmt.Errorf("fetch kernel: %w", err)
+	}
+	got := Verified{URL: rawURL, SHA256: want}
+	if want != "" {
+		got.Pinned = true
+		if err := c.byDigest(ctx, rawURL, want); err != nil {
+			return Verified{}, err
+		}
+		return got, nil
+	}
+	sig, err := c.findSignature(ctx, u)
+	if err == nil && sig == nil {
+		err = c.unsigned(ctx, &got)
+	}
+	if err == nil {
+		got.SHA256, err = c.unknown(ctx, rawURL, func(f *os.File) error { return c.checkFile(ctx, f, sig, &got) })
+	}
+	if err != nil {
+		return Verified{}, err
+	}
+	return got, nil
+}
+
+// signature is one that was found beside a tarball.
+type signature struct {
+	url  string
+	data []byte
+}
+
+// findSignature returns nil where there is none.
+func (c *Client) findSignature(ctx context.Context, u *url.URL) (*signature, error) {
+	for _, url := range signatureURLs(u) {
+		var buf bytes.Buffer
+		err := c.HTTP.Get(ctx, url, &buf, maxSignature)
+		var status *fetch.StatusError
+		switch {
+		case err == nil && pgp.IsSignature(buf.Bytes()):
+			return &signature{url, buf.Bytes()}, nil
+		case context.Cause(ctx) != nil:
+			return nil, context.Cause(ctx)
+		case err != nil && (!errors.As(err, &status) || status.Code >= 500 || status.Code == http.StatusTooManyRequests):
+			return nil, err // it may well have one; 403 is how some servers say that they have not
+		}
+	}
+	return nil, nil
+}
+
+func signatureURLs(u *url.URL) []string {
+	beside := func(path string) string {
+		s := *u
+		s.Path, s.RawPath, s.Fragment = path, "", ""
+		return s.String()
+	}
+	all := []string{beside(u.Path + ".sign"), beside(u.Path + ".asc")}
+	if i := strings.LastIndex(u.Path, ".tar."); i >= 0 {
+		all = append(all, beside(u.Path[:i]+".tar.sign"))
+	}
+	return all
+}
+
+// unsigned refuses what has no signature, or notes in got that it has none.
+func (c *Client) unsigned(ctx context.Context, got *Verified) error {
+	if c.AllowUnsigned {
+		got.passed(got.URL + ": there is no signature beside it")
+		return nil
+	}
+	has, err := c.exists(ctx, got.URL)
+	if err == nil && !has {
+		return explain(got.URL, "", &fetch.StatusError{Code: http.StatusNotFound})
+	}
+	if err != nil {
+		return err
+	}
+	return &UntrustedError{URL: got.URL, Why: "there is no signature beside it (.sign or .asc)",
+		hint: "download it, check it, and name the file; or take it as it is with --allow-unsigned, which the manifest records"}
+}
+
+// checkFile holds a downloaded file against its signature, if there is one.
+func (c *Client) checkFile(ctx context.Context, f *os.File, sig *signature, got *Verified) error {
+	if sig == nil {
+		return nil
+	}
+	by, err := pgp.VerifyDetached(ctxReader{ctx, f}, sig.data, c.Keys.Tar, c.now())
+	if err == nil {
+		got.SignedBy = by
+		return nil
+	}
+	if !errors.Is(err, pgp.ErrUnvouched) { // a signature of the tar is wrong for the file
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("verify %s: %w", got.URL, err)
+		}
+		if by, err = c.checkTar(ctx, f, sig.data); err == nil {
+			got.TarSignedBy = by
+			return nil
+		}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return c.letPass(got, sig.url, err, hintUnknown)
+}
+
+// unknown downloads a file whose digest nobody has told. It enters the store
+// only after check, which may be nil, has let it.
+func (c *Client) unknown(ctx context.Context, url string, check func(*os.File) error) (units.Digest, error) {
+	dir, err := c.Store.TempDir()
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	f, err := os.Create(filepath.Join(dir, "tarball"))
+	if err != nil {
+		return "", fmt.Errorf("download %s: %w", url, err)
+	}
+	defer f.Close()
+	if err := c.HTTP.ToFile(ctx, url, f, maxTarball, c.Progress); err != nil {
+		return "", explain(url, "", err)
+	}
+	if err := checkPacked(f); err != nil {
+		return "", &UntrustedError{URL: url, Why: err.Error(), hint: "see that the URL is that of a tarball and that no proxy answers in its place"}
+	}
+	if check != nil {
+		if err := check(f); err != nil {
+			return "", err
+		}
+	}
+	d, _, err := c.Store.Take(f.Name())
+	return d, err
+}
+
+// checkPacked refuses what is not compressed, such as a page that asks to log
+// in, and leaves f at its beginning.
+func checkPacked(f *os.File) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	r, err := unpack(f)
+	if err != nil {
+		return err
+	}
+	_ = r.Close() // of nothing but memory
+	_, err = f.Seek(0, io.SeekStart)
+	return err
+}

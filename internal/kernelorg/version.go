@@ -1,0 +1,178 @@
+package kernelorg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/pgp"
+	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Fetch brings the tarball of a version into the store, verified by the signed
+// list of its directory, whose keys are judged as of now. A refusal is an
+// *UntrustedError, a version that is not there a *NotFoundError.
+func (c *Client) Fetch(ctx context.Context, v units.KernelVersion) (Verified, error) {
+	if err := checkVersion(v); err != nil {
+		return Verified{}, err
+	}
+	root, err := layout(c.Base)
+	if err != nil {
+		return Verified{}, err
+	}
+	var missing *NotFoundError
+	for _, dir := range dirs(v) {
+		got, err := c.fromDir(ctx, root+"/"+dir, v)
+		if !errors.As(err, &missing) {
+			return got, err
+		}
+	}
+	if v.RC > 0 {
+		missing = &NotFoundError{
+			URL:  fmt.Sprintf("%s/%s", root, dirs(v)[0]),
+			Why:  fmt.Sprintf("there is no linux-%s there, nor in testing/: kernel.org has release candidates only as snapshots made by git, which nobody signs", v),
+			hint: fmt.Sprintf("name a git checkout of it, or its snapshot: --kernel https://git.kernel.org/torvalds/t/linux-%s.tar.gz --allow-unsigned", v),
+		}
+	}
+	return Verified{}, missing
+}
+
+// fromDir fetches from one directory of the layout.
+func (c *Client) fromDir(ctx context.Context, dir string, v units.KernelVersion) (Verified, error) {
+	name := fmt.Sprintf("linux-%s.tar.xz", v)
+	got := Verified{URL: dir + "/" + name}
+	list, err := c.sums(ctx, dir, &got)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = c.unlisted(ctx, dir, v, &got)
+	case err == nil && list[name] == "":
+		err = absent(dir, v, list)
+	case err == nil:
+		got.SHA256 = list[name]
+		err = c.byDigest(ctx, got.URL, got.SHA256)
+	}
+	if err == nil && c.VerifyTar {
+		err = c.verifyTar(ctx, fmt.Sprintf("%s/linux-%s.tar.sign", dir, v), &got)
+	}
+	if err != nil {
+		return Verified{}, err
+	}
+	return got, nil
+}
+
+// sums fetches the list of a directory and records in got who signed it. The
+// error is fs.ErrNotExist where there is none.
+func (c *Client) sums(ctx context.Context, dir string, got *Verified) (sums, error) {
+	url := dir + "/sha256sums.asc"
+	var buf bytes.Buffer
+	if err := c.HTTP.Get(ctx, url, &buf, maxSums); err != nil {
+		return nil, err
+	}
+	text, signedBy, err := pgp.OpenClear(buf.Bytes(), c.Keys.Sums, c.now())
+	if err != nil {
+		if err := c.letPass(got, url, err, hintFor(buf.Bytes())); err != nil {
+			return nil, err
+		}
+		if text, err = pgp.TextOf(buf.Bytes()); err != nil {
+			return nil, &UntrustedError{URL: url, Why: err.Error(), hint: hintWrong}
+		}
+	}
+	got.SignedBy = signedBy
+	list, err := parseSums(text)
+	if err != nil {
+		return nil, &UntrustedError{URL: url, Why: "it is no list of digests: " + err.Error(), hint: hintNoMirror}
+	}
+	return list, nil
+}
+
+// hintFor is the way out where the list is nobody's: it may be no list at all.
+func hintFor(list []byte) string {
+	if bytes.HasPrefix(list, []byte("-----BEGIN PGP")) {
+		return hintUnknown
+	}
+	return hintNoMirror
+}
+
+// letPass turns the reason why a signature does not count into the refusal of
+// url, or into nil and a note in got where nothing is wrong and the caller does
+// without a signature.
+func (c *Client) letPass(got *Verified, url string, reason error, hint string) error {
+	switch {
+	case !errors.Is(reason, pgp.ErrUnvouched):
+		return &UntrustedError{URL: url, Why: reason.Error(), hint: hintWrong}
+	case !c.AllowUnsigned:
+		return &UntrustedError{URL: url, Why: reason.Error(), hint: hint}
+	}
+	got.passed(fmt.Sprintf("%s: %v", url, reason))
+	return nil
+}
+
+// unlisted is for a directory without a list.
+func (c *Client) unlisted(ctx context.Context, dir string, v units.KernelVersion, got *Verified) error {
+	has, err := c.exists(ctx, got.URL)
+	if err != nil {
+		return err
+	}
+	if !has {
+		return &NotFoundError{URL: got.URL, Why: fmt.Sprintf("there is no such version: the server has neither it nor a list of the versions in %s", dir),
+			hint: "ask for another version, or take another mirror with --kernel-mirror"}
+	}
+	if !c.AllowUnsigned {
+		return &UntrustedError{URL: got.URL, Why: "the server has no sha256sums.asc, by which alone it could be verified", hint: hintNoMirror}
+	}
+	got.passed(fmt.Sprintf("%s/sha256sums.asc: the server has none", dir))
+	got.SHA256, err = c.unknown(ctx, got.URL, nil)
+	return err
+}
+
+// exists asks a server whether it has a file, by reading its first byte: what
+// HEAD answers is not to be relied on.
+func (c *Client) exists(ctx context.Context, url string) (bool, error) {
+	err := c.HTTP.Get(ctx, url, io.Discard, 0)
+	var status *fetch.StatusError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case context.Cause(ctx) != nil, errors.As(err, &status):
+		return false, err
+	}
+	return true, nil // it is larger than nothing, or whoever reads it next will tell what is wrong
+}
+
+// absent says that a list does not name the version, and which it names.
+func absent(dir string, v units.KernelVersion, list sums) error {
+	why := "there is no such version"
+	if best, ok := list.newest(func(w units.KernelVersion) bool { return w.Major == v.Major && w.Minor == v.Minor }); ok {
+		why += fmt.Sprintf("; the newest %d.%d.y listed is %s", v.Major, v.Minor, best)
+	} else if best, ok := list.newest(func(units.KernelVersion) bool { return true }); ok {
+		why += fmt.Sprintf("; no %d.%d.y is listed, the newest of all is %s", v.Major, v.Minor, best)
+	}
+	return &NotFoundError{URL: fmt.Sprintf("%s/linux-%s.tar.xz", dir, v), Why: why, hint: "ask for a version that is listed in " + dir + "/sha256sums.asc, or take another mirror with --kernel-mirror"}
+}
+
+// byDigest brings the file with that digest into the store.
+func (c *Client) byDigest(ctx context.Context, url string, d units.Digest) error {
+	err := c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: []string{url}, Max: maxTarball, SHA256: d, Progress: c.Progress})
+	return explain(url, d, err)
+}
+
+// explain gives an error of a download its type.
+func explain(url string, want units.Digest, err error) error {
+	var failed *fetch.Error
+	if errors.As(err, &failed) {
+		err = errors.Join(failed.Tried...)
+	}
+	var mismatch *store.MismatchError
+	switch {
+	case errors.As(err, &mismatch):
+		return &UntrustedError{URL: url, Why: fmt.Sprintf("its sha256 is %s, and should be %s; it was not kept", mismatch.Got, want), hint: hintWrong}
+	case errors.Is(err, fs.ErrNotExist):
+		return &NotFoundError{URL: url, Why: "the server does not have it", hint: "take another mirror with --kernel-mirror, or see that the URL is right"}
+	}
+	return err
+}

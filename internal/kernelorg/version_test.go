@@ -1,0 +1,195 @@
+package kernelorg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg/internal/pgp/pgptest"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// changed is b with one bit turned.
+func changed(b []byte) []byte {
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 1
+	return b
+}
+
+func TestFetch(t *testing.T) {
+	s := newSite(t)
+	s.add(t, "/pub/linux/kernel/v5.x/testing/", "5.0-rc3")
+	s.add(t, "/pub/linux/kernel/v6.x/", "6.12")
+	s.add(t, "/pub/linux/kernel/v2.6/", "2.6.32.61")
+	s.add(t, "/elsewhere/kernel/v4.x/", "4.20.6")
+	for _, c := range []struct{ base, version, path string }{
+		{"", "4.20.6", v4x + "linux-4.20.6.tar.xz"},
+		{"/", "4.20.6", v4x + "linux-4.20.6.tar.xz"},
+		{"/pub/linux/kernel", "4.20.6", v4x + "linux-4.20.6.tar.xz"},
+		{"/pub/linux/kernel/", "4.20.6", v4x + "linux-4.20.6.tar.xz"},
+		{"/elsewhere/kernel", "4.20.6", "/elsewhere/kernel/v4.x/linux-4.20.6.tar.xz"},
+		{"", "6.12.0", "/pub/linux/kernel/v6.x/linux-6.12.tar.xz"},
+		{"", "5.0-rc3", "/pub/linux/kernel/v5.x/testing/linux-5.0-rc3.tar.xz"},
+		{"", "2.6.32.61", "/pub/linux/kernel/v2.6/linux-2.6.32.61.tar.xz"},
+	} {
+		cl := s.client(t)
+		cl.Base, cl.VerifyTar = s.URL+c.base, true
+		got, err := cl.Fetch(t.Context(), version(t, c.version))
+		if err != nil {
+			t.Errorf("%s of %q: %v", c.version, c.base, err)
+			continue
+		}
+		if got.URL != s.URL+c.path || got.Unsigned || !slices.Equal(got.SignedBy, ring(testKeys().sums).Fingerprints()) || !slices.Equal(got.TarSignedBy, cl.Keys.Tar.Fingerprints()) {
+			t.Errorf("%s of %q: %+v", c.version, c.base, got)
+		}
+		if err := cl.Store.Verify(got.SHA256); err != nil {
+			t.Errorf("%s of %q: %v", c.version, c.base, err)
+		}
+	}
+}
+
+func TestFetchRefuses(t *testing.T) {
+	k := testKeys()
+	sums, tarball, sign := v4x+"sha256sums.asc", v4x+"linux-4.20.6.tar.xz", v4x+"linux-4.20.6.tar.sign"
+	list := listOf(t, "4.20.6", "4.20.17")
+	type how int
+	const (
+		untrusted how = iota // refused, also with AllowUnsigned
+		unvouched            // refused, but for AllowUnsigned
+		notFound
+	)
+	for name, c := range map[string]struct {
+		version string
+		set     func(*site)
+		how     how
+		says    string
+	}{
+		"tampered list": {"", func(s *site) {
+			s.files[sums] = bytes.Replace(s.files[sums], []byte("linux-4.20.6."), []byte("linux-4.20.9."), 1)
+		}, untrusted, "does not match"},
+		"cut list":                 {"", func(s *site) { s.files[sums] = s.files[sums][:200] }, untrusted, "cut off"},
+		"text behind the list":     {"", func(s *site) { s.files[sums] = append(bytes.Clone(s.files[sums]), "x\n"...) }, untrusted, "behind its signature"},
+		"a list that is a page":    {"", func(s *site) { s.files[sums] = []byte("<html>log in</html>") }, untrusted, ""},
+		"a list of nothing":        {"", func(s *site) { s.files[sums] = pgptest.Clear(t, "\n", k.sums) }, untrusted, "lists nothing"},
+		"a list by the tar's key":  {"", func(s *site) { s.files[sums] = pgptest.Clear(t, list, k.tar) }, unvouched, "may not sign it"},
+		"a stranger's list":        {"", func(s *site) { s.files[sums] = pgptest.Clear(t, list, k.stranger) }, unvouched, "may not sign it"},
+		"a list by an old key":     {"", func(s *site) { s.files[sums] = pgptest.Clear(t, list, k.old) }, unvouched, "has expired"},
+		"an unsigned list":         {"", func(s *site) { s.files[sums] = []byte(list) }, unvouched, "does not begin as"},
+		"no list":                  {"", func(s *site) { delete(s.files, sums) }, unvouched, "no sha256sums.asc"},
+		"a list from the future":   {"", func(s *site) { s.files[sums] = pgptest.ClearAt(t, list, pgptest.Today.Add(time.Hour), k.sums) }, untrusted, "clock"},
+		"tampered tarball":         {"", func(s *site) { s.files[tarball] = changed(s.files[tarball]) }, untrusted, "and should be"},
+		"a tarball that is a page": {"", func(s *site) { s.files[tarball] = []byte("<html>log in</html>") }, untrusted, "and should be"},
+		"truncated tarball":        {"", func(s *site) { s.files[tarball] = s.files[tarball][:9999] }, untrusted, "and should be"},
+		"another version's":        {"", func(s *site) { s.files[tarball] = xzOf(t, "4.20.17") }, untrusted, "and should be"},
+		"no tarball":               {"", func(s *site) { delete(s.files, tarball) }, notFound, "does not have it"},
+		"a bad signature":          {"", func(s *site) { s.files[sign] = pgptest.Detached(t, tarOf("4.20.17"), k.tar) }, untrusted, "does not match"},
+		"of the packed file":       {"", func(s *site) { s.files[sign] = pgptest.Detached(t, s.files[tarball], k.tar) }, untrusted, "does not match"},
+		"a cut signature":          {"", func(s *site) { s.files[sign] = s.files[sign][:100] }, untrusted, "cannot be read"},
+		"a stranger's signature":   {"", func(s *site) { s.files[sign] = pgptest.Detached(t, tarOf("4.20.6"), k.stranger) }, unvouched, "may not sign it"},
+		"by the list's key":        {"", func(s *site) { s.files[sign] = pgptest.Detached(t, tarOf("4.20.6"), k.sums) }, unvouched, "may not sign it"},
+		"no signature":             {"", func(s *site) { delete(s.files, sign) }, unvouched, "linux-4.20.6.tar.sign"},
+		"a page for a signature":   {"", func(s *site) { s.files[sign] = []byte("<html>") }, unvouched, "does not begin as"},
+		"no such patch level":      {"4.20.99", nil, notFound, "the newest 4.20.y listed is 4.20.17"},
+		"no such minor":            {"4.21", nil, notFound, "no 4.21.y is listed, the newest of all is 4.20.17"},
+		"no such major":            {"9.1", nil, notFound, "no such version"},
+		"a release candidate":      {"5.0-rc3", nil, notFound, "only as snapshots made by git"},
+		"somebody's version":       {"4.20.6-acme", nil, notFound, `end in "-acme"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, good := newSite(t), newSite(t)
+			if c.set != nil {
+				c.set(s)
+			}
+			if c.version == "" {
+				c.version = "4.20.6"
+			}
+			cl := s.client(t)
+			cl.VerifyTar = true
+			for _, cl.AllowUnsigned = range []bool{false, true} {
+				got, err := cl.Fetch(t.Context(), version(t, c.version))
+				if cl.AllowUnsigned && c.how == unvouched {
+					if err != nil || !got.Unsigned || !strings.Contains(got.Why, s.URL) || cl.Store.Verify(got.SHA256) != nil {
+						t.Errorf("allowed unsigned: %+v, %v", got, err)
+					}
+					continue
+				}
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("allow unsigned %v: %+v, %v; want %q", cl.AllowUnsigned, got, err, c.says)
+				}
+				if errors.Is(err, fs.ErrNotExist) != (c.how == notFound) {
+					t.Errorf("errors.Is(fs.ErrNotExist) is wrong for %v", err)
+				}
+				var hint interface{ Hint() string }
+				if !errors.As(err, &hint) || hint.Hint() == "" {
+					t.Errorf("no way out of: %v", err)
+				}
+				if !strings.Contains(err.Error(), s.URL) && c.version != "4.20.6-acme" {
+					t.Errorf("the error does not name the URL: %v", err)
+				}
+			}
+			fresh := s.client(t) // without VerifyTar, so that a good list decides
+			if _, err := fresh.Fetch(t.Context(), version(t, c.version)); err != nil {
+				mustKeepNothing(t, fresh)
+			}
+			cl.Base, cl.AllowUnsigned = good.URL, false
+			if got, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err != nil || got.Unsigned {
+				t.Errorf("from a good mirror then: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestFetchResumes(t *testing.T) {
+	s := newSite(t)
+	s.cut = 150_000
+	cl := s.client(t)
+	cl.HTTP.Retries = -1
+	if _, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err == nil {
+		t.Fatal("a cut download succeeded")
+	}
+	s.cut = 0
+	if _, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.ranges) == 0 {
+		t.Error("nothing was resumed")
+	}
+}
+
+func TestFetchWithoutRanges(t *testing.T) {
+	s := newSite(t)
+	s.cut, s.whole = 150_000, true
+	cl := s.client(t)
+	if _, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err == nil {
+		t.Fatal("a cut download succeeded")
+	}
+	s.cut = 0
+	if got, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err != nil || got.SHA256 != units.DigestOf(xzOf(t, "4.20.6")) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestFetchIsCancelled(t *testing.T) {
+	s := newSite(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("enough")
+	cancel(stop)
+	if _, err := s.client(t).Fetch(ctx, version(t, "4.20.6")); !errors.Is(err, stop) {
+		t.Errorf("%v, want why it was cancelled", err)
+	}
+}
+
+func TestMirrorsThatAreNone(t *testing.T) {
+	for _, base := range []string{"ftp://host/pub", "/srv/mirror", "https://", "https://host/?x=1", "http://[::1", "cdn.kernel.org"} {
+		c := newSite(t).client(t)
+		c.Base = base
+		if _, err := c.Fetch(t.Context(), version(t, "4.20.6")); err == nil || !strings.Contains(err.Error(), "kernel mirror") {
+			t.Errorf("%s: %v", base, err)
+		}
+	}
+}
