@@ -23,13 +23,21 @@ import (
 // directory; the kernel's gdb scripts lie in scripts/gdb.
 var artifactNames = []string{"bzImage", "vmlinux", "System.map", "config", "vmlinux-gdb.py", ImageFile, LockFile, ManifestFile}
 
-// resolveKernel pins the kernel's source. A directory or a tarball is looked at
-// each time; a package keeps its pin while the request is the same.
-func (s *session) resolveKernel(ctx context.Context, old KernelLock) (KernelLock, error) {
+// localSource reads what --kernel says and pins a source of the person's own.
+func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
 	src, err := kernel.ParseSource(s.spec.Kernel)
 	if err != nil {
-		return KernelLock{}, &SpecError{Field: "--kernel", Err: err}
+		return src, &SpecError{Field: "--kernel", Err: err}
 	}
+	if src.Kind != kernel.Suite {
+		s.tree, err = kernel.Pin(ctx, src, s.Cache)
+	}
+	return src, err
+}
+
+// resolveKernel pins the kernel's source. A package keeps its pin while the
+// request is the same.
+func (s *session) resolveKernel(ctx context.Context, src kernel.Source, old KernelLock) (KernelLock, error) {
 	l := KernelLock{Request: src.String(), Source: string(src.Kind)}
 	if src.Kind == kernel.Suite {
 		l.Suite = s.spec.Suite
@@ -40,9 +48,6 @@ func (s *session) resolveKernel(ctx context.Context, old KernelLock) (KernelLock
 			return l, &FrozenError{"the kernel of " + l.Suite}
 		}
 		return s.resolvePackage(ctx, src, l)
-	}
-	if s.tree, err = kernel.Pin(ctx, src, s.Cache); err != nil {
-		return l, err
 	}
 	l.Version, l.SHA256, l.Path = s.tree.Version, s.tree.SHA256, s.tree.Path
 	if s.spec.Frozen && l.SHA256 != old.SHA256 {

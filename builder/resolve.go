@@ -7,10 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/image"
@@ -35,20 +32,18 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 		old = &Lock{}
 	}
 	l := &Lock{Version: lockVersion}
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) {
-		l.Rootfs, err = s.resolveRootfs(gctx, old.Rootfs)
-		return err
-	})
-	g.Go(func() (err error) {
-		l.Kernel, err = s.resolveKernel(gctx, old.Kernel)
-		return err
-	})
-	if err := g.Wait(); err != nil {
+	// What is on this machine first: a slip in it is told before anything is asked.
+	src, err := s.localSource(ctx)
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if l.Config, err = s.resolveConfig(); err != nil {
+		return nil, err
+	}
+	if l.Rootfs, err = s.resolveRootfs(ctx, old.Rootfs); err != nil {
+		return nil, err
+	}
+	if l.Kernel, err = s.resolveKernel(ctx, src, old.Kernel); err != nil {
 		return nil, err
 	}
 	if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, old.Toolchain); err != nil {
@@ -88,20 +83,22 @@ func (s *session) resolveRootfs(ctx context.Context, old RootfsLock) (RootfsLock
 	}, nil
 }
 
-// indexed is a suite's signed index, read once in a run however many ask.
+// indexed is a suite's signed index.
 type indexed struct {
-	once    sync.Once
 	release *archive.Release
 	index   *archive.Index
-	err     error
 }
 
-// index reads the signed index of a suite.
+// index reads the signed index of a suite, once in a run.
 func (s *session) index(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
-	v, _ := s.indices.LoadOrStore(suite.Name, &indexed{})
-	i := v.(*indexed)
-	i.once.Do(func() { i.release, i.index, i.err = s.readIndex(ctx, suite) })
-	return i.release, i.index, i.err
+	if i, ok := s.indices[suite.Name]; ok {
+		return i.release, i.index, nil
+	}
+	rel, index, err := s.readIndex(ctx, suite)
+	if err == nil {
+		s.indices[suite.Name] = indexed{rel, index}
+	}
+	return rel, index, err
 }
 
 func (s *session) readIndex(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {

@@ -48,8 +48,8 @@ type session struct {
 	eng     *container.Engine
 	mirror  string // of the suite's archive, once one was looked for
 
-	indices sync.Map     // suite name to *indexed
-	tree    *kernel.Tree // a kernel source of the person's own
+	indices map[string]indexed // by the suite's name
+	tree    *kernel.Tree       // a kernel source of the person's own
 }
 
 func open(env Env, spec Spec) (*session, error) {
@@ -57,7 +57,7 @@ func open(env Env, spec Spec) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{Env: env, spec: spec, store: st}, nil
+	return &session{Env: env, spec: spec, store: st, indices: map[string]indexed{}}, nil
 }
 
 // engine connects at the first call: a build that runs nothing needs none.
