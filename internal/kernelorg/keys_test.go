@@ -105,3 +105,27 @@ func TestAddKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestTagOfGreg holds the shipped key of stable releases against something that
+// it really signed: the tag v017 of usbutils, as git keeps it.
+func TestTagOfGreg(t *testing.T) {
+	tag, err := os.ReadFile("testdata/usbutils-v017.tag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := os.ReadFile("testdata/usbutils-v017.tag.sign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := ShippedKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := pgp.VerifyDetached(bytes.NewReader(tag), sig, k.Tar, time.Now())
+	if err != nil || !slices.Equal(by, []string{greg}) {
+		t.Errorf("signed by %v, %v", by, err)
+	}
+	if _, err := pgp.VerifyDetached(bytes.NewReader(changed(tag)), sig, k.Tar, time.Now()); err == nil {
+		t.Error("it is accepted when it was changed")
+	}
+}
