@@ -36,7 +36,11 @@ func unarmored(t *testing.T, sig []byte) []byte {
 func TestVerifyDetached(t *testing.T) {
 	good, second, other := pgptest.NewKey(t, "good", 0), pgptest.NewKey(t, "second", 0), pgptest.NewKey(t, "other", 0)
 	short := pgptest.NewKey(t, "short", 2*24*3600) // until a day after Today
-	k := &Keyring{openpgp.EntityList{good, second, short}}
+	renewed := pgptest.NewKey(t, "renewed", 0)
+	old := pgptest.Detached(t, content, renewed)
+	self, _ := renewed.PrimarySelfSignature()
+	self.CreationTime = pgptest.Today.AddDate(1, 0, 0)
+	k := &Keyring{openpgp.EntityList{good, second, short, renewed}}
 	both := slices.Concat(unarmored(t, pgptest.Detached(t, content, good)), unarmored(t, pgptest.Detached(t, content, second)))
 	for name, c := range map[string]struct {
 		sig []byte
@@ -47,6 +51,7 @@ func TestVerifyDetached(t *testing.T) {
 		"binary":              {unarmored(t, pgptest.Detached(t, content, good)), pgptest.Today, []*openpgp.Entity{good}},
 		"two":                 {both, pgptest.Today, []*openpgp.Entity{good, second}},
 		"one is a stranger's": {slices.Concat(unarmored(t, pgptest.Detached(t, content, other)), both), pgptest.Today, []*openpgp.Entity{good, second}},
+		"key renewed since":   {old, pgptest.Today.AddDate(9, 0, 0), []*openpgp.Entity{renewed}},
 		"key ran out since":   {pgptest.Detached(t, content, short), pgptest.Today.AddDate(9, 0, 0), []*openpgp.Entity{short}},
 	} {
 		by, err := VerifyDetached(iotest.HalfReader(bytes.NewReader(content)), c.sig, k, c.at)

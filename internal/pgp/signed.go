@@ -103,7 +103,23 @@ func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Tim
 	if err != nil {
 		return nil, err
 	}
-	return check(sigs, signed, k, now, func(sig *packet.Signature) time.Time { return sig.CreationTime })
+	return check(sigs, signed, k, now, k.whenMade)
+}
+
+// whenMade is when a signature was made or, where that is later, when its key was
+// last signed by itself: an owner who renews a key leaves only the newest of these
+// in it, and as of before that the key would not be valid at all.
+func (k *Keyring) whenMade(sig *packet.Signature) time.Time {
+	at := sig.CreationTime
+	for _, key := range k.Keys.KeysById(*sig.IssuerKeyId) {
+		primary, _ := key.Entity.PrimarySelfSignature()
+		for _, self := range []*packet.Signature{primary, key.SelfSignature} {
+			if self != nil && self.CreationTime.After(at) {
+				at = self.CreationTime
+			}
+		}
+	}
+	return at
 }
 
 // IsSignature says whether b begins as a detached signature, armored or not: a
