@@ -60,6 +60,9 @@ func allowed(step string, privileged bool) string {
 // inputs are the outside things that a lock names.
 func (l *Lock) inputs() []Input {
 	in := []Input{{Kind: "kernel", Name: cmp.Or(l.Kernel.Path, l.Kernel.Request), Version: l.Kernel.Version.String(), SHA256: l.Kernel.SHA256, For: "kernel"}}
+	if d := l.Kernel.Download; d != nil {
+		in[0].Name, in[0].SignedBy, in[0].Unsigned = d.URL, append(slices.Clone(d.SignedBy), d.TarSignedBy...), d.Unsigned
+	}
 	if p := l.Kernel.Package; p != nil {
 		in[0].Name, in[0].Version = p.Name, p.Version
 		in = append(in, Input{Kind: "index", Name: l.Kernel.Archive.Suite, SHA256: l.Kernel.Archive.InRelease, For: "kernel"})

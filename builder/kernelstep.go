@@ -29,7 +29,7 @@ func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
 	if err != nil {
 		return src, &SpecError{Field: "--kernel", Err: err}
 	}
-	if src.Kind != kernel.Suite {
+	if src.Kind == kernel.Directory || src.Kind == kernel.Tarball {
 		s.tree, err = kernel.Pin(ctx, src, s.Cache)
 	}
 	return src, err
@@ -48,6 +48,9 @@ func (s *session) resolveKernel(ctx context.Context, src kernel.Source, old Kern
 			return l, &FrozenError{"the kernel of " + l.Suite}
 		}
 		return s.resolvePackage(ctx, src, l)
+	}
+	if src.Kind == kernel.Release || src.Kind == kernel.URL {
+		return s.resolveDownload(ctx, src, l, old)
 	}
 	l.Version, l.SHA256, l.Path = s.tree.Version, s.tree.SHA256, s.tree.Path
 	if s.spec.Frozen && l.SHA256 != old.SHA256 {

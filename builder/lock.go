@@ -13,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -37,15 +38,16 @@ type Lock struct {
 
 // KernelLock pins the kernel's source.
 type KernelLock struct {
-	Request string              `yaml:"request"` // --kernel
-	Epoch   int64               `yaml:"epoch"`   // seconds since 1970: the build time that the kernel tells
-	Suite   string              `yaml:"suite,omitempty"`
-	Version units.KernelVersion `yaml:"version"`          // as its Makefile says
-	Source  string              `yaml:"source"`           // package, tarball or directory
-	Path    string              `yaml:"path,omitempty"`   // of a tarball or directory
-	SHA256  units.Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
-	Archive *ArchiveLock        `yaml:"archive,omitempty"`
-	Package *archive.Locked     `yaml:"package,omitempty"`
+	Request  string              `yaml:"request"` // --kernel
+	Epoch    int64               `yaml:"epoch"`   // seconds since 1970: the build time that the kernel tells
+	Suite    string              `yaml:"suite,omitempty"`
+	Version  units.KernelVersion `yaml:"version"`          // as its Makefile says
+	Source   string              `yaml:"source"`           // as kernel.Kind
+	Path     string              `yaml:"path,omitempty"`   // of a tarball or directory
+	SHA256   units.Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
+	Archive  *ArchiveLock        `yaml:"archive,omitempty"`
+	Package  *archive.Locked     `yaml:"package,omitempty"`
+	Download *kernelorg.Verified `yaml:"download,omitempty"`
 }
 
 // ArchiveLock pins one state of a package archive.

@@ -61,6 +61,9 @@ type Input struct {
 	Version string       `json:"version,omitempty"`
 	SHA256  units.Digest `json:"sha256"`
 	For     string       `json:"for"` // the part of the build that read it
+
+	SignedBy []string `json:"signed_by,omitempty"` // of a kernel: fingerprints
+	Unsigned bool     `json:"unsigned,omitempty"`  // of a kernel: nobody vouches for it, and --allow-unsigned was given
 }
 
 // StepFact is one step: how it is known and what its containers were given.

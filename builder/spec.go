@@ -34,6 +34,11 @@ type Spec struct {
 	Variant   archive.Variant `yaml:"variant"`   // minbase or standard
 	Toolchain string          `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
 
+	KernelMirror   string   `yaml:"kernel-mirror"`  // base of kernel.org's layout; empty: kernel.org's own
+	KernelKeyrings []string `yaml:"kernel-keyring"` // files of more keys that may sign kernels
+	VerifyTar      bool     `yaml:"verify-tar"`     // check the signature of the uncompressed tar, too
+	AllowUnsigned  bool     `yaml:"allow-unsigned"` // take a kernel that no known key signed
+
 	Out        string `yaml:"out"`        // directory of the artifacts
 	Mirror     string `yaml:"mirror"`     // of the suite's archive; empty: see archive.FindMirror
 	Jobs       int    `yaml:"jobs"`       // of make; 0: as many as the engine has processors
@@ -75,11 +80,14 @@ func Load(dir string) (Spec, error) {
 	for i := range s.Fragments {
 		s.Fragments[i] = rel(s.Fragments[i])
 	}
+	for i := range s.KernelKeyrings {
+		s.KernelKeyrings[i] = rel(s.KernelKeyrings[i])
+	}
 	s.Out = rel(s.Out)
 	if !builtinConfig(s.Config) {
 		s.Config = rel(s.Config)
 	}
-	if strings.Contains(s.Kernel, "/") {
+	if strings.Contains(s.Kernel, "/") && !strings.Contains(s.Kernel, "://") {
 		s.Kernel = rel(s.Kernel)
 	}
 	return s, nil

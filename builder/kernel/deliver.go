@@ -159,7 +159,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	defer in.Close()
 	script := debScript
 	if d.tree.Kind != Suite {
-		script = strings.Join(decompressor(d.tree.Path), " ")
+		script = strings.Join(decompressor(d.tree.name), " ")
 	}
 	if err := d.c.Start(ctx); err != nil {
 		return err

@@ -29,7 +29,8 @@ type Tree struct {
 	Version units.KernelVersion // as its Makefile says; of a package, as its own version says
 	SHA256  units.Digest        // of the tarball or package; of the names and contents of a directory
 
-	strip   int // leading directories in a tarball
+	name    string // of a tarball: its ending tells the compression
+	strip   int    // leading directories in a tarball
 	listing listing
 }
 
@@ -43,12 +44,18 @@ func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
 	case Directory:
 		return pinDirectory(ctx, src.Path, cacheDir)
 	case Tarball:
-		return pinTarball(src.Path, cacheDir)
-	case Release:
-		return nil, fmt.Errorf("fetch Linux %s: kimg does not download from kernel.org yet; fetch linux-%s.tar.xz, check its signature, and give the file: --kernel ./linux-%s.tar.xz",
-			src.Version, src.Version, src.Version)
+		return pinTarball(Tarball, src.Path, src.Path, cacheDir)
 	}
-	return nil, fmt.Errorf("pin kernel source %s: it is a package", src)
+	return nil, fmt.Errorf("pin kernel source %s: it is not on this machine", src)
+}
+
+// PinDownload pins a tarball that was downloaded from url and verified, and is
+// in path.
+func PinDownload(kind Kind, url, path, cacheDir string) (*Tree, error) {
+	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
+		return nil, fmt.Errorf("make cache directory: %w", err)
+	}
+	return pinTarball(kind, url, path, cacheDir)
 }
 
 // Packages is the part of a package list that finding a source package takes.
@@ -156,7 +163,8 @@ type learned struct {
 	Strip              int
 }
 
-func pinTarball(path, cacheDir string) (*Tree, error) {
+// pinTarball pins the tarball in path, which is called name.
+func pinTarball(kind Kind, name, path, cacheDir string) (*Tree, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
@@ -166,11 +174,11 @@ func pinTarball(path, cacheDir string) (*Tree, error) {
 	var l learned
 	text, err := os.ReadFile(cache)
 	if err == nil && json.Unmarshal(text, &l) == nil && l.stamp() == st {
-		return l.tree(path), nil
+		return l.tree(kind, name, path), nil
 	}
-	in, sum, err := lookInto(path)
+	in, sum, err := lookInto(name, path)
 	if err != nil {
-		return nil, fmt.Errorf("read kernel source %s: %w", path, err)
+		return nil, fmt.Errorf("read kernel source %s: %w", name, err)
 	}
 	l = learned{st.size, st.mtime, st.ctime, st.ino, sum, in.version, in.strip}
 	if text, err = json.Marshal(l); err == nil {
@@ -179,23 +187,23 @@ func pinTarball(path, cacheDir string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep what is known of %s: %w", path, err)
 	}
-	return l.tree(path), nil
+	return l.tree(kind, name, path), nil
 }
 
 func (l learned) stamp() stamp { return stamp{l.Size, l.MTime, l.CTime, l.Ino} }
-func (l learned) tree(path string) *Tree {
-	return &Tree{Kind: Tarball, Path: path, Version: l.Version, SHA256: l.SHA256, strip: l.Strip}
+func (l learned) tree(kind Kind, name, path string) *Tree {
+	return &Tree{Kind: kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip}
 }
 
 // lookInto finds the tree in a tarball, and the tarball's digest.
-func lookInto(path string) (treeInTar, units.Digest, error) {
+func lookInto(name, path string) (treeInTar, units.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return treeInTar{}, "", err
 	}
 	defer f.Close()
 	h := sha256.New()
-	in, err := findIn(path, io.TeeReader(f, h))
+	in, err := findIn(name, io.TeeReader(f, h))
 	if err != nil {
 		return treeInTar{}, "", err
 	}

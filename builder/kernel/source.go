@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +22,7 @@ const (
 	Directory Kind = "directory" // a tree on this machine
 	Tarball   Kind = "tarball"   // a file on this machine
 	Release   Kind = "release"   // a version of kernel.org's
+	URL       Kind = "url"       // a tarball at a URL
 )
 
 // Source is a kernel's source as a person named it.
@@ -29,6 +31,7 @@ type Source struct {
 	Path    string              // Directory, Tarball: absolute
 	Package string              // Suite: the package, such as linux-source-5.10; "": the highest version there is
 	Version units.KernelVersion // Release
+	URL     string              // URL
 }
 
 var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
@@ -60,13 +63,27 @@ func ParseSource(s string) (Source, error) {
 		return Source{Kind: Suite, Package: name}, nil
 	}
 	if strings.Contains(s, "://") {
-		return Source{}, fmt.Errorf("parse kernel %q: kimg does not download from URLs yet; fetch it, check its signature, and give the file", s)
+		return parseURL(s)
 	}
 	// A version wins over a directory of the same name: ./6.12 is the directory.
 	if version, err := units.ParseKernelVersion(s); err == nil && version.Extra == "" {
 		return Source{Kind: Release, Version: version}, nil
 	}
 	return parsePath(s)
+}
+
+func parseURL(s string) (Source, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Source{}, fmt.Errorf("parse kernel %q: %w", s, err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return Source{}, fmt.Errorf("parse kernel %q: want an http or https URL of a tarball", s)
+	}
+	if decompressor(u.Path) == nil {
+		return Source{}, fmt.Errorf("parse kernel %q: not a tarball by its name; kimg reads .tar.xz, .tar.gz and .tar.zst from URLs", s)
+	}
+	return Source{Kind: URL, URL: s}, nil
 }
 
 func parsePath(s string) (Source, error) {
@@ -110,6 +127,8 @@ func (s Source) String() string {
 		return "suite"
 	case Release:
 		return s.Version.String()
+	case URL:
+		return s.URL
 	}
 	return s.Path
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -39,7 +40,7 @@ var exitCodes = []struct {
 	{codeFault, "a step failed, or something else went wrong"},
 	{codeUsage, "the flags, `kimg.yaml` or `kimg.lock` cannot be meant"},
 	{codeEngine, "no container engine answers, or this user may not use it"},
-	{codeArchive, "a package archive or mirror cannot be used: unreachable, incomplete, or not signed as it must be"},
+	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not signed as it must be"},
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
 	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` is its shell's"},
@@ -73,6 +74,8 @@ var ways = []way{
 	{is[*vm.NoBreakError], codeGuest, ""},
 	{is[*vm.GuestError], codeGuest, ""},
 	{is[*archive.UntrustedError], codeArchive, "take another mirror with --mirror, and see that this machine's clock is right"},
+	{is[*kernelorg.UntrustedError], codeArchive, ""},
+	{is[*kernelorg.NotFoundError], codeArchive, ""},
 	{is[*archive.MissingError], codeArchive,
 		"try another archive with --mirror; without --frozen, a build resolves the packages anew"},
 	{is[*fetch.Error], codeArchive, "check the network, or try another archive with --mirror"},

@@ -19,7 +19,8 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 	s := &f.given
 	flags.SortFlags = false
 	flags.StringVar(&s.Kernel, "kernel", s.Kernel,
-		"`SOURCE`: suite (the suite's own kernel package), a kernel.org version, a directory or a tarball")
+		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version,\n"+
+			"a directory, a tarball, or the URL of one")
 	flags.StringVar(&s.Suite, "suite", s.Suite,
 		"`SUITE` of the root filesystem: bullseye, bookworm, trixie, sid, bionic, focal, jammy, noble")
 	flags.StringVar(&s.Config, "config", s.Config,
@@ -37,6 +38,12 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 	flags.StringVar(&s.Mirror, "mirror", "",
 		"take packages from `URL` (default: KIMG_MIRROR, this machine's own, or the snapshot service)")
 	flags.IntVar(&s.Jobs, "jobs", 0, "compile with `N` jobs (default: the engine's processors)")
+	flags.StringVar(&s.KernelMirror, "kernel-mirror", "",
+		"take kernel.org's kernels from `URL` (default: KIMG_KERNEL_MIRROR, or kernel.org itself)")
+	flags.StringArrayVar(&s.KernelKeyrings, "kernel-keyring", nil,
+		"trust the keys in `FILE` to sign kernels, too (repeatable)")
+	flags.BoolVar(&s.VerifyTar, "verify-tar", false, "check the signature of the kernel's uncompressed tar, too")
+	flags.BoolVar(&s.AllowUnsigned, "allow-unsigned", false, "take a kernel that no known key has signed")
 	flags.StringVar(&s.Toolchain, "toolchain", "",
 		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)")
 	flags.BoolVar(&s.Privileged, "privileged", false,
@@ -75,6 +82,14 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 			spec.Mirror = f.given.Mirror
 		case "jobs":
 			spec.Jobs = f.given.Jobs
+		case "kernel-mirror":
+			spec.KernelMirror = f.given.KernelMirror
+		case "kernel-keyring":
+			spec.KernelKeyrings = slices.Concat(spec.KernelKeyrings, f.given.KernelKeyrings)
+		case "verify-tar":
+			spec.VerifyTar = f.given.VerifyTar
+		case "allow-unsigned":
+			spec.AllowUnsigned = f.given.AllowUnsigned
 		case "toolchain":
 			spec.Toolchain = f.given.Toolchain
 		case "privileged":
