@@ -28,7 +28,7 @@ func (s *session) kernelOrg(progress func(int64)) (*kernelorg.Client, error) {
 	}
 	return &kernelorg.Client{
 		Store: s.store, HTTP: &fetch.Client{}, Keys: keys, Base: base,
-		VerifyTar: s.spec.VerifyTar, AllowUnsigned: s.spec.AllowUnsigned, Progress: progress,
+		VerifyTar: s.spec.VerifyTar, AllowUnsigned: s.spec.AllowUnsigned, Now: s.Now, Progress: progress,
 	}, nil
 }
 

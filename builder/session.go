@@ -23,6 +23,8 @@ type Env struct {
 	Cache string        // directory of all that kimg keeps; see CacheDir
 	Sink  progress.Sink // told what happens
 	Host  string        // root of the host's own configuration: "/"
+
+	Now func() time.Time // judges signatures; nil: time.Now
 }
 
 // CacheDir is where kimg keeps what it downloaded and made: KIMG_CACHE, else
@@ -105,8 +107,8 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 	}
 	return &archive.Client{
 		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m,
-		Cache: filepath.Join(s.Cache, "indices"),
-		Warn:  func(t string) { progress.Warn(s.Sink, t) },
+		Cache: filepath.Join(s.Cache, "indices"), Now: s.Now,
+		Warn: func(t string) { progress.Warn(s.Sink, t) },
 	}, nil
 }
 
