@@ -79,7 +79,7 @@ func buildEnv(j Job) []string {
 		// Depend mode takes the list of headers from the compiler, which kbuild
 		// asks for one anyway, and spares a run of the preprocessor. It cannot see
 		// that the compiler changed by its time alone, so its image says who it is.
-		"CCACHE_DIR=" + ccacheDir, "CCACHE_DEPEND=1", "CCACHE_MAXSIZE=10G",
+		"CCACHE_DIR=" + ccacheDir, "CCACHE_DEPEND=1", "CCACHE_INODECACHE=1", "CCACHE_MAXSIZE=10G",
 		"CCACHE_COMPILERCHECK=string:" + j.ImageID,
 	}
 }
