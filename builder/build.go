@@ -198,7 +198,7 @@ func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
 }
 
 func (s *session) manifest(p *Plan, res steps.Results) *Manifest {
-	m := &Manifest{Version: 1, Build: p.facts(res, s.spec.Privileged), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror}}
+	m := &Manifest{Version: manifestVersion, Build: p.facts(res, s.spec.Privileged), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror}}
 	if s.eng != nil {
 		i := s.eng.Info()
 		m.Run.Engine = i.Name + " " + i.Version

@@ -15,6 +15,9 @@ import (
 // ManifestFile is the manifest's name beside the artifacts.
 const ManifestFile = "manifest.json"
 
+// manifestVersion is the form of the manifest.
+const manifestVersion = 1
+
 // Manifest tells what a build made and from what. Build is the same wherever
 // the same lock is built; Run is what was true of this one run.
 type Manifest struct {

@@ -73,7 +73,8 @@ func (o *outDir) guard(names []string) error {
 	if err != nil && made(err) {
 		return err
 	}
-	if m != nil {
+	if m != nil && m.Version == manifestVersion {
+		known[LockFile], known[ManifestFile] = true, true
 		for _, a := range m.Build.Artifacts {
 			known[a.Path] = true
 		}

@@ -173,6 +173,18 @@ func TestGuardRefusesForeignFiles(t *testing.T) {
 	if err := o.guard([]string{"bzImage", "config"}); !errors.As(err, &foreign) || foreign.File != mine {
 		t.Errorf("got %v, want a ForeignError of %s", err, mine)
 	}
+	m, err := (&Manifest{Version: manifestVersion, Build: BuildFacts{Artifacts: []Artifact{{Path: "config"}}}}).marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{ManifestFile: m, LockFile: nil} {
+		if err := o.write(name, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.guard(artifactNames); err != nil {
+		t.Errorf("what an earlier build made: %v", err)
+	}
 	if err := o.guard([]string{"bzImage"}); err != nil {
 		t.Errorf("nothing in the way: %v", err)
 	}

@@ -127,7 +127,7 @@ func (e *StepError) Error() string { return e.Step + ": " + e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
 func (r *Runner) cached(s *Step) {
-	progress.Start(r.Sink, s.ID, s.Title, "", nil, "").End(true, nil)
+	r.Sink.Emit(progress.Event{Kind: progress.Ended, Time: time.Now(), Step: s.ID, Title: s.Title, Cached: true})
 }
 
 // keepLogs is how many logs of earlier runs of one step stay.
