@@ -36,6 +36,9 @@ func TestMainJob(t *testing.T) {
 	}
 	k := newKimg(t)
 	eng := findEngine(t, k)
+	if k.env != nil {
+		eng.dropNewVolumes(t)
+	}
 	suite := cmp.Or(os.Getenv("KIMG_E2E_SUITE"), "trixie")
 	out := filepath.Join(k.dir, "kimg-out")
 	build := []string{"build", "--suite", suite, "--config", "vm", "--out", out, "--progress", "plain"}
@@ -71,9 +74,6 @@ func TestMainJob(t *testing.T) {
 			if strings.HasPrefix(line, "done") {
 				t.Errorf("a step was run again: %s", line)
 			}
-		}
-		if r.took > 5*time.Second { // well under a second on a quiet machine
-			t.Errorf("it took %v", r.took)
 		}
 		if after := look(t, out); !slices.Equal(before, after) {
 			t.Errorf("files changed from\n%q to\n%q", before, after)

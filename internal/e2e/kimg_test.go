@@ -19,20 +19,25 @@ import (
 type kimg struct {
 	bin  string
 	dir  string // where it is run
+	env  []string
 	pids *[]int
 }
 
 // limit bounds one run of kimg. The slowest is a cold build on two busy cores.
 const limit = 45 * time.Minute
 
-// newKimg builds the command. It keeps the person's cache: what an earlier run
-// downloaded and compiled is not asked for again.
+// newKimg builds the command. On a laptop it keeps the person's cache: what an
+// earlier run downloaded and compiled is not asked for again. In CI the cache is
+// an empty one, so that everything but the toolchain images is made anew.
 func newKimg(t *testing.T) kimg {
 	t.Helper()
 	k := kimg{bin: filepath.Join(t.TempDir(), "kimg"), dir: t.TempDir(), pids: new([]int)}
 	build := exec.Command("go", "build", "-o", k.bin, "github.com/kimg/kimg/cmd/kimg")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build kimg: %v\n%s", err, out)
+	}
+	if os.Getenv("CI") != "" {
+		k.env = append(os.Environ(), "KIMG_CACHE="+t.TempDir())
 	}
 	return k
 }
@@ -43,7 +48,7 @@ func (k kimg) command(t *testing.T, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, k.bin, args...)
-	cmd.Dir = k.dir
+	cmd.Dir, cmd.Env = k.dir, k.env
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
 	return cmd

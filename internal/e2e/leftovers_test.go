@@ -86,6 +86,44 @@ func (e engine) leftovers(t *testing.T, k kimg) []string {
 	return left
 }
 
+// dropNewVolumes removes, at the end of the test, the durable volumes that it
+// made: they are the caches of a cache directory that ends with it.
+func (e engine) dropNewVolumes(t *testing.T) {
+	t.Helper()
+	before := e.volumes(t)
+	t.Cleanup(func() {
+		for _, name := range e.volumes(t) {
+			if slices.Contains(before, name) || name == "kimg-ccache" {
+				continue
+			}
+			req, err := http.NewRequest(http.MethodDelete, "http://engine/volumes/"+url.PathEscape(name), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := e.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusNoContent {
+				t.Errorf("remove volume %s: %s", name, resp.Status)
+			}
+		}
+	})
+}
+
+// volumes names kimg's volumes.
+func (e engine) volumes(t *testing.T) []string {
+	t.Helper()
+	var list struct{ Volumes []struct{ Name string } }
+	e.get(t, "/volumes?", &list)
+	var names []string
+	for _, v := range list.Volumes {
+		names = append(names, v.Name)
+	}
+	return names
+}
+
 // owns reads the label of container/owner.go: host:boot:space:pid:start.
 func (k kimg) owns(labels map[string]string) bool {
 	f := strings.Split(labels["kimg.owner"], ":")

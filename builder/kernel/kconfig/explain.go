@@ -125,11 +125,19 @@ func (t *Tree) misfit(s *Symbol, final Config) string {
 	for _, d := range s.Defs {
 		for _, r := range d.ranges {
 			if r.cond == nil || r.cond.eval(final) > No {
-				return fmt.Sprintf("it takes a value of type %s from %s to %s", s.Type, r.low, r.high)
+				return fmt.Sprintf("it takes a value of type %s from %s to %s", s.Type, bound(r.low, final), bound(r.high, final))
 			}
 		}
 	}
 	return "it takes a value of type " + s.Type
+}
+
+// bound is an end of a range: a number, or a symbol that stands for one.
+func bound(s string, final Config) string {
+	if v, ok := final[s]; ok {
+		return v
+	}
+	return s
 }
 
 // maxChain is how far a chain of unmet dependencies is followed.

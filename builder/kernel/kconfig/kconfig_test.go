@@ -27,7 +27,7 @@ config AFTER_HELP
 	bool "After"
 config NR_CPUS
 	int "CPUs" if SMP
-	range 2 512 if SMP
+	range 2 MAX_CPUS if SMP
 	default 8
 config SMP
 	bool "SMP"
@@ -78,7 +78,7 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	kt.Elsewhere(tree)
-	base := "CONFIG_X86=y\nCONFIG_HAS_IOMEM=y\nCONFIG_CRC32=y\nCONFIG_NET=y\nCONFIG_PCI=y\nCONFIG_KERNEL_GZIP=y\nCONFIG_FUTEX=y\nCONFIG_SMP=y\nCONFIG_NR_CPUS=8\n"
+	base := "CONFIG_X86=y\nCONFIG_HAS_IOMEM=y\nCONFIG_CRC32=y\nCONFIG_NET=y\nCONFIG_PCI=y\nCONFIG_KERNEL_GZIP=y\nCONFIG_FUTEX=y\nCONFIG_SMP=y\nCONFIG_NR_CPUS=8\nCONFIG_MAX_CPUS=512\n"
 	for _, c := range []struct{ name, asked, extra, want string }{
 		{"NOSUCH_AT_ALL", "y", "", "no such symbol"},
 		{"RELOCATABEL", "y", "", "no such symbol (did you mean RELOCATABLE?)"},
