@@ -42,6 +42,7 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	progress.Say(s.Sink, p.Lock.Toolchain.Why)
 	out, err := s.outDir()
 	if err != nil {
 		return nil, err

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
@@ -83,6 +85,25 @@ type RunFacts struct {
 	Engine string `json:"engine,omitempty"` // empty: none was needed
 	Mirror string `json:"mirror,omitempty"` // empty: nothing was resolved
 }
+
+// Tops are the paths of the artifacts for a person to read: a directory of them
+// is one.
+func (m *Manifest) Tops() []string {
+	var tops []string
+	for _, a := range m.Build.Artifacts {
+		top := a.Path
+		if strings.Contains(top, "/") {
+			top = gdbScripts
+		}
+		if !slices.Contains(tops, top) {
+			tops = append(tops, top)
+		}
+	}
+	return tops
+}
+
+// gdbScripts is the one directory of artifacts.
+const gdbScripts = "scripts/gdb"
 
 // ReadManifest reads the manifest in an out directory. A directory without one
 // is fs.ErrNotExist.

@@ -23,8 +23,12 @@ const (
 	objDir    = "/kimg/obj"
 	ccacheDir = "/kimg/ccache"
 	workDir   = "/kimg/work"
-	newConfig = workDir + "/new.config"
 	user      = "1000:1000"
+
+	// newConfig is beside the .config of the last build. It has to be in the object
+	// directory: the kconfig of old kernels (5.0 is one) writes a temporary file
+	// where it runs and renames it, which fails from one file system to another.
+	newConfig = objDir + "/kimg.config"
 )
 
 // bench is a toolchain container that waits for commands. It has no network, no

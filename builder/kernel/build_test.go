@@ -21,16 +21,19 @@ import (
 
 // fakeMakefile is a tree that answers to the targets that Build asks for, in
 // seconds. Its kconfig knows A, B, FOO and GDB_SCRIPTS; FOO cannot be turned on
-// and FAIL stops the build.
+// and FAIL stops the build. Like Linux 5.0's, it writes a temporary file in the
+// object directory and cannot move it to another file system (ln stands for rename).
 const fakeMakefile = `VERSION = 6
 PATCHLEVEL = 12
 SUBLEVEL = 1
 EXTRAVERSION =
 KCONFIG_CONFIG ?= $(O)/.config
 allnoconfig:
-	printf 'CONFIG_A=y\nCONFIG_GDB_SCRIPTS=y\n' > $(KCONFIG_CONFIG)
+	printf 'CONFIG_A=y\nCONFIG_GDB_SCRIPTS=y\n' > $(O)/.tmpconfig
+	ln -f $(O)/.tmpconfig $(KCONFIG_CONFIG) && rm $(O)/.tmpconfig
 olddefconfig:
-	grep -v -e FOO -e '^# CONFIG_B ' $(KCONFIG_CONFIG) > $(KCONFIG_CONFIG).new; mv $(KCONFIG_CONFIG).new $(KCONFIG_CONFIG)
+	grep -v -e FOO -e '^# CONFIG_B ' $(KCONFIG_CONFIG) > $(O)/.tmpconfig
+	ln -f $(O)/.tmpconfig $(KCONFIG_CONFIG) && rm $(O)/.tmpconfig
 bzImage: $(O)/vmlinux
 	@if grep -q FAIL=y $(O)/.config; then echo 'fs/open.c:7:2: error: it was asked to'; seq 100; exit 1; fi
 	mkdir -p $(O)/arch/x86/boot && cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage

@@ -18,7 +18,8 @@ bzImage, vmlinux, System.map, config, rootfs.img, the kernel's gdb scripts,
 kimg.lock (what exactly was used) and manifest.json (what was made from what).
 
 What has not changed is not built again. An interrupted build leaves the files of
-the last one whole. The paths of the artifacts are printed to stdout.`,
+the last one whole. The paths of the artifacts are printed to stdout; scripts/gdb is
+one of them.`,
 		Example: `  kimg build
   kimg build --kernel 4.20.6 --suite bionic
   kimg build --kernel ~/src/linux --config vm --set KASAN=y
@@ -39,8 +40,8 @@ the last one whole. The paths of the artifacts are printed to stdout.`,
 		if err != nil {
 			return err
 		}
-		for _, f := range m.Build.Artifacts {
-			fmt.Fprintln(a.stdout, filepath.Join(spec.Out, filepath.FromSlash(f.Path)))
+		for _, name := range m.Tops() {
+			fmt.Fprintln(a.stdout, filepath.Join(spec.Out, filepath.FromSlash(name)))
 		}
 		return nil
 	}
