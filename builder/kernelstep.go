@@ -19,9 +19,10 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// artifactNames are the kernel's and the image's files at the top of the out
-// directory; the kernel's gdb scripts lie in scripts/gdb.
-var artifactNames = []string{"bzImage", "vmlinux", "System.map", "config", "vmlinux-gdb.py", ImageFile, LockFile, ManifestFile}
+// artifactNames are the files at the top of the out directory that a build
+// writes over; the kernel's gdb scripts lie in scripts/gdb. kimg.lock is not one
+// of them: it has been read, and so was a lock.
+var artifactNames = []string{"bzImage", "vmlinux", "System.map", "config", "vmlinux-gdb.py", ImageFile, ManifestFile}
 
 // localSource reads what --kernel says and pins a source of the person's own.
 func (s *session) localSource(ctx context.Context) (kernel.Source, error) {

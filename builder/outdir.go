@@ -74,7 +74,7 @@ func (o *outDir) guard(names []string) error {
 		return err
 	}
 	if m != nil && m.Version == manifestVersion {
-		known[LockFile], known[ManifestFile] = true, true
+		known[ManifestFile] = true
 		for _, a := range m.Build.Artifacts {
 			known[a.Path] = true
 		}

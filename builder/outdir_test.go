@@ -177,7 +177,7 @@ func TestGuardRefusesForeignFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{ManifestFile: m, LockFile: nil} {
+	for name, b := range map[string][]byte{ManifestFile: m} {
 		if err := o.write(name, b); err != nil {
 			t.Fatal(err)
 		}
