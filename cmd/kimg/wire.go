@@ -131,15 +131,11 @@ func listEras(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")
 	for _, e := range kernel.Eras() {
-		until := "and later"
-		if e.Before.Major != 0 {
-			until = "before " + e.Before.String()
-		}
 		proven := e.Proven
 		if proven == "" {
 			proven = "nothing yet"
 		}
-		fmt.Fprintf(t, "%s, %s\t%s/%s\t%s\t%s\n", e.From, until, e.Target, e.CC, proven, e.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), proven, e.Why)
 	}
 	return t.Flush()
 }
