@@ -55,10 +55,8 @@ func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Tas
 		return err
 	}
 	obj := j.objVolume()
-	for _, name := range []string{obj, ccacheVolume} {
-		if err := eng.EnsureVolume(ctx, name, true); err != nil {
-			return err
-		}
+	if err := eng.EnsureVolume(ctx, ccacheVolume, true); err != nil {
+		return err
 	}
 	b, err := openBench(ctx, eng, j, src, obj, task)
 	if err != nil {

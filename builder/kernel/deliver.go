@@ -71,12 +71,16 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 // the volume's name.
 func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (volume string, err error) {
 	volume = j.srcVolume()
-	if err := eng.EnsureVolume(ctx, volume, true); err != nil {
-		return "", err
+	for _, name := range []string{volume, j.objVolume()} {
+		if err := eng.EnsureVolume(ctx, name, true); err != nil {
+			return "", err
+		}
 	}
 	c, err := eng.Create(ctx, &container.Cmd{
 		Image: j.Image, User: user, Dir: workDir, Init: true, Args: []string{"sleep", "infinity"},
-		Mounts: []container.Mount{{Volume: volume, Target: srcDir}},
+		// A new volume gets its owner from the image's directory, so the object
+		// volume is first seen there.
+		Mounts: []container.Mount{{Volume: volume, Target: srcDir}, {Volume: j.objVolume(), Target: "/kimg/obj"}},
 	})
 	if err != nil {
 		return "", err
@@ -148,7 +152,7 @@ const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x
 // archive unpacks a tarball or a source package, inside of the container, where
 // it can reach nothing.
 func (d *delivery) archive(ctx context.Context) error {
-	mark := []byte("archive " + string(d.tree.SHA256) + "\n")
+	mark := []byte("archive 2 " + string(d.tree.SHA256) + "\n")
 	if bytes.Equal(mark, d.mark) {
 		return nil
 	}
@@ -181,6 +185,9 @@ func (d *delivery) archive(ctx context.Context) error {
 	}
 	if err := d.check(ctx); err != nil {
 		return fmt.Errorf("unpack %s: %w", d.tree.Path, err)
+	}
+	if err := d.exec(ctx, nil, nil, io.Discard, "mkdir", objDir); err != nil {
+		return fmt.Errorf("make the place for objects: %w", err)
 	}
 	return d.write(ctx, srcDir+"/"+sourceMark, mark)
 }

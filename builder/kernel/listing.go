@@ -18,7 +18,7 @@ import (
 
 // cacheHead is the first line of the files that keep a listing. The number is
 // raised when the form changes; a file of another form is as good as none.
-const cacheHead = "kimg listing 1"
+const cacheHead = "kimg listing 2"
 
 // encode writes a listing, one line for each file: kind, content, size, times,
 // inode, path. Neither paths nor targets have line breaks: scan saw to that.

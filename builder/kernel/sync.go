@@ -26,6 +26,7 @@ if test "$3" = wipe; then find . -mindepth 1 -delete; fi
 head -c "$1" | xargs -0r rm -f --
 head -c "$2" | xargs -0r rmdir --ignore-fail-on-non-empty -- 2>/dev/null || true
 tar -x -m --no-same-owner --no-same-permissions
+mkdir -p ` + objName + `
 mv ` + newMark + ` ` + sourceMark
 
 // directory makes the volume hold what the directory held when it was pinned.
