@@ -70,7 +70,8 @@ func TestParseSource(t *testing.T) {
 		{dir + "/linux.tar.xz", Source{Kind: Tarball, Path: dir + "/linux.tar.xz"}, ""},
 		{dir + "/linux.zip", Source{}, "not a tarball by its name"},
 		{dir + "/nothing", Source{}, "neither a file, a directory, a version"},
-		{"https://kernel.org/linux.tar.xz", Source{}, "does not download from URLs yet"},
+		{"https://kernel.org/linux.tar.xz", Source{Kind: URL, URL: "https://kernel.org/linux.tar.xz"}, ""},
+		{"ftp://kernel.org/linux.tar.xz", Source{}, "want an http or https URL"},
 		{"/dev/null", Source{}, "neither a directory nor a plain file"},
 	} {
 		got, err := ParseSource(c.in)
