@@ -32,11 +32,11 @@ var eras = []Era{
 		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
 	},
 	{
-		From: v(5, 18), Before: v(6, 12), Target: "bookworm", CC: "gcc-12",
+		From: v(5, 18), Before: v(6, 12), Target: "bookworm", CC: "gcc-12", Proven: "6.1.176, with the vm config, booted bookworm",
 		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{
-		From: v(6, 12), Target: "trixie", CC: "gcc-14",
+		From: v(6, 12), Target: "trixie", CC: "gcc-14", Proven: "6.12.107, with the vm config, booted trixie",
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
 	},
 }
