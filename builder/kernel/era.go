@@ -28,7 +28,7 @@ var eras = []Era{
 		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), and its linker finds yylloc twice before 5.6 (e33a814e772c)",
 	},
 	{
-		From: v(5, 7), Before: v(5, 18), Target: "bullseye", CC: "gcc-10",
+		From: v(5, 7), Before: v(5, 18), Target: "bullseye", CC: "gcc-10", Proven: "5.10.223, with the vm config, booted bullseye",
 		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
 	},
 	{
