@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -58,7 +57,7 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 // guest returns the defaults of run and check.
 func (a *app) guest() guest {
 	return guest{
-		out: builder.Default().Out, memory: units.Size(1 << 30), cpus: min(2, runtime.NumCPU()),
+		out: builder.Default().Out, memory: units.Size(1 << 30),
 		stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, interrupts: a.interrupts,
 	}
 }
@@ -66,7 +65,7 @@ func (a *app) guest() guest {
 // find checks the flags, and takes the artifacts' directory from dir's kimg.yaml
 // unless a flag names it.
 func (g *guest) find(flags *pflag.FlagSet, dir string) error {
-	if g.cpus < 1 {
+	if g.cpus < 1 && flags.Changed("cpus") {
 		return &builder.SpecError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
 	}
 	if g.timeout < 0 {
@@ -85,7 +84,7 @@ func (g *guest) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&g.out, "out", g.out, "boot the artifacts in `DIR`")
 	flags.StringVar(&g.append, "append", "", "add `WORDS` to the kernel's command line")
 	flags.TextVar(&g.memory, "memory", g.memory, "give the guest `SIZE` of memory")
-	flags.IntVar(&g.cpus, "cpus", g.cpus, "give the guest `N` processors")
+	flags.IntVar(&g.cpus, "cpus", g.cpus, "give the guest `N` processors (default: 2, or 1 without KVM)")
 	flags.DurationVar(&g.timeout, "timeout", 0,
 		"give up when booting, a command, or the way to a breakpoint takes longer than `TIME`, such as 90s\n"+
 			"(default: 2m, or 10m without KVM; a command may take for ever)")
