@@ -11,14 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
-	"github.com/gofrs/flock"
-
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/store"
@@ -153,20 +150,14 @@ func (s *session) lockOut(ctx context.Context) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock out directory: %w", err)
 	}
-	dir := s.locks()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("lock out directory: %w", err)
-	}
-	f := flock.New(filepath.Join(dir, "out-"+units.DigestOf([]byte(abs)).Short()))
-	ok, err := f.TryLock()
-	if err == nil && !ok {
+	file := filepath.Join(s.locks(), "out-"+units.DigestOf([]byte(abs)).Short())
+	unlock, err := filelock.Take(ctx, file, func() {
 		progress.Say(s.Sink, "another kimg builds into "+s.spec.Out+": waiting for it to end")
-		_, err = f.TryLockContext(ctx, 200*time.Millisecond)
-	}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("lock out directory: %w", err)
 	}
-	return func() { _ = f.Unlock() }, nil // the end of the process unlocks too
+	return unlock, nil
 }
 
 // Explain writes what Build would do, and why, and does none of it. It may ask

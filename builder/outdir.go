@@ -35,6 +35,12 @@ type look struct {
 	SHA256 units.Digest `json:"sha256"`
 }
 
+// same says whether a file that looks like now still is what l says.
+func (l look) same(now look) bool {
+	now.SHA256 = l.SHA256
+	return l == now
+}
+
 func lookAt(name string) (look, error) {
 	st, err := os.Lstat(name)
 	if err != nil {
@@ -99,7 +105,7 @@ func (o *outDir) put(ctx context.Context, st *store.Store, list []Artifact) (kep
 	for _, a := range list {
 		if l, err := lookAt(o.path(a.Path)); err == nil {
 			was := o.seen[a.Path]
-			if was.SHA256 == a.SHA256 && was == (look{l.Size, l.MTime, l.CTime, l.Inode, a.SHA256}) {
+			if was.SHA256 == a.SHA256 && was.same(l) {
 				continue
 			}
 		}
@@ -158,7 +164,7 @@ func (o *outDir) drop(list []Artifact) error {
 		if mine[name] {
 			continue
 		}
-		if l, err := lookAt(o.path(name)); err == nil && was == (look{l.Size, l.MTime, l.CTime, l.Inode, was.SHA256}) {
+		if l, err := lookAt(o.path(name)); err == nil && was.same(l) {
 			if err := os.Remove(o.path(name)); err != nil {
 				return fmt.Errorf("remove the old artifact: %w", err)
 			}
@@ -181,7 +187,7 @@ func (o *outDir) setAside(a Artifact) (string, error) {
 		return "", nil // nothing there
 	}
 	was, ok := o.seen[a.Path]
-	if ok && was == (look{l.Size, l.MTime, l.CTime, l.Inode, was.SHA256}) {
+	if ok && was.same(l) {
 		return "", nil
 	}
 	f, err := os.Open(name)

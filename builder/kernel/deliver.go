@@ -11,11 +11,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -51,20 +49,13 @@ func (j Job) objVolume() string {
 
 // lockTree waits until no other kimg works on the same source.
 func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), err error) {
-	dir := filepath.Join(j.CacheDir, "locks")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("lock the kernel's source: %w", err)
-	}
-	l := flock.New(filepath.Join(dir, "kernel-"+j.identity()))
-	ok, err := l.TryLock()
-	if err == nil && !ok {
+	unlock, err = filelock.Take(ctx, filepath.Join(j.CacheDir, "locks", "kernel-"+j.identity()), func() {
 		task.Say("another kimg compiles this source: waiting for it")
-		_, err = l.TryLockContext(ctx, 200*time.Millisecond)
-	}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("lock the kernel's source: %w", err)
 	}
-	return func() { _ = l.Unlock() }, nil // it ends with the process at the latest
+	return unlock, nil
 }
 
 // deliver brings the source into its volume, whole or not at all, and returns

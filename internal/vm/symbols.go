@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/editdist"
 )
 
 // symbols is what a vmlinux says of itself.
@@ -60,7 +62,7 @@ func (s *symbols) near(at string) []string {
 		case strings.Contains(name, want):
 			found = append(found, candidate{name, 10 + extra})
 		case -limit <= extra && extra <= limit:
-			if d := distance(name, want); d <= limit {
+			if d := editdist.Between(name, want); d <= limit {
 				found = append(found, candidate{name, 5 * d})
 			}
 		}
@@ -73,25 +75,4 @@ func (s *symbols) near(at string) []string {
 		names = append(names, c.name)
 	}
 	return names[:min(len(names), maxNear)]
-}
-
-// distance is Levenshtein's: how many letters to add, drop or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

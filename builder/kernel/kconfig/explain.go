@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kimg/kimg/internal/editdist"
 )
 
 // Explain says in words why a symbol that was asked for with one value has
@@ -255,29 +257,12 @@ func (t *Tree) near(name string) string {
 	return best
 }
 
-// distance is the number of edits between two names (Levenshtein), or limit+1
-// where it is more than limit.
+// distance is editdist.Between, or limit+1 where it is more than limit.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
-			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return min(row[len(b)], limit+1)
+	return min(editdist.Between(a, b), limit+1)
 }
 
 func others(all []string, but string) []string {
