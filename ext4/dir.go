@@ -239,6 +239,7 @@ type Stat struct {
 	UID, GID                   uint32
 	Links                      int
 	Flags                      uint32
+	Generation                 uint32
 	Blocks                     int64     // units of 512 bytes
 	Accessed, Changed, Created time.Time // Created is zero in inodes of 128 bytes
 	Major, Minor               uint32    // of a device
@@ -266,7 +267,7 @@ func (i info) Mode() fs.FileMode {
 }
 
 func (i info) Sys() any {
-	s := &Stat{Inode: i.in.num, UID: i.in.uid, GID: i.in.gid, Links: int(i.in.links), Flags: i.in.flags, Blocks: i.in.blocks,
+	s := &Stat{Inode: i.in.num, UID: i.in.uid, GID: i.in.gid, Links: int(i.in.links), Flags: i.in.flags, Generation: i.in.gen, Blocks: i.in.blocks,
 		Accessed: i.in.atime, Changed: i.in.ctime, Created: i.in.crtime}
 	if i.in.typ()&fs.ModeDevice != 0 {
 		// The old form in the first word, else the new one in the second (the

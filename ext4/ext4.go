@@ -42,7 +42,9 @@ type Image struct {
 	r      io.ReaderAt
 	c      io.Closer
 	sb     *Superblock
+	super  []byte  // the superblock's bytes
 	groups []int64 // where each block group's inode table begins, in blocks
+	maps   []int64 // where the groups' two bitmaps are, in blocks
 	names  nameCache
 }
 
@@ -75,12 +77,12 @@ func Open(name string) (*Image, error) {
 
 // New reads the image of size bytes in r.
 func New(r io.ReaderAt, size int64) (*Image, error) {
-	sb, err := readSuperblock(r, size)
+	b, sb, err := readSuperblock(r, size)
 	if err != nil {
 		return nil, err
 	}
-	img := &Image{r: r, sb: sb}
-	if img.groups, err = readGroups(r, sb); err != nil {
+	img := &Image{r: r, sb: sb, super: b}
+	if img.groups, img.maps, err = readGroups(r, sb); err != nil {
 		return nil, err
 	}
 	return img, nil

@@ -66,16 +66,16 @@ type Superblock struct {
 
 func (sb *Superblock) bytes() int64 { return sb.Blocks * sb.BlockSize }
 
-func readSuperblock(r io.ReaderAt, size int64) (*Superblock, error) {
+func readSuperblock(r io.ReaderAt, size int64) ([]byte, *Superblock, error) {
 	b := make([]byte, superblockLen)
 	if size < superblockAt+superblockLen {
-		return nil, fmt.Errorf("no ext4 file system: %d bytes are too few", size)
+		return nil, nil, fmt.Errorf("no ext4 file system: %d bytes are too few", size)
 	}
 	if _, err := r.ReadAt(b, superblockAt); err != nil {
-		return nil, fmt.Errorf("read superblock: %w", err)
+		return nil, nil, fmt.Errorf("read superblock: %w", err)
 	}
 	if le.Uint16(b[0x38:]) != superblockMagic {
-		return nil, fmt.Errorf("no ext4 file system: its magic number is missing")
+		return nil, nil, fmt.Errorf("no ext4 file system: its magic number is missing")
 	}
 	sb := &Superblock{
 		Inodes: le.Uint32(b), Blocks: int64(le.Uint32(b[0x4:])), FreeBlocks: int64(le.Uint32(b[0xC:])), FreeInodes: le.Uint32(b[0x10:]),
@@ -96,7 +96,7 @@ func readSuperblock(r io.ReaderAt, size int64) (*Superblock, error) {
 	if log := le.Uint32(b[0x18:]); log <= 6 {
 		sb.BlockSize = 1024 << log
 	}
-	return sb, sb.check(size)
+	return b, sb, sb.check(size)
 }
 
 // check refuses numbers that no reader could work with. After it, no product or
@@ -139,30 +139,36 @@ func (sb *Superblock) groups() int64 {
 	return (sb.Blocks - sb.firstBlock + per - 1) / per
 }
 
-// readGroups returns where each group's inode table begins.
-func readGroups(r io.ReaderAt, sb *Superblock) ([]int64, error) {
+// readGroups returns where each group's inode table begins, and where the bitmaps
+// of all groups are.
+func readGroups(r io.ReaderAt, sb *Superblock) (tables, maps []int64, err error) {
 	n := sb.groups()
 	at := (sb.firstBlock + 1) * sb.BlockSize
 	if at+n*sb.descSize > sb.bytes() {
-		return nil, corrupt("%d group descriptors do not fit", n)
+		return nil, nil, corrupt("%d group descriptors do not fit", n)
 	}
 	b := make([]byte, n*sb.descSize) // below the image's size
 	if _, err := r.ReadAt(b, at); err != nil {
-		return nil, fmt.Errorf("read group descriptors: %w", err)
+		return nil, nil, fmt.Errorf("read group descriptors: %w", err)
 	}
 	tableBlocks := (int64(sb.InodesPerGroup)*int64(sb.InodeSize) + sb.BlockSize - 1) / sb.BlockSize
-	tables := make([]int64, n)
+	tables, maps = make([]int64, n), make([]int64, 0, 2*n)
 	for i := range tables {
 		d := b[int64(i)*sb.descSize:]
-		tables[i] = int64(le.Uint32(d[0x8:]))
-		if sb.Incompat&incompat64bit != 0 {
-			tables[i] |= int64(le.Uint32(d[0x28:])) << 32
+		block := func(lo, hi int) int64 {
+			n := int64(le.Uint32(d[lo:]))
+			if sb.Incompat&incompat64bit != 0 {
+				n |= int64(le.Uint32(d[hi:])) << 32
+			}
+			return n
 		}
+		tables[i] = block(0x8, 0x28)
+		maps = append(maps, block(0x0, 0x20), block(0x4, 0x24))
 		if tables[i] <= 0 || tables[i] > sb.Blocks-tableBlocks {
-			return nil, corrupt("the inode table of group %d is outside", i)
+			return nil, nil, corrupt("the inode table of group %d is outside", i)
 		}
 	}
-	return tables, nil
+	return tables, maps, nil
 }
 
 // inode is one file's record.
@@ -177,6 +183,7 @@ type inode struct {
 	acl      int64 // block of extended attributes, or 0
 	block    [60]byte
 	extra    []byte // what lies behind the extra fields: attributes
+	gen      uint32 // for NFS; the kernel draws it at random
 	atime    time.Time
 	ctime    time.Time
 	mtime    time.Time
@@ -197,7 +204,7 @@ func (img *Image) inode(num uint32) (*inode, error) {
 		uid:    uint32(le.Uint16(b[0x2:])) | uint32(le.Uint16(b[0x78:]))<<16,
 		gid:    uint32(le.Uint16(b[0x18:])) | uint32(le.Uint16(b[0x7A:]))<<16,
 		blocks: int64(le.Uint32(b[0x1C:])), acl: int64(le.Uint32(b[0x68:])),
-		block: [60]byte(b[0x28:]),
+		block: [60]byte(b[0x28:]), gen: le.Uint32(b[0x64:]),
 	}
 	if img.sb.Incompat&incompat64bit != 0 {
 		in.acl |= int64(le.Uint16(b[0x76:])) << 32

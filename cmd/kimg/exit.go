@@ -27,6 +27,7 @@ const (
 	codeArchive     = 4
 	codeConfig      = 5
 	codeGuest       = 6
+	codeDiffers     = 7
 	codeRun         = 125
 	codeInterrupted = 130
 )
@@ -43,6 +44,7 @@ var exitCodes = []struct {
 	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not signed as it must be"},
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
+	{codeDiffers, "what was compared differs (`kimg diff`); its report says where"},
 	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` is its shell's"},
 	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
 }
@@ -120,6 +122,8 @@ func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 		return 0
 	case errors.As(err, &status):
 		return int(status)
+	case is[differs](err):
+		return codeDiffers
 	case ctx.Err() != nil || errors.Is(err, vm.ErrInterrupted):
 		if !onlyCancelled(err) {
 			fmt.Fprintf(a.stderr, "kimg: %s\n", progress.CleanText(err.Error()))

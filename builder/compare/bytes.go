@@ -1,0 +1,194 @@
+package compare
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/kimg/kimg/internal/sparse"
+)
+
+// span is a range of bytes that differ.
+type span struct{ from, to int64 }
+
+// changes are the spans of two blobs up to the end of the shorter one.
+type changes struct {
+	spans []span
+	bytes int64 // in the spans
+}
+
+const (
+	chunk    = 256 << 10
+	unit     = 4096    // bytes that are compared before single ones are
+	gap      = 8       // equal bytes that do not end a span
+	maxSpans = 1 << 20 // after these the last one grows
+)
+
+// differ finds where two blobs differ. Holes of two files are not read.
+func differ(ctx context.Context, a, b blob) (changes, error) {
+	var c changes
+	size := min(a.size, b.size)
+	x, y := make([]byte, chunk), make([]byte, chunk)
+	for at := int64(0); at < size; {
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		from, to, err := data(a, b, at, size)
+		if err != nil {
+			return c, err
+		}
+		for at = from; at < to; {
+			n := min(chunk, to-at)
+			if err := errors.Join(readFull(a, x[:n], at), readFull(b, y[:n], at)); err != nil {
+				return c, err
+			}
+			if !bytes.Equal(x[:n], y[:n]) {
+				c.scan(x[:n], y[:n], at)
+			}
+			if at += n; ctx.Err() != nil {
+				return c, ctx.Err()
+			}
+		}
+	}
+	return c, nil
+}
+
+func readFull(b blob, p []byte, at int64) error {
+	n, err := b.r.ReadAt(p, at)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// data is the next range that is no hole in both. A file without holes to tell
+// has none.
+func data(a, b blob, at, size int64) (from, to int64, err error) {
+	if a.f == nil || b.f == nil {
+		return at, size, nil
+	}
+	af, at1, err := sparse.Data(a.f, at, size)
+	if err != nil {
+		return 0, 0, err
+	}
+	bf, bt1, err := sparse.Data(b.f, at, size)
+	if err != nil {
+		return 0, 0, err
+	}
+	switch {
+	case af < bf:
+		return af, min(at1, max(bf, af+1)), nil
+	case bf < af:
+		return bf, min(bt1, max(af, bf+1)), nil
+	}
+	return af, min(at1, bt1), nil
+}
+
+func (c *changes) scan(x, y []byte, at int64) {
+	for u := 0; u < len(x); u += unit {
+		end := min(u+unit, len(x))
+		if bytes.Equal(x[u:end], y[u:end]) {
+			continue
+		}
+		for i := u; i < end; i++ {
+			if x[i] != y[i] {
+				c.add(at + int64(i))
+			}
+		}
+	}
+}
+
+func (c *changes) add(at int64) {
+	c.bytes++
+	if k := len(c.spans); k > 0 && (at <= c.spans[k-1].to+gap || k >= maxSpans) {
+		c.spans[k-1].to = at + 1
+		return
+	}
+	c.spans = append(c.spans, span{at, at + 1})
+}
+
+// maxShown is how many places of a binary are told one by one.
+const maxShown = 8
+
+// binary tells where the bytes of two blobs differ: the last resort.
+func (r *Report) binary(t thing, a, b blob, s changes) {
+	if a.size != b.size {
+		r.add(Difference{t.artifact, t.at("size"), strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10), ""})
+	}
+	for i, sp := range s.spans {
+		if i == maxShown {
+			r.add(Difference{t.artifact, t.at("more bytes"), fmt.Sprintf("%d ranges, %d bytes in all", len(s.spans), s.bytes), "", ""})
+			return
+		}
+		r.add(r.place(t, fmt.Sprintf("byte %#x", sp.from), a, b, sp))
+	}
+}
+
+// place tells what stands in two blobs at a span: text if it is in a text.
+func (r *Report) place(t thing, where string, a, b blob, sp span) Difference {
+	d := Difference{Artifact: t.artifact, Where: t.at(where)}
+	if x, y := textAround(a, sp), textAround(b, sp); x != "" && y != "" {
+		d.A, d.B = strconv.Quote(x), strconv.Quote(y)
+		d.Cause = first(causesOf(x, y))
+		return d
+	}
+	x, y := window(a, sp), window(b, sp)
+	d.A, d.B = hex.EncodeToString(x), hex.EncodeToString(y)
+	d.Cause = binaryCause(x, y)
+	return d
+}
+
+// window is up to 32 bytes from a span on, from an aligned place.
+func window(b blob, sp span) []byte {
+	from := sp.from &^ 3
+	return b.part(from, min(32, max(4, (sp.to-from+3)&^3))).head(32)
+}
+
+const (
+	minString = 6    // bytes of what is taken for a string, as strings(1) does with more
+	maxString = 1024 // bytes of a string to each side
+)
+
+// textAround returns the printable string that has a span in it, or "".
+func textAround(b blob, sp span) string {
+	from := max(0, sp.from-maxString)
+	p := b.part(from, sp.to-from+maxString).head(2*maxString + 4096)
+	at := int(sp.from - from)
+	if at >= len(p) || !printable(p[at]) && (at == 0 || !printable(p[at-1])) {
+		return ""
+	}
+	lo, hi := at, at
+	for lo > 0 && printable(p[lo-1]) {
+		lo--
+	}
+	for hi < len(p) && printable(p[hi]) {
+		hi++
+	}
+	if hi-lo < minString || int64(hi)+from < min(sp.to, sp.from+maxString) {
+		return ""
+	}
+	return string(p[lo:hi])
+}
+
+func printable(c byte) bool { return c >= ' ' && c < 0x7F || c == '\t' || c == '\n' }
+
+// plausible says whether a number is a time that a clock may have shown: from
+// 2000 on, until 2100.
+func plausible(seconds int64) bool {
+	return seconds >= 946_684_800 && seconds < 4_102_444_800
+}
+
+// near says whether two times may come from the clocks of two builds: no further
+// apart than thirty years. A machine's clock may be off by years.
+func near(a, b int64) bool {
+	d := time.Duration(a-b) * time.Second
+	return a != b && d.Abs() < 30*365*24*time.Hour
+}

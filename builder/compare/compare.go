@@ -1,0 +1,242 @@
+// Package compare explains how two builds differ: which artifact, which part of
+// it, and what the likely cause is. It reads images, kernels, locks and manifests
+// itself. It must not know how any of them is made: no engine, no network, and
+// nothing of package builder, so that all of builder may use it.
+//
+// What it reads may be hostile. Each reader's work is bounded by the size of what
+// it reads; what cannot be read in depth is compared as bytes, and a Note says so.
+package compare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+)
+
+// Difference is one thing that is not the same.
+type Difference struct {
+	Artifact string `json:"artifact"`        // a file of the build, or "inputs"
+	Where    string `json:"where"`           // the part of it: a section, a file, a field
+	A        string `json:"a"`               // what the first has there, for a person; empty: it has nothing
+	B        string `json:"b"`               // the second
+	Cause    Cause  `json:"cause,omitempty"` // the likely one; empty: none is known
+}
+
+// Report is all that was found, inputs before artifacts.
+type Report struct {
+	A           string       `json:"a"` // what was compared
+	B           string       `json:"b"`
+	Differences []Difference `json:"differences"`
+	Notes       []string     `json:"notes,omitempty"`   // what was not looked into, and why
+	Dropped     int          `json:"dropped,omitempty"` // differences that were too many to keep
+}
+
+// Same says that nothing differs: every byte is the same.
+func (r *Report) Same() bool { return len(r.Differences) == 0 }
+
+// Causes counts the differences by cause.
+func (r *Report) Causes() map[Cause]int {
+	n := map[Cause]int{}
+	for _, d := range r.Differences {
+		n[d.Cause]++
+	}
+	return n
+}
+
+// maxDifferences is how many a Report keeps.
+const maxDifferences = 100_000
+
+func (r *Report) add(d ...Difference) {
+	for _, one := range d {
+		if len(r.Differences) >= maxDifferences {
+			r.Dropped++
+			continue
+		}
+		one.A, one.B = short(one.A), short(one.B)
+		r.Differences = append(r.Differences, one)
+	}
+}
+
+func (r *Report) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}
+
+// maxValue bounds a value in a report, in bytes.
+const maxValue = 400
+
+func short(s string) string {
+	if len(s) > maxValue {
+		return s[:maxValue] + "..."
+	}
+	return s
+}
+
+// blob is what is compared: a file, or a part of one.
+type blob struct {
+	r    io.ReaderAt
+	size int64
+	f    *os.File // of a whole file: its holes are known
+}
+
+// part is n bytes of a blob, or fewer at its end.
+func (b blob) part(off, n int64) blob {
+	off = min(max(off, 0), b.size)
+	n = min(max(n, 0), b.size-off)
+	return blob{r: io.NewSectionReader(b.r, off, n), size: n}
+}
+
+// bytes reads all of a blob of at most limit bytes.
+func (b blob) bytes(limit int64) ([]byte, error) {
+	if b.size > limit {
+		return nil, fmt.Errorf("%d bytes are more than the %d that are looked into", b.size, limit)
+	}
+	p := make([]byte, b.size)
+	if n, err := b.r.ReadAt(p, 0); n < len(p) {
+		return nil, err
+	}
+	return p, nil
+}
+
+// head is the beginning of a blob.
+func (b blob) head(n int64) []byte {
+	p := make([]byte, min(n, b.size))
+	k, _ := b.r.ReadAt(p, 0) // what cannot be read here is an error where it is compared
+	return p[:k]
+}
+
+func openBlob(name string) (blob, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return blob{}, fmt.Errorf("compare: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		f.Close()
+		return blob{}, fmt.Errorf("compare: %w", err)
+	}
+	return blob{f, st.Size(), f}, nil
+}
+
+// Files compares two files; name is what the report calls the artifact. What they
+// are is seen from what is in them: an ext4 image, an ELF file, a bzImage, a
+// manifest, a lock, a kernel config, a System.map, text.
+func Files(ctx context.Context, name, a, b string) (*Report, error) {
+	r := &Report{A: a, B: b}
+	if err := r.files(ctx, name, a, b); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Report) files(ctx context.Context, name, a, b string) error {
+	x, err := openBlob(a)
+	if err != nil {
+		return err
+	}
+	defer x.f.Close()
+	y, err := openBlob(b)
+	if err != nil {
+		return err
+	}
+	defer y.f.Close()
+	if sameFile(x.f, y.f) {
+		return nil
+	}
+	return r.blobs(ctx, thing{artifact: name, base: path.Base(name)}, x, y)
+}
+
+func sameFile(a, b *os.File) bool {
+	x, err := a.Stat()
+	if err != nil {
+		return false
+	}
+	y, err := b.Stat()
+	return err == nil && os.SameFile(x, y)
+}
+
+// thing is what a pair of blobs is called, and what it is known to be.
+type thing struct {
+	artifact string
+	where    string // inside the artifact: a path of an image; empty: all of it
+	base     string // its last name, which tells a System.map from other text
+	depth    int    // of what was unpacked to get there
+}
+
+// at names a part of the thing.
+func (t thing) at(where string) string {
+	switch {
+	case t.where == "":
+		return where
+	case where == "":
+		return t.where
+	}
+	return t.where + ": " + where
+}
+
+// errOpaque is in the chain of an error of a reader that cannot make sense of a
+// blob; it is compared as bytes then.
+var errOpaque = errors.New("not of the form that it seems to have")
+
+// blobs finds what differs in two blobs, if anything does.
+func (r *Report) blobs(ctx context.Context, t thing, a, b blob) error {
+	s, err := differ(ctx, a, b)
+	if err != nil {
+		return fmt.Errorf("compare %s: %w", t.artifact, err)
+	}
+	if len(s.spans) == 0 && a.size == b.size {
+		return nil
+	}
+	before := len(r.Differences)
+	err = r.explain(ctx, t, a, b, s)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		r.note("%s: %v; compared as bytes", t.at(t.artifact), err)
+	}
+	if err != nil || len(r.Differences) == before && r.Dropped == 0 {
+		r.binary(t, a, b, s) // bytes differ: something must be said
+	}
+	return nil
+}
+
+// explain hands two blobs to the reader of what they are.
+func (r *Report) explain(ctx context.Context, t thing, a, b blob, s changes) error {
+	ha, hb := a.head(headLen), b.head(headLen)
+	for _, f := range forms {
+		if f.is(t, ha) && f.is(t, hb) {
+			return f.compare(r, ctx, t, a, b, s)
+		}
+	}
+	r.binary(t, a, b, s)
+	return nil
+}
+
+// headLen is how much of a blob is looked at to see what it is: up to an ext4
+// superblock's magic number.
+const headLen = 4096
+
+// form is a kind of file that can be looked into.
+type form struct {
+	name    string
+	is      func(t thing, head []byte) bool
+	compare func(*Report, context.Context, thing, blob, blob, changes) error
+}
+
+// forms is tried from the top.
+var forms []form
+
+func init() {
+	forms = []form{
+		{"document", isDocument, (*Report).documents},
+		{"config", isConfig, (*Report).configs},
+		{"System.map", isSystemMap, (*Report).systemMaps},
+		{"text", isText, (*Report).texts},
+	}
+}

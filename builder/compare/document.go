@@ -1,0 +1,204 @@
+package compare
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// A manifest and a lock are compared as trees, by the names that their items
+// have, and not by the types of package builder: an older kimg's are compared as
+// well, and a field that this kimg does not know is not lost.
+
+// The files of an out directory that are about the others.
+const (
+	manifestFile = "manifest.json"
+	lockFile     = "kimg.lock"
+)
+
+// maxDocument bounds a manifest or lock, in bytes.
+const maxDocument = 32 << 20
+
+func isDocument(t thing, head []byte) bool {
+	return t.where == "" && (t.base == manifestFile || t.base == lockFile || bytes.HasPrefix(head, []byte("# Written by kimg: everything outside")))
+}
+
+// documents compares two locks or manifests.
+func (r *Report) documents(_ context.Context, t thing, a, b blob, _ changes) error {
+	x, err := readTree(a)
+	if err != nil {
+		return err
+	}
+	y, err := readTree(b)
+	if err != nil {
+		return err
+	}
+	r.trees(t.artifact, x, y)
+	return nil
+}
+
+func readTree(b blob) (map[string]any, error) {
+	p, err := b.bytes(maxDocument)
+	if err != nil {
+		return nil, err
+	}
+	var tree map[string]any
+	if err := yaml.Unmarshal(p, &tree); err != nil { // JSON is YAML
+		return nil, fmt.Errorf("%w: %w", errOpaque, err)
+	}
+	return tree, nil
+}
+
+func (r *Report) trees(artifact string, a, b any) {
+	diffTrees("", a, b, func(where, x, y string) {
+		r.add(Difference{artifact, where, x, y, treeCause(where)})
+	})
+}
+
+// diffTrees calls found for each leaf, or item of a list, that is not the same.
+func diffTrees(where string, a, b any, found func(where, a, b string)) {
+	x, okA := a.(map[string]any)
+	y, okB := b.(map[string]any)
+	if okA && okB {
+		for _, k := range keys(x, y) {
+			diffTrees(strings.TrimPrefix(where+"."+k, "."), x[k], y[k], found)
+		}
+		return
+	}
+	lx, okA := items(a)
+	ly, okB := items(b)
+	if okA && okB && len(lx)+len(ly) > 0 {
+		for _, k := range keys(lx, ly) {
+			diffItems(where+"["+k+"]", lx[k], ly[k], found)
+		}
+		return
+	}
+	if s, t := leaf(a), leaf(b); s != t {
+		found(where, s, t)
+	}
+}
+
+// diffItems compares two items of one name, either of which may be nil.
+func diffItems(where string, x, y map[string]any, found func(where, a, b string)) {
+	if x == nil || y == nil || leaf(x["version"]) != leaf(y["version"]) {
+		found(where, itemText(x), itemText(y))
+		return
+	}
+	diffTrees(where, any(x), any(y), found)
+}
+
+// keys are all keys of two maps in order.
+func keys[V any](a, b map[string]V) []string {
+	all := maps.Clone(a)
+	if all == nil {
+		all = map[string]V{}
+	}
+	maps.Copy(all, b)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// items are the items of a list by what names them. ok is false for a list whose
+// items have no names, or not each its own.
+func items(v any) (out map[string]map[string]any, ok bool) {
+	if v == nil {
+		return nil, true
+	}
+	l, ok := v.([]any)
+	if !ok {
+		return nil, false
+	}
+	out = map[string]map[string]any{}
+	for _, one := range l {
+		m, ok := one.(map[string]any)
+		if !ok {
+			return nil, false
+		}
+		var name []string
+		for _, k := range []string{"for", "kind", "name", "path", "id"} {
+			if s := leaf(m[k]); s != "" {
+				name = append(name, s)
+			}
+		}
+		key := strings.Join(name, " ")
+		if _, twice := out[key]; twice || key == "" {
+			return nil, false
+		}
+		out[key] = m
+	}
+	return out, true
+}
+
+// itemText is what tells an item of a list apart: its version or its digest.
+func itemText(m map[string]any) string {
+	if m == nil {
+		return ""
+	}
+	for _, k := range []string{"version", "sha256", "action"} {
+		if s := leaf(m[k]); s != "" {
+			return s
+		}
+	}
+	return "there"
+}
+
+// leaf shows a value on one line.
+func leaf(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case []any:
+		var l []string
+		for _, one := range v {
+			l = append(l, leaf(one))
+		}
+		return strings.Join(l, ",")
+	case map[string]any:
+		var l []string
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			l = append(l, k+"="+leaf(v[k]))
+		}
+		return strings.Join(l, " ")
+	}
+	return fmt.Sprint(v)
+}
+
+// treeCauses say what a place in a manifest or lock is about: the first whose
+// beginning fits.
+var treeCauses = []struct {
+	prefix string
+	cause  Cause
+}{
+	{"inputs[kernel kernel ", Source},
+	{"inputs[kernel config ", Config},
+	{"inputs[", Package},
+	{"toolchain", Compiler},
+	{"imaging", Compiler},
+	{"kernel.request", Config},
+	{"kernel", Source},
+	{"config", Config},
+	{"suite", Config},
+	{"rootfs.include", Config},
+	{"rootfs.suite", Config},
+	{"rootfs.variant", Config},
+	{"rootfs", Package},
+	{"epoch", Package}, // the archive's date
+	{"image.size", Config},
+	{"image.", Follows}, // from the packages
+	{"artifacts", Follows},
+	{"steps", Follows},
+}
+
+func treeCause(where string) Cause {
+	where = strings.TrimPrefix(where, "build.")
+	for _, c := range treeCauses {
+		if strings.HasPrefix(where, c.prefix) {
+			return c.cause
+		}
+	}
+	return ""
+}

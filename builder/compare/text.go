@@ -1,0 +1,144 @@
+package compare
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxText bounds a text that is compared by lines, in bytes.
+const maxText = 64 << 20
+
+// isText says whether a beginning is one of a text in UTF-8.
+func isText(_ thing, head []byte) bool {
+	if bytes.IndexByte(head, 0) >= 0 {
+		return false
+	}
+	for len(head) > 0 {
+		r, n := utf8.DecodeRune(head)
+		if r == utf8.RuneError && n == 1 && len(head) >= utf8.UTFMax {
+			return false
+		}
+		head = head[n:]
+	}
+	return true
+}
+
+// texts compares two texts by lines: whether the lines are the same in another
+// order, else which of them are not the same.
+func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
+	x, err := a.bytes(maxText)
+	if err != nil {
+		return err
+	}
+	y, err := b.bytes(maxText)
+	if err != nil {
+		return err
+	}
+	if c := reordered(string(x), string(y)); c != "" {
+		line, l, m := firstLine(string(x), string(y))
+		r.add(Difference{t.artifact, t.at(fmt.Sprintf("line %d", line)), strconv.Quote(l), strconv.Quote(m), c})
+		return nil
+	}
+	told := map[Cause]bool{}
+	pairs, more := linePairs(string(x), string(y))
+	for _, p := range pairs {
+		causes := causesOf(p.a, p.b)
+		if len(causes) == 0 {
+			causes = []Cause{nameCause(t.where + "/" + t.base)}
+		}
+		for _, c := range causes {
+			if !told[c] { // one line of each kind: a text may be long
+				told[c] = true
+				r.add(Difference{t.artifact, t.at(fmt.Sprintf("line %d", p.line)), p.show(p.a, p.hasA), p.show(p.b, p.hasB), c})
+			}
+		}
+	}
+	if more += len(pairs) - len(told); more > 0 {
+		r.add(Difference{t.artifact, t.at("more lines"), fmt.Sprintf("%d lines differ in all", len(pairs)+more), "", Follows})
+	}
+	return nil
+}
+
+// hostFiles are those that hold a machine's name.
+var hostFiles = map[string]bool{"hostname": true, "mailname": true, "hosts": true}
+
+// nameCause knows some files' cause by their names.
+func nameCause(name string) Cause {
+	if hostFiles[path.Base(name)] {
+		return Host
+	}
+	return ""
+}
+
+func firstLine(a, b string) (n int, x, y string) {
+	l, m := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(l), len(m)) {
+		if l[i] != m[i] {
+			return i + 1, l[i], m[i]
+		}
+	}
+	return min(len(l), len(m)) + 1, "", ""
+}
+
+// linePair is a line of A and the line of B in its place, either of which may be
+// missing.
+type linePair struct {
+	line       int // of A, or of B where A has none
+	a, b       string
+	hasA, hasB bool
+}
+
+func (p linePair) show(s string, has bool) string {
+	if !has {
+		return ""
+	}
+	return strconv.Quote(s)
+}
+
+// maxPairs is how many lines of a text are looked into.
+const maxPairs = 1000
+
+// linePairs pairs the lines that only one of two texts has, in their order. more
+// is how many there are beside those that are returned.
+func linePairs(a, b string) (out []linePair, more int) {
+	type line struct {
+		n int
+		s string
+	}
+	only := func(s, other string) []line {
+		count := map[string]int{}
+		for l := range strings.Lines(other) {
+			count[l]++
+		}
+		var out []line
+		n := 0
+		for l := range strings.Lines(s) {
+			if n++; count[l] > 0 {
+				count[l]--
+				continue
+			}
+			out = append(out, line{n, strings.TrimSuffix(l, "\n")})
+		}
+		return out
+	}
+	x, y := only(a, b), only(b, a)
+	for i := range max(len(x), len(y)) {
+		if i == maxPairs {
+			return out, max(len(x), len(y)) - i
+		}
+		var p linePair
+		if i < len(y) {
+			p.line, p.b, p.hasB = y[i].n, y[i].s, true
+		}
+		if i < len(x) {
+			p.line, p.a, p.hasA = x[i].n, x[i].s, true
+		}
+		out = append(out, p)
+	}
+	return out, 0
+}

@@ -1,0 +1,146 @@
+package ext4
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+)
+
+// What follows is for those who ask how an image is made, and not only what is
+// in it: the order of names, the place of blocks, the bytes of records.
+
+// Node is one name of a [Image.Walk].
+type Node struct {
+	Path  string // as io/fs has it
+	Place int    // among its directory's entries as they lie on the disk, from 0
+
+	img *Image
+	in  *inode
+}
+
+// Info describes the node. Its Sys is a *Stat.
+func (n Node) Info() fs.FileInfo { return info{baseName(n.Path), n.in} }
+
+// Stat is what Info has no word for.
+func (n Node) Stat() *Stat { return info{in: n.in}.Sys().(*Stat) }
+
+// Xattrs returns the node's extended attributes by their full names.
+func (n Node) Xattrs() (map[string][]byte, error) { return n.img.xattrs(n.in) }
+
+// Link is a symbolic link's text.
+func (n Node) Link() (string, error) { return n.img.target(n.in) }
+
+// Content reads a regular file; size is in bytes.
+func (n Node) Content() (r io.ReaderAt, size int64, err error) {
+	if n.in.typ() != 0 {
+		return nil, 0, errors.New("not a regular file")
+	}
+	c, err := n.img.open(n.in)
+	if err != nil {
+		return nil, 0, err
+	}
+	return c, c.size, nil
+}
+
+// Extent is a piece of a file that lies in one piece, in blocks. A Physical of 0
+// was allocated and never written; what no Extent covers is a hole. Both read as
+// zeros.
+type Extent struct{ Logical, Physical, Blocks int64 }
+
+// Extents tells where the node's blocks are, in the order of the file: none for
+// one that lies in its inode.
+func (n Node) Extents() ([]Extent, error) {
+	_, ext, err := n.blocks()
+	return ext, err
+}
+
+// blocks also names the blocks of the map itself.
+func (n Node) blocks() (own []int64, ext []Extent, err error) {
+	t := n.in.typ()
+	fast := t == fs.ModeSymlink && n.in.size < int64(len(n.in.block))
+	if t != 0 && t != fs.ModeDir && t != fs.ModeSymlink || fast || n.in.flags&inodeFlagInlineData != 0 {
+		return nil, nil, nil
+	}
+	return n.img.extentsOf(n.in)
+}
+
+func (img *Image) extentsOf(in *inode) (own []int64, ext []Extent, err error) {
+	m := mapper{img: img, in: in, seen: map[int64]bool{}}
+	if in.flags&inodeFlagExtents != 0 {
+		err = m.extents(in.block[:], -1)
+	} else {
+		err = m.indirect()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("inode %d: %w", in.num, err)
+	}
+	for b := range m.seen {
+		own = append(own, b)
+	}
+	for _, r := range m.out {
+		ext = append(ext, Extent{r.logical, r.physical, r.n})
+	}
+	return own, ext, nil
+}
+
+// maxNames and maxDirBytes bound a Walk: an image may have its directories share
+// their blocks, and so be far larger to read than it is.
+const (
+	maxNames    = 4 << 20
+	maxDirBytes = 4 << 30
+)
+
+// Walk calls f for every name in the image, the root first, a directory before
+// what is in it, in the order in which names lie on the disk. A directory that
+// cannot be read ends it, as does an image with more names than 4 million.
+func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
+	root, err := img.lookup(".", false)
+	if err != nil {
+		return err
+	}
+	type dir struct {
+		name string
+		in   *inode
+	}
+	names, bytes := 0, int64(0)
+	if err := f(Node{".", 0, img, root}); err != nil {
+		return err
+	}
+	for todo := []dir{{".", root}}; len(todo) > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if bytes += d.in.size; bytes > maxDirBytes {
+			return corrupt("its directories have more than %d bytes", int64(maxDirBytes))
+		}
+		list, err := img.children(d.in)
+		if err != nil {
+			return pathError("walk", d.name, err)
+		}
+		if names += len(list); names > maxNames {
+			return corrupt("it has more than %d names", maxNames)
+		}
+		for i, e := range list {
+			name := path.Join(d.name, e.name)
+			in, err := img.inode(e.num)
+			if err != nil {
+				return pathError("walk", name, err)
+			}
+			if in.typ() == fs.ModeDir {
+				if up, err := img.parent(in); err != nil || up != d.in.num {
+					return pathError("walk", name, errors.Join(corrupt("directory %d says that it is not in directory %d", e.num, d.in.num), err))
+				}
+				todo = append(todo, dir{name, in})
+			}
+			if err := f(Node{name, i, img, in}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
