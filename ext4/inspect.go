@@ -89,13 +89,13 @@ func (img *Image) extentsOf(in *inode) (own []int64, ext []Extent, err error) {
 // maxNames and maxDirBytes bound a Walk: an image may have its directories share
 // their blocks, and so be far larger to read than it is.
 const (
-	maxNames    = 4 << 20
+	maxNames    = 1 << 20
 	maxDirBytes = 4 << 30
 )
 
 // Walk calls f for every name in the image, the root first, a directory before
 // what is in it, in the order in which names lie on the disk. A directory that
-// cannot be read ends it, as does an image with more names than 4 million.
+// cannot be read ends it, as does an image with more than a million names.
 func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
 	root, err := img.lookup(".", false)
 	if err != nil {
@@ -105,7 +105,7 @@ func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
 		name string
 		in   *inode
 	}
-	names, bytes := 0, int64(0)
+	names, bytes, seen := 0, int64(0), map[uint32]*inode{}
 	if err := f(Node{".", 0, img, root}); err != nil {
 		return err
 	}
@@ -127,9 +127,12 @@ func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
 		}
 		for i, e := range list {
 			name := path.Join(d.name, e.name)
-			in, err := img.inode(e.num)
-			if err != nil {
-				return pathError("walk", name, err)
+			in := seen[e.num] // a hard link
+			if in == nil {
+				if in, err = img.inode(e.num); err != nil {
+					return pathError("walk", name, err)
+				}
+				seen[e.num] = in
 			}
 			if in.typ() == fs.ModeDir {
 				if up, err := img.parent(in); err != nil || up != d.in.num {

@@ -181,14 +181,15 @@ func textAround(b blob, sp span) string {
 func printable(c byte) bool { return c >= ' ' && c < 0x7F || c == '\t' || c == '\n' }
 
 // plausible says whether a number is a time that a clock may have shown: from
-// 2000 on, until 2100.
+// 2000 on, until 2050.
 func plausible(seconds int64) bool {
-	return seconds >= 946_684_800 && seconds < 4_102_444_800
+	return seconds >= 946_684_800 && seconds < 2_524_608_000
 }
 
 // near says whether two times may come from the clocks of two builds: no further
-// apart than thirty years. A machine's clock may be off by years.
+// apart than ten years. A machine's clock may be off by years; numbers drawn at
+// random are rarely this near.
 func near(a, b int64) bool {
 	d := time.Duration(a-b) * time.Second
-	return a != b && d.Abs() < 30*365*24*time.Hour
+	return a != b && d.Abs() < 10*365*24*time.Hour
 }

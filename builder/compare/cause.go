@@ -130,6 +130,7 @@ func causesOf(a, b string) []Cause {
 	if c := reordered(a, b); c != "" {
 		return []Cause{c}
 	}
+	a, b = excerpt(a, b)
 	var out []Cause
 	found := func(c Cause) {
 		if !slices.Contains(out, c) {
@@ -159,6 +160,30 @@ func causesOf(a, b string) []Cause {
 	return out
 }
 
+// aroundText and maxExcerpt bound what of two long texts is looked at, in bytes.
+const (
+	aroundText = 100
+	maxExcerpt = 1000
+)
+
+// excerpt returns two texts around the place where they differ first. A line may
+// be megabytes long.
+func excerpt(a, b string) (string, string) {
+	if len(a) <= maxExcerpt && len(b) <= maxExcerpt {
+		return a, b
+	}
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	from := max(0, n-aroundText)
+	a, b = a[from:], b[from:]
+	for len(a) > 2*aroundText && len(b) > 2*aroundText && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a[:min(len(a), maxExcerpt)], b[:min(len(b), maxExcerpt)]
+}
+
 // take returns the matches in a text, and the text without them.
 func (r recogniser) take(s string) (found []string, rest string) {
 	rest = r.what.ReplaceAllStringFunc(s, func(m string) string {
@@ -181,14 +206,20 @@ func first(c []Cause) Cause {
 	return c[0]
 }
 
+// maxWords bounds a text whose words are compared as a set, in bytes.
+const maxWords = 64 << 10
+
 // reordered says whether two texts have the same lines, or the same words on one
 // line, in another order; and whether it is the order of a language.
 func reordered(a, b string) Cause {
-	for _, split := range []func(string) []string{
+	for i, split := range []func(string) []string{
 		func(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") },
 		strings.Fields,
 		func(s string) []string { return strings.Split(s, ",") },
 	} {
+		if i > 0 && len(a) > maxWords {
+			break
+		}
 		if x, y := split(a), split(b); len(x) > 1 && len(x) == len(y) {
 			if c := orderOf(x, y); c != "" {
 				return c

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -55,6 +56,18 @@ func TestCauses(t *testing.T) {
 		if got := causesOf(tt.b, tt.a); !slices.Equal(got, tt.want) {
 			t.Errorf("%s, the other way round: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestLongLines looks for a cause in a line of a megabyte.
+func TestLongLines(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 1<<16)
+	a, b := long+"built 2026-11-23"+long, long+"built 2026-11-24"+long
+	if got := causesOf(a, b); !slices.Equal(got, []Cause{Time}) {
+		t.Errorf("%v", got)
+	}
+	if x, y := excerpt(a, b); len(x) > maxExcerpt || len(x) != len(y) || !strings.Contains(x, "2026-11-23") {
+		t.Errorf("%q", x)
 	}
 }
 

@@ -234,6 +234,7 @@ var forms []form
 
 func init() {
 	forms = []form{
+		{"ext4", isImage, (*Report).images},
 		{"document", isDocument, (*Report).documents},
 		{"config", isConfig, (*Report).configs},
 		{"System.map", isSystemMap, (*Report).systemMaps},

@@ -258,12 +258,16 @@ func (r *Report) missing(name, a, b string) error {
 // attribute gives the differences of artifacts that have no cause of their own
 // the one that the inputs say.
 func (r *Report) attribute(moved map[Cause]int) {
-	config := false
+	config, ids := false, false
 	for _, d := range r.Differences {
 		config = config || d.Artifact == "config" && d.Cause == Config
+		ids = ids || d.Artifact == lockFile && (d.Where == "image.uuid" || d.Where == "image.hash-seed")
 	}
 	for i := range r.Differences {
 		d := &r.Differences[i]
+		if ids && d.Cause == Random && (d.Where == "superblock: s_uuid" || d.Where == "superblock: s_hash_seed") {
+			d.Cause = Follows // from the lock, which derives them from the packages
+		}
 		if d.Cause != "" || d.Artifact == inputs || d.Artifact == lockFile || d.Artifact == manifestFile {
 			continue
 		}

@@ -41,6 +41,7 @@ func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 	}
 	if c := reordered(string(x), string(y)); c != "" {
 		line, l, m := firstLine(string(x), string(y))
+		l, m = excerpt(l, m)
 		r.add(Difference{t.artifact, t.at(fmt.Sprintf("line %d", line)), strconv.Quote(l), strconv.Quote(m), c})
 		return nil
 	}
@@ -51,6 +52,7 @@ func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 		if len(causes) == 0 {
 			causes = []Cause{nameCause(t.where + "/" + t.base)}
 		}
+		p.a, p.b = excerpt(p.a, p.b)
 		for _, c := range causes {
 			if !told[c] { // one line of each kind: a text may be long
 				told[c] = true

@@ -1,0 +1,439 @@
+package compare
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kimg/kimg/ext4"
+)
+
+// isImage looks for ext4's magic number.
+func isImage(t thing, head []byte) bool {
+	return t.depth == 0 && len(head) > 1024+0x3A && head[1024+0x38] == 0x53 && head[1024+0x39] == 0xEF
+}
+
+// tree is an ext4 image as it was walked.
+type tree struct {
+	*ext4.Image
+	nodes map[string]ext4.Node
+	order map[string][]string // the names in a directory as they lie on the disk
+	names []string            // all paths, sorted
+	dpkg  *packages
+}
+
+func walk(ctx context.Context, b blob) (*tree, error) {
+	img, err := ext4.New(b.r, b.size)
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{Image: img, nodes: map[string]ext4.Node{}, order: map[string][]string{}}
+	err = img.Walk(ctx, func(n ext4.Node) error {
+		if _, twice := t.nodes[n.Path]; !twice { // of two, the kernel finds the first
+			t.nodes[n.Path] = n
+			t.names = append(t.names, n.Path)
+		}
+		if n.Path != "." {
+			dir := path.Dir(n.Path)
+			t.order[dir] = append(t.order[dir], path.Base(n.Path))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(t.names)
+	t.dpkg = readPackages(img)
+	return t, nil
+}
+
+// imageDiff is the comparison of two images.
+type imageDiff struct {
+	*Report
+	t       thing
+	a, b    *tree
+	changes changes
+	moved   map[string]bool // paths of packages that differ
+	anyPkg  bool
+	same    map[string]bool // paths with nothing to tell but their place
+
+	budget  int64 // bytes of content that are still read
+	details int64 // and of files that are looked into
+}
+
+// maxDetails is how many bytes of files that differ are looked into.
+const maxDetails = 4 << 30
+
+// images compares two ext4 images: the superblocks by their fields, the trees by
+// their names, and the bytes that neither accounts for.
+func (r *Report) images(ctx context.Context, t thing, a, b blob, s changes) error {
+	x, err := walk(ctx, a)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", r.A, err)
+	}
+	y, err := walk(ctx, b)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", r.B, err)
+	}
+	d := &imageDiff{Report: r, t: t, a: x, b: y, changes: s, same: map[string]bool{}, details: maxDetails}
+	// Every block is in one file at most. An image that says otherwise is not read for ever.
+	d.budget = 2 * (a.size + b.size)
+	d.moved, d.anyPkg = movedFiles(x, y)
+
+	if a.size != b.size {
+		r.add(Difference{t.artifact, "size", strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10), Config})
+	}
+	d.superblocks()
+	d.missing()
+	for _, name := range x.names {
+		if n, ok := y.nodes[name]; ok {
+			if err := d.node(ctx, x.nodes[name], n); err != nil {
+				return fmt.Errorf("/%s: %w", name, err)
+			}
+		}
+	}
+	d.orders()
+	d.places()
+	return d.physical(ctx, a, b)
+}
+
+// tell adds a difference of a path. What a package that moved brings needs no
+// other cause.
+func (d *imageDiff) tell(name, what, a, b string, c Cause) {
+	where := "/" + strings.TrimPrefix(name, ".")
+	if what != "" {
+		where += ": " + what
+	}
+	if d.moved[name] {
+		c = Package
+	}
+	d.add(Difference{d.t.artifact, where, a, b, c})
+}
+
+// superblocks compares the superblocks by their fields.
+func (d *imageDiff) superblocks() {
+	x, y := d.a.Fields(), d.b.Fields()
+	for i, f := range x {
+		g := y[i]
+		if bytes.Equal(f.Raw, g.Raw) {
+			continue
+		}
+		cause := map[ext4.FieldKind]Cause{ext4.Time: Time, ext4.UUID: Random, ext4.Checksum: Follows, ext4.Flags: Config}[f.Kind]
+		switch {
+		case slices.Contains(counted, f.Name):
+			cause = Follows
+		case cause == "":
+			cause = superCauses[f.Name]
+		}
+		v, w := f.Value(), g.Value()
+		if bits := f.Bits(); bits != "" || g.Bits() != "" {
+			v, w = onlyIn(bits, g.Bits()), onlyIn(g.Bits(), bits)
+		}
+		d.add(Difference{d.t.artifact, "superblock: " + f.Name, v, w, cause})
+	}
+}
+
+// counted are the superblock's fields that follow from what is in the image.
+var counted = []string{"s_free_blocks_count", "s_free_inodes_count", "s_kbytes_written", "s_overhead_clusters", "s_jnl_blocks", "s_r_blocks_count"}
+
+// superCauses are those of fields that are counts or texts.
+var superCauses = map[string]Cause{
+	"s_volume_name": Config, "s_inodes_count": Config, "s_blocks_count": Config, "s_reserved_gdt_blocks": Config, "s_log_block_size": Config,
+	"s_inode_size": Config, "s_mnt_count": Leftover, "s_last_mounted": Leftover, "s_def_resuid": Owner, "s_def_resgid": Owner,
+}
+
+func onlyIn(a, b string) string {
+	other := strings.Split(b, ",")
+	l := slices.DeleteFunc(strings.Split(a, ","), func(s string) bool { return slices.Contains(other, s) })
+	return strings.Join(l, ",")
+}
+
+// missing tells of the names that only one image has; of a directory, once.
+func (d *imageDiff) missing() {
+	only := func(t, other *tree) map[string][]string {
+		out := map[string][]string{}
+		for _, name := range t.names {
+			if _, ok := other.nodes[name]; ok {
+				continue
+			}
+			if dir := path.Dir(name); other.nodes[dir].Path != "" {
+				out[dir] = append(out[dir], name)
+			}
+		}
+		return out
+	}
+	x, y := only(d.a, d.b), only(d.b, d.a)
+	for _, dir := range keys(x, y) {
+		for i, name := range x[dir] {
+			// As many came as went: they may be the same things under other names.
+			if len(x[dir]) == len(y[dir]) {
+				other := y[dir][i]
+				if c := causesOf(path.Base(name), path.Base(other)); len(c) > 0 {
+					d.tell(name, "the name", path.Base(name), path.Base(other), c[0])
+					continue
+				}
+				d.tell(other, "", "", d.b.describe(other), d.missingCause(other))
+			}
+			d.tell(name, "", d.a.describe(name), "", d.missingCause(name))
+		}
+		if len(x[dir]) == len(y[dir]) {
+			continue
+		}
+		for _, name := range y[dir] {
+			d.tell(name, "", "", d.b.describe(name), d.missingCause(name))
+		}
+	}
+}
+
+func (d *imageDiff) missingCause(name string) Cause {
+	if d.anyPkg && strings.HasPrefix(name, "var/lib/dpkg/") {
+		return Package
+	}
+	for _, t := range []*tree{d.a, d.b} { // a directory of the package's
+		i, _ := slices.BinarySearch(t.names, name+"/")
+		if i < len(t.names) && strings.HasPrefix(t.names[i], name+"/") && d.moved[t.names[i]] {
+			return Package
+		}
+	}
+	return ""
+}
+
+// describe says what a name is, and how much is below it.
+func (t *tree) describe(name string) string {
+	n := t.nodes[name]
+	switch m := n.Info().Mode(); {
+	case m.IsDir():
+		i, _ := slices.BinarySearch(t.names, name+"/")
+		below := 0
+		for ; i < len(t.names) && strings.HasPrefix(t.names[i], name+"/"); i++ {
+			below++
+		}
+		return fmt.Sprintf("directory, %d names below", below)
+	case m.IsRegular():
+		return fmt.Sprintf("file, %d bytes", n.Info().Size())
+	}
+	return kind(n)
+}
+
+// kind names a node's type.
+func kind(n ext4.Node) string {
+	switch m := n.Info().Mode(); {
+	case m.IsDir():
+		return "directory"
+	case m.IsRegular():
+		return "file"
+	case m&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case m&fs.ModeDevice != 0:
+		return fmt.Sprintf("device %d:%d", n.Stat().Major, n.Stat().Minor)
+	case m&fs.ModeNamedPipe != 0:
+		return "pipe"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	}
+	return "of no known type"
+}
+
+// node compares a name that both images have.
+func (d *imageDiff) node(ctx context.Context, x, y ext4.Node) error {
+	name, before := x.Path, len(d.Differences)+d.Dropped
+	defer func() { d.same[name] = len(d.Differences)+d.Dropped == before }()
+	a, b := x.Info(), y.Info()
+	s, t := x.Stat(), y.Stat()
+	if v, w := kind(x), kind(y); v != w {
+		d.tell(name, "type", v, w, "")
+		return nil
+	}
+	if v, w := a.Mode(), b.Mode(); v != w {
+		d.tell(name, "mode", octal(v), octal(w), modeCause(v, w))
+	}
+	if s.UID != t.UID || s.GID != t.GID {
+		d.tell(name, "owner", fmt.Sprintf("%d:%d", s.UID, s.GID), fmt.Sprintf("%d:%d", t.UID, t.GID), Owner)
+	}
+	d.times(name, a, b)
+	if s.Links != t.Links && !a.IsDir() {
+		d.tell(name, "hard links", strconv.Itoa(s.Links), strconv.Itoa(t.Links), "")
+	}
+	if s.Flags != t.Flags {
+		d.tell(name, "flags", fmt.Sprintf("%#x", s.Flags), fmt.Sprintf("%#x", t.Flags), Follows)
+	}
+	if s.Generation != t.Generation {
+		d.tell(name, "generation", fmt.Sprintf("%#x", s.Generation), fmt.Sprintf("%#x", t.Generation), Random)
+	}
+	if err := d.attributes(name, x, y); err != nil {
+		return err
+	}
+	switch {
+	case a.Mode()&fs.ModeSymlink != 0:
+		v, err := x.Link()
+		if err != nil {
+			return err
+		}
+		w, err := y.Link()
+		if err != nil {
+			return err
+		}
+		if v != w {
+			d.tell(name, "link", strconv.Quote(v), strconv.Quote(w), first(causesOf(v, w)))
+		}
+	case a.Mode().IsRegular():
+		return d.content(ctx, x, y)
+	}
+	return nil
+}
+
+// times compares the four times of an inode, and tells of them at once.
+func (d *imageDiff) times(name string, a, b fs.FileInfo) {
+	s, t := a.Sys().(*ext4.Stat), b.Sys().(*ext4.Stat)
+	var what, v, w []string
+	for _, one := range []struct {
+		name string
+		a, b time.Time
+	}{{"mtime", a.ModTime(), b.ModTime()}, {"atime", s.Accessed, t.Accessed}, {"ctime", s.Changed, t.Changed}, {"crtime", s.Created, t.Created}} {
+		if one.a.Equal(one.b) {
+			continue
+		}
+		what = append(what, one.name)
+		if p, q := clockText(one.a), clockText(one.b); !slices.Contains(v, p) || !slices.Contains(w, q) {
+			v, w = append(v, p), append(w, q)
+		}
+	}
+	if len(what) > 0 {
+		d.tell(name, strings.Join(what, ", "), strings.Join(v, ", "), strings.Join(w, ", "), Time)
+	}
+}
+
+func clockText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+func (d *imageDiff) attributes(name string, x, y ext4.Node) error {
+	v, err := x.Xattrs()
+	if err != nil {
+		return err
+	}
+	w, err := y.Xattrs()
+	if err != nil {
+		return err
+	}
+	for _, k := range keys(v, w) {
+		p, inA := v[k]
+		q, inB := w[k]
+		if inA == inB && bytes.Equal(p, q) || k == "system.data" { // the content of a file in its inode
+			continue
+		}
+		show := func(v []byte, has bool) string {
+			if !has {
+				return ""
+			}
+			return strconv.Quote(string(v))
+		}
+		cause := first(causesOf(string(p), string(q)))
+		if k == "security.selinux" || strings.HasPrefix(k, "trusted.overlay.") {
+			cause = Host // the machine's policy, or its way to stack file systems
+		}
+		d.tell(name, "attribute "+k, show(p, inA), show(q, inB), cause)
+	}
+	return nil
+}
+
+// content compares two files, reading only what may differ.
+func (d *imageDiff) content(ctx context.Context, x, y ext4.Node) error {
+	r, size, err := x.Content()
+	if err != nil {
+		return err
+	}
+	q, other, err := y.Content()
+	if err != nil {
+		return err
+	}
+	a, b := blob{r: r, size: size}, blob{r: q, size: other}
+	if size == other {
+		same, err := d.sameContent(ctx, x, y, a, b)
+		if err != nil || same {
+			return err
+		}
+	}
+	if d.moved[x.Path] || d.anyPkg && derived(x.Path) { // no more is needed to know why
+		d.tell(x.Path, "content", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes", other), Package)
+		return nil
+	}
+	if n := size + other; n > d.details {
+		d.tell(x.Path, "content", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes", other), "")
+		return nil
+	}
+	d.details -= size + other
+	return d.blobs(ctx, thing{artifact: d.t.artifact, where: "/" + x.Path, base: path.Base(x.Path), depth: d.t.depth + 1}, a, b)
+}
+
+// sameContent says whether two files of one size have the same bytes.
+func (d *imageDiff) sameContent(ctx context.Context, x, y ext4.Node, a, b blob) (bool, error) {
+	ex, err := x.Extents()
+	if err != nil {
+		return false, err
+	}
+	ey, err := y.Extents()
+	if err != nil {
+		return false, err
+	}
+	bs := d.a.Superblock().BlockSize
+	if bs == d.b.Superblock().BlockSize && len(ex) > 0 && slices.Equal(ex, ey) && !d.touched(ex, bs) {
+		return true, nil
+	}
+	// What neither has blocks for reads as zeros in both.
+	var pieces []span
+	for _, e := range ex {
+		pieces = append(pieces, span{e.Logical * bs, (e.Logical + e.Blocks) * bs})
+	}
+	for _, e := range ey {
+		bs := d.b.Superblock().BlockSize
+		pieces = append(pieces, span{e.Logical * bs, (e.Logical + e.Blocks) * bs})
+	}
+	if len(ex) == 0 || len(ey) == 0 { // in its inode, or empty, or a hole as a whole
+		pieces = append(pieces, span{0, min(a.size, 64<<10)})
+	}
+	slices.SortFunc(pieces, func(p, q span) int { return cmp.Compare(p.from, q.from) })
+	at := int64(0)
+	for _, p := range pieces {
+		p.from = max(p.from, at)
+		p.to = min(p.to, a.size)
+		if p.from >= p.to {
+			continue
+		}
+		if d.budget -= 2 * (p.to - p.from); d.budget < 0 {
+			return false, fmt.Errorf("%w: its files have more blocks than there are", ext4.ErrCorrupt)
+		}
+		c, err := differ(ctx, a.part(p.from, p.to-p.from), b.part(p.from, p.to-p.from))
+		if err != nil || len(c.spans) > 0 {
+			return false, err
+		}
+		at = p.to
+	}
+	return true, nil
+}
+
+// touched says whether any byte of the extents differs on the disk.
+func (d *imageDiff) touched(ext []ext4.Extent, bs int64) bool {
+	for _, e := range ext {
+		if e.Physical != 0 && d.changes.touch(e.Physical*bs, (e.Physical+e.Blocks)*bs) {
+			return true
+		}
+	}
+	return false
+}
+
+// touch says whether any span lies in a range.
+func (c changes) touch(from, to int64) bool {
+	i, _ := slices.BinarySearchFunc(c.spans, from, func(s span, at int64) int {
+		if s.to <= at {
+			return -1
+		}
+		return 1
+	})
+	return i < len(c.spans) && c.spans[i].from < to
+}
