@@ -2,10 +2,13 @@ package sparse
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
+	"testing/iotest"
 )
 
 func TestCopyLeavesZerosOut(t *testing.T) {
@@ -35,5 +38,31 @@ func TestCopyLeavesZerosOut(t *testing.T) {
 			t.Errorf("%s: takes %d bytes of disk", name, st.Sys().(*syscall.Stat_t).Blocks*512)
 		}
 		f.Close()
+	}
+}
+
+func TestMap(t *testing.T) {
+	z := func(n int) []byte { return make([]byte, n) }
+	one := bytes.Repeat([]byte{1}, block)
+	for name, c := range map[string]struct {
+		in   [][]byte
+		want []Extent
+	}{
+		"empty":        {nil, nil},
+		"zeros":        {[][]byte{z(3*block + 5)}, nil},
+		"one piece":    {[][]byte{one, one}, []Extent{{0, 2 * block}}},
+		"two pieces":   {[][]byte{one, z(block), one}, []Extent{{0, block}, {2 * block, block}}},
+		"a short end":  {[][]byte{z(block), {0, 7}}, []Extent{{block, 2}}},
+		"a zero in it": {[][]byte{{1}, z(block - 1), z(block)}, []Extent{{0, block}}},
+	} {
+		in := bytes.Join(c.in, nil)
+		got, size, err := Map(bytes.NewReader(in))
+		if err != nil || size != int64(len(in)) || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %d bytes, %v; want %v, %d bytes", name, got, size, err, c.want, len(in))
+		}
+	}
+	bad := errors.New("bad")
+	if _, _, err := Map(iotest.ErrReader(bad)); !errors.Is(err, bad) {
+		t.Errorf("a reader that fails: %v", err)
 	}
 }
