@@ -35,6 +35,9 @@ type Options struct {
 	Say       func(string)  // takes a line for the person, such as why KVM is not used; nil drops it
 }
 
+// defaultMemory is what a guest gets that was not given any.
+const defaultMemory = units.Size(1 << 30)
+
 // limits are how long things may take. An emulated guest is some ten times slower.
 type limits struct{ boot, silence, powerOff time.Duration }
 
@@ -90,7 +93,7 @@ func (o *Options) devices(config Config, site *Site, terminal Terminal) []Device
 	bus, _ := config.bus() // read has asked
 	memory, cpus := o.Memory, o.CPUs
 	if memory == 0 {
-		memory = 1 << 30
+		memory = defaultMemory
 	}
 	if cpus == 0 {
 		cpus = min(2, runtime.NumCPU())

@@ -1,0 +1,41 @@
+package vm
+
+import "github.com/kimg/kimg/internal/units"
+
+// Plain is the guest that Run boots, told to those who boot it without kimg.
+type Plain struct {
+	Argv   []string // QEMU's, with the artifacts as ./bzImage and ./rootfs.img; KVM where it works, else TCG
+	Append string   // the kernel's command line
+	Bus    Bus
+	Net    string // QEMU's name of the network card; empty: the kernel has a driver of none
+	Memory units.Size
+	CPUs   int
+	Config Config
+}
+
+// Describe tells of the guest that the artifacts in dir are. Its processors are
+// as many as a guest gets that may have to be emulated.
+func Describe(dir string) (*Plain, error) {
+	o := Options{Dir: dir, Memory: defaultMemory}
+	config, err := o.read()
+	if err != nil {
+		return nil, err
+	}
+	// QEMU takes the first of its accelerators that works.
+	p := &Plain{Config: config, Memory: o.Memory}
+	devices := o.devices(config, &Site{Dir: ".", Accel: TCG}, Terminal{})
+	for _, d := range devices {
+		switch d := d.(type) {
+		case Kernel:
+			p.Append = d.Append
+		case CPU:
+			p.CPUs = d.Count
+		case Disk:
+			p.Bus = d.Bus
+		case Net:
+			p.Net = d.Model
+		}
+	}
+	p.Argv = Argv(append(append([]Device{Base{}, KVM, TCG, RNG{}}, devices...), Serial{Monitor: true})...)
+	return p, nil
+}
