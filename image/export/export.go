@@ -1,0 +1,166 @@
+// Package export hands the artifacts of a build to other tools: as disk images,
+// as tars, and as descriptions of the guest that they are. Each form is a small
+// type, and Formats is the one table of them. It must not know how an artifact
+// was made, nor how kimg itself boots a guest: it is told by a Build.
+//
+// The same artifacts give the same bytes, whoever exports them and when. What
+// names the artifacts by their paths (libvirt, firecracker, qemu) differs by
+// these alone.
+package export
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kimg/kimg/container"
+)
+
+// Build is what a build left in its out directory.
+type Build struct {
+	Dir    string    // of the artifacts, absolute
+	Kernel string    // its version
+	Suite  string    // of the root filesystem
+	Epoch  time.Time // the build's own time
+	Files  []File    // the artifacts, by path
+	Guest  Guest
+
+	// Imaging gives the engine, and the image in it that has qemu-img and GNU tar.
+	Imaging func(context.Context) (eng *container.Engine, image string, err error)
+	Log     io.Writer    // takes what programs say
+	Warn    func(string) // takes a line for the person
+}
+
+// File is an artifact, or what stands in for one.
+type File struct {
+	Path   string // relative to Dir, with slashes
+	Mode   fs.FileMode
+	SHA256 string // as the build made it, in hex; empty: not looked at
+	Data   []byte // not nil: the bytes, whatever is on the disk
+}
+
+// Guest is the guest that the artifacts are, as kimg itself boots it.
+type Guest struct {
+	Argv    []string          // QEMU's, with the artifacts' paths relative to Dir
+	Append  string            // the kernel's command line
+	Disk    string            // virtio, ide or ahci
+	Net     string            // QEMU's name of the network card; empty: the kernel has a driver of none
+	Memory  int64             // MiB
+	CPUs    int               // virtual processors
+	Options map[string]string // the kernel's configuration, without CONFIG_
+}
+
+// builtIn says whether the kernel has an option built in.
+func (g *Guest) builtIn(option string) bool { return g.Options[option] == "y" }
+
+// The artifacts that formats are made of.
+const (
+	bzImage  = "bzImage"
+	vmlinux  = "vmlinux"
+	diskFile = "rootfs.img"
+)
+
+// path is where an artifact is.
+func (b *Build) path(file string) string { return filepath.Join(b.Dir, filepath.FromSlash(file)) }
+
+// open opens an artifact for one reading that ends with ctx, and says how many
+// bytes it has.
+func (b *Build) open(ctx context.Context, file string) (*source, int64, error) {
+	f, err := os.Open(b.path(file))
+	if err != nil {
+		return nil, 0, fmt.Errorf("open artifact: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("open artifact: %w", err)
+	}
+	return &source{ctx, f}, st.Size(), nil
+}
+
+// source reads a file until ctx ends. The context is that of the one call that
+// reads it.
+type source struct {
+	ctx context.Context
+	*os.File
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	return s.File.Read(p)
+}
+
+// WriteTo is not os.File's: a copy must end with ctx too.
+func (s *source) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct{ io.Reader }{s}) }
+
+// Format is a form in which artifacts are handed on.
+type Format interface {
+	// Export writes the whole of it to w, which may be a file, to be written from
+	// its beginning, or any stream.
+	Export(ctx context.Context, b *Build, w io.Writer) error
+}
+
+// Options are what a person may choose of a format.
+type Options struct {
+	Compress bool // inside of the format itself, where Kind.Compresses
+}
+
+// Kind is a row of the table of formats.
+type Kind struct {
+	Name       string      // what --to takes
+	About      string      // one line, for the help
+	File       string      // the usual name
+	Mode       fs.FileMode // of the file; 0: 0644
+	Text       bool        // it may be shown on a terminal
+	Packs      bool        // a name that ends in .gz or .zst has it compressed
+	Compresses bool        // Options.Compress means something
+	Holes      bool        // an empty file may be written with holes, not only as a stream
+	Guest      bool        // Build.Guest must be there
+	Needs      []string    // artifacts it cannot do without
+	New        func(Options) Format
+}
+
+// Formats is the table.
+var Formats = []Kind{
+	{Name: "raw", About: "the disk image; zeros become holes", File: "rootfs.raw",
+		Needs: []string{diskFile}, Holes: true, New: func(Options) Format { return Raw{} }},
+	{Name: "qcow2", About: "the disk image in QEMU's own format", File: "rootfs.qcow2",
+		Needs: []string{diskFile}, Compresses: true, New: func(o Options) Format { return Qcow2(o) }},
+	{Name: "tar", About: "the root filesystem's files", File: "rootfs.tar",
+		Needs: []string{diskFile}, Packs: true, New: func(Options) Format { return Tar{} }},
+	{Name: "oci", About: "the root filesystem, for docker load or podman load", File: "rootfs-oci.tar",
+		Needs: []string{diskFile}, Packs: true, New: func(Options) Format { return OCI{} }},
+	{Name: "bundle", About: "all artifacts, and a script that boots them", File: "kimg-bundle.tar.zst",
+		Needs: []string{bzImage, diskFile}, Packs: true, Guest: true, New: func(Options) Format { return Bundle{} }},
+	{Name: "qemu", About: "a script with the plain QEMU command", File: "run-qemu", Mode: 0o755,
+		Needs: []string{bzImage, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Script{} }},
+	{Name: "libvirt", About: "a domain for virsh create or virsh define", File: "kimg.xml",
+		Needs: []string{bzImage, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Libvirt{} }},
+	{Name: "firecracker", About: "for firecracker --config-file", File: "firecracker.json",
+		Needs: []string{vmlinux, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Firecracker{} }},
+}
+
+// Find returns the row of a name.
+func Find(name string) (*Kind, error) {
+	if i := slices.IndexFunc(Formats, func(k Kind) bool { return k.Name == name }); i >= 0 {
+		return &Formats[i], nil
+	}
+	return nil, fmt.Errorf("%q is no format: want %s", name, strings.Join(Names(), ", "))
+}
+
+// Names are the formats' names, in the table's order.
+func Names() []string {
+	var names []string
+	for _, k := range Formats {
+		names = append(names, k.Name)
+	}
+	return names
+}

@@ -1,0 +1,132 @@
+package export
+
+import (
+	"context"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Libvirt is a domain of libvirt's QEMU driver that boots the artifacts where
+// they are (libvirt's documentation, "Domain XML format"). Its disk is transient:
+// what the guest writes is thrown away at its end, as in kimg run.
+type Libvirt struct{}
+
+// domain is as much of the format as it takes.
+type domain struct {
+	XMLName xml.Name `xml:"domain"`
+	Type    string   `xml:"type,attr"`
+	Comment string   `xml:",comment"`
+	Name    string   `xml:"name"`
+	Memory  measured `xml:"memory"`
+	VCPU    int      `xml:"vcpu"`
+	OS      struct {
+		Type struct {
+			Arch    string `xml:"arch,attr"`
+			Machine string `xml:"machine,attr"`
+			Text    string `xml:",chardata"`
+		} `xml:"type"`
+		Kernel  string `xml:"kernel"`
+		Cmdline string `xml:"cmdline"`
+	} `xml:"os"`
+	Features struct {
+		ACPI *struct{} `xml:"acpi"`
+	} `xml:"features"`
+	CPU struct {
+		Mode string `xml:"mode,attr"`
+	} `xml:"cpu"`
+	OnReboot string  `xml:"on_reboot"`
+	OnCrash  string  `xml:"on_crash"`
+	Devices  devices `xml:"devices"`
+}
+
+type measured struct {
+	Unit string `xml:"unit,attr"`
+	N    int64  `xml:",chardata"`
+}
+
+type devices struct {
+	Disk struct {
+		Type   string `xml:"type,attr"`
+		Device string `xml:"device,attr"`
+		Driver struct {
+			Name string `xml:"name,attr"`
+			Type string `xml:"type,attr"`
+		} `xml:"driver"`
+		Source struct {
+			File string `xml:"file,attr"`
+		} `xml:"source"`
+		Target struct {
+			Dev string `xml:"dev,attr"`
+			Bus string `xml:"bus,attr"`
+		} `xml:"target"`
+		Transient *struct{} `xml:"transient"`
+	} `xml:"disk"`
+	Interface *nic `xml:"interface"`
+	Serial    struct {
+		Type string `xml:"type,attr"`
+	} `xml:"serial"`
+	Console struct {
+		Type   string `xml:"type,attr"`
+		Target struct {
+			Type string `xml:"type,attr"`
+		} `xml:"target"`
+	} `xml:"console"`
+	RNG struct {
+		Model   string `xml:"model,attr"`
+		Backend struct {
+			Model string `xml:"model,attr"`
+			Text  string `xml:",chardata"`
+		} `xml:"backend"`
+	} `xml:"rng"`
+}
+
+type nic struct {
+	Type  string `xml:"type,attr"`
+	Model struct {
+		Type string `xml:"type,attr"`
+	} `xml:"model"`
+}
+
+// Export implements Format.
+func (Libvirt) Export(_ context.Context, b *Build, w io.Writer) error {
+	text, err := xml.MarshalIndent(domainOf(b), "", "  ")
+	if err != nil {
+		return fmt.Errorf("write domain: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "%s\n", text)
+	return err
+}
+
+func domainOf(b *Build) *domain {
+	g := &b.Guest
+	d := &domain{
+		Type: "kvm", Name: "kimg", Memory: measured{"MiB", g.Memory}, VCPU: g.CPUs, OnReboot: "destroy", OnCrash: "destroy",
+		Comment: ` written by kimg export. For a machine without KVM say type="qemu", and take the cpu element out. `,
+	}
+	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = "x86_64", "pc", "hvm"
+	d.OS.Kernel, d.OS.Cmdline = b.path(bzImage), g.Append
+	d.Features.ACPI = &struct{}{}
+	d.CPU.Mode = "host-passthrough"
+
+	disk := &d.Devices.Disk
+	disk.Type, disk.Device, disk.Driver.Name, disk.Driver.Type = "file", "disk", "qemu", "raw"
+	disk.Source.File, disk.Transient = b.path(diskFile), &struct{}{}
+	switch g.Disk {
+	case "virtio":
+		disk.Target.Dev, disk.Target.Bus = "vda", "virtio"
+	case "ide":
+		disk.Target.Dev, disk.Target.Bus = "hda", "ide"
+	default:
+		disk.Target.Dev, disk.Target.Bus = "sda", "sata"
+	}
+	if g.Net != "" {
+		d.Devices.Interface = &nic{Type: "user"}
+		d.Devices.Interface.Model.Type = strings.TrimSuffix(g.Net, "-net-pci") // libvirt's name of virtio-net-pci
+	}
+	d.Devices.Serial.Type = "pty"
+	d.Devices.Console.Type, d.Devices.Console.Target.Type = "pty", "serial"
+	d.Devices.RNG.Model, d.Devices.RNG.Backend.Model, d.Devices.RNG.Backend.Text = "virtio", "random", "/dev/urandom"
+	return d
+}

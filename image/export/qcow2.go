@@ -1,0 +1,165 @@
+package export
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/sparse"
+)
+
+// Qcow2 is the disk image in QEMU's own format, version 3 (compat=1.1), made and
+// checked by qemu-img in a container of the imaging image.
+type Qcow2 struct{ Compress bool }
+
+// The files in the container. The raw image travels in a tar that leaves its
+// zeros out; and that in the one that the engine unpacks, which would write them.
+const (
+	benchDir  = "/kimg/work"
+	benchTar  = "disk.tar"
+	benchFile = "disk.qcow2"
+	benchUser = 1000
+)
+
+// convert makes the image, and reads it back and compares before it is handed on.
+const convert = `set -e
+tar --extract --file=` + benchTar + `
+rm ` + benchTar + `
+qemu-img convert -q -f raw -O qcow2 $1 -o compat=1.1,cluster_size=65536,lazy_refcounts=off ` + diskFile + ` ` + benchFile + `
+qemu-img check -q -f qcow2 ` + benchFile + `
+qemu-img compare -q -f raw -F qcow2 ` + diskFile + ` ` + benchFile + `
+`
+
+// convertArgs are the container's argv.
+func convertArgs(compress bool) []string {
+	flag := ""
+	if compress {
+		flag = "-c"
+	}
+	return []string{"sh", "-c", convert, "sh", flag}
+}
+
+// Export implements Format.
+func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
+	eng, image, err := b.Imaging(ctx)
+	if err != nil {
+		return err
+	}
+	said := &lastLine{w: b.Log}
+	c, err := eng.Create(ctx, &container.Cmd{
+		Image: image, Args: convertArgs(q.Compress), User: strconv.Itoa(benchUser) + ":" + strconv.Itoa(benchUser),
+		Dir: benchDir, Init: true, Stdout: said, Stderr: said,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Remove(ctx)) }()
+	if err := sendDisk(ctx, b, c); err != nil {
+		return err
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	if err := c.Wait(); err != nil {
+		if said.line != "" {
+			return fmt.Errorf("run qemu-img: %w (%s)", err, said.line)
+		}
+		return fmt.Errorf("run qemu-img: %w", err)
+	}
+	r, err := c.CopyOut(ctx, benchDir+"/"+benchFile)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	tr := tar.NewReader(r)
+	h, err := tr.Next()
+	if err != nil {
+		return fmt.Errorf("copy out the disk image: %w", err)
+	}
+	if n, err := io.Copy(w, tr); err != nil {
+		return fmt.Errorf("copy out the disk image: %w", err)
+	} else if n != h.Size {
+		return fmt.Errorf("copy out the disk image: %w", io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// sendDisk brings the disk image into the container.
+func sendDisk(ctx context.Context, b *Build, c *container.Container) error {
+	src, _, err := b.open(ctx, diskFile)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	extents, size, err := sparse.Map(src)
+	if err != nil {
+		return fmt.Errorf("read the disk image: %w", err)
+	}
+	inner := func(w io.Writer, r io.ReaderAt) error {
+		t := newTarStream(w)
+		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: diskFile, Mode: 0o644, Size: size}, extents, r); err != nil {
+			return err
+		}
+		return t.Close()
+	}
+	var long counter // its length must be known before it
+	if err := inner(&long, zeros{}); err != nil {
+		return err
+	}
+	r, w := io.Pipe()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		tw := tar.NewWriter(w)
+		err := tw.WriteHeader(&tar.Header{
+			Typeflag: tar.TypeReg, Name: benchTar, Mode: 0o600, Uid: benchUser, Gid: benchUser, Size: int64(long),
+		})
+		if err == nil {
+			err = inner(tw, src.File)
+		}
+		if err == nil {
+			err = tw.Close()
+		}
+		w.CloseWithError(err)
+	}()
+	err = c.CopyIn(ctx, benchDir, r)
+	r.CloseWithError(io.ErrClosedPipe)
+	<-sent // it reads src
+	return err
+}
+
+// counter counts what is written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// zeros are as many as are asked for.
+type zeros struct{}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// lastLine passes a log on and keeps its last line.
+type lastLine struct {
+	w    io.Writer
+	line string
+}
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	lines := strings.Split(string(bytes.TrimRight(p, "\n")), "\n")
+	if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
+		l.line = last
+	}
+	return l.w.Write(p)
+}

@@ -1,0 +1,31 @@
+package export
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/kimg/kimg/internal/sparse"
+)
+
+// Raw is the disk image as it is, with holes for its zeros where w is an *os.File,
+// which must be empty and not append.
+type Raw struct{}
+
+// Export implements Format.
+func (Raw) Export(ctx context.Context, b *Build, w io.Writer) error {
+	src, _, err := b.open(ctx, diskFile)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if f, ok := w.(*os.File); ok {
+		_, err := sparse.Copy(f, src)
+		return err
+	}
+	if _, err := src.WriteTo(w); err != nil {
+		return fmt.Errorf("copy the disk image: %w", err)
+	}
+	return nil
+}
