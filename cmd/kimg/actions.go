@@ -17,6 +17,7 @@ type table struct {
 	plan   func(context.Context, builder.Env, builder.Spec, io.Writer) error
 	run    func(context.Context, builder.Env, runRequest) error
 	check  func(context.Context, builder.Env, checkRequest) error
+	export func(context.Context, builder.Env, builder.ExportRequest) error
 	list   func(io.Writer) error
 	relock func(ctx context.Context, env builder.Env, targets []string) error
 }

@@ -64,6 +64,7 @@ var ways = []way{
 	{is[*builder.LockError], codeUsage, "remove kimg.lock to have it made anew"},
 	{is[*builder.FrozenError], codeUsage, "build once without --frozen to have it pinned"},
 	{is[*builder.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},
+	{is[*builder.ExistsError], codeUsage, ""},
 	{isErr(container.ErrNoEngine), codeEngine, ""},
 	{isErr(container.ErrPermission), codeEngine, ""},
 	{isErr(container.ErrNoSpace), codeFault,

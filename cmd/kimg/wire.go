@@ -22,6 +22,7 @@ var actions = table{
 	plan:   builder.Explain,
 	run:    runGuest,
 	check:  checkGuest,
+	export: builder.Export,
 	list:   listEras,
 	relock: builder.Relock,
 }

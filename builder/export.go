@@ -1,0 +1,217 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+// ExportRequest asks for the artifacts in a form for another tool.
+type ExportRequest struct {
+	Format  *export.Kind
+	Options export.Options
+	Out     string   // directory of the artifacts
+	File    string   // where to; empty with Stream
+	Force   bool     // replace File
+	Stream  *os.File // where to, when there is no file
+}
+
+// ExistsError is a file that nobody said may be replaced.
+type ExistsError struct{ File string }
+
+func (e *ExistsError) Error() string { return fmt.Sprintf("write %s: it is there already", e.File) }
+
+// Hint is the way out.
+func (e *ExistsError) Hint() string { return "choose another name, or replace it with --force" }
+
+// Export hands the artifacts of the build in an out directory on. The file is
+// written beside its place and renamed into it: an export that ends early leaves
+// what was there. No build changes the artifacts meanwhile.
+func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
+	spec := Default()
+	spec.Out = req.Out
+	s, err := open(env, spec)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	unlock, err := s.lockOut(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := exported(req.Out, req.Format)
+	if err != nil {
+		return err
+	}
+	var eng *container.Engine
+	defer func() {
+		if eng != nil {
+			err = errors.Join(err, eng.Close())
+		}
+	}()
+	b.Imaging = func(ctx context.Context) (_ *container.Engine, image string, err error) {
+		eng, image, err = Imaging(ctx, env, req.Out)
+		return eng, image, err
+	}
+	to := req.File
+	if req.Stream != nil {
+		to = "standard output"
+	}
+	if err := b.clear(req); err != nil {
+		return err
+	}
+	task := progress.Start(env.Sink, "export", "export "+req.Format.Name+" to "+to, "", nil, "")
+	defer func() { task.End(false, err) }()
+	b.Log, b.Warn = task.Log(), task.Warn
+	if req.Stream != nil {
+		return b.write(ctx, req, req.Stream, task)
+	}
+	mode := req.Format.Mode
+	if mode == 0 {
+		mode = 0o644
+	}
+	f, err := renameio.NewPendingFile(req.File, renameio.WithTempDir(filepath.Dir(req.File)), renameio.WithPermissions(mode))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", req.File, err)
+	}
+	defer func() {
+		if bad := f.Cleanup(); bad != nil && err == nil { // nothing to do after the rename
+			err = bad
+		}
+	}()
+	if err := b.write(ctx, req, f.File, task); err != nil {
+		return err
+	}
+	if err := b.clear(req); err != nil { // it may have come meanwhile
+		return err
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("write %s: %w", req.File, err)
+	}
+	return nil
+}
+
+// artifacts are the files of an out directory, ready to be exported.
+type artifacts struct{ export.Build }
+
+// exported reads what a build left in a directory.
+func exported(out string, kind *export.Kind) (*artifacts, error) {
+	dir, err := filepath.Abs(out)
+	if err != nil {
+		return nil, fmt.Errorf("find artifacts: %w", err)
+	}
+	m, err := ReadManifest(dir)
+	switch {
+	case err != nil && !made(err):
+		return nil, &vm.MissingArtifactError{Dir: out, File: ManifestFile}
+	case err != nil:
+		return nil, err
+	case m.Version != manifestVersion:
+		return nil, fmt.Errorf("read manifest: it has the form %d, and this kimg knows %d", m.Version, manifestVersion)
+	}
+	for _, name := range kind.Needs {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return nil, &vm.MissingArtifactError{Dir: out, File: name}
+		}
+	}
+	b := &artifacts{export.Build{Dir: dir, Kernel: m.Build.Kernel, Suite: m.Build.Suite, Epoch: time.Unix(m.Build.Epoch, 0).UTC()}}
+	for _, a := range m.Build.Artifacts {
+		b.Files = append(b.Files, export.File{Path: a.Path, Mode: a.Mode, SHA256: string(a.SHA256)})
+	}
+	b.Files = append(b.Files, export.File{Path: LockFile, Mode: 0o644})
+	m.Run = RunFacts{} // where and when this one build ran is not what is handed on
+	text, err := m.marshal()
+	if err != nil {
+		return nil, err
+	}
+	b.Files = append(b.Files, export.File{Path: ManifestFile, Mode: 0o644, Data: text})
+	if !kind.Guest {
+		return b, nil
+	}
+	p, err := vm.Describe(out)
+	if err != nil {
+		return nil, err
+	}
+	b.Guest = export.Guest{
+		Argv: p.Argv, Append: p.Append, Disk: string(p.Bus), Net: p.Net, Memory: int64(p.Memory) >> 20, CPUs: p.CPUs, Options: p.Config,
+	}
+	return b, nil
+}
+
+// clear refuses a place for the file that something else has: a rename would put
+// it away whatever it is.
+func (b *artifacts) clear(req ExportRequest) error {
+	if req.Stream != nil {
+		return nil
+	}
+	st, err := os.Lstat(req.File)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", req.File, err)
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("write %s: it is there, and is no regular file", req.File)
+	}
+	for _, f := range b.Files {
+		if own, err := os.Lstat(filepath.Join(b.Dir, filepath.FromSlash(f.Path))); err == nil && os.SameFile(st, own) {
+			return fmt.Errorf("write %s: it is an artifact of the build itself", req.File)
+		}
+	}
+	if !req.Force {
+		return &ExistsError{req.File}
+	}
+	return nil
+}
+
+// write exports to f.
+func (b *artifacts) write(ctx context.Context, req ExportRequest, f *os.File, task *progress.Task) error {
+	doing := func(err error) error {
+		if err != nil {
+			err = fmt.Errorf("export %s: %w", req.Format.Name, err)
+		}
+		return err
+	}
+	format := req.Format.New(req.Options)
+	if req.Format.Holes && req.Stream == nil { // who opened standard output may have it append, whatever the offset
+		return doing(format.Export(ctx, &b.Build, f))
+	}
+	w, err := req.Format.Pack(req.File, &counted{ctx, f, task})
+	if err != nil {
+		return err
+	}
+	if err := format.Export(ctx, &b.Build, w); err != nil {
+		return doing(err)
+	}
+	return doing(w.Close())
+}
+
+// counted tells how far a file is, until ctx ends. The context is that of the
+// one call that writes it.
+type counted struct {
+	ctx  context.Context
+	w    io.Writer
+	task *progress.Task
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	n, err := c.w.Write(p)
+	c.task.Add(int64(n), 0, "bytes")
+	return n, err
+}

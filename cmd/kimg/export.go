@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/image/export"
+)
+
+func (a *app) export() *cobra.Command {
+	req := builder.ExportRequest{Out: builder.Default().Out}
+	to := ""
+	cmd := &cobra.Command{
+		Use:   "export --to FORMAT [FILE]",
+		Short: "Hand the last build to other tools",
+		Long: `Write the artifacts of the last build to FILE in a form that other tools take. The
+name is printed to stdout; without FILE it is the format's usual name, in the current
+directory. With - the export itself goes to stdout.
+
+` + formatHelp() + `
+
+A tar (tar, oci, bundle) whose FILE ends in .gz or .zst is compressed so. The same
+artifacts give the same bytes. A FILE that is there is replaced only with --force, and
+only by a whole one.`,
+		Example: `  kimg export --to qcow2
+  kimg export --to oci - | docker load
+  kimg export --to tar rootfs.tar.zst
+  kimg export --to bundle lab1.tar.zst`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{cmd, fmt.Errorf("unexpected argument %q", args[1])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.readExport(cmd, &req, to, args); err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("out") {
+				spec, err := builder.Load(".")
+				if err != nil {
+					return err
+				}
+				req.Out = spec.Out
+			}
+			err := a.withEnv(func(env builder.Env, _ func()) error { return a.actions.export(cmd.Context(), env, req) })
+			if err == nil && req.Stream == nil {
+				_, err = fmt.Fprintln(a.stdout, req.File)
+			}
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&to, "to", "", "write it as `FORMAT`: "+strings.Join(export.Names(), ", "))
+	flags.StringVar(&req.Out, "out", req.Out, "take the artifacts in `DIR`")
+	flags.BoolVar(&req.Force, "force", false, "replace FILE")
+	flags.BoolVar(&req.Options.Compress, "compress", false, "compress inside of the format (qcow2)")
+	return cmd
+}
+
+// readExport puts what the words mean into req.
+func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to string, args []string) (err error) {
+	if to == "" {
+		return usageError{cmd, errors.New("no format: name one with --to")}
+	}
+	if req.Format, err = export.Find(to); err != nil {
+		return &builder.SpecError{Field: "--to", Err: err}
+	}
+	if req.Options.Compress && !req.Format.Compresses {
+		err := fmt.Errorf("%s knows no compression of its own", to)
+		if req.Format.Packs {
+			err = fmt.Errorf("%w: end FILE in .gz or .zst", err)
+		}
+		return &builder.SpecError{Field: "--compress", Err: err}
+	}
+	switch {
+	case len(args) == 0:
+		req.File = req.Format.File
+	case args[0] == "":
+		return usageError{cmd, errors.New("FILE is empty")}
+	case args[0] == "-":
+		if !req.Format.Text && term.IsTerminal(int(a.stdout.Fd())) {
+			return usageError{cmd, fmt.Errorf("%s is nothing for a terminal: name a FILE, or pass it on", to)}
+		}
+		req.Stream = a.stdout
+	default:
+		req.File = args[0]
+	}
+	return nil
+}
+
+// formatHelp lists the formats as the table has them. Four blanks make it a block
+// of its own in docs/cli.md.
+func formatHelp() string {
+	var b strings.Builder
+	for _, k := range export.Formats {
+		fmt.Fprintf(&b, "    %-11s  %-19s  %s\n", k.Name, k.File, k.About)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
