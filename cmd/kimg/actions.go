@@ -42,6 +42,8 @@ type runRequest struct {
 	guest
 	write   bool
 	command []string
+	extras  extras
+	quiet   bool // stderr is the command's, but for faults
 }
 
 // checkRequest asks to stop a guest at each of the breakpoints.

@@ -22,10 +22,13 @@ ends the guest at once, as in QEMU.
 With a command, run it in the guest as root, pass on its output, and exit with its
 status; kimg's own faults are then exit status 125.
 
-What the guest writes to its disk is thrown away at the end, unless --write is given.
+What the guest writes to its disk is thrown away at the end, unless --write or
+--snapshot is given: then the guest is shut down at the end, and its disk checked.
 QEMU comes from this machine, or from a container where it is not installed.`,
 		Example: `  kimg run
   kimg run -- uname -r
+  kimg run --init sh -- uname -r        # the same without systemd, in a fraction of the time
+  kimg run --share ../src:/src --forward 2222:22
   kimg run --write -- apt-get install -y strace`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
@@ -38,10 +41,14 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 			if err := req.find(cmd.Flags(), "."); err != nil {
 				return err
 			}
+			if err := req.extras.parse(req.write); err != nil {
+				return err
+			}
 			req.command = args[dash:]
 			if a.progressMode == "auto" && !term.IsTerminal(int(a.stderr.Fd())) {
 				a.progressMode = "quiet" // stderr is the command's
 			}
+			req.quiet = a.progressMode == "quiet" && len(req.command) > 0
 			return a.withEnv(func(env builder.Env, done func()) error {
 				req.takeTerminal = done
 				return a.actions.run(cmd.Context(), env, req)
@@ -51,6 +58,7 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 	cmd.Flags().SetInterspersed(false) // so that "kimg run ls -l" is told of --, not of -l
 	req.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&req.write, "write", false, "keep what the guest writes to its disk in rootfs.img")
+	req.extras.addFlags(cmd.Flags())
 	return cmd
 }
 

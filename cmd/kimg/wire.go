@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"text/tabwriter"
 
 	"github.com/kimg/kimg/builder"
@@ -62,6 +63,21 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	}
 	defer closeEngine()
 	o.Write = req.write
+	req.extras.apply(&o, req.command)
+	// What is said once the progress has left the screen is a line of its own.
+	var taken atomic.Bool
+	take, say := req.takeTerminal, o.Say
+	req.takeTerminal = func() {
+		taken.Store(true)
+		take()
+	}
+	o.Say = func(text string) {
+		if !taken.Load() {
+			say(text)
+		} else if !req.quiet {
+			fmt.Fprintf(req.stderr, "kimg: %s\n", progress.CleanText(text))
+		}
+	}
 	if len(req.command) == 0 {
 		req.takeTerminal()
 		return statusError(vm.Run(ctx, o))

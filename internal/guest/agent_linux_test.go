@@ -34,7 +34,13 @@ type ports struct {
 // start runs the agent on this machine, under each shell that there is.
 func start(t *testing.T, shell string) *ports {
 	t.Helper()
-	root := t.TempDir()
+	return startIn(t, shell, t.TempDir())
+}
+
+// startIn starts it in a root that may have files already. The agent says before
+// and then that it is ready.
+func startIn(t *testing.T, shell, root string, before ...string) *ports {
+	t.Helper()
 	p := &ports{t: t, root: root, winsize: filepath.Join(root, "run/kimg/winsize")}
 	must(t, os.MkdirAll(filepath.Join(root, "dev"), 0o755))
 	for i, name := range []string{guest.Control, guest.Stdin, guest.Stdout, guest.Stderr} {
@@ -67,6 +73,9 @@ func start(t *testing.T, shell string) *ports {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		cmd.Wait()
 	})
+	for _, line := range before {
+		p.expect(line)
+	}
 	p.expect("ready 1")
 	return p
 }
@@ -231,4 +240,46 @@ func TestWinsize(t *testing.T) {
 			t.Errorf("the size is %q", got)
 		}
 	})
+}
+
+// The words for the shares reach mount, whatever is in them; what mount refuses,
+// the host is told once the agent is there.
+func TestShares(t *testing.T) {
+	for _, shell := range []string{"dash", "bash"} {
+		if _, err := exec.LookPath(shell); err != nil {
+			continue
+		}
+		t.Run(shell, func(t *testing.T) {
+			root, bin := t.TempDir(), t.TempDir()
+			must(t, os.MkdirAll(filepath.Join(root, "proc"), 0o755))
+			good, bad := filepath.Join(root, "a b,*:$(id)"), filepath.Join(root, "refused")
+			word := func(tag, mode, dir string) string {
+				return guest.ShareWord + tag + "," + mode + "," + base64.StdEncoding.EncodeToString([]byte(dir))
+			}
+			line := "root=/dev/vda * " + word("kimg0", "ro", good) + " quiet " + word("kimg1", "rw", bad) + "\n"
+			must(t, os.WriteFile(filepath.Join(root, "proc/cmdline"), []byte(line), 0o644))
+			mount := "#!/bin/sh\nprintf '%s\\n' \"$@\" >>" + root + "/mounts\ncase $* in *refused) exit 32 ;; esac\n"
+			must(t, os.WriteFile(filepath.Join(bin, "mount"), []byte(mount), 0o755))
+			// The agent sets PATH itself, as nobody else would in a guest.
+			text := strings.Replace(string(guest.Files()[0].Data), "\nPATH=", "\nPATH="+bin+":", 1)
+			script := filepath.Join(bin, "agent")
+			must(t, os.WriteFile(script, []byte(text), 0o755))
+			cmd := exec.Command(shell, script, "shares")
+			cmd.Env = append(os.Environ(), "KIMG_ROOT="+root)
+			out, err := cmd.CombinedOutput()
+			must(t, err)
+			if !strings.Contains(string(out), "kimg: mount the shared directory at "+bad) {
+				t.Errorf("the console says %q", out)
+			}
+			got, err := os.ReadFile(filepath.Join(root, "mounts"))
+			must(t, err)
+			const options = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap,"
+			want := strings.Join([]string{"-t", "9p", "-o", options + "ro", "kimg0", good,
+				"-t", "9p", "-o", options + "rw", "kimg1", bad}, "\n") + "\n"
+			if string(got) != want {
+				t.Errorf("mount was told\n%swant\n%s", got, want)
+			}
+			startIn(t, shell, root, "fault mount the shared directory at "+bad)
+		})
+	}
 }

@@ -17,6 +17,7 @@
 //
 // Guest to host:
 //
+//	fault TEXT         something that the host asked for at boot went wrong; before ready
 //	ready 1            the agent heeds; 1 is this protocol's version
 //	exit N             the script ended; 128+N when signal N ended it, as a shell says it
 //	pong               the answer to ping
@@ -50,11 +51,15 @@ const (
 // Agent is where the agent is in the guest; it also serves as init=.
 const Agent = "/usr/lib/kimg/agent"
 
-// Words for the kernel's command line that /etc/profile.d/kimg.sh reads.
+// Words for the kernel's command line that /etc/profile.d/kimg.sh and the agent read.
 const (
 	TermWord = "kimg.term=" // TERM of the person's terminal
 	RowsWord = "kimg.rows=" // its rows
 	ColsWord = "kimg.cols=" // its columns
+
+	ShareWord = "kimg.share=" // TAG,MODE,PATH: a 9p tag, ro or rw, and where it is mounted, in base64
+	NetWord   = "kimg.net="   // user: the network is QEMU's own; only read where the agent is init
+	InitWord  = "kimg.init="  // a shell command in base64, for the console; only read where the agent is init
 )
 
 // File is a regular file, or a symbolic link where Link is set. Both belong to
@@ -71,6 +76,8 @@ var (
 	agent []byte
 	//go:embed files/kimg-agent.service
 	unit []byte
+	//go:embed files/kimg-shares.service
+	shares []byte
 	//go:embed files/kimg.sh
 	profile []byte
 )
@@ -83,6 +90,9 @@ func Files() []File {
 		{Path: "/etc/systemd/system/kimg-agent.service", Mode: 0o644, Data: unit},
 		{Path: "/etc/systemd/system/multi-user.target.wants/kimg-agent.service", Mode: fs.ModeSymlink | 0o777,
 			Link: "../kimg-agent.service"},
+		{Path: "/etc/systemd/system/kimg-shares.service", Mode: 0o644, Data: shares},
+		{Path: "/etc/systemd/system/multi-user.target.wants/kimg-shares.service", Mode: fs.ModeSymlink | 0o777,
+			Link: "../kimg-shares.service"},
 		{Path: "/etc/profile.d/kimg.sh", Mode: 0o644, Data: profile},
 	}
 }

@@ -62,19 +62,24 @@ func (a *agent) close() {
 // errGone says that the connection to the agent ended: with the guest, most often.
 var errGone = errors.New("the guest's agent went away")
 
-// awaitReady waits until the agent heeds. An interrupt ends the wait.
+// awaitReady waits until the agent heeds. An interrupt ends the wait. What went
+// wrong in the guest before that is a *GuestError.
 func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) error {
+	var faults []error
 	for {
 		select {
 		case line, ok := <-a.lines:
 			if !ok {
 				return errGone
 			}
+			if fault, ok := strings.CutPrefix(line, "fault "); ok && len(faults) < maxFaults {
+				faults = append(faults, &GuestError{What: "the guest could not " + plain(fault)})
+			}
 			if version, ok := strings.CutPrefix(line, "ready "); ok {
 				if version != protocol {
 					return fmt.Errorf("talk to the guest's agent: it speaks version %.20q, this kimg %s: build the image again", version, protocol)
 				}
-				return nil
+				return errors.Join(faults...)
 			}
 		case <-interrupt:
 			return ErrInterrupted
@@ -83,6 +88,9 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 		}
 	}
 }
+
+// maxFaults is how many of a guest's complaints are told.
+const maxFaults = 8
 
 // say sends a line to the agent.
 func (a *agent) say(format string, args ...any) error {

@@ -75,17 +75,6 @@ func (c Config) agent() error {
 	return c.need("run a command for the host", "VIRTIO_PCI", "VIRTIO_CONSOLE")
 }
 
-// net is the card that the kernel has a driver for; ok is false when it has none.
-func (c Config) net() (n Net, ok bool) {
-	switch {
-	case c.builtIn("VIRTIO_PCI", "VIRTIO_NET"):
-		return Net{Model: "virtio-net-pci"}, true
-	case c.builtIn("E1000"):
-		return Net{Model: "e1000"}, true
-	}
-	return Net{}, false
-}
-
 // MissingConfigError says that the kernel lacks something built in.
 type MissingConfigError struct {
 	For     string // what the kernel cannot do without, as in "to <For>"

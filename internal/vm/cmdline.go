@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -16,8 +17,32 @@ import (
 type Cmdline struct {
 	Bus      Bus
 	Terminal Terminal // the person's, for a login on the console; zero: there is none
+	Shares   []Share  // for the guest's agent to mount, by their numbers
+	Direct   *Direct  // the agent is init; nil: systemd
 	Extra    string
 }
+
+// Direct is a boot without systemd: the guest's agent is the first process.
+type Direct struct {
+	Command string // run by a shell on the console; empty: none
+	UserNet bool   // the network is QEMU's own, whose addresses are known
+}
+
+// words are what the kernel and the agent are told of it.
+func (d *Direct) words() []string {
+	words := []string{"init=" + guest.Agent}
+	if d.UserNet {
+		words = append(words, guest.NetWord+"user")
+	}
+	if d.Command != "" {
+		words = append(words, guest.InitWord+base64.StdEncoding.EncodeToString([]byte(d.Command)))
+	}
+	return words
+}
+
+// maxCmdline is COMMAND_LINE_SIZE of Linux on x86, less the byte that ends it: the
+// kernel cuts off what is more.
+const maxCmdline = 2047
 
 // Terminal is what a shell must know of a terminal.
 type Terminal struct {
@@ -34,6 +59,12 @@ func (c Cmdline) String() string {
 	}
 	if c.Terminal.Term != "" && !strings.ContainsFunc(c.Terminal.Term, notTermName) {
 		words = append(words, guest.TermWord+c.Terminal.Term)
+	}
+	for n, share := range c.Shares {
+		words = append(words, share.word(n))
+	}
+	if c.Direct != nil {
+		words = append(words, c.Direct.words()...)
 	}
 	if extra := strings.TrimSpace(c.Extra); extra != "" {
 		words = append(words, extra)

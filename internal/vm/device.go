@@ -12,14 +12,26 @@ import (
 // files as the place where QEMU runs sees them.
 type Device interface{ Args() []string }
 
-// Argv is the command line of a QEMU that has the devices, in their order.
+// Argv is the command line of a QEMU that has the devices, in their order, but
+// that the person's own words come last: QEMU takes the last of most.
 func Argv(devices ...Device) []string {
 	argv := []string{"qemu-system-x86_64"}
+	var last []string
 	for _, d := range devices {
+		if own, ok := d.(Verbatim); ok {
+			last = append(last, own...)
+			continue
+		}
 		argv = append(argv, d.Args()...)
 	}
-	return argv
+	return append(argv, last...)
 }
+
+// Verbatim is what the person wants QEMU to be told, as it is.
+type Verbatim []string
+
+// Args implements Device.
+func (v Verbatim) Args() []string { return v }
 
 // Base is a PC with nothing but what the other devices add: no configuration
 // of the person's, no screen, no second boot (a panic reboots, see panic=-1).
@@ -158,16 +170,6 @@ type GDBStub struct{ Socket string }
 // Args implements Device.
 func (g GDBStub) Args() []string {
 	return []string{"-chardev", "socket,id=gdb,server=on,wait=off,path=" + quote(g.Socket), "-gdb", "chardev:gdb", "-S"}
-}
-
-// Net is a network card on QEMU's own network: DHCP, and out where QEMU's place
-// has a way out. Model is QEMU's name of the card.
-type Net struct{ Model string }
-
-// Args implements Device. romfile: nothing boots from the card, and its ROM is
-// in a package of its own.
-func (n Net) Args() []string {
-	return []string{"-netdev", "user,id=net", "-device", n.Model + ",netdev=net,romfile="}
 }
 
 // RNG gives the guest randomness: kernels before 5.6 wait for it at boot.

@@ -35,13 +35,30 @@ func TestArgv(t *testing.T) {
 			"-chardev socket,id=port1,server=on,wait=off,path=/run/b -device virtserialport,chardev=port1,name=b"},
 		{QMP{Socket: "/q"}, "-chardev socket,id=qmp,server=on,wait=off,path=/q -mon chardev=qmp,mode=control"},
 		{GDBStub{Socket: "/g"}, "-chardev socket,id=gdb,server=on,wait=off,path=/g -gdb chardev:gdb -S"},
-		{Net{Model: "e1000"}, "-netdev user,id=net -device e1000,netdev=net,romfile="},
+		{QEMUNet{Card: Card{Model: "e1000"}}, "-netdev user,id=net -device e1000,netdev=net,romfile="},
+		{QEMUNet{Card: Card{Model: "virtio-net-pci"}, Forwards: []Forward{{2222, 22}, {8080, 80}}},
+			"-netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80 " +
+				"-device virtio-net-pci,netdev=net,romfile="},
+		{HostTAP{Card: Card{Model: "e1000", MAC: "52:54:00:01:02:03"}, Name: "tap0"},
+			"-netdev tap,id=net,ifname=tap0,script=no,downscript=no " +
+				"-device e1000,netdev=net,romfile=,mac=52:54:00:01:02:03"},
+		{FrameNet{Card: Card{Model: "e1000", MAC: "52:54:00:01:02:03"}, Socket: "/run/a,b"},
+			"-netdev stream,id=net,server=on,addr.type=unix,addr.path=/run/a,,b " +
+				"-device e1000,netdev=net,romfile=,mac=52:54:00:01:02:03"},
+		{NineP{ID: 1, Dir: "/a,b"}, "-fsdev local,id=kimg1,path=/a,,b,security_model=none,multidevs=remap,readonly=on " +
+			"-device virtio-9p-pci,fsdev=kimg1,mount_tag=kimg1"},
+		{NineP{Dir: "/d", Write: true}, "-fsdev local,id=kimg0,path=/d,security_model=none,multidevs=remap " +
+			"-device virtio-9p-pci,fsdev=kimg0,mount_tag=kimg0"},
+		{Verbatim{"-s"}, "-s"},
 		{RNG{}, "-device virtio-rng-pci"},
 	} {
 		want := append([]string{"qemu-system-x86_64"}, strings.Fields(c.want)...)
 		if diff := cmp.Diff(want, Argv(c.device)); diff != "" {
 			t.Errorf("%T: -want +got\n%s", c.device, diff)
 		}
+	}
+	if got := strings.Join(Argv(Verbatim{"-m", "64M"}, Memory(1<<30), Verbatim(nil)), " "); got != "qemu-system-x86_64 -m 1024M -m 64M" {
+		t.Errorf("the person's words do not come last: %s", got)
 	}
 	if got := strings.Join(Argv(KVM, RNG{}), " "); got != "qemu-system-x86_64 -accel kvm -device virtio-rng-pci" {
 		t.Errorf("two devices: %s", got)
@@ -59,6 +76,11 @@ func TestCmdline(t *testing.T) {
 		{Cmdline{Bus: AHCIBus, Extra: " quiet  loglevel=3 "}, strings.Replace(base, "vda", "sda", 1) + " quiet  loglevel=3"},
 		{Cmdline{Bus: VirtioBus, Terminal: Terminal{Rows: 24, Cols: 80, Term: "xterm-256color"}},
 			base + " kimg.rows=24 kimg.cols=80 kimg.term=xterm-256color"},
+		{Cmdline{Bus: VirtioBus, Shares: []Share{{Path: "/mnt/a b", Dir: "/x"}, {Path: "/src", Write: true}}, Extra: "quiet"},
+			base + " kimg.share=kimg0,ro,L21udC9hIGI= kimg.share=kimg1,rw,L3NyYw== quiet"},
+		{Cmdline{Bus: VirtioBus, Direct: &Direct{}}, base + " init=/usr/lib/kimg/agent"},
+		{Cmdline{Bus: VirtioBus, Direct: &Direct{UserNet: true, Command: "sh"}},
+			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},
 		{Cmdline{Bus: VirtioBus, Terminal: Terminal{Rows: 24, Term: "x init=/bin/sh"}}, base},
 	} {
 		if got := c.line.String(); got != c.want {
@@ -94,8 +116,8 @@ func TestConfig(t *testing.T) {
 		if bus != c.bus || (err != nil) != (c.bus == "") {
 			t.Errorf("%s: bus %q, %v; want %q", c.name, bus, err, c.bus)
 		}
-		if net, ok := c.config.net(); net.Model != c.net || ok != (c.net != "") {
-			t.Errorf("%s: net %q, %v; want %q", c.name, net.Model, ok, c.net)
+		if got := c.config.card(UserNet); got != c.net {
+			t.Errorf("%s: card %q; want %q", c.name, got, c.net)
 		}
 		if err := c.config.agent(); (err == nil) != c.agent {
 			t.Errorf("%s: agent %v", c.name, err)

@@ -31,7 +31,10 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 		return 0, err
 	}
 	defer m.quit()
-	return m.runCommand(ctx, &o, argv)
+	if status, err = m.runCommand(ctx, &o, argv); err != nil {
+		return 0, err
+	}
+	return status, o.checkDisk(ctx, site, true)
 }
 
 // runCommand waits for the guest's agent, has it run argv, and where the guest's
@@ -66,7 +69,7 @@ func (m *machine) runCommand(ctx context.Context, o *Options, argv []string) (in
 		}
 		return 0, m.explain(ctx, err, limits)
 	}
-	if o.Write {
+	if o.keeps() {
 		return status, m.powerOff(ctx, agent.control, limits.powerOff)
 	}
 	return status, nil

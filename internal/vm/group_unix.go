@@ -17,3 +17,9 @@ func groupOf(name string) (gid int, ok bool) {
 	}
 	return int(st.Gid), true
 }
+
+// isMine says whether a file belongs to this user.
+func isMine(info os.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}

@@ -15,21 +15,13 @@ import (
 // Host runs QEMU and gdb on this machine.
 type Host struct{}
 
-// socketRoom is what a Unix socket's path may leave free for its name:
-// sun_path in unix(7) is 108 bytes (104 on the BSDs).
-const socketRoom = 104 - len("/kimg.control\x00")
-
 // Open implements Place.
 func (Host) Open(_ context.Context, need Need) (*Site, error) {
-	dir, err := os.MkdirTemp("", "kimg-vm-")
-	if err == nil && len(dir) > socketRoom {
-		os.Remove(dir)
-		dir, err = os.MkdirTemp("/tmp", "kimg-vm-")
-	}
+	dir, err := makeRunDir()
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for sockets: %w", err)
+		return nil, err
 	}
-	site := &Site{Dir: need.Dir, Run: dir, Accel: KVM, run: &hostRunner{dir: dir}}
+	site := &Site{Dir: need.Dir, Run: dir.path, Accel: KVM, run: &hostRunner{dir: dir}}
 	if err := probeKVM(); err != nil {
 		site.Accel, site.Why = TCG, err.Error()
 	}
@@ -37,7 +29,7 @@ func (Host) Open(_ context.Context, need Need) (*Site, error) {
 }
 
 type hostRunner struct {
-	dir string
+	dir *runDir
 
 	mu      sync.Mutex
 	running []*exec.Cmd
@@ -78,7 +70,7 @@ func (r *hostRunner) start(ctx context.Context, p program) (func() error, error)
 }
 
 func (r *hostRunner) local(_ context.Context, socket string) (string, error) {
-	return filepath.Join(r.dir, socket), nil
+	return filepath.Join(r.dir.path, socket), nil
 }
 
 // close kills what runs. Whoever started it waits for it; so does close.
@@ -92,5 +84,5 @@ func (r *hostRunner) close(context.Context) error {
 	}
 	r.mu.Unlock()
 	r.waits.Wait()
-	return os.RemoveAll(r.dir)
+	return r.dir.remove()
 }

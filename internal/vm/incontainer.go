@@ -42,9 +42,12 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 	if need.Write != "" && !local {
 		return nil, fmt.Errorf("open %s for writing: %w", need.Write, errRemoteWrite)
 	}
-	run, err := os.MkdirTemp("", "kimg-vm-")
+	if len(need.Shares) > 0 && !local {
+		return nil, fmt.Errorf("share %s: %w", need.Shares[0].Dir, errRemoteShare)
+	}
+	run, err := makeRunDir()
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for sockets: %w", err)
+		return nil, err
 	}
 	r := &containerRunner{dir: run}
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -68,7 +71,7 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	site := &Site{Dir: containerDir, Run: containerRun, Accel: KVM, run: r}
+	site := &Site{Dir: containerDir, Run: containerRun, Accel: KVM, Isolated: true, run: r}
 	if why == "" {
 		why = r.probe(ctx)
 	}
@@ -105,6 +108,9 @@ func (p Container) command(need Need, local bool) (*container.Cmd, io.Closer) {
 	if need.Write != "" {
 		cmd.Mounts = append(cmd.Mounts, container.Mount{
 			Bind: filepath.Join(need.Dir, need.Write), Target: containerDir + "/" + need.Write})
+	}
+	for n, share := range need.Shares {
+		cmd.Mounts = append(cmd.Mounts, container.Mount{Bind: share.Dir, Target: isolatedShare(n), ReadOnly: !share.Write})
 	}
 	return cmd, keep
 }
@@ -199,7 +205,7 @@ func addFile(tw *tar.Writer, from, name string) error {
 // container: that works wherever the engine is.
 type containerRunner struct {
 	box  *container.Container
-	dir  string
+	dir  *runDir
 	keep io.Closer       // its end is the container's
 	ctx  context.Context // the relays', which outlive the calls that set them up
 	stop context.CancelFunc
@@ -219,7 +225,7 @@ func (r *containerRunner) start(ctx context.Context, p program) (func() error, e
 func (r *containerRunner) local(_ context.Context, socket string) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	address := filepath.Join(r.dir, socket)
+	address := filepath.Join(r.dir.path, socket)
 	if r.relays[socket] != nil {
 		return address, nil
 	}
@@ -264,7 +270,7 @@ func (r *containerRunner) close(ctx context.Context) error {
 	if r.box != nil {
 		err = r.box.Remove(ctx)
 	}
-	return errors.Join(err, os.RemoveAll(r.dir))
+	return errors.Join(err, r.dir.remove())
 }
 
 // probeScript runs QEMU on KVM with a BIOS that counts down from 20 million, as

@@ -22,6 +22,7 @@ type machine struct {
 	said    *tail // what QEMU itself said
 	done    chan struct{}
 	err     error // QEMU's end; read it after done
+	clean   bool  // the guest was seen to shut down
 	kill    context.CancelFunc
 
 	monitor func() (*qmp.SocketMonitor, error) // connects once
@@ -41,6 +42,12 @@ type wiring struct {
 
 // boot starts QEMU with the devices.
 func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machine, error) {
+	for _, d := range devices {
+		if k, ok := d.(Kernel); ok && len(k.Append) > maxCmdline {
+			return nil, fmt.Errorf("boot: the kernel's command line has %d bytes, and the kernel takes %d: use fewer shares, shorter places, or less --append",
+				len(k.Append), maxCmdline)
+		}
+	}
 	m := &machine{site: site, console: &tail{also: w.console}, said: &tail{}, done: make(chan struct{})}
 	var qemu context.Context
 	qemu, m.kill = context.WithCancel(ctx)
@@ -51,9 +58,17 @@ func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machin
 		m.kill()
 		return nil, err
 	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		// What it says of the end of QEMU is told with that.
+		_ = site.link.serve(qemu, site)
+	}()
 	go func() {
 		defer close(m.done)
 		m.err = wait()
+		m.kill()
+		<-served
 	}()
 	return m, nil
 }
@@ -133,6 +148,7 @@ func (m *machine) powerOff(ctx context.Context, control io.Writer, limit time.Du
 	_, err := io.WriteString(control, "poweroff\n")
 	err = errors.Join(err, m.execute(ctx, "system_powerdown"))
 	if m.waitEnd(ctx, limit) {
+		m.clean = true
 		return nil
 	}
 	if ctx.Err() != nil {

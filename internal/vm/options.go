@@ -21,6 +21,13 @@ type Options struct {
 	Append string     // added to the kernel's command line
 	Write  bool       // keep what the guest writes to its disk, and end it with a clean shutdown
 
+	Snapshot string   // keep it in the snapshot of this name instead, made where there is none
+	Direct   bool     // boot without systemd
+	Session  string   // with Direct, for Run: the shell command that gets the console
+	Shares   []Share  // directories that the guest sees
+	Network  Network  // the guest's
+	QEMU     []string // words for QEMU, as they are, behind all others
+
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Console        io.Writer // what the serial console says where it is not the person's; nil drops it
@@ -58,32 +65,76 @@ func (o *Options) say(format string, args ...any) {
 	}
 }
 
-// read looks for the artifacts and reads what the kernel can do.
+// read looks for the artifacts, reads what the kernel can do, and checks that it
+// can do what is asked for.
 func (o *Options) read(more ...string) (Config, error) {
 	config, err := artifacts(o.Dir, append([]string{KernelFile, DiskFile}, more...)...)
 	if err != nil {
 		return nil, err
 	}
-	_, err = config.bus()
+	if _, err = config.bus(); err != nil {
+		return nil, err
+	}
+	if len(o.Shares) > 0 {
+		err = config.need("share a directory", "VIRTIO_PCI", "NET_9P", "NET_9P_VIRTIO", "9P_FS")
+	}
+	if err == nil && (o.Direct || len(o.Shares) > 0) {
+		err = config.agent()
+	}
+	if err == nil {
+		err = o.Network.check(config)
+	}
 	return config, err
 }
 
+// keeps says whether what the guest writes is kept.
+func (o *Options) keeps() bool { return o.Write || o.Snapshot != "" }
+
+// disk is the guest's, in the out directory.
+func (o *Options) disk() string {
+	if o.Snapshot != "" {
+		return snapshotFile(o.Snapshot)
+	}
+	return DiskFile
+}
+
 // open readies the place for the artifacts, and for more of them.
-func (o *Options) open(ctx context.Context, more ...string) (*Site, error) {
+func (o *Options) open(ctx context.Context, more ...string) (_ *Site, err error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	need := Need{Dir: dir, Files: append([]string{KernelFile, DiskFile}, more...)}
-	if o.Write {
-		need.Write = DiskFile
+	if need.Shares, err = o.shares(); err != nil {
+		return nil, err
+	}
+	link, err := o.Network.open(dir)
+	if err != nil {
+		return nil, err
+	}
+	unlock := func() {}
+	defer func() {
+		if err != nil {
+			link.close()
+			unlock()
+		}
+	}()
+	if o.keeps() {
+		if unlock, err = o.holdDisk(ctx, dir); err != nil {
+			return nil, err
+		}
+		need.Write = o.disk()
 	}
 	site, err := o.Place.Open(ctx, need)
 	if err != nil {
 		return nil, err
 	}
+	site.shares, site.link, site.unlock = need.Shares, link, unlock
 	if site.Accel == TCG {
 		o.say("no KVM (%s): the guest is emulated, some ten times slower", site.Why)
+	}
+	if o.Network.Mode == TAPNet {
+		o.say("the guest on %s: ping %s%%%[1]s", o.Network.TAP, linkLocal(link.mac))
 	}
 	return site, nil
 }
@@ -103,13 +154,22 @@ func (o *Options) devices(config Config, site *Site, terminal Terminal) []Device
 			cpus = 1
 		}
 	}
+	line := Cmdline{Bus: bus, Terminal: terminal, Shares: site.shares, Extra: o.Append}
+	card, hasCard := site.link.device(config, site)
+	if o.Direct {
+		_, user := card.(QEMUNet)
+		line.Direct = &Direct{Command: o.Session, UserNet: user}
+	}
 	devices := []Device{
 		CPU{Count: cpus}, Memory(memory),
-		Kernel{Image: site.Path(KernelFile), Append: Cmdline{Bus: bus, Terminal: terminal, Extra: o.Append}.String()},
-		Disk{Image: site.Path(DiskFile), Bus: bus, Write: o.Write},
+		Kernel{Image: site.Path(KernelFile), Append: line.String()},
+		Disk{Image: site.Path(o.disk()), Bus: bus, Write: o.keeps()},
 	}
-	if net, ok := config.net(); ok {
-		devices = append(devices, net)
+	if hasCard {
+		devices = append(devices, card)
 	}
-	return devices
+	for n, share := range site.shares {
+		devices = append(devices, NineP{ID: n, Dir: site.sharePath(n), Write: share.Write})
+	}
+	return append(devices, Verbatim(o.QEMU))
 }

@@ -23,6 +23,8 @@ type Need struct {
 	Dir   string   // the out directory, absolute
 	Files []string // of it, what is needed there; a name that is not there is left out
 	Write string   // the one of them that the guest writes to; empty: none
+
+	Shares []Share // their directories are absolute, and no links
 }
 
 // Site is an open place.
@@ -31,6 +33,14 @@ type Site struct {
 	Run   string // a directory there for sockets
 	Accel Accel
 	Why   string // what keeps KVM from being used; empty with KVM
+
+	// Isolated says that programs there have a network of their own, and see no more
+	// of this machine's files than was asked for.
+	Isolated bool
+
+	shares []Share
+	link   *link
+	unlock func()
 
 	run runner
 }
@@ -62,7 +72,26 @@ func (s *Site) Socket(name string) string { return s.Run + "/" + name }
 
 // Close ends what runs at the site and leaves nothing of it. It works after the
 // end of ctx too.
-func (s *Site) Close(ctx context.Context) error { return s.run.close(ctx) }
+func (s *Site) Close(ctx context.Context) error {
+	if s.link != nil {
+		s.link.close()
+	}
+	if s.unlock != nil {
+		defer s.unlock()
+	}
+	return s.run.close(ctx)
+}
+
+// sharePath is where programs there find the shared directory of a number.
+func (s *Site) sharePath(n int) string {
+	if s.Isolated {
+		return isolatedShare(n)
+	}
+	return s.shares[n].Dir
+}
+
+// isolatedShare is where the shared directory of a number is in a container.
+func isolatedShare(n int) string { return fmt.Sprintf("/share/%d", n) }
 
 // dial connects to a socket of a program that may only just be starting.
 func (s *Site) dial(ctx context.Context, name string) (*net.UnixConn, error) {

@@ -23,7 +23,7 @@ func Describe(dir string) (*Plain, error) {
 	}
 	// QEMU takes the first of its accelerators that works.
 	p := &Plain{Config: config, Memory: o.Memory}
-	devices := o.devices(config, &Site{Dir: ".", Accel: TCG}, Terminal{})
+	devices := o.devices(config, &Site{Dir: ".", Accel: TCG, link: &link{}}, Terminal{})
 	for _, d := range devices {
 		switch d := d.(type) {
 		case Kernel:
@@ -32,7 +32,7 @@ func Describe(dir string) (*Plain, error) {
 			p.CPUs = d.Count
 		case Disk:
 			p.Bus = d.Bus
-		case Net:
+		case QEMUNet:
 			p.Net = d.Model
 		}
 	}

@@ -63,7 +63,12 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 		<-m.done
 		return 0, m.sessionEnd(ctx)
 	}
-	return m.session(ctx, &o, screen, input)
+	status, err = m.session(ctx, &o, screen, input)
+	if err != nil || !o.keeps() {
+		return status, err
+	}
+	restore()
+	return status, o.checkDisk(ctx, site, m.clean)
 }
 
 // session lasts from the boot to the end of the login shell, or of the guest.
@@ -107,7 +112,7 @@ func (m *machine) session(ctx context.Context, o *Options, screen screen, input 
 				if err != nil {
 					continue // not the shell that /etc/profile.d set up
 				}
-				if o.Write {
+				if o.keeps() {
 					return int(n), m.powerOff(ctx, control, o.limits(m.site.Accel).powerOff)
 				}
 				return int(n), nil

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/pflag"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+// extras are what a guest of kimg run may have on top, as the flags say it.
+type extras struct {
+	init, snapshot, net            string
+	sharing, forwarding, qemuWords []string
+
+	shares  []vm.Share
+	network vm.Network
+}
+
+func (e *extras) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&e.snapshot, "snapshot", "", "keep it in the snapshot `NAME`, made where there is none; rootfs.img stays as it is")
+	flags.StringVar(&e.init, "init", "", "boot without systemd, straight to the command or, on the console, to the shell command `CMD`, such as sh")
+	flags.StringArrayVar(&e.sharing, "share", nil,
+		"show `DIR[:PLACE][:rw]` to the guest, in /mnt or at PLACE, for reading or with rw for writing (repeatable)")
+	e.addNetFlags(flags)
+	flags.StringArrayVar(&e.qemuWords, "qemu-arg", nil, "give QEMU the word `ARG` too, as it is and last (repeatable)")
+}
+
+func (e *extras) addNetFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&e.net, "net", "user", "connect the guest's network card to `NET`: none, user (QEMU's own), or tap:INTERFACE")
+	flags.StringArrayVar(&e.forwarding, "forward", nil,
+		"have port HOST of this machine's 127.0.0.1 reach the guest's TCP port GUEST: `HOST:GUEST` (repeatable)")
+}
+
+// parse reads what the flags say. write is --write.
+func (e *extras) parse(write bool) error {
+	for _, text := range e.sharing {
+		s, err := vm.ParseShare(text)
+		if err != nil {
+			return &builder.SpecError{Field: "--share", Err: err}
+		}
+		e.shares = append(e.shares, s)
+	}
+	if e.snapshot != "" {
+		if err := vm.CheckSnapshotName(e.snapshot); err != nil {
+			return &builder.SpecError{Field: "--snapshot", Err: err}
+		}
+		if write {
+			return &builder.SpecError{Field: "--snapshot", Err: errors.New("--write keeps what the guest writes in rootfs.img: want one of the two")}
+		}
+	}
+	return e.parseNet()
+}
+
+func (e *extras) parseNet() (err error) {
+	if e.network, err = vm.ParseNetwork(e.net); err != nil {
+		return &builder.SpecError{Field: "--net", Err: err}
+	}
+	for _, text := range e.forwarding {
+		f, err := vm.ParseForward(text)
+		if err == nil && e.network.Mode != vm.UserNet {
+			err = errors.New("ports are forwarded by --net user")
+		}
+		if err != nil {
+			return &builder.SpecError{Field: "--forward", Err: err}
+		}
+		e.network.Forwards = append(e.network.Forwards, f)
+	}
+	if e.net == "user" && len(e.forwarding) == 0 {
+		e.network.Mode = "" // where the kernel has a card
+	}
+	return nil
+}
+
+// apply gives the guest of the options what was asked for.
+func (e *extras) apply(o *vm.Options, command []string) {
+	o.Shares, o.Network, o.QEMU, o.Snapshot = e.shares, e.network, e.qemuWords, e.snapshot
+	if o.Direct = e.init != ""; o.Direct && len(command) == 0 {
+		o.Session = e.init
+	}
+}

@@ -1,0 +1,304 @@
+package vm
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// NetMode is what a guest's network is made of.
+type NetMode string
+
+// The networks.
+const (
+	UserNet NetMode = "user" // QEMU's own: DHCP, and out where QEMU's place has a way out
+	TAPNet  NetMode = "tap"  // an interface of this machine
+	NoNet   NetMode = "none"
+)
+
+// Network is a guest's network. The zero value is UserNet where the kernel has a
+// driver for a card, else none.
+type Network struct {
+	Mode     NetMode
+	TAP      string    // the interface
+	Forwards []Forward // with UserNet
+}
+
+// Forward lets this machine's loopback interface reach a TCP port of the guest.
+type Forward struct{ Host, Guest uint16 }
+
+// ParseNetwork reads none, user or tap:INTERFACE.
+func ParseNetwork(text string) (Network, error) {
+	switch mode, tap, _ := strings.Cut(text, ":"); {
+	case text == string(UserNet), text == string(NoNet):
+		return Network{Mode: NetMode(text)}, nil
+	case mode == string(TAPNet) && isInterface(tap):
+		return Network{Mode: TAPNet, TAP: tap}, nil
+	}
+	return Network{}, fmt.Errorf("%q: want none, user or tap:INTERFACE, such as tap:tap0", text)
+}
+
+// isInterface says whether Linux takes the name for an interface (dev_valid_name),
+// and it is nothing that a shell would take for something else.
+func isInterface(name string) bool {
+	return name != "" && len(name) < 16 && name != "." && name != ".." && name[0] != '-' &&
+		!strings.ContainsFunc(name, func(r rune) bool {
+			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.@", r))
+		})
+}
+
+// ParseForward reads HOST:GUEST, two TCP ports.
+func ParseForward(text string) (Forward, error) {
+	host, guest, _ := strings.Cut(text, ":")
+	h, err1 := strconv.ParseUint(host, 10, 16)
+	g, err2 := strconv.ParseUint(guest, 10, 16)
+	if err1 != nil || err2 != nil || h == 0 || g == 0 {
+		return Forward{}, fmt.Errorf("%q: want HOST:GUEST, two ports such as 2222:22", text)
+	}
+	return Forward{Host: uint16(h), Guest: uint16(g)}, nil
+}
+
+// card is QEMU's name of a network card that the kernel has a driver for, or empty.
+// A TAP gets an e1000 where that is built in.
+func (c Config) card(mode NetMode) string {
+	virtio, e1000 := c.builtIn("VIRTIO_PCI", "VIRTIO_NET"), c.builtIn("E1000")
+	switch {
+	case e1000 && (mode == TAPNet || !virtio):
+		return "e1000"
+	case virtio:
+		return "virtio-net-pci"
+	}
+	return ""
+}
+
+// check is an error where the kernel has no card for the network that was asked for.
+func (n Network) check(c Config) error {
+	if n.Mode == NoNet || n.Mode == "" && len(n.Forwards) == 0 || c.card(n.Mode) != "" {
+		return nil
+	}
+	return c.need("use a network card", "VIRTIO_PCI", "VIRTIO_NET")
+}
+
+// Card is a network card of the guest's.
+type Card struct {
+	Model string // QEMU's name of it
+	MAC   string // empty: QEMU's choice
+}
+
+// args connect the card. romfile: nothing boots from it, and its ROM is in a
+// package of its own.
+func (c Card) args(netdev string) []string {
+	device := c.Model + ",netdev=net,romfile="
+	if c.MAC != "" {
+		device += ",mac=" + c.MAC
+	}
+	return []string{"-netdev", netdev, "-device", device}
+}
+
+// QEMUNet is a card on QEMU's own network. Of a Forward, Host is a port where QEMU is.
+type QEMUNet struct {
+	Card
+	Forwards []Forward
+}
+
+// Args implements Device.
+func (n QEMUNet) Args() []string {
+	netdev := "user,id=net"
+	for _, f := range n.Forwards {
+		netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+	}
+	return n.args(netdev)
+}
+
+// HostTAP is a card on an interface that QEMU opens.
+type HostTAP struct {
+	Card
+	Name string
+}
+
+// Args implements Device.
+func (n HostTAP) Args() []string {
+	return n.args("tap,id=net,ifname=" + n.Name + ",script=no,downscript=no")
+}
+
+// FrameNet is a card whose frames go over a Unix socket of QEMU's (QEMU 7.2).
+type FrameNet struct {
+	Card
+	Socket string
+}
+
+// Args implements Device.
+func (n FrameNet) Args() []string {
+	return n.args("stream,id=net,server=on,addr.type=unix,addr.path=" + quote(n.Socket))
+}
+
+// macOf is the address of a card: the same whenever the guest of an out directory
+// is on the interface, and another for another guest. 52:54:00 is QEMU's.
+func macOf(dir, tap string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(dir + "\x00" + tap))
+	return append(net.HardwareAddr{0x52, 0x54, 0x00}, sum[:3]...)
+}
+
+// linkLocal is the address that an interface with the MAC gives itself: RFC 4291,
+// appendix A, which Linux and systemd-networkd follow where nothing else is set.
+func linkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+}
+
+// PortTakenError says that a port of this machine cannot be forwarded.
+type PortTakenError struct {
+	Forward Forward
+	Err     error
+}
+
+func (e *PortTakenError) Error() string {
+	return fmt.Sprintf("forward port %d of this machine to the guest's %d: %v", e.Forward.Host, e.Forward.Guest, e.Err)
+}
+
+func (e *PortTakenError) Unwrap() error { return e.Err }
+
+// Hint is the way out.
+func (e *PortTakenError) Hint() string {
+	port := int(e.Forward.Host) + 10000
+	if port > 65535 {
+		port = int(e.Forward.Host) - 10000
+	}
+	if errors.Is(e.Err, syscall.EACCES) {
+		return fmt.Sprintf("a port below 1024 needs root: take another, as in --forward %d:%d", max(port, 1024), e.Forward.Guest)
+	}
+	return fmt.Sprintf("ss -ltnp 'sport = :%d' shows who has it; or take another, as in --forward %d:%d",
+		e.Forward.Host, port, e.Forward.Guest)
+}
+
+// link is this machine's part of a guest's network, from before QEMU starts to the
+// end of its site.
+type link struct {
+	network   Network
+	listeners []net.Listener // of the forwards, in their order
+	tap       io.ReadWriteCloser
+	mac       net.HardwareAddr
+}
+
+// open takes the ports and the interface, so that what is taken already is told
+// before anything is started.
+func (n Network) open(dir string) (_ *link, err error) {
+	l := &link{network: n}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	for _, f := range n.Forwards {
+		listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", f.Host))
+		if err != nil {
+			var reason syscall.Errno
+			if errors.As(err, &reason) {
+				err = reason
+			}
+			return nil, &PortTakenError{Forward: f, Err: err}
+		}
+		l.listeners = append(l.listeners, listener)
+	}
+	if n.Mode == TAPNet {
+		l.mac = macOf(dir, n.TAP)
+		if l.tap, err = openTAP(n.TAP); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// close lets go of all. It may be called again.
+func (l *link) close() {
+	for _, listener := range l.listeners {
+		listener.Close()
+	}
+	if l.tap != nil {
+		l.tap.Close()
+	}
+}
+
+// isolatedPort is where forwards begin in a container, which has all ports to itself.
+const isolatedPort = 20000
+
+// device is the guest's card. A site with this machine's network gets the ports
+// and the interface handed over: QEMU serves them itself.
+func (l *link) device(config Config, site *Site) (Device, bool) {
+	card := Card{Model: config.card(l.network.Mode)}
+	if card.Model == "" || l.network.Mode == NoNet {
+		return nil, false
+	}
+	if l.network.Mode == TAPNet {
+		card.MAC = l.mac.String()
+		if site.Isolated {
+			return FrameNet{Card: card, Socket: site.Socket(tapSocket)}, true
+		}
+		l.close()
+		return HostTAP{Card: card, Name: l.network.TAP}, true
+	}
+	forwards := l.network.Forwards
+	if site.Isolated {
+		forwards = nil
+		for n, f := range l.network.Forwards {
+			forwards = append(forwards, Forward{Host: uint16(isolatedPort + n), Guest: f.Guest})
+		}
+	} else {
+		l.close()
+	}
+	return QEMUNet{Card: card, Forwards: forwards}, true
+}
+
+// tapSocket is where QEMU takes the frames of a TAP.
+const tapSocket = "tap"
+
+// serve relays for a guest at an isolated site until ctx ends.
+func (l *link) serve(ctx context.Context, site *Site) error {
+	if !site.Isolated {
+		return nil
+	}
+	var relays sync.WaitGroup
+	defer relays.Wait()
+	defer context.AfterFunc(ctx, l.close)()
+	for n, listener := range l.listeners {
+		relays.Go(func() { relayPort(ctx, site, listener, isolatedPort+n) })
+	}
+	if l.tap == nil {
+		<-ctx.Done()
+		return nil
+	}
+	conn, err := site.dial(ctx, tapSocket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return relayFrames(ctx, l.tap, conn)
+}
+
+// relayPort connects each connection with a port where QEMU is, by a socat there.
+func relayPort(ctx context.Context, site *Site, listener net.Listener, port int) {
+	var relays sync.WaitGroup
+	defer relays.Wait()
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		relays.Go(func() {
+			defer conn.Close()
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			argv := []string{"socat", "-t86400", "-", fmt.Sprintf("TCP4:127.0.0.1:%d", port)}
+			// That a side went away is told by the connection's end.
+			if wait, err := site.run.start(ctx, program{Args: argv, Stdin: conn, Stdout: conn}); err == nil {
+				_ = wait()
+			}
+		})
+	}
+}

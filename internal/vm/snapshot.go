@@ -1,0 +1,251 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
+
+	"github.com/kimg/kimg/internal/sparse"
+)
+
+// A snapshot is a whole, sparse copy of rootfs.img, below the out directory. An
+// overlay would take less room, and be garbage once a build replaces the image
+// that it lies on; the copy stands alone, and takes what the image's files do.
+const (
+	snapshotDir    = "snapshots"
+	snapshotSuffix = ".img"
+	originSuffix   = ".json"
+)
+
+// snapshotName is what a snapshot may be called: it names a file.
+var snapshotName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+
+// CheckSnapshotName is an error for what cannot be a snapshot's name.
+func CheckSnapshotName(name string) error {
+	if !snapshotName.MatchString(name) {
+		return fmt.Errorf("%q: want a name of letters, digits, and . _ -", name)
+	}
+	return nil
+}
+
+func snapshotFile(name string) string { return snapshotDir + "/" + name + snapshotSuffix }
+
+// origin is what a snapshot was copied from.
+type origin struct {
+	Size  int64     `json:"size"`  // bytes
+	MTime time.Time `json:"mtime"` // of rootfs.img
+}
+
+func (o origin) is(other origin) bool { return o.Size == other.Size && o.MTime.Equal(other.MTime) }
+
+func originOf(info fs.FileInfo) origin { return origin{Size: info.Size(), MTime: info.ModTime().UTC()} }
+
+// Snapshot is one that is there.
+type Snapshot struct {
+	Name    string
+	Changed time.Time // when a guest last wrote to it
+	Stale   bool      // rootfs.img is another than the one it was taken of
+}
+
+// Snapshots lists those of an out directory, by name.
+func Snapshots(dir string) ([]Snapshot, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, snapshotDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	var list []Snapshot
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), snapshotSuffix)
+		if !ok || CheckSnapshotName(name) != nil {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			continue // dropped just now
+		}
+		list = append(list, Snapshot{Name: name, Changed: info.ModTime(), Stale: isStale(dir, name)})
+	}
+	return list, nil
+}
+
+// isStale says whether the snapshot is known to be of another rootfs.img.
+func isStale(dir, name string) bool {
+	var was origin
+	b, err := os.ReadFile(filepath.Join(dir, snapshotDir, name+originSuffix))
+	if err != nil || json.Unmarshal(b, &was) != nil {
+		return false
+	}
+	base, err := os.Stat(filepath.Join(dir, DiskFile))
+	return err != nil || !was.is(originOf(base))
+}
+
+// NoSnapshotError says that there is no snapshot of a name.
+type NoSnapshotError struct {
+	Name string
+	Have []string
+}
+
+func (e *NoSnapshotError) Error() string {
+	return fmt.Sprintf("drop snapshot %s: there is none", e.Name)
+}
+
+// Hint is the way out.
+func (e *NoSnapshotError) Hint() string {
+	if len(e.Have) == 0 {
+		return "kimg run --snapshot NAME makes one"
+	}
+	return "there is " + strings.Join(e.Have, ", ")
+}
+
+// DropSnapshot removes a snapshot that no guest uses.
+func DropSnapshot(dir, name string) error {
+	if err := CheckSnapshotName(name); err != nil {
+		return err
+	}
+	file := filepath.Join(dir, snapshotFile(name))
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		list, _ := Snapshots(dir)
+		var have []string
+		for _, s := range list {
+			have = append(have, s.Name)
+		}
+		return &NoSnapshotError{Name: name, Have: have}
+	}
+	unlock, err := holdImage(file)
+	if err != nil {
+		return fmt.Errorf("drop snapshot %s: %w", name, err)
+	}
+	defer unlock()
+	err = os.Remove(file)
+	if bad := os.Remove(filepath.Join(dir, snapshotDir, name+originSuffix)); !errors.Is(bad, fs.ErrNotExist) {
+		err = errors.Join(err, bad)
+	}
+	if err != nil {
+		return fmt.Errorf("drop snapshot %s: %w", name, err)
+	}
+	_ = os.Remove(filepath.Join(dir, snapshotDir)) // it may not be empty
+	return nil
+}
+
+// ErrDiskInUse says that another guest writes to the image.
+var ErrDiskInUse = errors.New("another guest is writing to it")
+
+// holdDisk takes the image that the guest will write to for this process alone,
+// having made it where it is a new snapshot.
+func (o *Options) holdDisk(ctx context.Context, dir string) (unlock func(), err error) {
+	if o.Snapshot == "" {
+		if unlock, err = holdImage(filepath.Join(dir, DiskFile)); err != nil {
+			return nil, fmt.Errorf("write to %s: %w", DiskFile, err)
+		}
+		return unlock, nil
+	}
+	if err := CheckSnapshotName(o.Snapshot); err != nil {
+		return nil, fmt.Errorf("snapshot %w", err)
+	}
+	file := filepath.Join(dir, snapshotFile(o.Snapshot))
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		o.say("a new snapshot, %s, of %s", o.Snapshot, DiskFile)
+		if err := takeSnapshot(ctx, dir, o.Snapshot); err != nil {
+			return nil, fmt.Errorf("take snapshot %s: %w", o.Snapshot, err)
+		}
+	} else if isStale(dir, o.Snapshot) {
+		o.say("snapshot %s was taken of an earlier %s, and goes on with the files of that", o.Snapshot, DiskFile)
+	}
+	if unlock, err = holdImage(file); err != nil {
+		return nil, fmt.Errorf("use snapshot %s: %w", o.Snapshot, err)
+	}
+	return unlock, nil
+}
+
+// holdImage locks an image. QEMU's own lock would do, but tell it later, in words
+// of its own.
+func holdImage(file string) (unlock func(), err error) {
+	l := flock.New(file, flock.SetFlag(os.O_RDONLY))
+	ok, err := l.TryLock()
+	if err == nil && !ok {
+		err = ErrDiskInUse
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = l.Unlock() }, nil
+}
+
+// takeSnapshot copies rootfs.img, while no guest writes to it.
+func takeSnapshot(ctx context.Context, dir, name string) (err error) {
+	unlock, err := holdImage(filepath.Join(dir, DiskFile))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	from, err := os.Open(filepath.Join(dir, DiskFile))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, snapshotDir), 0o755); err != nil {
+		return err
+	}
+	to, err := renameio.NewPendingFile(filepath.Join(dir, snapshotFile(name)), renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if bad := to.Cleanup(); bad != nil {
+			err = errors.Join(err, bad)
+		}
+	}()
+	if err := copySparse(ctx, to.File, from, info.Size()); err != nil {
+		return err
+	}
+	b, err := json.Marshal(originOf(info))
+	if err == nil {
+		err = renameio.WriteFile(filepath.Join(dir, snapshotDir, name+originSuffix), append(b, '\n'), 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	return to.CloseAtomicallyReplace()
+}
+
+// copySparse copies a file of size bytes without its holes.
+func copySparse(ctx context.Context, to, from *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		start, end, err := sparse.Data(from, at, size)
+		if err != nil {
+			return err
+		}
+		for at = start; at < end; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := min(end-at, 16<<20)
+			if _, err := from.Seek(at, io.SeekStart); err != nil {
+				return err
+			}
+			if _, err := to.Seek(at, io.SeekStart); err != nil {
+				return err
+			}
+			if _, err := io.CopyN(to, from, n); err != nil {
+				return err
+			}
+			at += n
+		}
+	}
+	return to.Truncate(size)
+}

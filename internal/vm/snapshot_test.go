@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestSnapshots(t *testing.T) {
+	dir := t.TempDir()
+	base := filepath.Join(dir, DiskFile)
+	f, err := os.Create(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 8 << 20
+	f.WriteAt([]byte("begin"), 0)
+	f.WriteAt([]byte("end"), size-3)
+	f.Close()
+	var said []string
+	o := Options{Dir: dir, Snapshot: "one", Say: func(s string) { said = append(said, s) }}
+	unlock, err := o.holdDisk(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, o.disk())
+	was, _ := os.ReadFile(base)
+	if is, err := os.ReadFile(file); err != nil || !bytes.Equal(was, is) {
+		t.Errorf("the snapshot is not the image: %v", err)
+	}
+	if _, err := o.holdDisk(t.Context(), dir); !errors.Is(err, ErrDiskInUse) {
+		t.Errorf("a second guest: %v", err)
+	}
+	if err := DropSnapshot(dir, "one"); !errors.Is(err, ErrDiskInUse) {
+		t.Errorf("dropped under a guest: %v", err)
+	}
+	unlock()
+
+	// What was written stays, whatever becomes of the image it was taken of.
+	if err := os.WriteFile(file, []byte("written"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(base, time.Time{}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	said = nil
+	if unlock, err = o.holdDisk(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if is, _ := os.ReadFile(file); string(is) != "written" || len(said) != 1 {
+		t.Errorf("the snapshot is %q, and %q was said", is, said)
+	}
+	list, err := Snapshots(dir)
+	if err != nil || len(list) != 1 || list[0].Name != "one" || !list[0].Stale {
+		t.Errorf("listed %+v, %v", list, err)
+	}
+	var none *NoSnapshotError
+	if err := DropSnapshot(dir, "two"); !errors.As(err, &none) || none.Hint() != "there is one" {
+		t.Errorf("dropped what is not there: %v", err)
+	}
+	if err := DropSnapshot(dir, "one"); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("%v is left", left)
+	}
+	for _, name := range []string{"", "..", "a/b", "-x", "a b"} {
+		if CheckSnapshotName(name) == nil || DropSnapshot(dir, name) == nil {
+			t.Errorf("%q is taken for a name", name)
+		}
+	}
+}
+
+func TestFsckArgs(t *testing.T) {
+	if got := fsckArgs("e2fsck", "/d", true)[1]; got != "-fn" {
+		t.Errorf("after a clean shutdown: %s", got)
+	}
+	if got := fsckArgs("e2fsck", "/d", false)[1]; got != "-fp" {
+		t.Errorf("after a pulled plug: %s", got)
+	}
+}
+
+// A directory whose owner is gone is swept; one that is held, and what else is
+// called so, is not.
+func TestRunDirs(t *testing.T) {
+	parent := filepath.Join("/tmp", filepath.Base(t.TempDir())+filepath.Base(filepath.Dir(t.TempDir())))
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(parent) })
+	t.Setenv("TMPDIR", parent)
+	held, err := makeRunDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := makeRunDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.lock.Unlock(); err != nil { // as the end of a process does
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(parent, runPrefix+"of-another")
+	if err := os.Mkdir(foreign, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	next, err := makeRunDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{held.path: true, dead.path: false, foreign: true, next.path: true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
+		}
+	}
+	for _, d := range []*runDir{held, next} {
+		if err := d.remove(); err != nil {
+			t.Error(err)
+		}
+	}
+}

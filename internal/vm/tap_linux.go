@@ -1,0 +1,75 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// tunDevice is where TAPs are opened (tuntap.rst of Linux).
+const tunDevice = "/dev/net/tun"
+
+// openTAP opens an interface that exists. It takes no privilege where the
+// interface was made for this user. Every Read and Write is one frame.
+func openTAP(name string) (io.ReadWriteCloser, error) {
+	// Asked for first: opening one that is not there would make it, for who may.
+	is, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, &TAPError{Name: name, Why: "there is none", Way: createTAP(name), Err: err}
+	}
+	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		way := sudo() + "modprobe tun brings the device where the kernel has it"
+		if errors.Is(err, unix.EACCES) {
+			way = sudo() + "chmod 0666 " + tunDevice + " gives it the mode that it has on most machines"
+		}
+		return nil, &TAPError{Name: name, Why: fmt.Sprintf("open %s: %v", tunDevice, err), Way: way, Err: err}
+	}
+	if err := attachTAP(fd, name); err != nil {
+		unix.Close(fd)
+		return nil, refusedTAP(name, err)
+	}
+	if is.Flags&net.FlagUp == 0 {
+		unix.Close(fd)
+		return nil, &TAPError{Name: name, Why: "it is down", Way: sudo() + "ip link set dev " + name + " up"}
+	}
+	return os.NewFile(uintptr(fd), tunDevice), nil // in the poller, being O_NONBLOCK: Close ends a Read
+}
+
+// attachTAP makes fd the other end of the interface. One with several queues
+// refuses whoever does not ask for a queue.
+func attachTAP(fd int, name string) error {
+	var err error
+	for _, more := range []uint16{0, unix.IFF_MULTI_QUEUE} {
+		req, bad := unix.NewIfreq(name)
+		if bad != nil {
+			return bad
+		}
+		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | more)
+		if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req); !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+	}
+	return err
+}
+
+// refusedTAP says what the kernel's refusal means.
+func refusedTAP(name string, err error) error {
+	e := &TAPError{Name: name, Err: err}
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		e.Why, e.Way = "another program has it, another guest perhaps", "give each guest an interface of its own: end the other one, or name another with --net"
+	case errors.Is(err, unix.EPERM):
+		e.Why = "it was not made for this user"
+		e.Way = sudo() + "ip tuntap del dev " + name + " mode tap takes it away; " + createTAP(name)
+	case errors.Is(err, unix.EINVAL):
+		e.Why, e.Way = "it is no TAP", "take another name. "+createTAP("tap0")
+	default:
+		e.Why = err.Error()
+	}
+	return e
+}
