@@ -13,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
@@ -176,28 +177,36 @@ func configFact(l ConfigLock, c kernel.Config) string {
 func builtinConfig(base string) bool { return base == kernel.Defconfig || base == kernel.VM }
 
 func (s *session) compile(ctx context.Context, l *Lock, config kernel.Config, out *steps.Outputs, task *progress.Task) error {
-	eng, id, err := s.image(ctx, l.Toolchain)
+	eng, job, err := s.job(ctx, l, config)
 	if err != nil {
 		return err
-	}
-	tree := s.tree
-	if p := l.Kernel.Package; p != nil {
-		if err := s.store.Verify(p.SHA256); err != nil {
-			return err
-		}
-		if tree, err = kernel.PinPackage(*p, s.store.Path(p.SHA256)); err != nil {
-			return err
-		}
-	}
-	era, err := kernel.EraFor(l.Kernel.Version, l.Toolchain.Request)
-	if err != nil {
-		return err
-	}
-	job := kernel.Job{
-		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
-		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache,
 	}
 	return kernel.Build(ctx, eng, job, task, func(name string, mode fs.FileMode, _ int64, r io.Reader) error {
 		return out.Add(name, mode, r)
 	})
+}
+
+// job is the kernel to be compiled; its source and its toolchain are there.
+func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*container.Engine, kernel.Job, error) {
+	eng, id, err := s.image(ctx, l.Toolchain)
+	if err != nil {
+		return nil, kernel.Job{}, err
+	}
+	tree := s.tree
+	if p := l.Kernel.Package; p != nil {
+		if err := s.store.Verify(p.SHA256); err != nil {
+			return nil, kernel.Job{}, err
+		}
+		if tree, err = kernel.PinPackage(*p, s.store.Path(p.SHA256)); err != nil {
+			return nil, kernel.Job{}, err
+		}
+	}
+	era, err := kernel.EraFor(l.Kernel.Version, l.Toolchain.Request)
+	if err != nil {
+		return nil, kernel.Job{}, err
+	}
+	return eng, kernel.Job{
+		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
+		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache,
+	}, nil
 }

@@ -44,7 +44,33 @@ type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 //
 // An *UnmetError says that the configuration did not take what was asked for, a
 // *CompileError that make failed.
-func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task, put Put) (err error) {
+func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task, put Put) error {
+	return onBench(ctx, eng, j, task, func(b *bench) error {
+		config, err := b.build(ctx, eng, j, task)
+		if err != nil {
+			return err
+		}
+		return b.collect(ctx, config, put)
+	})
+}
+
+// build configures and compiles.
+func (b *bench) build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
+	text, err := b.configure(ctx, j.Tree.Version, j.Config, task)
+	if err != nil {
+		return nil, err
+	}
+	n := j.Jobs
+	if n <= 0 {
+		n = max(1, eng.Info().CPUs)
+	}
+	config := kconfig.ParseConfig(text)
+	return config, b.compile(ctx, j, config, n)
+}
+
+// onBench brings the job's source into its volume, opens a bench on it, and
+// keeps other kimgs from it while do works there.
+func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.Task, do func(*bench) error) (err error) {
 	unlock, err := lockTree(ctx, j, task)
 	if err != nil {
 		return err
@@ -54,27 +80,15 @@ func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Tas
 	if err != nil {
 		return err
 	}
-	obj := j.objVolume()
 	if err := eng.EnsureVolume(ctx, ccacheVolume, true); err != nil {
 		return err
 	}
-	b, err := openBench(ctx, eng, j, src, obj, task)
+	b, err := openBench(ctx, eng, j, src, j.objVolume(), task)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.c.Remove(ctx)) }()
-	config, err := b.configure(ctx, j.Tree.Version, j.Config, task)
-	if err != nil {
-		return err
-	}
-	n := j.Jobs
-	if n <= 0 {
-		n = max(1, eng.Info().CPUs)
-	}
-	if err := b.compile(ctx, j, kconfig.ParseConfig(config), n); err != nil {
-		return err
-	}
-	return b.collect(ctx, kconfig.ParseConfig(config), put)
+	return do(b)
 }
 
 // targets are what make is asked for.

@@ -72,21 +72,13 @@ const kvmGuest = "kernel/configs/kvm_guest.config"
 // configure composes the configuration with the tree's own kconfig and returns
 // it, proven: an *UnmetError names what was asked for and not taken.
 func (b *bench) configure(ctx context.Context, version units.KernelVersion, c Config, task *progress.Task) ([]byte, error) {
-	same := own("same.config", sameConfig, version)
-	asked := translate(version, c.Requests)
-	base, mine, err := b.base(ctx, version, c, same)
+	final, asked, err := b.compose(ctx, version, c)
 	if err != nil {
 		return nil, err
 	}
-	warnOverruled(task, same, asked)
-	final := base
-	if all := slices.Concat(mine, asked); len(all) > 0 {
-		if final, err = b.olddefconfig(ctx, merge(base, all)); err != nil {
-			return nil, err
-		}
-	}
+	warnOverruled(task, own("same.config", sameConfig, version), asked)
 	cfg := kconfig.ParseConfig(final)
-	if list := unmet(cfg, asked); len(list) > 0 {
+	if list := Unmets(cfg, asked); len(list) > 0 {
 		if err := b.explain(ctx, cfg, list); err != nil {
 			task.Warn("the reasons could not be read from the tree's Kconfig: " + err.Error())
 		}
@@ -96,6 +88,27 @@ func (b *bench) configure(ctx context.Context, version units.KernelVersion, c Co
 		task.Warn(w)
 	}
 	return final, nil
+}
+
+// compose lays the requests over the base. asked are the requests in the words
+// of this version; what became of them is not looked at.
+func (b *bench) compose(ctx context.Context, version units.KernelVersion, c Config) (final []byte, asked []Request, err error) {
+	base, mine, err := b.base(ctx, version, c, own("same.config", sameConfig, version))
+	if err != nil {
+		return nil, nil, err
+	}
+	asked = translate(version, c.Requests)
+	final, err = b.lay(ctx, base, mine, asked)
+	return final, asked, err
+}
+
+// lay lays requests over what base returned.
+func (b *bench) lay(ctx context.Context, base []byte, mine, asked []Request) ([]byte, error) {
+	all := slices.Concat(mine, asked)
+	if len(all) == 0 {
+		return base, nil
+	}
+	return b.olddefconfig(ctx, merge(base, all))
 }
 
 // base makes the base's .config, and says what is still to be merged over it.

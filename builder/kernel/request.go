@@ -21,8 +21,8 @@ type Request struct {
 
 func (r Request) String() string { return r.Symbol + "=" + r.Value }
 
-// line is the request as a .config spells it.
-func (r Request) line() string {
+// Line is the request as a .config spells it.
+func (r Request) Line() string {
 	if r.Value == "n" {
 		return "# CONFIG_" + r.Symbol + " is not set"
 	}
@@ -123,7 +123,7 @@ func merge(config []byte, reqs []Request) []byte {
 		out.WriteByte('\n')
 	}
 	for _, r := range reqs {
-		out.WriteString(r.line() + "\n")
+		out.WriteString(r.Line() + "\n")
 	}
 	return out.Bytes()
 }
@@ -145,8 +145,8 @@ func symbolOf(line string) string {
 	return name
 }
 
-// unmet lists the requests that the final configuration does not honour.
-func unmet(final kconfig.Config, reqs []Request) []Unmet {
+// Unmets lists the requests that the final configuration does not honour.
+func Unmets(final kconfig.Config, reqs []Request) []Unmet {
 	var list []Unmet
 	for _, r := range last(reqs) {
 		if got := final.Get(r.Symbol); !sameValue(r.Value, got) {

@@ -62,11 +62,11 @@ func TestUnmet(t *testing.T) {
 		{Request{Symbol: "N", Value: "16"}, false}, {Request{Symbol: "N", Value: "17"}, true}, {Request{Symbol: "M", Value: "y"}, true},
 		{Request{Symbol: "S", Value: `"x"`}, false}, {Request{Symbol: "S", Value: `""`}, true}, {Request{Symbol: "GONE", Value: `""`}, false},
 	} {
-		if got := len(unmet(final, []Request{c.req})) > 0; got != c.want {
+		if got := len(Unmets(final, []Request{c.req})) > 0; got != c.want {
 			t.Errorf("%s: unmet %v, want %v", c.req, got, c.want)
 		}
 	}
-	if list := unmet(final, []Request{{"A", "n", ""}, {"A", "y", ""}}); len(list) > 0 {
+	if list := Unmets(final, []Request{{"A", "n", ""}, {"A", "y", ""}}); len(list) > 0 {
 		t.Errorf("a request that a later one replaced: %v", list)
 	}
 }

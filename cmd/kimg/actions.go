@@ -18,6 +18,7 @@ type table struct {
 	run    func(context.Context, builder.Env, runRequest) error
 	check  func(context.Context, builder.Env, checkRequest) error
 	export func(context.Context, builder.Env, builder.ExportRequest) error
+	config configTable
 	list   func(io.Writer) error
 	relock func(ctx context.Context, env builder.Env, targets []string) error
 }

@@ -61,6 +61,7 @@ type way struct {
 var ways = []way{
 	{is[usageError], codeUsage, ""},
 	{is[*builder.SpecError], codeUsage, ""},
+	{isErr(errNoTerminal), codeUsage, ""},
 	{is[*builder.LockError], codeUsage, "remove kimg.lock to have it made anew"},
 	{is[*builder.FrozenError], codeUsage, "build once without --frozen to have it pinned"},
 	{is[*builder.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},

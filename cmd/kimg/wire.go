@@ -24,6 +24,7 @@ var actions = table{
 	run:    runGuest,
 	check:  checkGuest,
 	export: builder.Export,
+	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
 	list:   listEras,
 	relock: builder.Relock,
 }

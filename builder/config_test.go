@@ -1,0 +1,66 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+)
+
+func TestWriteConfigDiff(t *testing.T) {
+	var b strings.Builder
+	base := kconfig.Config{"A": "y", "HZ": "250", "S": "y"}
+	now := kconfig.Config{"HZ": "1000", "B": "m", "S": "y"}
+	asked := []kernel.Request{{Symbol: "B", Value: "m", Origin: SpecFile}, {Symbol: "A", Value: "n", Origin: "a.config:3"}, {Symbol: "X", Value: "y", Origin: "--set X=y"}, {Symbol: "S", Value: "y", Origin: "z"}}
+	if err := writeConfigDiff(&b, base, now, asked); err != nil {
+		t.Fatal(err)
+	}
+	want := `SYMBOL  BASE  NOW   ASKED BY
+A       y     n     a.config:3
+B       n     m     kimg.yaml
+HZ      250   1000  (follows)
+X       n     n     --set X=y (wants y: not met)
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestConfigEditWrites(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, SpecFile)
+	e := ConfigEdit{Dir: dir}
+	if c, err := e.write(nil, nil); err != nil || c.File != "" {
+		t.Errorf("nothing changed: %v, %v", c, err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("nothing changed, and there is a kimg.yaml")
+	}
+	add := []kernel.Request{{Symbol: "A", Value: "n"}, {Symbol: "B", Value: `"x"`}}
+	if _, err := e.write(&kernel.Edited{Added: add[:1]}, nil); err != nil {
+		t.Fatal(err)
+	}
+	had := []kernel.Request{{Symbol: "A", Value: "n", Origin: "A=n"}}
+	if _, err := e.write(&kernel.Edited{Added: add[1:], Dropped: had}, had); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`B="x"`}, spec.Set); diff != "" {
+		t.Error(diff)
+	}
+	e.Save = filepath.Join(dir, "f.config")
+	if _, err := e.write(&kernel.Edited{Added: add}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(e.Save); string(b) != "# CONFIG_A is not set\nCONFIG_B=\"x\"\n" {
+		t.Errorf("fragment:\n%s", b)
+	}
+}

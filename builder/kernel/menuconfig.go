@@ -1,0 +1,306 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Editors are the programs that Edit opens, by the names of their make targets.
+var Editors = []string{"menuconfig", "nconfig"}
+
+// Terminal is what an editor is shown on.
+type Terminal struct {
+	In     io.Reader // every key; the terminal is raw
+	Out    io.Writer
+	Name   string // TERM
+	Resize <-chan container.Winsize
+}
+
+// Editing says how the job's configuration is to be edited. The result is told
+// as a change of Set, which the person keeps.
+type Editing struct {
+	Editor string
+	// Open is called when the editor is about to start, restore at its end.
+	Open func() (t Terminal, restore func(), err error)
+
+	// Kept and Set are those of the job's requests that are written down already:
+	// Kept stays, Set may lose members. Other requests of the job (flags) are
+	// where the editor starts from, and are part of the change.
+	Kept, Set []Request
+}
+
+// Edited is what an editor changed.
+type Edited struct {
+	Dropped []Request // those of Set that are no longer wanted
+	Added   []Request // to be added to Set, in the order of their symbols
+	Lost    []string  // symbols for which Set does not reproduce what the editor saved: SYMBOL=VALUE
+}
+
+// Edit opens an editor on the job's configuration, in the toolchain's container.
+// nil says that nothing was changed, or not saved.
+//
+// The change is the smallest that is easily had: what differs, can be set by a
+// person, and is not what kconfig would choose anyway. It is composed again to
+// see that it gives what the editor saved.
+func Edit(ctx context.Context, eng *container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
+	err = onBench(ctx, eng, j, task, func(b *bench) error {
+		out, err = b.edit(ctx, j.Tree.Version, j.Config, e)
+		return err
+	})
+	return out, err
+}
+
+// Compose returns the base's .config and what the job's requests make of it, and
+// those requests in the words of the kernel's version. Nothing is proven.
+func Compose(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (base, final []byte, asked []Request, err error) {
+	err = onBench(ctx, eng, j, task, func(b *bench) error {
+		version := j.Tree.Version
+		text, mine, err := b.base(ctx, version, j.Config, own("same.config", sameConfig, version))
+		if err != nil {
+			return err
+		}
+		if base, err = b.lay(ctx, text, mine, nil); err != nil {
+			return err
+		}
+		asked = translate(version, j.Config.Requests)
+		final, err = b.lay(ctx, text, mine, asked)
+		return err
+	})
+	return base, final, asked, err
+}
+
+// editConfig is what an editor works on: not the .config of the last build, and
+// not what olddefconfig works on. It is in the object directory for the reason
+// that newConfig is.
+const editConfig = objDir + "/kimg.edit"
+
+func (b *bench) edit(ctx context.Context, version units.KernelVersion, c Config, e Editing) (*Edited, error) {
+	base, mine, err := b.base(ctx, version, c, own("same.config", sameConfig, version))
+	if err != nil {
+		return nil, err
+	}
+	before, err := b.lay(ctx, base, mine, translate(version, c.Requests))
+	if err != nil {
+		return nil, err
+	}
+	if err := b.write(ctx, editConfig, before); err != nil {
+		return nil, err
+	}
+	if err := b.editor(ctx, e); err != nil {
+		return nil, err
+	}
+	after, err := b.read(ctx, editConfig)
+	if err != nil {
+		return nil, fmt.Errorf("read what %s saved: %w", e.Editor, err)
+	}
+	if bytes.Equal(before, after) || maps.Equal(spelt(before), spelt(after)) {
+		return nil, nil
+	}
+	held, dropped := split(version, e.Set, after)
+	written := func(more []Request) ([]byte, error) {
+		return b.lay(ctx, base, mine, translate(version, slices.Concat(e.Kept, held, more)))
+	}
+	from, err := written(nil)
+	if err != nil {
+		return nil, err
+	}
+	tree := b.settable(ctx)
+	all := changes(from, after, translate(version, e.Kept), tree)
+	odd, err := b.oddities(ctx, from, after)
+	if err != nil {
+		return nil, err
+	}
+	few := fewer(all, odd, tree)
+	// Few where they suffice; otherwise all, and what even they do not bring is told.
+	out := &Edited{Dropped: dropped}
+	for _, add := range [][]Request{few, all} {
+		got, err := written(add)
+		if err != nil {
+			return nil, err
+		}
+		out.Added, out.Lost = add, lost(after, got)
+		if len(out.Lost) == 0 {
+			break
+		}
+	}
+	return out, nil
+}
+
+// editor runs the editor on the person's terminal. A TERM that the image's
+// terminfo does not know is taken for the most common one.
+func (b *bench) editor(ctx context.Context, e Editing) error {
+	t, restore, err := e.Open()
+	if err != nil {
+		return err
+	}
+	argv := makeArgv(b.vars, "--no-print-directory", "KCONFIG_CONFIG="+editConfig, e.Editor)
+	argv[2] = `infocmp "$TERM" >/dev/null 2>&1 || TERM=xterm-256color; ` + argv[2]
+	var tail faults
+	err = b.c.Exec(ctx, &container.ExecCmd{
+		Args: argv, Env: append(slices.Clone(b.env), "TERM="+t.Name), User: user, Dir: workDir,
+		Stdin: t.In, Stdout: io.MultiWriter(t.Out, &tail), TTY: true, Resize: t.Resize,
+	})
+	restore()
+	if exit := (*container.ExitError)(nil); errors.As(err, &exit) {
+		return fmt.Errorf("make %s: %w", e.Editor, tail.wrap(err))
+	}
+	if err != nil {
+		return fmt.Errorf("make %s: %w", e.Editor, err)
+	}
+	return nil
+}
+
+// settable reads the tree's Kconfig to know which symbols a person can set; nil
+// where it cannot be read.
+func (b *bench) settable(ctx context.Context) *kconfig.Tree {
+	files, err := b.kconfigFiles(ctx)
+	if err != nil {
+		return nil
+	}
+	tree, err := kconfig.Read(files, "x86", "x86_64")
+	if err != nil {
+		return nil
+	}
+	return tree
+}
+
+// oddities are the symbols that, in one of the two or in both, are not what
+// kconfig would choose by itself.
+func (b *bench) oddities(ctx context.Context, configs ...[]byte) (map[string]bool, error) {
+	odd := map[string]bool{}
+	for _, text := range configs {
+		if err := b.write(ctx, newConfig, text); err != nil {
+			return nil, err
+		}
+		if err := b.make(ctx, "KCONFIG_CONFIG="+newConfig, "savedefconfig"); err != nil {
+			return nil, fmt.Errorf("make savedefconfig: %w", err)
+		}
+		short, err := b.read(ctx, objDir+"/defconfig")
+		if err != nil {
+			return nil, fmt.Errorf("read what savedefconfig wrote: %w", err)
+		}
+		for name := range spelt(short) {
+			odd[name] = true
+		}
+	}
+	return odd, nil
+}
+
+// spelt reads a .config with what it says is off: such a symbol is n, and one
+// that it does not speak of is absent.
+func spelt(text []byte) map[string]string {
+	values := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name := symbolOf(line)
+		if name == "" {
+			continue
+		}
+		values[name] = "n"
+		if _, v, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "="); ok && line[0] != '#' {
+			values[name] = v
+		}
+	}
+	return values
+}
+
+// split tells the requests that a configuration still honours from those that
+// it does not.
+func split(version units.KernelVersion, reqs []Request, config []byte) (held, dropped []Request) {
+	cfg := kconfig.ParseConfig(config)
+	for _, r := range reqs {
+		if len(Unmets(cfg, translate(version, []Request{r}))) == 0 {
+			held = append(held, r)
+		} else {
+			dropped = append(dropped, r)
+		}
+	}
+	return held, dropped
+}
+
+// changes lists, by symbol, what a person would have to set for one .config to
+// become the other. A symbol that vanished needs nothing, unless one of kept
+// still asks for it. tree may be nil.
+func changes(from, to []byte, kept []Request, tree *kconfig.Tree) []Request {
+	a, b := spelt(from), spelt(to)
+	for _, r := range last(kept) {
+		if _, ok := b[r.Symbol]; !ok && r.Value != "n" {
+			b[r.Symbol] = "n"
+			if a[r.Symbol] == "" {
+				a[r.Symbol] = r.Value // it did not survive before, either, but is asked for
+			}
+		}
+	}
+	var out []Request
+	for _, name := range slices.Sorted(maps.Keys(b)) {
+		if was, ok := a[name]; ok && was == b[name] {
+			continue
+		}
+		if !canBeSet(tree, name) || !plainValue(b[name]) {
+			continue
+		}
+		out = append(out, Request{Symbol: name, Value: b[name], Origin: "the editor"})
+	}
+	return out
+}
+
+// canBeSet reports whether a symbol has a prompt somewhere.
+func canBeSet(tree *kconfig.Tree, name string) bool {
+	if tree == nil {
+		return true
+	}
+	s := tree.Symbols[name]
+	return s != nil && slices.ContainsFunc(s.Defs, func(d *kconfig.Def) bool { return d.Prompt != "" })
+}
+
+// fewer leaves out what kconfig would choose by itself, and the members of a
+// choice that give way to the one that is chosen.
+func fewer(reqs []Request, odd map[string]bool, tree *kconfig.Tree) []Request {
+	chosen := map[string]bool{} // members of choices in which one is asked for
+	for _, r := range reqs {
+		if r.Value != "y" || !odd[r.Symbol] || tree == nil || tree.Symbols[r.Symbol] == nil {
+			continue
+		}
+		for _, d := range tree.Symbols[r.Symbol].Defs {
+			if d.Choice != nil {
+				for _, m := range d.Choice.Members {
+					chosen[m] = true
+				}
+			}
+		}
+	}
+	var out []Request
+	for _, r := range reqs {
+		if odd[r.Symbol] && !(r.Value == "n" && chosen[r.Symbol]) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// lost lists the symbols of one .config that another has otherwise.
+func lost(want, got []byte) []string {
+	w, g := kconfig.ParseConfig(want), kconfig.ParseConfig(got)
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if !sameValue(w[name], g.Get(name)) {
+			out = append(out, name+"="+w[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(g)) {
+		if _, ok := w[name]; !ok && g[name] != `""` {
+			out = append(out, name+"=n")
+		}
+	}
+	return out
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// configTable is what kimg config does.
+type configTable struct {
+	edit func(context.Context, builder.Env, builder.Spec, builder.ConfigEdit) (*builder.ConfigChange, error)
+	diff func(context.Context, builder.Env, builder.Spec, string, io.Writer) error
+	show func(context.Context, builder.Env, builder.Spec, io.Writer) error
+}
+
+func (a *app) config() *cobra.Command {
+	var diff, show bool
+	edit := builder.ConfigEdit{Dir: ".", Editor: kernel.Editors[0]}
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Change the kernel's configuration in menuconfig, or show it",
+		Long: `Open menuconfig, in the toolchain's container, on the configuration that build would
+use, and write what was changed, and no more, into kimg.yaml under set:. What the
+change brings along by itself is left out. kimg.yaml keeps its comments, and is made
+where there is none. Leaving without saving changes nothing.
+
+--diff and --show need no terminal. --diff prints each symbol that is not as the base
+has it: the base's value, the value now, and who asked for it: kimg.yaml, a fragment's
+line, a flag, kimg's own requests, or nobody (it follows from others).`,
+		Example: `  kimg config
+  kimg config --kernel ~/src/linux --editor nconfig
+  kimg config --save debug.config     # a fragment, for build --fragment
+  kimg config --diff --set KASAN=y`,
+		Args: noArgs,
+	}
+	cmd.Flags().BoolVar(&diff, "diff", false, "print what differs from the base")
+	cmd.Flags().BoolVar(&show, "show", false, "print the whole .config")
+	cmd.Flags().StringVar(&edit.Editor, "editor", edit.Editor, "`NAME` of the editor: "+strings.Join(kernel.Editors, " or "))
+	cmd.Flags().StringVar(&edit.Save, "save", "", "write what was changed into the fragment `FILE`, not into kimg.yaml")
+	flags := addSpecFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if diff && show || (diff || show) && (cmd.Flags().Changed("save") || cmd.Flags().Changed("editor")) {
+			return usageError{cmd, errors.New("--diff and --show only print: neither goes with the other, --save or --editor")}
+		}
+		if !slices.Contains(kernel.Editors, edit.Editor) {
+			return &builder.SpecError{Field: "--editor", Err: fmt.Errorf("%q is none of %s", edit.Editor, strings.Join(kernel.Editors, ", "))}
+		}
+		spec, err := flags.spec(".")
+		if err != nil {
+			return err
+		}
+		if !diff && !show && !(term.IsTerminal(int(a.stdin.Fd())) && term.IsTerminal(int(a.stdout.Fd()))) {
+			return &noTerminalError{edit.Editor}
+		}
+		return a.withEnv(func(env builder.Env, done func()) error {
+			switch {
+			case diff:
+				return a.actions.config.diff(cmd.Context(), env, spec, ".", a.stdout)
+			case show:
+				return a.actions.config.show(cmd.Context(), env, spec, a.stdout)
+			}
+			edit.Open = func() (kernel.Terminal, func(), error) {
+				done()
+				return a.openTerminal()
+			}
+			change, err := a.actions.config.edit(cmd.Context(), env, spec, edit)
+			if err != nil {
+				return err
+			}
+			done()
+			a.tellChange(change)
+			if change.File != "" && cmd.Flags().Changed("config") {
+				fmt.Fprintf(a.stderr, "note: the change is one to --config %s: give it to build, too, or write it into %s\n", spec.Config, builder.SpecFile)
+			}
+			return nil
+		})
+	}
+	return cmd
+}
+
+// tellChange prints what was written: results to stdout, the rest to stderr.
+func (a *app) tellChange(c *builder.ConfigChange) {
+	if c.File == "" {
+		fmt.Fprintln(a.stderr, "nothing changed: nothing was written")
+		return
+	}
+	for _, s := range c.Dropped {
+		fmt.Fprintln(a.stdout, "-", s)
+	}
+	for _, s := range c.Added {
+		fmt.Fprintln(a.stdout, "+", s)
+	}
+	fmt.Fprintln(a.stderr, "written to "+c.File)
+	if len(c.Lost) > 0 {
+		fmt.Fprintf(a.stderr, "warning: these cannot be brought about by requests: %s\n", progress.CleanText(strings.Join(c.Lost, " ")))
+	}
+}
+
+// openTerminal has every key go to who reads the Terminal; restore gives the
+// terminal back to the shell.
+func (a *app) openTerminal() (kernel.Terminal, func(), error) {
+	fd := int(a.stdin.Fd())
+	state, err := term.MakeRaw(fd)
+	if err != nil {
+		return kernel.Terminal{}, nil, fmt.Errorf("open the terminal: %w", err)
+	}
+	sizes := make(chan container.Winsize, 1)
+	changed := make(chan os.Signal, 1)
+	ends := make(chan struct{})
+	changed <- syscall.SIGWINCH // the first size
+	signal.Notify(changed, syscall.SIGWINCH)
+	go func() {
+		for {
+			select {
+			case <-changed:
+			case <-ends:
+				return
+			}
+			cols, rows, err := term.GetSize(int(a.stdout.Fd()))
+			if err != nil || rows <= 0 || cols <= 0 {
+				continue // some terminals have no size
+			}
+			select {
+			case sizes <- container.Winsize{Rows: uint(rows), Cols: uint(cols)}:
+			case <-ends:
+				return
+			}
+		}
+	}()
+	var once sync.Once
+	restore := func() {
+		once.Do(func() {
+			signal.Stop(changed)
+			close(ends)
+			_ = term.Restore(fd, state) // the terminal went away: nobody is there to mind
+		})
+	}
+	name := os.Getenv("TERM")
+	if name == "" {
+		name = "xterm"
+	}
+	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: name, Resize: sizes}, restore, nil
+}
+
+// noTerminalError says that an editor has nobody to show itself to.
+type noTerminalError struct{ editor string }
+
+func (e *noTerminalError) Error() string {
+	return "open " + e.editor + ": " + errNoTerminal.Error()
+}
+
+func (e *noTerminalError) Unwrap() error { return errNoTerminal }
+
+// Hint is the way out.
+func (e *noTerminalError) Hint() string {
+	return "run it on a terminal; or ask with --set SYM=VALUE, and look with kimg config --diff or --show"
+}
+
+var errNoTerminal = errors.New("stdin and stdout are no terminal")
