@@ -77,7 +77,7 @@ const (
 // recognisers are tried from the top. What one has recognised is hidden from
 // those after it, so that a text may have several causes and each is found.
 var recognisers = []recogniser{
-	{Compiler, regexp.MustCompile(`(?:GCC: |gcc|clang|GNU ld|GNU C\d*|LLD)[^\n;"]*\d+\.\d+(?:\.\d+)?[^\n;"@#]*`), nil},
+	{Compiler, regexp.MustCompile(`\b(?:GCC:|gcc(?:-\d+)?|GNU ld|clang(?:-\d+)?) \([^)\n]*\)+ [\d.]+|\bGNU C(?:\+\+)?\d* \d+\.\d+\.\d+|\b(?:clang version|LLD|GNU AS|GNU assembler) [\d.]+`), nil},
 	{Locale, regexp.MustCompile(`\b(?:LANG|LANGUAGE|LC_[A-Z]+)=\S*|\b[a-z]{2}_[A-Z]{2}(?:\.(?:UTF-?8|utf8|ISO[-\w]+))?\b|\bC\.(?:UTF-8|utf8)\b`), nil},
 	{Time, regexp.MustCompile(`\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?` + zone + `)?)?`), nil},
 	{Time, regexp.MustCompile(`(?:` + day + `,? +)?(?:` + month + ` +\d{1,2}|\d{1,2} +` + month + `)(?: +` + clock + `(?: +[AP]M)?(?: +` + zone + `)?)?(?: +\d{4})(?: +` + clock + `(?: +` + zone + `)?)?`), nil},

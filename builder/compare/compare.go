@@ -235,6 +235,9 @@ var forms []form
 func init() {
 	forms = []form{
 		{"ext4", isImage, (*Report).images},
+		{"ELF", isELF, (*Report).elfs},
+		{"bzImage", isBzImage, (*Report).bzImages},
+		{"gzip", isGzip, (*Report).gzips},
 		{"document", isDocument, (*Report).documents},
 		{"config", isConfig, (*Report).configs},
 		{"System.map", isSystemMap, (*Report).systemMaps},

@@ -39,14 +39,20 @@ func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 	if err != nil {
 		return err
 	}
-	if c := reordered(string(x), string(y)); c != "" {
-		line, l, m := firstLine(string(x), string(y))
+	r.lines(t, "line", string(x), string(y))
+	return nil
+}
+
+// lines compares two texts by lines; what is what a report calls one.
+func (r *Report) lines(t thing, what, x, y string) {
+	if c := reordered(x, y); c != "" {
+		line, l, m := firstLine(x, y)
 		l, m = excerpt(l, m)
-		r.add(Difference{t.artifact, t.at(fmt.Sprintf("line %d", line)), strconv.Quote(l), strconv.Quote(m), c})
-		return nil
+		r.add(Difference{t.artifact, t.at(fmt.Sprintf("%s %d", what, line)), strconv.Quote(l), strconv.Quote(m), c})
+		return
 	}
 	told := map[Cause]bool{}
-	pairs, more := linePairs(string(x), string(y))
+	pairs, more := linePairs(x, y)
 	for _, p := range pairs {
 		causes := causesOf(p.a, p.b)
 		if len(causes) == 0 {
@@ -56,14 +62,13 @@ func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 		for _, c := range causes {
 			if !told[c] { // one line of each kind: a text may be long
 				told[c] = true
-				r.add(Difference{t.artifact, t.at(fmt.Sprintf("line %d", p.line)), p.show(p.a, p.hasA), p.show(p.b, p.hasB), c})
+				r.add(Difference{t.artifact, t.at(fmt.Sprintf("%s %d", what, p.line)), p.show(p.a, p.hasA), p.show(p.b, p.hasB), c})
 			}
 		}
 	}
-	if more += len(pairs) - len(told); more > 0 {
-		r.add(Difference{t.artifact, t.at("more lines"), fmt.Sprintf("%d lines differ in all", len(pairs)+more), "", Follows})
+	if rest := len(pairs) + more - 1; rest > 0 && len(pairs) > len(told) {
+		r.add(Difference{t.artifact, t.at("more, by " + what), fmt.Sprintf("%d differ in all", rest+1), "", Follows})
 	}
-	return nil
 }
 
 // hostFiles are those that hold a machine's name.
