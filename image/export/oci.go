@@ -69,7 +69,7 @@ func (OCI) Export(ctx context.Context, b *Build, w io.Writer) error {
 		return err
 	}
 	manifestAt.Platform = &oci.Platform{Architecture: "amd64", OS: "linux"}
-	manifestAt.Annotations = map[string]string{oci.AnnotationRefName: b.Suite, "io.containerd.image.name": "docker.io/library/" + ref}
+	manifestAt.Annotations = map[string]string{oci.AnnotationRefName: "docker.io/library/" + ref, "io.containerd.image.name": "docker.io/library/" + ref}
 	_, index, err := document(oci.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageIndex, Manifests: []oci.Descriptor{manifestAt},
 	})
