@@ -35,6 +35,16 @@ func (e *ExistsError) Error() string { return fmt.Sprintf("write %s: it is there
 // Hint is the way out.
 func (e *ExistsError) Hint() string { return "choose another name, or replace it with --force" }
 
+// InUseError is a disk image that a guest may be writing to.
+type InUseError struct{ File string }
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("read %s: a guest may write to it now", e.File)
+}
+
+// Hint is the way out.
+func (e *InUseError) Hint() string { return "end the guest that was started with --write first" }
+
 // Export hands the artifacts of the build in an out directory on. The file is
 // written beside its place and renamed into it: an export that ends early leaves
 // what was there. No build changes the artifacts meanwhile.
@@ -71,6 +81,14 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	}
 	if err := b.clear(req); err != nil {
 		return err
+	}
+	if !req.Format.Text { // the descriptions only name it
+		image := filepath.Join(b.Dir, ImageFile)
+		if busy, err := inUse(image); err != nil {
+			return fmt.Errorf("export %s: %w", req.Format.Name, err)
+		} else if busy {
+			return &InUseError{image}
+		}
 	}
 	task := progress.Start(env.Sink, "export", "export "+req.Format.Name+" to "+to, "", nil, "")
 	defer func() { task.End(false, err) }()
