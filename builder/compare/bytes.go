@@ -142,7 +142,9 @@ func (r *Report) place(t thing, where string, a, b blob, sp span) Difference {
 	}
 	x, y := window(a, sp), window(b, sp)
 	d.A, d.B = hex.EncodeToString(x), hex.EncodeToString(y)
-	d.Cause = binaryCause(x, y)
+	if !pointer(a, sp) || !pointer(b, sp) {
+		d.Cause = binaryCause(x, y)
+	}
 	return d
 }
 
@@ -150,6 +152,13 @@ func (r *Report) place(t thing, where string, a, b blob, sp span) Difference {
 func window(b blob, sp span) []byte {
 	from := sp.from &^ 3
 	return b.part(from, min(32, max(4, (sp.to-from+3)&^3))).head(32)
+}
+
+// pointer says whether the word of eight bytes that has a span is an address in a
+// kernel, whose lower half may look like a time.
+func pointer(b blob, sp span) bool {
+	w := b.part(sp.from&^7, 8).head(8)
+	return len(w) == 8 && w[4] == 0xFF && w[5] == 0xFF && w[6] == 0xFF && w[7] == 0xFF
 }
 
 const (

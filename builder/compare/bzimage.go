@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 // headerField is a field of the setup header. Names, places and sizes in bytes
@@ -195,7 +196,7 @@ func unpack(b blob, limit int64) (p []byte, kind string, err error) {
 	case bytes.HasPrefix(head, []byte("\xFD7zXZ\x00")):
 		return nil, "xz", fmt.Errorf("it is compressed with xz, which is not looked into")
 	case bytes.HasPrefix(head, []byte{0x02, 0x21, 0x4C, 0x18}):
-		return nil, "lz4", fmt.Errorf("it is compressed with lz4, which is not looked into")
+		kind, r = "lz4", lz4.NewReader(in)
 	default:
 		return nil, "unknown", fmt.Errorf("its compression is not known")
 	}
@@ -203,7 +204,7 @@ func unpack(b blob, limit int64) (p []byte, kind string, err error) {
 		return nil, kind, fmt.Errorf("unpack %s: %w", kind, err)
 	}
 	p, err = io.ReadAll(io.LimitReader(r, limit+1))
-	if len(p) > 0 && int64(len(p)) <= limit && kind == "zstd" {
+	if len(p) > 0 && int64(len(p)) <= limit && (kind == "zstd" || kind == "lz4") {
 		err = nil // what follows the frame is the size
 	}
 	if err == nil && int64(len(p)) > limit {

@@ -93,13 +93,18 @@ var recognisers = []recogniser{
 	{Host, regexp.MustCompile(`@[\w.-]+|\b(?:HOST|HOSTNAME|KBUILD_BUILD_HOST)=\S*`), nil},
 	{Host, regexp.MustCompile(`\b[0-9a-f]{12}\b`), mixed}, // a container's host name is its number
 	{Random, regexp.MustCompile(`\b(?i:[0-9a-f]{16,})\b|\btmp[._][A-Za-z0-9_]{6,}`), nil},
-	{Random, regexp.MustCompile(`[A-Za-z0-9+/._$-]{20,}={0,2}`), mixed},
+	{Random, regexp.MustCompile(`[A-Za-z0-9+/]{20,}={0,2}`), drawn},
 }
 
 // mixed says that a word has letters and digits, as nothing that was drawn at
 // random lacks for long.
 func mixed(s string) bool {
 	return strings.ContainsAny(s, "0123456789") && strings.ContainsFunc(s, func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' })
+}
+
+// drawn says that a word has letters of both cases and digits, as a key in base64.
+func drawn(s string) bool {
+	return mixed(s) && strings.ToLower(s) != s && strings.ToUpper(s) != s
 }
 
 // local are this machine's and user's own names, which a leak is likely to be of.

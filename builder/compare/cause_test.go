@@ -42,6 +42,7 @@ var leaks = []struct {
 	{"and by one that ignores punctuation", "_b\na\nc\n", "a\n_b\nc\n", []Cause{Locale}},
 
 	{"nothing known", "one", "two", nil},
+	{"a long name with a digit", "ext4_init_block_bitmap_now", "ext4_wait_block_bitmap_now", nil},
 	{"a version", "1.2.3", "1.2.4", nil},
 	{"a count", "12", "13", nil},
 	{"a telephone number is no time", "call 0000000000", "call 0000000001", nil},

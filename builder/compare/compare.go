@@ -127,7 +127,7 @@ func openBlob(name string) (blob, error) {
 // are is seen from what is in them: an ext4 image, an ELF file, a bzImage, a
 // manifest, a lock, a kernel config, a System.map, text.
 func Files(ctx context.Context, name, a, b string) (*Report, error) {
-	r := &Report{A: a, B: b}
+	r := &Report{A: a, B: b, Differences: []Difference{}}
 	if err := r.files(ctx, name, a, b); err != nil {
 		return nil, err
 	}

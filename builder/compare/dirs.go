@@ -22,7 +22,7 @@ const inputs = "inputs"
 // byte by byte. A directory without a manifest is compared with all the files
 // that are in it.
 func Dirs(ctx context.Context, a, b string) (*Report, error) {
-	r := &Report{A: a, B: b}
+	r := &Report{A: a, B: b, Differences: []Difference{}}
 	var names []string
 	ma, err := manifest(a)
 	if err != nil {

@@ -113,6 +113,7 @@ func (r *Report) elfs(ctx context.Context, t thing, a, b blob, _ changes) error 
 		loaded := s.Flags&elf.SHF_ALLOC != 0 && s.Type != elf.SHT_NOTE
 		x.shifted = x.shifted || loaded && (u == nil || s.Size != u.Size || s.Addr != u.Addr)
 	}
+	x.shifted = x.shifted || movedSymbols(x.symbols, y.symbols)
 	for _, name := range sectionOrder(x, y) {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -123,6 +124,20 @@ func (r *Report) elfs(ctx context.Context, t thing, a, b blob, _ changes) error 
 	}
 	r.settle(from)
 	return nil
+}
+
+// movedSymbols says whether a symbol that both have is at another place.
+func movedSymbols(a, b []elf.Symbol) bool {
+	at := make(map[string]uint64, len(a))
+	for _, s := range a {
+		if elf.ST_BIND(s.Info) == elf.STB_GLOBAL { // only these have one place
+			at[s.Name] = s.Value
+		}
+	}
+	return slices.ContainsFunc(b, func(s elf.Symbol) bool {
+		v, ok := at[s.Name]
+		return ok && elf.ST_BIND(s.Info) == elf.STB_GLOBAL && v != s.Value
+	})
 }
 
 // sectionOrder is the order of A's sections, then those that only B has.
@@ -185,7 +200,8 @@ func (r *Report) section(ctx context.Context, t thing, name string, x, y *progra
 		whole(pending)
 	case s.Flags&elf.SHF_EXECINSTR != 0:
 		r.code(t, name, x, y, s, u, c)
-	case a.size != b.size:
+	case a.size != b.size || x.shifted:
+		whole(pending) // pointers; what else moved is in the strings
 		return r.dataStrings(t, name, a, b)
 	default:
 		r.data(t, name, x, s, a, b, c)
@@ -268,12 +284,15 @@ func (r *Report) dataStrings(t thing, name string, a, b blob) error {
 	if err != nil {
 		return err
 	}
-	r.add(Difference{t.artifact, t.at(name + ": size"), fmt.Sprint(a.size), fmt.Sprint(b.size), pending})
 	if x, y := printables(v), printables(w); x != y {
 		r.lines(t, name+": string", x, y)
 	}
 	return nil
 }
+
+// minTable is how long what is taken for one of many strings is, in bytes: code and
+// tables have shorter ones by chance.
+const minTable = 8
 
 // printables are the strings in memory, as strings(1) finds them, as lines.
 func printables(p []byte) string {
@@ -283,7 +302,7 @@ func printables(p []byte) string {
 		for j < len(p) && printable(p[j]) {
 			j++
 		}
-		if j-i >= minString {
+		if j-i >= minTable {
 			out.WriteString(strings.ReplaceAll(string(p[i:j]), "\n", " ") + "\n")
 		}
 		i = max(j, i+1)
@@ -295,6 +314,7 @@ func printables(p []byte) string {
 func (r *Report) data(t thing, name string, p *program, s *elf.Section, a, b blob, c changes) {
 	told, causes := map[string]bool{}, map[Cause]bool{}
 	var more []string
+	shown := 0
 	for _, sp := range c.spans {
 		sym := p.at(s, sp.from)
 		if sym != "" && told[sym] {
@@ -306,14 +326,12 @@ func (r *Report) data(t thing, name string, p *program, s *elf.Section, a, b blo
 			where = fmt.Sprintf("%s: byte %#x", name, sp.from)
 		}
 		d := r.place(t, where, a, b, sp)
-		if causes[d.Cause] && len(causes) > 0 && len(told) > maxShown {
+		if causes[d.Cause] && shown >= maxShown {
 			more = append(more, where)
 			continue
 		}
 		causes[d.Cause] = true
-		if d.Cause == "" && p.shifted { // it may point to what moved
-			d.Cause = pending
-		}
+		shown++
 		r.add(d)
 	}
 	if len(more) > 0 {

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/builder/compare"
+)
+
+// manyDifferences is an image with more differences than are shown, the telling
+// one of which is the last, and a name that means harm.
+func manyDifferences() *compare.Report {
+	r := &compare.Report{A: "one", B: "two", Notes: []string{"a \x1b[31mnote"}}
+	r.Differences = append(r.Differences, compare.Difference{Artifact: "inputs", Where: "inputs[rootfs package dash]", A: "0.5-1", B: "0.5-2", Cause: compare.Package})
+	for i := range 40 {
+		r.Differences = append(r.Differences, compare.Difference{Artifact: "rootfs.img", Where: fmt.Sprintf("/f%d: mtime", i), A: "x", B: "y", Cause: compare.Follows})
+	}
+	return &compare.Report{A: r.A, B: r.B, Notes: r.Notes, Differences: append(r.Differences,
+		compare.Difference{Artifact: "rootfs.img", Where: "/evil\x1b]0;title\a\nname: owner", A: "0:0", B: "1000:0", Cause: compare.Owner},
+		compare.Difference{Artifact: "rootfs.img", Where: "/new", B: strings.Repeat("z", 200)})}
+}
+
+func TestReportText(t *testing.T) {
+	text := reportText(manyDifferences(), false)
+	for _, want := range []string{
+		"A  one\nB  two\n",
+		"\ninputs: 1 difference\n  package   inputs[rootfs package dash]: 0.5-1 -> 0.5-2\n",
+		"\nrootfs.img: 42 differences\n",
+		"  owner     /evil name: owner: 0:0 -> 1000:0\n",
+		"  -         /new\n              A  (none)\n              B  zzz",
+		"  and 30 more (--all)\n",
+		"  owner          1  ", "  follows       40  ", "  -              1  no cause is known",
+		"note: a note\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if strings.ContainsAny(text, "\x1b\a") {
+		t.Errorf("control characters reach the terminal: %q", text)
+	}
+	all := reportText(manyDifferences(), true)
+	if strings.Contains(all, "--all") || strings.Count(all, ": mtime: x -> y") != 40 {
+		t.Errorf("--all:\n%s", all)
+	}
+}
+
+// TestTelling shows one of each cause, however many there are of another.
+func TestTelling(t *testing.T) {
+	l := manyDifferences().Differences[1:]
+	got := telling(l, 5)
+	var causes []compare.Cause
+	for _, d := range got {
+		causes = append(causes, d.Cause)
+	}
+	if len(got) != 5 || !slices.Contains(causes, compare.Owner) || !slices.Contains(causes, "") || got[0].Where != "/f0: mtime" {
+		t.Errorf("%+v", got)
+	}
+}
