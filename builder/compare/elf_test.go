@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 // cSource is a small C program with what a kernel leaks.
@@ -206,6 +209,34 @@ func TestBzImages(t *testing.T) {
 	r = compareBytes(t, "bzImage", a, bzImage(t, version, bytes.Replace(kernel, []byte("ann"), []byte("bob"), 1), zip))
 	if d := has(t, r, "payload: byte 0xc"); d.Cause != User {
 		t.Errorf("%+v", r.Differences)
+	}
+	for name, pack := range map[string]func([]byte) []byte{
+		"zstd": func(p []byte) []byte {
+			w, err := zstd.NewWriter(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return binary.LittleEndian.AppendUint32(w.EncodeAll(p, nil), uint32(len(p)))
+		},
+		"lz4": func(p []byte) []byte {
+			var out bytes.Buffer
+			w := lz4.NewWriter(&out)
+			if err := w.Apply(lz4.LegacyOption(true)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(p); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return binary.LittleEndian.AppendUint32(out.Bytes(), uint32(len(p)))
+		},
+	} {
+		r := compareBytes(t, "bzImage", bzImage(t, version, kernel, pack), bzImage(t, version, bytes.Replace(kernel, []byte("ann"), []byte("bob"), 1), pack))
+		if d := has(t, r, "payload: byte 0xc"); d.Cause != User {
+			t.Errorf("%s: %+v", name, r.Differences)
+		}
 	}
 	b := bytes.Clone(a)
 	binary.LittleEndian.PutUint16(b[0x1FA:], 0xFFFF)

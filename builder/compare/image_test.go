@@ -351,3 +351,36 @@ func FuzzImages(f *testing.F) {
 		compareBlobs(t, whole, b)
 	})
 }
+
+// BenchmarkImages compares two sparse images of 1 GiB with 150 MiB of files: the
+// same, one with a file more, and one in which all lies elsewhere.
+func BenchmarkImages(b *testing.B) {
+	r := rand.New(rand.NewSource(1))
+	tree := b.TempDir()
+	for i := range 5000 {
+		content := make([]byte, 30<<10)
+		r.Read(content)
+		put(b, tree, fmt.Sprintf("d%d/f%d", i%100, i), string(content))
+	}
+	image := func(name, uuid, inodes string) string {
+		file := filepath.Join(b.TempDir(), "rootfs.img")
+		if name != "" {
+			put(b, tree, name, strings.Repeat("new", 100_000))
+		}
+		tool(b, "mke2fs", "-q", "-F", "-t", "ext4", "-N", inodes, "-U", uuid, "-E", "hash_seed="+uuid+",lazy_itable_init=0,lazy_journal_init=0", "-d", tree, file, "1G")
+		return file
+	}
+	const one, other = "34308998-e7d1-50c1-ae61-6cfed28ccd12", "5af40aed-1bfe-5189-816b-eeb9176dcddd"
+	first := image("", one, "65536")
+	for _, c := range []struct{ name, file string }{
+		{"same", image("", one, "65536")}, {"elsewhere", image("", other, "32768")}, {"a file more", image("d0/new", one, "65536")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Files(context.Background(), "rootfs.img", first, c.file); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
