@@ -71,6 +71,7 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	for name, aside := range kept {
 		progress.Warn(s.Sink, fmt.Sprintf("%s had been written to since it was built; it is kept as %s", name, aside))
 	}
+	p.Lock.Means = p.means()
 	lock, err := p.Lock.Marshal()
 	if err != nil {
 		return nil, err
@@ -120,6 +121,9 @@ const maxAgain = 3
 
 // prepare resolves and plans.
 func (s *session) prepare(ctx context.Context) (*Plan, error) {
+	if s.spec.Lock != "" {
+		return s.replay(ctx)
+	}
 	if err := s.spec.Check(); err != nil {
 		return nil, err
 	}
@@ -132,6 +136,11 @@ func (s *session) prepare(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	return s.plan(lock), nil
+}
+
+// means are the actions of a plan's artifacts.
+func (p *Plan) means() MeansLock {
+	return MeansLock{Kernel: p.Kernel.ActionID(), Image: p.Image.ActionID()}
 }
 
 // renewMissing resolves the toolchain anew that a failed step could not fetch.
@@ -196,7 +205,7 @@ func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
 }
 
 func (s *session) manifest(p *Plan, res steps.Results) *Manifest {
-	m := &Manifest{Version: manifestVersion, Build: p.facts(res, s.spec.Privileged), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror}}
+	m := &Manifest{Version: manifestVersion, Build: p.facts(res), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror, Privileged: s.spec.Privileged}}
 	if s.eng != nil {
 		i := s.eng.Info()
 		m.Run.Engine = i.Name + " " + i.Version

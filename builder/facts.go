@@ -2,9 +2,11 @@ package builder
 
 import (
 	"cmp"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/steps"
@@ -13,7 +15,7 @@ import (
 
 // facts is the part of the manifest that follows from the Lock and from what the
 // steps made.
-func (p *Plan) facts(res steps.Results, privileged bool) BuildFacts {
+func (p *Plan) facts(res steps.Results) BuildFacts {
 	l := p.Lock
 	f := BuildFacts{
 		Kernel: l.Kernel.Version.String(), Suite: l.Rootfs.Suite, Config: l.Config.Base, Epoch: l.Rootfs.Epoch,
@@ -21,7 +23,7 @@ func (p *Plan) facts(res steps.Results, privileged bool) BuildFacts {
 		Inputs: l.inputs(),
 	}
 	for _, s := range p.All {
-		fact := StepFact{ID: s.ID, Action: s.ActionID(), Allowed: allowed(s.ID, privileged)}
+		fact := StepFact{ID: s.ID, Action: s.ActionID(), Allowed: allowed(s.ID)}
 		if rec, ok := res[s.ID]; ok {
 			fact.Output = rec.OutputID()
 			for _, o := range rec.Outputs {
@@ -39,14 +41,12 @@ func toolchainFact(t ToolchainLock) Toolchain {
 }
 
 // allowed says in words what a step's containers were given.
-func allowed(step string, privileged bool) string {
+func allowed(step string) string {
 	switch {
 	case step == "source" || step == "packages":
 		return "no container; the network, as the person who ran kimg"
 	case strings.HasPrefix(step, "toolchain-"):
 		return "the engine's image builder: its default capabilities, no network"
-	case step == "rootfs" && privileged:
-		return "a fully privileged container (--privileged), no network"
 	case step == "rootfs":
 		var caps []string
 		for _, c := range image.BootstrapCaps {
@@ -57,9 +57,23 @@ func allowed(step string, privileged bool) string {
 	return "user 1000, no network, no new privileges, no capabilities"
 }
 
+// name is the source without the directory that it is in: where a person keeps
+// it is not what it is.
+func (l KernelLock) name() string {
+	if l.local() {
+		return filepath.Base(l.Request)
+	}
+	return l.Request
+}
+
+// local says that the source is a directory or tarball of the person's own.
+func (l KernelLock) local() bool {
+	return l.Source == string(kernel.Directory) || l.Source == string(kernel.Tarball)
+}
+
 // inputs are the outside things that a lock names.
 func (l *Lock) inputs() []Input {
-	in := []Input{{Kind: "kernel", Name: cmp.Or(l.Kernel.Path, l.Kernel.Request), Version: l.Kernel.Version.String(), SHA256: l.Kernel.SHA256, For: "kernel"}}
+	in := []Input{{Kind: "kernel", Name: l.Kernel.name(), Version: l.Kernel.Version.String(), SHA256: l.Kernel.SHA256, For: "kernel"}}
 	if d := l.Kernel.Download; d != nil {
 		in[0].Name, in[0].SignedBy, in[0].Unsigned = d.URL, append(slices.Clone(d.SignedBy), d.TarSignedBy...), d.Unsigned
 	}

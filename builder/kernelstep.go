@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kimg/kimg/builder/kernel"
@@ -54,9 +55,9 @@ func (s *session) resolveKernel(ctx context.Context, src kernel.Source, old Kern
 	if src.Kind == kernel.Release || src.Kind == kernel.URL {
 		return s.resolveDownload(ctx, src, l, old)
 	}
-	l.Version, l.SHA256, l.Path = s.tree.Version, s.tree.SHA256, s.tree.Path
+	l.Version, l.SHA256, l.Request = s.tree.Version, s.tree.SHA256, s.spec.Kernel
 	if s.spec.Frozen && l.SHA256 != old.SHA256 {
-		return l, &FrozenError{fmt.Sprintf("the kernel source %s as it is now", l.Path)}
+		return l, &FrozenError{fmt.Sprintf("the kernel source %s as it is now", s.tree.Path)}
 	}
 	return l, nil
 }
@@ -136,16 +137,15 @@ func (s *session) sourceStep(l *Lock) *steps.Step {
 	}
 }
 
-// config reads what the kernel is configured from.
+// config is what the kernel is configured from. It is all in the lock.
 func (s *session) config(l ConfigLock) (kernel.Config, error) {
 	c := kernel.Config{Base: l.Base}
 	var errs []error
 	if !builtinConfig(l.Base) {
-		b, err := os.ReadFile(l.Base)
-		c.File, errs = b, append(errs, err)
+		c.File = []byte(l.Text)
 	}
 	for _, f := range l.Fragments {
-		r, err := readFragment(f.Path)
+		r, err := kernel.ParseFragment(strings.NewReader(f.Text), f.Path)
 		c.Requests, errs = append(c.Requests, r...), append(errs, err)
 	}
 	for _, set := range l.Set {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
+	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -21,7 +23,9 @@ import (
 const LockFile = "kimg.lock"
 
 // lockVersion is the form of the lock; a lock of another form is not guessed at.
-const lockVersion = 1
+// Version 1, which no release of kimg wrote, had no digest and no text of configs;
+// its pins are kept where a build finds it, and it cannot be replayed.
+const lockVersion = 2
 
 // Lock is the Spec with every outside thing pinned. A section whose request is
 // unchanged keeps its pins from build to build: what is built moves only when
@@ -34,6 +38,16 @@ type Lock struct {
 	Imaging   ToolchainLock `yaml:"imaging"`   // what the file system is made in
 	Rootfs    RootfsLock    `yaml:"rootfs"`
 	Image     ImageLock     `yaml:"image"`
+	Means     MeansLock     `yaml:"means"`
+	Digest    units.Digest  `yaml:"digest,omitempty"` // of all lines before it; the file's last line
+}
+
+// MeansLock is what the rest of the lock meant to the kimg that wrote it: the
+// actions that make the artifacts. A kimg that does them in another way, and so
+// would make other bits, has other ones.
+type MeansLock struct {
+	Kernel steps.ActionID `yaml:"kernel"`
+	Image  steps.ActionID `yaml:"image"`
 }
 
 // KernelLock pins the kernel's source.
@@ -43,7 +57,7 @@ type KernelLock struct {
 	Suite    string              `yaml:"suite,omitempty"`
 	Version  units.KernelVersion `yaml:"version"`          // as its Makefile says
 	Source   string              `yaml:"source"`           // as kernel.Kind
-	Path     string              `yaml:"path,omitempty"`   // of a tarball or directory
+	Path     string              `yaml:"path,omitempty"`   // only in version 1
 	SHA256   units.Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
 	Archive  *ArchiveLock        `yaml:"archive,omitempty"`
 	Package  *archive.Locked     `yaml:"package,omitempty"`
@@ -58,18 +72,21 @@ type ArchiveLock struct {
 	SignedBy  []string     `yaml:"signed-by,flow"` // fingerprints of the keys
 }
 
-// ConfigLock pins what the kernel is configured from.
+// ConfigLock pins what the kernel is configured from. Files are in it whole, so
+// that it can be replayed where they are not.
 type ConfigLock struct {
-	Base      string       `yaml:"base"` // defconfig, vm or a file's name
-	SHA256    units.Digest `yaml:"sha256,omitempty"`
+	Base      string       `yaml:"base"`             // defconfig, vm or a file's name, without its directory
+	SHA256    units.Digest `yaml:"sha256,omitempty"` // of a file
+	Text      string       `yaml:"text,omitempty"`   // of a file
 	Fragments []FileLock   `yaml:"fragments,omitempty"`
 	Set       []string     `yaml:"set,omitempty"`
 }
 
 // FileLock pins a file of the person's own.
 type FileLock struct {
-	Path   string       `yaml:"path"`
+	Path   string       `yaml:"path"` // without its directory, which is the person's own business
 	SHA256 units.Digest `yaml:"sha256"`
+	Text   string       `yaml:"text,omitempty"`
 }
 
 // ToolchainLock pins a toolchain image.
@@ -141,8 +158,10 @@ func imageLock(size units.Size, r RootfsLock) ImageLock {
 func (l *Lock) Marshal() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString("# Written by kimg: everything outside that this build stands on, pinned. Review it, keep it, do not edit it.\n")
+	bare := *l
+	bare.Digest = ""
 	var doc yaml.Node
-	if err := doc.Encode(l); err != nil {
+	if err := doc.Encode(&bare); err != nil {
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
 	onePackageALine(&doc)
@@ -151,8 +170,19 @@ func (l *Lock) Marshal() ([]byte, error) {
 	if err := enc.Encode(&doc); err != nil {
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
-	return b.Bytes(), enc.Close()
+	if err := enc.Close(); err != nil {
+		return nil, fmt.Errorf("write lock: %w", err)
+	}
+	fmt.Fprintf(&b, "%s%s\n", digestKey, units.DigestOf(b.Bytes()))
+	return b.Bytes(), nil
 }
+
+// digestKey begins the last line.
+const digestKey = "digest: "
+
+// maxLock bounds a lock, in bytes; that of a defconfig build has 100 KB, and a
+// whole .config in it as many again.
+const maxLock = 16 << 20
 
 // onePackageALine writes each package on a line of its own, so that a package
 // that moved is one changed line in a review.
@@ -167,21 +197,49 @@ func onePackageALine(n *yaml.Node) {
 
 // ReadLock reads a lock file. A missing file is fs.ErrNotExist.
 func ReadLock(name string) (*Lock, error) {
-	b, err := os.ReadFile(name)
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxLock+1))
+	if err != nil {
+		return nil, fmt.Errorf("read lock: %w", err)
+	}
+	l, err := parseLock(b)
+	if err != nil {
+		return nil, &LockError{File: name, Err: err}
+	}
+	return l, nil
+}
+
+// parseLock reads what Marshal writes, and refuses it when a single byte of it is
+// another.
+func parseLock(b []byte) (*Lock, error) {
+	if len(b) > maxLock {
+		return nil, fmt.Errorf("it has more than %d bytes", maxLock)
 	}
 	var l Lock
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
 	if err := dec.Decode(&l); err != nil {
-		return nil, &LockError{File: name, Err: err}
+		return nil, err
 	}
-	if l.Version != lockVersion {
-		return nil, &LockError{File: name, Err: fmt.Errorf("its version is %d, this kimg reads %d", l.Version, lockVersion)}
+	if l.Version != lockVersion && l.Version != 1 {
+		return nil, fmt.Errorf("its version is %d, this kimg reads %d", l.Version, lockVersion)
 	}
+	if l.Version == lockVersion || l.Digest != "" {
+		end := len(b) - len(digestKey) - len(l.Digest) - 1
+		if l.Digest == "" || end < 0 || string(b[end:]) != digestKey+string(l.Digest)+"\n" {
+			return nil, errors.New("its last line is not its digest: it is cut off or damaged")
+		}
+		if got := units.DigestOf(b[:end]); got != l.Digest {
+			return nil, fmt.Errorf("it is damaged or was edited: its digest is %s, and it says %s", got.Short(), l.Digest.Short())
+		}
+	}
+	l.Digest = "" // of the file; what becomes of the lock is another one
 	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
-		return nil, &LockError{File: name, Err: errors.New("it names no packages: is it cut off?")}
+		return nil, errors.New("it names no packages: is it cut off?")
 	}
 	return &l, nil
 }

@@ -84,6 +84,8 @@ type RunFacts struct {
 	Kimg   string `json:"kimg"`             // kimg's own version
 	Engine string `json:"engine,omitempty"` // empty: none was needed
 	Mirror string `json:"mirror,omitempty"` // empty: nothing was resolved
+
+	Privileged bool `json:"privileged,omitempty"` // the bootstrap container was, by --privileged: the step's own list was not enough for this engine
 }
 
 // Tops are the paths of the artifacts for a person to read: a directory of them

@@ -147,7 +147,7 @@ func TestLockRoundTrip(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", "version: 1\n", "version: 99\n", "\x00", string(text[:len(text)/3]),
-		strings.Replace(string(text), "version: 1\n", "version: 1\nextra: 2\n", 1),
+		strings.Replace(string(text), "version: 2\n", "version: 2\nextra: 2\n", 1),
 		strings.Replace(string(text), string(l.Kernel.SHA256), "abc", 1),
 	} {
 		if err := os.WriteFile(name, []byte(bad), 0o644); err != nil {

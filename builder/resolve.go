@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -54,6 +55,9 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 	}
 	l.Kernel.Epoch = l.Toolchain.Lock.Date.Unix()
 	l.Image = imageLock(s.spec.Size, l.Rootfs)
+	if s.spec.Frozen {
+		return l, l.unmoved(old)
+	}
 	return l, nil
 }
 
@@ -134,34 +138,43 @@ func locked(list []archive.Package) []archive.Locked {
 
 func (s *session) resolveConfig() (ConfigLock, error) {
 	c := ConfigLock{Base: s.spec.Config, Set: s.spec.Set}
-	var err error
 	if !builtinConfig(s.spec.Config) {
-		if c.SHA256, err = digestFile(s.spec.Config); err != nil {
-			return c, err
-		}
-	}
-	for _, f := range s.spec.Fragments {
-		d, err := digestFile(f)
+		f, err := lockFile(s.spec.Config)
 		if err != nil {
 			return c, err
 		}
-		c.Fragments = append(c.Fragments, FileLock{f, d})
+		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; builtinConfig(c.Base) {
+			c.Base = "./" + c.Base // a file that is called so
+		}
+	}
+	for _, name := range s.spec.Fragments {
+		f, err := lockFile(name)
+		if err != nil {
+			return c, err
+		}
+		c.Fragments = append(c.Fragments, f)
 	}
 	return c, nil
 }
 
-// digestFile is for the person's own small files.
-func digestFile(name string) (units.Digest, error) {
+// maxConfig bounds a config or a fragment, in bytes: a distribution's has 300 KB.
+const maxConfig = 4 << 20
+
+// lockFile is for the person's own small files.
+func lockFile(name string) (FileLock, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", fmt.Errorf("read config: %w", err)
+		return FileLock{}, fmt.Errorf("read config: %w", err)
 	}
 	defer f.Close()
-	d, _, err := units.DigestReader(f)
-	if err != nil {
-		return "", fmt.Errorf("read config: %w", err)
+	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err == nil && len(b) > maxConfig {
+		err = fmt.Errorf("%s has more than %d bytes: is it a config?", name, maxConfig)
 	}
-	return d, nil
+	if err != nil {
+		return FileLock{}, fmt.Errorf("read config: %w", err)
+	}
+	return FileLock{Path: filepath.Base(name), SHA256: units.DigestOf(b), Text: string(b)}, nil
 }
 
 // shippedToolchain returns the pins of a target: those of the old lock, so that

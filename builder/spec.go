@@ -44,6 +44,9 @@ type Spec struct {
 	Jobs       int    `yaml:"jobs"`       // of make; 0: as many as the engine has processors
 	Privileged bool   `yaml:"privileged"` // the bootstrap container is fully privileged
 	Frozen     bool   `yaml:"-"`          // refuse what the lock does not name
+
+	Lock  string   `yaml:"-"` // a lock file that all of the above up to Toolchain comes from; see replay
+	Given []string `yaml:"-"` // with Lock: the flags that the person gave all the same, such as "suite"
 }
 
 // Default is the Spec of a person who asks for nothing.
@@ -121,6 +124,25 @@ const minSize = units.Size(64 << 20)
 
 // Check validates what can be judged without meeting the world.
 func (s Spec) Check() error {
+	if err := s.checkValues(); err != nil {
+		return err
+	}
+	files := slices.Clone(s.Fragments)
+	if !builtinConfig(s.Config) {
+		files = append(files, s.Config)
+	}
+	for _, f := range files {
+		if st, err := os.Stat(f); err != nil {
+			return &SpecError{"config", fmt.Errorf("read %s: %w (a base config is defconfig, vm or a file)", f, err)}
+		} else if !st.Mode().IsRegular() {
+			return &SpecError{"config", fmt.Errorf("read %s: not a regular file", f)}
+		}
+	}
+	return nil
+}
+
+// checkValues is Check without the files.
+func (s Spec) checkValues() error {
 	if _, err := archive.ParseSuite(s.Suite); err != nil {
 		return &SpecError{"--suite", err}
 	}
@@ -141,17 +163,6 @@ func (s Spec) Check() error {
 	for _, v := range s.Set {
 		if !setting.MatchString(v) {
 			return &SpecError{"--set", fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v)}
-		}
-	}
-	files := slices.Clone(s.Fragments)
-	if !builtinConfig(s.Config) {
-		files = append(files, s.Config)
-	}
-	for _, f := range files {
-		if st, err := os.Stat(f); err != nil {
-			return &SpecError{"config", fmt.Errorf("read %s: %w (a base config is defconfig, vm or a file)", f, err)}
-		} else if !st.Mode().IsRegular() {
-			return &SpecError{"config", fmt.Errorf("read %s: not a regular file", f)}
 		}
 	}
 	if s.Kernel == "" {

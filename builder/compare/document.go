@@ -191,6 +191,8 @@ var treeCauses = []struct {
 	{"image.", Follows}, // from the packages
 	{"artifacts", Follows},
 	{"steps", Follows},
+	{"means", Follows},
+	{"digest", Follows},
 }
 
 func treeCause(where string) Cause {

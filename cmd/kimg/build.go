@@ -23,10 +23,12 @@ one of them.`,
 		Example: `  kimg build
   kimg build --kernel 4.20.6 --suite bionic
   kimg build --kernel ~/src/linux --config vm --set KASAN=y
-  kimg build --suite bookworm --size 2G --include openssh-server,strace`,
+  kimg build --suite bookworm --size 2G --include openssh-server,strace
+  kimg build --lock kimg.lock     # the same bits as where the lock was written`,
 		Args: noArgs,
 	}
 	flags := addSpecFlags(cmd.Flags())
+	flags.addLock()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		spec, err := flags.spec(".")
 		if err != nil {

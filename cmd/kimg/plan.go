@@ -15,6 +15,7 @@ not, what changed. Nothing is built; package lists may be downloaded.`,
 		Args: noArgs,
 	}
 	flags := addSpecFlags(cmd.Flags())
+	flags.addLock()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		spec, err := flags.spec(".")
 		if err != nil {

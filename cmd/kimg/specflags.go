@@ -52,6 +52,12 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 	return f
 }
 
+// addLock adds --lock, for the commands that can build from a lock file alone.
+func (f *specFlags) addLock() {
+	f.flags.StringVar(&f.given.Lock, "lock", "",
+		"build what the lock `FILE` pins and nothing else; flags may not ask for something else")
+}
+
 // spec returns the flags over dir's kimg.yaml over the defaults.
 func (f *specFlags) spec(dir string) (builder.Spec, error) {
 	spec, err := builder.Load(dir)
@@ -98,5 +104,18 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 			spec.Frozen = f.given.Frozen
 		}
 	})
+	if f.given.Lock != "" {
+		return f.locked(spec), nil // the lock's values are checked where it is read
+	}
 	return spec, spec.Check()
+}
+
+// locked is a Spec whose values come from a lock: kimg.yaml says where and how
+// things are done, and flags what the lock is held against.
+func (f *specFlags) locked(merged builder.Spec) builder.Spec {
+	spec := f.given
+	spec.Out, spec.Mirror, spec.Jobs, spec.Privileged = merged.Out, merged.Mirror, merged.Jobs, merged.Privileged
+	spec.KernelMirror, spec.KernelKeyrings = merged.KernelMirror, merged.KernelKeyrings
+	f.flags.Visit(func(flag *pflag.Flag) { spec.Given = append(spec.Given, flag.Name) })
+	return spec
 }

@@ -1,0 +1,254 @@
+package builder
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// written is a fixture as a build would have written it, with a config and a
+// fragment of the person's own in it.
+func written(t *testing.T) (file string, l *Lock) {
+	t.Helper()
+	l = fixture(t)
+	base := "CONFIG_X=y\n\ttab, \"quotes\" and no end"
+	l.Config = ConfigLock{Base: "my.config", SHA256: units.DigestOf([]byte(base)), Text: base, Set: []string{"KASAN=y"},
+		Fragments: []FileLock{{Path: "debug.fragment", SHA256: units.DigestOf([]byte("CONFIG_DEBUG_LIST=y\n")), Text: "CONFIG_DEBUG_LIST=y\n"}}}
+	for _, tl := range []*ToolchainLock{&l.Toolchain, &l.Imaging} {
+		tl.Image = tl.Lock.Ref()
+	}
+	l.Means = testSession(t).plan(l).means()
+	b, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), LockFile)
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file, l
+}
+
+func replayOf(t *testing.T, file string, edit func(*Spec)) (*Plan, error) {
+	t.Helper()
+	s := testSession(t)
+	s.spec.Lock = file
+	if edit != nil {
+		edit(&s.spec)
+	}
+	return s.prepare(t.Context())
+}
+
+func TestLockIsWrittenAsRead(t *testing.T) {
+	file, l := written(t)
+	got, err := ReadLock(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := got.Marshal(); err != nil || !bytes.Equal(again, b) {
+		t.Errorf("what was read is not written as it was: %v", err)
+	}
+	if !reflect.DeepEqual(got.Config, l.Config) {
+		t.Errorf("config %+v", got.Config)
+	}
+}
+
+// Every byte of a lock counts.
+func TestLockDamaged(t *testing.T) {
+	file, _ := written(t)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := 1
+	if len(b) > 4000 {
+		step = len(b) / 80
+	}
+	flip := func(i int) {
+		t.Helper()
+		bad := bytes.Clone(b)
+		bad[i] ^= 1
+		if _, err := parseLock(bad); err == nil {
+			t.Errorf("byte %d (%q) flipped: no error", i, b[i])
+		}
+	}
+	for i := 0; i < len(b); i += step {
+		flip(i)
+	}
+	for i := len(b) - 76; i < len(b); i++ {
+		flip(i)
+	}
+	for i := range 130 {
+		flip(i)
+	}
+	for _, cut := range []int{0, 1, len(b) / 2, len(b) - 1, bytes.LastIndex(b, []byte("digest:"))} {
+		if _, err := parseLock(b[:cut]); err == nil {
+			t.Errorf("cut off after %d of %d bytes: no error", cut, len(b))
+		}
+	}
+}
+
+func TestReplayIsTheLocksOwn(t *testing.T) {
+	file, l := written(t)
+	p, err := replayOf(t, file, func(s *Spec) { s.Out, s.Jobs = "elsewhere", 7 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.means(); got != l.Means {
+		t.Errorf("it means %v, want %v", got, l.Means)
+	}
+	if b, err := p.Lock.Marshal(); err != nil || !strings.Contains(string(b), string(l.Means.Kernel)) {
+		t.Errorf("the lock it leaves: %v", err)
+	}
+}
+
+func TestReplayRefusesContradictions(t *testing.T) {
+	file, _ := written(t)
+	other := filepath.Join(t.TempDir(), "other.fragment")
+	same := filepath.Join(t.TempDir(), "renamed.fragment")
+	for name, text := range map[string]string{other: "CONFIG_DEBUG_LIST=n\n", same: "CONFIG_DEBUG_LIST=y\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		flag string
+		edit func(*Spec)
+		ok   bool
+	}{
+		{"suite", func(s *Spec) { s.Suite = "trixie" }, false},
+		{"suite", func(s *Spec) { s.Suite = "bullseye" }, true},
+		{"kernel", func(s *Spec) { s.Kernel = "6.12" }, false},
+		{"kernel", func(s *Spec) { s.Kernel = "suite" }, true},
+		{"size", func(s *Spec) { s.Size = 2 << 30 }, false},
+		{"include", func(s *Spec) { s.Include = []string{"strace"} }, false},
+		{"set", func(s *Spec) { s.Set = []string{"KASAN=n"} }, false},
+		{"set", func(s *Spec) { s.Set = []string{"KASAN=y"} }, true},
+		{"config", func(s *Spec) { s.Config = "vm" }, false},
+		{"fragment", func(s *Spec) { s.Fragments = []string{other} }, false},
+		{"fragment", func(s *Spec) { s.Fragments = []string{same} }, true},
+		{"toolchain", func(s *Spec) { s.Toolchain = "bookworm/gcc-12" }, false},
+		{"out", func(s *Spec) { s.Out = "x" }, true},
+	} {
+		_, err := replayOf(t, file, func(s *Spec) { c.edit(s); s.Given = []string{c.flag} })
+		var bad *SpecError
+		if c.ok && err != nil || !c.ok && (!errors.As(err, &bad) || bad.Field != "--"+c.flag || !strings.Contains(err.Error(), file)) {
+			t.Errorf("--%s (fits: %v): %v", c.flag, c.ok, err)
+		}
+	}
+}
+
+// A kimg that would make other bits from a lock says so.
+func TestReplayRefusesAnotherMeaning(t *testing.T) {
+	for name, edit := range map[string]func(*Lock){
+		"kernel":    func(l *Lock) { l.Means.Kernel = "0" },
+		"image":     func(l *Lock) { l.Means.Image = "0" },
+		"toolchain": func(l *Lock) { l.Imaging.Image += "0" },
+		"compiler":  func(l *Lock) { l.Toolchain.Compiler = "gcc-9" },
+	} {
+		file, _ := written(t)
+		l, err := ReadLock(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edit(l)
+		b, err := l.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var refused *ReplayError
+		if _, err := replayOf(t, file, nil); !errors.As(err, &refused) || refused.Hint() == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A tree of the person's own may lie elsewhere, and must be the same.
+func TestReplayOfALocalTree(t *testing.T) {
+	tree := func(extra string) string {
+		dir := filepath.Join(t.TempDir(), "linux")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte("VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 7\nEXTRAVERSION =\n"+extra), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	here := tree("")
+	_, l := written(t)
+	s := testSession(t)
+	s.spec.Kernel = here
+	src, err := s.localSource(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Kernel, err = s.resolveKernel(t.Context(), src, KernelLock{}); err != nil {
+		t.Fatal(err)
+	}
+	l.Kernel.Epoch = 1
+	l.Means = s.plan(l).means()
+	if got := l.inputs()[0].Name; got != "linux" {
+		t.Errorf("the manifest calls the source %q", got)
+	}
+	b, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), LockFile)
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(here, here+"-moved"); err != nil {
+		t.Fatal(err)
+	}
+	var refused *ReplayError
+	if _, err := replayOf(t, file, nil); !errors.As(err, &refused) {
+		t.Errorf("the tree is gone: %v", err)
+	}
+	at := func(dir string) func(*Spec) {
+		return func(s *Spec) { s.Kernel, s.Given = dir, []string{"kernel"} }
+	}
+	if _, err := replayOf(t, file, at(here+"-moved")); err != nil {
+		t.Errorf("the tree elsewhere: %v", err)
+	}
+	if _, err := replayOf(t, file, at(tree("# edited\n"))); !errors.As(err, &refused) {
+		t.Errorf("another tree: %v", err)
+	}
+}
+
+// Where a person keeps their files is in no part of a build that must be the same.
+func TestLockNamesNoDirectories(t *testing.T) {
+	dir := t.TempDir()
+	s := testSession(t)
+	for _, name := range []string{"vm", "b.fragment"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("CONFIG_X=y\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.spec.Config, s.spec.Fragments = filepath.Join(dir, "vm"), []string{filepath.Join(dir, "b.fragment")}
+	c, err := s.resolveConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Base != "./vm" || c.Fragments[0].Path != "b.fragment" || c.Text != "CONFIG_X=y\n" {
+		t.Errorf("lock is %+v", c)
+	}
+	k, err := s.config(c)
+	if err != nil || string(k.File) != "CONFIG_X=y\n" || len(k.Requests) != 1 {
+		t.Errorf("config is %+v, %v", k, err)
+	}
+}
