@@ -34,6 +34,9 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	if status, err = m.runCommand(ctx, &o, argv); err != nil {
 		return 0, err
 	}
+	if !o.keeps() {
+		return status, nil
+	}
 	return status, o.checkDisk(ctx, site, true)
 }
 

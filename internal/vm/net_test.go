@@ -1,0 +1,174 @@
+package vm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseNetwork(t *testing.T) {
+	for text, want := range map[string]Network{
+		"none":                 {Mode: NoNet},
+		"user":                 {Mode: UserNet},
+		"tap:tap0":             {Mode: TAPNet, TAP: "tap0"},
+		"tap:br-1.100@x":       {Mode: TAPNet, TAP: "br-1.100@x"},
+		"":                     {},
+		"tap":                  {},
+		"tap:":                 {},
+		"tap:..":               {},
+		"tap:-x":               {},
+		"tap:a/b":              {},
+		"tap:tap0,fd=3":        {},
+		"tap:a;id":             {},
+		"tap:sixteen-letters-": {},
+		"bridge":               {},
+		"user:x":               {},
+	} {
+		got, err := ParseNetwork(text)
+		if diff := cmp.Diff(want, got); diff != "" || (err != nil) != (want.Mode == "") {
+			t.Errorf("%q: %v -want +got\n%s", text, err, diff)
+		}
+	}
+	for text, want := range map[string]Forward{
+		"2222:22": {2222, 22}, "65535:1": {65535, 1}, "0:22": {}, "22": {}, "1:65536": {}, ":1": {}, "-1:1": {}, "a:b": {}, "1:2:3": {},
+	} {
+		if got, err := ParseForward(text); got != want || (err != nil) != (want == Forward{}) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+}
+
+// The example of RFC 4291's appendix A is 34-56-78-9A-BC-DE of a universal address.
+func TestLinkLocal(t *testing.T) {
+	mac := net.HardwareAddr{0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde}
+	if got := linkLocal(mac).String(); got != "fe80::3656:78ff:fe9a:bcde" {
+		t.Error(got)
+	}
+	one, other := macOf("/a", "tap0"), macOf("/a", "tap1")
+	if one.String() == other.String() || one.String() != macOf("/a", "tap0").String() || one[0]&3 != 2 {
+		t.Errorf("%v, %v", one, other)
+	}
+}
+
+func TestLinkDevice(t *testing.T) {
+	all := Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y", "E1000": "y"}
+	here, there := &Site{Run: "/run"}, &Site{Run: "/run", Isolated: true}
+	forwards := []Forward{{2222, 22}, {8080, 80}}
+	tap := Network{Mode: TAPNet, TAP: "tap0"}
+	mac := net.HardwareAddr{0x52, 0x54, 0, 1, 2, 3}
+	card := Card{Model: "e1000", MAC: mac.String()}
+	for _, c := range []struct {
+		name    string
+		network Network
+		config  Config
+		site    *Site
+		want    Device
+	}{
+		{"default", Network{}, all, here, QEMUNet{Card: Card{Model: "virtio-net-pci"}}},
+		{"default without a driver", Network{}, Config{}, here, nil},
+		{"none", Network{Mode: NoNet}, all, here, nil},
+		{"forwards here", Network{Mode: UserNet, Forwards: forwards}, all, here,
+			QEMUNet{Card: Card{Model: "virtio-net-pci"}, Forwards: forwards}},
+		{"forwards there", Network{Mode: UserNet, Forwards: forwards}, all, there,
+			QEMUNet{Card: Card{Model: "virtio-net-pci"}, Forwards: []Forward{{20000, 22}, {20001, 80}}}},
+		{"tap here", tap, all, here, HostTAP{Card: card, Name: "tap0"}},
+		{"tap there", tap, all, there, FrameNet{Card: card, Socket: "/run/tap"}},
+		{"tap by virtio", tap, Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y"}, there,
+			FrameNet{Card: Card{Model: "virtio-net-pci", MAC: mac.String()}, Socket: "/run/tap"}},
+	} {
+		l := &link{network: c.network, mac: mac}
+		got, _ := l.device(c.config, c.site)
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: -want +got\n%s", c.name, diff)
+		}
+	}
+	if err := tap.check(Config{}); err == nil {
+		t.Error("a kernel without a card has a TAP")
+	}
+	if err := (Network{}).check(Config{}); err != nil {
+		t.Errorf("nothing was asked for: %v", err)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := Forward{Host: uint16(l.Addr().(*net.TCPAddr).Port), Guest: 22}
+	_, err = Network{Mode: UserNet, Forwards: []Forward{f}}.open("/out")
+	var taken *PortTakenError
+	if !errors.As(err, &taken) || !strings.Contains(err.Error(), fmt.Sprintf("port %d", f.Host)) || !strings.Contains(taken.Hint(), ":22") {
+		t.Fatalf("%v", err)
+	}
+	l.Close()
+	// Its first port is let go when the second one is taken.
+	held, err := Network{Mode: UserNet, Forwards: []Forward{f}}.open("/out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held.close()
+	held.close()
+	if _, err = (Network{Mode: UserNet, Forwards: []Forward{f, f}}).open("/out"); err == nil {
+		t.Fatal("one port twice")
+	}
+	if held, err = (Network{Mode: UserNet, Forwards: []Forward{f}}).open("/out"); err != nil {
+		t.Errorf("what was not opened is still held: %v", err)
+	} else {
+		held.close()
+	}
+}
+
+func frame(length int, data string) string {
+	return string(binary.BigEndian.AppendUint32(nil, uint32(length))) + data
+}
+
+func TestReadFrame(t *testing.T) {
+	long := strings.Repeat("x", maxFrame)
+	for _, c := range []struct {
+		name, in, want string
+		err            error
+	}{
+		{"one", frame(3, "abcd"), "abc", nil},
+		{"the longest", frame(maxFrame, long), long, nil},
+		{"nothing", "", "", io.EOF},
+		{"half a length", "\x00\x00", "", io.ErrUnexpectedEOF},
+		{"half a frame", frame(3, "ab"), "", io.ErrUnexpectedEOF},
+		{"no frame", frame(3, ""), "", io.ErrUnexpectedEOF},
+		{"too long", frame(maxFrame+1, long), "", errFrame},
+		{"empty", frame(0, "abc"), "", errFrame},
+		{"a length that is negative to some", "\xff\xff\xff\xff", "", errFrame},
+	} {
+		got, err := readFrame(strings.NewReader(c.in), make([]byte, maxFrame))
+		if !errors.Is(err, c.err) || err == nil && string(got) != c.want {
+			t.Errorf("%s: %d bytes, %v", c.name, len(got), err)
+		}
+	}
+}
+
+func FuzzReadFrame(f *testing.F) {
+	for _, seed := range []string{"", frame(3, "abc") + frame(1, "d"), frame(0, ""), frame(maxFrame+1, "x"), "\x00\x00\x00"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r, buf, back := bytes.NewReader(in), make([]byte, maxFrame), []byte(nil)
+		for {
+			got, err := readFrame(r, buf)
+			if err != nil {
+				break
+			}
+			back = append(back, frame(len(got), string(got))...)
+		}
+		if !bytes.HasPrefix(in, back) {
+			t.Errorf("%q was read as %q", in, back)
+		}
+	})
+}
