@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -16,10 +15,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 )
 
@@ -30,10 +28,7 @@ type Image struct {
 	Made bool   // it was not there before
 }
 
-const (
-	lockPoll    = 200 * time.Millisecond
-	cleanupTime = 30 * time.Second
-)
+const cleanupTime = 30 * time.Second
 
 // Ensure makes the image that the lock describes, unless the engine has it.
 // Packages come through ac. Processes that want the same image wait for one
@@ -50,7 +45,7 @@ func Ensure(ctx context.Context, eng *container.Engine, ac *archive.Client, lock
 	if id, ok, err := eng.ImageID(ctx, l.Ref()); err != nil || ok {
 		return Image{Ref: l.Ref(), ID: id}, err
 	}
-	made, err := once(ctx, eng, locks, l.Ref(), func() error {
+	made, err := once(ctx, eng, locks, l.Ref(), task, func() error {
 		// All in one go: downloads run in parallel, and where some are gone the
 		// error names every one of them.
 		packages := l.Packages
@@ -84,18 +79,13 @@ func Ensure(ctx context.Context, eng *container.Engine, ac *archive.Client, lock
 
 // once runs make unless the engine has ref, while no other process of this
 // cache does. made says whether it ran.
-func once(ctx context.Context, eng *container.Engine, locks, ref string, make func() error) (made bool, err error) {
-	if err := os.MkdirAll(locks, 0o755); err != nil {
-		return false, fmt.Errorf("create directory for locks: %w", err)
-	}
+func once(ctx context.Context, eng *container.Engine, locks, ref string, task *progress.Task, make func() error) (made bool, err error) {
 	name := filepath.Join(locks, string(tagUnsafe.ReplaceAll([]byte(ref), []byte("-")))+".lock")
-	lock := flock.New(name)
-	if _, err := lock.TryLockContext(ctx, lockPoll); err != nil {
-		return false, fmt.Errorf("wait for another kimg (%s): %w", name, err)
+	unlock, err := filelock.Take(ctx, name, func() { task.Say("another kimg makes " + ref + ": waiting for it") })
+	if err != nil {
+		return false, fmt.Errorf("lock %s: %w", ref, err)
 	}
-	// The file stays: were it removed, the next process could lock a new file
-	// while one that waits holds the old.
-	defer lock.Unlock()
+	defer unlock()
 	if _, ok, err := eng.ImageID(ctx, ref); err != nil || ok {
 		return false, err
 	}
@@ -118,7 +108,7 @@ func fetchPackages(ctx context.Context, ac *archive.Client, l *Lock, packages []
 // ensureBase lays and imports the base unless the engine has it.
 func ensureBase(ctx context.Context, eng *container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) error {
 	ref := l.baseRef()
-	_, err := once(ctx, eng, locks, ref, func() error {
+	_, err := once(ctx, eng, locks, ref, task, func() error {
 		// Nothing to do, unless the base went away since Ensure asked for it.
 		if err := ac.Fetch(ctx, l.Suite, l.Base, l.Date, nil); err != nil {
 			return err
