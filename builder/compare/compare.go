@@ -108,15 +108,18 @@ func (b blob) head(n int64) []byte {
 }
 
 func openBlob(name string) (blob, error) {
+	st, err := os.Stat(name)
+	if err == nil && !st.Mode().IsRegular() { // not even opened: a pipe would wait for a writer
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		return blob{}, fmt.Errorf("compare: %w", err)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return blob{}, fmt.Errorf("compare: %w", err)
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s is no regular file", name)
-	}
-	if err != nil {
+	if st, err = f.Stat(); err != nil {
 		f.Close()
 		return blob{}, fmt.Errorf("compare: %w", err)
 	}

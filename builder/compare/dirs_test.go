@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -221,5 +222,41 @@ func TestBinaries(t *testing.T) {
 	}
 	if d := has(t, compareBytes(t, "blob", a, a[:6000]), "size"); d.A != "10029" || d.B != "6000" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// FuzzTexts compares what kimg, the kernel's build and people write as text.
+func FuzzTexts(f *testing.F) {
+	names := []string{"manifest.json", "kimg.lock", "config", "System.map", "notes", "x.gz"}
+	f.Add(uint8(0), []byte(manifestText), []byte(strings.Replace(manifestText, "0.5-1", "0.5-2", 1)))
+	f.Add(uint8(1), []byte("version: 1\nrootfs: {base: [{name: a, version: 1}]}\n"), []byte("version: 1\nrootfs: {base: [{name: a}, {name: a}]}\n"))
+	f.Add(uint8(1), []byte("a: &a [1]\nb: [*a, *a]\n"), []byte("a: {}\n"))
+	f.Add(uint8(2), []byte("# CONFIG_B is not set\nCONFIG_A=y\n"), []byte("CONFIG_A=m\n# CONFIG_B is not set\n"))
+	f.Add(uint8(3), []byte("ffffffff81000000 T _text\n"), []byte("ffffffff81000000 T _text\nffffffff81000000 t _text\n"))
+	f.Add(uint8(4), []byte("built 2026-11-23 by ann@here\n"), []byte("built 2026-11-24 by bob@there"))
+	f.Add(uint8(5), zip([]byte("one")), zip([]byte("two")))
+	f.Fuzz(func(t *testing.T, which uint8, a, b []byte) {
+		name := names[int(which)%len(names)]
+		r := &Report{A: "a", B: "b"}
+		if err := r.blobs(t.Context(), thing{artifact: name, base: name},
+			blob{r: bytes.NewReader(a), size: int64(len(a))}, blob{r: bytes.NewReader(b), size: int64(len(b))}); err != nil {
+			t.Fatal(err)
+		}
+		if r.Same() != bytes.Equal(a, b) {
+			t.Errorf("same: %v", r.Same())
+		}
+	})
+}
+
+// TestNoFile refuses what is no file, and does not wait for it.
+func TestNoFile(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	put(t, dir, "file", "x")
+	if _, err := Files(t.Context(), "pipe", pipe, filepath.Join(dir, "file")); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
