@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
@@ -18,9 +19,10 @@ import (
 // ImageFile is the disk image's name among the artifacts.
 const ImageFile = "rootfs.img"
 
-// makeImage makes the disk image from the root filesystem's tar.
-func (s *session) makeImage(ctx context.Context, l *Lock, suite archive.Suite, features []string, rootfs steps.Record, out *steps.Outputs, task *progress.Task) (err error) {
-	tar, ok := rootfs.Find(rootfsTar)
+// makeImage makes the disk image from the root filesystem's tar and, where the
+// kernel has them, its modules.
+func (s *session) makeImage(ctx context.Context, l *Lock, suite archive.Suite, features []string, in steps.Results, out *steps.Outputs, task *progress.Task) (err error) {
+	tar, ok := in["rootfs"].Find(rootfsTar)
 	if !ok {
 		return fmt.Errorf("make the image of %s: its tree is missing", suite)
 	}
@@ -39,6 +41,9 @@ func (s *session) makeImage(ctx context.Context, l *Lock, suite archive.Suite, f
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: features,
 	}
 	tree := func() (io.ReadCloser, error) { return s.store.Open(tar.Digest) }
+	if modules, ok := in["kernel"].Find(kernel.ModulesTar); ok {
+		tree = image.WithModules(tree, func() (io.ReadCloser, error) { return s.store.Open(modules.Digest) }, spec.Epoch)
+	}
 	if err := image.MakeDisk(ctx, eng, id, spec, tree, file, task); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ import (
 // artifactNames are the files at the top of the out directory that a build
 // writes over; the kernel's gdb scripts lie in scripts/gdb. kimg.lock is not one
 // of them: it has been read, and so was a lock.
-var artifactNames = []string{"bzImage", "vmlinux", "System.map", "config", "vmlinux-gdb.py", ImageFile, ManifestFile}
+var artifactNames = []string{"bzImage", "vmlinux", "System.map", "config", "vmlinux-gdb.py", kernel.ModulesTar, ImageFile, ManifestFile}
 
 // localSource reads what --kernel says and pins a source of the person's own.
 func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
@@ -120,6 +120,9 @@ func (s *session) kernelSteps(l *Lock, tool *steps.Step) (compile *steps.Step, a
 			}
 			return s.compile(ctx, l, config, out, task)
 		},
+	}
+	if config.Modules() {
+		compile.Reads = append(compile.Reads, steps.Fact{Name: "modules", Value: "1"})
 	}
 	return compile, append(slices.Clone(after), compile)
 }

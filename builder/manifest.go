@@ -93,8 +93,8 @@ type RunFacts struct {
 func (m *Manifest) Tops() []string {
 	var tops []string
 	for _, a := range m.Build.Artifacts {
-		top := a.Path
-		if strings.Contains(top, "/") {
+		top, _, _ := strings.Cut(a.Path, "/")
+		if strings.HasPrefix(a.Path, gdbScripts+"/") {
 			top = gdbScripts
 		}
 		if !slices.Contains(tops, top) {
@@ -104,7 +104,7 @@ func (m *Manifest) Tops() []string {
 	return tops
 }
 
-// gdbScripts is the one directory of artifacts.
+// gdbScripts is the directory of gdb's scripts.
 const gdbScripts = "scripts/gdb"
 
 // ReadManifest reads the manifest in an out directory. A directory without one

@@ -46,7 +46,11 @@ func (s *session) plan(l *Lock) *Plan {
 	rootfs := s.rootfsStep(l, imaging, packages)
 	p := &Plan{Lock: l}
 	p.Kernel, p.All = s.kernelSteps(l, tool)
-	p.Image = s.imageStep(l, imaging, rootfs)
+	var modules *steps.Step
+	if config, err := s.config(l.Config); err == nil && config.Modules() {
+		modules = p.Kernel
+	}
+	p.Image = s.imageStep(l, imaging, rootfs, modules)
 	p.All = append(p.All, imaging, packages, rootfs, p.Image)
 	return p
 }
@@ -174,7 +178,13 @@ func (s *session) rootfsStep(l *Lock, imaging, packages *steps.Step) *steps.Step
 	}
 }
 
-func (s *session) imageStep(l *Lock, imaging, rootfs *steps.Step) *steps.Step {
+// imageStep reads the kernel's step only where that makes modules: else another
+// kernel would make another image, and the two branches would not run side by side.
+func (s *session) imageStep(l *Lock, imaging, rootfs, modules *steps.Step) *steps.Step {
+	after := []*steps.Step{imaging, rootfs}
+	if modules != nil {
+		after = append(after, modules)
+	}
 	suite, err := archive.ParseSuite(l.Rootfs.Suite)
 	features := image.Features(suite, l.Kernel.Version)
 	return &steps.Step{
@@ -189,12 +199,12 @@ func (s *session) imageStep(l *Lock, imaging, rootfs *steps.Step) *steps.Step {
 			{Name: "features", Value: strings.Join(features, ",")},
 			{Name: "recipe", Value: image.DiskRecipe().Short()},
 		},
-		After: []*steps.Step{imaging, rootfs},
+		After: after,
 		Run: func(ctx context.Context, in steps.Results, out *steps.Outputs, task *progress.Task) error {
 			if err != nil {
 				return err
 			}
-			return s.makeImage(ctx, l, suite, features, in["rootfs"], out, task)
+			return s.makeImage(ctx, l, suite, features, in, out, task)
 		},
 	}
 }

@@ -39,7 +39,7 @@ type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 
 // Build compiles the job's kernel in eng and gives its artifacts to put: bzImage,
 // vmlinux, System.map, config and, where GDB_SCRIPTS is on, vmlinux-gdb.py and
-// scripts/gdb. Only one kimg at a time works on the same source with the same
+// scripts/gdb; where MODULES is on, ModulesTar and ModulesDir. Only one kimg at a time works on the same source with the same
 // toolchain; another one waits.
 //
 // An *UnmetError says that the configuration did not take what was asked for, a
@@ -50,7 +50,10 @@ func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Tas
 		if err != nil {
 			return err
 		}
-		return b.collect(ctx, config, put)
+		if err := b.collect(ctx, config, put); err != nil || config.Get("MODULES") != "y" {
+			return err
+		}
+		return b.modules(ctx, j, put)
 	})
 }
 
@@ -94,6 +97,9 @@ func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 // targets are what make is asked for.
 func targets(j Job, c kconfig.Config) []string {
 	t := []string{"bzImage"}
+	if c.Get("MODULES") == "y" {
+		t = append(t, "modules")
+	}
 	if c.Get("GDB_SCRIPTS") == "y" {
 		if j.Tree.Version.AtLeast(5, 1) {
 			t = append(t, "scripts_gdb")
@@ -138,9 +144,14 @@ func artifacts(c kconfig.Config) map[string]string {
 // collect streams the artifacts out, links resolved: those of scripts/gdb point
 // into the source.
 func (b *bench) collect(ctx context.Context, c kconfig.Config, put Put) error {
-	names := artifacts(c)
-	args := []string{"tar", "-C", objDir, "-ch", "--hard-dereference", "--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d", "--"}
-	args = append(args, slices.Sorted(maps.Keys(names))...)
+	return b.give(ctx, objDir, artifacts(c), []string{"--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d"}, put)
+}
+
+// give streams files and directories of dir out, under the names that names
+// gives them.
+func (b *bench) give(ctx context.Context, dir string, names map[string]string, options []string, put Put) error {
+	args := slices.Concat([]string{"tar", "-C", dir, "-ch", "--hard-dereference"}, options, []string{"--null", "-T", "-"})
+	list := strings.Join(slices.Sorted(maps.Keys(names)), "\x00")
 	pr, pw := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
@@ -149,7 +160,7 @@ func (b *bench) collect(ctx context.Context, c kconfig.Config, put Put) error {
 		done <- err
 	}()
 	var errs strings.Builder
-	err := b.exec(ctx, nil, pw, &errs, args...)
+	err := b.exec(ctx, strings.NewReader(list), pw, &errs, args...)
 	pw.CloseWithError(err)
 	if bad := <-done; bad != nil {
 		return bad
@@ -176,15 +187,18 @@ func takeAll(r io.Reader, names map[string]string, put Put) error {
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		for from, to := range names {
-			rest, ok := strings.CutPrefix(path.Clean(h.Name), from)
-			if !ok || rest != "" && rest[0] != '/' {
+		// The name itself, or the directory among names that it is in.
+		name := path.Clean(h.Name)
+		for from := name; from != "." && from != "/"; from = path.Dir(from) {
+			to, ok := names[from]
+			if !ok {
 				continue
 			}
 			delete(missing, from)
-			if err := put(to+rest, h.FileInfo().Mode().Perm(), h.Size, tr); err != nil {
+			if err := put(to+strings.TrimPrefix(name, from), h.FileInfo().Mode().Perm(), h.Size, tr); err != nil {
 				return err
 			}
+			break
 		}
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
