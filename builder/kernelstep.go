@@ -210,6 +210,6 @@ func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*cont
 	}
 	return eng, kernel.Job{
 		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
-		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache,
+		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache, Ccache: s.Ccache,
 	}, nil
 }

@@ -24,6 +24,8 @@ type Env struct {
 	Sink  progress.Sink // told what happens
 	Host  string        // root of the host's own configuration: "/"
 
+	Ccache string // the engine's volume of compiled objects; empty: kernel.CcacheVolume
+
 	Now func() time.Time // judges signatures; nil: time.Now
 }
 

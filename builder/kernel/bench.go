@@ -57,7 +57,7 @@ func openBench(ctx context.Context, eng *container.Engine, j Job, src, obj strin
 		Mounts: []container.Mount{
 			{Volume: src, Target: srcDir, ReadOnly: true},
 			{Volume: obj, Target: objDir},
-			{Volume: ccacheVolume, Target: ccacheDir},
+			{Volume: j.ccache(), Target: ccacheDir},
 		},
 		// The compiler hands the assembler megabytes for every object. On an engine
 		// whose layers are in user space (fuse-overlayfs) that is a tenth of a build.

@@ -6,6 +6,8 @@ package kernel
 
 import (
 	"archive/tar"
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +34,10 @@ type Job struct {
 	Epoch    time.Time // the build time that the kernel tells
 	Jobs     int       // make -j; 0: as many as the engine has processors
 	CacheDir string    // where locks and what is known of earlier builds are kept
+	Ccache   string    // the volume of compiled objects; empty: CcacheVolume
 }
+
+func (j Job) ccache() string { return cmp.Or(j.Ccache, CcacheVolume) }
 
 // Put takes one artifact. It reads r to its end, size bytes.
 type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
@@ -59,7 +64,7 @@ func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Tas
 
 // build configures and compiles.
 func (b *bench) build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
-	text, err := b.configure(ctx, j.Tree.Version, j.Config, task)
+	text, err := b.configure(ctx, j, task)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +73,7 @@ func (b *bench) build(ctx context.Context, eng *container.Engine, j Job, task *p
 		n = max(1, eng.Info().CPUs)
 	}
 	config := kconfig.ParseConfig(text)
-	return config, b.compile(ctx, j, config, n)
+	return config, b.compile(ctx, j, text, n)
 }
 
 // onBench brings the job's source into its volume, opens a bench on it, and
@@ -83,7 +88,7 @@ func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	if err != nil {
 		return err
 	}
-	if err := eng.EnsureVolume(ctx, ccacheVolume, true); err != nil {
+	if err := eng.EnsureVolume(ctx, j.ccache(), true); err != nil {
 		return err
 	}
 	b, err := openBench(ctx, eng, j, src, j.objVolume(), task)
@@ -112,15 +117,15 @@ func targets(j Job, c kconfig.Config) []string {
 
 // compile runs make. The .config is only replaced where it differs: its time
 // alone would make kbuild read all of it again.
-func (b *bench) compile(ctx context.Context, j Job, c kconfig.Config, n int) error {
-	err := b.exec(ctx, nil, nil, io.Discard, "sh", "-c", `cmp -s "$1" "$2" || cp "$1" "$2"`, "sh", newConfig, objDir+"/.config")
+func (b *bench) compile(ctx context.Context, j Job, config []byte, n int) error {
+	err := b.exec(ctx, bytes.NewReader(config), nil, io.Discard, "sh", "-c", `cat > "$1" && { cmp -s "$1" "$2" || cp "$1" "$2"; }`, "sh", newConfig, objDir+"/.config")
 	if err != nil {
 		return fmt.Errorf("write .config: %w", err)
 	}
 	fresh := code(b.exec(ctx, nil, nil, io.Discard, "test", "-e", objDir+"/vmlinux")) != 0
 	count := newCounter(b.task, j, fresh)
 	var fault faults
-	argv := makeArgv(b.vars, append([]string{jobs(n)}, targets(j, c)...)...)
+	argv := makeArgv(b.vars, append([]string{jobs(n)}, targets(j, kconfig.ParseConfig(config))...)...)
 	err = b.exec(ctx, nil, io.MultiWriter(b.task.Log(), count, &fault), io.MultiWriter(b.task.Log(), &fault), argv...)
 	if err != nil {
 		return fault.wrap(err)

@@ -70,11 +70,19 @@ func own(name string, text []byte, version units.KernelVersion) []Request {
 const kvmGuest = "kernel/configs/kvm_guest.config"
 
 // configure composes the configuration with the tree's own kconfig and returns
-// it, proven: an *UnmetError names what was asked for and not taken.
-func (b *bench) configure(ctx context.Context, version units.KernelVersion, c Config, task *progress.Task) ([]byte, error) {
-	final, asked, err := b.compose(ctx, version, c)
+// it, proven: an *UnmetError names what was asked for and not taken. What was
+// proven before is not composed again.
+func (b *bench) configure(ctx context.Context, j Job, task *progress.Task) ([]byte, error) {
+	version, c := j.Tree.Version, j.Config
+	key, final, err := b.proven(ctx, j)
 	if err != nil {
 		return nil, err
+	}
+	known, asked := final != nil, translate(version, c.Requests)
+	if !known {
+		if final, asked, err = b.compose(ctx, version, c); err != nil {
+			return nil, err
+		}
 	}
 	warnOverruled(task, own("same.config", sameConfig, version), asked)
 	cfg := kconfig.ParseConfig(final)
@@ -87,7 +95,10 @@ func (b *bench) configure(ctx context.Context, version units.KernelVersion, c Co
 	for _, w := range bootWarnings(cfg) {
 		task.Warn(w)
 	}
-	return final, nil
+	if !known {
+		err = b.remember(ctx, key, final)
+	}
+	return final, err
 }
 
 // compose lays the requests over the base. asked are the requests in the words

@@ -18,8 +18,9 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// ccacheVolume is shared by all builds: ccache's own locks suffice.
-const ccacheVolume = "kimg-ccache"
+// CcacheVolume is where compiled objects are kept, unless a Job says otherwise. It
+// is shared by all builds: ccache's own locks suffice.
+const CcacheVolume = "kimg-ccache"
 
 // A source volume holds a tree and, written last, the mark that says which: a
 // volume without its mark is never used.

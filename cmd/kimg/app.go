@@ -80,5 +80,5 @@ func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	if err != nil {
 		return err
 	}
-	return do(builder.Env{Cache: cache, Sink: sink, Host: "/"}, sink.Close)
+	return do(builder.Env{Cache: cache, Sink: sink, Host: "/", Ccache: os.Getenv("KIMG_CCACHE")}, sink.Close)
 }
