@@ -79,6 +79,9 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	if err := out.write(LockFile, lock); err != nil {
 		return nil, err
 	}
+	if err := s.forTools(ctx, p, out); err != nil {
+		return nil, err
+	}
 	// What ran is told by the manifest of the build that ran it: one that changed
 	// nothing has nothing to add.
 	if old, err := ReadManifest(spec.Out); err == nil && reflect.DeepEqual(old.Build, m.Build) {

@@ -39,6 +39,8 @@ type Spec struct {
 	VerifyTar      bool     `yaml:"verify-tar"`     // check the signature of the uncompressed tar, too
 	AllowUnsigned  bool     `yaml:"allow-unsigned"` // take a kernel that no known key signed
 
+	ExportSource bool `yaml:"export-source"` // write the source, compile_commands.json and kimg.gdb for tools
+
 	Out        string `yaml:"out"`        // directory of the artifacts
 	Mirror     string `yaml:"mirror"`     // of the suite's archive; empty: see archive.FindMirror
 	Jobs       int    `yaml:"jobs"`       // of make; 0: as many as the engine has processors

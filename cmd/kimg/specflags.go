@@ -46,6 +46,9 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 	flags.BoolVar(&s.AllowUnsigned, "allow-unsigned", false, "take a kernel that no known key has signed")
 	flags.StringVar(&s.Toolchain, "toolchain", "",
 		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)")
+	flags.BoolVar(&s.ExportSource, "export-source", false,
+		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n"+
+			"into the out directory, for clangd and gdb")
 	flags.BoolVar(&s.Privileged, "privileged", false,
 		"bootstrap in a fully privileged container, for engines that need it")
 	flags.BoolVar(&s.Frozen, "frozen", false, "refuse whatever kimg.lock does not name")
@@ -98,6 +101,8 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 			spec.AllowUnsigned = f.given.AllowUnsigned
 		case "toolchain":
 			spec.Toolchain = f.given.Toolchain
+		case "export-source":
+			spec.ExportSource = f.given.ExportSource
 		case "privileged":
 			spec.Privileged = f.given.Privileged
 		case "frozen":

@@ -1,0 +1,190 @@
+package kernel
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// Where debug information says that sources are: those of the tree, and those
+// that the build generated (see prefixMap). Both are fixed.
+const (
+	DebugSource    = srcDir
+	DebugGenerated = "/kimg/obj"
+)
+
+// SourceExport says where tools of this machine are to find what was compiled.
+type SourceExport struct {
+	Source    string // directory that the tree is written to; where Have is set, where it is
+	Have      bool   // it is there already: the person's own directory
+	Generated string // directory that headers and sources of the build are written to
+}
+
+// ExportSource writes the source as it was compiled, and returns the content of a
+// compile_commands.json that speaks of it. It compiles what is missing. Each
+// directory is replaced whole, or left as it was.
+func ExportSource(ctx context.Context, eng *container.Engine, j Job, e SourceExport, task *progress.Task) (commands []byte, err error) {
+	err = onBench(ctx, eng, j, task, func(b *bench) error {
+		if _, err := b.build(ctx, eng, j, task); err != nil {
+			return err
+		}
+		if !e.Have {
+			if err := b.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c", "--exclude=./"+objName, "--exclude=./"+sourceMark, "."); err != nil {
+				return fmt.Errorf("export the source: %w", err)
+			}
+		}
+		if err := b.unpackTo(ctx, e.Generated, "sh", "-c", generatedScript, "sh", objDir); err != nil {
+			return fmt.Errorf("export what was generated: %w", err)
+		}
+		commands, err = b.commands(ctx, e)
+		return err
+	})
+	return commands, err
+}
+
+// generatedScript makes a tar of what a build generates and compiles: headers,
+// sources, and the configuration as make reads it.
+const generatedScript = `cd "$1" && find . -type f \( -name '*.[chS]' -o -name '*.inc' -o -name auto.conf \) ! -name '*.mod.c' -print0 | sort -z | tar -c --null -T -`
+
+// commandsScript prints the lines of .cmd files that may compile something.
+const commandsScript = `cd "$1" && find . -name '.*.o.cmd' ! -path './scripts/*' ! -path './tools/*' -print0 | sort -z | xargs -0 -r grep -h -E '^(saved)?cmd_[^ ]*\.o := '`
+
+// maxCommands bounds what is read of .cmd files, in bytes; a distribution's
+// kernel of 6.12 has some 60 MB.
+const maxCommands = 512 << 20
+
+func (b *bench) commands(ctx context.Context, e SourceExport) ([]byte, error) {
+	var lines bytes.Buffer
+	if err := b.exec(ctx, nil, limitWriter(&lines, maxCommands), io.Discard, "sh", "-c", commandsScript, "sh", objDir); err != nil {
+		return nil, fmt.Errorf("read kbuild's .cmd files: %w", err)
+	}
+	list, err := compileCommands(&lines, e.Source, e.Generated)
+	if err != nil {
+		return nil, err
+	}
+	out, err := json.MarshalIndent(list, "", " ")
+	return append(out, '\n'), err
+}
+
+// unpackTo runs a command that writes a tar and unpacks it as dir.
+func (b *bench) unpackTo(ctx context.Context, dir string, args ...string) (err error) {
+	fresh := dir + ".kimg-new"
+	if err := os.RemoveAll(fresh); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(fresh))
+		}
+	}()
+	if err := os.MkdirAll(fresh, 0o755); err != nil {
+		return err
+	}
+	pr, pw := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := unpack(ctx, pr, fresh)
+		pr.CloseWithError(err)
+		done <- err
+	}()
+	var errs strings.Builder
+	err = b.exec(ctx, nil, pw, &errs, args...)
+	pw.CloseWithError(err)
+	if bad := <-done; bad != nil {
+		return bad
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", firstLine(errs.String()), err)
+	}
+	old := dir + ".kimg-old"
+	if err := errors.Join(os.RemoveAll(old), notThere(os.Rename(dir, old)), os.Rename(fresh, dir)); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
+}
+
+func notThere(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// unpack writes a tar's files, directories and links below dir; nothing lands
+// elsewhere, whatever the tar says. A link that leads out of the tree is left out.
+func unpack(ctx context.Context, r io.Reader, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			_, err := io.Copy(io.Discard, r)
+			return err
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		name := path.Clean(h.Name)
+		if name == "." {
+			continue
+		}
+		name = filepath.FromSlash(name)
+		switch h.Typeflag {
+		case tar.TypeDir:
+			err = root.MkdirAll(name, 0o755)
+		case tar.TypeSymlink:
+			if leadsOut(path.Clean(h.Name), h.Linkname) {
+				continue
+			}
+			if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {
+				err = root.Symlink(h.Linkname, name)
+			}
+		case tar.TypeReg:
+			if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {
+				err = unpackFile(root, name, h, tr)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+}
+
+func unpackFile(root *os.Root, name string, h *tar.Header, r io.Reader) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, h.FileInfo().Mode().Perm()&0o755|0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
+
+// GDBScript is a gdb script that finds the sources of a vmlinux that was built
+// here: source and generated are their directories, "" where there are none.
+func GDBScript(source, generated string) []byte {
+	var b strings.Builder
+	b.WriteString("# Written by kimg: where this kernel's sources are. gdb -x kimg.gdb vmlinux\n")
+	for _, m := range [][2]string{{DebugSource, source}, {DebugGenerated, generated}} {
+		if m[1] != "" {
+			fmt.Fprintf(&b, "set substitute-path %s %s\n", m[0], m[1])
+		}
+	}
+	return []byte(b.String())
+}
