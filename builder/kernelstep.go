@@ -121,6 +121,9 @@ func (s *session) kernelSteps(l *Lock, tool *steps.Step) (compile *steps.Step, a
 			return s.compile(ctx, l, config, out, task)
 		},
 	}
+	if len(s.spec.Targets) > 0 {
+		compile.Reads = append(compile.Reads, steps.Fact{Name: "targets", Value: strings.Join(s.spec.Targets, " ")})
+	}
 	if config.Modules() {
 		compile.Reads = append(compile.Reads, steps.Fact{Name: "modules", Value: "1"})
 	}
@@ -210,6 +213,6 @@ func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*cont
 	}
 	return eng, kernel.Job{
 		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
-		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache, Ccache: s.Ccache,
+		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache, Ccache: s.Ccache, Targets: s.spec.Targets,
 	}, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -32,6 +33,7 @@ type Spec struct {
 	Size      units.Size      `yaml:"size"`      // of rootfs.img
 	Include   []string        `yaml:"include"`   // packages on top of the variant's
 	Variant   archive.Variant `yaml:"variant"`   // minbase or standard
+	Targets   []string        `yaml:"targets"`   // further make targets
 	Toolchain string          `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
 
 	KernelMirror   string   `yaml:"kernel-mirror"`  // base of kernel.org's layout; empty: kernel.org's own
@@ -165,6 +167,11 @@ func (s Spec) checkValues() error {
 	for _, v := range s.Set {
 		if !setting.MatchString(v) {
 			return &SpecError{"--set", fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v)}
+		}
+	}
+	for _, t := range s.Targets {
+		if err := kernel.CheckTarget(t); err != nil {
+			return &SpecError{"--target", err}
 		}
 	}
 	if s.Kernel == "" {

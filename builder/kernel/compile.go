@@ -33,8 +33,17 @@ type Job struct {
 	Config   Config
 	Epoch    time.Time // the build time that the kernel tells
 	Jobs     int       // make -j; 0: as many as the engine has processors
+	Targets  []string  // further make targets; see CheckTarget
 	CacheDir string    // where locks and what is known of earlier builds are kept
 	Ccache   string    // the volume of compiled objects; empty: CcacheVolume
+}
+
+// jobs is how many jobs make has.
+func (j Job) jobs(eng *container.Engine) int {
+	if j.Jobs > 0 {
+		return j.Jobs
+	}
+	return max(1, eng.Info().CPUs)
 }
 
 func (j Job) ccache() string { return cmp.Or(j.Ccache, CcacheVolume) }
@@ -44,7 +53,8 @@ type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 
 // Build compiles the job's kernel in eng and gives its artifacts to put: bzImage,
 // vmlinux, System.map, config and, where GDB_SCRIPTS is on, vmlinux-gdb.py and
-// scripts/gdb; where MODULES is on, ModulesTar and ModulesDir. Only one kimg at a time works on the same source with the same
+// scripts/gdb; where MODULES is on, ModulesTar and ModulesDir; below
+// TargetsDir, what further targets made. Only one kimg at a time works on the same source with the same
 // toolchain; another one waits.
 //
 // An *UnmetError says that the configuration did not take what was asked for, a
@@ -55,10 +65,15 @@ func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Tas
 		if err != nil {
 			return err
 		}
-		if err := b.collect(ctx, config, put); err != nil || config.Get("MODULES") != "y" {
+		if err := b.collect(ctx, config, put); err != nil {
 			return err
 		}
-		return b.modules(ctx, j, put)
+		if config.Get("MODULES") == "y" {
+			if err := b.modules(ctx, j, put); err != nil {
+				return err
+			}
+		}
+		return b.further(ctx, j, j.jobs(eng), put)
 	})
 }
 
@@ -68,12 +83,7 @@ func (b *bench) build(ctx context.Context, eng *container.Engine, j Job, task *p
 	if err != nil {
 		return nil, err
 	}
-	n := j.Jobs
-	if n <= 0 {
-		n = max(1, eng.Info().CPUs)
-	}
-	config := kconfig.ParseConfig(text)
-	return config, b.compile(ctx, j, text, n)
+	return kconfig.ParseConfig(text), b.compile(ctx, j, text, j.jobs(eng))
 }
 
 // onBench brings the job's source into its volume, opens a bench on it, and
@@ -97,22 +107,6 @@ func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	}
 	defer func() { err = errors.Join(err, b.c.Remove(ctx)) }()
 	return do(b)
-}
-
-// targets are what make is asked for.
-func targets(j Job, c kconfig.Config) []string {
-	t := []string{"bzImage"}
-	if c.Get("MODULES") == "y" {
-		t = append(t, "modules")
-	}
-	if c.Get("GDB_SCRIPTS") == "y" {
-		if j.Tree.Version.AtLeast(5, 1) {
-			t = append(t, "scripts_gdb")
-		} else {
-			t = append(t, "scripts") // it had no target of its own
-		}
-	}
-	return t
 }
 
 // compile runs make. The .config is only replaced where it differs: its time

@@ -46,6 +46,9 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 	flags.BoolVar(&s.AllowUnsigned, "allow-unsigned", false, "take a kernel that no known key has signed")
 	flags.StringVar(&s.Toolchain, "toolchain", "",
 		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)")
+	flags.StringArrayVar(&s.Targets, "target", nil,
+		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i; the file of that name is put below\n"+
+			"targets/ (repeatable; after those of kimg.yaml)")
 	flags.BoolVar(&s.ExportSource, "export-source", false,
 		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n"+
 			"into the out directory, for clangd and gdb")
@@ -101,6 +104,8 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 			spec.AllowUnsigned = f.given.AllowUnsigned
 		case "toolchain":
 			spec.Toolchain = f.given.Toolchain
+		case "target":
+			spec.Targets = slices.Concat(spec.Targets, f.given.Targets)
 		case "export-source":
 			spec.ExportSource = f.given.ExportSource
 		case "privileged":

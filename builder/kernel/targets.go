@@ -1,0 +1,79 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+)
+
+// targets are what make is asked for in every build.
+func targets(j Job, c kconfig.Config) []string {
+	t := []string{"bzImage"}
+	if c.Get("MODULES") == "y" {
+		t = append(t, "modules")
+	}
+	if c.Get("GDB_SCRIPTS") == "y" {
+		if j.Tree.Version.AtLeast(5, 1) {
+			t = append(t, "scripts_gdb")
+		} else {
+			t = append(t, "scripts") // it had no target of its own
+		}
+	}
+	return t
+}
+
+// TargetsDir is where the file that a further target names is given out.
+const TargetsDir = "targets"
+
+var targetRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
+
+// noTargets are make targets that cannot be had here, and why.
+var noTargets = []struct{ targets, why string }{
+	{"bindeb-pkg deb-pkg srcdeb-pkg", "the toolchain images have no dpkg-dev and debhelper"},
+	{"rpm-pkg binrpm-pkg srcrpm-pkg snap-pkg pacman-pkg", "the toolchain images have no tools for such packages"},
+	{"dir-pkg tar-pkg targz-pkg tarbz2-pkg tarxz-pkg tarzst-pkg", "the times in them differ from build to build; " + ModulesTar + " is what a guest needs of them"},
+	{"menuconfig nconfig xconfig gconfig config oldconfig syncconfig", "kimg config is how a configuration is changed"},
+	{"clean mrproper distclean", "a build from nothing is one with another source directory; nothing stale is ever used"},
+	{"install modules_install zinstall vdso_install", "they install on the machine that runs them; with MODULES=y, modules are in rootfs.img"},
+	{"headers_install", "it wants rsync from some versions on, which the toolchain images lack"},
+}
+
+// CheckTarget judges a further make target: an error says why it cannot be had.
+func CheckTarget(name string) error {
+	if !targetRE.MatchString(name) || slices.Contains(strings.Split(name, "/"), "..") {
+		return fmt.Errorf("%q is not a make target", name)
+	}
+	for _, n := range noTargets {
+		if slices.Contains(strings.Fields(n.targets), name) {
+			return fmt.Errorf("make %s: %s", name, n.why)
+		}
+	}
+	return nil
+}
+
+// further makes the job's own targets, one after the other, and gives out each
+// file of the object directory that a target names, as fs/open.i does.
+func (b *bench) further(ctx context.Context, j Job, n int, put Put) error {
+	for _, t := range j.Targets {
+		b.task.Say("make " + t)
+		if err := b.make(ctx, jobs(n), t); err != nil {
+			return fmt.Errorf("make %s: %w", t, err)
+		}
+		if _, given := artifacts(kconfig.Config{"GDB_SCRIPTS": "y"})[t]; given {
+			continue
+		}
+		if b.exec(ctx, nil, nil, io.Discard, "test", "-f", objDir+"/"+t) != nil {
+			continue
+		}
+		if err := b.give(ctx, objDir, map[string]string{t: path.Join(TargetsDir, t)}, nil, put); err != nil {
+			return err
+		}
+	}
+	return nil
+}
