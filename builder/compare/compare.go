@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 )
 
 // Difference is one thing that is not the same.
@@ -201,7 +202,7 @@ func (r *Report) blobs(ctx context.Context, t thing, a, b blob) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		r.note("%s: %v; compared as bytes", t.at(t.artifact), err)
+		r.note("%s: %v; compared as bytes", strings.TrimSuffix(t.artifact+": "+t.where, ": "), err)
 	}
 	if err != nil || len(r.Differences) == before && r.Dropped == 0 {
 		r.binary(t, a, b, s) // bytes differ: something must be said

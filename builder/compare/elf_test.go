@@ -247,6 +247,15 @@ func TestBzImages(t *testing.T) {
 	has(t, compareBytes(t, "bzImage", a, b), "payload")
 }
 
+// TestNotes says of what could not be looked into that it was compared as bytes.
+func TestNotes(t *testing.T) {
+	a := []byte("\x7fELF but no more than that, as far as anyone can tell")
+	r := compareBytes(t, "vmlinux", a, bytes.Replace(a, []byte("anyone"), []byte("no one"), 1))
+	if d := has(t, r, "byte 0x26"); d.B == "" || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "vmlinux: not of the form") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestGzips(t *testing.T) {
 	pack := func(content string, stamp byte) []byte {
 		b := zip([]byte(content))
