@@ -36,18 +36,21 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 		return nil, err
 	}
 	defer unlock()
-	p, err := s.prepare(ctx)
+	out, err := s.outDir()
 	if err != nil {
 		return nil, err
 	}
-	progress.Say(s.Sink, p.Lock.Toolchain.Why)
-	out, err := s.outDir()
-	if err != nil {
+	if err := out.ready(); err != nil {
 		return nil, err
 	}
 	if err := out.guard(artifactNames); err != nil {
 		return nil, err
 	}
+	p, err := s.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	progress.Say(s.Sink, p.Lock.Toolchain.Why)
 	p, res, err := s.runAll(ctx, p)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,20 @@ func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
 	return src, err
 }
 
+// hasEra refuses a kernel that is too old before anything is downloaded for it,
+// where its version is known by then.
+func (s *session) hasEra(src kernel.Source) error {
+	version := src.Version
+	switch {
+	case s.tree != nil:
+		version = s.tree.Version
+	case src.Kind != kernel.Release:
+		return nil
+	}
+	_, err := kernel.EraFor(version, s.spec.Toolchain)
+	return err
+}
+
 // resolveKernel pins the kernel's source. A package keeps its pin while the
 // request is the same.
 func (s *session) resolveKernel(ctx context.Context, src kernel.Source, old KernelLock) (KernelLock, error) {

@@ -65,6 +65,34 @@ func openOutDir(dir, stateDir string) (*outDir, error) {
 	return o, nil
 }
 
+// ready refuses a place that nothing can be written to, before there is anything
+// to write. What it makes to find out, it removes.
+func (o *outDir) ready() error {
+	at := o.dir
+	for {
+		info, err := os.Stat(at)
+		if err == nil && !info.IsDir() {
+			return &SpecError{Field: "--out", Err: fmt.Errorf("write to %s: %s is not a directory", o.dir, at)}
+		}
+		if err == nil {
+			break
+		}
+		if parent := filepath.Dir(at); parent != at && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+			at = parent
+			continue
+		}
+		return &SpecError{Field: "--out", Err: err}
+	}
+	probe, err := os.MkdirTemp(at, ".kimg-*")
+	if err == nil {
+		err = os.Remove(probe)
+	}
+	if err != nil {
+		return &SpecError{Field: "--out", Err: fmt.Errorf("write to %s: %w", o.dir, err)}
+	}
+	return nil
+}
+
 // ForeignError is a file in the out directory that no kimg made.
 type ForeignError struct{ File string }
 

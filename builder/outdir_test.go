@@ -242,3 +242,33 @@ func TestSpecCheckNamesTheField(t *testing.T) {
 		t.Errorf("the defaults: %v", err)
 	}
 }
+
+func TestReady(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		out, want string
+	}{
+		{filepath.Join(dir), ""},
+		{filepath.Join(dir, "a", "b"), ""},
+		{filepath.Join(dir, "file"), "file is not a directory"},
+		{filepath.Join(dir, "file", "b"), "file is not a directory"},
+		{"/proc/kimg-out", "write to /proc/kimg-out: "},
+		{filepath.Join(dir, strings.Repeat("x", 300)), "file name too long"},
+	} {
+		o, err := openOutDir(tt.out, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = o.ready()
+		var slip *SpecError
+		if (tt.want == "") != (err == nil) || err != nil && (!errors.As(err, &slip) || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.out, err, tt.want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left in the directory: %v, %v", left, err)
+	}
+}

@@ -157,3 +157,13 @@ func TestReleaseIsRefused(t *testing.T) {
 		t.Errorf("--frozen: %v", err)
 	}
 }
+
+func TestKernelsThatAreTooOldAreNotAskedFor(t *testing.T) {
+	site := newKernelSite(t)
+	s := site.session(t, true)
+	s.spec.Kernel = "4.2.6"
+	_, err := s.resolve(t.Context(), nil)
+	if err == nil || !strings.Contains(err.Error(), "4.18 is the oldest") || site.asked > 0 {
+		t.Errorf("%v, asked %d times", err, site.asked)
+	}
+}

@@ -38,6 +38,9 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.hasEra(src); err != nil {
+		return nil, err
+	}
 	if l.Config, err = s.resolveConfig(); err != nil {
 		return nil, err
 	}

@@ -86,9 +86,11 @@ var ways = []way{
 	{is[*archive.UntrustedError], codeArchive, "take another mirror with --mirror, and see that this machine's clock is right"},
 	{is[*kernelorg.UntrustedError], codeArchive, ""},
 	{is[*kernelorg.NotFoundError], codeArchive, ""},
+	{is[*kernelorg.DownError], codeArchive, ""},
 	{is[*archive.MissingError], codeArchive,
 		"try another archive with --mirror; without --frozen, a build resolves the packages anew"},
 	{is[*fetch.Error], codeArchive, "check the network, or try another archive with --mirror"},
+	{is[*fetch.GetError], codeArchive, "check the network, or try another archive with --mirror"},
 	{is[*fetch.StatusError], codeArchive, "check the address, or try another archive with --mirror"},
 }
 

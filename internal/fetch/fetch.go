@@ -58,6 +58,17 @@ func NewHTTP(proxy func(*http.Request) (*url.URL, error)) *http.Client {
 	}}
 }
 
+// GetError tells why Get has nothing.
+type GetError struct {
+	URL string
+	Err error
+}
+
+func (e *GetError) Error() string { return fmt.Sprintf("download %s: %v", e.URL, e.Err) }
+
+// Unwrap gives the reason.
+func (e *GetError) Unwrap() error { return e.Err }
+
 // Get downloads url, of at most max bytes, to w. It is for small things: it is
 // tried again from the start, so w sees nothing before all has arrived.
 func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) error {
@@ -76,7 +87,7 @@ func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) er
 		return false, err
 	})
 	if err != nil {
-		return fmt.Errorf("download %s: %w", url, err)
+		return &GetError{url, err}
 	}
 	if _, err := w.Write(buf.Bytes()); err != nil {
 		return fmt.Errorf("download %s: %w", url, err)

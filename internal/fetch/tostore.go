@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"syscall"
 
 	"github.com/kimg/kimg/internal/store"
 )
@@ -36,6 +37,9 @@ func (c *Client) ToStore(ctx context.Context, st *store.Store, req Request) erro
 		}
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
+		}
+		if errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("download %s: %w", url, err) // no other server can help
 		}
 		failed.Tried = append(failed.Tried, fmt.Errorf("download %s: %w", url, err))
 	}

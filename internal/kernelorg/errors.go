@@ -1,8 +1,12 @@
 package kernelorg
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+
+	"github.com/kimg/kimg/internal/fetch"
 )
 
 // UntrustedError tells that something was refused because of who vouches for it,
@@ -37,6 +41,30 @@ func (e *NotFoundError) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.W
 
 // Hint is the way out, for a person.
 func (e *NotFoundError) Hint() string { return e.hint }
+
+// DownError tells that a server could not be asked, or gave no answer to use.
+type DownError struct{ Err error }
+
+func (e *DownError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *DownError) Unwrap() error { return e.Err }
+
+// Hint is the way out, for a person.
+func (e *DownError) Hint() string {
+	return "check the network, name a mirror with --kernel-mirror or KIMG_KERNEL_MIRROR, or give --kernel a tarball that is on this machine"
+}
+
+// down gives its type to what the network did to a download.
+func down(ctx context.Context, err error) error {
+	var typed interface{ Hint() string }
+	var get *fetch.GetError
+	var file *fetch.Error
+	if ctx.Err() == nil && (errors.As(err, &get) || errors.As(err, &file)) && !errors.As(err, &typed) {
+		return &DownError{err}
+	}
+	return err
+}
 
 // Is makes it fs.ErrNotExist.
 func (e *NotFoundError) Is(target error) bool { return target == fs.ErrNotExist }

@@ -32,7 +32,7 @@ func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest)
 	if want != "" {
 		got.Pinned = true
 		if err := c.byDigest(ctx, rawURL, want); err != nil {
-			return Verified{}, err
+			return Verified{}, down(ctx, err)
 		}
 		return got, nil
 	}
@@ -44,7 +44,7 @@ func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest)
 		got.SHA256, err = c.unknown(ctx, rawURL, func(f *os.File) error { return c.checkFile(ctx, f, sig, &got) })
 	}
 	if err != nil {
-		return Verified{}, err
+		return Verified{}, down(ctx, err)
 	}
 	return got, nil
 }

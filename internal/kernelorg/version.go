@@ -29,7 +29,7 @@ func (c *Client) Fetch(ctx context.Context, v units.KernelVersion) (Verified, er
 	for _, dir := range dirs(v) {
 		got, err := c.fromDir(ctx, root+"/"+dir, v)
 		if !errors.As(err, &missing) {
-			return got, err
+			return got, down(ctx, err)
 		}
 	}
 	if v.RC > 0 {
@@ -163,15 +163,16 @@ func (c *Client) byDigest(ctx context.Context, url string, d units.Digest) error
 
 // explain gives an error of a download its type.
 func explain(url string, want units.Digest, err error) error {
+	cause := err
 	var failed *fetch.Error
 	if errors.As(err, &failed) {
-		err = errors.Join(failed.Tried...)
+		cause = errors.Join(failed.Tried...)
 	}
 	var mismatch *store.MismatchError
 	switch {
-	case errors.As(err, &mismatch):
+	case errors.As(cause, &mismatch):
 		return &UntrustedError{URL: url, Why: fmt.Sprintf("its sha256 is %s, and should be %s; it was not kept", mismatch.Got, want), hint: hintWrong}
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(cause, fs.ErrNotExist):
 		return &NotFoundError{URL: url, Why: "the server does not have it", hint: "take another mirror with --kernel-mirror, or see that the URL is right"}
 	}
 	return err

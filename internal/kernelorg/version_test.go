@@ -193,3 +193,14 @@ func TestMirrorsThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+func TestServerThatIsDown(t *testing.T) {
+	s := newSite(t)
+	c := s.client(t)
+	s.Close()
+	_, err := c.Fetch(t.Context(), version(t, "4.20.6"))
+	var down *DownError
+	if !errors.As(err, &down) || !strings.Contains(err.Error(), s.URL) || !strings.Contains(down.Hint(), "--kernel-mirror") {
+		t.Errorf("%v: want an error of a server that is down", err)
+	}
+}
