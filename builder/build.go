@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
@@ -215,6 +216,9 @@ func (s *session) manifest(p *Plan, res steps.Results) *Manifest {
 	if s.eng != nil {
 		i := s.eng.Info()
 		m.Run.Engine = i.Name + " " + i.Version
+	}
+	if s.tree != nil && s.tree.Kind == kernel.Directory {
+		m.Run.Source = s.tree.Path
 	}
 	return m
 }

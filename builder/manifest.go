@@ -84,6 +84,7 @@ type RunFacts struct {
 	Kimg   string `json:"kimg"`             // kimg's own version
 	Engine string `json:"engine,omitempty"` // empty: none was needed
 	Mirror string `json:"mirror,omitempty"` // empty: nothing was resolved
+	Source string `json:"source,omitempty"` // the person's own directory that the kernel was compiled from
 
 	Privileged bool `json:"privileged,omitempty"` // the bootstrap container was, by --privileged: the step's own list was not enough for this engine
 }

@@ -144,7 +144,7 @@ func (f *fixture) job(tree *Tree, sets ...string) Job {
 	f.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.t.Context()), time.Minute)
 		defer cancel()
-		for _, v := range []string{j.srcVolume(), j.objVolume()} {
+		for _, v := range []string{j.SourceVolume(), j.ObjectVolume()} {
 			if err := f.eng.RemoveVolume(ctx, v); err != nil {
 				f.t.Error(err)
 			}
@@ -248,7 +248,7 @@ func TestBuildChangedMeanwhile(t *testing.T) {
 	if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), "changed during the build") {
 		t.Errorf("error %v, want one that says that the tree changed", err)
 	}
-	if ok, err := f.eng.VolumeExists(t.Context(), j.srcVolume()); err != nil || ok {
+	if ok, err := f.eng.VolumeExists(t.Context(), j.SourceVolume()); err != nil || ok {
 		t.Errorf("half a tree is kept: %v, %v", ok, err)
 	}
 }
@@ -302,7 +302,7 @@ func TestUnpackRefuses(t *testing.T) {
 			if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
-			if ok, err := f.eng.VolumeExists(t.Context(), j.srcVolume()); err != nil || ok {
+			if ok, err := f.eng.VolumeExists(t.Context(), j.SourceVolume()); err != nil || ok {
 				t.Errorf("half a tree is kept: %v, %v", ok, err)
 			}
 		})

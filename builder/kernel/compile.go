@@ -101,7 +101,7 @@ func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	if err := eng.EnsureVolume(ctx, j.ccache(), true); err != nil {
 		return err
 	}
-	b, err := openBench(ctx, eng, j, src, j.objVolume(), task)
+	b, err := openBench(ctx, eng, j, src, j.ObjectVolume(), task)
 	if err != nil {
 		return err
 	}

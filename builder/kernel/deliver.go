@@ -41,10 +41,11 @@ func (j Job) identity() string {
 	return units.DigestOf([]byte(host + "\n" + j.CacheDir + "\n" + string(j.Tree.Kind) + "\n" + what)).Short()
 }
 
-func (j Job) srcVolume() string { return "kimg-src-" + j.identity() }
+// SourceVolume is where the source is kept.
+func (j Job) SourceVolume() string { return "kimg-src-" + j.identity() }
 
-// objVolume is where objects are kept. Another compiler's objects are of no use.
-func (j Job) objVolume() string {
+// ObjectVolume is where objects are kept. Another compiler's objects are of no use.
+func (j Job) ObjectVolume() string {
 	return "kimg-obj-" + units.DigestOf([]byte(j.identity()+j.ImageID+j.Era.CC)).Short()
 }
 
@@ -62,8 +63,8 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 // deliver brings the source into its volume, whole or not at all, and returns
 // the volume's name.
 func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (volume string, err error) {
-	volume = j.srcVolume()
-	for _, name := range []string{volume, j.objVolume()} {
+	volume = j.SourceVolume()
+	for _, name := range []string{volume, j.ObjectVolume()} {
 		if err := eng.EnsureVolume(ctx, name, true); err != nil {
 			return "", err
 		}
@@ -72,7 +73,7 @@ func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 		Image: j.Image, User: user, Dir: workDir, Init: true, Args: []string{"sleep", "infinity"},
 		// A new volume gets its owner from the image's directory, so the object
 		// volume is first seen there.
-		Mounts: []container.Mount{{Volume: volume, Target: srcDir}, {Volume: j.objVolume(), Target: "/kimg/obj"}},
+		Mounts: []container.Mount{{Volume: volume, Target: srcDir}, {Volume: j.ObjectVolume(), Target: "/kimg/obj"}},
 	})
 	if err != nil {
 		return "", err

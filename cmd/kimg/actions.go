@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/vm"
 )
 
 // table is what the commands do once their words have been read. It is a value
@@ -17,6 +18,7 @@ type table struct {
 	plan   func(context.Context, builder.Env, builder.Spec, io.Writer) error
 	run    func(context.Context, builder.Env, runRequest) error
 	check  func(context.Context, builder.Env, checkRequest) error
+	debug  func(context.Context, builder.Env, debugRequest) error
 	export func(context.Context, builder.Env, builder.ExportRequest) error
 	config configTable
 	list   func(io.Writer) error
@@ -45,6 +47,14 @@ type runRequest struct {
 	command []string
 	extras  extras
 	quiet   bool // stderr is the command's, but for faults
+}
+
+// debugRequest asks for a gdb on the terminal.
+type debugRequest struct {
+	guest
+	debugging vm.Debugging
+	extras    extras
+	noTmux    bool
 }
 
 // checkRequest asks to stop a guest at each of the breakpoints.

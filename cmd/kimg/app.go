@@ -31,7 +31,8 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 		Example: `  kimg build --kernel ~/src/linux --suite bookworm --config vm
   kimg run                        # a root shell on the serial console
   kimg run -- uname -r            # one command in the guest
-  kimg check --break do_sys_open  # boots, stops there, prints the backtrace`,
+  kimg debug --break do_sys_open  # gdb's prompt there
+  kimg check --break do_sys_open  # the same without a person: prints the backtrace`,
 		SilenceUsage:  true, // report says it in fewer lines
 		SilenceErrors: true,
 		Args:          noCommand,
@@ -43,7 +44,7 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
 	root.PersistentFlags().StringVar(&a.progressMode, "progress", "auto",
 		"show what happens on stderr as `MODE`: "+strings.Join(progress.Modes, ", "))
-	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.snapshot(), a.check(), a.diff(), a.export(), a.toolchain(), a.engine(), a.version())
+	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.snapshot(), a.debug(), a.console(), a.check(), a.diff(), a.export(), a.toolchain(), a.engine(), a.version())
 	return root
 }
 

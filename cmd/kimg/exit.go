@@ -79,6 +79,7 @@ var ways = []way{
 	{is[*vm.NoBreakError], codeGuest, ""},
 	{is[*vm.GuestError], codeGuest, ""},
 	{is[*vm.DiskError], codeGuest, ""},
+	{is[*vm.GDBError], codeFault, ""},
 	{is[*vm.PortTakenError], codeUsage, ""},
 	{is[*vm.TAPError], codeUsage, ""},
 	{is[*vm.NoSnapshotError], codeUsage, ""},

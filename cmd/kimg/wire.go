@@ -20,6 +20,7 @@ import (
 // actions are the real ones.
 var actions = table{
 	build:  builder.Build,
+	debug:  debugGuest,
 	plan:   builder.Explain,
 	run:    runGuest,
 	check:  checkGuest,

@@ -164,12 +164,20 @@ func (q QMP) Args() []string {
 		"-mon", "chardev=qmp,mode=control"}
 }
 
-// GDBStub lets a gdb attach; the guest waits for it, halted before its first instruction.
-type GDBStub struct{ Socket string }
+// GDBStub lets a gdb attach. Unless Running, the guest waits for it, halted before
+// its first instruction.
+type GDBStub struct {
+	Socket  string
+	Running bool
+}
 
 // Args implements Device.
 func (g GDBStub) Args() []string {
-	return []string{"-chardev", "socket,id=gdb,server=on,wait=off,path=" + quote(g.Socket), "-gdb", "chardev:gdb", "-S"}
+	args := []string{"-chardev", "socket,id=gdb,server=on,wait=off,path=" + quote(g.Socket), "-gdb", "chardev:gdb"}
+	if !g.Running {
+		args = append(args, "-S")
+	}
+	return args
 }
 
 // RNG gives the guest randomness: kernels before 5.6 wait for it at boot.

@@ -21,7 +21,7 @@ func (Host) Open(_ context.Context, need Need) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	site := &Site{Dir: need.Dir, Run: dir.path, Accel: KVM, run: &hostRunner{dir: dir}}
+	site := &Site{Dir: need.Dir, Run: dir.path, here: dir.path, Accel: KVM, run: &hostRunner{dir: dir}}
 	if err := probeKVM(); err != nil {
 		site.Accel, site.Why = TCG, err.Error()
 	}
@@ -39,11 +39,15 @@ type hostRunner struct {
 func (r *hostRunner) start(ctx context.Context, p program) (func() error, error) {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
-	cmd.SysProcAttr = ownGroup()
 	// A child of the killed program may hold its output open.
 	cmd.WaitDelay = 2 * time.Second
 	var stdin io.WriteCloser
-	if p.Stdin != nil {
+	if p.Person {
+		cmd.Stdin = p.Stdin // in the terminal's foreground group, as kimg itself
+	} else {
+		cmd.SysProcAttr = ownGroup()
+	}
+	if p.Stdin != nil && !p.Person {
 		var err error
 		if stdin, err = cmd.StdinPipe(); err != nil {
 			return nil, err

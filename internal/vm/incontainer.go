@@ -24,6 +24,8 @@ import (
 type Container struct {
 	Engine *container.Engine
 	Image  string // has qemu-system-x86_64, gdb and socat
+
+	Source []container.Mount // what gdb is to find the kernel's sources in; read-only
 }
 
 // Where things are in the container.
@@ -71,7 +73,7 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	site := &Site{Dir: containerDir, Run: containerRun, Accel: KVM, Isolated: true, run: r}
+	site := &Site{Dir: containerDir, Run: containerRun, here: run.path, Accel: KVM, Isolated: true, run: r}
 	if why == "" {
 		why = r.probe(ctx)
 	}
@@ -93,6 +95,10 @@ func (p Container) command(need Need, local bool) (*container.Cmd, io.Closer) {
 		// Not on the container's own layer: a socket on some layered filesystems cannot be dialled.
 		Tmpfs: map[string]string{containerRun: "mode=1777"},
 	}
+	for _, m := range p.Source {
+		m.ReadOnly = true
+		cmd.Mounts = append(cmd.Mounts, m)
+	}
 	uid, gid := os.Getuid(), os.Getgid()
 	switch {
 	case p.Engine.Info().Rootless || !local:
@@ -104,7 +110,7 @@ func (p Container) command(need Need, local bool) (*container.Cmd, io.Closer) {
 	if !local {
 		return cmd, keep
 	}
-	cmd.Mounts = []container.Mount{{Bind: need.Dir, Target: containerDir, ReadOnly: true}}
+	cmd.Mounts = append(cmd.Mounts, container.Mount{Bind: need.Dir, Target: containerDir, ReadOnly: true})
 	if need.Write != "" {
 		cmd.Mounts = append(cmd.Mounts, container.Mount{
 			Bind: filepath.Join(need.Dir, need.Write), Target: containerDir + "/" + need.Write})
@@ -193,11 +199,33 @@ func addFile(tw *tar.Writer, from, name string) error {
 	if err != nil {
 		return err
 	}
+	if info.IsDir() {
+		return addDir(tw, f, from, name)
+	}
 	if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: info.Size()}); err != nil {
 		return err
 	}
 	_, err = io.Copy(tw, f)
 	return err
+}
+
+func addDir(tw *tar.Writer, f *os.File, from, name string) error {
+	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755}); err != nil {
+		return err
+	}
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() && !e.Type().IsRegular() {
+			continue
+		}
+		if err := addFile(tw, filepath.Join(from, e.Name()), name+"/"+e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // containerRunner runs programs in the container box. Their sockets are relayed
@@ -215,9 +243,27 @@ type containerRunner struct {
 }
 
 func (r *containerRunner) start(ctx context.Context, p program) (func() error, error) {
+	cmd := &container.ExecCmd{Args: p.Args, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr}
+	restore := func() {}
+	if screen := screenOf(p.Stdin); p.Person && screen.is {
+		var err error
+		if restore, err = screen.raw(); err != nil {
+			return nil, err
+		}
+		if p.Term != "" {
+			cmd.Env = []string{"TERM=" + p.Term}
+		}
+		var stop func()
+		cmd.TTY = true
+		cmd.Resize, stop = screen.sizes()
+		raw := restore
+		restore = func() { stop(); raw() }
+	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- r.box.Exec(ctx, &container.ExecCmd{Args: p.Args, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr})
+		err := r.box.Exec(ctx, cmd)
+		restore()
+		ended <- err
 	}()
 	return sync.OnceValue(func() error { return <-ended }), nil
 }

@@ -38,6 +38,7 @@ type Site struct {
 	// of this machine's files than was asked for.
 	Isolated bool
 
+	here   string // the run directory on this machine
 	shares []Share
 	link   *link
 	unlock func()
@@ -60,6 +61,8 @@ type runner interface {
 // program is a command at a site.
 type program struct {
 	Args           []string
+	Person         bool      // it has the person's terminal, where Stdin is one: its keys, its signals, its size
+	Term           string    // TERM of that
 	Stdin          io.Reader // a Read that blocks for ever does not hold up its end
 	Stdout, Stderr io.Writer
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/moby/term"
 
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/guest"
 )
 
@@ -166,6 +167,32 @@ func (s screen) terminal(name string) Terminal {
 		t.Rows, t.Cols = int(size.Height), int(size.Width)
 	}
 	return t
+}
+
+// sizes tells of the terminal's size, now and whenever it changes, until stop.
+func (s screen) sizes() (sizes <-chan container.Winsize, stop func()) {
+	changed, tell, done := make(chan os.Signal, 1), make(chan container.Winsize), make(chan struct{})
+	signal.Notify(changed, syscall.SIGWINCH)
+	go func() {
+		for {
+			if t := s.terminal(""); t.Rows > 0 {
+				select {
+				case tell <- container.Winsize{Rows: uint(t.Rows), Cols: uint(t.Cols)}:
+				case <-done:
+					return
+				}
+			}
+			select {
+			case <-changed:
+			case <-done:
+				return
+			}
+		}
+	}()
+	return tell, func() {
+		signal.Stop(changed)
+		close(done)
+	}
 }
 
 // raw has every key go to the guest; restore undoes it, and may be called again.

@@ -23,12 +23,18 @@ type runDir struct {
 	lock *flock.Flock
 }
 
-// makeRunDir makes one, and removes those that killed processes of this user left.
-func makeRunDir() (*runDir, error) {
+// runParent is where they are.
+func runParent() string {
 	parent := os.TempDir()
 	if len(parent)+len("/"+runPrefix)+10 > socketRoom {
-		parent = "/tmp"
+		return "/tmp"
 	}
+	return parent
+}
+
+// makeRunDir makes one, and removes those that killed processes of this user left.
+func makeRunDir() (*runDir, error) {
+	parent := runParent()
 	sweepRunDirs(parent)
 	for tries := 0; ; tries++ {
 		d, err := newRunDir(parent)

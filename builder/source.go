@@ -1,0 +1,57 @@
+package builder
+
+import (
+	"context"
+	"os"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/container"
+)
+
+// KernelSource tells how a container of eng sees the source of the build in dir,
+// where debug information says that it is. It is empty where the source is no
+// longer kept: a build with --export-source has it written beside the artifacts.
+func KernelSource(ctx context.Context, env Env, eng *container.Engine, dir string) ([]container.Mount, error) {
+	spec := Default()
+	spec.Out = dir
+	s, err := open(env, spec)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	lock, err := s.oldLock()
+	if err != nil || lock == nil {
+		return nil, err
+	}
+	m, err := ReadManifest(dir)
+	if err != nil {
+		return nil, nil // artifacts without one are no build of ours
+	}
+	era, err := kernel.EraFor(lock.Kernel.Version, lock.Toolchain.Request)
+	if err != nil {
+		return nil, nil
+	}
+	j := kernel.Job{
+		Tree: &kernel.Tree{Kind: kernel.Kind(lock.Kernel.Source), Path: m.Run.Source, SHA256: lock.Kernel.SHA256},
+		Era:  era, CacheDir: env.Cache,
+	}
+	if id, ok, err := eng.ImageID(ctx, lock.Toolchain.Image); err == nil && ok {
+		j.ImageID = id
+	}
+	var mounts []container.Mount
+	for target, volume := range map[string]string{kernel.DebugSource: j.SourceVolume(), kernel.DebugGenerated: j.ObjectVolume()} {
+		there, err := eng.VolumeExists(ctx, volume)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			mounts = append(mounts, container.Mount{Volume: volume, Target: target, ReadOnly: true})
+		}
+	}
+	if len(mounts) == 0 && m.Run.Source != "" && eng.Info().Local {
+		if info, err := os.Stat(m.Run.Source); err == nil && info.IsDir() {
+			mounts = []container.Mount{{Bind: m.Run.Source, Target: kernel.DebugSource, ReadOnly: true}}
+		}
+	}
+	return mounts, nil
+}

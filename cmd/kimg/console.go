@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+func (a *app) console() *cobra.Command {
+	return &cobra.Command{
+		Use:   "console [GUEST]",
+		Short: "Attach to the serial console of a guest that is being debugged",
+		Long: `Attach this terminal to the serial console of a guest that kimg debug runs in another
+one, from what it said last on. Ctrl-a d detaches, Ctrl-a a is a Ctrl-a. Several
+terminals may be attached at once.
+
+Without a name it is the guest of this directory's build, or the only one there is.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			g, err := chooseGuest(vm.RunningGuests(), strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			return vm.Attach(cmd.Context(), g, a.stdin, a.stdout)
+		},
+	}
+}
+
+// chooseGuest finds the guest of a name, or with none the one that must be meant.
+func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
+	if len(list) == 0 {
+		return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: errors.New("no guest is being debugged: kimg debug starts one")}
+	}
+	fit := func(ok func(vm.RunningGuest) bool) []vm.RunningGuest {
+		return slices.DeleteFunc(slices.Clone(list), func(g vm.RunningGuest) bool { return !ok(g) })
+	}
+	found := list
+	if name != "" {
+		found = fit(func(g vm.RunningGuest) bool { return g.Name == name })
+	} else if len(list) > 1 {
+		if spec, err := builder.Load("."); err == nil {
+			if out, err := filepath.Abs(spec.Out); err == nil {
+				if here := fit(func(g vm.RunningGuest) bool { return g.Out == out }); len(here) > 0 {
+					found = here
+				}
+			}
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	var words strings.Builder
+	for _, g := range list {
+		fmt.Fprintf(&words, "\n%s  %s, for %s", g.Name, g.Out, time.Since(g.Since).Round(time.Second))
+	}
+	if name != "" {
+		return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: fmt.Errorf("there is no guest %q; there are%s", name, words.String())}
+	}
+	return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: fmt.Errorf("which one?%s", words.String())}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+func (a *app) debug() *cobra.Command {
+	req := debugRequest{guest: a.guest()}
+	cmd := &cobra.Command{
+		Use:   "debug [--break SYMBOL]...",
+		Short: "Boot the last build under gdb",
+		Long: `Boot the last build under gdb and give gdb's prompt to this terminal. With breakpoints
+the guest runs on to the first of them; without, it is halted before its first
+instruction. gdb knows this kernel's symbols, sources and scripts (lx-dmesg, lx-ps,
+lx-symbols). Ctrl-C stops the guest; the end of gdb ends it.
+
+The serial console is in a second terminal: kimg console. Inside of tmux it is a pane
+below this one.
+
+A breakpoint is looked for before anything boots. What the guest writes to its disk is
+thrown away. QEMU and gdb come from this machine, or from a container where one of them
+is not installed.`,
+		Example: `  kimg debug --break do_sys_openat2
+  kimg debug --break fs/open.c:1435 --break vfs_read
+  kimg debug --running                  # Ctrl-C to stop it and look around
+  kimg debug --break panic --ex backtrace --ex lx-dmesg --batch`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := req.find(cmd.Flags(), "."); err != nil {
+				return err
+			}
+			if err := req.extras.parse(false); err != nil {
+				return err
+			}
+			return a.withEnv(func(env builder.Env, done func()) error {
+				req.takeTerminal = done
+				return a.actions.debug(cmd.Context(), env, req)
+			})
+		},
+	}
+	req.addFlags(cmd.Flags())
+	cmd.Flags().StringArrayVar(&req.debugging.Breaks, "break", nil, "stop at `SYMBOL`, FILE:LINE or *ADDRESS (repeatable)")
+	cmd.Flags().BoolVar(&req.debugging.Running, "running", false, "let the guest run at once")
+	cmd.Flags().StringArrayVar(&req.debugging.Commands, "ex", nil, "have gdb do `COMMAND` once the guest has stopped (repeatable)")
+	cmd.Flags().BoolVar(&req.debugging.Batch, "batch", false, "end gdb after that, and the guest with it")
+	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside of tmux")
+	req.extras.addFlags(cmd.Flags())
+	return cmd
+}
+
+func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
+	o, closeEngine, err := req.options(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer closeEngine()
+	req.extras.apply(&o, nil)
+	if place, ok := o.Place.(vm.Container); ok {
+		if place.Source, err = builder.KernelSource(ctx, env, place.Engine, req.out); err != nil {
+			return err
+		}
+		if o.Place = place; len(place.Source) == 0 {
+			o.Say("the kernel's source is not kept: list shows none; kimg build brings it back")
+		}
+	}
+	var taken atomic.Bool
+	say := o.Say
+	o.Say = func(text string) {
+		if taken.Load() {
+			fmt.Fprintf(req.stderr, "\r\nkimg: %s\r\n", progress.CleanText(text))
+			return
+		}
+		say(text)
+	}
+	req.debugging.Attached = func(guest string) func() {
+		o.Say("serial console: kimg console " + guest + " in another terminal; Ctrl-C stops the guest, quit ends it")
+		close := func() {}
+		if !req.noTmux && !req.debugging.Batch {
+			close = openPane(guest)
+		}
+		taken.Store(true)
+		req.takeTerminal()
+		_ = req.interrupts() // gdb has the same Ctrl-C from the terminal
+		return close
+	}
+	return vm.Debug(ctx, o, req.debugging)
+}
+
+// openPane opens a pane of tmux, below the one that kimg is in, with the serial
+// console of a guest. It is a courtesy: without tmux there is none.
+func openPane(guest string) (close func()) {
+	self, err := os.Executable()
+	if err != nil || os.Getenv("TMUX") == "" {
+		return func() {}
+	}
+	args := []string{"split-window", "-d", "-v", "-l", "40%", "-P", "-F", "#{pane_id}"}
+	if pane := os.Getenv("TMUX_PANE"); pane != "" {
+		args = append(args, "-t", pane)
+	}
+	if dir := os.Getenv("TMPDIR"); dir != "" {
+		args = append(args, "-e", "TMPDIR="+dir)
+	}
+	out, err := exec.Command("tmux", append(args, self, "console", guest)...).Output()
+	pane := strings.TrimSpace(string(out))
+	if err != nil || pane == "" {
+		return func() {}
+	}
+	return func() { _ = exec.Command("tmux", "kill-pane", "-t", pane).Run() } // it ends by itself too
+}
