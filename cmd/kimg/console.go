@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/vm"
@@ -28,6 +29,9 @@ Without a name it is the guest of this directory's build, or the only one there 
 			g, err := chooseGuest(vm.RunningGuests(), strings.Join(args, ""))
 			if err != nil {
 				return err
+			}
+			if term.IsTerminal(int(a.stdin.Fd())) {
+				fmt.Fprintf(a.stderr, "kimg: guest %s; Ctrl-a d detaches\n", g.Name)
 			}
 			return vm.Attach(cmd.Context(), g, a.stdin, a.stdout)
 		},

@@ -114,7 +114,7 @@ func (e *escaped) Read(p []byte) (int, error) {
 		for _, key := range p[:n] {
 			switch {
 			case e.after && key == 'd':
-				return 0, errDetached
+				return len(kept), errDetached
 			case e.after && (key == 'a' || key == ctrlA):
 				kept, e.after = append(kept, ctrlA), false
 			case key == ctrlA:

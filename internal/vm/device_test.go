@@ -35,6 +35,7 @@ func TestArgv(t *testing.T) {
 			"-chardev socket,id=port1,server=on,wait=off,path=/run/b -device virtserialport,chardev=port1,name=b"},
 		{QMP{Socket: "/q"}, "-chardev socket,id=qmp,server=on,wait=off,path=/q -mon chardev=qmp,mode=control"},
 		{GDBStub{Socket: "/g"}, "-chardev socket,id=gdb,server=on,wait=off,path=/g -gdb chardev:gdb -S"},
+		{GDBStub{Socket: "/g", Running: true}, "-chardev socket,id=gdb,server=on,wait=off,path=/g -gdb chardev:gdb"},
 		{QEMUNet{Card: Card{Model: "e1000"}}, "-netdev user,id=net -device e1000,netdev=net,romfile="},
 		{QEMUNet{Card: Card{Model: "virtio-net-pci"}, Forwards: []Forward{{2222, 22}, {8080, 80}}},
 			"-netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80 " +
