@@ -26,12 +26,12 @@ import (
 
 // Build makes what the Spec asks for and puts it into the Spec's out directory.
 // A build in which nothing changed only looks.
-func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
+func Build(ctx context.Context, env Env, spec Spec) (_ *Manifest, err error) {
 	s, err := open(env, spec)
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
+	defer func() { err = errors.Join(err, s.close()) }()
 	unlock, err := s.lockOut(ctx)
 	if err != nil {
 		return nil, err
@@ -56,13 +56,18 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := s.manifest(p, res)
+	m, lock, err := s.manifest(p, res)
+	if err != nil {
+		return nil, err
+	}
 	kept, err := out.put(ctx, s.store, m.Build.Artifacts)
 	var damaged *store.CorruptError
 	if errors.As(err, &damaged) {
 		progress.Warn(s.Sink, damaged.Error())
 		if p, res, err = s.runAll(ctx, p); err == nil {
-			m = s.manifest(p, res)
+			m, lock, err = s.manifest(p, res)
+		}
+		if err == nil {
 			kept, err = out.put(ctx, s.store, m.Build.Artifacts)
 		}
 	}
@@ -74,11 +79,6 @@ func Build(ctx context.Context, env Env, spec Spec) (*Manifest, error) {
 	}
 	for name, aside := range kept {
 		progress.Warn(s.Sink, fmt.Sprintf("%s had been written to since it was built; it is kept as %s", name, aside))
-	}
-	p.Lock.Means = p.means()
-	lock, err := p.Lock.Marshal()
-	if err != nil {
-		return nil, err
 	}
 	if err := out.write(LockFile, lock); err != nil {
 		return nil, err
@@ -211,14 +211,20 @@ func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
 	return err
 }
 
-func (s *session) manifest(p *Plan, res steps.Results) *Manifest {
-	m := &Manifest{Version: manifestVersion, Build: p.facts(res), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror, Privileged: s.spec.Privileged}}
+// manifest tells of a build that is done, and writes its lock, which it names.
+func (s *session) manifest(p *Plan, res steps.Results) (m *Manifest, lock []byte, err error) {
+	p.Lock.Means = p.means()
+	if lock, err = p.Lock.Marshal(); err != nil {
+		return nil, nil, err
+	}
+	m = &Manifest{Version: manifestVersion, Build: p.facts(res), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror, Privileged: s.spec.Privileged}}
+	m.Build.Lock = units.DigestOf(lock)
 	if s.eng != nil {
 		i := s.eng.Info()
 		m.Run.Engine = i.Name + " " + i.Version
 	}
-	if s.tree != nil && s.tree.Kind == kernel.Directory {
+	if s.tree != nil && (s.tree.Kind == kernel.Directory || s.tree.Kind == kernel.Tarball) {
 		m.Run.Source = s.tree.Path
 	}
-	return m
+	return m, lock, nil
 }

@@ -225,8 +225,13 @@ func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*cont
 	if err != nil {
 		return nil, kernel.Job{}, err
 	}
-	return eng, kernel.Job{
+	job := kernel.Job{
 		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
 		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache, Ccache: s.Ccache, Targets: s.spec.Targets,
-	}, nil
+		Temporary: s.Temporary,
+	}
+	if s.Temporary {
+		s.toRemove(job)
+	}
+	return eng, job, nil
 }

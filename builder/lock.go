@@ -52,8 +52,9 @@ type MeansLock struct {
 
 // KernelLock pins the kernel's source.
 type KernelLock struct {
-	Request  string              `yaml:"request"` // --kernel
-	Epoch    int64               `yaml:"epoch"`   // seconds since 1970: the build time that the kernel tells
+	Request  string              `yaml:"request"`                // --kernel
+	Epoch    int64               `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel tells
+	Targets  []string            `yaml:"targets,omitempty,flow"` // --target
 	Suite    string              `yaml:"suite,omitempty"`
 	Version  units.KernelVersion `yaml:"version"`          // as its Makefile says
 	Source   string              `yaml:"source"`           // as kernel.Kind

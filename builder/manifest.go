@@ -23,22 +23,24 @@ const manifestVersion = 1
 // Manifest tells what a build made and from what. Build is the same wherever
 // the same lock is built; Run is what was true of this one run.
 type Manifest struct {
-	Version int        `json:"version"`
-	Build   BuildFacts `json:"build"`
-	Run     RunFacts   `json:"run"`
+	Version int          `json:"version"`
+	Build   BuildFacts   `json:"build"`
+	Digest  units.Digest `json:"digest,omitempty"` // of Build as compact JSON
+	Run     RunFacts     `json:"run"`
 }
 
 // BuildFacts is the part of a manifest that does not depend on where or when.
 type BuildFacts struct {
-	Kernel    string     `json:"kernel"` // its version
-	Suite     string     `json:"suite"`
-	Config    string     `json:"config"`
-	Epoch     int64      `json:"epoch"` // seconds since 1970
-	Toolchain Toolchain  `json:"toolchain"`
-	Imaging   Toolchain  `json:"imaging"`
-	Artifacts []Artifact `json:"artifacts"`
-	Inputs    []Input    `json:"inputs"`
-	Steps     []StepFact `json:"steps"`
+	Kernel    string       `json:"kernel"` // its version
+	Suite     string       `json:"suite"`
+	Config    string       `json:"config"`
+	Epoch     int64        `json:"epoch"` // seconds since 1970
+	Lock      units.Digest `json:"lock"`  // of kimg.lock
+	Toolchain Toolchain    `json:"toolchain"`
+	Imaging   Toolchain    `json:"imaging"`
+	Artifacts []Artifact   `json:"artifacts"`
+	Inputs    []Input      `json:"inputs"`
+	Steps     []StepFact   `json:"steps"`
 }
 
 // Toolchain is what a part of the build ran in.
@@ -84,7 +86,7 @@ type RunFacts struct {
 	Kimg   string `json:"kimg"`             // kimg's own version
 	Engine string `json:"engine,omitempty"` // empty: none was needed
 	Mirror string `json:"mirror,omitempty"` // empty: nothing was resolved
-	Source string `json:"source,omitempty"` // the person's own directory that the kernel was compiled from
+	Source string `json:"source,omitempty"` // the person's own directory or tarball that the kernel was compiled from
 
 	Privileged bool `json:"privileged,omitempty"` // the bootstrap container was, by --privileged: the step's own list was not enough for this engine
 }
@@ -128,10 +130,21 @@ func ReadManifest(dir string) (*Manifest, error) {
 	return &m, nil
 }
 
-// marshal writes the manifest as JSON.
-func (m *Manifest) marshal() ([]byte, error) {
-	b, err := json.MarshalIndent(m, "", "  ")
+// digest is that of the part that does not depend on where or when.
+func (m *Manifest) digest() (units.Digest, error) {
+	b, err := json.Marshal(m.Build)
 	if err != nil {
+		return "", fmt.Errorf("write manifest: %w", err)
+	}
+	return units.DigestOf(b), nil
+}
+
+// marshal writes the manifest as JSON.
+func (m *Manifest) marshal() (b []byte, err error) {
+	if m.Digest, err = m.digest(); err != nil {
+		return nil, err
+	}
+	if b, err = json.MarshalIndent(m, "", "  "); err != nil {
 		return nil, fmt.Errorf("write manifest: %w", err)
 	}
 	return append(b, '\n'), nil

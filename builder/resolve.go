@@ -56,7 +56,7 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 	if l.Imaging, err = shippedToolchain(toolchain.Imaging, old.Imaging); err != nil {
 		return nil, err
 	}
-	l.Kernel.Epoch = l.Toolchain.Lock.Date.Unix()
+	l.Kernel.Epoch, l.Kernel.Targets = l.Toolchain.Lock.Date.Unix(), s.spec.Targets
 	l.Image = imageLock(s.spec.Size, l.Rootfs)
 	if s.spec.Frozen {
 		return l, l.unmoved(old)

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,11 @@ type Env struct {
 	Host  string        // root of the host's own configuration: "/"
 
 	Ccache string // the engine's volume of compiled objects; empty: kernel.CcacheVolume
+	Store  string // directory of the store; empty: in Cache
+
+	// Temporary has sources, objects and compiled objects go into volumes that are
+	// removed at the end: nothing that was compiled before is used, or kept.
+	Temporary bool
 
 	Now func() time.Time // judges signatures; nil: time.Now
 }
@@ -54,14 +60,17 @@ type session struct {
 
 	indices map[string]indexed // by the suite's name
 	tree    *kernel.Tree       // a kernel source of the person's own
+
+	mu      sync.Mutex
+	volumes map[string]bool // to be removed at the end
 }
 
 func open(env Env, spec Spec) (*session, error) {
-	st, err := store.Open(filepath.Join(env.Cache, "store"))
+	st, err := store.Open(cmp.Or(env.Store, filepath.Join(env.Cache, "store")))
 	if err != nil {
 		return nil, err
 	}
-	return &session{Env: env, spec: spec, store: st, indices: map[string]indexed{}}, nil
+	return &session{Env: env, spec: spec, store: st, indices: map[string]indexed{}, volumes: map[string]bool{}}, nil
 }
 
 // engine connects at the first call: a build that runs nothing needs none.
@@ -89,7 +98,20 @@ func (s *session) close() error {
 	if s.eng == nil {
 		return nil
 	}
-	return s.eng.Close()
+	var errs []error
+	for name := range s.volumes {
+		errs = append(errs, s.eng.RemoveVolume(context.Background(), name))
+	}
+	return errors.Join(append(errs, s.eng.Close())...)
+}
+
+// toRemove has a job's volumes removed at the session's end.
+func (s *session) toRemove(j kernel.Job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range j.Volumes() {
+		s.volumes[name] = true
+	}
 }
 
 // archive returns a client of the suite's archive. flag is --mirror and is

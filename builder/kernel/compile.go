@@ -36,6 +36,9 @@ type Job struct {
 	Targets  []string  // further make targets; see CheckTarget
 	CacheDir string    // where locks and what is known of earlier builds are kept
 	Ccache   string    // the volume of compiled objects; empty: CcacheVolume
+
+	// Temporary volumes are the caller's to remove; should kimg be killed, the next one does.
+	Temporary bool
 }
 
 // jobs is how many jobs make has.
@@ -45,6 +48,9 @@ func (j Job) jobs(eng *container.Engine) int {
 	}
 	return max(1, eng.Info().CPUs)
 }
+
+// Volumes are those that the job keeps things in.
+func (j Job) Volumes() []string { return []string{j.SourceVolume(), j.ObjectVolume(), j.ccache()} }
 
 func (j Job) ccache() string { return cmp.Or(j.Ccache, CcacheVolume) }
 
@@ -98,7 +104,7 @@ func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	if err != nil {
 		return err
 	}
-	if err := eng.EnsureVolume(ctx, j.ccache(), true); err != nil {
+	if err := eng.EnsureVolume(ctx, j.ccache(), !j.Temporary); err != nil {
 		return err
 	}
 	b, err := openBench(ctx, eng, j, src, j.ObjectVolume(), task)

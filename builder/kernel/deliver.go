@@ -65,7 +65,7 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (volume string, err error) {
 	volume = j.SourceVolume()
 	for _, name := range []string{volume, j.ObjectVolume()} {
-		if err := eng.EnsureVolume(ctx, name, true); err != nil {
+		if err := eng.EnsureVolume(ctx, name, !j.Temporary); err != nil {
 			return "", err
 		}
 	}

@@ -20,6 +20,7 @@ type table struct {
 	check  func(context.Context, builder.Env, checkRequest) error
 	debug  func(context.Context, builder.Env, debugRequest) error
 	export func(context.Context, builder.Env, builder.ExportRequest) error
+	verify verifyTable
 	config configTable
 	list   func(io.Writer) error
 	relock func(ctx context.Context, env builder.Env, targets []string) error

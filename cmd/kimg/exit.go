@@ -44,7 +44,7 @@ var exitCodes = []struct {
 	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not signed as it must be"},
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
-	{codeDiffers, "what was compared differs (`kimg diff`); its report says where"},
+	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the report says where"},
 	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` is its shell's"},
 	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
 }
@@ -75,6 +75,7 @@ var ways = []way{
 	{is[*kernel.UnmetError], codeConfig, ""}, // says itself what is not met
 	{is[*image.SizeError], codeUsage, "give it more with --size"},
 	{is[*vm.MissingArtifactError], codeUsage, ""},
+	{isErr(errNoBuild), codeUsage, "run kimg build first, or name the directory of a build"},
 	{is[*vm.MissingConfigError], codeConfig, ""},
 	{is[*vm.NoBreakError], codeGuest, ""},
 	{is[*vm.GuestError], codeGuest, ""},
@@ -133,7 +134,7 @@ func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 		return 0
 	case errors.As(err, &status):
 		return int(status)
-	case is[differs](err):
+	case is[differs](err) || is[faulty](err):
 		return codeDiffers
 	case ctx.Err() != nil || errors.Is(err, vm.ErrInterrupted):
 		if !onlyCancelled(err) {

@@ -25,6 +25,7 @@ var actions = table{
 	run:    runGuest,
 	check:  checkGuest,
 	export: builder.Export,
+	verify: verifyTable{check: builder.Verify, rebuild: builder.Rebuild},
 	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
 	list:   listEras,
 	relock: builder.Relock,

@@ -1,0 +1,69 @@
+package builder
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kimg/kimg/builder/compare"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/store"
+)
+
+// RebuildRequest asks to build again what is in a directory, and to compare.
+type RebuildRequest struct {
+	Dir    string // the out directory
+	Kernel string // where the locked source of the person's own is now; empty: where it was
+	Keep   string // where the second build is kept; empty: it is removed
+	Jobs   int    // as Spec.Jobs
+}
+
+// Rebuild builds what the lock in a directory pins once more, with nothing that
+// was made or compiled before, and compares the two builds. Downloads are taken
+// from the store, by their digests, and toolchain images by theirs; steps, sources,
+// objects and compiled objects are all made anew, and removed at the end.
+func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Report, err error) {
+	m, err := ReadManifest(req.Dir)
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(filepath.Join(env.Cache, "store"))
+	if err != nil {
+		return nil, err
+	}
+	temp, err := st.TempDir()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	spec := Default()
+	spec.Lock, spec.Jobs, spec.Privileged = filepath.Join(req.Dir, LockFile), req.Jobs, m.Run.Privileged
+	if spec.Out = req.Keep; spec.Out == "" {
+		spec.Out = filepath.Join(temp, "again")
+	}
+	if spec.Kernel = req.Kernel; spec.Kernel == "" {
+		spec.Kernel = m.Run.Source
+	}
+	if spec.Kernel != "" {
+		spec.Given = []string{"kernel"}
+	}
+	progress.Say(env.Sink, "build again what "+spec.Lock+" pins, with nothing that was made before")
+	again := env
+	again.Store, again.Cache = filepath.Join(env.Cache, "store"), filepath.Join(temp, "cache")
+	again.Temporary, again.Ccache = true, "kimg-"+strings.ToLower(rand.Text()[:12])
+	if _, err := Build(ctx, again, spec); err != nil {
+		return nil, fmt.Errorf("build again: %w", err)
+	}
+	r, err := compare.Dirs(ctx, req.Dir, spec.Out)
+	if err != nil {
+		return nil, err
+	}
+	if req.Keep == "" {
+		r.B = "the build made again"
+	}
+	return r, nil
+}

@@ -1,0 +1,177 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Fault is one thing in an out directory that is not as the build left it.
+type Fault struct {
+	Path string `json:"path"` // relative to the directory, with slashes
+	What string `json:"what"` // for a person
+}
+
+// Verified is what was found in an out directory.
+type Verified struct {
+	Dir     string  `json:"dir"`
+	Checked int     `json:"checked"` // artifacts, and the lock and the manifest
+	Faults  []Fault `json:"faults"`
+}
+
+func (v *Verified) fault(path, format string, args ...any) {
+	v.Faults = append(v.Faults, Fault{path, fmt.Sprintf(format, args...)})
+}
+
+// Verify reads every artifact in dir, the lock and the manifest, and holds them
+// against each other: the manifest knows each artifact's size, mode and sha256 and
+// the lock's, and both know their own. It tells of all faults and not only the
+// first. It shows what was damaged or edited by mistake; against who means it a
+// signature helps.
+//
+// A directory without a manifest is fs.ErrNotExist; a manifest that cannot be read
+// is an error too, because nothing can be held against it.
+func Verify(ctx context.Context, dir string) (*Verified, error) {
+	name := filepath.Join(dir, ManifestFile)
+	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("verify: %s is not a plain file but %s", name, fileKind(info.Mode()))
+	}
+	m, err := ReadManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir) // a link in the directory leads nowhere else
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	defer root.Close()
+	v := &Verified{Dir: dir, Faults: []Fault{}}
+	if m.Version != manifestVersion {
+		return nil, fmt.Errorf("verify %s: its manifest is of version %d, and this kimg knows version %d", dir, m.Version, manifestVersion)
+	}
+	v.Checked++
+	if d, err := m.digest(); m.Digest == "" {
+		return nil, fmt.Errorf("verify %s: an older kimg made it, whose manifest cannot be checked: build it again", dir)
+	} else if err != nil {
+		return nil, err
+	} else if d != m.Digest {
+		v.fault(ManifestFile, "what it says of the build was changed: its sha256 is %s, and it says %s itself", d.Short(), short(m.Digest))
+	}
+	v.lock(root, m)
+	for _, a := range m.Build.Artifacts {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		v.Checked++
+		v.artifact(ctx, root, a)
+	}
+	return v, nil
+}
+
+// lock holds the lock against its own digest and the manifest's.
+func (v *Verified) lock(root *os.Root, m *Manifest) {
+	v.Checked++
+	info, err := root.Lstat(LockFile)
+	if err != nil {
+		v.fault(LockFile, "%s", reason(err))
+		return
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxLock {
+		v.fault(LockFile, "it is not a plain file of at most %d bytes", maxLock)
+		return
+	}
+	b, err := root.ReadFile(LockFile)
+	if err != nil {
+		v.fault(LockFile, "%s", reason(err))
+		return
+	}
+	if _, err := parseLock(b); err != nil {
+		v.fault(LockFile, "%v", err)
+	}
+	if d := units.DigestOf(b); m.Build.Lock != d {
+		v.fault(LockFile, "it is not the lock of this build: its sha256 is %s, and the manifest has %s", d.Short(), short(m.Build.Lock))
+	}
+}
+
+func (v *Verified) artifact(ctx context.Context, root *os.Root, a Artifact) {
+	name := filepath.FromSlash(a.Path)
+	info, err := root.Lstat(name)
+	if err != nil {
+		v.fault(a.Path, "%s", reason(err))
+		return
+	}
+	if !info.Mode().IsRegular() {
+		v.fault(a.Path, "it is not a plain file but %s", fileKind(info.Mode()))
+		return
+	}
+	if mode := info.Mode().Perm(); mode != a.Mode {
+		v.fault(a.Path, "its mode is %04o, and was %04o", mode, a.Mode)
+	}
+	if info.Size() != a.Size {
+		v.fault(a.Path, "it has %d bytes, and had %d", info.Size(), a.Size)
+		return
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		v.fault(a.Path, "%s", reason(err))
+		return
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, &stoppable{ctx, f}); err != nil {
+		v.fault(a.Path, "%s", reason(err))
+		return
+	}
+	if d := units.DigestSum(h); d != a.SHA256 {
+		v.fault(a.Path, "its content was changed: its sha256 is %s, and was %s", d, a.SHA256)
+	}
+}
+
+// stoppable ends a long read with its context.
+type stoppable struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (s *stoppable) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.Read(p)
+}
+
+func reason(err error) string {
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "it is not there"
+	case errors.As(err, &path):
+		return "it cannot be read: " + path.Err.Error()
+	}
+	return "it cannot be read: " + err.Error()
+}
+
+func fileKind(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&fs.ModeSymlink != 0:
+		return "a link"
+	}
+	return "a special file"
+}
+
+// short is a digest for a person, who may have written it.
+func short(d units.Digest) string {
+	if d == "" {
+		return "none"
+	}
+	return string(d[:min(12, len(d))])
+}

@@ -1,0 +1,130 @@
+package builder
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// built is an out directory as a build leaves it.
+func built(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	m := &Manifest{Version: manifestVersion}
+	for name, text := range map[string]string{"bzImage": "kernel", "rootfs.img": "image", "scripts/gdb/x.py": "script"} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		m.Build.Artifacts = append(m.Build.Artifacts, Artifact{Path: name, Size: int64(len(text)), SHA256: units.DigestOf([]byte(text)), Mode: 0o644})
+	}
+	lock, err := fixture(t).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Build.Lock = units.DigestOf(lock)
+	b, err := m.marshal()
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, LockFile), lock, 0o644), os.WriteFile(filepath.Join(dir, ManifestFile), b, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestVerify(t *testing.T) {
+	flip := func(file string, at int) func(string) error {
+		return func(dir string) error {
+			name := filepath.Join(dir, file)
+			b, err := os.ReadFile(name)
+			if err == nil {
+				b[(at+len(b))%len(b)] ^= 1
+				err = os.WriteFile(name, b, 0o644)
+			}
+			return err
+		}
+	}
+	replace := func(file string, by func(name string) error) func(string) error {
+		return func(dir string) error {
+			name := filepath.Join(dir, file)
+			return errors.Join(os.RemoveAll(name), by(name))
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		attack func(dir string) error
+		want   []string // of each fault: its path and a word
+	}{
+		{"nothing", func(string) error { return nil }, nil},
+		{"a flipped byte", flip("bzImage", 2), []string{"bzImage content was changed"}},
+		{"two", func(d string) error { return errors.Join(flip("bzImage", 0)(d), flip("rootfs.img", -1)(d)) }, []string{"bzImage content", "rootfs.img content"}},
+		{"longer", func(d string) error { return os.WriteFile(filepath.Join(d, "rootfs.img"), []byte("imagex"), 0o644) }, []string{"rootfs.img 6 bytes"}},
+		{"gone", replace("scripts/gdb/x.py", func(string) error { return nil }), []string{"scripts/gdb/x.py not there"}},
+		{"a link to the same", replace("bzImage", func(n string) error {
+			return errors.Join(os.WriteFile(n+".real", []byte("kernel"), 0o644), os.Symlink("bzImage.real", n))
+		}), []string{"bzImage a link"}},
+		{"a directory of links", replace("scripts", func(n string) error { return os.Symlink("/etc", n) }), []string{"scripts/gdb/x.py cannot be read"}},
+		{"a directory", replace("bzImage", func(n string) error { return os.Mkdir(n, 0o755) }), []string{"bzImage a directory"}},
+		{"its mode", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o600) }, []string{"bzImage mode is 0600"}},
+		{"the lock", flip(LockFile, 200), []string{LockFile + " digest", LockFile + " not the lock of this build"}},
+		{"another lock", func(d string) error {
+			l := fixture(t)
+			l.Kernel.Epoch++
+			b, err := l.Marshal()
+			return errors.Join(err, os.WriteFile(filepath.Join(d, LockFile), b, 0o644))
+		}, []string{LockFile + " not the lock of this build"}},
+		{"no lock", replace(LockFile, func(string) error { return nil }), []string{LockFile + " not there"}},
+		{"what the manifest says", func(d string) error {
+			m, err := ReadManifest(d)
+			if err != nil {
+				return err
+			}
+			m.Build.Suite = "other"
+			b, err := json.Marshal(m)
+			return errors.Join(err, os.WriteFile(filepath.Join(d, ManifestFile), b, 0o644))
+		}, []string{ManifestFile + " was changed"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := built(t)
+			if err := tt.attack(dir); err != nil {
+				t.Fatal(err)
+			}
+			v, err := Verify(t.Context(), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Checked != 5 || len(v.Faults) != len(tt.want) {
+				t.Fatalf("%d checked, faults %q, want %q", v.Checked, v.Faults, tt.want)
+			}
+			for _, want := range tt.want {
+				path, word, _ := strings.Cut(want, " ")
+				found := false
+				for _, f := range v.Faults {
+					found = found || f.Path == path && strings.Contains(f.What, word)
+				}
+				if !found {
+					t.Errorf("faults %q lack %q", v.Faults, want)
+				}
+			}
+		})
+	}
+}
+
+func TestVerifyWithoutAManifest(t *testing.T) {
+	if _, err := Verify(t.Context(), t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	for _, text := range []string{"", "{", `{"version": 99}`, `{"version": 1, "build": {"artifacts": [{"path": "../../etc/passwd"}]}}`} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, ManifestFile), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Verify(t.Context(), dir); err == nil {
+			t.Errorf("%q was taken for a manifest", text)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/compare"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// verifyTable is what kimg verify does.
+type verifyTable struct {
+	check   func(ctx context.Context, dir string) (*builder.Verified, error)
+	rebuild func(context.Context, builder.Env, builder.RebuildRequest) (*compare.Report, error)
+}
+
+func (a *app) verify() *cobra.Command {
+	var req builder.RebuildRequest
+	var rebuild, asJSON, all bool
+	cmd := &cobra.Command{
+		Use:   "verify [DIR]",
+		Short: "Check a build against its manifest, or build it again and compare",
+		Long: `Read every artifact of a build (the last one, or that in DIR), its lock and its manifest,
+and hold them against each other. Whatever is missing, changed, or not a plain file is
+told.
+
+With --rebuild it is then built again from its lock, with nothing that was made or
+compiled before, and the two are compared; how they differ, and why they likely do,
+is told as kimg diff does. Downloads are taken from the store by their digests, and the
+toolchain images by theirs. Nothing of the second build stays, unless --keep.
+
+The exit status is 7 where anything is not as it was.`,
+		Example: `  kimg verify
+  kimg verify --rebuild
+  kimg verify --json ./kimg-out`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{cmd, fmt.Errorf("want one directory, got %d", len(args))}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !rebuild && (req.Keep != "" || req.Kernel != "" || req.Jobs != 0) {
+				return usageError{cmd, errors.New("--keep, --kernel and --jobs say how to build again: they need --rebuild")}
+			}
+			spec, err := builder.Load(".")
+			if err != nil {
+				return err
+			}
+			if req.Dir = spec.Out; len(args) == 1 {
+				req.Dir = args[0]
+			}
+			v, err := a.actions.verify.check(cmd.Context(), req.Dir)
+			if errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%w: %w", errNoBuild, err)
+			}
+			if err != nil {
+				return err
+			}
+			if err := showVerified(a.stdout, v, asJSON); err != nil || !rebuild {
+				return err
+			}
+			return a.withEnv(func(env builder.Env, done func()) error {
+				r, err := a.actions.verify.rebuild(cmd.Context(), env, req)
+				if err != nil {
+					return err
+				}
+				done()
+				return showReport(a.stdout, r, asJSON, all)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "build it again from its lock and compare")
+	cmd.Flags().StringVar(&req.Keep, "keep", "", "keep the second build in `DIR`")
+	cmd.Flags().StringVar(&req.Kernel, "kernel", "", "the directory or tarball of the locked kernel is now at `PATH`")
+	cmd.Flags().IntVar(&req.Jobs, "jobs", 0, "compile with `N` jobs (default: one a processor)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was found as JSON")
+	cmd.Flags().BoolVar(&all, "all", false, "print every difference, and not the first of each artifact")
+	return cmd
+}
+
+var errNoBuild = errors.New("there is no build")
+
+// faulty is a build that is not as it was left. What was found has been told.
+type faulty struct{ dir string }
+
+func (f faulty) Error() string { return f.dir + " is not as its build left it" }
+
+func showVerified(w io.Writer, v *builder.Verified, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(v); err != nil {
+			return fmt.Errorf("print what was found: %w", err)
+		}
+	} else {
+		for _, f := range v.Faults {
+			fmt.Fprintf(w, "%s: %s\n", progress.Clean(f.Path), progress.Clean(f.What))
+		}
+		if len(v.Faults) == 0 {
+			fmt.Fprintf(w, "%s: %d files are as the build left them\n", progress.Clean(v.Dir), v.Checked)
+		} else {
+			fmt.Fprintf(w, "%s: %s in %d files\n", progress.Clean(v.Dir), plural(len(v.Faults), "fault"), v.Checked)
+		}
+	}
+	if len(v.Faults) > 0 {
+		return faulty{v.Dir}
+	}
+	return nil
+}
