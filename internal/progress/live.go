@@ -85,15 +85,15 @@ func (l *live) ended(e Event, ended *running) {
 	s := l.style
 	switch {
 	case e.Stopped:
-		fmt.Fprintf(&l.above, "%s %*s  %s (stopped)\n", s.yellow("-"), timeColumn, duration(e.Elapsed), titleOf(e))
+		fmt.Fprintf(&l.above, "%s %*s  %s (stopped)\n", s.yellow("-"), timeColumn, Duration(e.Elapsed), titleOf(e))
 	case e.Err != "":
-		fmt.Fprintf(&l.above, "%s %*s  %s %s\n", s.red(s.pick("✗", "x")), timeColumn, duration(e.Elapsed),
+		fmt.Fprintf(&l.above, "%s %*s  %s %s\n", s.red(s.pick("✗", "x")), timeColumn, Duration(e.Elapsed),
 			titleOf(e), s.red("FAILED"))
 		failure(&l.above, s, ended, e.LogFile)
 	case e.Cached:
 		fmt.Fprintf(&l.above, "%s %*s  %s\n", s.green(s.pick("✓", "+")), timeColumn, "cached", titleOf(e))
 	default:
-		fmt.Fprintf(&l.above, "%s %*s  %s\n", s.green(s.pick("✓", "+")), timeColumn, duration(e.Elapsed), titleOf(e))
+		fmt.Fprintf(&l.above, "%s %*s  %s\n", s.green(s.pick("✓", "+")), timeColumn, Duration(e.Elapsed), titleOf(e))
 	}
 }
 
@@ -190,7 +190,7 @@ func (l *live) rows(now time.Time, width, height int) []row {
 		rows = append(rows, row{runewidth.Truncate(text, max(1, width-1), l.style.pick("…", "~")), dim})
 	}
 	for _, r := range steps {
-		head := fmt.Sprintf("%s %*s  %s", l.style.spinner(l.frame), timeColumn, duration(now.Sub(r.begun)), r.title)
+		head := fmt.Sprintf("%s %*s  %s", l.style.spinner(l.frame), timeColumn, Duration(now.Sub(r.begun)), r.title)
 		add(strings.Join(nonEmpty(head, amount(r.amount)), "  "), false)
 		if last := r.lastLine(); logs && last != "" {
 			add(strings.Repeat(" ", timeColumn+4)+last, true)

@@ -41,14 +41,14 @@ func (p *plain) Emit(e Event) {
 	case Ended:
 		switch {
 		case e.Stopped:
-			p.say(&b, "stop   %s (%s)", titleOf(e), duration(e.Elapsed))
+			p.say(&b, "stop   %s (%s)", titleOf(e), Duration(e.Elapsed))
 		case e.Err != "":
-			fmt.Fprintf(&b, "FAILED %s (%s)\n", titleOf(e), duration(e.Elapsed))
+			fmt.Fprintf(&b, "FAILED %s (%s)\n", titleOf(e), Duration(e.Elapsed))
 			failure(&b, p.style, ended, e.LogFile)
 		case e.Cached:
 			p.say(&b, "cached %s", titleOf(e))
 		default:
-			p.say(&b, "done   %s (%s)", titleOf(e), duration(e.Elapsed))
+			p.say(&b, "done   %s (%s)", titleOf(e), Duration(e.Elapsed))
 		}
 	case Notice:
 		p.say(&b, "%s", CleanText(e.Text))
@@ -59,7 +59,7 @@ func (p *plain) Emit(e Event) {
 			if r.step == e.Step && e.Time.Sub(r.shown) >= heartbeat {
 				r.shown = e.Time
 				p.say(&b, "%s", strings.Join(nonEmpty(
-					fmt.Sprintf("still  %s (%s)", r.title, duration(e.Time.Sub(r.begun))),
+					fmt.Sprintf("still  %s (%s)", r.title, Duration(e.Time.Sub(r.begun))),
 					amount(r.amount), r.lastLine()), "  "))
 			}
 		}

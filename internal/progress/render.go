@@ -134,8 +134,8 @@ func failure(w io.Writer, s style, ended *running, logFile string) {
 	}
 }
 
-// duration is short and steady: 3.2s, 32s, 1m02s, 1h02m.
-func duration(d time.Duration) string {
+// Duration is short and steady: 3.2s, 32s, 1m02s, 1h02m.
+func Duration(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())

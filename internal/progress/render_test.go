@@ -147,8 +147,8 @@ func TestDuration(t *testing.T) {
 		3599 * time.Second:       "59m59s",
 		62 * time.Minute:         "1h02m",
 	} {
-		if got := duration(d); got != want {
-			t.Errorf("duration(%v) = %q, want %q", d, got, want)
+		if got := Duration(d); got != want {
+			t.Errorf("Duration(%v) = %q, want %q", d, got, want)
 		}
 	}
 }
