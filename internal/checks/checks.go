@@ -1,0 +1,124 @@
+// Package checks is kimg's test runner: what a check is, a file of them, the
+// verdict on what a guest did, and the reports. It must not know how a guest is
+// booted or what a debugger is: whoever runs the checks brings a function that
+// does it.
+package checks
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Check is one test: a guest is booted for it and ended after it.
+type Check struct {
+	Name    string
+	Break   string        // where the guest must stop; empty: nowhere
+	When    When          // empty where there is no breakpoint
+	Expect  []Expectation // what must be so where it stopped
+	Print   []string      // expressions to be evaluated there
+	Run     string        // a shell script that must end with status 0 in the guest; empty: none
+	Timeout time.Duration // from start to end; 0: what the guest's maker thinks right
+	Guest   Guest
+
+	lines map[string]int // where its keys are in the file; "" is the check itself
+}
+
+// When says when a breakpoint is looked for.
+type When string
+
+// A breakpoint is looked for from the guest's first instruction on, and the check's
+// script runs after it was reached; or only while the script runs, which has to
+// bring the guest there.
+const (
+	AtBoot  When = "boot"
+	WhenRun When = "run"
+)
+
+// Guest is what is special about a check's guest. What is zero is left to whoever
+// boots it.
+type Guest struct {
+	Append string // added to the kernel's command line
+	Memory units.Size
+	CPUs   int
+	Direct bool     // boot without systemd
+	Share  []string // directories that the guest sees, as kimg run --share has them
+}
+
+// over returns the guest with what g says over what base does. Words for the kernel
+// and shared directories come on top of each other.
+func (g Guest) over(base Guest) Guest {
+	g.Append = strings.TrimSpace(base.Append + " " + g.Append)
+	if g.Memory == 0 {
+		g.Memory = base.Memory
+	}
+	if g.CPUs == 0 {
+		g.CPUs = base.CPUs
+	}
+	g.Direct = g.Direct || base.Direct
+	g.Share = append(append([]string(nil), base.Share...), g.Share...)
+	return g
+}
+
+// Line is where in its file a key of the check is, or the check itself where it has
+// no such key; 0 where there is no file.
+func (c *Check) Line(key string) int {
+	if line, ok := c.lines[key]; ok {
+		return line
+	}
+	return c.lines[""]
+}
+
+// problem is a reason why a check cannot be meant, and the key that it is about.
+type problem struct {
+	key string
+	err error
+}
+
+// Complete fills in what follows from the rest, and says what cannot be meant.
+func (c *Check) Complete() error {
+	if p := c.complete(); p != nil {
+		return p.err
+	}
+	return nil
+}
+
+func (c *Check) complete() *problem {
+	switch {
+	case c.Name == "":
+		return &problem{"", fmt.Errorf("a check has no name")}
+	case len(c.Name) > maxName || strings.ContainsFunc(c.Name, unicode.IsControl):
+		return &problem{"name", fmt.Errorf("name a check %.40q: want one line of %d bytes at most", c.Name, maxName)}
+	case c.Break == "" && c.Run == "":
+		return &problem{"", fmt.Errorf("check %q has nothing to check: want break, run or both", c.Name)}
+	case c.Break == "" && len(c.Expect) > 0:
+		return &problem{"expect", fmt.Errorf("check %q expects a stop: it needs break", c.Name)}
+	case c.Break == "" && len(c.Print) > 0:
+		return &problem{"print", fmt.Errorf("check %q prints where it stops: it needs break", c.Name)}
+	case c.Break == "" && c.When != "":
+		return &problem{"when", fmt.Errorf("check %q says when it stops: it needs break", c.Name)}
+	case c.When == WhenRun && c.Run == "":
+		return &problem{"when", fmt.Errorf("check %q stops while its command runs: it needs run", c.Name)}
+	}
+	if c.Break != "" && c.When == "" {
+		if c.When = AtBoot; c.Run != "" {
+			c.When = WhenRun
+		}
+	}
+	return nil
+}
+
+// maxName bounds a check's name, in bytes: it is a file's, too.
+const maxName = 200
+
+// ParseWhen reads a When.
+func ParseWhen(text string) (When, error) {
+	switch w := When(text); w {
+	case AtBoot, WhenRun:
+		return w, nil
+	}
+	return "", fmt.Errorf("%q: want boot or run", text)
+}

@@ -1,0 +1,159 @@
+package checks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/internal/version"
+)
+
+// Runner runs checks, one after the other: each has the machine for itself, and
+// what it measures is its own.
+type Runner struct {
+	// Guest boots a guest for the check, does what the check says, and ends the
+	// guest. The end of ctx ends it at once.
+	Guest func(ctx context.Context, c Check, s Streams) Seen
+
+	Begin    func(c Check) (console io.Writer) // a check begins; nil: nobody wants to know. The writer may be nil
+	Ended    func(o Outcome)                   // in order, for those that are not run too; nil: nobody
+	FailFast bool                              // no further check after one that failed
+	Keep     *Keeper                           // nil: nothing is kept
+	Suite    string
+	Kernel   string
+}
+
+// maxShown bounds what a report holds of each of a command's streams, in bytes:
+// the last of it.
+const maxShown = 64 << 10
+
+// Run runs the checks. The report is whole whatever happened; the error is of
+// what could not be kept.
+func (r *Runner) Run(ctx context.Context, list []Check) (*Report, error) {
+	report := &Report{Version: reportVersion, Kimg: version.String(), Suite: r.Suite, Kernel: r.Kernel,
+		Started: time.Now().UTC().Truncate(time.Second)}
+	begun := time.Now()
+	var errs []error
+	why := ""
+	for _, c := range list {
+		o := notRun(c, why)
+		if why == "" {
+			var err error
+			o, err = r.one(ctx, c)
+			errs = append(errs, err)
+		}
+		switch {
+		case interrupted(ctx):
+			report.Interrupted, why = true, reasonInterrupted
+		case o.Verdict == Failed && r.FailFast && why == "":
+			why = "a check before it failed"
+		}
+		report.add(o)
+		if r.Ended != nil {
+			r.Ended(o)
+		}
+	}
+	report.Seconds = seconds(time.Since(begun))
+	return report, errors.Join(errs...)
+}
+
+const reasonInterrupted = "interrupted"
+
+// one runs a check.
+func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
+	if interrupted(ctx) {
+		return notRun(c, reasonInterrupted), nil
+	}
+	var console io.Writer
+	if r.Begin != nil {
+		console = r.Begin(c)
+	}
+	stdout, stderr := &last{}, &last{}
+	streams := Streams{Console: &both{a: console}, Stdout: &both{a: stdout}, Stderr: &both{a: stderr}}
+	var kept *kept
+	if r.Keep != nil {
+		var err error
+		if kept, err = r.Keep.begin(c); err != nil {
+			return judge(c, Seen{Err: err}), nil
+		}
+		streams = kept.also(streams)
+	}
+	begun := time.Now()
+	seen := r.Guest(ctx, c, streams)
+	took := time.Since(begun)
+	o := judge(c, seen)
+	if interrupted(ctx) && o.Verdict == Failed {
+		o = notRun(c, reasonInterrupted)
+	}
+	o.Seconds = seconds(took)
+	if o.Command != nil {
+		o.Command.Stdout, o.Command.Stderr = stdout.text(), stderr.text()
+	}
+	if kept == nil {
+		return o, nil
+	}
+	if o.Verdict == NotRun {
+		return o, kept.drop()
+	}
+	return o, kept.finish(&o, seen.GDBLog)
+}
+
+// seconds has no more digits than are worth reading.
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+// both writes to one or two writers, by whole writes.
+type both struct {
+	mu   sync.Mutex
+	a, b io.Writer // may be nil
+}
+
+func (w *both) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, to := range []io.Writer{w.a, w.b} {
+		if to == nil {
+			continue
+		}
+		if _, err := to.Write(p); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// last keeps the last of what is written to it.
+type last struct {
+	mu  sync.Mutex
+	buf []byte
+	cut bool
+}
+
+func (l *last) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = append(l.buf, p...)
+	if len(l.buf) > 2*maxShown {
+		l.buf, l.cut = append(l.buf[:0], l.buf[len(l.buf)-maxShown:]...), true
+	}
+	return len(p), nil
+}
+
+// text is what is kept, from the beginning of a line where something was cut off.
+func (l *last) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text, cut := l.buf, l.cut
+	if len(text) > maxShown {
+		text, cut = text[len(text)-maxShown:], true
+	}
+	if cut {
+		if at := bytes.IndexByte(text, '\n'); at >= 0 {
+			text = text[at+1:]
+		}
+		return "[...]\n" + string(bytes.ToValidUTF8(text, []byte("\ufffd")))
+	}
+	return string(bytes.ToValidUTF8(text, []byte("\ufffd")))
+}

@@ -1,0 +1,166 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Verdict is what became of a check.
+type Verdict string
+
+// The verdicts.
+const (
+	Passed Verdict = "passed"
+	Failed Verdict = "failed"
+	NotRun Verdict = "not-run"
+)
+
+// Cause says whose fault a failure is. The worse comes later.
+type Cause string
+
+// The causes.
+const (
+	Unmet      Cause = "unmet" // the guest stopped elsewhere, an expression was refused, or the command failed
+	GuestFault Cause = "guest" // the guest panicked, hung, or never reached the breakpoint
+	KimgFault  Cause = "kimg"  // kimg or a tool of its did not do its part
+)
+
+// Outcome is what became of a check, and all that the reports say of it.
+type Outcome struct {
+	Name    string   `json:"name"`
+	Verdict Verdict  `json:"verdict"`
+	Cause   Cause    `json:"cause,omitempty"`   // of a failure
+	Reasons []string `json:"reasons,omitempty"` // of a failure, or for not running it; the first is the gravest
+	Seconds float64  `json:"seconds"`
+
+	Break  string        `json:"break,omitempty"`
+	When   When          `json:"when,omitempty"`
+	Expect []Expectation `json:"expect,omitempty"`
+	Stop   *Stop         `json:"stop,omitempty"`
+	Values []Value       `json:"print,omitempty"`
+
+	Command   *Command `json:"command,omitempty"`
+	Console   []string `json:"console,omitempty"` // the last lines of the serial console, of a check that failed
+	Directory string   `json:"directory,omitempty"`
+
+	err error // the one of KimgFault
+}
+
+// Command is the command that ran in the guest.
+type Command struct {
+	Script string `json:"run"`
+	Status *int   `json:"status,omitempty"` // none: it did not run to its end
+	Stdout string `json:"stdout"`           // the last of it
+	Stderr string `json:"stderr"`
+}
+
+// judge holds what was seen against the check.
+func judge(c Check, s Seen) Outcome {
+	o := outcome(c)
+	o.Verdict, o.Stop, o.Values = Passed, s.Stop, s.Values
+	fail := func(cause Cause, format string, args ...any) {
+		if o.Verdict == Passed {
+			o.Verdict, o.Cause = Failed, cause // the first is the gravest
+		}
+		o.Reasons = append(o.Reasons, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case s.Err != nil && s.Guest:
+		fail(GuestFault, "%v", s.Err)
+	case s.Err != nil:
+		o.err = s.Err
+		fail(KimgFault, "%v", s.Err)
+	}
+	if s.Stop != nil {
+		for _, e := range c.Expect {
+			if unmet := e.unmet(s.Stop.Frames); unmet != "" {
+				fail(Unmet, "%s", unmet)
+			}
+		}
+	}
+	for _, v := range s.Values {
+		if v.Error != "" {
+			fail(Unmet, "print %s: %s", v.Expression, v.Error)
+		}
+	}
+	if c.Run != "" {
+		o.Command = &Command{Script: c.Run, Status: s.Status}
+		if s.Status != nil && *s.Status != 0 {
+			fail(Unmet, "the command ended with status %d", *s.Status)
+		}
+	}
+	if o.Verdict == Passed && (c.Break != "" && s.Stop == nil || c.Run != "" && s.Status == nil) {
+		o.err = errors.New("nothing was seen of the check")
+		fail(KimgFault, "%v", o.err)
+	}
+	if o.Verdict == Failed {
+		o.Console = s.Console
+	}
+	return o
+}
+
+// notRun is a check that had no chance.
+func notRun(c Check, why string) Outcome {
+	o := outcome(c)
+	o.Verdict, o.Reasons = NotRun, []string{why}
+	return o
+}
+
+func outcome(c Check) Outcome {
+	return Outcome{Name: c.Name, Break: c.Break, When: c.When, Expect: c.Expect}
+}
+
+// Report is what became of all checks.
+type Report struct {
+	Version     int       `json:"version"` // of this format: 1
+	Kimg        string    `json:"kimg"`
+	Suite       string    `json:"suite"`            // the file of checks, or what kimg was told on the command line
+	Kernel      string    `json:"kernel,omitempty"` // its release
+	Started     time.Time `json:"started"`
+	Seconds     float64   `json:"seconds"`
+	Passed      int       `json:"passed"`
+	Failed      int       `json:"failed"`
+	NotRun      int       `json:"not_run"`
+	Interrupted bool      `json:"interrupted"`
+	Checks      []Outcome `json:"checks"`
+}
+
+// reportVersion is that of the JSON format.
+const reportVersion = 1
+
+// Cause is the worst cause of a failure; empty where there is none.
+func (r *Report) Cause() Cause {
+	var worst Cause
+	for _, o := range r.Checks {
+		if o.Cause == KimgFault || o.Cause == GuestFault && worst != KimgFault || worst == "" {
+			worst = o.Cause
+		}
+	}
+	return worst
+}
+
+// Fault is the first of kimg's own faults.
+func (r *Report) Fault() error {
+	for _, o := range r.Checks {
+		if o.err != nil {
+			return fmt.Errorf("check %s: %w", o.Name, o.err)
+		}
+	}
+	return nil
+}
+
+func (r *Report) add(o Outcome) {
+	switch r.Checks = append(r.Checks, o); o.Verdict {
+	case Passed:
+		r.Passed++
+	case Failed:
+		r.Failed++
+	case NotRun:
+		r.NotRun++
+	}
+}
+
+// interrupted says whether a check ended because the person wanted it to.
+func interrupted(ctx context.Context) bool { return ctx.Err() != nil }
