@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -58,8 +60,15 @@ type debugRequest struct {
 	noTmux    bool
 }
 
-// checkRequest asks to stop a guest at each of the breakpoints.
+// checkRequest asks for a guest for each of the checks, and for a verdict on it.
 type checkRequest struct {
 	guest
-	breaks []string
+	list     []checks.Check
+	all      []string // names of the checks, those that were not asked for too
+	file     string   // that they are from; empty: the command line
+	extras   extras
+	failFast bool
+
+	junit, json, report string                            // where reports go; empty: nowhere
+	progress            func() (progress.Renderer, error) // one for each check
 }

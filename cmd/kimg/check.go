@@ -2,40 +2,198 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/progress"
 )
+
+// checkFlags are what the flags say of checks.
+type checkFlags struct {
+	breaks, expect, print, only []string
+	when, run                   string
+}
 
 func (a *app) check() *cobra.Command {
 	req := checkRequest{guest: a.guest()}
+	var words checkFlags
 	cmd := &cobra.Command{
-		Use:   "check --break SYMBOL...",
-		Short: "Boot the last build, stop at breakpoints, print the backtraces",
-		Long: `Boot the last build under gdb, once for each breakpoint, and print the backtrace of
-where it stopped. The exit status is 0 only if all of them were hit. Nobody needs to
-watch: this is for CI.
+		Use:   "check {FILE.yaml | --break SYMBOL... | --run CMD}",
+		Short: "Boot the last build and check that it stops where it must, and what a command does",
+		Long: `Boot the last build, once for each check, and say of each whether it was met. Nobody
+needs to watch: this is for CI.
+
+A check with --break is met when the guest stops there, --expect holds there and gdb
+can evaluate what --print asks for. A check with --run is met when the script ends with
+status 0 in the guest (each of its commands: sh -e). A check with both stops while the
+script runs: the breakpoint is set when the guest is up and the script is about to
+begin, and must be reached before it ends. With --when boot it is looked for from the
+guest's first instruction on, and the script runs after it was reached.
+
+A file has a list of such checks. All that it says, and every symbol that it names, is
+looked at before anything boots. Flags go over what the file says.
+
+A line for each check and one at the end are on stdout. --junit, --json and --report
+write reports, when the checks have ended or were interrupted.
+
+The exit status is 0 when all checks were met, 8 when one was not, 6 when a guest
+panicked, hung or never reached a breakpoint, and 1 when kimg or gdb failed.
 
 QEMU and gdb come from this machine, or from a container where one of them is not
 installed.`,
-		Example: `  kimg check --break do_sys_open
-  kimg check --break do_sys_openat2 --break vfs_read --timeout 5m`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(req.breaks) == 0 {
-				return usageError{cmd, errors.New("nothing to check: name a symbol with --break")}
-			}
+		Example: `  kimg check --break do_sys_openat2
+  kimg check --break do_sys_openat2 --break vfs_read --timeout 5m
+  kimg check --break version_proc_show --expect seq_read_iter --run 'cat /proc/version'
+  kimg check --init sh --run 'grep -q kimg /etc/hostname'
+  kimg check checks.yaml --junit junit.xml --report reports`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := req.find(cmd.Flags(), "."); err != nil {
 				return err
 			}
+			if err := req.extras.parse(false); err != nil {
+				return err
+			}
+			if req.extras.init != "" && req.extras.init != "sh" {
+				return &builder.SpecError{Field: "--init", Err: fmt.Errorf("%q: want sh, which leaves systemd out", req.extras.init)}
+			}
+			if err := req.read(cmd, words, args); err != nil {
+				return err
+			}
+			req.progress = func() (progress.Renderer, error) { return progress.New(a.progressMode, a.stderr) }
 			return a.withEnv(func(env builder.Env, done func()) error {
 				req.takeTerminal = done
 				return a.actions.check(cmd.Context(), env, req)
 			})
 		},
 	}
-	cmd.Flags().StringArrayVar(&req.breaks, "break", nil, "stop at `SYMBOL` or FILE:LINE (repeatable)")
-	req.addFlags(cmd.Flags())
+	flags := cmd.Flags()
+	words.addFlags(flags)
+	flags.BoolVar(&req.failFast, "fail-fast", false, "run no further check after one that failed")
+	flags.StringVar(&req.junit, "junit", "", "write a report in JUnit's XML to `FILE`")
+	flags.StringVar(&req.json, "json", "", "write a report in JSON to `FILE`")
+	flags.StringVar(&req.report, "report", "", "keep each check's console, gdb log, output and outcome in a directory below `DIR`")
+	req.addFlags(flags)
+	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, such as 90s (default: 5m, or 20m without KVM)"
+	req.extras.addGuestFlags(flags)
+	flags.Lookup("init").Usage = "boot without systemd, in a fraction of the time; `INIT` is sh"
 	return cmd
+}
+
+func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	flags.StringArrayVar(&w.breaks, "break", nil, "stop at `SYMBOL` or FILE:LINE (repeatable: a check for each)")
+	flags.StringVar(&w.when, "when", "", "`WHEN` the breakpoint is looked for: boot (from the first instruction on) or run (while the command runs; the default where there is one)")
+	flags.StringArrayVar(&w.expect, "expect", nil, "where it must stop: `PLACE` is FILE:LINE, or a function of the backtrace (repeatable)")
+	flags.StringArrayVar(&w.print, "print", nil, "print what gdb makes of `EXPR` there; it may begin with a format, as in '/x flags' (repeatable)")
+	flags.StringVar(&w.run, "run", "", "run the shell script `CMD` in the guest")
+	flags.StringArrayVar(&w.only, "only", nil, "run the check `NAME` of the file, and no other that is not named (repeatable)")
+}
+
+// read reads the checks from a file or from the flags.
+func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) error {
+	own := len(w.breaks)+len(w.expect)+len(w.print) > 0 || w.when != "" || w.run != ""
+	switch {
+	case len(args) > 1:
+		return usageError{cmd, fmt.Errorf("unexpected argument %q: want one file of checks", args[1])}
+	case len(args) == 1 && own:
+		return usageError{cmd, errors.New("--break, --when, --expect, --print and --run make checks of their own: want them or a file")}
+	case len(args) == 0 && len(w.only) > 0:
+		return usageError{cmd, errors.New("--only chooses from a file of checks: name the file")}
+	case len(args) == 0 && len(w.breaks) == 0 && w.run == "":
+		return usageError{cmd, errors.New("nothing to check: name a file of checks, or a symbol with --break, or a command with --run")}
+	}
+	var err error
+	if len(args) == 1 {
+		req.file = args[0]
+		if req.list, err = checks.ReadFile(req.file); err != nil {
+			return err
+		}
+	} else if req.list, err = w.checks(); err != nil {
+		return err
+	}
+	for _, c := range req.list {
+		req.all = append(req.all, c.Name)
+	}
+	if req.list, err = checks.Select(req.list, w.only); err != nil {
+		return &builder.SpecError{Field: "--only", Err: err}
+	}
+	req.over(cmd.Flags())
+	return nil
+}
+
+// checks makes a check of each breakpoint, or of the command alone.
+func (w *checkFlags) checks() ([]checks.Check, error) {
+	one := checks.Check{Print: w.print, Run: w.run}
+	var err error
+	if w.when != "" {
+		if one.When, err = checks.ParseWhen(w.when); err != nil {
+			return nil, &builder.SpecError{Field: "--when", Err: err}
+		}
+	}
+	for _, text := range w.expect {
+		e, err := checks.ParseExpectation(text)
+		if err != nil {
+			return nil, &builder.SpecError{Field: "--expect", Err: err}
+		}
+		one.Expect = append(one.Expect, e)
+	}
+	breaks := w.breaks
+	if len(breaks) == 0 {
+		breaks = []string{""}
+	}
+	var list []checks.Check
+	seen := map[string]int{}
+	for _, at := range breaks {
+		c := one
+		c.Break = at
+		if c.Name = at; at == "" {
+			c.Name = shorten(w.run)
+		}
+		if seen[c.Name]++; seen[c.Name] > 1 {
+			c.Name = fmt.Sprintf("%s (%d)", c.Name, seen[c.Name])
+		}
+		if err := c.Complete(); err != nil {
+			return nil, &builder.SpecError{Field: "check", Err: err}
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// shorten makes a name of a script.
+func shorten(script string) string {
+	line, _, more := strings.Cut(strings.TrimSpace(script), "\n")
+	if runes := []rune(line); len(runes) > 40 {
+		line, more = string(runes[:40]), true
+	}
+	if line = progress.Clean(line); more {
+		line += "..."
+	}
+	return line
+}
+
+// over has the flags that were given go over what the checks say. Words for the
+// kernel come behind the file's: it takes the last of most.
+func (req *checkRequest) over(flags *pflag.FlagSet) {
+	for i := range req.list {
+		c := &req.list[i]
+		c.Guest.Append = strings.TrimSpace(c.Guest.Append + " " + req.append)
+		if flags.Changed("memory") || c.Guest.Memory == 0 {
+			c.Guest.Memory = req.memory
+		}
+		if flags.Changed("cpus") || c.Guest.CPUs == 0 {
+			c.Guest.CPUs = req.cpus
+		}
+		if flags.Changed("timeout") || c.Timeout == 0 {
+			c.Timeout = req.timeout
+		}
+		c.Guest.Direct = c.Guest.Direct || req.extras.init != ""
+	}
+	req.timeout = 0
 }

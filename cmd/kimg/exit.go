@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
@@ -28,6 +29,7 @@ const (
 	codeConfig      = 5
 	codeGuest       = 6
 	codeDiffers     = 7
+	codeUnmet       = 8
 	codeRun         = 125
 	codeInterrupted = 130
 )
@@ -45,6 +47,7 @@ var exitCodes = []struct {
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
 	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the report says where"},
+	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the command failed; 6 where a guest failed too"},
 	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` is its shell's"},
 	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
 }
@@ -78,6 +81,7 @@ var ways = []way{
 	{isErr(errNoBuild), codeUsage, "run kimg build first, or name the directory of a build"},
 	{is[*vm.MissingConfigError], codeConfig, ""},
 	{is[*vm.NoBreakError], codeGuest, ""},
+	{is[*checks.ProblemsError], codeUsage, ""},
 	{is[*vm.GuestError], codeGuest, ""},
 	{is[*vm.DiskError], codeGuest, ""},
 	{is[*vm.GDBError], codeFault, ""},
@@ -129,11 +133,14 @@ func (s guestStatus) Error() string { return fmt.Sprintf("the command's exit sta
 // the status of a command in the guest was asked for.
 func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 	var status guestStatus
+	var unmet unmet
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &status):
 		return int(status)
+	case errors.As(err, &unmet):
+		return unmet.code
 	case is[differs](err) || is[faulty](err):
 		return codeDiffers
 	case ctx.Err() != nil || errors.Is(err, vm.ErrInterrupted):

@@ -20,6 +20,11 @@ type extras struct {
 
 func (e *extras) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.snapshot, "snapshot", "", "keep it in the snapshot `NAME`, made where there is none; rootfs.img stays as it is")
+	e.addGuestFlags(flags)
+}
+
+// addGuestFlags adds those that keep nothing of what the guest writes.
+func (e *extras) addGuestFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.init, "init", "", "boot without systemd, straight to the command or, on the console, to the shell command `CMD`, such as sh")
 	flags.StringArrayVar(&e.sharing, "share", nil,
 		"show `DIR[:PLACE][:rw]` to the guest, in /mnt or at PLACE, for reading or with rw for writing (repeatable)")

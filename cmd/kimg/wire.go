@@ -123,30 +123,6 @@ func (f *firstWrite) Write(p []byte) (int, error) {
 	return f.w.Write(p)
 }
 
-// checkGuest boots a guest for each breakpoint: one that was stopped early has
-// not been where the next one is.
-func checkGuest(ctx context.Context, env builder.Env, req checkRequest) error {
-	o, closeEngine, err := req.options(ctx, env)
-	if err != nil {
-		return err
-	}
-	defer closeEngine()
-	for _, at := range req.breaks {
-		task := progress.Start(env.Sink, "check "+at, "stop at "+at, "", nil, "")
-		o.Console = task.Log()
-		result, err := vm.RunCheck(ctx, o, vm.Check{Break: at, Limit: req.timeout})
-		task.End(false, err)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(req.stdout, "%s: stopped in %s at %s\n", at, progress.Clean(result.Function), progress.Clean(result.Location))
-		for _, frame := range result.Backtrace {
-			fmt.Fprintln(req.stdout, progress.Clean(frame))
-		}
-	}
-	return nil
-}
-
 func listEras(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")

@@ -6,39 +6,136 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
 
 // Check says what must happen in a guest.
 type Check struct {
-	Break   string        // a function, FILE:LINE, FILE:FUNCTION or *ADDRESS that must be reached
-	Limit   time.Duration // from start to the breakpoint; 0: the options' BootLimit
-	Command []string      // run in the guest after that; nil: none
+	Break   string        // a function, FILE:LINE, FILE:FUNCTION or *ADDRESS that must be reached; empty: there is no gdb
+	During  bool          // it is looked for while the command runs, and not on the way there
+	Print   []string      // expressions that gdb evaluates where the guest stopped
+	Command []string      // run in the guest; nil: none
+	Limit   time.Duration // from start to end; 0: 5 minutes, without KVM 20
 }
 
 // Result is what a check saw. It is returned with an error too, as far as it goes.
 type Result struct {
 	Hit       bool
-	Function  string   // where the guest stopped
-	Location  string   // file:line there, in the kernel's tree
+	Frames    []Frame  // where the guest stopped, the innermost first
+	Task      string   // the process that did, as "cat (pid 312)"; empty where the kernel's scripts do not say
 	Backtrace []string // gdb's, a line for each frame
-	Ran       bool     // the command was run
+	Values    []Value  // of the expressions
+	Ran       bool     // the command was run to its end
 	Status    int      // its exit status
 	Log       string   // what gdb was told and said
 	Console   []string // the last lines of the serial console
 }
 
+// Frame is a function that was called and has not returned.
+type Frame struct {
+	Function string // empty where nothing is known of it
+	File     string // in the kernel's tree; empty where there is no debug information
+	Line     int
+}
+
+// Value is what gdb made of an expression, or why it did not.
+type Value struct{ Expr, Text, Err string }
+
+// RunCheck boots the guest and looks whether the check's breakpoint is reached,
+// by one of two ways. A breakpoint of the boot is set before the guest's first
+// instruction; once it was reached the guest is let go, boots on, and runs the
+// command. A breakpoint that is for the command (During) is set when the command
+// is about to run, and must be reached before it ends; so nothing of the boot is
+// taken for it. A check without a breakpoint runs its command, as Exec does.
+//
+// The error is nil only if the guest stopped there and the command, whatever its
+// status, was run. A guest that did not do in time what it should, panicked, or
+// lost its QEMU is a *GuestError; a gdb that died is a *GDBError.
+func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err error) {
+	k := &checking{o: &o, c: c, result: &Result{}}
+	config, err := c.ready(&o)
+	if err != nil {
+		return k.result, err
+	}
+	if c.Break != "" {
+		if k.kernel, err = readSymbols(filepath.Join(o.Dir, SymbolsFile)); err != nil {
+			return k.result, err
+		}
+	}
+	k.scripts = config["GDB_SCRIPTS"] == "y"
+	site, err := o.open(ctx, c.files(true)...)
+	if err != nil {
+		return k.result, err
+	}
+	defer func() { err = errors.Join(err, site.Close(ctx)) }()
+	devices := append(o.devices(config, site, Terminal{}), Serial{})
+	if c.Break != "" {
+		devices = append(devices, GDBStub{Socket: site.Socket(gdbSocket), Running: c.During})
+	}
+	if c.Command != nil {
+		devices = append(devices, portsOf(site, commandPorts...))
+	}
+	k.limits = o.limits(site.Accel)
+	if c.Limit > 0 {
+		k.limits.boot, k.limits.check = c.Limit, c.Limit
+	}
+	if k.m, err = boot(ctx, site, wiring{console: o.Console}, devices...); err != nil {
+		return k.result, err
+	}
+	defer k.m.quit()
+	defer func() { k.result.Console = k.m.console.lines() }()
+	return k.result, k.run(ctx)
+}
+
+// ready is an error where this build cannot do what the check needs.
+func (c *Check) ready(o *Options) (Config, error) {
+	if c.Break != "" {
+		if err := checkBreak(c.Break); err != nil {
+			return nil, err
+		}
+	}
+	if c.During && (c.Break == "" || c.Command == nil) {
+		return nil, errors.New("check a breakpoint while a command runs: want both of them")
+	}
+	for _, expr := range c.Print {
+		if err := checkExpression(expr); err != nil {
+			return nil, err
+		}
+	}
+	config, err := o.read(c.files(false)...)
+	if err == nil && c.Command != nil {
+		err = config.agent()
+	}
+	return config, err
+}
+
+// files are what the check cannot do without besides what every guest needs, or
+// what it takes where it is there.
+func (c *Check) files(all bool) []string {
+	switch {
+	case c.Break == "":
+		return nil
+	case all:
+		return []string{SymbolsFile, ScriptsFile, "scripts/gdb"}
+	}
+	return []string{SymbolsFile}
+}
+
 // NoBreakError says that this kernel has no such place to stop at.
 type NoBreakError struct {
-	Break string
-	Near  []string // names that it does have
-	Msg   string   // gdb's words
+	Break    string
+	Near     []string // names that it does have
+	Msg      string   // gdb's words
+	Expected bool     // it is where a stop is expected, and not where it is asked for
 }
 
 func (e *NoBreakError) Error() string {
-	return fmt.Sprintf("break at %s: %s", e.Break, strings.TrimSuffix(e.Msg, "."))
+	verb := "break at"
+	if e.Expected {
+		verb = "expect"
+	}
+	return fmt.Sprintf("%s %s: %s", verb, e.Break, trimStop(e.Msg))
 }
 
 // Hint is the way out.
@@ -47,54 +144,6 @@ func (e *NoBreakError) Hint() string {
 		return ""
 	}
 	return "this kernel has " + strings.Join(e.Near, ", ")
-}
-
-// RunCheck boots the guest halted under gdb, sets the breakpoint, lets it run
-// and returns where it stopped. Then, where the check has a command, the guest
-// is let go, boots on, and runs it. The error is nil only if the guest stopped
-// there and the command, whatever its status, was run.
-func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err error) {
-	result = &Result{}
-	if err := checkBreak(c.Break); err != nil {
-		return result, err
-	}
-	config, err := o.read(SymbolsFile)
-	if err != nil {
-		return result, err
-	}
-	if c.Command != nil {
-		if err := config.agent(); err != nil {
-			return result, err
-		}
-	}
-	kernel, err := readSymbols(filepath.Join(o.Dir, SymbolsFile))
-	if err != nil {
-		return result, err
-	}
-	if !kernel.debugInfo {
-		return result, errNoDebugInfo
-	}
-	site, err := o.open(ctx, SymbolsFile, ScriptsFile)
-	if err != nil {
-		return result, err
-	}
-	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	devices := append(o.devices(config, site, Terminal{}), Serial{}, GDBStub{Socket: site.Socket(gdbSocket)})
-	if c.Command != nil {
-		devices = append(devices, portsOf(site, commandPorts...))
-	}
-	m, err := boot(ctx, site, wiring{console: o.Console}, devices...)
-	if err != nil {
-		return result, err
-	}
-	defer m.quit()
-	defer func() { result.Console = m.console.lines() }()
-	if err := m.stopAt(ctx, &o, c, kernel, result); err != nil || c.Command == nil {
-		return result, err
-	}
-	result.Status, err = m.runCommand(ctx, &o, c.Command)
-	result.Ran = err == nil
-	return result, err
 }
 
 // errNoDebugInfo says that gdb would know addresses and nothing else.
@@ -110,130 +159,49 @@ func checkBreak(at string) error {
 	return nil
 }
 
-// kvmBreaks is how many hardware breakpoints an x86 processor has.
-const kvmBreaks = 4
+// checking is a check under way.
+type checking struct {
+	o       *Options
+	c       Check
+	kernel  *symbols
+	scripts bool // gdb has the kernel's own
+	m       *machine
+	limits  limits
+	result  *Result
+	missing string // what has not been seen yet, for a check that runs out of time
+}
 
-// early is a function that runs once, when the kernel has mapped itself.
-const early = "start_kernel"
+// errOver is the cause of a check's end by its limit.
+var errOver = errors.New("the check's time is up")
 
-// stopAt lets the halted guest run to the check's breakpoint and then lets it go.
-func (m *machine) stopAt(ctx context.Context, o *Options, c Check, kernel *symbols, result *Result) error {
-	limit := c.Limit
-	if limit == 0 {
-		limit = o.limits(m.site.Accel).boot
-	}
-	errLate := errors.New("late")
-	alive, stop := m.whileUp(ctx)
-	defer stop()
-	alive, cancel := context.WithTimeoutCause(alive, limit, errLate)
+// run lasts from the boot to the check's end.
+func (k *checking) run(ctx context.Context) error {
+	timed, cancel := context.WithTimeoutCause(ctx, k.limits.check, errOver)
 	defer cancel()
-	d, err := startGDB(alive, m.site)
-	if err != nil {
-		return err
+	alive, stop := k.m.whileUp(timed)
+	defer stop()
+	var err error
+	if k.c.During {
+		err = k.during(alive)
+	} else {
+		if k.c.Break != "" {
+			err = k.atBoot(alive)
+		}
+		if err == nil && k.c.Command != nil {
+			err = k.command(alive)
+		}
 	}
-	defer func() { result.Log = d.transcript() }()
-	err = d.check(alive, m.site, c.Break, kernel, result)
 	var unknown *NoBreakError
+	var guest *GuestError
 	switch {
-	case err == nil || errors.As(err, &unknown):
+	case err == nil || errors.As(err, &unknown) || errors.As(err, &guest):
 		return err
-	case errors.Is(err, errLate):
-		return m.hung(fmt.Sprintf("the guest did not reach %s in %v", c.Break, limit))
-	case m.waitEnd(ctx, time.Second): // gdb only sees that the connection has ended
-		return m.endError(ctx)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case context.Cause(timed) == errOver: // whatever it was that this ended
+		return k.m.hung(fmt.Sprintf("%s in %v", k.missing, k.limits.check))
+	case k.m.waitEnd(ctx, time.Second): // gdb and the agent only see that a connection has ended
+		return k.m.endError(ctx)
 	}
-	return err
-}
-
-// check drives gdb from its start to the guest's going on.
-func (d *debugger) check(ctx context.Context, site *Site, at string, kernel *symbols, result *Result) error {
-	// Asked for before there is a guest: gdb answers for itself what it knows.
-	want, err := d.setBreak(ctx, at, false)
-	var refused *miError
-	if errors.As(err, &refused) {
-		return &NoBreakError{Break: at, Near: kernel.near(at), Msg: refused.Msg}
-	}
-	if err != nil {
-		return err
-	}
-	root := d.sourceRoot(ctx)
-	if err := d.deleteBreak(ctx, want); err != nil {
-		return err
-	}
-	if err := d.attach(ctx, site.Socket(gdbSocket)); err != nil {
-		return err
-	}
-	// A software breakpoint is an instruction in memory, where the kernel has yet to
-	// be unpacked. Under KVM there are only so many of the other kind; more places,
-	// as an inlined function has, get instructions once the kernel is there.
-	hardware := true
-	if site.Accel == KVM && want.Locations > kvmBreaks {
-		if _, err := d.runTo(ctx, early, true); err != nil {
-			return err
-		}
-		hardware = false
-	}
-	frame, err := d.runTo(ctx, at, hardware)
-	if err != nil {
-		return err
-	}
-	result.Hit, result.Function = true, frame.text("func")
-	result.Location = location(frame, root)
-	_, trace, err := d.do(ctx, `-interpreter-exec console "backtrace 64"`)
-	if err != nil {
-		return err
-	}
-	for line := range strings.Lines(strings.ReplaceAll(trace, root, "")) {
-		if line = strings.TrimRight(plain(line), " "); line != "" {
-			result.Backtrace = append(result.Backtrace, line)
-		}
-	}
-	if _, _, err := d.do(ctx, "-target-detach"); err != nil {
-		return err
-	}
-	_, _, err = d.do(ctx, "-gdb-exit")
-	return err
-}
-
-// runTo runs the guest to a new breakpoint, which is then removed, and returns
-// the frame it stopped in.
-func (d *debugger) runTo(ctx context.Context, at string, hardware bool) (miTuple, error) {
-	b, err := d.setBreak(ctx, at, hardware)
-	if err != nil {
-		return nil, fmt.Errorf("break at %s: %w", at, err)
-	}
-	stopped, err := d.resume(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("run to %s: %w", at, err)
-	}
-	if stopped.text("reason") != "breakpoint-hit" || stopped.text("bkptno") != b.Number {
-		return nil, fmt.Errorf("run to %s: the guest stopped for another reason: %s %s", at,
-			stopped.text("reason"), stopped.text("signal-meaning"))
-	}
-	frame, _ := stopped["frame"].(miTuple)
-	return frame, d.deleteBreak(ctx, b)
-}
-
-// sourceRoot is where the kernel's source was when it was compiled, with a
-// slash; empty when gdb does not say.
-func (d *debugger) sourceRoot(ctx context.Context) string {
-	b, err := d.setBreak(ctx, early, false)
-	if err != nil || d.deleteBreak(ctx, b) != nil {
-		return ""
-	}
-	root, ok := strings.CutSuffix(b.Fullname, "init/main.c")
-	if !ok {
-		return ""
-	}
-	return root
-}
-
-// location is a frame's file:line in the kernel's tree.
-func location(frame miTuple, root string) string {
-	file := frame.text("fullname")
-	if file == "" {
-		return ""
-	}
-	line, _ := strconv.Atoi(frame.text("line"))
-	return fmt.Sprintf("%s:%d", strings.TrimPrefix(file, root), line)
+	return k.m.explain(ctx, err, k.limits)
 }

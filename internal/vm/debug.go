@@ -134,10 +134,16 @@ func gdbEnd(err error) error {
 	return &GDBError{err}
 }
 
-// GDBError says that gdb ended with a status other than zero.
+// GDBError says that gdb ended with a status other than zero, or where nobody had
+// ended it.
 type GDBError struct{ Err error }
 
-func (e *GDBError) Error() string { return fmt.Sprintf("gdb ended: %v", e.Err) }
+func (e *GDBError) Error() string {
+	if e.Err == nil {
+		return "gdb ended by itself"
+	}
+	return fmt.Sprintf("gdb ended: %v", e.Err)
+}
 
 // Unwrap gives gdb's own end.
 func (e *GDBError) Unwrap() error { return e.Err }
@@ -173,11 +179,7 @@ func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []strin
 	}
 	locations := 0
 	for _, at := range ask {
-		b, err := d.setBreak(ctx, at, false)
-		var refused *miError
-		if errors.As(err, &refused) {
-			return false, &NoBreakError{Break: at, Near: kernel.near(at), Msg: refused.Msg}
-		}
+		b, err := d.find(ctx, kernel, at)
 		if err != nil {
 			return false, err
 		}

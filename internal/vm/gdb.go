@@ -18,6 +18,7 @@ import (
 type debugger struct {
 	in    io.Writer
 	done  chan struct{} // closed when gdb has ended
+	err   error         // how; read it after done
 	stops chan miRecord // "*stopped" and "*running"
 
 	mu      sync.Mutex
@@ -38,6 +39,8 @@ func gdbArgs(site *Site) []string {
 		"-iex", "set auto-load local-gdbinit off",
 		"-iex", "set auto-load safe-path " + site.Path(ScriptsFile) + ":" + site.Path("scripts/gdb"),
 		"-iex", "set confirm off", "-iex", "set pagination off", "-iex", "set width 0", "-iex", "set breakpoint pending off",
+		// An expression is looked at: it must not run the kernel's functions.
+		"-iex", "set may-call-functions off", "-iex", "set print null-stop on",
 		site.Path(SymbolsFile)}
 }
 
@@ -52,7 +55,7 @@ func startGDB(ctx context.Context, site *Site) (*debugger, error) {
 	}
 	go d.read(records)
 	go func() {
-		wait()
+		d.err = wait()
 		out.Close()
 		in.Close()
 		close(d.done)
@@ -121,7 +124,11 @@ func (d *debugger) read(from io.Reader) {
 	}
 }
 
-var errGDBGone = errors.New("gdb ended")
+// gone tells of a gdb that ended when it should not have.
+func (d *debugger) gone() error {
+	<-d.done
+	return &GDBError{d.err}
+}
 
 // do runs an MI command and returns what it answered and what it printed.
 func (d *debugger) do(ctx context.Context, command string) (miTuple, string, error) {
@@ -134,7 +141,7 @@ func (d *debugger) do(ctx context.Context, command string) (miTuple, string, err
 	d.mu.Unlock()
 	d.note("> ", command+"\n")
 	if _, err := io.WriteString(d.in, token+command+"\n"); err != nil {
-		return nil, "", errGDBGone
+		return nil, "", d.gone()
 	}
 	select {
 	case r := <-answer:
@@ -146,7 +153,7 @@ func (d *debugger) do(ctx context.Context, command string) (miTuple, string, err
 		}
 		return r.Data, said, nil
 	case <-d.done:
-		return nil, "", errGDBGone
+		return nil, "", d.gone()
 	case <-ctx.Done():
 		return nil, "", context.Cause(ctx)
 	}
@@ -164,7 +171,7 @@ func (d *debugger) attach(ctx context.Context, socket string) error {
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-d.done:
-			return errGDBGone
+			return d.gone()
 		case <-ctx.Done():
 			return fmt.Errorf("attach: %w: %w", context.Cause(ctx), err)
 		}
@@ -173,22 +180,36 @@ func (d *debugger) attach(ctx context.Context, socket string) error {
 
 // resume lets the guest run until it stops.
 func (d *debugger) resume(ctx context.Context) (miTuple, error) {
+	if err := d.proceed(ctx); err != nil {
+		return nil, err
+	}
+	stopped, _, err := d.awaitStop(ctx, nil)
+	return stopped, err
+}
+
+// proceed lets the guest run.
+func (d *debugger) proceed(ctx context.Context) error {
 	for len(d.stops) > 0 {
 		<-d.stops
 	}
-	if _, _, err := d.do(ctx, "-exec-continue"); err != nil {
-		return nil, err
-	}
+	_, _, err := d.do(ctx, "-exec-continue")
+	return err
+}
+
+// awaitStop waits until the guest stops, or the command ends that makes it.
+func (d *debugger) awaitStop(ctx context.Context, ended <-chan commandEnd) (miTuple, *commandEnd, error) {
 	for {
 		select {
 		case r := <-d.stops:
 			if r.Class == "stopped" {
-				return r.Data, nil
+				return r.Data, nil, nil
 			}
+		case e := <-ended:
+			return nil, &e, nil
 		case <-d.done:
-			return nil, errGDBGone
+			return nil, nil, d.gone()
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 	}
 }
@@ -198,6 +219,21 @@ type breakpoint struct {
 	Number    string
 	Locations int
 	Fullname  string // of the first location's source
+	Lines     []int  // of the locations, where gdb knows
+}
+
+// find is setBreak for a place that may not be there: then it is a *NoBreakError.
+// The breakpoint is not kept.
+func (d *debugger) find(ctx context.Context, kernel *symbols, at string) (breakpoint, error) {
+	b, err := d.setBreak(ctx, at, false)
+	var refused *miError
+	if errors.As(err, &refused) {
+		return b, &NoBreakError{Break: at, Near: kernel.near(at), Msg: refused.Msg}
+	}
+	if err != nil {
+		return b, err
+	}
+	return b, d.deleteBreak(ctx, b)
 }
 
 // setBreak sets a breakpoint, a hardware one where asked.
@@ -210,12 +246,19 @@ func (d *debugger) setBreak(ctx context.Context, at string, hardware bool) (brea
 	if err != nil {
 		return breakpoint{}, err
 	}
-	b := breakpoint{Number: data.text("bkpt", "number"), Locations: 1, Fullname: data.text("bkpt", "fullname")}
 	bkpt, _ := data["bkpt"].(miTuple)
+	b := breakpoint{Number: bkpt.text("number"), Locations: 1, Fullname: bkpt.text("fullname")}
+	places := []any{bkpt}
 	if list, ok := bkpt["locations"].([]any); ok && len(list) > 0 {
-		b.Locations = len(list)
+		b.Locations, places = len(list), list
 		if first, ok := list[0].(miTuple); ok {
 			b.Fullname = first.text("fullname")
+		}
+	}
+	for _, p := range places {
+		place, _ := p.(miTuple)
+		if line, err := strconv.Atoi(place.text("line")); err == nil {
+			b.Lines = append(b.Lines, line)
 		}
 	}
 	return b, nil

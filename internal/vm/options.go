@@ -46,12 +46,12 @@ type Options struct {
 const defaultMemory = units.Size(1 << 30)
 
 // limits are how long things may take. An emulated guest is some ten times slower.
-type limits struct{ boot, silence, powerOff time.Duration }
+type limits struct{ boot, silence, powerOff, check time.Duration }
 
 func (o *Options) limits(a Accel) limits {
-	l := limits{boot: 2 * time.Minute, silence: time.Minute, powerOff: 2 * time.Minute}
+	l := limits{boot: 2 * time.Minute, silence: time.Minute, powerOff: 2 * time.Minute, check: 5 * time.Minute}
 	if a == TCG {
-		l = limits{boot: 10 * time.Minute, silence: 3 * time.Minute, powerOff: 6 * time.Minute}
+		l = limits{boot: 10 * time.Minute, silence: 3 * time.Minute, powerOff: 6 * time.Minute, check: 20 * time.Minute}
 	}
 	if o.BootLimit > 0 {
 		l.boot = o.BootLimit

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+// readChecks runs the command's words and returns what it would check.
+func readChecks(t *testing.T, words ...string) ([]checks.Check, error) {
+	t.Helper()
+	var got checkRequest
+	a, _ := testApp(t, table{check: func(_ context.Context, _ builder.Env, req checkRequest) error {
+		got = req
+		return nil
+	}})
+	root := a.root()
+	root.SetArgs(append([]string{"check", "--out", "x"}, words...))
+	err := root.Execute()
+	return got.list, err
+}
+
+func TestCheckFlags(t *testing.T) {
+	const gig = units.Size(1 << 30)
+	guest := checks.Guest{Memory: gig}
+	f := func(names ...string) []checks.Expectation {
+		var list []checks.Expectation
+		for _, n := range names {
+			list = append(list, checks.Expectation{Function: n})
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		name  string
+		words []string
+		want  []checks.Check
+	}{
+		{"a breakpoint", []string{"--break", "f"}, []checks.Check{{Name: "f", Break: "f", When: checks.AtBoot, Guest: guest}}},
+		{"several", []string{"--break", "f", "--break", "g", "--break", "f", "--expect", "h", "--timeout", "90s"}, []checks.Check{
+			{Name: "f", Break: "f", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest},
+			{Name: "g", Break: "g", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest},
+			{Name: "f (2)", Break: "f", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest}}},
+		{"a command", []string{"--run", "uname -r", "--init", "sh", "--memory", "2G", "--cpus", "2", "--append", "quiet"}, []checks.Check{
+			{Name: "uname -r", Run: "uname -r", Guest: checks.Guest{Memory: 2 * gig, CPUs: 2, Append: "quiet", Direct: true}}}},
+		{"while it runs", []string{"--break", "f", "--run", "x", "--print", "a, b"}, []checks.Check{
+			{Name: "f", Break: "f", When: checks.WhenRun, Run: "x", Print: []string{"a, b"}, Guest: guest}}},
+		{"before it runs", []string{"--break", "f", "--run", "x", "--when", "boot"}, []checks.Check{
+			{Name: "f", Break: "f", When: checks.AtBoot, Run: "x", Guest: guest}}},
+		{"a long script", []string{"--run", "  echo a very very very very long line of it\nfalse\n"}, []checks.Check{
+			{Name: "echo a very very very very long line of ...", Run: "  echo a very very very very long line of it\nfalse\n", Guest: guest}}},
+	} {
+		got, err := readChecks(t, tt.words...)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreUnexported(checks.Check{})); diff != "" {
+			t.Errorf("%s: -want +got\n%s", tt.name, diff)
+		}
+	}
+}
+
+// Flags go over what the file says, where they were given.
+func TestCheckFlagsOverAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	text := "checks:\n  - {name: a, run: x, memory: 2G, cpus: 4, timeout: 1m, append: one}\n  - {name: b, run: x}\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		words []string
+		want  []checks.Guest
+		limit time.Duration
+	}{
+		{nil, []checks.Guest{{Append: "one", Memory: 2 << 30, CPUs: 4}, {Memory: 1 << 30}}, time.Minute},
+		{[]string{"--memory", "3G", "--cpus", "1", "--append", "two", "--timeout", "2m", "--init", "sh"},
+			[]checks.Guest{{Append: "one two", Memory: 3 << 30, CPUs: 1, Direct: true}, {Append: "two", Memory: 3 << 30, CPUs: 1, Direct: true}}, 2 * time.Minute},
+		{[]string{"--only", "b"}, []checks.Guest{{Memory: 1 << 30}}, 0},
+	} {
+		list, err := readChecks(t, append([]string{file}, tt.words...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []checks.Guest
+		for _, c := range list {
+			got = append(got, c.Guest)
+		}
+		if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" || list[0].Timeout != tt.limit {
+			t.Errorf("%q: %v, -want +got\n%s", tt.words, list[0].Timeout, diff)
+		}
+	}
+}
+
+func TestSeen(t *testing.T) {
+	r := &vm.Result{Hit: true, Frames: []vm.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"},
+		Values: []vm.Value{{Expr: "x", Text: "1"}, {Expr: "y", Err: "no"}}, Ran: true, Status: 3, Log: "log", Console: []string{"last"}}
+	three := 3
+	want := checks.Seen{Stop: &checks.Stop{Frames: []checks.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"}},
+		Values: []checks.Value{{Expression: "x", Value: "1"}, {Expression: "y", Error: "no"}}, Status: &three, GDBLog: "log", Console: []string{"last"}}
+	if diff := cmp.Diff(want, seen(r, nil)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	for _, tt := range []struct {
+		err   error
+		guest bool
+	}{
+		{&vm.GuestError{What: "it hung"}, true}, {errors.Join(errors.New("x"), &vm.GuestError{}), true},
+		{&vm.GDBError{}, false}, {errors.New("no disk"), false},
+	} {
+		s := seen(&vm.Result{}, tt.err)
+		if s.Guest != tt.guest || s.Err == nil || s.Stop != nil || s.Status != nil {
+			t.Errorf("%v: %+v", tt.err, s)
+		}
+	}
+}
+
+func TestCheckVerdicts(t *testing.T) {
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	failed := func(causes ...checks.Cause) *checks.Report {
+		r := &checks.Report{Failed: len(causes)}
+		for _, c := range causes {
+			r.Checks = append(r.Checks, checks.Outcome{Cause: c})
+		}
+		return r
+	}
+	for _, tt := range []struct {
+		name   string
+		ctx    context.Context
+		report *checks.Report
+		code   int
+	}{
+		{"all passed", t.Context(), failed(), 0},
+		{"unmet", t.Context(), failed(checks.Unmet, checks.Unmet), codeUnmet},
+		{"a guest failed", t.Context(), failed(checks.Unmet, checks.GuestFault, checks.Unmet), codeGuest},
+		{"interrupted", interrupted, &checks.Report{Interrupted: true, Failed: 1}, codeInterrupted},
+	} {
+		a, read := testApp(t, table{})
+		if code := a.report(tt.ctx, verdict(tt.ctx, tt.report), false); code != tt.code {
+			t.Errorf("%s: status %d, want %d", tt.name, code, tt.code)
+		}
+		if stdout, stderr := read(); stdout != "" || stderr != "" && tt.code != codeInterrupted {
+			t.Errorf("%s: it says %q, %q", tt.name, stdout, stderr)
+		}
+	}
+}

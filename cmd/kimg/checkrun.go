@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+// unmet is the outcome of checks that were not all met. The lines on stdout have
+// said which.
+type unmet struct{ failed, of, code int }
+
+func (u unmet) Error() string { return fmt.Sprintf("%d of %d checks failed", u.failed, u.of) }
+
+// checkGuest boots a guest for each check: one that was stopped early has not been
+// where the next one looks.
+func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err error) {
+	for _, name := range []string{req.junit, req.json} {
+		if name == "" {
+			continue
+		}
+		if err := checks.CheckReportFile(name); err != nil {
+			return &builder.SpecError{Field: "report", Err: err}
+		}
+	}
+	o, closeEngine, err := req.options(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer closeEngine()
+	o.Stdin, o.Stdout, o.Stderr = nil, nil, nil // the terminal is not the guests'
+	plans := make(map[string]vm.Planned, len(req.list))
+	var planned []vm.Planned
+	for _, c := range req.list {
+		p, err := req.plan(o, c)
+		if err != nil {
+			return err
+		}
+		plans[c.Name] = p
+		planned = append(planned, p)
+	}
+	if err := req.preflight(ctx, env, planned); err != nil {
+		return err
+	}
+	var keep *checks.Keeper
+	if req.report != "" {
+		if keep, err = checks.NewKeeper(req.report, req.all); err != nil {
+			return &builder.SpecError{Field: "--report", Err: err}
+		}
+		defer func() { err = errors.Join(err, keep.Close()) }()
+	}
+	req.takeTerminal() // what is shown from now on is of each check
+	text := &checks.Text{W: req.stdout, Backtraces: req.file == ""}
+	for _, c := range req.list {
+		text.Names = append(text.Names, c.Name)
+	}
+	screen := &checkScreen{req: req, say: sayOnce()}
+	r := checks.Runner{
+		Guest: func(ctx context.Context, c checks.Check, s checks.Streams) checks.Seen {
+			p := plans[c.Name]
+			p.Options.Console, p.Options.Stdout, p.Options.Stderr = s.Console, s.Stdout, s.Stderr
+			p.Options.Say = screen.notice
+			result, err := vm.RunCheck(ctx, p.Options, p.Check)
+			return seen(result, err)
+		},
+		Begin: screen.begin,
+		Ended: func(o checks.Outcome) {
+			screen.end(o)
+			text.Outcome(o)
+		},
+		FailFast: req.failFast, Keep: keep, Suite: req.suite(), Kernel: kernelOf(req.out),
+	}
+	report, err := r.Run(ctx, req.list)
+	if len(req.list) > 1 || req.file != "" {
+		text.Summary(report)
+	}
+	if err := errors.Join(err, req.write(report)); err != nil {
+		return err
+	}
+	return verdict(ctx, report)
+}
+
+// verdict is the error that the report makes of kimg's exit status.
+func verdict(ctx context.Context, report *checks.Report) error {
+	if report.Interrupted {
+		return context.Cause(ctx)
+	}
+	u := unmet{failed: report.Failed, of: len(report.Checks)}
+	switch report.Cause() {
+	case checks.KimgFault:
+		return report.Fault()
+	case checks.GuestFault:
+		u.code = codeGuest
+	case checks.Unmet:
+		u.code = codeUnmet
+	default:
+		return nil
+	}
+	return u
+}
+
+// plan says how the check's guest is booted and what it must do.
+func (req *checkRequest) plan(o vm.Options, c checks.Check) (vm.Planned, error) {
+	req.extras.apply(&o, nil)
+	o.Session = ""
+	o.Append, o.Memory, o.CPUs, o.Direct = c.Guest.Append, c.Guest.Memory, c.Guest.CPUs, c.Guest.Direct
+	for _, text := range c.Guest.Share {
+		share, err := vm.ParseShare(text)
+		if err != nil {
+			return vm.Planned{}, &checks.ProblemsError{Problems: []checks.Problem{{File: req.file, Line: c.Line("share"), Err: fmt.Errorf("share: %w", err)}}}
+		}
+		o.Shares = append(o.Shares[:len(o.Shares):len(o.Shares)], share)
+	}
+	p := vm.Planned{Options: o, Check: vm.Check{Break: c.Break, During: c.When == checks.WhenRun, Print: c.Print, Limit: c.Timeout}}
+	if c.Run != "" {
+		p.Check.Command = []string{"sh", "-ec", c.Run}
+	}
+	for _, e := range c.Expect {
+		p.Places = append(p.Places, e.String())
+	}
+	return p, nil
+}
+
+// preflight tells of all that this build cannot be asked for, before anything boots.
+func (req *checkRequest) preflight(ctx context.Context, env builder.Env, planned []vm.Planned) error {
+	wrong, err := lookUp(ctx, env, planned)
+	if err != nil {
+		return err
+	}
+	var problems []checks.Problem
+	for i, err := range wrong {
+		if err == nil {
+			continue
+		}
+		c, key := req.list[i], ""
+		var unknown *vm.NoBreakError
+		if errors.As(err, &unknown) {
+			if key = "break"; unknown.Expected {
+				key = "expect"
+			}
+		}
+		if req.file == "" && len(req.list) == 1 {
+			return err // with its hint
+		}
+		if hint := (interface{ Hint() string })(nil); errors.As(err, &hint) && hint.Hint() != "" {
+			err = fmt.Errorf("%w (%s)", err, hint.Hint())
+		}
+		problems = append(problems, checks.Problem{File: req.file, Line: c.Line(key), Err: err})
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return &checks.ProblemsError{Problems: problems}
+}
+
+// lookUp is vm.Preflight with its progress, where it has symbols to read.
+func lookUp(ctx context.Context, env builder.Env, planned []vm.Planned) ([]error, error) {
+	if !slices.ContainsFunc(planned, func(p vm.Planned) bool { return p.Check.Break != "" }) {
+		return vm.Preflight(ctx, planned)
+	}
+	task := progress.Start(env.Sink, "preflight", "look up where to stop", "", nil, "")
+	wrong, err := vm.Preflight(ctx, planned)
+	task.End(false, err)
+	return wrong, err
+}
+
+// seen is what the guest did, in the words of package checks.
+func seen(r *vm.Result, err error) checks.Seen {
+	s := checks.Seen{Console: r.Console, GDBLog: r.Log, Err: err}
+	var guest *vm.GuestError
+	s.Guest = errors.As(err, &guest)
+	if r.Hit {
+		s.Stop = &checks.Stop{Task: r.Task, Backtrace: r.Backtrace}
+		for _, f := range r.Frames {
+			s.Stop.Frames = append(s.Stop.Frames, checks.Frame(f))
+		}
+	}
+	for _, v := range r.Values {
+		s.Values = append(s.Values, checks.Value{Expression: v.Expr, Value: v.Text, Error: v.Err})
+	}
+	if r.Ran {
+		s.Status = &r.Status
+	}
+	return s
+}
+
+// suite is the checks' name in reports.
+func (req *checkRequest) suite() string {
+	if req.file == "" {
+		return "kimg check"
+	}
+	return filepath.ToSlash(req.file)
+}
+
+// kernelOf is the release of the kernel in an out directory, where it says.
+func kernelOf(out string) string {
+	m, err := builder.ReadManifest(out)
+	if err != nil {
+		return ""
+	}
+	return m.Build.Kernel
+}
+
+// write writes the reports that were asked for.
+func (req *checkRequest) write(report *checks.Report) error {
+	one := func(name string, encode func() ([]byte, error)) error {
+		if name == "" {
+			return nil
+		}
+		b, err := encode()
+		if err != nil {
+			return fmt.Errorf("write report %s: %w", name, err)
+		}
+		return checks.WriteReport(name, b)
+	}
+	return errors.Join(one(req.junit, report.JUnit), one(req.json, report.JSON))
+}
+
+// checkScreen shows the check that runs, and leaves the terminal when it has ended:
+// the line of its verdict is not progress.
+type checkScreen struct {
+	req  checkRequest
+	say  func(string) bool
+	sink progress.Renderer
+	task *progress.Task
+}
+
+func (s *checkScreen) begin(c checks.Check) io.Writer {
+	sink, err := s.req.progress()
+	if err != nil {
+		return nil // it was asked for once before, and was fine
+	}
+	s.sink = sink
+	s.task = progress.Start(sink, "check "+c.Name, "check "+c.Name, "", nil, "")
+	return s.task.Log()
+}
+
+func (s *checkScreen) end(o checks.Outcome) {
+	if s.task == nil {
+		return // it was not run
+	}
+	s.sink.Close()
+	var err error
+	if o.Verdict != checks.Passed {
+		err = errors.New(strings.Join(o.Reasons, "; "))
+	}
+	s.task.End(false, err)
+	s.task = nil
+}
+
+// notice tells what is true of every guest only once.
+func (s *checkScreen) notice(text string) {
+	if s.task != nil && s.say(text) {
+		s.task.Say(text)
+	}
+}
+
+// sayOnce reports whether a text is a new one.
+func sayOnce() func(string) bool {
+	said := map[string]bool{}
+	return func(text string) bool {
+		fresh := !said[text]
+		said[text] = true
+		return fresh
+	}
+}

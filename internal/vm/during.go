@@ -1,0 +1,216 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// commandEnd is how a command in the guest ended.
+type commandEnd struct {
+	status int
+	err    error
+}
+
+// during boots the guest, has gdb set the breakpoint when the command is about to
+// run, lets it run, and looks where it stopped.
+//
+// The command waits behind a gate of its own shell's, so that what the agent does
+// to start it, which is a handful of processes, is over when gdb comes.
+func (k *checking) during(ctx context.Context) error {
+	k.missing = "the guest did not come up"
+	d, err := startGDB(ctx, k.m.site) // it has long symbols to read, and the guest to boot
+	if err != nil {
+		return err
+	}
+	defer func() { k.result.Log = d.transcript() }()
+	place, root, err := k.place(ctx, d)
+	if err != nil {
+		return err
+	}
+	agent, ports, err := k.agent(ctx)
+	if err != nil {
+		return err
+	}
+	defer closePorts(agent, ports)
+	g := newGate(k.o.Stdin, k.o.Stdout)
+	defer g.close()
+	ended := make(chan commandEnd, 1)
+	go func() {
+		status, err := agent.run(ctx, command{script: gated(k.c.Command), stdin: g, stdout: &g.out, stderr: k.o.Stderr,
+			interrupt: k.o.Interrupt, silence: k.limits.silence}, ports[0], ports[1], ports[2])
+		ended <- commandEnd{status, err}
+	}()
+	select {
+	case <-g.reached:
+	case e := <-ended:
+		return k.unreached(e)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	b, err := k.arm(ctx, d, place)
+	if err != nil {
+		return err
+	}
+	g.open()
+	k.missing = "the command did not reach " + k.c.Break
+	stopped, e, err := d.awaitStop(ctx, ended)
+	switch {
+	case err != nil:
+		return err
+	case e != nil:
+		return k.unreached(*e)
+	}
+	if err := b.hitBy(stopped); err != nil {
+		return fmt.Errorf("run to %s: %w", k.c.Break, err)
+	}
+	if err := d.deleteBreak(ctx, b); err != nil {
+		return err
+	}
+	if err := k.look(ctx, d, root); err != nil {
+		return err
+	}
+	k.missing = "the command did not end"
+	select {
+	case e := <-ended:
+		k.result.Ran, k.result.Status = e.err == nil, e.status
+		return e.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// arm stops the guest, which runs, for as long as it takes to set the breakpoint.
+func (k *checking) arm(ctx context.Context, d *debugger, place breakpoint) (breakpoint, error) {
+	k.missing = "gdb did not set the breakpoint"
+	if err := d.attach(ctx, k.m.site.Socket(gdbSocket)); err != nil {
+		return breakpoint{}, err
+	}
+	b, err := d.setBreak(ctx, k.c.Break, k.hardware(place))
+	if err != nil {
+		return b, fmt.Errorf("break at %s: %w", k.c.Break, err)
+	}
+	return b, d.proceed(ctx)
+}
+
+// unreached tells of a command that ended too early. The guest stops as a whole, so
+// a stop before the command's end would have been told before it.
+func (k *checking) unreached(e commandEnd) error {
+	if e.err != nil {
+		return e.err
+	}
+	k.result.Ran, k.result.Status = true, e.status
+	return k.m.hung(fmt.Sprintf("the command ended with status %d and did not reach %s", e.status, k.c.Break))
+}
+
+// command runs the check's command in a guest that boots on.
+func (k *checking) command(ctx context.Context) error {
+	k.missing = "the guest did not come up"
+	agent, ports, err := k.agent(ctx)
+	if err != nil {
+		return err
+	}
+	defer closePorts(agent, ports)
+	k.missing = "the command did not end"
+	k.result.Status, err = agent.run(ctx, command{script: Script(k.c.Command), stdin: k.o.Stdin, stdout: k.o.Stdout, stderr: k.o.Stderr,
+		interrupt: k.o.Interrupt, silence: k.limits.silence}, ports[0], ports[1], ports[2])
+	k.result.Ran = err == nil
+	return err
+}
+
+// agent waits for the guest's agent.
+func (k *checking) agent(ctx context.Context) (*agent, []port, error) {
+	up, cancel := context.WithTimeoutCause(ctx, k.limits.boot, errSlow)
+	defer cancel()
+	agent, ports, err := k.m.streams(up)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := agent.awaitReady(up, k.o.Interrupt); err != nil {
+		closePorts(agent, ports)
+		return nil, nil, err
+	}
+	return agent, ports, nil
+}
+
+func closePorts(a *agent, ports []port) {
+	a.close()
+	for _, p := range ports {
+		p.Close()
+	}
+}
+
+// gated is a script that becomes the command argv, as Script's, but says a line
+// first and waits for one.
+func gated(argv []string) string { return "echo; read -r _\n" + Script(argv) }
+
+// gate is the host's side of a gated script's stdin and stdout: the script's own
+// line and the one that it waits for are not the command's.
+type gate struct {
+	reached chan struct{} // closed when the script has said its line
+	opened  chan struct{}
+	closed  chan struct{}
+	once    sync.Once
+	rest    io.Reader // what stdin has after the line
+	out     gateOutput
+}
+
+func newGate(stdin io.Reader, stdout io.Writer) *gate {
+	if stdin == nil {
+		stdin = bytes.NewReader(nil)
+	}
+	if stdout == nil {
+		stdout = io.Discard
+	}
+	g := &gate{reached: make(chan struct{}), opened: make(chan struct{}), closed: make(chan struct{}), rest: stdin}
+	g.out = gateOutput{g: g, to: stdout}
+	return g
+}
+
+// open lets the script run its command.
+func (g *gate) open() { close(g.opened) }
+
+// close ends a Read that waits.
+func (g *gate) close() { g.once.Do(func() { close(g.closed) }) }
+
+// Read is the script's stdin. It waits until the gate is opened.
+func (g *gate) Read(p []byte) (int, error) {
+	if g.opened == nil {
+		return g.rest.Read(p)
+	}
+	select {
+	case <-g.opened:
+		g.opened = nil
+		return copy(p, "\n"), nil
+	case <-g.closed:
+		return 0, io.EOF
+	}
+}
+
+// gateOutput is the script's stdout.
+type gateOutput struct {
+	g    *gate
+	to   io.Writer
+	said bool
+}
+
+// Write passes on what comes after the first line.
+func (o *gateOutput) Write(p []byte) (int, error) {
+	rest := p
+	if !o.said {
+		at := bytes.IndexByte(p, '\n')
+		if at < 0 {
+			return len(p), nil
+		}
+		o.said, rest = true, p[at+1:]
+		close(o.g.reached)
+	}
+	if len(rest) > 0 {
+		if _, err := o.to.Write(rest); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}

@@ -1,0 +1,116 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Planned is a check that is to be run.
+type Planned struct {
+	Options Options
+	Check   Check
+	Places  []string // functions and FILE:LINE that a frame is expected at; they must be in this kernel too
+}
+
+// Preflight says before anything boots which of the checks this build cannot be
+// asked for, and why: an error in the check's place, or nil. Of the checks only
+// the first one's Options name the build and the place.
+func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
+	wrong = make([]error, len(list))
+	p := &preflight{}
+	defer func() { err = errors.Join(err, p.close(ctx)) }()
+	for i := range list {
+		c := &list[i]
+		if _, wrong[i] = c.Check.ready(&c.Options); wrong[i] != nil || c.Check.Break == "" {
+			continue
+		}
+		if wrong[i], err = p.places(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return wrong, nil
+}
+
+// preflight looks places up, in vmlinux's own table and with a gdb that is only
+// started when it is needed.
+type preflight struct {
+	kernel *symbols
+	site   *Site
+	gdb    *debugger
+}
+
+func (p *preflight) close(ctx context.Context) error {
+	if p.site == nil {
+		return nil
+	}
+	return p.site.Close(ctx)
+}
+
+// places says what is wrong with the places of a check. The second error is one of
+// the looking up.
+func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
+	if p.kernel == nil {
+		if p.kernel, err = readSymbols(filepath.Join(c.Options.Dir, SymbolsFile)); err != nil {
+			return nil, err
+		}
+	}
+	if !p.kernel.debugInfo {
+		return errNoDebugInfo, nil
+	}
+	if wrong, err = p.look(ctx, c, c.Check.Break, false); wrong != nil || err != nil {
+		return wrong, err
+	}
+	for _, at := range c.Places {
+		if wrong, err = p.look(ctx, c, at, true); wrong != nil || err != nil {
+			return wrong, err
+		}
+	}
+	return nil, nil
+}
+
+// look says what is wrong with a place. One that is expected must be where it says:
+// gdb breaks at the next line that has code.
+func (p *preflight) look(ctx context.Context, c *Planned, at string, exact bool) (wrong, err error) {
+	if slices.Contains(p.kernel.functions, at) {
+		return nil, nil
+	}
+	if err := p.start(ctx, c); err != nil {
+		return nil, err
+	}
+	b, err := p.gdb.find(ctx, p.kernel, at)
+	var unknown *NoBreakError
+	switch {
+	case errors.As(err, &unknown):
+		if exact {
+			unknown.Expected = true
+		}
+		return unknown, nil
+	case err != nil:
+		return nil, err
+	}
+	line, err := strconv.Atoi(at[strings.LastIndexByte(at, ':')+1:])
+	if exact && err == nil && len(b.Lines) > 0 && !slices.Contains(b.Lines, line) {
+		return &NoBreakError{Break: at, Expected: true, Msg: fmt.Sprintf("there is no code in that line, the next is in %d", b.Lines[0])}, nil
+	}
+	return nil, nil
+}
+
+// start starts gdb. The guest's disk and network are none of its business.
+func (p *preflight) start(ctx context.Context, c *Planned) error {
+	if p.gdb != nil {
+		return nil
+	}
+	o := Options{Dir: c.Options.Dir, Place: c.Options.Place}
+	site, err := o.open(ctx, c.Check.files(true)...)
+	if err != nil {
+		return err
+	}
+	p.site = site
+	p.gdb, err = startGDB(ctx, site)
+	return err
+}
