@@ -126,11 +126,15 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 	if err != nil {
 		return nil, err
 	}
+	snapshot, err := archive.SnapshotBase(suite.Family)
+	if err != nil {
+		return nil, err
+	}
 	if suite.Name == s.spec.Suite {
 		s.mirror = m.URL
 	}
 	return &archive.Client{
-		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m,
+		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Snapshot: snapshot,
 		Cache: filepath.Join(s.Cache, "indices"), Now: s.Now,
 		Warn: func(t string) { progress.Warn(s.Sink, t) },
 	}, nil

@@ -22,7 +22,7 @@ type Client struct {
 	Mirror Mirror
 
 	Keyring      *Keyring         // nil: the suite's own
-	Snapshot     string           // base of the snapshot service; "": the family's own
+	Snapshot     string           // base of the snapshot service, see SnapshotBase; "": the family's own
 	Cache        string           // directory of parsed package lists; "": none is kept
 	Now          func() time.Time // nil: time.Now
 	AllowExpired bool             // take an InRelease that is past its Valid-Until

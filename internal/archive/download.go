@@ -20,10 +20,12 @@ import (
 // latency, few enough to be a polite guest.
 const parallel = 8
 
-// maxTold bounds how many failures one message tells of.
+// maxTold bounds how many broken downloads one message tells of: they most often
+// have one reason.
 const maxTold = 5
 
-// MissingError tells of locked packages that can no longer be had.
+// MissingError tells of locked packages that can no longer be had: of all of them,
+// so that no one has to find them out one by one.
 type MissingError struct {
 	Packages []Locked
 	Mirror   string // the base URL that no longer has them
@@ -32,15 +34,25 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	var names []string
+	var b strings.Builder
+	if n := len(e.Packages); n == 1 {
+		b.WriteString("a package is")
+	} else {
+		fmt.Fprintf(&b, "%d packages are", n)
+	}
+	fmt.Fprintf(&b, " gone from %s, and %s does not give them (%s)", e.Mirror, e.Snapshot, oneLine(e.Err))
 	for _, p := range e.Packages {
-		names = append(names, p.Name+" "+p.Version)
+		fmt.Fprintf(&b, "\n  %s %s", p.Name, p.Version)
 	}
-	if len(names) > maxTold {
-		names = append(names[:maxTold], fmt.Sprintf("and %d more", len(names)-maxTold))
+	return b.String()
+}
+
+// oneLine is a reason of several tries on one line.
+func oneLine(err error) string {
+	if err == nil {
+		return "no reason is known"
 	}
-	return fmt.Sprintf("packages are gone from %s, and %s does not give them: %s (%v): resolve them anew, or name a mirror that has them",
-		e.Mirror, e.Snapshot, strings.Join(names, ", "), e.Err)
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // Fetch brings packages into the store, from the mirror or else, as of the time
@@ -49,7 +61,7 @@ func (e *MissingError) Error() string {
 // any more and the snapshot service does not give are a *MissingError; what a
 // mirror has, but wrong, is an error unless the snapshot service has it right.
 func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.Time, progress func(delta int64)) error {
-	left := fetchFrom(ctx, c.HTTP, c.Store, c.Mirror.URL, packages, progress)
+	left := fetchFrom(ctx, c.HTTP, c.Store, []string{c.Mirror.URL}, packages, progress)
 	if err := context.Cause(ctx); err != nil || len(left) == 0 {
 		return err
 	}
@@ -59,10 +71,10 @@ func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.
 		firsts[f.SHA256] = f.err
 		packages = append(packages, f.Locked)
 	}
-	snapshot := c.snapshotURL(s.Family, at)
-	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshot}
+	snapshots := c.snapshotURLs(s.Family, at)
+	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshots[0]}
 	var wrong []error
-	for _, f := range fetchFrom(ctx, c.lessPatient(), c.Store, snapshot, packages, progress) {
+	for _, f := range fetchFrom(ctx, c.lessPatient(), c.Store, snapshots, packages, progress) {
 		first := firsts[f.SHA256]
 		if errors.Is(first, fs.ErrNotExist) {
 			missing.Packages, missing.Err = append(missing.Packages, f.Locked), f.err
@@ -73,10 +85,13 @@ func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if len(wrong) > 0 {
+	switch {
+	case len(wrong) > 0 && len(missing.Packages) > 0:
+		// Not as a MissingError: that what is wrong be resolved anew is no way out.
+		return errors.Join(append(wrong, errors.New(missing.Error()))...)
+	case len(wrong) > 0:
 		return errors.Join(wrong...)
-	}
-	if len(missing.Packages) > 0 {
+	case len(missing.Packages) > 0:
 		return missing
 	}
 	return nil
@@ -94,9 +109,10 @@ type failed struct {
 	err error
 }
 
-// fetchFrom fetches from one archive and returns those that failed. Once the
-// archive was out of reach for one, after all retries, no other is tried.
-func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, base string, packages []Locked, progress func(int64)) []failed {
+// fetchFrom fetches from an archive, whose bases are tried in order, and returns
+// those that failed. Once it was out of reach for one, after all retries, no other
+// is tried.
+func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, bases []string, packages []Locked, progress func(int64)) []failed {
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	errs := make([]error, len(packages))
@@ -110,11 +126,20 @@ func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, base stri
 				errs[i] = err
 				return nil
 			}
-			errs[i] = hc.ToStore(ctx, st, fetch.Request{
-				URLs: []string{base + "/" + p.Filename}, Size: p.Size, SHA256: p.SHA256, Progress: progress})
-			var err *fetch.Error
-			if errors.As(errs[i], &err) && err.Unreachable() {
-				down.Store(err)
+			for _, base := range bases {
+				err := hc.ToStore(ctx, st, fetch.Request{
+					URLs: []string{base + "/" + p.Filename}, Size: p.Size, SHA256: p.SHA256, Progress: progress})
+				if err == nil {
+					errs[i] = nil
+					break
+				}
+				if errs[i] == nil {
+					errs[i] = err
+				}
+				if f := (*fetch.Error)(nil); errors.As(err, &f) && f.Unreachable() {
+					down.Store(f)
+					break // the bases are of one server
+				}
 			}
 			return nil
 		})

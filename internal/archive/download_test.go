@@ -117,7 +117,7 @@ func TestFetchOfWhatIsGone(t *testing.T) {
 					t.Errorf("%s is not named: %v", want, err)
 				}
 			}
-			if len(got) != len(strings.Fields(c.gone)) || !strings.Contains(err.Error(), "resolve them anew") {
+			if len(got) != len(strings.Fields(c.gone)) || !strings.Contains(err.Error(), c.snapshot) {
 				t.Errorf("%v", err)
 			}
 		})

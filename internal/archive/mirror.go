@@ -20,13 +20,14 @@ type Mirror struct {
 
 // service is what a family's own hosts are.
 type service struct {
-	env      string // the variable that names a mirror
-	snapshot string // the archive as it was at some time; the time comes behind it
+	env         string // the variable that names a mirror
+	snapshot    string // the archive as it was at some time; the time comes behind it
+	snapshotEnv string // the variable that names another such service
 }
 
 var services = map[Family]service{
-	Debian: {env: "KIMG_MIRROR", snapshot: "https://snapshot.debian.org/archive/debian/"},
-	Ubuntu: {env: "KIMG_UBUNTU_MIRROR", snapshot: "https://snapshot.ubuntu.com/ubuntu/"},
+	Debian: {env: "KIMG_MIRROR", snapshot: "https://snapshot.debian.org/archive/debian/", snapshotEnv: "KIMG_SNAPSHOT"},
+	Ubuntu: {env: "KIMG_UBUNTU_MIRROR", snapshot: "https://snapshot.ubuntu.com/ubuntu/", snapshotEnv: "KIMG_UBUNTU_SNAPSHOT"},
 }
 
 // snapshotLayout is how both services spell a time in a path.
@@ -34,8 +35,8 @@ const snapshotLayout = "20060102T150405Z"
 
 // ResolveMirror finds the mirror of a family: the flag, the environment
 // (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu), the host's apt
-// configuration below root (most often "/"), else the family's snapshot service
-// at the time at, or now where at is zero.
+// configuration below root (most often "/"), else the snapshot service (see
+// SnapshotBase) at the time at, or now where at is zero.
 func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirror, error) {
 	conf := readAptConf(root)
 	named := func(raw, from string) (Mirror, error) {
@@ -58,7 +59,27 @@ func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirro
 	if at.IsZero() {
 		at = time.Now()
 	}
-	return conf.mirror(SnapshotURL(family, at), "the snapshot service"), nil
+	base, err := SnapshotBase(family)
+	if err != nil {
+		return Mirror{}, err
+	}
+	return conf.mirror(base+at.UTC().Format(snapshotLayout), "the snapshot service"), nil
+}
+
+// SnapshotBase is what comes before the time in the URLs of the snapshot service:
+// the family's own, or another of its layout that KIMG_SNAPSHOT (Ubuntu's:
+// KIMG_UBUNTU_SNAPSHOT) names.
+func SnapshotBase(family Family) (string, error) {
+	env := services[family].snapshotEnv
+	v := os.Getenv(env)
+	if v == "" {
+		return services[family].snapshot, nil
+	}
+	u, err := mirrorURL(v)
+	if err != nil {
+		return "", fmt.Errorf("use snapshot service %q of %s: %w", v, env, err)
+	}
+	return u + "/", nil
 }
 
 // mirrorURL checks what a person wrote.
@@ -84,10 +105,16 @@ func (m Mirror) from() string {
 // isSnapshot tells whether the mirror shows an archive as it was: to be past a
 // Valid-Until is its nature.
 func (m Mirror) isSnapshot() bool {
-	for _, s := range services {
-		_, base, _ := strings.Cut(s.snapshot, "://") // over http as over https
-		if _, rest, _ := strings.Cut(m.URL, "://"); strings.HasPrefix(rest+"/", base) {
-			return true
+	for family, s := range services {
+		named, err := SnapshotBase(family)
+		if err != nil {
+			named = s.snapshot // who resolves the mirror tells of it
+		}
+		for _, base := range []string{s.snapshot, named} {
+			_, base, _ = strings.Cut(base, "://") // over http as over https
+			if _, rest, _ := strings.Cut(m.URL, "://"); strings.HasPrefix(rest+"/", base) {
+				return true
+			}
 		}
 	}
 	return false
@@ -119,9 +146,24 @@ func SnapshotURL(family Family, at time.Time) string {
 
 // snapshotURL is the base of the family's archive as it was at the time at.
 func (c *Client) snapshotURL(family Family, at time.Time) string {
+	return c.snapshotURLs(family, at)[0]
+}
+
+// snapshotLags are how much later than the archive changed a snapshot may have
+// been taken that shows the change: the services look at the archive a few times
+// a day, and answer for any time with what they saw last before it. What an index
+// of that time names stays in the archive for longer than a day.
+var snapshotLags = []time.Duration{0, 8 * time.Hour, 24 * time.Hour}
+
+// snapshotURLs are the bases to try for what an index that was made at the time
+// at names.
+func (c *Client) snapshotURLs(family Family, at time.Time) (all []string) {
 	base := c.Snapshot
 	if base == "" {
 		base = services[family].snapshot
 	}
-	return base + at.UTC().Format(snapshotLayout)
+	for _, lag := range snapshotLags {
+		all = append(all, base+at.Add(lag).UTC().Format(snapshotLayout))
+	}
+	return all
 }
