@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -243,6 +244,26 @@ func parseLock(b []byte) (*Lock, error) {
 		return nil, errors.New("it names no packages: is it cut off?")
 	}
 	return &l, nil
+}
+
+// namedLock reads a lock that the person named, or means. One that is not there is
+// a *NoLockError.
+func namedLock(name string) (*Lock, error) {
+	l, err := ReadLock(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &NoLockError{name}
+	}
+	return l, err
+}
+
+// NoLockError is a lock that is not there.
+type NoLockError struct{ File string }
+
+func (e *NoLockError) Error() string { return fmt.Sprintf("read lock: there is no %s", e.File) }
+
+// Hint is the way out.
+func (e *NoLockError) Hint() string {
+	return "kimg build writes one into the out directory; --lock names another"
 }
 
 // LockError is a lock that cannot be used.

@@ -33,7 +33,7 @@ func (e *ReplayError) Hint() string { return e.hint }
 // replay plans what a lock file pins, and nothing else: the Spec is the lock's,
 // nothing is resolved, and what this kimg would build otherwise is refused.
 func (s *session) replay(ctx context.Context) (*Plan, error) {
-	l, err := ReadLock(s.spec.Lock)
+	l, err := namedLock(s.spec.Lock)
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +41,7 @@ func (s *session) replay(ctx context.Context) (*Plan, error) {
 		return &ReplayError{File: s.spec.Lock, Err: err, hint: hint}
 	}
 	if l.Version != lockVersion {
-		return nil, refuse(fmt.Errorf("it is of version %d, which does not pin all that version %d does", l.Version, lockVersion),
-			"build once where it was made, which writes a lock of the new version")
+		return nil, refuse(oldVersion(l), oldVersionHint)
 	}
 	if err := s.spec.contradicts(l); err != nil {
 		return nil, err
@@ -77,6 +76,13 @@ func (s *session) replay(ctx context.Context) (*Plan, error) {
 	}
 	return p, nil
 }
+
+// oldVersion tells that a lock is of a form that cannot be built from alone.
+func oldVersion(l *Lock) error {
+	return fmt.Errorf("it is of version %d, which does not pin all that version %d does", l.Version, lockVersion)
+}
+
+const oldVersionHint = "build once where it was made, which writes a lock of the new version"
 
 // sameMeaning holds a plan against what its lock meant to who wrote it.
 func (s *session) sameMeaning(p *Plan) error {

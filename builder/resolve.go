@@ -202,11 +202,7 @@ func (s *session) renew(ctx context.Context, t *ToolchainLock, cause error) erro
 		return fmt.Errorf("%w (--frozen forbids to resolve the toolchain %s anew)", cause, t.Target)
 	}
 	progress.Warn(s.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew from the signed archive (the result differs from what the lock would have given)", t.Target))
-	ac, err := s.archive(t.Lock.Suite, time.Time{})
-	if err != nil {
-		return err
-	}
-	lock, err := toolchain.Resolve(ctx, ac, t.Target)
+	lock, err := s.resolveAnew(ctx, t.Lock)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type table struct {
 	export func(context.Context, builder.Env, builder.ExportRequest) error
 	verify verifyTable
 	config configTable
+	lock   lockTable
 	list   func(io.Writer) error
 	relock func(ctx context.Context, env builder.Env, targets []string) error
 }

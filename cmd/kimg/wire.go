@@ -27,6 +27,7 @@ var actions = table{
 	export: builder.Export,
 	verify: verifyTable{check: builder.Verify, rebuild: builder.Rebuild},
 	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
+	lock:   lockTable{update: builder.Update, look: builder.LookAtLock},
 	list:   listEras,
 	relock: builder.Relock,
 }
