@@ -110,7 +110,7 @@ func (s *session) runAll(ctx context.Context, p *Plan) (*Plan, steps.Results, er
 		case again == maxAgain:
 			return p, res, err
 		case isMissing(err):
-			if err = s.renewMissing(ctx, p.Lock, err); err != nil {
+			if err = s.renewMissing(ctx, p, err); err != nil {
 				return p, nil, err
 			}
 			p = s.plan(p.Lock)
@@ -150,14 +150,16 @@ func (p *Plan) means() MeansLock {
 	return MeansLock{Kernel: p.Kernel.ActionID(), Image: p.Image.ActionID()}
 }
 
-// renewMissing resolves the toolchain anew that a failed step could not fetch.
-func (s *session) renewMissing(ctx context.Context, l *Lock, cause error) error {
-	for _, t := range []*ToolchainLock{&l.Toolchain, &l.Imaging} {
-		if failedStep(cause) == "toolchain-"+string(t.Target) {
-			return s.renew(ctx, t, cause)
+// renewMissing resolves the toolchain anew that a failed step could not fetch. For
+// the kernel's and the root filesystem's own packages the person decides, and for
+// all where nothing may be resolved.
+func (s *session) renewMissing(ctx context.Context, p *Plan, cause error) error {
+	for _, t := range []*ToolchainLock{&p.Lock.Toolchain, &p.Lock.Imaging} {
+		if !s.spec.Frozen && failedStep(cause) == toolchainID(*t) {
+			return s.renew(ctx, t)
 		}
 	}
-	return cause // the kernel's or the root filesystem's own package: the person decides
+	return s.allMissing(ctx, p, cause)
 }
 
 // lockOut keeps two builds from writing one out directory at once.

@@ -210,8 +210,8 @@ func onConfig(ctx context.Context, env Env, spec Spec, title string, do func(con
 	if err != nil {
 		return err
 	}
-	if _, err = s.runner().Get(ctx, s.beforeKernel(l, tool)...); isMissing(err) {
-		if err = s.renew(ctx, &l.Toolchain, err); err == nil {
+	if _, err = s.runner().Get(ctx, s.beforeKernel(l, tool)...); isMissing(err) && !s.spec.Frozen && failedStep(err) == tool.ID {
+		if err = s.renew(ctx, &l.Toolchain); err == nil {
 			_, err = s.runner().Get(ctx, s.beforeKernel(l, s.toolchainStep(&l.Toolchain))...)
 		}
 	}

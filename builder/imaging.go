@@ -44,7 +44,7 @@ func Imaging(ctx context.Context, env Env, dir string) (_ *container.Engine, id 
 	}
 	_, err = s.runner().Get(ctx, s.toolchainStep(&t))
 	if isMissing(err) {
-		if err = s.renew(ctx, &t, err); err == nil {
+		if err = s.renew(ctx, &t); err == nil {
 			_, err = s.runner().Get(ctx, s.toolchainStep(&t))
 		}
 	}

@@ -55,11 +55,14 @@ func (s *session) plan(l *Lock) *Plan {
 	return p
 }
 
+// toolchainID is the name of the step that makes a toolchain's image.
+func toolchainID(t ToolchainLock) string { return "toolchain-" + string(t.Target) }
+
 // toolchainStep makes an image in the engine. The image's name holds the hash of
 // all that is in it.
 func (s *session) toolchainStep(t *ToolchainLock) *steps.Step {
 	return &steps.Step{
-		ID:    "toolchain-" + string(t.Target),
+		ID:    toolchainID(*t),
 		Title: "make the toolchain image " + t.Image,
 		Reads: []steps.Fact{{Name: "image", Value: t.Image}},
 		Ready: func(ctx context.Context) (bool, error) {

@@ -67,6 +67,9 @@ func (s *session) replay(ctx context.Context) (*Plan, error) {
 	}
 	if l.Kernel.Download != nil {
 		if _, err := s.resolveDownload(ctx, src, KernelLock{Request: l.Kernel.Request, Source: l.Kernel.Source}, l.Kernel); err != nil {
+			if isGone(err) {
+				err = s.allMissing(ctx, s.plan(l), err)
+			}
 			return nil, err
 		}
 	}

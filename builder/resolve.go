@@ -197,10 +197,7 @@ func shippedToolchain(target toolchain.Target, old ToolchainLock) (ToolchainLock
 // renew resolves the toolchains anew from the signed archive where their locked
 // packages can no longer be had, and tells the person: a fresh machine always
 // gets its kernel, and no one takes a moved toolchain for the shipped one.
-func (s *session) renew(ctx context.Context, t *ToolchainLock, cause error) error {
-	if s.spec.Frozen {
-		return fmt.Errorf("%w (--frozen forbids to resolve the toolchain %s anew)", cause, t.Target)
-	}
+func (s *session) renew(ctx context.Context, t *ToolchainLock) error {
 	progress.Warn(s.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew from the signed archive (the result differs from what the lock would have given)", t.Target))
 	lock, err := s.resolveAnew(ctx, t.Lock)
 	if err != nil {

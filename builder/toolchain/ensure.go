@@ -46,17 +46,7 @@ func Ensure(ctx context.Context, eng *container.Engine, ac *archive.Client, lock
 		return Image{Ref: l.Ref(), ID: id}, err
 	}
 	made, err := once(ctx, eng, locks, l.Ref(), task, func() error {
-		// All in one go: downloads run in parallel, and where some are gone the
-		// error names every one of them.
-		packages := l.Packages
-		_, haveBase, err := eng.ImageID(ctx, l.baseRef())
-		if err != nil {
-			return err
-		}
-		if !haveBase {
-			packages = slices.Concat(l.Base, l.Packages)
-		}
-		if err := fetchPackages(ctx, ac, l, packages, task); err != nil {
+		if err := Fetch(ctx, eng, ac, l, task); err != nil {
 			return err
 		}
 		if err := ensureBase(ctx, eng, ac, locks, l, task); err != nil {
@@ -94,8 +84,20 @@ func once(ctx context.Context, eng *container.Engine, locks, ref string, task *p
 
 var tagUnsafe = regexp.MustCompile(`[^a-z0-9.-]`)
 
-// fetchPackages brings packages into the store.
-func fetchPackages(ctx context.Context, ac *archive.Client, l *Lock, packages []archive.Locked, task *progress.Task) error {
+// Fetch brings the packages into the store that making the image takes, and makes
+// nothing. All in one go: downloads run in parallel, and where some are gone the
+// *archive.MissingError names every one of them. eng may be nil: it has nothing then.
+func Fetch(ctx context.Context, eng *container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
+	packages := slices.Concat(l.Base, l.Packages)
+	if eng != nil {
+		_, haveBase, err := eng.ImageID(ctx, l.baseRef())
+		if err != nil {
+			return err
+		}
+		if haveBase {
+			packages = l.Packages
+		}
+	}
 	var total int64
 	for _, p := range packages {
 		if !ac.Store.Has(p.SHA256) {
