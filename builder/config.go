@@ -251,12 +251,16 @@ func (s *session) resolveKernelOnly(ctx context.Context) (*Lock, error) {
 	if l.Config, err = s.resolveConfig(); err != nil {
 		return nil, err
 	}
+	patches, err := readPatches(s.spec.Patches)
+	if err != nil {
+		return nil, err
+	}
 	if l.Kernel, err = s.resolveKernel(ctx, src, old.Kernel); err != nil {
 		return nil, err
 	}
 	if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, old.Toolchain); err != nil {
 		return nil, err
 	}
-	l.Kernel.Epoch = l.Toolchain.Lock.Date.Unix()
+	l.Kernel.Epoch, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), patches
 	return l, nil
 }

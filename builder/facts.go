@@ -81,6 +81,9 @@ func (l *Lock) inputs() []Input {
 		in[0].Name, in[0].Version = p.Name, p.Version
 		in = append(in, Input{Kind: "index", Name: l.Kernel.Archive.Suite, SHA256: l.Kernel.Archive.InRelease, For: "kernel"})
 	}
+	for _, p := range l.Kernel.Patches {
+		in = append(in, Input{Kind: "patch", Name: p.Path, SHA256: p.SHA256, For: "kernel"})
+	}
 	if l.Config.SHA256 != "" {
 		in = append(in, Input{Kind: "config", Name: l.Config.Base, SHA256: l.Config.SHA256, For: "kernel"})
 	}

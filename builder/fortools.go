@@ -36,9 +36,10 @@ type sourceExport struct {
 // no more than its path.
 func (s *session) forTools(ctx context.Context, p *Plan, out *outDir) error {
 	is := sourceExport{Kernel: p.Kernel.ActionID(), Source: out.path(SourceDir)}
-	own := p.Lock.Kernel.Source == string(kernel.Directory)
+	directory, patched := p.Lock.Kernel.Source == string(kernel.Directory), len(p.Lock.Kernel.Patches) > 0
+	own := directory && !patched // a patched tree is nowhere but in its volume
 	if own {
-		is.Source = p.Lock.Kernel.Path
+		is.Source = s.tree.Path
 	}
 	was, err := readExported(out)
 	if err != nil {
@@ -51,6 +52,11 @@ func (s *session) forTools(ctx context.Context, p *Plan, out *outDir) error {
 			progress.Say(s.Sink, "the exported source and "+CommandsFile+" are those of an earlier build: --export-source renews them")
 		case was == nil && own:
 			return out.write(GDBFile, kernel.GDBScript(is.Source, ""))
+		case was == nil && directory:
+			// That of a build without the patches names lines of another source.
+			if err := os.Remove(out.path(GDBFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove %s: %w", GDBFile, err)
+			}
 		}
 		return nil
 	}

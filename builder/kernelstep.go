@@ -135,6 +135,9 @@ func (s *session) kernelSteps(l *Lock, tool *steps.Step) (compile *steps.Step, a
 			return s.compile(ctx, l, config, out, task)
 		},
 	}
+	if len(l.Kernel.Patches) > 0 {
+		compile.Reads = append(compile.Reads, steps.Fact{Name: "patches", Value: patchFact(l.Kernel.Patches)})
+	}
 	if len(s.spec.Targets) > 0 {
 		compile.Reads = append(compile.Reads, steps.Fact{Name: "targets", Value: strings.Join(s.spec.Targets, " ")})
 	}
@@ -221,12 +224,16 @@ func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*cont
 			return nil, kernel.Job{}, err
 		}
 	}
+	patches, err := l.Kernel.patches()
+	if err != nil {
+		return nil, kernel.Job{}, err
+	}
 	era, err := kernel.EraFor(l.Kernel.Version, l.Toolchain.Request)
 	if err != nil {
 		return nil, kernel.Job{}, err
 	}
 	job := kernel.Job{
-		Tree: tree, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
+		Tree: tree, Patches: patches, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
 		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache, Ccache: s.Ccache, Targets: s.spec.Targets,
 		Temporary: s.Temporary,
 	}

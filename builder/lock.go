@@ -56,6 +56,7 @@ type KernelLock struct {
 	Request  string              `yaml:"request"`                // --kernel
 	Epoch    int64               `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel tells
 	Targets  []string            `yaml:"targets,omitempty,flow"` // --target
+	Patches  []PatchLock         `yaml:"patches,omitempty"`      // --patch, in the order in which they are applied
 	Suite    string              `yaml:"suite,omitempty"`
 	Version  units.KernelVersion `yaml:"version"`          // as its Makefile says
 	Source   string              `yaml:"source"`           // as kernel.Kind
@@ -183,8 +184,8 @@ func (l *Lock) Marshal() ([]byte, error) {
 const digestKey = "digest: "
 
 // maxLock bounds a lock, in bytes; that of a defconfig build has 100 KB, and a
-// whole .config in it as many again.
-const maxLock = 16 << 20
+// whole .config in it as many again. Patches may be maxPatchText, indented.
+const maxLock = 32 << 20
 
 // onePackageALine writes each package on a line of its own, so that a package
 // that moved is one changed line in a review.

@@ -63,7 +63,7 @@ type Artifact struct {
 
 // Input is an outside thing that the build read.
 type Input struct {
-	Kind    string       `json:"kind"` // kernel, config, index, package
+	Kind    string       `json:"kind"` // kernel, patch, config, index, package
 	Name    string       `json:"name"`
 	Version string       `json:"version,omitempty"`
 	SHA256  units.Digest `json:"sha256"`

@@ -120,7 +120,7 @@ func (l *Lock) spec(how Spec) Spec {
 	}
 	how.Suite, how.Variant, how.Include = l.Rootfs.Suite, l.Rootfs.Variant, l.Rootfs.Include
 	how.Config, how.Fragments, how.Set = l.Config.Base, nil, l.Config.Set
-	how.Size, how.Toolchain, how.Targets = l.Image.Size, l.Toolchain.Request, l.Kernel.Targets
+	how.Size, how.Toolchain, how.Targets, how.Patches = l.Image.Size, l.Toolchain.Request, l.Kernel.Targets, nil
 	if d := l.Kernel.Download; d != nil {
 		how.AllowUnsigned = d.Unsigned // its digest vouches for it now
 	}
@@ -155,6 +155,15 @@ func (s Spec) contradicts(l *Lock) error {
 			asked, has = strings.Join(includes(s), ","), strings.Join(want.Include, ",")
 		case "target":
 			asked, has = strings.Join(s.Targets, " "), strings.Join(want.Targets, " ")
+		case "patch":
+			list, err := readPatches(s.Patches)
+			if err != nil {
+				return err
+			}
+			if samePatches(list, l.Kernel.Patches) {
+				continue
+			}
+			asked, has = patchFact(list), patchFact(l.Kernel.Patches)
 		case "set":
 			asked, has = strings.Join(s.Set, " "), strings.Join(want.Set, " ")
 		case "config":
@@ -219,6 +228,8 @@ func (l *Lock) unmoved(old *Lock) error {
 		return &FrozenError{fmt.Sprintf("the toolchain %s/%s", l.Toolchain.Target, l.Toolchain.Compiler)}
 	case !reflect.DeepEqual(name(l.Config), name(old.Config)):
 		return &FrozenError{"the kernel's configuration as it is now"}
+	case !samePatches(l.Kernel.Patches, old.Kernel.Patches):
+		return &FrozenError{"the patches as they are now"}
 	case !slices.Equal(l.Kernel.Targets, old.Kernel.Targets):
 		return &FrozenError{"the make targets as they are now"}
 	case l.Image.Size != old.Image.Size:

@@ -20,6 +20,8 @@ func written(t *testing.T) (file string, l *Lock) {
 	base := "CONFIG_X=y\n\ttab, \"quotes\" and no end"
 	l.Config = ConfigLock{Base: "my.config", SHA256: units.DigestOf([]byte(base)), Text: base, Set: []string{"KASAN=y"},
 		Fragments: []FileLock{{Path: "debug.fragment", SHA256: units.DigestOf([]byte("CONFIG_DEBUG_LIST=y\n")), Text: "CONFIG_DEBUG_LIST=y\n"}}}
+	patch := "From: x\n\n" + aPatch("open.c", "\ty")
+	l.Kernel.Patches = []PatchLock{{Path: "open.patch", Strip: 1, SHA256: units.DigestOf([]byte(patch)), Text: patchText(patch)}}
 	for _, tl := range []*ToolchainLock{&l.Toolchain, &l.Imaging} {
 		tl.Image = tl.Lock.Ref()
 	}

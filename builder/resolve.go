@@ -44,6 +44,10 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 	if l.Config, err = s.resolveConfig(); err != nil {
 		return nil, err
 	}
+	patches, err := readPatches(s.spec.Patches)
+	if err != nil {
+		return nil, err
+	}
 	if l.Rootfs, err = s.resolveRootfs(ctx, old.Rootfs); err != nil {
 		return nil, err
 	}
@@ -56,7 +60,7 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 	if l.Imaging, err = shippedToolchain(toolchain.Imaging, old.Imaging); err != nil {
 		return nil, err
 	}
-	l.Kernel.Epoch, l.Kernel.Targets = l.Toolchain.Lock.Date.Unix(), s.spec.Targets
+	l.Kernel.Epoch, l.Kernel.Targets, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), s.spec.Targets, patches
 	l.Image = imageLock(s.spec.Size, l.Rootfs)
 	if s.spec.Frozen {
 		return l, l.unmoved(old)

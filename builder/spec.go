@@ -34,6 +34,7 @@ type Spec struct {
 	Include   []string        `yaml:"include"`   // packages on top of the variant's
 	Variant   archive.Variant `yaml:"variant"`   // minbase or standard
 	Targets   []string        `yaml:"targets"`   // further make targets
+	Patches   []string        `yaml:"patches"`   // patch files, directories of them and series files, applied in this order
 	Toolchain string          `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
 
 	KernelMirror   string   `yaml:"kernel-mirror"`  // base of kernel.org's layout; empty: kernel.org's own
@@ -86,6 +87,9 @@ func Load(dir string) (Spec, error) {
 	}
 	for i := range s.Fragments {
 		s.Fragments[i] = rel(s.Fragments[i])
+	}
+	for i := range s.Patches {
+		s.Patches[i] = rel(s.Patches[i])
 	}
 	for i := range s.KernelKeyrings {
 		s.KernelKeyrings[i] = rel(s.KernelKeyrings[i])

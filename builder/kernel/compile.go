@@ -27,6 +27,7 @@ import (
 // Job is one kernel to be compiled.
 type Job struct {
 	Tree     *Tree
+	Patches  []Patch // applied in this order
 	Era      Era
 	Image    string // the toolchain's image
 	ImageID  string // who the compiler is, for ccache

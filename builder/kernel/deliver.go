@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -60,12 +61,12 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 	return unlock, nil
 }
 
-// deliver brings the source into its volume, whole or not at all, and returns
-// the volume's name.
-func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (volume string, err error) {
-	volume = j.SourceVolume()
-	for _, name := range []string{volume, j.ObjectVolume()} {
-		if err := eng.EnsureVolume(ctx, name, !j.Temporary); err != nil {
+// deliver brings the source into its volume, with the job's patches, whole or not
+// at all, and returns the volume's name.
+func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (name string, err error) {
+	volume := j.SourceVolume()
+	for _, v := range []string{volume, j.ObjectVolume()} {
+		if err := eng.EnsureVolume(ctx, v, !j.Temporary); err != nil {
 			return "", err
 		}
 	}
@@ -78,27 +79,63 @@ func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	if err != nil {
 		return "", err
 	}
+	d := &delivery{bench: bench{c: c, env: buildEnv(j), task: task}, tree: j.Tree}
 	defer func() {
 		err = errors.Join(err, c.Remove(ctx))
-		if err != nil { // half a tree is of no use to anyone
+		if err != nil && !d.whole { // half a tree is of no use to anyone
 			err = errors.Join(err, eng.RemoveVolume(ctx, volume))
 		}
 	}()
-	mark, err := readMark(ctx, c)
-	if err != nil {
+	if err := d.look(ctx); err != nil {
 		return "", err
 	}
-	d := &delivery{bench: bench{c: c, env: buildEnv(j), task: task}, tree: j.Tree, mark: mark}
+	bring := d.archive
 	if j.Tree.Kind == Directory {
-		return volume, d.directory(ctx)
+		bring = d.directory
 	}
-	return volume, d.archive(ctx)
+	if err := bring(ctx); err != nil {
+		return "", err
+	}
+	return volume, d.patch(ctx, j.Patches)
 }
 
-// readMark reads the mark of a container's source volume; nil: it has none. The
-// container need not run.
-func readMark(ctx context.Context, c *container.Container) ([]byte, error) {
-	r, err := c.CopyOut(ctx, srcDir+"/"+sourceMark)
+type delivery struct {
+	bench
+	tree    *Tree
+	mark    []byte  // nil: the volume holds no whole tree
+	patched patched // what has been applied to it
+	whole   bool    // the mark is where it belongs
+	running bool
+}
+
+// start starts the container, once.
+func (d *delivery) start(ctx context.Context) error {
+	if d.running {
+		return nil
+	}
+	d.running = true
+	return d.c.Start(ctx)
+}
+
+// look reads what the volume says that it holds.
+func (d *delivery) look(ctx context.Context) (err error) {
+	if d.mark, err = readFile(ctx, d.c, srcDir+"/"+sourceMark); err != nil || d.mark == nil {
+		return err
+	}
+	d.whole = true
+	text, err := readFile(ctx, d.c, srcDir+"/"+patchState)
+	if err != nil || text == nil {
+		return err
+	}
+	if json.Unmarshal(text, &d.patched) != nil {
+		d.mark, d.whole = nil, false // nobody knows any more what is in the tree
+	}
+	return nil
+}
+
+// readFile reads a file of a container, which need not run; nil: there is none.
+func readFile(ctx context.Context, c *container.Container, name string) ([]byte, error) {
+	r, err := c.CopyOut(ctx, name)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
@@ -108,19 +145,13 @@ func readMark(ctx context.Context, c *container.Container) ([]byte, error) {
 	defer r.Close()
 	tr := tar.NewReader(r)
 	if _, err := tr.Next(); err != nil {
-		return nil, fmt.Errorf("read the source volume's mark: %w", err)
+		return nil, fmt.Errorf("read %s of the source volume: %w", path.Base(name), err)
 	}
-	mark, err := io.ReadAll(io.LimitReader(tr, maxListing))
+	text, err := io.ReadAll(io.LimitReader(tr, maxListing))
 	if err != nil {
-		return nil, fmt.Errorf("read the source volume's mark: %w", err)
+		return nil, fmt.Errorf("read %s of the source volume: %w", path.Base(name), err)
 	}
-	return mark, nil
-}
-
-type delivery struct {
-	bench
-	tree *Tree
-	mark []byte
+	return text, nil
 }
 
 // tarRefuses is how GNU tar says that a member would have landed elsewhere.
@@ -149,6 +180,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	if bytes.Equal(mark, d.mark) {
 		return nil
 	}
+	d.whole, d.patched = false, patched{}
 	in, err := os.Open(d.tree.Path)
 	if err != nil {
 		return fmt.Errorf("read kernel source: %w", err)
@@ -158,7 +190,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	if d.tree.Kind != Suite {
 		script = strings.Join(decompressor(d.tree.name), " ")
 	}
-	if err := d.c.Start(ctx); err != nil {
+	if err := d.start(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.task.Log(), "unpack %s\n", d.tree.Path)
@@ -182,7 +214,9 @@ func (d *delivery) archive(ctx context.Context) error {
 	if err := d.exec(ctx, nil, nil, io.Discard, "mkdir", objDir); err != nil {
 		return fmt.Errorf("make the place for objects: %w", err)
 	}
-	return d.write(ctx, srcDir+"/"+sourceMark, mark)
+	err = d.write(ctx, srcDir+"/"+sourceMark, mark)
+	d.whole = err == nil
+	return err
 }
 
 // check looks at an unpacked tree: it is the kernel that it was taken for, and

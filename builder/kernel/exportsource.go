@@ -40,7 +40,7 @@ func ExportSource(ctx context.Context, eng *container.Engine, j Job, e SourceExp
 			return err
 		}
 		if !e.Have {
-			if err := b.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c", "--exclude=./"+objName, "--exclude=./"+sourceMark, "."); err != nil {
+			if err := b.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c", "--exclude=./"+objName, "--exclude=./"+patchDir, "--exclude=./"+sourceMark, "."); err != nil {
 				return fmt.Errorf("export the source: %w", err)
 			}
 		}

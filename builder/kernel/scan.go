@@ -207,7 +207,7 @@ func excluded(dir, name string, isDir bool) bool {
 			at = dir + "/" + name
 		}
 		return name == ".git" || strings.HasPrefix(name, ".tmp_") || name == "__pycache__" ||
-			at == objName || at == "include/generated" || at == "include/config" ||
+			at == objName || at == patchDir || at == "include/generated" || at == "include/config" ||
 			strings.HasPrefix(at, "arch/") && strings.HasSuffix(at, "/include/generated") && strings.Count(at, "/") == 3
 	}
 	if dir == "" {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ import (
 // engine's own clock, which is the one that make compares. The mark goes first
 // and comes last.
 const syncScript = `set -eu; umask 022; cd ` + srcDir + `
-rm -f ` + sourceMark + `
+rm -f ` + sourceMark + ` ` + patchState + `
 if test "$3" = wipe; then find . -mindepth 1 -delete; fi
 head -c "$1" | xargs -0r rm -f --
 head -c "$2" | xargs -0r rmdir --ignore-fail-on-non-empty -- 2>/dev/null || true
@@ -34,14 +35,19 @@ func (d *delivery) directory(ctx context.Context) error {
 	want := d.tree.listing
 	have, err := unpackListing(d.mark)
 	how := "keep"
-	if err != nil {
-		have, how = nil, "wipe"
-	}
 	changes := diff(have, want)
+	if err != nil || d.patched.clash(changes) {
+		changes, how = diff(nil, want), "wipe"
+	}
 	if how == "keep" && len(changes.send) == 0 && len(changes.remove) == 0 {
 		return nil
 	}
-	if err := d.c.Start(ctx); err != nil {
+	d.whole = false
+	if how == "wipe" {
+		d.patched = patched{}
+	}
+	d.patched = d.patched.without(changes)
+	if err := d.start(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.send), len(want), len(changes.remove))
@@ -63,6 +69,7 @@ func (d *delivery) directory(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("send kernel tree: %s: %w", firstLine(errs.String()), err)
 	}
+	d.whole = true
 	return nil
 }
 
@@ -91,11 +98,19 @@ func (d *delivery) send(ctx context.Context, w io.Writer, head string, files lis
 			return err
 		}
 	}
-	if err := tw.WriteHeader(&tar.Header{Name: newMark, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(mark))}); err != nil {
-		return err
+	own := map[string][]byte{newMark: mark}
+	if len(d.patched.Files) > 0 {
+		if own[patchState], err = json.Marshal(d.patched); err != nil {
+			return err
+		}
 	}
-	if _, err := tw.Write(mark); err != nil {
-		return err
+	for name, text := range own {
+		if err := tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}); err != nil {
+			return err
+		}
+		if _, err := tw.Write(text); err != nil {
+			return err
+		}
 	}
 	return tw.Close()
 }

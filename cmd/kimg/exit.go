@@ -10,6 +10,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/kernel/diffs"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
@@ -64,6 +65,8 @@ type way struct {
 var ways = []way{
 	{is[usageError], codeUsage, ""},
 	{is[*builder.SpecError], codeUsage, ""},
+	{is[*diffs.Error], codeUsage, ""},
+	{is[*kernel.PatchError], codeUsage, ""}, // knows its own way out
 	{isErr(errNoTerminal), codeUsage, ""},
 	{is[*builder.LockError], codeUsage, "take it from where it was whole (a backup, version control); a build without it pins everything anew"},
 	{is[*builder.NoLockError], codeUsage, ""},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/kernel/diffs"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/vm"
@@ -32,6 +33,9 @@ func TestReport(t *testing.T) {
 		{"an error with a way out", fmt.Errorf("run: %w", &vm.MissingArtifactError{Dir: "d", File: "bzImage"}), 2, false,
 			[]string{"kimg: run: find bzImage in d: there is none\n  way out: run kimg build first"}},
 		{"unmet config", &kernel.UnmetError{Version: "6.12"}, 5, false, []string{"configure Linux 6.12"}},
+		{"a patch that does not apply", fmt.Errorf("x: %w", &kernel.PatchError{Patch: "a.patch", Faults: []kernel.PatchFault{{File: "fs/open.c", Hunk: 1, Of: 2, Header: "@@ -1 +1 @@"}}}), 2, false,
+			[]string{"a.patch", "\n  fs/open.c: hunk 1 of 2: @@ -1 +1 @@", "way out: make it again"}},
+		{"a hostile patch", &diffs.Error{Patch: "a.patch", Line: 3, Err: errors.New("refused")}, 2, false, []string{"read patch a.patch line 3: refused"}},
 		{"unsigned archive", fmt.Errorf("x: %w", &archive.UntrustedError{What: "it", Why: "no"}), 4, false, []string{"--mirror"}},
 		{"a guest's panic", fmt.Errorf("x: %w", &vm.GuestError{What: "the kernel panicked"}), 6, false, []string{"the kernel panicked"}},
 		{"a guest's panic under a command", &vm.GuestError{What: "the kernel panicked"}, 125, true, []string{"the kernel panicked"}},

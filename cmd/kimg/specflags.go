@@ -25,6 +25,9 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 		"`SUITE` of the root filesystem: bullseye, bookworm, trixie, sid, bionic, focal, jammy, noble")
 	flags.StringVar(&s.Config, "config", s.Config,
 		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file")
+	flags.StringArrayVar(&s.Patches, "patch", nil,
+		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n"+
+			"(repeatable; after those of kimg.yaml)")
 	flags.StringArrayVar(&s.Fragments, "fragment", nil,
 		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)")
 	flags.StringArrayVar(&s.Set, "set", nil,
@@ -78,6 +81,8 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 			spec.Suite = f.given.Suite
 		case "config":
 			spec.Config = f.given.Config
+		case "patch":
+			spec.Patches = slices.Concat(spec.Patches, f.given.Patches)
 		case "fragment":
 			spec.Fragments = slices.Concat(spec.Fragments, f.given.Fragments)
 		case "set":

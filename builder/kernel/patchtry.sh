@@ -1,0 +1,107 @@
+# Applies patches to copies of the files that they change, beside the tree. What
+# to do comes as a tar: files, plan, s/PATCH.SECTION for GNU patch, n/ for fixes.
+# What became of it goes to stdout, a line each:
+#
+#   L FILE KIND                  the original: absent, f (plain), x (executable)
+#   X FILE WHAT                  it cannot be patched where it is
+#   S PATCH SECTION STATUS       what became of a section; "| " lines of GNU patch follow
+#   K PATCH                      a fix that the tree does not need
+#
+# No name that a patch gives is ever an argument here but those that load looks at.
+set -eu
+umask 022
+src=$1 store=$2 work=$3
+rm -rf "$work"
+mkdir -p "$work/f"
+cd "$work"
+tar -x
+
+declare -A made
+while IFS= read -r path; do made["$path"]=1; done < made
+
+load() { # FILE FROM STORED PATH
+	local way=$4
+	while [[ $way == */* ]]; do
+		way=${way%/*}
+		if [[ -L $src/$way ]]; then echo "X $1 link"; return; fi
+		if [[ -e $src/$way && ! -d $src/$way && -z ${made[$way]+x} ]]; then echo "X $1 below"; return; fi
+	done
+	if [[ $2 == stored ]]; then
+		cp -p "$store/$3" "f/$1"
+	elif [[ $2 == tree ]]; then
+		if [[ -L $src/$4 ]]; then echo "X $1 link"; return; fi
+		if [[ -e $src/$4 && ! -f $src/$4 ]]; then echo "X $1 other"; return; fi
+		if [[ -e $src/$4 ]]; then cp -p "$src/$4" "f/$1"; fi
+	fi
+	if [[ ! -e f/$1 ]]; then echo "L $1 absent"; elif [[ -x f/$1 ]]; then echo "L $1 x"; else echo "L $1 f"; fi
+}
+while IFS=$'\t' read -r file from stored path; do load "$file" "$from" "$stored" "$path"; done < files
+
+# A fix that does not apply is taken back.
+save() {
+	if [[ $kind == fix && ! -e keep/$1 && ! -e keep/$1.none ]]; then
+		if [[ -e f/$1 ]]; then cp -p "f/$1" "keep/$1"; else : > "keep/$1.none"; fi
+	fi
+}
+undo() {
+	local name
+	for name in keep/*; do
+		name=${name#keep/}
+		case $name in
+		'*') ;;
+		*.none) rm -f "f/${name%.none}" ;;
+		*) cp -p "keep/$name" "f/$name" ;;
+		esac
+	done
+}
+
+status=ok
+section() { # PATCH SECTION OP FROM TO MODE HUNKS
+	save "$4"; save "$5"
+	case $3 in
+	m | d) if [[ ! -e f/$4 ]]; then status=missing; return; fi ;;
+	c) if [[ -s f/$4 ]]; then status=exists; return; fi; : > "f/$4" ;;
+	r | k)
+		if [[ ! -e f/$4 ]]; then status=missing; return; fi
+		if [[ -e f/$5 ]]; then status=exists; return; fi
+		cp -p "f/$4" "f/$5"
+		if [[ $3 == r ]]; then rm "f/$4"; fi ;;
+	esac
+	if [[ $7 != 0 ]]; then
+		if ! patch --batch --forward --binary --no-backup-if-mismatch --fuzz=2 --reject-file=- "f/$5" "s/$1.$2" > out 2>&1; then
+			status=reject
+			return
+		fi
+	fi
+	if [[ $3 == d ]]; then
+		if [[ -s f/$4 ]]; then status=left; return; fi
+		rm "f/$4"
+	fi
+	case $6 in
+	x) chmod 755 "f/$5" ;;
+	f) chmod 644 "f/$5" ;;
+	esac
+}
+
+kind=own skip=0 failed=0
+while IFS=$'\t' read -r what p a b c d e g; do
+	case $what in
+	B)
+		kind=$a skip=0 failed=0
+		rm -rf keep; mkdir keep ;;
+	N) if [[ ! -e f/$a ]] || ! grep -qF -f "n/$b" "f/$a"; then skip=1; fi ;;
+	F)
+		if [[ $skip == 1 ]]; then continue; fi
+		status=ok
+		: > out
+		section "$p" "$a" "$b" "$c" "$d" "$e" "$g"
+		echo "S $p $a $status"
+		sed 's/^/| /' out
+		if [[ $status != ok ]]; then failed=1; fi ;;
+	E)
+		if [[ $skip == 1 ]]; then echo "K $p"
+		elif [[ $failed == 1 && $kind == fix ]]; then undo
+		elif [[ $failed == 1 ]]; then exit 0
+		fi ;;
+	esac
+done < plan
