@@ -87,11 +87,11 @@ func (s *session) relock(ctx context.Context, t toolchain.Target) error {
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("relock %s: %s is not here: run it in a clone of kimg's own repository", t, filepath.Dir(file))
 	}
-	old, err := toolchain.Load(t)
+	suite, err := t.Suite()
 	if err != nil {
 		return err
 	}
-	ac, err := s.archive(old.Suite, time.Time{})
+	ac, err := s.archive(suite, time.Time{})
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (s *session) resolveToolchain(v units.KernelVersion, old ToolchainLock) (To
 	if err != nil {
 		return ToolchainLock{}, err
 	}
-	target, err := toolchain.ParseTarget(era.Target)
+	target, err := toolchain.ParseTarget(era.Target())
 	if err != nil {
 		return ToolchainLock{}, err
 	}

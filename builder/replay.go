@@ -99,8 +99,8 @@ func (s *session) sameMeaning(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	if era.CC != l.Toolchain.Compiler || era.Target != string(l.Toolchain.Target) {
-		return fmt.Errorf("this kimg compiles Linux %s with %s/%s, not with %s/%s", l.Kernel.Version, era.Target, era.CC, l.Toolchain.Target, l.Toolchain.Compiler)
+	if era.CC != l.Toolchain.Compiler || era.Target() != string(l.Toolchain.Target) {
+		return fmt.Errorf("this kimg compiles Linux %s with %s, not with %s of %s", l.Kernel.Version, era.Toolchain(), l.Toolchain.Compiler, l.Toolchain.Target)
 	}
 	now := p.means()
 	switch {

@@ -132,7 +132,7 @@ func newFixture(t *testing.T) *fixture {
 
 func (f *fixture) job(tree *Tree, sets ...string) Job {
 	f.t.Helper()
-	j := Job{Tree: tree, Era: Era{Target: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id, CacheDir: f.cache,
+	j := Job{Tree: tree, Era: Era{Suite: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id, CacheDir: f.cache,
 		Config: Config{Base: VM}, Epoch: time.Unix(1700000000, 0), Jobs: 1}
 	for _, s := range sets {
 		r, err := ParseSet(s)

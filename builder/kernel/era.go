@@ -12,7 +12,7 @@ import (
 type Era struct {
 	From    units.KernelVersion // the first version of the range
 	Before  units.KernelVersion // the first version after it; zero: open
-	Target  string              // the toolchain image's target, named for its suite
+	Suite   string              // whose packages the toolchain is made of
 	CC      string              // the compiler, for the kernel and for what runs on the host
 	Why     string              // the reason, with the commit or the symptom
 	Proven  string              // what was built and booted; "": nothing yet
@@ -24,19 +24,19 @@ type Era struct {
 // Commits are mainline's. "Proven" is what was compiled AND booted to a login.
 var eras = []Era{
 	{
-		From: v(4, 18), Before: v(5, 7), Target: "bullseye", CC: "gcc-9", Proven: "5.0.1, with the vm config, booted bullseye",
+		From: v(4, 18), Before: v(5, 7), Suite: "bullseye", CC: "gcc-9", Proven: "5.0.1, with the vm config, booted bullseye",
 		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), and its linker finds yylloc twice before 5.6 (e33a814e772c)",
 	},
 	{
-		From: v(5, 7), Before: v(5, 18), Target: "bullseye", CC: "gcc-10", Proven: "5.10.223, with the vm config, booted bullseye",
+		From: v(5, 7), Before: v(5, 18), Suite: "bullseye", CC: "gcc-10", Proven: "5.10.223, with the vm config, booted bullseye",
 		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
 	},
 	{
-		From: v(5, 18), Before: v(6, 12), Target: "bookworm", CC: "gcc-12", Proven: "6.1.176, with the vm config, booted bookworm",
+		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12", Proven: "6.1.176, with the vm config, booted bookworm",
 		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{
-		From: v(6, 12), Target: "trixie", CC: "gcc-14", Proven: "6.12.107, with the vm config, booted trixie",
+		From: v(6, 12), Suite: "trixie", CC: "gcc-14", Proven: "6.12.107, with the vm config, booted trixie",
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
 	},
 }
@@ -44,12 +44,30 @@ var eras = []Era{
 // tooOld says why nothing before the first era can be built.
 const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf422d), and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); the suite whose tools suit them, Debian stretch, has left the archive"
 
-// compilers are those that each target has, the first one being its default.
-var compilers = map[string][]string{
-	"bullseye": {"gcc-10", "gcc-9"},
-	"bookworm": {"gcc-12"},
-	"trixie":   {"gcc-14"},
+// compilers are those that --toolchain may name, and the toolchain image that has
+// each. The first one of a suite is its default. Those that no era needs have
+// images of their own, so that nobody downloads them who did not ask for them.
+var compilers = []struct{ suite, cc, target string }{
+	{"bullseye", "gcc-10", "bullseye"},
+	{"bullseye", "gcc-9", "bullseye"},
+	{"bookworm", "gcc-12", "bookworm"},
+	{"bookworm", "gcc-11", "bookworm-gcc-11"},
+	{"trixie", "gcc-14", "trixie"},
+	{"trixie", "gcc-13", "trixie-gcc-13"},
+	{"trixie", "gcc-12", "trixie-gcc-12"},
 }
+
+// EraError is a kernel that no toolchain is known for, or a --toolchain that
+// there is not.
+type EraError struct {
+	Msg  string
+	hint string
+}
+
+func (e *EraError) Error() string { return e.Msg }
+
+// Hint is the way out.
+func (e *EraError) Hint() string { return e.hint }
 
 func v(major, minor int) units.KernelVersion {
 	return units.KernelVersion{Major: major, Minor: minor}
@@ -67,8 +85,10 @@ func EraFor(version units.KernelVersion, override string) (Era, error) {
 		return chosen(version, found, ok, override)
 	}
 	if !ok {
-		return Era{}, fmt.Errorf("choose a toolchain for Linux %s: %s is the oldest that kimg builds: %s; --toolchain SUITE/COMPILER tries one all the same",
-			version, eras[0].From, tooOld)
+		return Era{}, &EraError{
+			Msg:  fmt.Sprintf("choose a toolchain for Linux %s: %s is the oldest that kimg builds: %s", version, eras[0].From, tooOld),
+			hint: "take a newer kernel, or try one all the same with --toolchain: " + strings.Join(Toolchains(), ", "),
+		}
 	}
 	return found, nil
 }
@@ -83,43 +103,54 @@ func find(version units.KernelVersion) (Era, bool) {
 }
 
 func chosen(version units.KernelVersion, usual Era, known bool, override string) (Era, error) {
-	target, cc, _ := strings.Cut(override, "/")
-	ccs, ok := compilers[target]
-	if !ok {
-		return Era{}, fmt.Errorf("choose toolchain %q: no such toolchain; there are %s", override, strings.Join(toolchains(), ", "))
+	suite, cc, _ := strings.Cut(override, "/")
+	var has []string
+	for _, c := range compilers {
+		if c.suite == suite {
+			has = append(has, c.cc)
+		}
 	}
-	if cc == "" {
-		cc = ccs[0]
+	switch {
+	case has == nil:
+		return Era{}, &EraError{Msg: fmt.Sprintf("choose toolchain %q: there is none of that suite", override), hint: "take one of " + strings.Join(Toolchains(), ", ")}
+	case cc == "":
+		cc = has[0]
+	case !slices.Contains(has, cc):
+		return Era{}, &EraError{Msg: fmt.Sprintf("choose toolchain %q: %s has %s", override, suite, strings.Join(has, ", ")), hint: "take one of them"}
 	}
-	if !slices.Contains(ccs, cc) {
-		return Era{}, fmt.Errorf("choose toolchain %q: %s has %s", override, target, strings.Join(ccs, " and "))
-	}
-	e := Era{From: version, Target: target, CC: cc, Why: "it was asked for", Chosen: true}
+	e := Era{From: version, Suite: suite, CC: cc, Why: "it was asked for", Chosen: true}
 	switch {
 	case !known:
 		e.Reasons = "kimg has no era for it: " + tooOld
-	case usual.Target != target || usual.CC != cc:
-		e.Reasons = fmt.Sprintf("its era is %s/%s: %s", usual.Target, usual.CC, usual.Why)
+	case usual.Suite != suite || usual.CC != cc:
+		e.Reasons = fmt.Sprintf("its era is %s: %s", usual.Toolchain(), usual.Why)
 	default:
 		return usual, nil
 	}
 	return e, nil
 }
 
-// toolchains lists every SUITE/COMPILER that an override may name, sorted.
-func toolchains() []string {
+// Toolchains lists every SUITE/COMPILER that --toolchain may name, oldest suite first.
+func Toolchains() []string {
 	var all []string
-	for target, ccs := range compilers {
-		for _, cc := range ccs {
-			all = append(all, target+"/"+cc)
-		}
+	for _, c := range compilers {
+		all = append(all, c.suite+"/"+c.cc)
 	}
-	slices.Sort(all)
 	return all
 }
 
-// Toolchain is the era's toolchain as an override names it: "trixie/gcc-14".
-func (e Era) Toolchain() string { return e.Target + "/" + e.CC }
+// Toolchain is the era's toolchain as --toolchain names it: "trixie/gcc-14".
+func (e Era) Toolchain() string { return e.Suite + "/" + e.CC }
+
+// Target is the toolchain image that has the era's compiler.
+func (e Era) Target() string {
+	for _, c := range compilers {
+		if c.suite == e.Suite && c.cc == e.CC {
+			return c.target
+		}
+	}
+	return e.Suite
+}
 
 // Range is the era's versions as a person reads them: "4.18-5.6", "6.12 and later".
 func (e Era) Range() string {
@@ -133,7 +164,7 @@ func (e Era) Range() string {
 
 // Line is the choice in one line: "5.10.223 -> bullseye, gcc-10: why".
 func (e Era) Line(version units.KernelVersion) string {
-	s := fmt.Sprintf("%s -> %s, %s: %s", version, e.Target, e.CC, e.Why)
+	s := fmt.Sprintf("%s -> %s, %s: %s", version, e.Suite, e.CC, e.Why)
 	if e.Chosen {
 		s += " (" + e.Reasons + ")"
 	} else if e.Proven == "" {

@@ -33,9 +33,10 @@ func TestEraFor(t *testing.T) {
 		{"7.3", "", "trixie/gcc-14", ""},
 		{"6.12", "bookworm/gcc-12", "bookworm/gcc-12", ""},
 		{"6.12", "bullseye", "bullseye/gcc-10", ""},
+		{"6.1", "bookworm/gcc-11", "bookworm/gcc-11", ""},
 		{"4.4", "bullseye/gcc-9", "bullseye/gcc-9", ""},
-		{"6.12", "bookworm/gcc-13", "", "bookworm has gcc-12"},
-		{"6.12", "sarge", "", "there are bookworm/gcc-12, bullseye/gcc-10"},
+		{"6.12", "bookworm/gcc-14", "", "bookworm has gcc-12, gcc-11"},
+		{"6.12", "sarge", "", "there is none of that suite"},
 	} {
 		e, err := EraFor(version(t, c.version), c.override)
 		switch {

@@ -136,7 +136,7 @@ func finish(ctx context.Context, eng *container.Engine, ac *archive.Client, l *L
 		return eng.Build(ctx, container.BuildSpec{
 			Context:    r,
 			Dockerfile: "Dockerfile.builder",
-			Target:     string(l.Target),
+			Target:     l.Target.stage(),
 			Tag:        l.Ref(),
 			Args:       map[string]string{"BASE": l.baseRef()},
 			Labels:     map[string]string{"kimg.lock": string(l.Digest())},

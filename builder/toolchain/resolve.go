@@ -10,30 +10,27 @@ import (
 // Resolve makes the target's lock anew from the signed archive.
 func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 	doing := "resolve toolchain " + string(t)
-	for _, known := range targets {
-		if known.name != t {
-			continue
-		}
-		suite, err := archive.ParseSuite(known.suite)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", doing, err)
-		}
-		rel, err := ac.Release(ctx, suite)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", doing, err)
-		}
-		index, err := ac.Index(ctx, rel, nil)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", doing, err)
-		}
-		l := &Lock{Target: t, Suite: suite, Date: rel.Date.UTC(), InRelease: rel.InRelease}
-		if l.Base, l.Packages, err = choose(index, suite, known.base, known.packages); err != nil {
-			return nil, fmt.Errorf("%s: %w", doing, err)
-		}
-		return l, nil
+	known, err := t.recipe()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	_, err := ParseTarget(string(t))
-	return nil, fmt.Errorf("%s: %w", doing, err)
+	suite, err := t.Suite()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	rel, err := ac.Release(ctx, suite)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	index, err := ac.Index(ctx, rel, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	l := &Lock{Target: t, Suite: suite, Date: rel.Date.UTC(), InRelease: rel.InRelease}
+	if l.Base, l.Packages, err = choose(index, suite, known.base, known.packages); err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return l, nil
 }
 
 // choose returns the base, which is the essential packages and what they

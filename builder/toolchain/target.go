@@ -2,12 +2,13 @@ package toolchain
 
 import (
 	"fmt"
-	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/archive"
 )
 
-// Target is a stage of Dockerfile.builder: one image. The kernel toolchains
-// have their suite's name.
+// Target is one image. The kernel toolchains have their suite's name, which is
+// also that of their stage of Dockerfile.builder; see stage.
 type Target string
 
 // The targets.
@@ -15,7 +16,13 @@ const (
 	Bullseye Target = "bullseye" // gcc-9 and gcc-10
 	Bookworm Target = "bookworm" // gcc-12
 	Trixie   Target = "trixie"   // gcc-14
-	Imaging  Target = "imaging"  // debootstrap, e2fsprogs, QEMU and gdb, on trixie
+
+	// Compilers beside the one of their suite, for who asks for them.
+	BookwormGCC11 Target = "bookworm-gcc-11"
+	TrixieGCC12   Target = "trixie-gcc-12"
+	TrixieGCC13   Target = "trixie-gcc-13"
+
+	Imaging Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb, on trixie
 )
 
 // kernelTools is what a kernel build calls besides the compiler: no config of
@@ -31,17 +38,23 @@ var kernelTools = []string{
 	"ccache",
 }
 
-var targets = []struct {
+// recipe is what a target is made of.
+type recipe struct {
 	name     Target
 	suite    string
 	base     []string // decides alternatives that the base's own dependencies leave open
 	packages []string
-}{
+}
+
+var targets = []recipe{
 	// pkg-config is left out of bullseye: it brings all of Perl there, a sixth of
 	// the image, and every user of it in kernels of that era has a default.
 	{Bullseye, "bullseye", []string{"mawk"}, append([]string{"gcc-9", "gcc-10"}, kernelTools...)},
 	{Bookworm, "bookworm", []string{"mawk", "usr-is-merged"}, append([]string{"gcc-12", "pkgconf"}, kernelTools...)},
 	{Trixie, "trixie", []string{"mawk"}, append([]string{"gcc-14", "pkgconf"}, kernelTools...)},
+	{BookwormGCC11, "bookworm", []string{"mawk", "usr-is-merged"}, append([]string{"gcc-11", "pkgconf"}, kernelTools...)},
+	{TrixieGCC12, "trixie", []string{"mawk"}, append([]string{"gcc-12", "pkgconf"}, kernelTools...)},
+	{TrixieGCC13, "trixie", []string{"mawk"}, append([]string{"gcc-13", "pkgconf"}, kernelTools...)},
 	{Imaging, "trixie", []string{"mawk"}, []string{
 		"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
 		"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
@@ -62,12 +75,33 @@ func Targets() []Target {
 
 // ParseTarget reads a target's name.
 func ParseTarget(s string) (Target, error) {
-	if slices.Contains(Targets(), Target(s)) {
-		return Target(s), nil
-	}
+	r, err := Target(s).recipe()
+	return r.name, err
+}
+
+func (t Target) recipe() (recipe, error) {
 	var known []string
-	for _, t := range Targets() {
-		known = append(known, string(t))
+	for _, r := range targets {
+		if r.name == t {
+			return r, nil
+		}
+		known = append(known, string(r.name))
 	}
-	return "", fmt.Errorf("unknown toolchain %q: kimg knows %s", s, strings.Join(known, ", "))
+	return recipe{}, fmt.Errorf("unknown toolchain %q: kimg knows %s", t, strings.Join(known, ", "))
+}
+
+// Suite is the one whose packages the target is made of.
+func (t Target) Suite() (archive.Suite, error) {
+	r, err := t.recipe()
+	if err != nil {
+		return archive.Suite{}, err
+	}
+	return archive.ParseSuite(r.suite)
+}
+
+// stage is the target's in Dockerfile.builder. Compilers beside the one of their
+// suite have that suite's: what tells them apart is in their packages.
+func (t Target) stage() string {
+	suite, _, _ := strings.Cut(string(t), "-gcc-")
+	return suite
 }

@@ -79,6 +79,7 @@ var ways = []way{
 	{isErr(container.ErrNoSpace), codeFault,
 		"make room where the engine keeps its data: docker system df shows what is used, docker system prune removes what is not"},
 	{isErr(syscall.ENOSPC), codeFault, "make room on that disk; KIMG_CACHE moves kimg's cache to another one"},
+	{is[*kernel.EraError], codeUsage, ""},
 	{is[*kernel.UnmetError], codeConfig, ""}, // says itself what is not met
 	{is[*image.SizeError], codeUsage, "give it more with --size"},
 	{is[*vm.MissingArtifactError], codeUsage, ""},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"text/tabwriter"
 
@@ -134,5 +135,10 @@ func listEras(w io.Writer) error {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), proven, e.Why)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nThe compiler compiles what runs during the build (HOSTCC), too. build --toolchain takes any of\n%s.\n",
+		strings.Join(kernel.Toolchains(), ", "))
+	return err
 }
