@@ -174,8 +174,8 @@ func TestShippedLocks(t *testing.T) {
 				t.Errorf("%s: %s is not locked: run kimg toolchain relock", target.name, name)
 			}
 		}
-		if !bytes.Contains(dockerfile, []byte("\nFROM installed AS "+string(target.name)+"\n")) {
-			t.Errorf("Dockerfile.builder has no stage %s", target.name)
+		if !bytes.Contains(dockerfile, []byte("\nFROM installed AS "+target.name.stage()+"\n")) {
+			t.Errorf("Dockerfile.builder has no stage %s", target.name.stage())
 		}
 	}
 	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil || link != "builder/toolchain/Dockerfile.builder" {
