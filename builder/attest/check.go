@@ -1,0 +1,151 @@
+package attest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	intoto "github.com/in-toto/attestation/go/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// maxNamed is how many things of one kind Check names.
+const maxNamed = 3
+
+// Check holds a statement against the build that it is said to be of, and says
+// what is wrong, in words; nothing is wrong where it says nothing. Who the builder
+// was, the Build need not know.
+func Check(text []byte, b Build) []string {
+	st, got, err := readStatement(text)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	want, err := predicate(b)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	wrong := checkSubjects(st.Subject, b.Artifacts)
+	d, w := got.BuildDefinition, want.BuildDefinition
+	wrong = append(wrong, checkParameters("externalParameters", d.ExternalParameters, w.ExternalParameters)...)
+	wrong = append(wrong, checkParameters("internalParameters", d.InternalParameters, w.InternalParameters)...)
+	wrong = append(wrong, checkMaterials(d.ResolvedDependencies, w.ResolvedDependencies)...)
+	if id := got.RunDetails.Builder.Id; !strings.HasPrefix(id, Builder("")) {
+		wrong = append(wrong, fmt.Sprintf("its builder is %q, which is no kimg", id))
+	}
+	if !sameRun(got.RunDetails, want.RunDetails) {
+		wrong = append(wrong, "its runDetails tell more than who the builder is")
+	}
+	return wrong
+}
+
+func checkSubjects(got []*intoto.ResourceDescriptor, artifacts []Artifact) []string {
+	want := map[string]string{}
+	for _, a := range artifacts {
+		want[a.Path] = string(a.SHA256)
+	}
+	var twice, other, strange []string
+	seen := map[string]bool{}
+	for _, s := range got {
+		sum, known := want[s.Name]
+		switch {
+		case seen[s.Name]:
+			twice = append(twice, s.Name)
+		case !known:
+			strange = append(strange, s.Name)
+		case s.Digest["sha256"] != sum:
+			other = append(other, s.Name)
+		}
+		seen[s.Name] = true
+	}
+	var missing []string
+	for name := range want {
+		if !seen[name] {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return told([]finding{
+		{"its subjects lack %s, which the build made", missing},
+		{"its subject %s has another sha256 than the build's", other},
+		{"its subject %s is none of what the build made", strange},
+		{"its subject %s is there twice", twice},
+	})
+}
+
+func checkParameters(what string, got, want *structpb.Struct) []string {
+	var other []string
+	all := maps.Clone(got.GetFields())
+	if all == nil {
+		all = map[string]*structpb.Value{}
+	}
+	maps.Copy(all, want.GetFields())
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if !proto.Equal(got.GetFields()[key], want.GetFields()[key]) {
+			other = append(other, key)
+		}
+	}
+	return told([]finding{{"its " + what + " are not those of the lock and the manifest: %s", other}})
+}
+
+func checkMaterials(got, want []*intoto.ResourceDescriptor) []string {
+	index := func(list []*intoto.ResourceDescriptor) (by map[string]*intoto.ResourceDescriptor, twice []string) {
+		by = map[string]*intoto.ResourceDescriptor{}
+		for _, r := range list {
+			notes := r.Annotations.GetFields()
+			key := fmt.Sprintf("%s %s (for %s)", notes["kind"].GetStringValue(), r.Name, notes["for"].GetStringValue())
+			if by[key] != nil {
+				twice = append(twice, key)
+			}
+			by[key] = r
+		}
+		return by, twice
+	}
+	g, twice := index(got)
+	w, _ := index(want)
+	var missing, other, strange []string
+	for _, key := range slices.Sorted(maps.Keys(w)) {
+		switch {
+		case g[key] == nil:
+			missing = append(missing, key)
+		case !proto.Equal(g[key], w[key]):
+			other = append(other, key)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(g)) {
+		if w[key] == nil {
+			strange = append(strange, key)
+		}
+	}
+	if len(got) == len(want) && len(missing)+len(strange) == 0 {
+		twice = nil // the lock itself has them so
+	}
+	return told([]finding{
+		{"its resolvedDependencies lack what the lock has: %s", missing},
+		{"its resolvedDependencies have another digest or origin than the lock: %s", other},
+		{"its resolvedDependencies have what the lock does not: %s", strange},
+		{"its resolvedDependencies have one twice: %s", twice},
+	})
+}
+
+// finding is a text with one %s, and the names that it is true of.
+type finding struct {
+	text  string
+	names []string
+}
+
+// told is a line for each finding that is true of something.
+func told(list []finding) (lines []string) {
+	for _, f := range list {
+		if len(f.names) == 0 {
+			continue
+		}
+		names := strings.Join(f.names[:min(maxNamed, len(f.names))], ", ")
+		if more := len(f.names) - maxNamed; more > 0 {
+			names += fmt.Sprintf(" and %d more", more)
+		}
+		lines = append(lines, fmt.Sprintf(f.text, names))
+	}
+	return lines
+}

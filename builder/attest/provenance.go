@@ -1,0 +1,162 @@
+package attest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
+	intoto "github.com/in-toto/attestation/go/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// predicateType is that of SLSA provenance, version 1 (slsa.dev/spec/v1.0/provenance).
+const predicateType = "https://slsa.dev/provenance/v1"
+
+// treeDigest is the name, in a digest set, of kimg's own digest of a directory:
+// the sha256 in hexadecimal of its files' names and contents. It is not dirHash,
+// which knows neither links nor who may execute a file.
+const treeDigest = "kimgTree"
+
+// Provenance is the text of a build's statement: its subjects are the artifacts,
+// its predicate is what they were made from.
+func Provenance(b Build) ([]byte, error) {
+	p, err := predicate(b)
+	if err != nil {
+		return nil, fmt.Errorf("write provenance: %w", err)
+	}
+	st := &intoto.Statement{Type: intoto.StatementTypeUri, PredicateType: predicateType}
+	for _, a := range b.Artifacts {
+		st.Subject = append(st.Subject, &intoto.ResourceDescriptor{Name: a.Path, Digest: map[string]string{"sha256": string(a.SHA256)}})
+	}
+	st.Predicate = &structpb.Struct{}
+	text, err := protojson.Marshal(p)
+	if err == nil {
+		err = protojson.Unmarshal(text, st.Predicate)
+	}
+	if err == nil {
+		err = st.Validate()
+	}
+	if err == nil {
+		text, err = protojson.Marshal(st)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write provenance: %w", err)
+	}
+	// protojson varies its white space on purpose.
+	var bare, out bytes.Buffer
+	if err := json.Compact(&bare, text); err != nil {
+		return nil, fmt.Errorf("write provenance: %w", err)
+	}
+	if err := json.Indent(&out, bare.Bytes(), "", "  "); err != nil {
+		return nil, fmt.Errorf("write provenance: %w", err)
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// predicate is what the artifacts were made from.
+func predicate(b Build) (*slsa.Provenance, error) {
+	d := &slsa.BuildDefinition{BuildType: BuildType}
+	var err error
+	if d.ExternalParameters, err = structpb.NewStruct(b.Asked); err != nil {
+		return nil, err
+	}
+	if d.InternalParameters, err = structpb.NewStruct(b.Chosen); err != nil {
+		return nil, err
+	}
+	for _, m := range b.Materials {
+		r, err := descriptor(m)
+		if err != nil {
+			return nil, err
+		}
+		d.ResolvedDependencies = append(d.ResolvedDependencies, r)
+	}
+	p := &slsa.Provenance{BuildDefinition: d, RunDetails: &slsa.RunDetails{Builder: &slsa.Builder{Id: b.Builder}}}
+	return p, p.Validate()
+}
+
+func descriptor(m Material) (*intoto.ResourceDescriptor, error) {
+	r := &intoto.ResourceDescriptor{Name: m.Name, Uri: m.URI, Digest: map[string]string{"sha256": string(m.Digest)}}
+	if m.Tree {
+		r.Digest = map[string]string{treeDigest: string(m.Digest)}
+	}
+	notes := map[string]any{"kind": string(m.Kind), "for": m.For}
+	if m.Version != "" {
+		notes["version"] = m.Version
+	}
+	if !m.Date.IsZero() {
+		notes["date"] = m.Date.UTC().Format("2006-01-02T15:04:05Z")
+	}
+	if len(m.SignedBy) > 0 {
+		notes["signedBy"] = List(m.SignedBy)
+	}
+	if m.Unsigned {
+		notes["unsigned"] = true
+	}
+	var err error
+	r.Annotations, err = structpb.NewStruct(notes)
+	return r, err
+}
+
+// List is a list as Build.Asked and Build.Chosen hold it.
+func List(words []string) []any {
+	l := make([]any, len(words))
+	for i, w := range words {
+		l[i] = w
+	}
+	return l
+}
+
+// readStatement reads what Provenance writes, and nothing that has more in it.
+func readStatement(text []byte) (*intoto.Statement, *slsa.Provenance, error) {
+	if len(text) > MaxDocument {
+		return nil, nil, fmt.Errorf("it has more than %d bytes", MaxDocument)
+	}
+	st := &intoto.Statement{}
+	if err := protojson.Unmarshal(text, st); err != nil {
+		return nil, nil, fmt.Errorf("it is no in-toto statement: %w", err)
+	}
+	if err := st.Validate(); err != nil {
+		return nil, nil, fmt.Errorf("it is no valid in-toto statement: %w", err)
+	}
+	if st.PredicateType != predicateType {
+		return nil, nil, fmt.Errorf("its predicate is %q, not SLSA provenance", st.PredicateType)
+	}
+	// Its build type is read first: that of another kimg may have fields of its own.
+	definition := st.Predicate.GetFields()["buildDefinition"].GetStructValue()
+	if is := definition.GetFields()["buildType"].GetStringValue(); is != BuildType {
+		return nil, nil, fmt.Errorf("its build type is %q, which this kimg does not know", is)
+	}
+	p := &slsa.Provenance{}
+	raw, err := protojson.Marshal(st.Predicate)
+	if err == nil {
+		err = protojson.Unmarshal(raw, p)
+	}
+	if err == nil {
+		err = p.Validate()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("it is no valid SLSA provenance: %w", err)
+	}
+	return st, p, nil
+}
+
+// BuilderOf is the builder that a statement names; empty: it is none of kimg's.
+func BuilderOf(text []byte) string {
+	_, p, err := readStatement(text)
+	if err != nil {
+		return ""
+	}
+	return p.RunDetails.Builder.Id
+}
+
+// sameRun says whether two statements' run details are the same, but for who
+// the builder is.
+func sameRun(a, b *slsa.RunDetails) bool {
+	x, y := proto.CloneOf(a), proto.CloneOf(b)
+	x.Builder.Id, y.Builder.Id = "", ""
+	return proto.Equal(x, y)
+}
