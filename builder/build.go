@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel"
@@ -44,7 +44,7 @@ func Build(ctx context.Context, env Env, spec Spec) (_ *Manifest, err error) {
 	if err := out.ready(); err != nil {
 		return nil, err
 	}
-	if err := out.guard(artifactNames); err != nil {
+	if err := out.guard(slices.Concat(artifactNames, documentNames)); err != nil {
 		return nil, err
 	}
 	p, err := s.prepare(ctx)
@@ -86,16 +86,10 @@ func Build(ctx context.Context, env Env, spec Spec) (_ *Manifest, err error) {
 	if err := s.forTools(ctx, p, out); err != nil {
 		return nil, err
 	}
-	// What ran is told by the manifest of the build that ran it: one that changed
-	// nothing has nothing to add.
-	if old, err := ReadManifest(spec.Out); err == nil && reflect.DeepEqual(old.Build, m.Build) {
-		return old, nil
-	}
-	b, err := m.marshal()
-	if err != nil {
+	if m, err = out.writeManifest(m, p.Lock); err != nil {
 		return nil, err
 	}
-	return m, out.write(ManifestFile, b)
+	return m, s.sign(ctx, out)
 }
 
 // runAll runs the plan. What can be mended without the person is mended and run

@@ -6,11 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/image"
-	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/steps"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // facts is the part of the manifest that follows from the Lock and from what the
@@ -73,32 +72,16 @@ func (l KernelLock) local() bool {
 
 // inputs are the outside things that a lock names.
 func (l *Lock) inputs() []Input {
-	in := []Input{{Kind: "kernel", Name: l.Kernel.name(), Version: l.Kernel.Version.String(), SHA256: l.Kernel.SHA256, For: "kernel"}}
-	if d := l.Kernel.Download; d != nil {
-		in[0].Name, in[0].SignedBy, in[0].Unsigned = d.URL, append(slices.Clone(d.SignedBy), d.TarSignedBy...), d.Unsigned
-	}
-	if p := l.Kernel.Package; p != nil {
-		in[0].Name, in[0].Version = p.Name, p.Version
-		in = append(in, Input{Kind: "index", Name: l.Kernel.Archive.Suite, SHA256: l.Kernel.Archive.InRelease, For: "kernel"})
-	}
-	for _, p := range l.Kernel.Patches {
-		in = append(in, Input{Kind: "patch", Name: p.Path, SHA256: p.SHA256, For: "kernel"})
-	}
-	if l.Config.SHA256 != "" {
-		in = append(in, Input{Kind: "config", Name: l.Config.Base, SHA256: l.Config.SHA256, For: "kernel"})
-	}
-	for _, f := range l.Config.Fragments {
-		in = append(in, Input{Kind: "config", Name: f.Path, SHA256: f.SHA256, For: "kernel"})
-	}
-	packages := func(what, suite string, index units.Digest, list []archive.Locked) {
-		in = append(in, Input{Kind: "index", Name: suite, SHA256: index, For: what})
-		for _, p := range list {
-			in = append(in, Input{Kind: "package", Name: p.Name, Version: p.Version, SHA256: p.SHA256, For: what})
+	var in []Input
+	for _, m := range l.materials() {
+		i := Input{Kind: string(m.Kind), Name: m.Name, Version: m.Version, SHA256: m.Digest, For: m.For}
+		if m.Kind == attest.Kernel {
+			i.SignedBy, i.Unsigned = m.SignedBy, m.Unsigned
+			if d := l.Kernel.Download; d != nil {
+				i.Name = d.URL
+			}
 		}
-	}
-	packages("rootfs", l.Rootfs.Suite, l.Rootfs.Archive.InRelease, l.Rootfs.Packages())
-	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
-		packages("toolchain "+string(t.Target), t.Lock.Suite.Name, t.Lock.InRelease, slices.Concat(t.Lock.Base, t.Lock.Packages))
+		in = append(in, i)
 	}
 	return in
 }

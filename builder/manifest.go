@@ -27,6 +27,10 @@ type Manifest struct {
 	Build   BuildFacts   `json:"build"`
 	Digest  units.Digest `json:"digest,omitempty"` // of Build as compact JSON
 	Run     RunFacts     `json:"run"`
+
+	// Documents tell of the build, too, in other tools' forms. They are not in Build,
+	// whose digest one of them has.
+	Documents []Document `json:"documents,omitempty"`
 }
 
 // BuildFacts is the part of a manifest that does not depend on where or when.
@@ -59,6 +63,13 @@ type Artifact struct {
 	SHA256 units.Digest `json:"sha256"`
 	Mode   fs.FileMode  `json:"mode"` // permission bits
 	Step   string       `json:"step"`
+}
+
+// Document is a file that tells of the artifacts and is none.
+type Document struct {
+	Path   string       `json:"path"` // as an Artifact's
+	Size   int64        `json:"size"` // bytes
+	SHA256 units.Digest `json:"sha256"`
 }
 
 // Input is an outside thing that the build read.
@@ -125,6 +136,11 @@ func ReadManifest(dir string) (*Manifest, error) {
 	for _, a := range m.Build.Artifacts {
 		if !filepath.IsLocal(filepath.FromSlash(a.Path)) {
 			return nil, fmt.Errorf("read manifest %s: artifact %q is not below the directory", name, a.Path)
+		}
+	}
+	for _, d := range m.Documents {
+		if !slices.Contains(documentNames, d.Path) {
+			return nil, fmt.Errorf("read manifest %s: it has a document %q, which this kimg does not know", name, d.Path)
 		}
 	}
 	return &m, nil

@@ -112,6 +112,9 @@ func (o *outDir) guard(names []string) error {
 		for _, a := range m.Build.Artifacts {
 			known[a.Path] = true
 		}
+		for _, d := range m.Documents {
+			known[d.Path] = true
+		}
 	}
 	for _, n := range names {
 		if _, mine := o.seen[n]; known[n] || mine {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
@@ -33,6 +34,8 @@ type Env struct {
 	Temporary bool
 
 	Now func() time.Time // judges signatures; nil: time.Now
+
+	Sign *attest.Key // signs what a build says of itself; nil: nobody does
 }
 
 // CacheDir is where kimg keeps what it downloaded and made: KIMG_CACHE, else

@@ -44,6 +44,8 @@ type Spec struct {
 
 	ExportSource bool `yaml:"export-source"` // write the source, compile_commands.json and kimg.gdb for tools
 
+	SignKey string `yaml:"sign-key"` // file of the private key that signs the provenance; cmd reads it
+
 	Out        string `yaml:"out"`        // directory of the artifacts
 	Mirror     string `yaml:"mirror"`     // of the suite's archive; empty: see archive.FindMirror
 	Jobs       int    `yaml:"jobs"`       // of make; 0: as many as the engine has processors
@@ -94,7 +96,7 @@ func Load(dir string) (Spec, error) {
 	for i := range s.KernelKeyrings {
 		s.KernelKeyrings[i] = rel(s.KernelKeyrings[i])
 	}
-	s.Out = rel(s.Out)
+	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)
 	if !builtinConfig(s.Config) {
 		s.Config = rel(s.Config)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -22,8 +23,11 @@ type Fault struct {
 // Verified is what was found in an out directory.
 type Verified struct {
 	Dir     string  `json:"dir"`
-	Checked int     `json:"checked"` // artifacts, and the lock and the manifest
+	Checked int     `json:"checked"` // artifacts, and the files that tell of them
 	Faults  []Fault `json:"faults"`
+
+	SignedBy []Signer `json:"signed_by,omitempty"` // whose key was given, and signed it
+	Notes    []string `json:"notes,omitempty"`     // what was not checked, and why
 }
 
 func (v *Verified) fault(path, format string, args ...any) {
@@ -33,12 +37,12 @@ func (v *Verified) fault(path, format string, args ...any) {
 // Verify reads every artifact in dir, the lock and the manifest, and holds them
 // against each other: the manifest knows each artifact's size, mode and sha256 and
 // the lock's, and both know their own. It tells of all faults and not only the
-// first. It shows what was damaged or edited by mistake; against who means it a
-// signature helps.
+// first. Without keys it shows what was damaged or edited by mistake; with keys,
+// one of which must have signed the build, also what somebody changed on purpose.
 //
 // A directory without a manifest is fs.ErrNotExist; a manifest that cannot be read
 // is an error too, because nothing can be held against it.
-func Verify(ctx context.Context, dir string) (*Verified, error) {
+func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verified, error) {
 	name := filepath.Join(dir, ManifestFile)
 	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("verify: %s is not a plain file but %s", name, fileKind(info.Mode()))
@@ -64,7 +68,7 @@ func Verify(ctx context.Context, dir string) (*Verified, error) {
 	} else if d != m.Digest {
 		v.fault(ManifestFile, "what it says of the build was changed: its sha256 is %s, and it says %s itself", d.Short(), short(m.Digest))
 	}
-	v.lock(root, m)
+	lock := v.lock(root, m)
 	for _, a := range m.Build.Artifacts {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -72,43 +76,64 @@ func Verify(ctx context.Context, dir string) (*Verified, error) {
 		v.Checked++
 		v.artifact(ctx, root, a)
 	}
+	v.documents(ctx, root, m, lock, keys)
 	return v, nil
 }
 
-// lock holds the lock against its own digest and the manifest's.
-func (v *Verified) lock(root *os.Root, m *Manifest) {
+// lock holds the lock against its own digest and the manifest's; nil when it
+// cannot be read.
+func (v *Verified) lock(root *os.Root, m *Manifest) *Lock {
 	v.Checked++
-	info, err := root.Lstat(LockFile)
+	b, ok := v.read(root, LockFile, maxLock)
+	if !ok {
+		return nil
+	}
+	l, err := parseLock(b)
 	if err != nil {
-		v.fault(LockFile, "%s", reason(err))
-		return
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxLock {
-		v.fault(LockFile, "it is not a plain file of at most %d bytes", maxLock)
-		return
-	}
-	b, err := root.ReadFile(LockFile)
-	if err != nil {
-		v.fault(LockFile, "%s", reason(err))
-		return
-	}
-	if _, err := parseLock(b); err != nil {
 		v.fault(LockFile, "%v", err)
 	}
 	if d := units.DigestOf(b); m.Build.Lock != d {
 		v.fault(LockFile, "it is not the lock of this build: its sha256 is %s, and the manifest has %s", d.Short(), short(m.Build.Lock))
 	}
+	return l
+}
+
+// plain finds a plain file.
+func (v *Verified) plain(root *os.Root, path string) (fs.FileInfo, bool) {
+	info, err := root.Lstat(filepath.FromSlash(path))
+	if err != nil {
+		v.fault(path, "%s", reason(err))
+		return nil, false
+	}
+	if !info.Mode().IsRegular() {
+		v.fault(path, "it is not a plain file but %s", fileKind(info.Mode()))
+		return nil, false
+	}
+	return info, true
+}
+
+// read reads a plain file of at most limit bytes.
+func (v *Verified) read(root *os.Root, path string, limit int64) ([]byte, bool) {
+	info, ok := v.plain(root, path)
+	if !ok {
+		return nil, false
+	}
+	if info.Size() > limit {
+		v.fault(path, "it has %d bytes: at most %d are read", info.Size(), limit)
+		return nil, false
+	}
+	b, err := root.ReadFile(path)
+	if err != nil {
+		v.fault(path, "%s", reason(err))
+		return nil, false
+	}
+	return b, true
 }
 
 func (v *Verified) artifact(ctx context.Context, root *os.Root, a Artifact) {
 	name := filepath.FromSlash(a.Path)
-	info, err := root.Lstat(name)
-	if err != nil {
-		v.fault(a.Path, "%s", reason(err))
-		return
-	}
-	if !info.Mode().IsRegular() {
-		v.fault(a.Path, "it is not a plain file but %s", fileKind(info.Mode()))
+	info, ok := v.plain(root, a.Path)
+	if !ok {
 		return
 	}
 	if mode := info.Mode().Perm(); mode != a.Mode {

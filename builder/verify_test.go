@@ -93,7 +93,7 @@ func TestVerify(t *testing.T) {
 			if err := tt.attack(dir); err != nil {
 				t.Fatal(err)
 			}
-			v, err := Verify(t.Context(), dir)
+			v, err := Verify(t.Context(), dir, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,7 +115,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyWithoutAManifest(t *testing.T) {
-	if _, err := Verify(t.Context(), t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Verify(t.Context(), t.TempDir(), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 	for _, text := range []string{"", "{", `{"version": 99}`, `{"version": 1, "build": {"artifacts": [{"path": "../../etc/passwd"}]}}`} {
@@ -123,7 +123,7 @@ func TestVerifyWithoutAManifest(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, ManifestFile), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Verify(t.Context(), dir); err == nil {
+		if _, err := Verify(t.Context(), dir, nil); err == nil {
 			t.Errorf("%q was taken for a manifest", text)
 		}
 	}

@@ -143,8 +143,8 @@ func TestCheck(t *testing.T) {
 		}, "have what the lock does not: package x (for rootfs)"},
 		{"another digest", func(b *Build) { b.Materials[6].Digest = sum("") }, "another digest or origin than the lock: package gcc-14"},
 		{"another signer", func(b *Build) { b.Materials[0].SignedBy = nil }, "another digest or origin than the lock: kernel"},
-		{"a dependency twice", func(b *Build) { b.Materials = append(b.Materials, b.Materials[0]) }, "have one twice: kernel"},
-		{"one in place of another", func(b *Build) { b.Materials[1] = b.Materials[0] }, "have one twice: kernel"},
+		{"a dependency twice", func(b *Build) { b.Materials = append(b.Materials, b.Materials[0]) }, "have what the lock does not: kernel linux-6.12.8.tar.xz (for kernel), number 2"},
+		{"one in place of another", func(b *Build) { b.Materials[1] = b.Materials[0] }, "lack what the lock has: patch"},
 		{"another builder", func(b *Build) { b.Builder = "https://example.org/builder" }, "no kimg"},
 	} {
 		b := fixture()
@@ -153,6 +153,17 @@ func TestCheck(t *testing.T) {
 		if !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, tt.want) }) {
 			t.Errorf("%s: told %q, want %q", tt.name, wrong, tt.want)
 		}
+	}
+	two, swapped := fixture(), fixture()
+	for _, b := range []*Build{&two, &swapped} {
+		b.Materials = append(b.Materials, Material{Kind: Patch, Name: "0001-fix.patch", Digest: sum("another patch"), For: "kernel"})
+	}
+	if wrong := Check(provenance(t, two), two); len(wrong) > 0 {
+		t.Errorf("two patches of one name: %q", wrong)
+	}
+	swapped.Materials[1].Digest = sum("a third")
+	if wrong := Check(provenance(t, swapped), two); len(wrong) != 1 {
+		t.Errorf("one of two patches of one name: %q", wrong)
 	}
 	b := fixture()
 	b.Builder = Builder("v9")

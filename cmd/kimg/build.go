@@ -15,7 +15,8 @@ func (a *app) build() *cobra.Command {
 		Short: "Build the kernel and the root filesystem",
 		Long: `Build the kernel and the root filesystem, and put them into the out directory:
 bzImage, vmlinux, System.map, config, rootfs.img, the kernel's gdb scripts,
-kimg.lock (what exactly was used) and manifest.json (what was made from what).
+kimg.lock (what exactly was used), manifest.json (what was made from what), and the same
+for other tools: provenance.json (SLSA) and sbom.spdx.json (SPDX).
 
 What has not changed is not built again. An interrupted build leaves the files of
 the last one whole. The paths of the artifacts are printed to stdout; scripts/gdb is
@@ -29,13 +30,19 @@ one of them.`,
 	}
 	flags := addSpecFlags(cmd.Flags())
 	flags.addLock()
+	signing := addSignFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		spec, err := flags.spec(".")
 		if err != nil {
 			return err
 		}
+		key, err := signing.read(a, spec)
+		if err != nil {
+			return err
+		}
 		var m *builder.Manifest
 		err = a.withEnv(func(env builder.Env, _ func()) error {
+			env.Sign = key
 			m, err = a.actions.build(cmd.Context(), env, spec)
 			return err
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/diffs"
 	"github.com/kimg/kimg/container"
@@ -67,6 +68,7 @@ var ways = []way{
 	{is[*builder.SpecError], codeUsage, ""},
 	{is[*diffs.Error], codeUsage, ""},
 	{is[*kernel.PatchError], codeUsage, ""}, // knows its own way out
+	{is[*attest.KeyError], codeUsage, ""},
 	{isErr(errNoTerminal), codeUsage, ""},
 	{is[*builder.LockError], codeUsage, "take it from where it was whole (a backup, version control); a build without it pins everything anew"},
 	{is[*builder.NoLockError], codeUsage, ""},

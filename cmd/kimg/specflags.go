@@ -130,7 +130,7 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 func (f *specFlags) locked(merged builder.Spec) builder.Spec {
 	spec := f.given
 	spec.Out, spec.Mirror, spec.Jobs, spec.Privileged = merged.Out, merged.Mirror, merged.Jobs, merged.Privileged
-	spec.KernelMirror, spec.KernelKeyrings = merged.KernelMirror, merged.KernelKeyrings
+	spec.KernelMirror, spec.KernelKeyrings, spec.SignKey = merged.KernelMirror, merged.KernelKeyrings, merged.SignKey
 	f.flags.Visit(func(flag *pflag.Flag) { spec.Given = append(spec.Given, flag.Name) })
 	return spec
 }

@@ -11,25 +11,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/compare"
 	"github.com/kimg/kimg/internal/progress"
 )
 
 // verifyTable is what kimg verify does.
 type verifyTable struct {
-	check   func(ctx context.Context, dir string) (*builder.Verified, error)
+	check   func(ctx context.Context, dir string, keys []*attest.PublicKey) (*builder.Verified, error)
+	sign    func(context.Context, builder.Env, string) (*builder.Verified, error)
 	rebuild func(context.Context, builder.Env, builder.RebuildRequest) (*compare.Report, error)
 }
 
 func (a *app) verify() *cobra.Command {
 	var req builder.RebuildRequest
 	var rebuild, asJSON, all bool
+	var keyFiles []string
 	cmd := &cobra.Command{
 		Use:   "verify [DIR]",
 		Short: "Check a build against its manifest, or build it again and compare",
-		Long: `Read every artifact of a build (the last one, or that in DIR), its lock and its manifest,
-and hold them against each other. Whatever is missing, changed, or not a plain file is
-told.
+		Long: `Read every artifact of a build (the last one, or that in DIR), its lock, its manifest, its
+provenance and its SBOM, and hold them against each other. Whatever is missing, changed, or
+not a plain file is told.
+
+With --key the build must be signed, too, by that key or by one of them: the signature
+vouches for the provenance, and with that for the artifacts and for all they were made
+from.
 
 With --rebuild it is then built again from its lock, with nothing that was made or
 compiled before, and the two are compared; how they differ, and why they likely do,
@@ -38,6 +45,7 @@ toolchain images by theirs. Nothing of the second build stays, unless --keep.
 
 The exit status is 7 where anything is not as it was.`,
 		Example: `  kimg verify
+  kimg verify --key release.pub ./kimg-out
   kimg verify --rebuild
   kimg verify --json ./kimg-out`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -57,12 +65,17 @@ The exit status is 7 where anything is not as it was.`,
 			if req.Dir = spec.Out; len(args) == 1 {
 				req.Dir = args[0]
 			}
-			v, err := a.actions.verify.check(cmd.Context(), req.Dir)
-			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("%w: %w", errNoBuild, err)
+			var keys []*attest.PublicKey
+			for _, file := range keyFiles {
+				key, err := attest.ReadPublicKey(file)
+				if err != nil {
+					return err
+				}
+				keys = append(keys, key)
 			}
+			v, err := a.actions.verify.check(cmd.Context(), req.Dir, keys)
 			if err != nil {
-				return err
+				return noBuild(err)
 			}
 			if err := showVerified(a.stdout, v, asJSON); err != nil || !rebuild {
 				return err
@@ -77,6 +90,7 @@ The exit status is 7 where anything is not as it was.`,
 			})
 		},
 	}
+	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "want it signed by the owner of the public key in `FILE` (repeatable: of one of them)")
 	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "build it again from its lock and compare")
 	cmd.Flags().StringVar(&req.Keep, "keep", "", "keep the second build in `DIR`")
 	cmd.Flags().StringVar(&req.Kernel, "kernel", "", "the directory or tarball of the locked kernel is now at `PATH`")
@@ -87,6 +101,14 @@ The exit status is 7 where anything is not as it was.`,
 }
 
 var errNoBuild = errors.New("there is no build")
+
+// noBuild tells of a directory without a manifest as what it is.
+func noBuild(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errNoBuild, err)
+	}
+	return err
+}
 
 // faulty is a build that is not as it was left. What was found has been told.
 type faulty struct{ dir string }
@@ -106,8 +128,14 @@ func showVerified(w io.Writer, v *builder.Verified, asJSON bool) error {
 		}
 		if len(v.Faults) == 0 {
 			fmt.Fprintf(w, "%s: %d files are as the build left them\n", progress.Clean(v.Dir), v.Checked)
+			for _, s := range v.SignedBy {
+				fmt.Fprintf(w, "%s: signed with %s (%s %s)\n", progress.Clean(v.Dir), progress.Clean(s.Key), s.Type, s.ID)
+			}
 		} else {
 			fmt.Fprintf(w, "%s: %s in %d files\n", progress.Clean(v.Dir), plural(len(v.Faults), "fault"), v.Checked)
+		}
+		for _, n := range v.Notes {
+			fmt.Fprintf(w, "note: %s\n", progress.Clean(n))
 		}
 	}
 	if len(v.Faults) > 0 {

@@ -26,7 +26,7 @@ var actions = table{
 	run:    runGuest,
 	check:  checkGuest,
 	export: builder.Export,
-	verify: verifyTable{check: builder.Verify, rebuild: builder.Rebuild},
+	verify: verifyTable{check: builder.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
 	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
 	lock:   lockTable{update: builder.Update, look: builder.LookAtLock},
 	list:   listEras,
