@@ -70,16 +70,17 @@ func guestFiles(s archive.Suite, sshd bool, at time.Time) []File {
 	for _, u := range masked {
 		files = append(files, File{Path: "/etc/systemd/system/" + u.unit, Link: "/dev/null"})
 	}
-	if sshd {
-		files = append(files, File{Path: "/etc/systemd/system/ssh.service.d/kimg-host-keys.conf", Mode: 0o644, Data: []byte(sshHostKeys)})
-	}
 	for _, d := range mountPoints {
 		files = append(files, File{Path: d.path, Mode: fs.ModeDir | d.mode})
 	}
 	for _, d := range devices {
 		files = append(files, File{Path: "/dev/" + d.name, Mode: fs.ModeDevice | fs.ModeCharDevice | d.mode, Major: d.major, Minor: d.minor})
 	}
-	for _, g := range guest.Files() {
+	agent := guest.Files()
+	if sshd {
+		agent = append(agent, guest.SSHFiles()...)
+	}
+	for _, g := range agent {
 		files = append(files, File{Path: g.Path, Mode: g.Mode.Perm(), Data: g.Data, Link: g.Link})
 	}
 	return files
@@ -111,14 +112,6 @@ Name=en* eth*
 DHCP=yes
 LinkLocalAddressing=ipv6
 IPv6AcceptRA=yes
-`
-
-// sshHostKeys makes host keys before sshd's own test of its configuration, which
-// needs them: an image carries none, so that no two guests share one.
-const sshHostKeys = `[Service]
-ExecStartPre=
-ExecStartPre=/usr/bin/ssh-keygen -A
-ExecStartPre=/usr/sbin/sshd -t
 `
 
 // masked are the units that only cost time in a guest that lives for minutes.

@@ -283,3 +283,57 @@ func TestShares(t *testing.T) {
 		})
 	}
 }
+
+// The keys reach sshd's files, which are nobody's but root's, before the guest says so.
+func TestKeys(t *testing.T) {
+	for _, shell := range []string{"dash", "bash"} {
+		if _, err := exec.LookPath(shell); err != nil {
+			continue
+		}
+		t.Run(shell, func(t *testing.T) {
+			root := t.TempDir()
+			for name, text := range map[string]string{
+				"sys/class/virtio-ports/vport1p1/name": guest.Keys + "\n",
+				"etc/ssh/sshd_config":                  "Port 22\n",
+			} {
+				must(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755))
+				must(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o644))
+			}
+			must(t, os.MkdirAll(filepath.Join(root, "dev"), 0o755))
+			host, slave := openPTY(t)
+			must(t, os.Symlink(slave, filepath.Join(root, "dev/vport1p1")))
+			script := filepath.Join(root, "agent")
+			must(t, os.WriteFile(script, guest.Files()[0].Data, 0o755))
+			cmd := exec.Command(shell, script, "keys")
+			cmd.Env, cmd.Stderr = append(os.Environ(), "KIMG_ROOT="+root), os.Stderr
+			must(t, cmd.Start())
+			const key = "-----BEGIN KEY-----\n$(id)\n-----END KEY-----\n"
+			_, err := fmt.Fprintf(host, "host_key %s\n../escape %[1]s\nauthorized_keys %s\nend\n",
+				base64.StdEncoding.EncodeToString([]byte(key)), base64.StdEncoding.EncodeToString([]byte("ssh-ed25519 AAAA\n")))
+			must(t, err)
+			must(t, host.SetReadDeadline(time.Now().Add(20*time.Second)))
+			if line, err := bufio.NewReader(host).ReadString('\n'); line != "taken\n" {
+				t.Errorf("the guest said %q, %v", line, err)
+			}
+			must(t, cmd.Wait())
+			dir := filepath.Join(root, "run/kimg/ssh")
+			for name, want := range map[string]string{
+				"host_key": key, "authorized_keys": "ssh-ed25519 AAAA\n",
+				"options": "SSHD_OPTS=-f " + dir + "/sshd_config\n",
+				"sshd_config": "HostKey " + dir + "/host_key\nAuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 " +
+					dir + "/authorized_keys\nPort 22\n",
+			} {
+				got, err := os.ReadFile(filepath.Join(dir, name))
+				if err != nil || string(got) != want {
+					t.Errorf("%s is %q, %v", name, got, err)
+				}
+				if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().Perm() != 0o600 {
+					t.Errorf("%s: mode %v", name, info.Mode())
+				}
+			}
+			if left, _ := os.ReadDir(filepath.Dir(dir)); len(left) != 1 {
+				t.Errorf("%v", left)
+			}
+		})
+	}
+}

@@ -32,6 +32,11 @@
 // Where there is a port [Login], the login shell on the serial console writes the
 // line "login" to it, and "logout N" when it ends with status N; the host decides
 // what that means. Without it agetty logs in again.
+//
+// Where the command line has [SSHWord], the guest's sshd waits at boot for keys from
+// the port [Keys]: lines of a name, host_key or authorized_keys, and the file in
+// base64, then "end". The guest answers "taken". The files are in memory only, and
+// nobody's but root's.
 package guest
 
 import (
@@ -46,6 +51,7 @@ const (
 	Stdout  = "kimg.stdout"
 	Stderr  = "kimg.stderr"
 	Login   = "kimg.login"
+	Keys    = "kimg.keys"
 )
 
 // Agent is where the agent is in the guest; it also serves as init=.
@@ -60,6 +66,7 @@ const (
 	ShareWord = "kimg.share=" // TAG,MODE,PATH: a 9p tag, ro or rw, and where it is mounted, in base64
 	NetWord   = "kimg.net="   // user: the network is QEMU's own; only read where the agent is init
 	InitWord  = "kimg.init="  // a shell command in base64, for the console; only read where the agent is init
+	SSHWord   = "kimg.ssh=1"  // there are keys for sshd
 )
 
 // File is a regular file, or a symbolic link where Link is set. Both belong to
@@ -80,6 +87,10 @@ var (
 	shares []byte
 	//go:embed files/kimg.sh
 	profile []byte
+	//go:embed files/kimg-keys.service
+	keys []byte
+	//go:embed files/ssh-keys.conf
+	sshKeys []byte
 )
 
 // Files returns what goes into a root filesystem. The unit lives in /etc because
@@ -94,5 +105,18 @@ func Files() []File {
 		{Path: "/etc/systemd/system/multi-user.target.wants/kimg-shares.service", Mode: fs.ModeSymlink | 0o777,
 			Link: "../kimg-shares.service"},
 		{Path: "/etc/profile.d/kimg.sh", Mode: 0o644, Data: profile},
+	}
+}
+
+// KeysUnit is where the unit is that takes the keys for sshd.
+const KeysUnit = "/etc/systemd/system/kimg-keys.service"
+
+// SSHFiles returns what goes into a root filesystem that has an sshd, besides.
+func SSHFiles() []File {
+	return []File{
+		{Path: KeysUnit, Mode: 0o644, Data: keys},
+		{Path: "/etc/systemd/system/multi-user.target.wants/kimg-keys.service", Mode: fs.ModeSymlink | 0o777,
+			Link: "../kimg-keys.service"},
+		{Path: "/etc/systemd/system/ssh.service.d/kimg-keys.conf", Mode: 0o644, Data: sshKeys},
 	}
 }
