@@ -21,6 +21,7 @@ type table struct {
 	run    func(context.Context, builder.Env, runRequest) error
 	check  func(context.Context, builder.Env, checkRequest) error
 	debug  func(context.Context, builder.Env, debugRequest) error
+	ssh    func(context.Context, builder.Env, sshRequest) error
 	export func(context.Context, builder.Env, builder.ExportRequest) error
 	verify verifyTable
 	config configTable

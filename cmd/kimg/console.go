@@ -18,9 +18,9 @@ import (
 func (a *app) console() *cobra.Command {
 	return &cobra.Command{
 		Use:   "console [GUEST]",
-		Short: "Attach to the serial console of a guest that is being debugged",
-		Long: `Attach this terminal to the serial console of a guest that kimg debug runs in another
-one, from what it said last on. Ctrl-a d detaches, Ctrl-a a is a Ctrl-a. Several
+		Short: "Attach to the serial console of a guest of kimg debug or kimg ssh",
+		Long: `Attach this terminal to the serial console of a guest that kimg debug or kimg ssh runs in
+another one, from what it said last on. Ctrl-a d detaches, Ctrl-a a is a Ctrl-a. Several
 terminals may be attached at once.
 
 Without a name it is the guest of this directory's build, or the only one there is.`,
@@ -40,8 +40,9 @@ Without a name it is the guest of this directory's build, or the only one there 
 
 // chooseGuest finds the guest of a name, or with none the one that must be meant.
 func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
+	list = slices.DeleteFunc(list, func(g vm.RunningGuest) bool { return !g.Console })
 	if len(list) == 0 {
-		return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: errors.New("no guest is being debugged: kimg debug starts one")}
+		return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: errors.New("no guest runs whose console is free: kimg debug and kimg ssh start one")}
 	}
 	fit := func(ok func(vm.RunningGuest) bool) []vm.RunningGuest {
 		return slices.DeleteFunc(slices.Clone(list), func(g vm.RunningGuest) bool { return !ok(g) })

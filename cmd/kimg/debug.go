@@ -66,6 +66,7 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	}
 	defer closeEngine()
 	req.extras.apply(&o, nil)
+	req.offerSSH(ctx, env, &req.extras, &o)
 	if place, ok := o.Place.(vm.Container); ok {
 		if place.Source, err = builder.KernelSource(ctx, env, place.Engine, req.out); err != nil {
 			return err

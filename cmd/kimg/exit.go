@@ -50,7 +50,7 @@ var exitCodes = []struct {
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
 	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the report says where"},
 	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the command failed; 6 where a guest failed too"},
-	{codeRun, "`kimg run -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` is its shell's"},
+	{codeRun, "`kimg run -- COMMAND` or `kimg ssh -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` and `kimg ssh` is their shell's"},
 	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
 }
 
@@ -95,6 +95,8 @@ var ways = []way{
 	{is[*vm.PortTakenError], codeUsage, ""},
 	{is[*vm.TAPError], codeUsage, ""},
 	{is[*vm.NoSnapshotError], codeUsage, ""},
+	{is[*NoSSHError], codeUsage, ""},
+	{is[*vm.KeyError], codeFault, ""},
 	{isErr(vm.ErrDiskInUse), codeFault, "end the other guest, or keep this one's writes elsewhere with --snapshot NAME"},
 	{is[*archive.UntrustedError], codeArchive, "take another mirror with --mirror, and see that this machine's clock is right"},
 	{is[*kernelorg.UntrustedError], codeArchive, ""},

@@ -77,6 +77,7 @@ func TestReportOfAnInterruption(t *testing.T) {
 	}{
 		{fmt.Errorf("build: %w", ctx.Err()), "kimg: interrupted\n"},
 		{fmt.Errorf("build: %w", errors.Join(ctx.Err(), fmt.Errorf("kernel: %w", ctx.Err()))), "kimg: interrupted\n"},
+		{fmt.Errorf("run: %w", vm.ErrInterrupted), "kimg: interrupted\n"},
 		{errors.Join(ctx.Err(), errors.New("remove volume v: busy")),
 			"kimg: context canceled\n  remove volume v: busy\nkimg: interrupted\n"},
 	} {

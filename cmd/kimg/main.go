@@ -23,5 +23,5 @@ func kimg(args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	return a.report(ctx, err, cmd.Name() == "run" && slices.Contains(args, "--"))
+	return a.report(ctx, err, (cmd.Name() == "run" || cmd.Name() == "ssh") && slices.Contains(args, "--"))
 }

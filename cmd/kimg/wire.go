@@ -24,6 +24,7 @@ var actions = table{
 	debug:  debugGuest,
 	plan:   builder.Explain,
 	run:    runGuest,
+	ssh:    sshGuest,
 	check:  checkGuest,
 	export: builder.Export,
 	verify: verifyTable{check: builder.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
@@ -69,6 +70,7 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	defer closeEngine()
 	o.Write = req.write
 	req.extras.apply(&o, req.command)
+	req.offerSSH(ctx, env, &req.extras, &o)
 	// What is said once the progress has left the screen is a line of its own.
 	var taken atomic.Bool
 	take, say := req.takeTerminal, o.Say
@@ -96,14 +98,20 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	status, err := vm.Exec(ctx, o, req.command)
 	req.takeTerminal()
 	task.End(false, err)
-	var failed *vm.GuestError
-	if errors.As(err, &failed) {
-		lines := failed.Console
-		for _, line := range lines[max(0, len(lines)-consoleLines):] {
-			fmt.Fprintf(req.stderr, "  | %s\n", progress.Clean(line))
-		}
-	}
+	req.lastWords(err)
 	return statusError(status, err)
+}
+
+// lastWords shows what the serial console of a guest said that failed.
+func (g *guest) lastWords(err error) {
+	var failed *vm.GuestError
+	if !errors.As(err, &failed) {
+		return
+	}
+	lines := failed.Console
+	for _, line := range lines[max(0, len(lines)-consoleLines):] {
+		fmt.Fprintf(g.stderr, "  | %s\n", progress.Clean(line))
+	}
 }
 
 // statusError makes an error of a status other than zero.

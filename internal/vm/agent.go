@@ -21,8 +21,15 @@ import (
 // protocol is the version of package guest's protocol that this host speaks.
 const protocol = "1"
 
-// ErrInterrupted says that the person ended the guest with a second interrupt.
-var ErrInterrupted = errors.New("interrupted")
+// ErrInterrupted says that the person ended the guest: with an interrupt before
+// there was a command to heed it, or with a second one. It is a context.Canceled too:
+// nobody has to be told of what was asked for.
+var ErrInterrupted error = interruptedError{}
+
+type interruptedError struct{}
+
+func (interruptedError) Error() string        { return "interrupted" }
+func (interruptedError) Is(target error) bool { return target == context.Canceled }
 
 // port is the host's end of a virtio-serial port.
 type port interface {

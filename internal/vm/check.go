@@ -64,7 +64,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		}
 	}
 	k.scripts = config["GDB_SCRIPTS"] == "y"
-	site, err := o.open(ctx, c.files(true)...)
+	site, err := o.open(ctx, config, c.files(true)...)
 	if err != nil {
 		return k.result, err
 	}

@@ -18,6 +18,7 @@ type Cmdline struct {
 	Bus      Bus
 	Terminal Terminal // the person's, for a login on the console; zero: there is none
 	Shares   []Share  // for the guest's agent to mount, by their numbers
+	Keys     bool     // for the guest's sshd
 	Direct   *Direct  // the agent is init; nil: systemd
 	Extra    string
 }
@@ -62,6 +63,9 @@ func (c Cmdline) String() string {
 	}
 	for n, share := range c.Shares {
 		words = append(words, share.word(n))
+	}
+	if c.Keys {
+		words = append(words, guest.SSHWord)
 	}
 	if c.Direct != nil {
 		words = append(words, c.Direct.words()...)

@@ -2,59 +2,18 @@ package vm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"time"
-
-	"github.com/gofrs/flock"
 )
-
-// RunningGuest is a guest whose serial console can be attached to.
-type RunningGuest struct {
-	Name  string    `json:"-"`
-	Out   string    `json:"out"` // the directory of its artifacts, absolute
-	PID   int       `json:"pid"` // kimg's
-	Since time.Time `json:"since"`
-
-	socket string
-}
-
-// RunningGuests are those of this user, the youngest first.
-func RunningGuests() []RunningGuest {
-	dirs, _ := filepath.Glob(filepath.Join(runParent(), runPrefix+"*"))
-	var list []RunningGuest
-	for _, dir := range dirs {
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || !isMine(info) {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, guestFile))
-		g := RunningGuest{Name: strings.TrimPrefix(filepath.Base(dir), runPrefix), socket: filepath.Join(dir, consoleSocket)}
-		if err != nil || json.Unmarshal(b, &g) != nil {
-			continue
-		}
-		lock := flock.New(filepath.Join(dir, lockFile), flock.SetFlag(os.O_RDONLY))
-		if free, err := lock.TryLock(); err != nil || free {
-			_ = lock.Unlock() // its kimg was killed
-			continue
-		}
-		list = append(list, g)
-	}
-	slices.SortFunc(list, func(a, b RunningGuest) int { return b.Since.Compare(a.Since) })
-	return list
-}
 
 // Attach connects the streams with the guest's serial console, from what it said
 // last on, until the guest ends, the input does, or on a terminal, which is raw
 // meanwhile, Ctrl-a d is typed. Ctrl-a a is a Ctrl-a.
 func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writer) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", g.socket)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(g.dir, consoleSocket))
 	if err != nil {
 		return fmt.Errorf("attach to guest %s: %w", g.Name, err)
 	}

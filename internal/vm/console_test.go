@@ -22,17 +22,21 @@ func openHub(t *testing.T) (*consoleHub, RunningGuest) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { dir.remove() })
-	h, err := newConsoleHub(&Site{here: dir.path}, t.TempDir())
+	site := &Site{here: dir.path}
+	if site.guest, err = newGuest(site, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	h, err := newConsoleHub(site)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.close)
 	for _, g := range RunningGuests() {
-		if g.Name == h.name {
+		if g.Name == site.guest.Name && g.Console {
 			return h, g
 		}
 	}
-	t.Fatalf("guest %s is not among the running ones", h.name)
+	t.Fatalf("guest %s is not among the running ones", site.guest.Name)
 	return nil, RunningGuest{}
 }
 
@@ -54,7 +58,7 @@ func TestConsoleTellsWhatWasSaid(t *testing.T) {
 	h.Write(bytes.Repeat([]byte("x"), consoleReplay))
 	h.Write([]byte("login: "))
 	for range 2 { // two at once
-		conn, err := net.Dial("unix", g.socket)
+		conn, err := net.Dial("unix", filepath.Join(g.dir, consoleSocket))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +74,7 @@ func TestConsoleTellsWhatWasSaid(t *testing.T) {
 
 func TestConsoleIsOpenToTheUserAlone(t *testing.T) {
 	_, g := openHub(t)
-	info, err := os.Stat(filepath.Dir(g.socket))
+	info, err := os.Stat(g.dir)
 	if err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
@@ -107,22 +111,22 @@ func TestAttachIsCancelled(t *testing.T) {
 
 func TestOneWhoDoesNotReadIsLetGo(t *testing.T) {
 	h, g := openHub(t)
-	conn, err := net.Dial("unix", g.socket)
+	conn, err := net.Dial("unix", filepath.Join(g.dir, consoleSocket))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	h.Write([]byte("hello"))
 	until(t, conn, "hello")
-	for len(h.attached()) > 0 { // until its socket is full
+	for h.attached() > 0 { // until its socket is full
 		h.Write(make([]byte, 1<<20))
 	}
 }
 
-func (h *consoleHub) attached() map[net.Conn]bool {
+func (h *consoleHub) attached() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.on
+	return len(h.on)
 }
 
 func TestKeysForKimg(t *testing.T) {

@@ -1,23 +1,16 @@
 package vm
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 )
 
-// In the run directory of a guest whose console can be attached to.
-const (
-	consoleSocket = "console"
-	guestFile     = "guest.json"
-)
+// consoleSocket is in the run directory of a guest whose console can be attached to.
+const consoleSocket = "console"
 
 // consoleReplay is how much of what a console said is told to one who attaches to
 // it, in bytes.
@@ -29,8 +22,6 @@ const slowest = 2 * time.Second
 // consoleHub joins a guest's serial console with those who attach to it. What it
 // says is kept, so that nobody comes too late; what any of them types goes in.
 type consoleHub struct {
-	name   string
-	file   string
 	listen net.Listener
 	keys   *io.PipeWriter
 	typed  *io.PipeReader
@@ -41,28 +32,19 @@ type consoleHub struct {
 	closed bool
 }
 
-// newConsoleHub opens the console of a guest of the artifacts in out.
-func newConsoleHub(site *Site, out string) (*consoleHub, error) {
-	abs, err := filepath.Abs(out)
-	if err != nil {
-		return nil, err
-	}
-	h := &consoleHub{
-		name: strings.TrimPrefix(filepath.Base(site.here), runPrefix),
-		file: filepath.Join(site.here, guestFile), on: map[net.Conn]bool{},
-	}
+// newConsoleHub opens the console of the guest at a site.
+func newConsoleHub(site *Site) (*consoleHub, error) {
+	h := &consoleHub{on: map[net.Conn]bool{}}
 	h.typed, h.keys = io.Pipe()
+	var err error
 	if h.listen, err = net.Listen("unix", filepath.Join(site.here, consoleSocket)); err != nil {
 		return nil, fmt.Errorf("open the console: %w", err)
 	}
 	go h.accept()
-	about, err := json.Marshal(RunningGuest{Out: abs, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)})
-	if err == nil {
-		err = os.WriteFile(h.file, about, 0o600)
-	}
-	if err != nil {
+	site.guest.Console = true
+	if err := site.guest.tell(); err != nil {
 		h.close()
-		return nil, fmt.Errorf("open the console: %w", err)
+		return nil, err
 	}
 	return h, nil
 }
@@ -131,10 +113,5 @@ func (h *consoleHub) close() {
 	h.mu.Unlock()
 	h.keys.CloseWithError(io.EOF)
 	h.typed.Close()
-	if h.listen != nil {
-		h.listen.Close()
-	}
-	if err := os.Remove(h.file); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return // the run directory goes next, and tells of it
-	}
+	h.listen.Close()
 }

@@ -55,7 +55,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	for _, notice := range debugNotices(config) {
 		o.say("%s", notice)
 	}
-	site, err := o.open(ctx, SymbolsFile, ScriptsFile, "scripts/gdb", SourceFile)
+	site, err := o.open(ctx, config, SymbolsFile, ScriptsFile, "scripts/gdb", SourceFile)
 	if err != nil {
 		return err
 	}
@@ -65,19 +65,20 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		return err
 	}
 
-	hub, err := newConsoleHub(site, o.Dir)
+	hub, err := newConsoleHub(site)
 	if err != nil {
 		return err
 	}
 	defer hub.close()
 	devices := append(o.devices(config, site, Terminal{}), Serial{}, GDBStub{Socket: site.Socket(gdbSocket), Running: d.Running})
-	m, err := boot(ctx, site, wiring{stdin: hub.input(), console: hub}, keepPanics(devices)...)
+	devices = append(devices, o.ports(site)...)
+	m, err := boot(ctx, site, wiring{stdin: hub.input(), console: hub, keys: o.Keys}, keepPanics(devices)...)
 	if err != nil {
 		return err
 	}
 	defer m.quit()
 	if d.Attached != nil {
-		defer d.Attached(hub.name)()
+		defer d.Attached(site.guest.Name)()
 	}
 	_, mapped := os.Stat(filepath.Join(o.Dir, SourceFile))
 	args := personArgs(site, d, unpacked, mapped == nil && !site.Isolated)

@@ -79,6 +79,7 @@ func TestCmdline(t *testing.T) {
 			base + " kimg.rows=24 kimg.cols=80 kimg.term=xterm-256color"},
 		{Cmdline{Bus: VirtioBus, Shares: []Share{{Path: "/mnt/a b", Dir: "/x"}, {Path: "/src", Write: true}}, Extra: "quiet"},
 			base + " kimg.share=kimg0,ro,L21udC9hIGI= kimg.share=kimg1,rw,L3NyYw== quiet"},
+		{Cmdline{Bus: VirtioBus, Keys: true, Direct: &Direct{}}, base + " kimg.ssh=1 init=/usr/lib/kimg/agent"},
 		{Cmdline{Bus: VirtioBus, Direct: &Direct{}}, base + " init=/usr/lib/kimg/agent"},
 		{Cmdline{Bus: VirtioBus, Direct: &Direct{UserNet: true, Command: "sh"}},
 			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},

@@ -20,13 +20,14 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	if err := config.agent(); err != nil {
 		return 0, err
 	}
-	site, err := o.open(ctx)
+	site, err := o.open(ctx, config)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	devices := append(o.devices(config, site, Terminal{}), Serial{}, portsOf(site, commandPorts...))
-	m, err := boot(ctx, site, wiring{console: o.Console}, devices...)
+	devices := append(o.devices(config, site, Terminal{}), Serial{})
+	devices = append(devices, o.ports(site, commandPorts...)...)
+	m, err := boot(ctx, site, wiring{console: o.Console, keys: o.Keys}, devices...)
 	if err != nil {
 		return 0, err
 	}

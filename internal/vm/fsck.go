@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kimg/kimg/container"
@@ -87,6 +88,18 @@ func exitStatus(err error) (status int, ran bool) {
 		return inContainer.Code, true
 	}
 	return 0, false
+}
+
+// wasKilled says whether a program at a site was ended by a SIGKILL, which kimg itself
+// only sends when it no longer asks.
+func wasKilled(err error) bool {
+	var onHost *exec.ExitError
+	if errors.As(err, &onHost) {
+		status, ok := onHost.Sys().(syscall.WaitStatus)
+		return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	}
+	status, ran := exitStatus(err)
+	return ran && status == 128+int(syscall.SIGKILL)
 }
 
 // findSystemTool looks where an ordinary user's PATH does not, too.

@@ -21,8 +21,9 @@ type machine struct {
 	console *tail
 	said    *tail // what QEMU itself said
 	done    chan struct{}
-	err     error // QEMU's end; read it after done
-	clean   bool  // the guest was seen to shut down
+	err     error         // QEMU's end; read it after done
+	clean   bool          // the guest was seen to shut down
+	keyed   chan struct{} // closed once the guest has taken its keys
 	kill    context.CancelFunc
 
 	monitor func() (*qmp.SocketMonitor, error) // connects once
@@ -38,6 +39,7 @@ const (
 type wiring struct {
 	stdin   io.Reader // to the serial console; nil: none
 	console io.Writer // what the serial console says; nil: only kept for an error
+	keys    *Keys     // for the guest's sshd, where there is a way to it
 }
 
 // boot starts QEMU with the devices.
@@ -48,7 +50,7 @@ func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machin
 				len(k.Append), maxCmdline)
 		}
 	}
-	m := &machine{site: site, console: &tail{also: w.console}, said: &tail{}, done: make(chan struct{})}
+	m := &machine{site: site, console: &tail{also: w.console}, said: &tail{}, done: make(chan struct{}), keyed: make(chan struct{})}
 	var qemu context.Context
 	qemu, m.kill = context.WithCancel(ctx)
 	m.monitor = sync.OnceValues(func() (*qmp.SocketMonitor, error) { return m.connectQMP(ctx) })
@@ -64,11 +66,19 @@ func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machin
 		// What it says of the end of QEMU is told with that.
 		_ = site.link.serve(qemu, site)
 	}()
+	keyed := make(chan struct{})
+	go func() {
+		defer close(keyed)
+		if site.link.door != nil {
+			m.giveKeys(qemu, w.keys)
+		}
+	}()
 	go func() {
 		defer close(m.done)
 		m.err = wait()
 		m.kill()
 		<-served
+		<-keyed
 	}()
 	return m, nil
 }
@@ -120,6 +130,9 @@ func (m *machine) endError(ctx context.Context) error {
 	}
 	if m.err == nil {
 		return &GuestError{What: "the guest ended by itself", Console: console}
+	}
+	if wasKilled(m.err) {
+		return &GuestError{What: "QEMU was killed: by somebody, or by the system for want of memory", Console: console, Err: m.err}
 	}
 	what := fmt.Sprintf("QEMU ended: %v", m.err)
 	if said := m.said.lines(); len(said) > 0 {

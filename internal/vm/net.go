@@ -185,6 +185,7 @@ type link struct {
 	listeners []net.Listener // of the forwards, in their order
 	tap       io.ReadWriteCloser
 	mac       net.HardwareAddr
+	door      *door // to the guest's sshd; nil: none
 }
 
 // open takes the ports and the interface, so that what is taken already is told
@@ -224,6 +225,9 @@ func (l *link) close() {
 	if l.tap != nil {
 		l.tap.Close()
 	}
+	if l.door != nil && l.door.listener != nil {
+		l.door.listener.Close()
+	}
 }
 
 // isolatedPort is where forwards begin in a container, which has all ports to itself.
@@ -244,13 +248,17 @@ func (l *link) device(config Config, site *Site) (Device, bool) {
 		l.close()
 		return HostTAP{Card: card, Name: l.network.TAP}, true
 	}
-	forwards := l.network.Forwards
-	if site.Isolated {
-		forwards = nil
-		for n, f := range l.network.Forwards {
-			forwards = append(forwards, Forward{Host: uint16(isolatedPort + n), Guest: f.Guest})
+	var forwards []Forward
+	for n, f := range l.network.Forwards {
+		if site.Isolated {
+			f.Host = uint16(isolatedPort + n)
 		}
-	} else {
+		forwards = append(forwards, f)
+	}
+	if l.door != nil {
+		forwards = append(forwards, l.door.forward)
+	}
+	if !site.Isolated {
 		l.close()
 	}
 	return QEMUNet{Card: card, Forwards: forwards}, true
@@ -269,6 +277,9 @@ func (l *link) serve(ctx context.Context, site *Site) error {
 	defer context.AfterFunc(ctx, l.close)()
 	for n, listener := range l.listeners {
 		relays.Go(func() { relayPort(ctx, site, listener, isolatedPort+n) })
+	}
+	if l.door != nil && l.door.listener != nil {
+		relays.Go(func() { relayPort(ctx, site, l.door.listener, int(l.door.forward.Host)) })
 	}
 	if l.tap == nil {
 		<-ctx.Done()

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,7 @@ type Options struct {
 	Shares   []Share  // directories that the guest sees
 	Network  Network  // the guest's
 	QEMU     []string // words for QEMU, as they are, behind all others
+	Keys     *Keys    // for the guest's sshd, which it has; nil: nobody is to log in there
 
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -93,13 +95,13 @@ func (o *Options) keeps() bool { return o.Write || o.Snapshot != "" }
 // disk is the guest's, in the out directory.
 func (o *Options) disk() string {
 	if o.Snapshot != "" {
-		return snapshotFile(o.Snapshot)
+		return SnapshotFile(o.Snapshot)
 	}
 	return DiskFile
 }
 
 // open readies the place for the artifacts, and for more of them.
-func (o *Options) open(ctx context.Context, more ...string) (_ *Site, err error) {
+func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *Site, err error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, err
@@ -130,6 +132,12 @@ func (o *Options) open(ctx context.Context, more ...string) (_ *Site, err error)
 		return nil, err
 	}
 	site.shares, site.link, site.unlock = need.Shares, link, unlock
+	if site.guest, err = newGuest(site, dir); err == nil && o.ssh(config) {
+		err = link.openDoor(site)
+	}
+	if err != nil {
+		return nil, errors.Join(err, site.Close(ctx))
+	}
 	if site.Accel == TCG {
 		o.say("no KVM (%s): the guest is emulated, some ten times slower", site.Why)
 	}
@@ -154,7 +162,7 @@ func (o *Options) devices(config Config, site *Site, terminal Terminal) []Device
 			cpus = 1
 		}
 	}
-	line := Cmdline{Bus: bus, Terminal: terminal, Shares: site.shares, Extra: o.Append}
+	line := Cmdline{Bus: bus, Terminal: terminal, Shares: site.shares, Keys: site.link.door != nil, Extra: o.Append}
 	card, hasCard := site.link.device(config, site)
 	if o.Direct {
 		_, user := card.(QEMUNet)

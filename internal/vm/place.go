@@ -38,7 +38,8 @@ type Site struct {
 	// of this machine's files than was asked for.
 	Isolated bool
 
-	here   string // the run directory on this machine
+	here   string        // the run directory on this machine
+	guest  *RunningGuest // what others are told
 	shares []Share
 	link   *link
 	unlock func()

@@ -106,7 +106,7 @@ func (p *preflight) start(ctx context.Context, c *Planned) error {
 		return nil
 	}
 	o := Options{Dir: c.Options.Dir, Place: c.Options.Place}
-	site, err := o.open(ctx, c.Check.files(true)...)
+	site, err := o.open(ctx, nil, c.Check.files(true)...)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	site, err := o.open(ctx)
+	site, err := o.open(ctx, config)
 	if err != nil {
 		return 0, err
 	}
@@ -41,7 +41,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	devices := append(o.devices(config, site, screen.terminal(o.Term)), Serial{Monitor: true})
 	told := config.agent() == nil
 	if told {
-		devices = append(devices, portsOf(site, guest.Control, guest.Login))
+		devices = append(devices, o.ports(site, guest.Control, guest.Login)...)
 	}
 	stdin := o.Stdin
 	var input *heldInput
@@ -55,7 +55,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 		return 0, err
 	}
 	defer restore()
-	m, err := boot(ctx, site, wiring{stdin: stdin, console: o.Stdout}, devices...)
+	m, err := boot(ctx, site, wiring{stdin: stdin, console: o.Stdout, keys: o.Keys}, devices...)
 	if err != nil {
 		return 0, err
 	}

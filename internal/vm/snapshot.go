@@ -39,7 +39,8 @@ func CheckSnapshotName(name string) error {
 	return nil
 }
 
-func snapshotFile(name string) string { return snapshotDir + "/" + name + snapshotSuffix }
+// SnapshotFile is where the snapshot of a name is in the out directory.
+func SnapshotFile(name string) string { return snapshotDir + "/" + name + snapshotSuffix }
 
 // origin is what a snapshot was copied from.
 type origin struct {
@@ -113,7 +114,7 @@ func DropSnapshot(dir, name string) error {
 	if err := CheckSnapshotName(name); err != nil {
 		return err
 	}
-	file := filepath.Join(dir, snapshotFile(name))
+	file := filepath.Join(dir, SnapshotFile(name))
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		list, _ := Snapshots(dir)
 		var have []string
@@ -153,7 +154,7 @@ func (o *Options) holdDisk(ctx context.Context, dir string) (unlock func(), err 
 	if err := CheckSnapshotName(o.Snapshot); err != nil {
 		return nil, fmt.Errorf("snapshot %w", err)
 	}
-	file := filepath.Join(dir, snapshotFile(o.Snapshot))
+	file := filepath.Join(dir, SnapshotFile(o.Snapshot))
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		o.say("a new snapshot, %s, of %s", o.Snapshot, DiskFile)
 		if err := takeSnapshot(ctx, dir, o.Snapshot); err != nil {
@@ -201,7 +202,7 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 	if err := os.MkdirAll(filepath.Join(dir, snapshotDir), 0o755); err != nil {
 		return err
 	}
-	to, err := renameio.NewPendingFile(filepath.Join(dir, snapshotFile(name)), renameio.WithPermissions(0o644))
+	to, err := renameio.NewPendingFile(filepath.Join(dir, SnapshotFile(name)), renameio.WithPermissions(0o644))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/ext4"
+	guestfiles "github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+// sshRequest asks for a login to a guest: to one that runs, or to one of its own.
+type sshRequest struct {
+	runRequest
+	fresh       bool // one of its own, whatever runs
+	relay       bool
+	printConfig bool
+	shaped      []string // the flags that say how its own guest is to be
+}
+
+func (a *app) ssh() *cobra.Command {
+	req := sshRequest{runRequest: runRequest{guest: a.guest()}}
+	cmd := &cobra.Command{
+		Use:   "ssh [flags] [-- COMMAND [ARG...]]",
+		Short: "Log in to the guest by ssh",
+		Long: `Log in to the guest of the last build as root: to the youngest that runs (kimg run,
+kimg debug or kimg ssh in another terminal), else to one that is booted for it and ends
+with it. The image must have openssh-server (kimg build --include openssh-server). No ssh
+has to be installed on this machine.
+
+With a command, run it in the guest, pass on its output, and exit with its status; kimg's
+own faults are then exit status 125. It gets a terminal when all its streams are one. At
+the beginning of a line ~. ends the connection.
+
+The keys are made on this machine when they are first needed, kept in kimg's cache for
+this out directory alone, and given to each guest as it boots: an image has none. The
+guest's key is known, and checked. --print-config writes what OpenSSH's clients need to
+reach the guest as "kimg": for scp, rsync, sshfs and editors.
+
+What a guest of its own writes to its disk is thrown away at the end, unless --write or
+--snapshot is given.`,
+		Example: `  kimg ssh
+  kimg ssh -- uname -r
+  kimg ssh --init sh --memory 2G -- ./test.sh   # without systemd, in a fraction of the time
+  kimg ssh --print-config >ssh_config && scp -F ssh_config module.ko kimg:`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := req.read(cmd, args); err != nil {
+				return err
+			}
+			if a.progressMode == "auto" && len(req.command) > 0 && !term.IsTerminal(int(a.stderr.Fd())) {
+				a.progressMode = "quiet" // stderr is the command's
+			}
+			req.quiet = a.progressMode == "quiet"
+			err := a.withEnv(func(env builder.Env, done func()) error {
+				req.takeTerminal = done
+				return a.actions.ssh(cmd.Context(), env, req)
+			})
+			if req.relay && cmd.Context().Err() != nil {
+				return nil // a client ends its ProxyCommand by a signal
+			}
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	req.addFlags(flags)
+	flags.BoolVar(&req.write, "write", false, "keep what the guest writes to its disk in rootfs.img")
+	req.extras.addFlags(flags)
+	flags.BoolVar(&req.fresh, "new", false, "boot a guest, though one may run already")
+	flags.BoolVar(&req.printConfig, "print-config", false, "write a configuration for OpenSSH's clients, and log in to nothing")
+	flags.BoolVar(&req.relay, "relay", false, "connect stdin and stdout with the guest's sshd, for another client (a ProxyCommand)")
+	return cmd
+}
+
+// read reads the flags and the command.
+func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
+	dash := cmd.ArgsLenAtDash()
+	if dash < 0 {
+		dash = len(args)
+	}
+	if dash > 0 {
+		return usageError{cmd, fmt.Errorf("unexpected argument %q: a command for the guest comes after --", args[0])}
+	}
+	if req.command = args[dash:]; len(req.command) > 0 && (req.relay || req.printConfig) {
+		return usageError{cmd, errors.New("--relay and --print-config run no command")}
+	}
+	if err := req.find(cmd.Flags(), "."); err != nil {
+		return err
+	}
+	if err := req.extras.parse(req.write); err != nil {
+		return err
+	}
+	if req.extras.network.Mode == vm.NoNet {
+		return &builder.SpecError{Field: "--net", Err: errors.New("a guest without a network cannot be logged in to: want user or tap:INTERFACE")}
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "out", "timeout", "new", "relay", "print-config":
+		default:
+			req.shaped = append(req.shaped, "--"+f.Name)
+		}
+	})
+	return nil
+}
+
+// NoSSHError says that there is nobody in an image to log in with.
+type NoSSHError struct {
+	Image string
+	Old   bool // it has an sshd, and is of a kimg that gave it no keys
+}
+
+func (e *NoSSHError) Error() string {
+	if e.Old {
+		return fmt.Sprintf("log in to the guest of %s: it was built by a kimg that gave its sshd no keys", e.Image)
+	}
+	return fmt.Sprintf("log in to the guest of %s: openssh-server is not in it", e.Image)
+}
+
+// Hint is the way out.
+func (e *NoSSHError) Hint() string {
+	if e.Old {
+		return "build it again, with the same words"
+	}
+	return "build it in: kimg build --include openssh-server, with the words of the last build; the kernel is not compiled again"
+}
+
+// checkSSH is a *NoSSHError where the image that the guest boots from has no sshd that
+// heeds kimg. A snapshot that is yet to be taken is as rootfs.img is.
+func (g *guest) checkSSH(e *extras) error {
+	name := filepath.Join(g.out, vm.DiskFile)
+	if e.snapshot != "" {
+		if snapshot := filepath.Join(g.out, vm.SnapshotFile(e.snapshot)); exists(snapshot) {
+			name = snapshot
+		}
+	}
+	img, err := ext4.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &vm.MissingArtifactError{Dir: g.out, File: vm.DiskFile}
+	}
+	if err != nil {
+		return fmt.Errorf("look for sshd in %s: %w", name, err)
+	}
+	defer img.Close()
+	has := func(file string) bool {
+		_, err := img.Lstat(strings.TrimPrefix(file, "/"))
+		return err == nil
+	}
+	if !has("/usr/sbin/sshd") {
+		return &NoSSHError{Image: name}
+	}
+	if !has(guestfiles.KeysUnit) {
+		return &NoSSHError{Image: name, Old: true}
+	}
+	return nil
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+// keys are those of the guests of an out directory. They are in the cache and not in
+// the out directory, which is what people hand on.
+func (g *guest) keys(ctx context.Context, env builder.Env) (*vm.Keys, error) {
+	out, err := filepath.Abs(g.out)
+	if err != nil {
+		return nil, err
+	}
+	return vm.LoadKeys(ctx, filepath.Join(env.Cache, "ssh", units.DigestOf([]byte(out)).Short()))
+}
+
+// offerSSH gives a guest keys where that is of use to a kimg ssh elsewhere. What keeps
+// it from that is told by that one.
+func (g *guest) offerSSH(ctx context.Context, env builder.Env, e *extras, o *vm.Options) {
+	if g.checkSSH(e) == nil {
+		o.Keys, _ = g.keys(ctx, env)
+	}
+}
+
+func sshGuest(ctx context.Context, env builder.Env, req sshRequest) error {
+	keys, err := req.keys(ctx, env)
+	if err != nil {
+		return err
+	}
+	if req.printConfig {
+		return req.writeConfig(keys)
+	}
+	running, found := vm.RunningGuest{}, false
+	if !req.fresh {
+		running, found, err = newestSSH(vm.RunningGuests(), req.out)
+	}
+	if err != nil {
+		return err
+	}
+	if found {
+		return req.attach(ctx, env, running, keys)
+	}
+	if err := req.checkSSH(&req.extras); err != nil {
+		return err
+	}
+	o, closeEngine, err := req.options(ctx, env)
+	if err != nil {
+		return err
+	}
+	defer closeEngine()
+	o.Write, o.Keys = req.write, keys
+	req.extras.apply(&o, []string{"sshd"}) // the console is nobody's
+	o.Interrupt = req.interrupts()
+	task := progress.Start(env.Sink, "guest", "boot "+req.out, "", nil, "")
+	o.Console = task.Log()
+	var connected atomic.Bool
+	take, say := req.takeTerminal, o.Say
+	req.takeTerminal = func() {
+		if connected.CompareAndSwap(false, true) {
+			task.End(false, nil)
+			take()
+		}
+	}
+	o.Say = func(text string) {
+		if !connected.Load() {
+			say(text)
+		} else if !req.quiet {
+			fmt.Fprintf(req.stderr, "kimg: %s\n", progress.CleanText(text))
+		}
+	}
+	status, err := vm.SSH(ctx, o, vm.Login{Command: req.command, Relay: req.relay, Connected: req.takeTerminal})
+	if !connected.Load() {
+		task.End(false, err)
+		take()
+	}
+	req.newLine(connected.Load(), err)
+	req.lastWords(err)
+	return statusError(status, err)
+}
+
+// newestSSH is the guest of an out directory to log in to: one whose sshd is there
+// already, or else will be.
+func newestSSH(list []vm.RunningGuest, out string) (found vm.RunningGuest, ok bool, err error) {
+	abs, err := filepath.Abs(out)
+	if err != nil {
+		return found, false, err
+	}
+	for _, g := range list {
+		if g.Out == abs && g.SSH != nil && (!ok || g.Keyed && !found.Keyed) {
+			found, ok = g, true
+		}
+	}
+	return found, ok, nil
+}
+
+// attach logs in to a guest that runs.
+func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.RunningGuest, keys *vm.Keys) error {
+	if len(req.shaped) > 0 && !req.quiet {
+		progress.Say(env.Sink, fmt.Sprintf("guest %s runs already, without heed of %s; --new boots another", g.Name, strings.Join(req.shaped, ", ")))
+	}
+	task := progress.Start(env.Sink, "guest", "log in to guest "+g.Name, "", nil, "")
+	connected := false
+	o := vm.Options{
+		Keys: keys, Stdin: req.stdin, Stdout: req.stdout, Stderr: req.stderr, Term: os.Getenv("TERM"),
+		Interrupt: req.interrupts(), BootLimit: req.timeout,
+	}
+	status, err := vm.SSHTo(ctx, g, o, vm.Login{Command: req.command, Relay: req.relay, Connected: func() {
+		connected = true
+		task.End(false, nil)
+		req.takeTerminal()
+	}})
+	if !connected {
+		task.End(false, err)
+		req.takeTerminal()
+	}
+	req.newLine(connected, err)
+	return statusError(status, err)
+}
+
+// newLine ends the line that a shell was on which ended against the plan.
+func (req *sshRequest) newLine(connected bool, err error) {
+	if connected && err != nil && len(req.command) == 0 && !req.relay {
+		fmt.Fprintln(req.stderr)
+	}
+}
+
+// writeConfig writes what ssh_config(5) says of the guest.
+func (req *sshRequest) writeConfig(keys *vm.Keys) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out, err := filepath.Abs(req.out)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(req.stdout, `Host %[1]s
+  HostKeyAlias %[1]s
+  User root
+  IdentityFile %[2]s
+  IdentitiesOnly yes
+  UserKnownHostsFile %[3]s
+  StrictHostKeyChecking yes
+  ProxyCommand %[4]s ssh --relay --progress quiet --out %[5]s
+`, vm.HostAlias, quoteConfig(keys.UserKeyFile()), quoteConfig(keys.KnownHostsFile()), shellWord(self), shellWord(out))
+	return err
+}
+
+// quoteConfig writes a path for ssh_config(5), whose % are its own.
+func quoteConfig(path string) string {
+	return `"` + strings.ReplaceAll(path, "%", "%%") + `"`
+}
+
+// shellWord writes a word of a ProxyCommand, which a shell reads.
+func shellWord(word string) string {
+	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(word) + "'"
+}

@@ -1,0 +1,93 @@
+package vm
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"github.com/kimg/kimg/internal/guest"
+)
+
+// sshPort is where a guest's sshd listens.
+const sshPort = 22
+
+// door is the way to a guest's sshd.
+type door struct {
+	address  Address
+	listener net.Listener // at an isolated site: whoever connects is relayed
+	forward  Forward      // QEMU's; none on a TAP, where the guest has an address
+}
+
+// doorSocket is in the run directory of a guest at an isolated site.
+const doorSocket = "ssh"
+
+// openDoor finds a way to the guest's sshd: on a TAP its own address; where QEMU has
+// this machine's network a port of 127.0.0.1 that is free; else a Unix socket of this
+// user's, which is relayed.
+func (l *link) openDoor(site *Site) error {
+	if l.network.Mode == TAPNet {
+		host := fmt.Sprintf("%s%%%s", linkLocal(l.mac), l.network.TAP)
+		l.door = &door{address: Address{Network: "tcp6", Address: net.JoinHostPort(host, fmt.Sprint(sshPort))}}
+		return nil
+	}
+	network, address := "tcp4", "127.0.0.1:0"
+	if site.Isolated {
+		network, address = "unix", filepath.Join(site.here, doorSocket)
+	}
+	listener, err := net.Listen(network, address)
+	if err != nil {
+		return fmt.Errorf("open a way to the guest's sshd: %w", err)
+	}
+	l.door = &door{
+		address: Address{Network: network, Address: listener.Addr().String()}, listener: listener,
+		forward: Forward{Host: uint16(isolatedPort + len(l.network.Forwards)), Guest: sshPort},
+	}
+	if at, ok := listener.Addr().(*net.TCPAddr); ok {
+		l.door.forward.Host = uint16(at.Port)
+	}
+	return nil
+}
+
+// ssh says whether guests of these options are given keys for their sshd: not where
+// the kernel has no way to take them, or none to be reached.
+func (o *Options) ssh(c Config) bool {
+	return o.Keys != nil && o.Network.Mode != NoNet && c.agent() == nil && c.card(o.Network.Mode) != ""
+}
+
+// ports are virtio-serial ports of the names, with that for the keys where the guest
+// is given any.
+func (o *Options) ports(site *Site, names ...string) []Device {
+	if site.link.door != nil {
+		names = append(names, guest.Keys)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return []Device{portsOf(site, names...)}
+}
+
+// giveKeys gives the guest its keys once it asks for them. Others are told that its
+// sshd comes, and then that it is about to start. The end of the guest ends it.
+func (m *machine) giveKeys(ctx context.Context, keys *Keys) {
+	m.site.guest.SSH = &m.site.link.door.address
+	_ = m.site.guest.tell() // else nobody finds the guest, which says enough
+	conn, err := m.connect(ctx, guest.Keys)
+	if err != nil {
+		return // the guest has ended, which is told elsewhere
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if keys.give(conn) != nil {
+		return
+	}
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if lines.Text() == "taken" {
+			m.site.guest.Keyed = true
+			_ = m.site.guest.tell()
+			close(m.keyed)
+			return
+		}
+	}
+}

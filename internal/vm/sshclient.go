@@ -1,0 +1,270 @@
+package vm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// How long a guest's sshd may take: to say its first word before it counts as not
+// started, and to agree on keys. An emulated one needs seconds for that.
+const (
+	bannerLimit    = 5 * time.Second
+	handshakeLimit = 2 * time.Minute
+)
+
+// dialSSHD connects to the sshd at an address, as often as it takes until one
+// answers: QEMU and its relays take connections before there is anybody in the guest.
+func dialSSHD(ctx context.Context, at Address) (*peekedConn, error) {
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, at.Network, at.Address)
+		if err == nil {
+			stop := context.AfterFunc(ctx, func() { conn.Close() })
+			first := bufio.NewReader(conn)
+			conn.SetReadDeadline(time.Now().Add(bannerLimit))
+			if _, err = first.Peek(1); err == nil && stop() {
+				conn.SetReadDeadline(time.Time{})
+				return &peekedConn{Conn: conn, first: first}, nil
+			}
+			conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// peekedConn is a connection of which something has been read.
+type peekedConn struct {
+	net.Conn
+	first *bufio.Reader
+}
+
+func (c *peekedConn) Read(p []byte) (int, error) { return c.first.Read(p) }
+
+// CloseWrite ends one direction.
+func (c *peekedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// logIn connects to the guest as root. It knows the guest's key.
+func logIn(ctx context.Context, at Address, keys *Keys) (*ssh.Client, error) {
+	conn, err := dialSSHD(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	conn.SetDeadline(time.Now().Add(handshakeLimit))
+	c, channels, requests, err := ssh.NewClientConn(conn, HostAlias, &ssh.ClientConfig{
+		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(keys.User)},
+		HostKeyCallback: ssh.FixedHostKey(keys.Host.PublicKey()), HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
+	})
+	if err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("log in to the guest: %w", err)
+	}
+	conn.SetDeadline(time.Time{})
+	return ssh.NewClient(c, channels, requests), nil
+}
+
+// errLost says that the connection to the guest's sshd ended before the command did.
+var errLost = errors.New("the connection to the guest was lost")
+
+// runSSH runs a command, or without one root's shell, on the options' streams, and
+// returns its status: of a signal N 128+N. On a terminal it gets one too. Typed at the
+// beginning of a line, ~. ends the connection, as OpenSSH has it: a guest that hangs
+// answers to nothing else.
+func runSSH(ctx context.Context, client *ssh.Client, o *Options, argv []string) (int, error) {
+	defer context.AfterFunc(ctx, func() { client.Close() })()
+	s, err := client.NewSession()
+	if err != nil {
+		return 0, fmt.Errorf("open a session in the guest: %w", err)
+	}
+	defer s.Close()
+	stdin, err := s.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	broken := make(chan error, 2)
+	s.Stdout, s.Stderr = &watched{o.Stdout, broken}, &watched{o.Stderr, broken}
+	from := o.Stdin
+	if screen := screenOf(o.Stdin); wantsTerminal(o, argv) {
+		restore, err := screen.lend(s, o.Term)
+		if err != nil {
+			return 0, err
+		}
+		defer restore()
+		from = &tilde{from: o.Stdin, newLine: true}
+	}
+	if len(argv) == 0 {
+		err = s.Shell()
+	} else {
+		err = s.Start(strings.TrimSuffix(Script(argv), "\n"))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("run a command in the guest: %w", err)
+	}
+	detached := make(chan struct{})
+	go func() {
+		var err error
+		if from != nil {
+			_, err = io.Copy(stdin, from)
+		}
+		if errors.Is(err, errDetached) {
+			close(detached)
+		}
+		stdin.Close()
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Wait() }()
+	for interrupts := 0; ; {
+		select {
+		case err := <-ended:
+			return sshStatus(err)
+		case err := <-broken:
+			return 0, fmt.Errorf("write the command's output: %w", err)
+		case <-detached:
+			if len(argv) > 0 {
+				return 0, ErrInterrupted
+			}
+			return 0, nil
+		case <-o.Interrupt:
+			if interrupts++; interrupts > 1 {
+				return 0, ErrInterrupted
+			}
+			_ = s.Signal(ssh.SIGINT) // where it cannot be sent, the second one helps
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// sshStatus is the status that a command's end stands for.
+func sshStatus(err error) (int, error) {
+	var exit *ssh.ExitError
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.As(err, &exit):
+		return exit.ExitStatus(), nil
+	}
+	return 0, errLost
+}
+
+// wantsTerminal says whether the command gets a terminal: a shell where its input is
+// one, a command where all of its streams are, so that what goes to a file stays apart.
+func wantsTerminal(o *Options, argv []string) bool {
+	if len(argv) == 0 {
+		return screenOf(o.Stdin).is
+	}
+	return screenOf(o.Stdin).is && isTerminal(o.Stdout) && isTerminal(o.Stderr)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && screenOf(f).is
+}
+
+// lend gives the session a terminal of this one's kind and size, and has every key
+// go there; restore undoes it.
+func (s screen) lend(to *ssh.Session, term string) (restore func(), err error) {
+	size := s.terminal(term)
+	if size.Rows == 0 || size.Cols == 0 {
+		size.Rows, size.Cols = 24, 80
+	}
+	if term == "" {
+		size.Term = "dumb"
+	}
+	if err := to.RequestPty(size.Term, size.Rows, size.Cols, ssh.TerminalModes{}); err != nil {
+		return nil, fmt.Errorf("get a terminal in the guest: %w", err)
+	}
+	raw, err := s.raw()
+	if err != nil {
+		return nil, err
+	}
+	sizes, stop := s.sizes()
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case size := <-sizes:
+				_ = to.WindowChange(int(size.Rows), int(size.Cols)) // a guest that is gone ends the session
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		stop()
+		close(done)
+		raw()
+	}, nil
+}
+
+// watched tells of a writer that takes no more.
+type watched struct {
+	w      io.Writer
+	broken chan<- error
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	if w.w == nil {
+		return len(p), nil
+	}
+	n, err := w.w.Write(p)
+	if err != nil {
+		w.broken <- err
+	}
+	return n, err
+}
+
+// tilde is what a person types, with ~. at the beginning of a line as the end of it,
+// and ~~ there as a ~.
+type tilde struct {
+	from    io.Reader
+	newLine bool
+	after   bool // a ~ was typed there, and is held
+}
+
+func (t *tilde) Read(p []byte) (int, error) {
+	if len(p) < 2 {
+		return 0, io.ErrShortBuffer
+	}
+	for {
+		n, err := t.from.Read(p[:len(p)/2]) // a ~ that was held may go before each
+		var kept []byte
+		for _, key := range p[:n] {
+			switch {
+			case t.after && key == '.':
+				return 0, errDetached
+			case t.after && key != '~':
+				kept = append(kept, '~', key)
+			case !t.after && t.newLine && key == '~':
+				t.after, t.newLine = true, false
+				continue
+			default:
+				kept = append(kept, key)
+			}
+			t.after, t.newLine = false, key == '\r' || key == '\n'
+		}
+		if len(kept) > 0 || err != nil || n == 0 {
+			return copy(p, kept), err
+		}
+	}
+}
