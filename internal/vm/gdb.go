@@ -219,7 +219,6 @@ type breakpoint struct {
 	Number    string
 	Locations int
 	Fullname  string // of the first location's source
-	Lines     []int  // of the locations, where gdb knows
 }
 
 // find is setBreak for a place that may not be there: then it is a *NoBreakError.
@@ -248,17 +247,10 @@ func (d *debugger) setBreak(ctx context.Context, at string, hardware bool) (brea
 	}
 	bkpt, _ := data["bkpt"].(miTuple)
 	b := breakpoint{Number: bkpt.text("number"), Locations: 1, Fullname: bkpt.text("fullname")}
-	places := []any{bkpt}
 	if list, ok := bkpt["locations"].([]any); ok && len(list) > 0 {
-		b.Locations, places = len(list), list
+		b.Locations = len(list)
 		if first, ok := list[0].(miTuple); ok {
 			b.Fullname = first.text("fullname")
-		}
-	}
-	for _, p := range places {
-		place, _ := p.(miTuple)
-		if line, err := strconv.Atoi(place.text("line")); err == nil {
-			b.Lines = append(b.Lines, line)
 		}
 	}
 	return b, nil

@@ -3,11 +3,8 @@ package vm
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // Planned is a check that is to be run.
@@ -26,7 +23,11 @@ func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 	defer func() { err = errors.Join(err, p.close(ctx)) }()
 	for i := range list {
 		c := &list[i]
-		if _, wrong[i] = c.Check.ready(&c.Options); wrong[i] != nil || c.Check.Break == "" {
+		_, wrong[i] = c.Check.ready(&c.Options)
+		if wrong[i] == nil {
+			_, wrong[i] = c.Options.shares()
+		}
+		if wrong[i] != nil || c.Check.Break == "" {
 			continue
 		}
 		if wrong[i], err = p.places(ctx, c); err != nil {
@@ -73,31 +74,22 @@ func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
 	return nil, nil
 }
 
-// look says what is wrong with a place. One that is expected must be where it says:
-// gdb breaks at the next line that has code.
-func (p *preflight) look(ctx context.Context, c *Planned, at string, exact bool) (wrong, err error) {
+// look says what is wrong with a place. A line need not have code of its own to be
+// stopped in: a function that begins with an inlined one is at the line that calls it.
+func (p *preflight) look(ctx context.Context, c *Planned, at string, expected bool) (wrong, err error) {
 	if slices.Contains(p.kernel.functions, at) {
 		return nil, nil
 	}
 	if err := p.start(ctx, c); err != nil {
 		return nil, err
 	}
-	b, err := p.gdb.find(ctx, p.kernel, at)
+	_, err = p.gdb.find(ctx, p.kernel, at)
 	var unknown *NoBreakError
-	switch {
-	case errors.As(err, &unknown):
-		if exact {
-			unknown.Expected = true
-		}
+	if errors.As(err, &unknown) {
+		unknown.Expected = expected
 		return unknown, nil
-	case err != nil:
-		return nil, err
 	}
-	line, err := strconv.Atoi(at[strings.LastIndexByte(at, ':')+1:])
-	if exact && err == nil && len(b.Lines) > 0 && !slices.Contains(b.Lines, line) {
-		return &NoBreakError{Break: at, Expected: true, Msg: fmt.Sprintf("there is no code in that line, the next is in %d", b.Lines[0])}, nil
-	}
-	return nil, nil
+	return nil, err
 }
 
 // start starts gdb. The guest's disk and network are none of its business.
