@@ -122,6 +122,7 @@ func TestMainJob(t *testing.T) {
 		}
 		verify(t, out)
 	})
+	part("checks", func(t *testing.T) { checkFile(t, k, out) })
 	part("failures say why", func(t *testing.T) {
 		r := k.run(t, "", append(build, "--set", "NO_SUCH_SYMBOL=y")...).want(t, 5)
 		if !strings.Contains(r.stderr, "NO_SUCH_SYMBOL") {

@@ -1,0 +1,108 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// checkFile runs a file of checks, one of which must fail, and reads the reports with
+// readers of its own.
+func checkFile(t *testing.T, k kimg, out string) {
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(k.dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(k.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	write("checks.yaml", `
+defaults: {init: sh}
+checks:
+  - name: the version is shown
+    break: version_proc_show
+    run: cat /proc/version
+    expect: seq_read_iter
+    print: [6*7, $lx_current().comm]
+  - name: a script fails
+    run: |
+      echo out
+      echo err >&2
+      false
+      echo never
+`)
+	r := k.run(t, "", "check", "checks.yaml", "--out", out, "--junit", "junit.xml", "--json", "r.json", "--report", "reports").want(t, 8)
+	for _, want := range []string{"ok    the version is shown", "stopped in version_proc_show at fs/proc/version.c:", "by cat (pid ", "6*7 = 42\n",
+		"FAIL  a script fails", "the command ended with status 1\n", "stdout  | out\n", "stderr  | err\n", "2 checks: 1 passed, 1 failed in "} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("stdout lacks %q:\n%s", want, r.stdout)
+		}
+	}
+
+	var junit struct {
+		Tests, Failures int `xml:",attr"`
+		Suite           struct {
+			Cases []struct {
+				Name    string `xml:"name,attr"`
+				Failure *struct {
+					Message string `xml:"message,attr"`
+				} `xml:"failure"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal(read("junit.xml"), &junit); err != nil {
+		t.Fatal(err)
+	}
+	if c := junit.Suite.Cases; len(c) != 2 || c[0].Failure != nil || c[1].Failure == nil || c[1].Failure.Message != "the command ended with status 1" {
+		t.Errorf("junit.xml says %+v", junit)
+	}
+
+	var report struct {
+		Kernel         string
+		Passed, Failed int
+		Checks         []struct {
+			Verdict string
+			Stop    struct{ Frames []struct{ Function string } }
+			Print   []struct{ Value string }
+			Command struct {
+				Status         int
+				Stdout, Stderr string
+			}
+		}
+	}
+	if err := json.Unmarshal(read("r.json"), &report); err != nil {
+		t.Fatal(err)
+	}
+	c := report.Checks
+	if report.Kernel != readManifest(t, out).Build.Kernel || report.Passed != 1 || report.Failed != 1 || len(c) != 2 ||
+		c[0].Stop.Frames[0].Function != "version_proc_show" || c[0].Print[0].Value != "42" || c[0].Print[1].Value != `"cat"` ||
+		!strings.HasPrefix(c[0].Command.Stdout, "Linux version ") || c[1].Command.Status != 1 || c[1].Command.Stderr != "err\n" {
+		t.Errorf("r.json says %+v", report)
+	}
+	if kept := string(read("reports/a-script-fails/stdout")); kept != "out\n" {
+		t.Errorf("stdout was kept as %q", kept)
+	}
+	for _, kept := range []string{"the-version-is-shown/gdb.log", "the-version-is-shown/console.log", "a-script-fails/check.json"} {
+		if len(read("reports/"+kept)) == 0 {
+			t.Errorf("%s is empty", kept)
+		}
+	}
+
+	// What this kernel does not have is told with its line, and nothing is booted.
+	write("bad.yaml", "checks:\n  - {name: one, run: uname}\n  - name: two\n    break: no_such_function\n")
+	r = k.run(t, "", "check", "bad.yaml", "--out", out).want(t, 6)
+	if !strings.Contains(r.stderr, "kimg: bad.yaml:4: break at no_such_function: ") || r.stdout != "" {
+		t.Errorf("an unknown symbol is told so:\n%s%s", r.stdout, r.stderr)
+	}
+	verify(t, out)
+}
