@@ -59,7 +59,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 		defer func() { err = errors.Join(err, keep.Close()) }()
 	}
 	req.takeTerminal() // what is shown from now on is of each check
-	text := &checks.Text{W: req.stdout, Backtraces: req.file == ""}
+	text := &checks.Text{W: req.stdout, Backtraces: req.file == "", Paint: progress.Verdicts(req.stdout)}
 	for _, c := range req.list {
 		text.Names = append(text.Names, c.Name)
 	}

@@ -78,7 +78,7 @@ func (o *Outcome) testcase(class string) junit.Testcase {
 // why is all that tells of a failure.
 func (o *Outcome) why() string {
 	text := strings.Join(o.Reasons, "\n")
-	if o.Cause != Unmet && len(o.Console) > 0 {
+	if o.Cause != Unmet && !o.ranToEnd() && len(o.Console) > 0 {
 		text += "\n\nThe serial console's last lines:\n" + strings.Join(o.Console, "\n")
 	}
 	return text

@@ -60,6 +60,9 @@ func example() *Report {
 	r.add(panicked)
 	r.add(judge(Check{Name: "gdb dies", Break: "f", When: AtBoot}, Seen{Err: errors.New("gdb ended: signal: killed")}))
 	r.add(notRun(Check{Name: "later", Run: "true"}, "a check before it failed"))
+	cut := notRun(Check{Name: "cut off", Run: "true"}, reasonInterrupted)
+	cut.Seconds = 1.5
+	r.add(cut)
 	return r
 }
 
@@ -171,4 +174,30 @@ func FuzzJUnit(f *testing.F) {
 			t.Errorf("it says %q, want %q", got, want)
 		}
 	})
+}
+
+// A console is shown where it may say why: its end, and not of a guest that was well.
+func TestTextOfAConsole(t *testing.T) {
+	console := make([]string, 40)
+	for i := range console {
+		console[i] = "line"
+	}
+	five := 5
+	c := Check{Name: "c", Break: "f", When: WhenRun, Run: "x"}
+	for _, tt := range []struct {
+		seen  Seen
+		lines int
+		says  string
+	}{
+		{Seen{Err: errors.New("it hung"), Guest: true}, 30, "console | [10 lines before these]\n"},
+		{Seen{Err: errors.New("not reached"), Guest: true, Status: &five}, 0, "not reached\n      the command ended with status 5\n"},
+		{Seen{Stop: &Stop{}, Status: &five}, 0, "the command ended with status 5\n"},
+	} {
+		tt.seen.Console = console
+		var text strings.Builder
+		(&Text{W: &text}).Outcome(judge(c, tt.seen))
+		if n := strings.Count(text.String(), "| line\n"); n != tt.lines || !strings.Contains(text.String(), tt.says) {
+			t.Errorf("%d lines:\n%s", n, text.String())
+		}
+	}
 }

@@ -42,7 +42,10 @@ func (t *Text) Outcome(o Outcome) {
 	case Failed:
 		word, detail = "FAIL", o.Reasons[0]
 	case NotRun:
-		word, took, detail = "-   ", "", "not run: "+o.Reasons[0]
+		word, detail = "-   ", o.Reasons[0]
+		if o.Seconds == 0 { // else it had begun
+			took, detail = "", "not run: "+detail
+		}
 	}
 	if t.Paint != nil && o.Verdict != NotRun {
 		word = t.Paint(o.Verdict == Passed, word)
@@ -83,7 +86,7 @@ func (t *Text) below(b *strings.Builder, o Outcome) {
 	}
 	block := func(name string, lines []string, most int) {
 		if more := len(lines) - most; more > 0 {
-			lines = append([]string{fmt.Sprintf("[%d lines more]", more)}, lines[more:]...)
+			lines = append([]string{fmt.Sprintf("[%d lines before these]", more)}, lines[more:]...)
 		}
 		for _, line := range lines {
 			say(name + " | " + line)
@@ -93,7 +96,7 @@ func (t *Text) below(b *strings.Builder, o Outcome) {
 		block("stdout ", lines(o.Command.Stdout), shownOutput)
 		block("stderr ", lines(o.Command.Stderr), shownOutput)
 	}
-	if o.Cause != Unmet {
+	if o.Cause != Unmet && !o.ranToEnd() { // else the guest was well
 		block("console", o.Console, shownConsole)
 	}
 }
@@ -104,6 +107,8 @@ func lines(text string) []string {
 	}
 	return strings.Split(text, "\n")
 }
+
+func (o *Outcome) ranToEnd() bool { return o.Command != nil && o.Command.Status != nil }
 
 // detail is what a check that passed found.
 func (o *Outcome) detail() string {

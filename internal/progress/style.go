@@ -34,6 +34,19 @@ func (s style) red(text string) string    { return s.paint("31", text) }
 func (s style) green(text string) string  { return s.paint("32", text) }
 func (s style) yellow(text string) string { return s.paint("33", text) }
 
+// Verdicts returns what paints the word of a verdict, green or red, where f is a
+// terminal and colours are wanted.
+func Verdicts(f *os.File) func(good bool, word string) string {
+	s := localStyle()
+	s.colour = s.colour && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	return func(good bool, word string) string {
+		if good {
+			return s.green(word)
+		}
+		return s.red(word)
+	}
+}
+
 // pick returns the sign that the locale can show.
 func (s style) pick(unicode, ascii string) string {
 	if s.unicode {
