@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/progress"
@@ -155,6 +156,12 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 		return nil, err
 	}
 	b.Files = append(b.Files, export.File{Path: ManifestFile, Mode: 0o644, Data: text})
+	for _, d := range m.Documents {
+		b.Files = append(b.Files, export.File{Path: d.Path, Mode: 0o644, SHA256: string(d.SHA256)})
+	}
+	if st, err := os.Lstat(filepath.Join(dir, attest.SignatureFile)); err == nil && st.Mode().IsRegular() {
+		b.Files = append(b.Files, export.File{Path: attest.SignatureFile, Mode: 0o644})
+	}
 	if !kind.Guest {
 		return b, nil
 	}

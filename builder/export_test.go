@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
@@ -180,5 +182,50 @@ func TestExportToAFullDisk(t *testing.T) {
 		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(fmt.Sprint(err), "export "+name+": ") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Who gets the bundle can check it as well as who made it.
+func TestBundleIsWholeToVerify(t *testing.T) {
+	dir, _ := described(t)
+	key, pub := testKey(t)
+	sign(t, dir, key)
+	kind, err := export.Find("bundle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := *kind
+	plain.Guest = false
+	file := filepath.Join(t.TempDir(), "bundle.tar")
+	env := Env{Cache: t.TempDir(), Sink: progress.Discard, Host: t.TempDir()}
+	if err := Export(t.Context(), env, ExportRequest{Out: dir, File: file, Format: &plain}); err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(to, h.Name)
+		if h.Typeflag == tar.TypeDir {
+			continue
+		}
+		b, err := io.ReadAll(r)
+		if err := errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, h.FileInfo().Mode())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := Verify(t.Context(), filepath.Join(to, "kimg-out"), []*attest.PublicKey{pub})
+	if err != nil || len(v.Faults) > 0 || len(v.SignedBy) != 1 {
+		t.Errorf("%+v (%v)", v, err)
 	}
 }

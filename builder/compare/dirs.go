@@ -59,6 +59,11 @@ func Dirs(ctx context.Context, a, b string) (*Report, error) {
 	if rest != nil && r.Same() {
 		rest()
 	}
+	if rest != nil {
+		if err := r.attestations(ctx, a, b); err != nil {
+			return nil, err
+		}
+	}
 	r.attribute(moved)
 	return r, nil
 }

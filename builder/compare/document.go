@@ -25,10 +25,11 @@ const (
 const maxDocument = 32 << 20
 
 func isDocument(t thing, head []byte) bool {
-	return t.where == "" && (t.base == manifestFile || t.base == lockFile || bytes.HasPrefix(head, []byte("# Written by kimg: everything outside")))
+	known := t.base == manifestFile || t.base == lockFile || t.base == provenanceFile || t.base == sbomFile
+	return t.where == "" && (known || bytes.HasPrefix(head, []byte("# Written by kimg: everything outside")))
 }
 
-// documents compares two locks or manifests.
+// documents compares two locks, manifests or attestations.
 func (r *Report) documents(_ context.Context, t thing, a, b blob, _ changes) error {
 	x, err := readTree(a)
 	if err != nil {
@@ -38,7 +39,7 @@ func (r *Report) documents(_ context.Context, t thing, a, b blob, _ changes) err
 	if err != nil {
 		return err
 	}
-	r.trees(t.artifact, x, y)
+	r.trees(t.artifact, plainTree(t.base, x), plainTree(t.base, y))
 	return nil
 }
 
@@ -175,6 +176,17 @@ var treeCauses = []struct {
 }{
 	{"inputs[kernel kernel ", Source},
 	{"inputs[kernel config ", Config},
+	{"inputs[kernel patch ", Source},
+	{"inputs[kernel toolchain ", Compiler},
+	{"asked.", Config},
+	{"chosen.", Follows},
+	{"packages[SOURCE ", Source},
+	{"packages[package ", Package},
+	{"packages[", Follows},
+	{"relationships", Follows},
+	{"subjects", Follows},
+	{"documents", Follows},
+	{"documentNamespace", Follows},
 	{"inputs[", Package},
 	{"toolchain", Compiler},
 	{"imaging", Compiler},

@@ -108,6 +108,7 @@ func reportText(r *compare.Report, all bool) string {
 	var b strings.Builder
 	if r.Same() {
 		fmt.Fprintf(&b, "%s and %s are the same, byte for byte\n", progress.Clean(r.A), progress.Clean(r.B))
+		noteText(&b, r)
 		return b.String()
 	}
 	fmt.Fprintf(&b, "A  %s\nB  %s\n", progress.Clean(r.A), progress.Clean(r.B))
@@ -137,10 +138,14 @@ func reportText(r *compare.Report, all bool) string {
 	if n[""] > 0 {
 		fmt.Fprintf(&b, "  %-9s %6d  no cause is known\n", "-", n[""])
 	}
-	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", progress.Clean(note))
-	}
+	noteText(&b, r)
 	return b.String()
+}
+
+func noteText(b *strings.Builder, r *compare.Report) {
+	for _, note := range r.Notes {
+		fmt.Fprintf(b, "note: %s\n", progress.Clean(note))
+	}
 }
 
 // groups are the differences by artifact, in the report's order.

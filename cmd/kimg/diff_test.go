@@ -41,6 +41,10 @@ func TestReportText(t *testing.T) {
 	if strings.ContainsAny(text, "\x1b\a") {
 		t.Errorf("control characters reach the terminal: %q", text)
 	}
+	same := reportText(&compare.Report{A: "one", B: "two", Notes: []string{"a note"}}, false)
+	if same != "one and two are the same, byte for byte\nnote: a note\n" {
+		t.Errorf("of the same: %q", same)
+	}
 	all := reportText(manyDifferences(), true)
 	if strings.Contains(all, "--all") || strings.Count(all, ": mtime: x -> y") != 40 {
 		t.Errorf("--all:\n%s", all)
