@@ -6,9 +6,108 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/units"
 )
 
-// specFlags are the flags that say what to build.
+// specFlag is a flag that says what to build, and the field of a Spec that it sets.
+type specFlag struct {
+	name  string
+	field func(*builder.Spec) any // a pointer to a text, a list, a size, a number or a switch
+	usage string
+}
+
+// specFlagTable is all of them, in the order of the help.
+var specFlagTable = []specFlag{
+	{"kernel", func(s *builder.Spec) any { return &s.Kernel },
+		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version,\n" +
+			"a directory, a tarball, or the URL of one"},
+	{"suite", func(s *builder.Spec) any { return &s.Suite },
+		"`SUITE` of the root filesystem: bullseye, bookworm, trixie, sid, bionic, focal, jammy, noble"},
+	{"config", func(s *builder.Spec) any { return &s.Config },
+		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file"},
+	{"patch", func(s *builder.Spec) any { return &s.Patches },
+		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n" +
+			"(repeatable; after those of kimg.yaml)"},
+	{"fragment", func(s *builder.Spec) any { return &s.Fragments },
+		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)"},
+	{"set", func(s *builder.Spec) any { return &s.Set },
+		"set a config symbol, `SYM=VALUE`, over base and fragments (repeatable; after those of kimg.yaml)"},
+	{"size", func(s *builder.Spec) any { return &s.Size },
+		"`SIZE` of rootfs.img"},
+	{"include", func(s *builder.Spec) any { return &s.Include },
+		"install `PKG,...` too (repeatable; besides those of kimg.yaml)"},
+	{"variant", func(s *builder.Spec) any { return (*string)(&s.Variant) },
+		"packages to start from, `NAME`: minbase or standard"},
+	{"out", func(s *builder.Spec) any { return &s.Out },
+		"put the artifacts into `DIR`"},
+	{"mirror", func(s *builder.Spec) any { return &s.Mirror },
+		"take packages from `URL` (default: KIMG_MIRROR, this machine's own, or the snapshot service)"},
+	{"jobs", func(s *builder.Spec) any { return &s.Jobs },
+		"compile with `N` jobs (default: the engine's processors)"},
+	{"kernel-mirror", func(s *builder.Spec) any { return &s.KernelMirror },
+		"take kernel.org's kernels from `URL` (default: KIMG_KERNEL_MIRROR, or kernel.org itself)"},
+	{"kernel-keyring", func(s *builder.Spec) any { return &s.KernelKeyrings },
+		"trust the keys in `FILE` to sign kernels, too (repeatable)"},
+	{"verify-tar", func(s *builder.Spec) any { return &s.VerifyTar },
+		"check the signature of the kernel's uncompressed tar, too"},
+	{"allow-unsigned", func(s *builder.Spec) any { return &s.AllowUnsigned },
+		"take a kernel that no known key has signed"},
+	{"toolchain", func(s *builder.Spec) any { return &s.Toolchain },
+		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)"},
+	{"target", func(s *builder.Spec) any { return &s.Targets },
+		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i; the file of that name is put below\n" +
+			"targets/ (repeatable; after those of kimg.yaml)"},
+	{"export-source", func(s *builder.Spec) any { return &s.ExportSource },
+		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n" +
+			"into the out directory, for clangd and gdb"},
+	{"privileged", func(s *builder.Spec) any { return &s.Privileged },
+		"bootstrap in a fully privileged container, for engines that need it"},
+	{"frozen", func(s *builder.Spec) any { return &s.Frozen },
+		"refuse whatever kimg.lock does not name"},
+}
+
+// commaList is the one list whose values may also be given apart by commas.
+const commaList = "include"
+
+// add defines the flag, with what is in given as its default.
+func (f specFlag) add(flags *pflag.FlagSet, given *builder.Spec) {
+	switch at := f.field(given).(type) {
+	case *string:
+		flags.StringVar(at, f.name, *at, f.usage)
+	case *[]string:
+		if f.name == commaList {
+			flags.StringSliceVar(at, f.name, nil, f.usage)
+		} else {
+			flags.StringArrayVar(at, f.name, nil, f.usage)
+		}
+	case *units.Size:
+		flags.TextVar(at, f.name, *at, f.usage)
+	case *int:
+		flags.IntVar(at, f.name, *at, f.usage)
+	case *bool:
+		flags.BoolVar(at, f.name, *at, f.usage)
+	default:
+		panic("flag --" + f.name + " has no type")
+	}
+}
+
+// take lays what was given over spec: a list goes behind the list that is there.
+func (f specFlag) take(spec, given *builder.Spec) {
+	switch to := f.field(spec).(type) {
+	case *string:
+		*to = *f.field(given).(*string)
+	case *[]string:
+		*to = slices.Concat(*to, *f.field(given).(*[]string))
+	case *units.Size:
+		*to = *f.field(given).(*units.Size)
+	case *int:
+		*to = *f.field(given).(*int)
+	case *bool:
+		*to = *f.field(given).(*bool)
+	}
+}
+
+// specFlags are the flags of one command that say what to build.
 type specFlags struct {
 	flags *pflag.FlagSet
 	given builder.Spec
@@ -16,48 +115,10 @@ type specFlags struct {
 
 func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 	f := &specFlags{flags: flags, given: builder.Default()}
-	s := &f.given
 	flags.SortFlags = false
-	flags.StringVar(&s.Kernel, "kernel", s.Kernel,
-		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version,\n"+
-			"a directory, a tarball, or the URL of one")
-	flags.StringVar(&s.Suite, "suite", s.Suite,
-		"`SUITE` of the root filesystem: bullseye, bookworm, trixie, sid, bionic, focal, jammy, noble")
-	flags.StringVar(&s.Config, "config", s.Config,
-		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file")
-	flags.StringArrayVar(&s.Patches, "patch", nil,
-		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n"+
-			"(repeatable; after those of kimg.yaml)")
-	flags.StringArrayVar(&s.Fragments, "fragment", nil,
-		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)")
-	flags.StringArrayVar(&s.Set, "set", nil,
-		"set a config symbol, `SYM=VALUE`, over base and fragments (repeatable; after those of kimg.yaml)")
-	flags.TextVar(&s.Size, "size", s.Size, "`SIZE` of rootfs.img")
-	flags.StringSliceVar(&s.Include, "include", nil,
-		"install `PKG,...` too (repeatable; besides those of kimg.yaml)")
-	flags.StringVar((*string)(&s.Variant), "variant", string(s.Variant),
-		"packages to start from, `NAME`: minbase or standard")
-	flags.StringVar(&s.Out, "out", s.Out, "put the artifacts into `DIR`")
-	flags.StringVar(&s.Mirror, "mirror", "",
-		"take packages from `URL` (default: KIMG_MIRROR, this machine's own, or the snapshot service)")
-	flags.IntVar(&s.Jobs, "jobs", 0, "compile with `N` jobs (default: the engine's processors)")
-	flags.StringVar(&s.KernelMirror, "kernel-mirror", "",
-		"take kernel.org's kernels from `URL` (default: KIMG_KERNEL_MIRROR, or kernel.org itself)")
-	flags.StringArrayVar(&s.KernelKeyrings, "kernel-keyring", nil,
-		"trust the keys in `FILE` to sign kernels, too (repeatable)")
-	flags.BoolVar(&s.VerifyTar, "verify-tar", false, "check the signature of the kernel's uncompressed tar, too")
-	flags.BoolVar(&s.AllowUnsigned, "allow-unsigned", false, "take a kernel that no known key has signed")
-	flags.StringVar(&s.Toolchain, "toolchain", "",
-		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)")
-	flags.StringArrayVar(&s.Targets, "target", nil,
-		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i; the file of that name is put below\n"+
-			"targets/ (repeatable; after those of kimg.yaml)")
-	flags.BoolVar(&s.ExportSource, "export-source", false,
-		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n"+
-			"into the out directory, for clangd and gdb")
-	flags.BoolVar(&s.Privileged, "privileged", false,
-		"bootstrap in a fully privileged container, for engines that need it")
-	flags.BoolVar(&s.Frozen, "frozen", false, "refuse whatever kimg.lock does not name")
+	for _, flag := range specFlagTable {
+		flag.add(flags, &f.given)
+	}
 	return f
 }
 
@@ -73,52 +134,11 @@ func (f *specFlags) spec(dir string) (builder.Spec, error) {
 	if err != nil {
 		return spec, err
 	}
-	f.flags.Visit(func(flag *pflag.Flag) {
-		switch flag.Name {
-		case "kernel":
-			spec.Kernel = f.given.Kernel
-		case "suite":
-			spec.Suite = f.given.Suite
-		case "config":
-			spec.Config = f.given.Config
-		case "patch":
-			spec.Patches = slices.Concat(spec.Patches, f.given.Patches)
-		case "fragment":
-			spec.Fragments = slices.Concat(spec.Fragments, f.given.Fragments)
-		case "set":
-			spec.Set = slices.Concat(spec.Set, f.given.Set)
-		case "size":
-			spec.Size = f.given.Size
-		case "include":
-			spec.Include = slices.Concat(spec.Include, f.given.Include)
-		case "variant":
-			spec.Variant = f.given.Variant
-		case "out":
-			spec.Out = f.given.Out
-		case "mirror":
-			spec.Mirror = f.given.Mirror
-		case "jobs":
-			spec.Jobs = f.given.Jobs
-		case "kernel-mirror":
-			spec.KernelMirror = f.given.KernelMirror
-		case "kernel-keyring":
-			spec.KernelKeyrings = slices.Concat(spec.KernelKeyrings, f.given.KernelKeyrings)
-		case "verify-tar":
-			spec.VerifyTar = f.given.VerifyTar
-		case "allow-unsigned":
-			spec.AllowUnsigned = f.given.AllowUnsigned
-		case "toolchain":
-			spec.Toolchain = f.given.Toolchain
-		case "target":
-			spec.Targets = slices.Concat(spec.Targets, f.given.Targets)
-		case "export-source":
-			spec.ExportSource = f.given.ExportSource
-		case "privileged":
-			spec.Privileged = f.given.Privileged
-		case "frozen":
-			spec.Frozen = f.given.Frozen
+	for _, flag := range specFlagTable {
+		if f.flags.Changed(flag.name) {
+			flag.take(&spec, &f.given)
 		}
-	})
+	}
 	if f.given.Lock != "" {
 		return f.locked(spec), nil // the lock's values are checked where it is read
 	}
