@@ -220,7 +220,7 @@ func (s *session) manifest(p *Plan, res steps.Results) (m *Manifest, lock []byte
 		m.Run.Engine = i.Name + " " + i.Version
 	}
 	if s.tree != nil && (s.tree.Kind == kernel.Directory || s.tree.Kind == kernel.Tarball) {
-		m.Run.Source = s.tree.Path
+		m.Run.Source, m.Run.Git = s.tree.Path, s.gitState()
 	}
 	return m, lock, nil
 }

@@ -261,6 +261,6 @@ func (s *session) resolveKernelOnly(ctx context.Context) (*Lock, error) {
 	if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, old.Toolchain); err != nil {
 		return nil, err
 	}
-	l.Kernel.Epoch, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), patches
+	l.Kernel.Epoch, l.Kernel.Patches, l.Kernel.NoFixes = l.Toolchain.Lock.Date.Unix(), patches, s.spec.NoFixes
 	return l, nil
 }

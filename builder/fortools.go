@@ -36,7 +36,7 @@ type sourceExport struct {
 // no more than its path.
 func (s *session) forTools(ctx context.Context, p *Plan, out *outDir) error {
 	is := sourceExport{Kernel: p.Kernel.ActionID(), Source: out.path(SourceDir)}
-	directory, patched := p.Lock.Kernel.Source == string(kernel.Directory), len(p.Lock.Kernel.Patches) > 0
+	directory, patched := p.Lock.Kernel.Source == string(kernel.Directory), len(p.Lock.Kernel.Patches)+len(p.Lock.Kernel.Fixes) > 0
 	own := directory && !patched // a patched tree is nowhere but in its volume
 	if own {
 		is.Source = s.tree.Path

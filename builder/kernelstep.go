@@ -33,6 +33,9 @@ func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
 		return src, &SpecError{Field: "--kernel", Err: err}
 	}
 	if src.Kind == kernel.Directory || src.Kind == kernel.Tarball {
+		if src.Kind == kernel.Directory {
+			s.askGit(ctx, src.Path)
+		}
 		s.tree, err = kernel.Pin(ctx, src, s.Cache)
 	}
 	return src, err
@@ -135,6 +138,9 @@ func (s *session) kernelSteps(l *Lock, tool *steps.Step) (compile *steps.Step, a
 			return s.compile(ctx, l, config, out, task)
 		},
 	}
+	if fixes := l.Kernel.fixes(l.Toolchain.Request); len(fixes) > 0 {
+		compile.Reads = append(compile.Reads, steps.Fact{Name: "fixes", Value: fixFact(fixes)})
+	}
 	if len(l.Kernel.Patches) > 0 {
 		compile.Reads = append(compile.Reads, steps.Fact{Name: "patches", Value: patchFact(l.Kernel.Patches)})
 	}
@@ -233,7 +239,7 @@ func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*cont
 		return nil, kernel.Job{}, err
 	}
 	job := kernel.Job{
-		Tree: tree, Patches: patches, Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
+		Tree: tree, Patches: append(l.Kernel.fixes(l.Toolchain.Request), patches...), Era: era, Image: l.Toolchain.Image, ImageID: id, Config: config,
 		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Jobs: s.spec.Jobs, CacheDir: s.Cache, Ccache: s.Ccache, Targets: s.spec.Targets,
 		Temporary: s.Temporary,
 	}

@@ -57,6 +57,8 @@ type KernelLock struct {
 	Epoch    int64               `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel tells
 	Targets  []string            `yaml:"targets,omitempty,flow"` // --target
 	Patches  []PatchLock         `yaml:"patches,omitempty"`      // --patch, in the order in which they are applied
+	Fixes    []FixLock           `yaml:"fixes,omitempty"`        // that the source may need, applied before them
+	NoFixes  bool                `yaml:"no-fixes,omitempty"`     // --no-fixes
 	Suite    string              `yaml:"suite,omitempty"`
 	Version  units.KernelVersion `yaml:"version"`          // as its Makefile says
 	Source   string              `yaml:"source"`           // as kernel.Kind

@@ -86,6 +86,14 @@ func (l KernelLock) facts() []fact {
 	if l.Package == nil { // whose own digest is told with it
 		f = append(f, fact{"sha256", brief(string(l.SHA256))})
 	}
+	var fixes, patches []string
+	for _, x := range l.Fixes {
+		fixes = append(fixes, x.Name)
+	}
+	for _, p := range l.Patches {
+		patches = append(patches, p.Path+text(p.SHA256))
+	}
+	f = append(f, fact{"fixes", strings.Join(fixes, " ")}, fact{"patches", strings.Join(patches, " ")})
 	if d := l.Download; d != nil {
 		signed := strings.Join(slices.Concat(d.SignedBy, d.TarSignedBy), " ")
 		f = append(f, fact{"url", d.URL}, fact{"signed by", cmp.Or(signed, "nobody")})

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -74,7 +75,7 @@ type Document struct {
 
 // Input is an outside thing that the build read.
 type Input struct {
-	Kind    string       `json:"kind"` // kernel, patch, config, index, package
+	Kind    string       `json:"kind"` // kernel, fix (applied where the source needs it), patch, config, index, package
 	Name    string       `json:"name"`
 	Version string       `json:"version,omitempty"`
 	SHA256  units.Digest `json:"sha256"`
@@ -98,6 +99,10 @@ type RunFacts struct {
 	Engine string `json:"engine,omitempty"` // empty: none was needed
 	Mirror string `json:"mirror,omitempty"` // empty: nothing was resolved
 	Source string `json:"source,omitempty"` // the person's own directory or tarball that the kernel was compiled from
+
+	// Git is what a directory's own git says of it. It is no part of Build, nor of
+	// the lock, which Build names: a tarball of the same files makes the same kernel.
+	Git *kernel.GitState `json:"git,omitempty"`
 
 	Privileged bool `json:"privileged,omitempty"` // the bootstrap container was, by --privileged: the step's own list was not enough for this engine
 }

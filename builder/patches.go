@@ -210,7 +210,43 @@ func personal(list []PatchLock) []kernel.Patch {
 	return all
 }
 
-// patches are all that a lock has applied to its source.
+// FixLock names one of kimg's own patches. Its text comes with kimg, like kimg's own
+// configs, and what a lock means tells whether it is the same.
+type FixLock struct {
+	Name   string       `yaml:"name"`
+	Commit string       `yaml:"commit"` // mainline's, that did the same or better
+	SHA256 units.Digest `yaml:"sha256"`
+}
+
+// fixes are those of kimg's own patches that the source may need with its toolchain.
+func (l KernelLock) fixes(toolchain string) []kernel.Patch {
+	era, err := kernel.EraFor(l.Version, toolchain)
+	if err != nil || l.NoFixes {
+		return nil
+	}
+	return kernel.FixesFor(l.Version, era)
+}
+
+func fixLocks(list []kernel.Patch) []FixLock {
+	var all []FixLock
+	for _, p := range list {
+		all = append(all, FixLock{p.Name, p.Fix.Commit, units.DigestOf([]byte(p.Text))})
+	}
+	return all
+}
+
+// fixFact is the fixes in a form that kimg plan can show.
+func fixFact(list []kernel.Patch) string {
+	var all strings.Builder
+	names := ""
+	for _, p := range list {
+		fmt.Fprintln(&all, p.Text, p.Fix.Needs)
+		names += " " + p.Name
+	}
+	return units.DigestOf([]byte(all.String())).Short() + names
+}
+
+// patches are the person's own that a lock has applied to its source.
 func (l KernelLock) patches() ([]kernel.Patch, error) {
 	for _, p := range l.Patches {
 		if units.DigestOf([]byte(p.Text)) != p.SHA256 {

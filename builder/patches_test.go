@@ -190,6 +190,22 @@ func TestPatchesPinned(t *testing.T) {
 			t.Errorf("--patch %v over the lock: %v", c.asked, err)
 		}
 	}
+	l.Toolchain.Request = "trixie/gcc-14"
+	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
+	if i := slices.IndexFunc(l.inputs(), func(i Input) bool {
+		return i.Kind == "fix" && i.Name == "subcmd-realloc" && i.Version == "52a9dab6d892"
+	}); i < 0 {
+		t.Errorf("the manifest names no fix of a chosen toolchain: %+v", l.Kernel.Fixes)
+	}
+	var frozen *FrozenError
+	if err := fixture(t).unmoved(l); !errors.As(err, &frozen) {
+		t.Errorf("--frozen with other fixes: %v", err)
+	}
+	s := Default()
+	s.NoFixes, s.Given = true, []string{"no-fixes"}
+	if err := s.contradicts(l); err == nil || s.contradicts(&Lock{Kernel: KernelLock{NoFixes: true}}) != nil {
+		t.Errorf("--no-fixes over a lock: %v", err)
+	}
 	damaged := l.Kernel
 	damaged.Patches = slices.Clone(damaged.Patches)
 	damaged.Patches[0].Text += "x"

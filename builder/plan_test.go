@@ -105,6 +105,9 @@ func TestPlanFollowsTheLock(t *testing.T) {
 	}{
 		{"nothing", func(*Lock) {}, nil},
 		{"a setting", func(l *Lock) { l.Config.Set = []string{"KASAN=y"} }, []string{"kernel"}},
+		{"a patch", func(l *Lock) { l.Kernel.Patches = []PatchLock{{Path: "a", SHA256: units.DigestOf([]byte("a"))}} }, []string{"kernel"}},
+		{"a toolchain that needs fixes", func(l *Lock) { l.Toolchain.Request = "trixie" }, []string{"kernel"}},
+		{"a toolchain that needs fixes, without them", func(l *Lock) { l.Toolchain.Request, l.Kernel.NoFixes = "trixie", true }, nil},
 		{"the base config", func(l *Lock) { l.Config.Base = "defconfig" }, []string{"kernel"}},
 		{"the compiler", func(l *Lock) { l.Toolchain.Compiler = "gcc-9" }, []string{"kernel"}},
 		{"the kernel's source", func(l *Lock) { l.Kernel.SHA256 = units.DigestOf([]byte("x")) }, []string{"kernel"}},

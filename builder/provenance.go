@@ -34,6 +34,9 @@ func (l *Lock) materials() []attest.Material {
 		all[0].Kind = attest.Kernel
 		all = append(all, indexMaterial(*l.Kernel.Archive, "kernel"))
 	}
+	for _, f := range l.Kernel.Fixes {
+		all = append(all, attest.Material{Kind: attest.Fix, Name: f.Name, Version: f.Commit, Digest: f.SHA256, For: "kernel"})
+	}
 	for _, p := range l.Kernel.Patches {
 		all = append(all, attest.Material{Kind: attest.Patch, Name: p.Path, Digest: p.SHA256, For: "kernel"})
 	}
@@ -185,9 +188,14 @@ func (o *outDir) writeManifest(m *Manifest, l *Lock) (*Manifest, error) {
 	for _, name := range documentNames {
 		m.Documents = append(m.Documents, Document{name, int64(len(docs[name])), units.DigestOf(docs[name])})
 	}
+	committed := false // since, with the same files
 	if old != nil && reflect.DeepEqual(old.Documents, m.Documents) {
-		m = old
+		committed = !reflect.DeepEqual(old.Run.Git, m.Run.Git)
+		old.Run.Git, m = m.Run.Git, old
 	} else {
+		old = nil
+	}
+	if old == nil || committed {
 		b, err := m.marshal()
 		if err != nil {
 			return nil, err

@@ -121,6 +121,7 @@ func (l *Lock) spec(how Spec) Spec {
 	how.Suite, how.Variant, how.Include = l.Rootfs.Suite, l.Rootfs.Variant, l.Rootfs.Include
 	how.Config, how.Fragments, how.Set = l.Config.Base, nil, l.Config.Set
 	how.Size, how.Toolchain, how.Targets, how.Patches = l.Image.Size, l.Toolchain.Request, l.Kernel.Targets, nil
+	how.NoFixes = l.Kernel.NoFixes
 	if d := l.Kernel.Download; d != nil {
 		how.AllowUnsigned = d.Unsigned // its digest vouches for it now
 	}
@@ -155,6 +156,8 @@ func (s Spec) contradicts(l *Lock) error {
 			asked, has = strings.Join(includes(s), ","), strings.Join(want.Include, ",")
 		case "target":
 			asked, has = strings.Join(s.Targets, " "), strings.Join(want.Targets, " ")
+		case "no-fixes":
+			asked, has = fmt.Sprint(s.NoFixes), fmt.Sprint(want.NoFixes)
 		case "patch":
 			list, err := readPatches(s.Patches)
 			if err != nil {
@@ -230,6 +233,8 @@ func (l *Lock) unmoved(old *Lock) error {
 		return &FrozenError{"the kernel's configuration as it is now"}
 	case !samePatches(l.Kernel.Patches, old.Kernel.Patches):
 		return &FrozenError{"the patches as they are now"}
+	case !slices.Equal(l.Kernel.Fixes, old.Kernel.Fixes):
+		return &FrozenError{"the fixes of this kimg"}
 	case !slices.Equal(l.Kernel.Targets, old.Kernel.Targets):
 		return &FrozenError{"the make targets as they are now"}
 	case l.Image.Size != old.Image.Size:

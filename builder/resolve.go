@@ -61,6 +61,8 @@ func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
 		return nil, err
 	}
 	l.Kernel.Epoch, l.Kernel.Targets, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), s.spec.Targets, patches
+	l.Kernel.NoFixes = s.spec.NoFixes
+	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
 	l.Image = imageLock(s.spec.Size, l.Rootfs)
 	if s.spec.Frozen {
 		return l, l.unmoved(old)

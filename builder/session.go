@@ -64,6 +64,9 @@ type session struct {
 	indices map[string]indexed // by the suite's name
 	tree    *kernel.Tree       // a kernel source of the person's own
 
+	git     chan *kernel.GitState // of the source, one value; nil: it is no directory
+	stopGit context.CancelFunc
+
 	mu      sync.Mutex
 	volumes map[string]bool // to be removed at the end
 }
@@ -98,6 +101,10 @@ func (s *session) engine(ctx context.Context) (*container.Engine, error) {
 }
 
 func (s *session) close() error {
+	if s.git != nil {
+		s.stopGit()
+		<-s.git
+	}
 	if s.eng == nil {
 		return nil
 	}
@@ -106,6 +113,25 @@ func (s *session) close() error {
 		errs = append(errs, s.eng.RemoveVolume(context.Background(), name))
 	}
 	return errors.Join(append(errs, s.eng.Close())...)
+}
+
+// askGit has git asked about the source meanwhile: it looks at each of its files,
+// and a build that changes nothing does not wait for it longer than it must.
+func (s *session) askGit(ctx context.Context, dir string) {
+	ctx, s.stopGit = context.WithCancel(ctx)
+	git := make(chan *kernel.GitState, 1)
+	s.git = git
+	go func() { git <- kernel.ReadGit(ctx, dir) }()
+}
+
+// gitState is what git said.
+func (s *session) gitState() *kernel.GitState {
+	if s.git == nil {
+		return nil
+	}
+	state := <-s.git
+	s.git <- state
+	return state
 }
 
 // toRemove has a job's volumes removed at the session's end.

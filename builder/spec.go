@@ -37,6 +37,8 @@ type Spec struct {
 	Patches   []string        `yaml:"patches"`   // patch files, directories of them and series files, applied in this order
 	Toolchain string          `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
 
+	NoFixes bool `yaml:"no-fixes"` // none of kimg's own patches
+
 	KernelMirror   string   `yaml:"kernel-mirror"`  // base of kernel.org's layout; empty: kernel.org's own
 	KernelKeyrings []string `yaml:"kernel-keyring"` // files of more keys that may sign kernels
 	VerifyTar      bool     `yaml:"verify-tar"`     // check the signature of the uncompressed tar, too

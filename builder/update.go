@@ -124,6 +124,8 @@ func (s *session) update(ctx context.Context, old *Lock, req UpdateRequest) (*Lo
 		}
 	}
 	l.Kernel.Epoch, l.Kernel.Targets = l.Toolchain.Lock.Date.Unix(), old.Kernel.Targets
+	l.Kernel.Patches, l.Kernel.NoFixes = old.Kernel.Patches, old.Kernel.NoFixes
+	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
 	l.Image = imageLock(old.Image.Size, l.Rootfs)
 	l.Means = s.plan(&l).means()
 	return &l, nil

@@ -80,6 +80,7 @@ type Kind string
 const (
 	Kernel    Kind = "kernel"
 	Patch     Kind = "patch"
+	Fix       Kind = "fix" // a patch of kimg's own, applied where the source needs it
 	Config    Kind = "config"
 	Index     Kind = "index" // of an archive: its InRelease
 	Package   Kind = "package"

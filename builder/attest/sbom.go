@@ -81,7 +81,7 @@ func (s *sbom) fill(b Build) {
 		switch {
 		case m.Kind == Kernel:
 			kernel = s.kernel(m, b.Kernel)
-		case m.Kind == Patch:
+		case m.Kind == Patch || m.Kind == Fix:
 			p := s.material(m)
 			p.PrimaryPackagePurpose = "SOURCE"
 			patches = append(patches, p.PackageSPDXIdentifier)

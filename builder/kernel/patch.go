@@ -225,7 +225,11 @@ func (j *patchJob) input() ([]byte, error) {
 		fmt.Fprintf(&plan, "B\t%d\t%s\n", p, kind)
 		if patch.Fix != nil {
 			for n, needle := range patch.Fix.Needs {
-				fmt.Fprintf(&plan, "N\t%d\t%d\t%d.%d\n", p, j.index[needle.File], p, n)
+				there := 1
+				if needle.Absent {
+					there = 0
+				}
+				fmt.Fprintf(&plan, "N\t%d\t%d\t%d.%d\t%d\n", p, j.index[needle.File], p, n, there)
 				if err := put(fmt.Sprintf("n/%d.%d", p, n), needle.Text+"\n"); err != nil {
 					return nil, err
 				}

@@ -89,7 +89,10 @@ while IFS=$'\t' read -r what p a b c d e g; do
 	B)
 		kind=$a skip=0 failed=0
 		rm -rf keep; mkdir keep ;;
-	N) if [[ ! -e f/$a ]] || ! grep -qF -f "n/$b" "f/$a"; then skip=1; fi ;;
+	N)
+		there=0
+		if [[ -e f/$a ]] && grep -qxF -f "n/$b" "f/$a"; then there=1; fi
+		if [[ $there != "$c" ]]; then skip=1; fi ;;
 	F)
 		if [[ $skip == 1 ]]; then continue; fi
 		status=ok

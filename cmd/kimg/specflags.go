@@ -28,6 +28,8 @@ var specFlagTable = []specFlag{
 	{"patch", func(s *builder.Spec) any { return &s.Patches },
 		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n" +
 			"(repeatable; after those of kimg.yaml)"},
+	{"no-fixes", func(s *builder.Spec) any { return &s.NoFixes },
+		"apply none of kimg's own patches, which cure kernels that a chosen toolchain does not compile"},
 	{"fragment", func(s *builder.Spec) any { return &s.Fragments },
 		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)"},
 	{"set", func(s *builder.Spec) any { return &s.Set },

@@ -76,10 +76,10 @@ func TestEverySpecFlagReachesTheSpec(t *testing.T) {
 	}
 	got := specOf(t, "--kernel", "k", "--suite", "noble", "--config", "f", "--fragment", "f", "--set", "A=y",
 		"--size", "512M", "--include", "vim", "--variant", "standard", "--out", "o", "--mirror", "http://m",
-		"--jobs", "3", "--toolchain", "bookworm/gcc-12", "--patch", "f", "--privileged", "--frozen")
+		"--jobs", "3", "--toolchain", "bookworm/gcc-12", "--patch", "f", "--no-fixes", "--privileged", "--frozen")
 	want := builder.Spec{Kernel: "k", Suite: "noble", Config: "f", Fragments: []string{"f"}, Set: []string{"A=y"},
 		Size: 512 << 20, Include: []string{"vim"}, Variant: "standard", Out: "o", Mirror: "http://m",
-		Jobs: 3, Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, Privileged: true, Frozen: true}
+		Jobs: 3, Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, NoFixes: true, Privileged: true, Frozen: true}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -148,5 +148,12 @@ func listEras(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, "\nThe compiler compiles what runs during the build (HOSTCC), too. build --toolchain takes any of\n%s.\n",
 		strings.Join(kernel.Toolchains(), ", "))
-	return err
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(t, "\nFIXES FOR\tWITH\tPROVEN BY\tWHAT IS FIXED, AND WHY")
+	for _, f := range kernel.Fixes() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.Range(), f.Cause(), f.Proven, f.Line())
+	}
+	return t.Flush()
 }
