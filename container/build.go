@@ -35,7 +35,10 @@ func (e *Engine) Build(ctx context.Context, spec BuildSpec) error {
 	}
 	body := lend(spec.Context)
 	defer body.takeBack()
-	mark := newName()
+	mark, hosts := newName(), []string(nil)
+	if e.info.Name != podman {
+		hosts = []string{mark + ":127.0.0.1"} // see removeSteps
+	}
 	steps := &stepWatch{w: log, body: body}
 	work, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
@@ -51,7 +54,7 @@ func (e *Engine) Build(ctx context.Context, spec BuildSpec) error {
 		BuildArgs:   args,
 		Labels:      labels,
 		NetworkMode: "none",
-		ExtraHosts:  []string{mark + ":127.0.0.1"}, // see removeSteps
+		ExtraHosts:  hosts,
 		Remove:      true,
 		ForceRemove: true,
 	})
@@ -162,7 +165,13 @@ const quietTime = 300 * time.Millisecond
 // so too, but a little later. Such a container has neither labels nor a name
 // that this process could choose; what it does get is the line for /etc/hosts
 // that Build asks for, which no image keeps.
+//
+// Podman refuses to be asked for that line in the form that Docker wants, and its
+// builder's containers are in no list of the engine's: it removes them itself.
 func (e *Engine) removeSteps(ctx context.Context, mark string, told bool) error {
+	if e.info.Name == podman {
+		return nil
+	}
 	work, cancel := detached(ctx)
 	defer cancel()
 	for quiet := time.Now(); ; {

@@ -45,6 +45,7 @@ type Mount struct {
 	Bind     string // an absolute path on the engine's host; it must exist
 	Target   string // an absolute path in the container
 	ReadOnly bool
+	Devices  bool // device nodes on it work, which with Podman has to be asked for; only with Volume
 }
 
 // Winsize is a terminal's size in characters.

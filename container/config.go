@@ -93,6 +93,9 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 		if (m.Volume == "") == (m.Bind == "") {
 			return nil, fmt.Errorf("mount %q: want either a volume or a bind", m.Target)
 		}
+		if m.Devices && (m.Volume == "" || m.ReadOnly) {
+			return nil, fmt.Errorf("mount %q: device nodes are for volumes that can be written to", m.Target)
+		}
 		if !path.IsAbs(m.Target) {
 			return nil, fmt.Errorf("mount %q: the target is not an absolute path", m.Target)
 		}
@@ -107,4 +110,16 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 		out = append(out, to)
 	}
 	return out, nil
+}
+
+// forPodman asks for what Docker does unasked. Podman mounts volumes with nodev; its
+// word against it has a place in the short form of a mount alone, which makes
+// volumes without labels where there is none: the caller has made it.
+func forPodman(host *container.HostConfig, ms []Mount) {
+	for i, m := range slices.Backward(ms) {
+		if m.Devices {
+			host.Mounts = slices.Delete(host.Mounts, i, i+1)
+			host.Binds = append(host.Binds, m.Volume+":"+m.Target+":dev")
+		}
+	}
 }

@@ -83,9 +83,30 @@ func TestConfigRefuses(t *testing.T) {
 		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x"}}},
 		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x", Volume: "v", Bind: "/b"}}},
 		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "x", Volume: "v"}}},
+		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x", Bind: "/b", Devices: true}}},
 	} {
 		if _, _, err := config(&cmd, "me"); err == nil {
 			t.Errorf("%+v was accepted", cmd)
 		}
+	}
+}
+
+// Podman has device nodes on the volume that asks for them, and on no other.
+func TestForPodman(t *testing.T) {
+	cmd := Cmd{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Volume: "v", Target: "/v"}, {Volume: "w", Target: "/w", Devices: true}, {Bind: "/b", Target: "/b"}}}
+	_, host, err := config(&cmd, "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(host.Mounts) != 3 || len(host.Binds) != 0 {
+		t.Errorf("Docker: %v and %v", host.Mounts, host.Binds)
+	}
+	forPodman(host, cmd.Mounts)
+	var got []string
+	for _, m := range host.Mounts {
+		got = append(got, m.Target)
+	}
+	if diff := cmp.Diff([]string{"/v", "/b"}, got) + cmp.Diff([]string{"w:/w:dev"}, host.Binds); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -60,6 +60,9 @@ func (e *Engine) Run(ctx context.Context, cmd *Cmd) (err error) {
 func (e *Engine) Create(ctx context.Context, cmd *Cmd) (*Container, error) {
 	doing := "create container of " + cmd.Image
 	cfg, host, err := config(cmd, self().String())
+	if err == nil && e.info.Name == podman {
+		forPodman(host, cmd.Mounts)
+	}
 	if err == nil {
 		err = ctx.Err()
 	}

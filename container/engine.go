@@ -29,6 +29,9 @@ type Info struct {
 	Warnings   []string
 }
 
+// podman is Podman's name in an Info.
+const podman = "podman"
+
 // Info tells what the engine said when Connect reached it.
 func (e *Engine) Info() Info { return e.info }
 
@@ -57,7 +60,7 @@ func (e *Engine) ask(ctx context.Context) error {
 	}
 	for _, c := range version.Components {
 		if strings.HasPrefix(c.Name, "Podman") {
-			e.info.Name = "podman"
+			e.info.Name = podman
 		}
 	}
 	// "name=rootless", with more fields after a comma in some versions.

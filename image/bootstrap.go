@@ -97,7 +97,7 @@ func Bootstrap(ctx context.Context, eng *container.Engine, imaging string, pkgs 
 	defer func() {
 		err = errors.Join(err, cleanup(ctx, func(ctx context.Context) error { return eng.RemoveVolume(ctx, volume) }))
 	}()
-	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir}}
+	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir, Devices: true}} // debootstrap makes some, and looks whether they work
 
 	raw, tree := io.Pipe()
 	said := &complaints{w: task.Log()}
