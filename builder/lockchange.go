@@ -98,6 +98,9 @@ func (l KernelLock) facts() []fact {
 		signed := strings.Join(slices.Concat(d.SignedBy, d.TarSignedBy), " ")
 		f = append(f, fact{"url", d.URL}, fact{"signed by", cmp.Or(signed, "nobody")})
 	}
+	for _, fix := range l.Fixes {
+		f = append(f, fact{"fix " + fix.Name, fix.SHA256.Short()})
+	}
 	return append(f, fact{"build time", day(time.Unix(l.Epoch, 0))})
 }
 

@@ -123,7 +123,9 @@ func (s *session) update(ctx context.Context, old *Lock, req UpdateRequest) (*Lo
 			}
 		}
 	}
-	l.Kernel.Epoch, l.Kernel.Targets = l.Toolchain.Lock.Date.Unix(), old.Kernel.Targets
+	l.Kernel.Epoch, l.Kernel.Targets, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), old.Kernel.Targets, old.Kernel.Patches
+	l.Kernel.NoFixes = old.Kernel.NoFixes
+	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
 	l.Kernel.Patches, l.Kernel.NoFixes = old.Kernel.Patches, old.Kernel.NoFixes
 	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
 	l.Image = imageLock(old.Image.Size, l.Rootfs)

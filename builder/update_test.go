@@ -132,6 +132,7 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 		{[]string{"suite", "kernel"}, "5.10.230", "1.1-1"},
 	} {
 		s, old := resolved(t)
+		old.Kernel.Patches = []PatchLock{{Path: "0001.patch", SHA256: units.DigestOf(nil)}}
 		s.knows(t, "bullseye", time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC), bullseye(later))
 		l, err := s.update(t.Context(), old, UpdateRequest{Parts: tt.parts})
 		if err != nil {
@@ -145,6 +146,9 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 		}
 		if moved := l.Rootfs.Archive.Date != old.Rootfs.Archive.Date; moved != (tt.udev == "1.1-1") || moved != (l.Image.UUID != old.Image.UUID) {
 			t.Errorf("%v: the archive's date moved: %v, the UUID %v", tt.parts, moved, l.Image.UUID != old.Image.UUID)
+		}
+		if len(l.Kernel.Patches) != 1 {
+			t.Errorf("%v: the patches are lost", tt.parts)
 		}
 		if want := s.plan(l).means(); l.Means != want {
 			t.Errorf("%v: it means %v, want %v", tt.parts, l.Means, want)
