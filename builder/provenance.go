@@ -101,6 +101,9 @@ func (l *Lock) asked() map[string]any {
 			m[name] = attest.List(list)
 		}
 	}
+	if l.Kernel.NoFixes {
+		m["noFixes"] = true
+	}
 	if l.Toolchain.Request != "" {
 		m["toolchain"] = l.Toolchain.Request
 	}

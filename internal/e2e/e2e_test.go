@@ -87,6 +87,7 @@ func TestMainJob(t *testing.T) {
 	})
 	part("image is sound", func(t *testing.T) { soundImage(t, filepath.Join(out, "rootfs.img")) })
 	part("export", func(t *testing.T) { handOn(t, k, out) })
+	part("sign", func(t *testing.T) { signed(t, k, out) })
 	part("run a command", func(t *testing.T) {
 		r := k.run(t, "", "run", "--out", out, "--", "uname", "-r").want(t, 0)
 		if got, want := strings.TrimSpace(r.stdout), readManifest(t, out).Build.Kernel; got != want {
