@@ -293,6 +293,15 @@ func TestUnpackRefuses(t *testing.T) {
 		"up":       {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
 		"link":     {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
 		"device":   {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
+		"fifo":     {tarGz(t, mk, [2]string{"l/null", "fifo"}), `"null" is a special file`},
+		"hard":     {tarGz(t, mk, [2]string{"l/a", "=>/etc/passwd"}), "refused"},
+		"hard up":  {tarGz(t, mk, [2]string{"l/a", "=>l/../../../etc/passwd"}), "refused"},
+		"dangling": {tarGz(t, mk, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
+		"mark":     {tarGz(t, mk, [2]string{"l/.kimg-source", "archive 2 x\n"}), `".kimg-source" is a name that kimg keeps for itself`},
+		"patches":  {tarGz(t, mk, [2]string{"l/.kimg-patch/state", "{}"}), `".kimg-patch" is a name that kimg keeps for itself`},
+		"objects":  {tarGz(t, mk, [2]string{"l/.kimg-obj", "->."}), `".kimg-obj" is a name that kimg keeps for itself`},
+		"garbage":  {append(tarGz(t, mk, [2]string{"l/x", "garbage"}), "more"...), "cut short or damaged"},
+		"second":   {tarGz(t, mk, [2]string{"l/Makefile", "VERSION = 6\nPATCHLEVEL = 4\n"}), "it holds Linux 6.4, not 6.12.107"},
 		"through":  {tarGz(t, mk, [2]string{"l/a", "->/kimg/work"}, [2]string{"l/a/x", "x"}), "tar: a/x: Cannot open"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -315,5 +324,22 @@ func TestUnpackRefuses(t *testing.T) {
 		if err != nil || !strings.HasPrefix(got["vmlinux"], "1000\nopen\nopen\n") {
 			t.Errorf("a good tarball: %q, %v", got["vmlinux"], err)
 		}
+	}
+}
+
+// TestUnpackBomb has a tarball that unpacks to more than is taken.
+func TestUnpackBomb(t *testing.T) {
+	f := newFixture(t)
+	was := maxTree
+	maxTree = 1 << 20
+	t.Cleanup(func() { maxTree = was })
+	file := filepath.Join(t.TempDir(), "l.tar.gz")
+	writeFile(t, file, string(tarGz(t, [2]string{"l/Makefile", makefile612}, [2]string{"l/big", strings.Repeat("\x00", 2<<20)})))
+	j := f.job(f.pin(file))
+	if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), "kimg: more than 1048576 bytes") {
+		t.Errorf("error %v, want one that says that it is too much", err)
+	}
+	if ok, err := f.eng.VolumeExists(t.Context(), j.SourceVolume()); err != nil || ok {
+		t.Errorf("what was unpacked is kept: %v, %v", ok, err)
 	}
 }

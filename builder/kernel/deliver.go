@@ -26,6 +26,7 @@ const CcacheVolume = "kimg-ccache"
 // A source volume holds a tree and, written last, the mark that says which: a
 // volume without its mark is never used.
 const (
+	ownNames   = ".kimg-" // with which all of kimg's own begin, at the top of the tree
 	sourceMark = ".kimg-source"
 	newMark    = ".kimg-source.new"
 )
@@ -157,8 +158,8 @@ func readFile(ctx context.Context, c *container.Container, name string) ([]byte,
 // tarRefuses is how GNU tar says that a member would have landed elsewhere.
 var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink"}
 
-// maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB.
-const maxTree = 8 << 30
+// maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
+var maxTree int64 = 8 << 30
 
 // unpackScript unpacks what $1 makes of its input. $2 is how many leading
 // directories are dropped, $3 the bound.
@@ -196,7 +197,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	fmt.Fprintf(d.task.Log(), "unpack %s\n", d.tree.Path)
 	var errs bytes.Buffer
 	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
-		script, fmt.Sprint(d.tree.strip), fmt.Sprint(int64(maxTree)))
+		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree))
 	for _, word := range tarRefuses {
 		if i := strings.Index(errs.String(), word); i >= 0 {
 			return fmt.Errorf("unpack %s: refused: a member points out of the tree or is a device: tar: %s", d.tree.Path, firstLine(errs.String()[i:]))
@@ -238,7 +239,7 @@ func (d *delivery) check(ctx context.Context) error {
 	}
 	var out bytes.Buffer
 	err = d.exec(ctx, nil, limitWriter(&out, 16<<20), io.Discard, "find", srcDir,
-		"-type", "l", "-printf", `l%P\t%l\0`, "-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
+		"-path", srcDir+"/"+ownNames+"*", "-printf", `k%P\0`, "-prune", "-o", "-type", "l", "-printf", `l%P\t%l\0`, "-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
 	if err != nil {
 		return fmt.Errorf("list the tree: %w", err)
 	}
@@ -247,6 +248,9 @@ func (d *delivery) check(ctx context.Context) error {
 			continue
 		}
 		name, target, _ := strings.Cut(item[1:], "\t")
+		if item[0] == 'k' {
+			return fmt.Errorf("refused: %q is a name that kimg keeps for itself", name)
+		}
 		if item[0] == 's' {
 			return fmt.Errorf("refused: %q is a special file", name)
 		}

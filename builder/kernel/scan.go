@@ -201,18 +201,21 @@ func products(des []fs.DirEntry) map[string]bool {
 // source that a build outside of the tree would stumble over must not be sent:
 // "the source tree is not clean".
 func excluded(dir, name string, isDir bool) bool {
+	if dir == "" && strings.HasPrefix(name, ownNames) {
+		return true
+	}
 	if isDir {
 		at := name
 		if dir != "" {
 			at = dir + "/" + name
 		}
 		return name == ".git" || strings.HasPrefix(name, ".tmp_") || name == "__pycache__" ||
-			at == objName || at == patchDir || at == "include/generated" || at == "include/config" ||
+			at == "include/generated" || at == "include/config" ||
 			strings.HasPrefix(at, "arch/") && strings.HasSuffix(at, "/include/generated") && strings.Count(at, "/") == 3
 	}
 	if dir == "" {
 		switch name {
-		case ".config", ".config.old", ".git", ".version", "vmlinux", "vmlinux-gdb.py", "System.map", "Module.symvers", sourceMark, newMark:
+		case ".config", ".config.old", ".git", ".version", "vmlinux", "vmlinux-gdb.py", "System.map", "Module.symvers":
 			return true
 		}
 	}

@@ -121,7 +121,8 @@ func TestFindPackage(t *testing.T) {
 	}
 }
 
-// tarGz makes a tarball of files, and of links where a body begins with "->".
+// tarGz makes a tarball of files, of links where a body begins with "->", and of
+// hard links where it begins with "=>".
 func tarGz(t *testing.T, files ...[2]string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -132,8 +133,14 @@ func tarGz(t *testing.T, files ...[2]string) []byte {
 		if target, ok := strings.CutPrefix(f[1], "->"); ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, target, 0
 		}
-		if f[1] == "device" {
+		if target, ok := strings.CutPrefix(f[1], "=>"); ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, target, 0
+		}
+		switch f[1] {
+		case "device":
 			h.Typeflag, h.Size = tar.TypeChar, 0
+		case "fifo":
+			h.Typeflag, h.Size = tar.TypeFifo, 0
 		}
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
@@ -145,6 +152,13 @@ func tarGz(t *testing.T, files ...[2]string) []byte {
 	w.Close()
 	z.Close()
 	return b.Bytes()
+}
+
+// bent is a tarball with one bit in its middle turned over.
+func bent(data []byte) []byte {
+	data = bytes.Clone(data)
+	data[20] ^= 0x10
+	return data
 }
 
 func TestPinTarball(t *testing.T) {
@@ -180,6 +194,11 @@ func TestPinTarball(t *testing.T) {
 		"root.tar.gz":   {tarGz(t, [2]string{"/etc/passwd", "x"}), `"/etc/passwd" points out of the tree`},
 		"lies.tar.xz":   {good, "decompress"},
 		"empty.tar.zst": {nil, "not a kernel tree"},
+		"lies.tar.bz2":  {good, "read tarball"},
+		"lies.tar":      {good, "read tarball"},
+		"lies.tar.zst":  {good, "read tarball"},
+		"words.tar.gz":  {[]byte("no tarball at all\n"), "decompress"},
+		"bent.tar.gz":   {bent(good), "read tarball"},
 	} {
 		if _, err := pin(name, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
