@@ -69,7 +69,9 @@ func TestVerify(t *testing.T) {
 		}), []string{"bzImage a link"}},
 		{"a directory of links", replace("scripts", func(n string) error { return os.Symlink("/etc", n) }), []string{"scripts/gdb/x.py cannot be read"}},
 		{"a directory", replace("bzImage", func(n string) error { return os.Mkdir(n, 0o755) }), []string{"bzImage a directory"}},
-		{"its mode", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o600) }, []string{"bzImage mode is 0600"}},
+		{"more may write it", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o666) }, []string{"bzImage mode is 0666"}},
+		{"its owner may not", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o444) }, []string{"bzImage mode is 0444"}},
+		{"a umask of 077", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o600) }, nil},
 		{"the lock", flip(LockFile, 200), []string{LockFile + " digest", LockFile + " not the lock of this build"}},
 		{"another lock", func(d string) error {
 			l := fixture(t)
