@@ -65,3 +65,21 @@ func TestGitIsTold(t *testing.T) {
 		t.Errorf("after an edit: %+v", m.Run.Git)
 	}
 }
+
+// TestGitMoves commits what was built: the manifest tells the commit then, and
+// else what it told before.
+func TestGitMoves(t *testing.T) {
+	dir, l := described(t)
+	m, err := ReadManifest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kimg := m.Run.Kimg
+	m.Documents, m.Run = nil, RunFacts{Kimg: "other", Git: &kernel.GitState{Commit: "0123"}}
+	if _, err = openTestDir(t, dir).writeManifest(m, l); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = ReadManifest(dir); err != nil || m.Run.Git == nil || m.Run.Git.Commit != "0123" || m.Run.Kimg != kimg || len(m.Documents) != len(documentNames) {
+		t.Errorf("%+v, %v", m, err)
+	}
+}

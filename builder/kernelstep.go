@@ -33,10 +33,9 @@ func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
 		return src, &SpecError{Field: "--kernel", Err: err}
 	}
 	if src.Kind == kernel.Directory || src.Kind == kernel.Tarball {
-		if src.Kind == kernel.Directory {
-			s.askGit(ctx, src.Path)
+		if s.tree, err = kernel.Pin(ctx, src, s.Cache); err == nil && src.Kind == kernel.Directory {
+			s.askGit(ctx)
 		}
-		s.tree, err = kernel.Pin(ctx, src, s.Cache)
 	}
 	return src, err
 }

@@ -115,13 +115,12 @@ func (s *session) close() error {
 	return errors.Join(append(errs, s.eng.Close())...)
 }
 
-// askGit has git asked about the source meanwhile: it looks at each of its files,
-// and a build that changes nothing does not wait for it longer than it must.
-func (s *session) askGit(ctx context.Context, dir string) {
+// askGit has git asked about the source meanwhile.
+func (s *session) askGit(ctx context.Context) {
 	ctx, s.stopGit = context.WithCancel(ctx)
 	git := make(chan *kernel.GitState, 1)
 	s.git = git
-	go func() { git <- kernel.ReadGit(ctx, dir) }()
+	go func() { git <- kernel.ReadGit(ctx, s.tree.Path, s.tree.SHA256, s.Cache) }()
 }
 
 // gitState is what git said.

@@ -177,6 +177,7 @@ var treeCauses = []struct {
 	{"inputs[kernel kernel ", Source},
 	{"inputs[kernel config ", Config},
 	{"inputs[kernel patch ", Source},
+	{"inputs[kernel fix ", Source},
 	{"inputs[kernel toolchain ", Compiler},
 	{"asked.", Config},
 	{"chosen.", Follows},

@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"hash"
 	"io"
@@ -14,6 +15,10 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/kimg/kimg/internal/units"
 )
 
 // GitState is what git says of a work tree: for people, who know a source by its
@@ -31,23 +36,53 @@ const gitPatience = 10 * time.Second
 // another user's). It neither writes to the tree nor runs what the tree's own git
 // configuration names: no hooks, no monitor, no filters, no fetch of what a partial
 // clone lacks. git status would.
-func ReadGit(ctx context.Context, dir string) *GitState {
+//
+// cacheDir keeps what was found for one content of the tree, named by a digest
+// ("": there is none), one commit and one index: looking at every file costs as
+// much as all the rest of a build that changes nothing.
+func ReadGit(ctx context.Context, dir string, content units.Digest, cacheDir string) *GitState {
 	if _, err := os.Lstat(filepath.Join(dir, ".git")); err != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, gitPatience)
 	defer cancel()
-	commit, err := git(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+	out, err := git(ctx, dir, "rev-parse", "--git-path", "index", "HEAD^{commit}")
+	index, commit, ok := strings.Cut(strings.TrimSuffix(string(out), "\n"), "\n")
+	if err != nil || !ok {
+		return nil
+	}
+	if !filepath.IsAbs(index) {
+		index = filepath.Join(dir, index)
+	}
+	fi, err := os.Stat(index)
 	if err != nil {
 		return nil
 	}
-	s := &GitState{Commit: strings.TrimSpace(string(commit))}
+	type known struct {
+		Commit  string
+		Content units.Digest
+		Index   string // how it looks
+		Dirty   bool
+	}
+	now := known{Commit: commit, Content: content, Index: fmt.Sprint(stampOf(fi))}
+	cache := filepath.Join(cacheDir, "kernel", "git-"+units.DigestOf([]byte(dir)).Short())
+	if text, err := os.ReadFile(cache); err == nil && content != "" {
+		var was known
+		if err := json.Unmarshal(text, &was); err == nil && was.Commit == now.Commit && was.Content == now.Content && was.Index == now.Index {
+			return &GitState{commit, was.Dirty}
+		}
+	}
+	s := &GitState{Commit: commit}
 	off, err := noFilters(ctx, dir)
 	if err == nil {
 		s.Dirty, err = gitDirty(ctx, dir, off)
 	}
 	if err != nil {
 		return nil
+	}
+	now.Dirty = s.Dirty
+	if text, err := json.Marshal(now); err == nil && content != "" {
+		_ = renameio.WriteFile(cache, text, 0o644) // if it cannot be kept, git is asked again
 	}
 	return s
 }

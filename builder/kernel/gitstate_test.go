@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kimg/kimg/internal/units"
 )
 
 // gitTree is a work tree with one commit.
@@ -73,7 +75,7 @@ func TestReadGit(t *testing.T) {
 			c.edit()
 		}
 		index, _ := os.Stat(filepath.Join(dir, ".git/index"))
-		s := ReadGit(t.Context(), dir)
+		s := ReadGit(t.Context(), dir, "", "")
 		if s == nil || s.Commit != commit || s.Dirty != c.dirty {
 			t.Fatalf("%s: %+v, want %s, dirty %v", c.name, s, commit, c.dirty)
 		}
@@ -81,21 +83,21 @@ func TestReadGit(t *testing.T) {
 			t.Errorf("%s: the index was written to", c.name)
 		}
 	}
-	if s := ReadGit(t.Context(), filepath.Join(dir, "fs")); s != nil {
+	if s := ReadGit(t.Context(), filepath.Join(dir, "fs"), "", ""); s != nil {
 		t.Errorf("a directory within a work tree is no work tree: %+v", s)
 	}
-	if s := ReadGit(t.Context(), t.TempDir()); s != nil {
+	if s := ReadGit(t.Context(), t.TempDir(), "", ""); s != nil {
 		t.Errorf("a directory without git: %+v", s)
 	}
 	empty := t.TempDir()
 	if out, err := exec.Command("git", "init", "-q", empty).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if s := ReadGit(t.Context(), empty); s != nil {
+	if s := ReadGit(t.Context(), empty, "", ""); s != nil {
 		t.Errorf("a work tree without a commit: %+v", s)
 	}
 	t.Setenv("PATH", t.TempDir())
-	if s := ReadGit(t.Context(), dir); s != nil {
+	if s := ReadGit(t.Context(), dir, "", ""); s != nil {
 		t.Errorf("without git on this machine: %+v", s)
 	}
 }
@@ -119,7 +121,7 @@ func TestReadGitRunsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Remove(mark) // what was set here may have run it
-	s := ReadGit(t.Context(), dir)
+	s := ReadGit(t.Context(), dir, "", "")
 	if _, err := os.Stat(mark); err == nil {
 		t.Error("a program of the work tree's choice ran")
 	}
@@ -132,5 +134,40 @@ func TestReadGitRunsNothing(t *testing.T) {
 	cmd.Run()
 	if _, err := os.Stat(mark); err != nil {
 		t.Error("git status itself runs none of them: this test proves nothing")
+	}
+}
+
+// TestReadGitCached holds that git is not asked about every file again, unless
+// the content, the commit or the index is another.
+func TestReadGitCached(t *testing.T) {
+	dir, run := gitTree(t)
+	cache := t.TempDir()
+	if err := os.Mkdir(filepath.Join(cache, "kernel"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	read := func(content string) GitState {
+		t.Helper()
+		s := ReadGit(t.Context(), dir, units.DigestOf([]byte(content)), cache)
+		if s == nil {
+			t.Fatal("git says nothing")
+		}
+		return *s
+	}
+	first := read("1")
+	writeFile(t, filepath.Join(dir, "fs/open.c"), "edit\n")
+	if s := read("1"); s != first || s.Dirty {
+		t.Errorf("the same content: %+v", s)
+	}
+	if s := read("2"); !s.Dirty || s.Commit != first.Commit {
+		t.Errorf("another content: %+v", s)
+	}
+	run("commit", "-q", "-a", "-m", "two")
+	if s := read("2"); s.Dirty || s.Commit == first.Commit {
+		t.Errorf("another commit: %+v", s)
+	}
+	writeFile(t, filepath.Join(dir, "new.c"), "x\n")
+	run("add", "new.c")
+	if s := read("2"); !s.Dirty {
+		t.Errorf("another index: %+v", s)
 	}
 }
