@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -112,7 +114,7 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 	if len(args) == 1 {
 		req.file = args[0]
 		if req.list, err = checks.ReadFile(req.file); err != nil {
-			return err
+			return unreadable(cmd, req.file, err)
 		}
 	} else if req.list, err = w.checks(); err != nil {
 		return err
@@ -125,6 +127,17 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 	}
 	req.over(cmd.Flags())
 	return nil
+}
+
+// unreadable tells of a file of checks that cannot be read. It may be a symbol.
+func unreadable(cmd *cobra.Command, file string, err error) error {
+	switch {
+	case is[*checks.ProblemsError](err):
+		return err
+	case errors.Is(err, fs.ErrNotExist) && filepath.Base(file) == file && filepath.Ext(file) == "":
+		return usageError{cmd, fmt.Errorf("there is no file %s: a symbol to stop at comes after --break", file)}
+	}
+	return usageError{cmd, err}
 }
 
 // checks makes a check of each breakpoint, or of the command alone.
