@@ -18,7 +18,7 @@ import (
 // checkFlags are what the flags say of checks.
 type checkFlags struct {
 	breaks, expect, print, only []string
-	when, run                   string
+	when, by, run               string
 }
 
 func (a *app) check() *cobra.Command {
@@ -51,6 +51,7 @@ installed.`,
 		Example: `  kimg check --break do_sys_openat2
   kimg check --break do_sys_openat2 --break vfs_read --timeout 5m
   kimg check --break version_proc_show --expect seq_read_iter --run 'cat /proc/version'
+  kimg check --break vfs_read --by cat --run 'cat /etc/hostname'
   kimg check --init sh --run 'grep -q kimg /etc/hostname'
   kimg check checks.yaml --junit junit.xml --report reports`,
 		Args: cobra.ArbitraryArgs,
@@ -91,6 +92,7 @@ func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.StringArrayVar(&w.breaks, "break", nil, "stop at `SYMBOL` or FILE:LINE (repeatable: a check for each)")
 	flags.StringVar(&w.when, "when", "", "`WHEN` the breakpoint is looked for: boot (from the first instruction on) or run (while the command runs; the default where there is one)")
+	flags.StringVar(&w.by, "by", "", "only the process `NAME`, such as cat, is to stop there; others go on")
 	flags.StringArrayVar(&w.expect, "expect", nil, "where it must stop: `PLACE` is FILE:LINE, or a function of the backtrace (repeatable)")
 	flags.StringArrayVar(&w.print, "print", nil, "print what gdb makes of `EXPR` there; it may begin with a format, as in '/x flags' (repeatable)")
 	flags.StringVar(&w.run, "run", "", "run the shell script `CMD` in the guest")
@@ -99,12 +101,12 @@ func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
 
 // read reads the checks from a file or from the flags.
 func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) error {
-	own := len(w.breaks)+len(w.expect)+len(w.print) > 0 || w.when != "" || w.run != ""
+	own := len(w.breaks)+len(w.expect)+len(w.print) > 0 || w.when != "" || w.by != "" || w.run != ""
 	switch {
 	case len(args) > 1:
 		return usageError{cmd, fmt.Errorf("unexpected argument %q: want one file of checks", args[1])}
 	case len(args) == 1 && own:
-		return usageError{cmd, errors.New("--break, --when, --expect, --print and --run make checks of their own: want them or a file")}
+		return usageError{cmd, errors.New("--break, --when, --by, --expect, --print and --run make checks of their own: want them or a file")}
 	case len(args) == 0 && len(w.only) > 0:
 		return usageError{cmd, errors.New("--only chooses from a file of checks: name the file")}
 	case len(args) == 0 && len(w.breaks) == 0 && w.run == "":
@@ -142,7 +144,7 @@ func unreadable(cmd *cobra.Command, file string, err error) error {
 
 // checks makes a check of each breakpoint, or of the command alone.
 func (w *checkFlags) checks() ([]checks.Check, error) {
-	one := checks.Check{Print: w.print, Run: w.run}
+	one := checks.Check{By: w.by, Print: w.print, Run: w.run}
 	var err error
 	if w.when != "" {
 		if one.When, err = checks.ParseWhen(w.when); err != nil {

@@ -120,7 +120,7 @@ func (req *checkRequest) plan(o vm.Options, c checks.Check) (vm.Planned, error) 
 		}
 		o.Shares = append(o.Shares[:len(o.Shares):len(o.Shares)], share)
 	}
-	p := vm.Planned{Options: o, Check: vm.Check{Break: c.Break, During: c.When == checks.WhenRun, Print: c.Print, Limit: c.Timeout}}
+	p := vm.Planned{Options: o, Check: vm.Check{Break: c.Break, During: c.When == checks.WhenRun, By: c.By, Print: c.Print, Limit: c.Timeout}}
 	if c.Run != "" {
 		p.Check.Command = []string{"sh", "-ec", c.Run}
 	}

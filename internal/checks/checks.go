@@ -18,6 +18,7 @@ type Check struct {
 	Name    string
 	Break   string        // where the guest must stop; empty: nowhere
 	When    When          // empty where there is no breakpoint
+	By      string        // the name of the process that must stop there; empty: any
 	Expect  []Expectation // what must be so where it stopped
 	Print   []string      // expressions to be evaluated there
 	Run     string        // a shell script that must end with status 0 in the guest; empty: none
@@ -98,6 +99,10 @@ func (c *Check) complete() *problem {
 		return &problem{"expect", fmt.Errorf("check %q expects a stop: it needs break", c.Name)}
 	case c.Break == "" && len(c.Print) > 0:
 		return &problem{"print", fmt.Errorf("check %q prints where it stops: it needs break", c.Name)}
+	case c.Break == "" && c.By != "":
+		return &problem{"by", fmt.Errorf("check %q says who stops: it needs break", c.Name)}
+	case len(c.By) > maxComm || strings.ContainsFunc(c.By, notPrintable):
+		return &problem{"by", fmt.Errorf("check %q: %q is no name of a process: the kernel keeps %d bytes", c.Name, c.By, maxComm)}
 	case c.Break == "" && c.When != "":
 		return &problem{"when", fmt.Errorf("check %q says when it stops: it needs break", c.Name)}
 	case c.When == WhenRun && c.Run == "":
@@ -113,6 +118,11 @@ func (c *Check) complete() *problem {
 
 // maxName bounds a check's name, in bytes: it is a file's, too.
 const maxName = 200
+
+// maxComm is TASK_COMM_LEN of Linux less the byte that ends it.
+const maxComm = 15
+
+func notPrintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // ParseWhen reads a When.
 func ParseWhen(text string) (When, error) {

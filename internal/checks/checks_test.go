@@ -27,6 +27,7 @@ checks:
       - seq_read_iter
     print: [linux_banner, "/x $rip"]
     run: cat /proc/version
+    by: cat
     timeout: 90s
     append: quiet
     memory: 512M
@@ -51,7 +52,7 @@ checks:
 		{Name: "an open at boot", Break: "do_sys_openat2", When: AtBoot, Timeout: 5 * time.Minute, Guest: base},
 		{Name: "version", Break: "fs/proc/version.c:15", When: WhenRun,
 			Expect: []Expectation{{File: "fs/proc/version.c", Line: 15}, {Function: "seq_read_iter"}},
-			Print:  []string{"linux_banner", "/x $rip"}, Run: "cat /proc/version", Timeout: 90 * time.Second,
+			Print:  []string{"linux_banner", "/x $rip"}, Run: "cat /proc/version", By: "cat", Timeout: 90 * time.Second,
 			Guest: Guest{Append: "loglevel=7 quiet", Memory: 512 << 20, CPUs: 2, Direct: true, Share: []string{"src:/src", "/data"}}},
 		{Name: "after boot", Break: "start_kernel", When: AtBoot, Expect: []Expectation{{Function: "start_kernel"}},
 			Print: []string{"start_kernel"}, Run: "uname -r\ntrue\n", Timeout: 5 * time.Minute, Guest: base},
@@ -81,7 +82,7 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 		{"typos", "checks:\n  - name: a\n    brake: x\n    run: y\n  - nmae: b\n    run: y\n    frobnicate: z\n", []string{
 			`f.yaml:3: unknown key "brake": did you mean break?`,
 			`f.yaml:5: unknown key "nmae": did you mean name?`,
-			`f.yaml:7: unknown key "frobnicate": want one of name, break, when, expect, print, run, timeout`}},
+			`f.yaml:7: unknown key "frobnicate": want one of name, break, when, by, expect, print, run, timeout`}},
 		{"a default that is none", "defaults:\n  break: x\nchecks: [{name: a, run: b}]\n", []string{`f.yaml:2: unknown key "break": want one of timeout`}},
 		{"twice", "checks:\n  - name: a\n    run: b\n    run: c\n  - name: b\n    run: c\n  - run: c\n    name: b\n", []string{
 			"f.yaml:4: run is there already, in line 3", `f.yaml:8: check "b" is there already, in line 5`}},
@@ -97,6 +98,8 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 			"f.yaml:2: a check has no name", `f.yaml:3: check "a" has nothing to check`, `f.yaml:7: check "b" prints where it stops: it needs break`,
 			`f.yaml:10: check "d" expects a stop: it needs break`, `f.yaml:13: check "e" says when it stops: it needs break`,
 			`f.yaml:16: check "f" stops while its command runs: it needs run`}},
+		{"who", "checks:\n  - name: a\n    run: c\n    by: cat\n  - name: b\n    break: c\n    by: a-name-of-16-byt\n  - name: c\n    break: c\n    by: \"a\\e\"\n", []string{
+			`f.yaml:4: check "a" says who stops: it needs break`, `f.yaml:7: check "b": "a-name-of-16-byt" is no name of a process`, `f.yaml:10: check "c"`}},
 		{"a hostile name", "checks:\n  - name: \"a\\e[2J\"\n    run: b\n  - name: " + strings.Repeat("n", 300) + "\n    run: b\n", []string{
 			`f.yaml:2: name a check "a\x1b[2J"`, `f.yaml:4: name a check "nnn`}},
 	} {

@@ -209,6 +209,7 @@ var checkKeys = append([]key{
 			}
 		}
 	}},
+	{"by", func(r *reader, c *Check, n *yaml.Node) { c.By = r.text(n) }},
 	{"expect", func(r *reader, c *Check, n *yaml.Node) {
 		for _, item := range r.list(n) {
 			if text := r.text(item); text != "" {

@@ -37,6 +37,7 @@ type Outcome struct {
 
 	Break  string        `json:"break,omitempty"`
 	When   When          `json:"when,omitempty"`
+	By     string        `json:"by,omitempty"`
 	Expect []Expectation `json:"expect,omitempty"`
 	Stop   *Stop         `json:"stop,omitempty"`
 	Values []Value       `json:"print,omitempty"`
@@ -109,7 +110,7 @@ func notRun(c Check, why string) Outcome {
 }
 
 func outcome(c Check) Outcome {
-	return Outcome{Name: c.Name, Break: c.Break, When: c.When, Expect: c.Expect}
+	return Outcome{Name: c.Name, Break: c.Break, When: c.When, By: c.By, Expect: c.Expect}
 }
 
 // Report is what became of all checks.

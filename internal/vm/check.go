@@ -14,6 +14,7 @@ import (
 type Check struct {
 	Break   string        // a function, FILE:LINE, FILE:FUNCTION or *ADDRESS that must be reached; empty: there is no gdb
 	During  bool          // it is looked for while the command runs, and not on the way there
+	By      string        // the name of the process that must reach it, others pass; empty: any
 	Print   []string      // expressions that gdb evaluates where the guest stopped
 	Command []string      // run in the guest; nil: none
 	Limit   time.Duration // from start to end; 0: 5 minutes, without KVM 20
@@ -106,6 +107,9 @@ func (c *Check) ready(o *Options) (Config, error) {
 	config, err := o.read(c.files(false)...)
 	if err == nil && c.Command != nil {
 		err = config.agent()
+	}
+	if err == nil && c.By != "" {
+		err = config.need("tell gdb which process runs", "GDB_SCRIPTS")
 	}
 	return config, err
 }

@@ -68,6 +68,8 @@ func TestTaskName(t *testing.T) {
 		{`"swapper/0"`, "0", "swapper/0 (pid 0)"},
 		{`""`, "1", ""},
 		{"cat", "1", ""},
+		{`"cat`, "1", ""},
+		{"", "1", ""},
 		{`"cat"`, "<optimized out>", ""},
 	} {
 		if got := taskName(tt.comm, tt.pid); got != tt.want {

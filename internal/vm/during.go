@@ -26,7 +26,7 @@ func (k *checking) during(ctx context.Context) error {
 		return err
 	}
 	defer func() { k.result.Log = d.transcript() }()
-	place, root, err := k.place(ctx, d)
+	place, root, err := k.find(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -55,21 +55,15 @@ func (k *checking) during(ctx context.Context) error {
 		return err
 	}
 	g.open()
-	k.missing = "the command did not reach " + k.c.Break
-	stopped, e, err := d.awaitStop(ctx, ended)
+	k.missing = "the command did not reach " + k.place()
+	e, err := k.stop(ctx, d, b, ended)
 	switch {
 	case err != nil:
 		return err
 	case e != nil:
 		return k.unreached(*e)
 	}
-	if err := b.hitBy(stopped); err != nil {
-		return fmt.Errorf("run to %s: %w", k.c.Break, err)
-	}
-	if err := d.deleteBreak(ctx, b); err != nil {
-		return err
-	}
-	if err := k.look(ctx, d, root); err != nil {
+	if err := k.look(ctx, d, b, root); err != nil {
 		return err
 	}
 	k.missing = "the command did not end"
@@ -102,7 +96,7 @@ func (k *checking) unreached(e commandEnd) error {
 		return e.err
 	}
 	k.result.Ran, k.result.Status = true, e.status
-	return k.m.hung(fmt.Sprintf("the command ended with status %d and did not reach %s", e.status, k.c.Break))
+	return k.m.hung(fmt.Sprintf("the command ended with status %d and did not reach %s", e.status, k.place()))
 }
 
 // command runs the check's command in a guest that boots on.

@@ -53,6 +53,24 @@ func TestCheckWhileACommandRuns(t *testing.T) {
 	}
 }
 
+// A function that everybody calls: only one process is to stop there.
+func TestCheckOfOneProcess(t *testing.T) {
+	c := vm.Check{Break: "vfs_read", During: true, By: "cat", Command: []string{"sh", "-ec", "head -c 1 /etc/passwd; cat /proc/version"}}
+	r, err := vm.RunCheck(t.Context(), directGuest(t), c)
+	tell(t, err)
+	if !r.Hit || !strings.HasPrefix(r.Task, "cat (pid ") || r.Status != 0 {
+		t.Errorf("by %q, status %d", r.Task, r.Status)
+	}
+	if !strings.Contains(r.Log, "sh") || strings.Count(r.Log, "-exec-continue") < 2 {
+		t.Errorf("nobody else came by:\n%s", r.Log)
+	}
+	c.By = "nobody"
+	_, err = vm.RunCheck(t.Context(), directGuest(t), c)
+	if err == nil || err.Error() != "the command ended with status 0 and did not reach vfs_read by nobody" {
+		t.Errorf("%v", err)
+	}
+}
+
 // The boot passes the place, and the command does not.
 func TestCheckThatACommandDoesNotReach(t *testing.T) {
 	r, err := vm.RunCheck(t.Context(), directGuest(t), vm.Check{Break: "start_kernel", During: true, Command: []string{"sh", "-c", "exit 5"}})

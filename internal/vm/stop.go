@@ -20,14 +20,14 @@ const maxFrames = 64
 
 // atBoot lets the halted guest run to the check's breakpoint and then lets it go.
 func (k *checking) atBoot(ctx context.Context) error {
-	k.missing = "the guest did not reach " + k.c.Break
+	k.missing = "the guest did not reach " + k.place()
 	d, err := startGDB(ctx, k.m.site)
 	if err != nil {
 		return err
 	}
 	defer func() { k.result.Log = d.transcript() }()
 	// Asked for before there is a guest: gdb answers for itself what it knows.
-	place, root, err := k.place(ctx, d)
+	place, root, err := k.find(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -43,15 +43,54 @@ func (k *checking) atBoot(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.runTo(ctx, k.c.Break, hardware); err != nil {
+	b, err := d.setBreak(ctx, k.c.Break, hardware)
+	if err != nil {
+		return fmt.Errorf("break at %s: %w", k.c.Break, err)
+	}
+	if err := d.proceed(ctx); err != nil {
 		return err
 	}
-	return k.look(ctx, d, root)
+	if _, err := k.stop(ctx, d, b, nil); err != nil {
+		return err
+	}
+	return k.look(ctx, d, b, root)
 }
 
-// place finds the check's breakpoint, and where the kernel's source was when it
-// was compiled.
-func (k *checking) place(ctx context.Context, d *debugger) (b breakpoint, root string, err error) {
+// stop waits until the guest stops at the breakpoint, or the command ends that should
+// make it. Where it is for one process alone, all others go on.
+func (k *checking) stop(ctx context.Context, d *debugger, b breakpoint, ended <-chan commandEnd) (*commandEnd, error) {
+	for {
+		stopped, e, err := d.awaitStop(ctx, ended)
+		if err != nil || e != nil {
+			return e, err
+		}
+		if err := b.hitBy(stopped); err != nil {
+			return nil, fmt.Errorf("run to %s: %w", k.c.Break, err)
+		}
+		if k.c.By == "" {
+			return nil, nil
+		}
+		comm, err := d.evaluate(ctx, taskComm)
+		if err != nil || commName(comm.Text) == k.c.By {
+			return nil, err
+		}
+		if err := d.proceed(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// place is where the guest must stop.
+func (k *checking) place() string {
+	if k.c.By == "" {
+		return k.c.Break
+	}
+	return k.c.Break + " by " + k.c.By
+}
+
+// find finds the check's breakpoint, and where the kernel's source was when it was
+// compiled.
+func (k *checking) find(ctx context.Context, d *debugger) (b breakpoint, root string, err error) {
 	if b, err = d.find(ctx, k.kernel, k.c.Break); err != nil {
 		return b, "", err
 	}
@@ -65,8 +104,11 @@ func (k *checking) hardware(b breakpoint) bool {
 
 // look notes where the guest has stopped, evaluates the check's expressions there,
 // and lets the guest go.
-func (k *checking) look(ctx context.Context, d *debugger, root string) error {
+func (k *checking) look(ctx context.Context, d *debugger, b breakpoint, root string) error {
 	k.missing = "gdb did not tell of the stop in " + k.c.Break
+	if err := d.deleteBreak(ctx, b); err != nil {
+		return err
+	}
 	r := k.result
 	r.Hit = true
 	data, _, err := d.do(ctx, fmt.Sprintf("-stack-list-frames 0 %d", maxFrames-1))
@@ -110,7 +152,7 @@ func (k *checking) task(ctx context.Context, d *debugger) (string, error) {
 	if !k.scripts {
 		return "", nil
 	}
-	name, err := d.evaluate(ctx, "$lx_current().comm")
+	name, err := d.evaluate(ctx, taskComm)
 	if err != nil || name.Err != "" {
 		return "", err
 	}
@@ -121,14 +163,27 @@ func (k *checking) task(ctx context.Context, d *debugger) (string, error) {
 	return taskName(name.Text, pid.Text), nil
 }
 
+// taskComm is the name of the process that the processor is at, by the kernel's scripts.
+const taskComm = "$lx_current().comm"
+
 // taskName makes a name of gdb's words for a comm and a pid.
 func taskName(comm, pid string) string {
-	comm, quoted := strings.CutPrefix(comm, `"`)
-	comm, _, ended := strings.Cut(comm, `"`)
-	if _, err := strconv.Atoi(pid); err != nil || !quoted || !ended || comm == "" {
+	name := commName(comm)
+	if _, err := strconv.Atoi(pid); err != nil || name == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s (pid %s)", plain(comm), pid)
+	return fmt.Sprintf("%s (pid %s)", name, pid)
+}
+
+// commName reads a comm as gdb writes it, "cat" or "cat", '\000' <repeats 12 times>;
+// empty where that is none.
+func commName(said string) string {
+	said, quoted := strings.CutPrefix(said, `"`)
+	name, _, ended := strings.Cut(said, `"`)
+	if !quoted || !ended {
+		return ""
+	}
+	return plain(name)
 }
 
 // frameOf reads a frame of GDB/MI's.
