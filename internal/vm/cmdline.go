@@ -12,6 +12,8 @@ import (
 //
 //   - panic=-1: a panic reboots at once, and with -no-reboot that ends QEMU
 //   - nokaslr: gdb finds the kernel where vmlinux says it is
+//   - no_timer_check: the kernel counts ticks early in its boot, and panics ("IO-APIC +
+//     timer doesn't work") when an emulator on a busy machine delivers too few
 //
 // Extra comes last, so that the person's words win where the kernel takes the last one.
 type Cmdline struct {
@@ -53,7 +55,7 @@ type Terminal struct {
 
 // String writes the command line.
 func (c Cmdline) String() string {
-	words := []string{"root=" + c.Bus.Root(), "rw", "console=ttyS0", "panic=-1", "nokaslr"}
+	words := []string{"root=" + c.Bus.Root(), "rw", "console=ttyS0", "panic=-1", "nokaslr", "no_timer_check"}
 	if c.Terminal.Rows > 0 && c.Terminal.Cols > 0 {
 		words = append(words, fmt.Sprintf("%s%d", guest.RowsWord, c.Terminal.Rows),
 			fmt.Sprintf("%s%d", guest.ColsWord, c.Terminal.Cols))

@@ -81,7 +81,7 @@ func TestPanicsAreKept(t *testing.T) {
 	line := Cmdline{Bus: VirtioBus, Extra: "quiet"}.String()
 	devices := []Device{CPU{1}, Kernel{Image: "k", Append: line}}
 	kept := keepPanics(devices)[1].(Kernel).Append
-	if strings.Contains(kept, "panic=") || !strings.Contains(kept, "nokaslr quiet") {
+	if strings.Contains(kept, "panic=") || !strings.Contains(kept, "nokaslr no_timer_check quiet") {
 		t.Errorf("command line %q", kept)
 	}
 	if devices[1].(Kernel).Append != line {

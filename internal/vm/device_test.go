@@ -67,7 +67,7 @@ func TestArgv(t *testing.T) {
 }
 
 func TestCmdline(t *testing.T) {
-	const base = "root=/dev/vda rw console=ttyS0 panic=-1 nokaslr"
+	const base = "root=/dev/vda rw console=ttyS0 panic=-1 nokaslr no_timer_check"
 	for _, c := range []struct {
 		line Cmdline
 		want string
