@@ -169,6 +169,7 @@ type checking struct {
 	c       Check
 	kernel  *symbols
 	scripts bool // gdb has the kernel's own
+	first   int  // the process id of the command's shell; those of its children are higher
 	m       *machine
 	limits  limits
 	result  *Result

@@ -108,7 +108,7 @@ func TestHitBy(t *testing.T) {
 
 // The script's own line is not the command's, wherever the guest cuts its words.
 func TestGate(t *testing.T) {
-	for _, said := range [][]string{{"\n", "one\ntwo\n"}, {"\none\ntwo\n"}, {"", "\none\n", "two\n"}} {
+	for _, said := range [][]string{{"312\n", "one\ntwo\n"}, {"312\none\ntwo\n"}, {"", "31", "2\none\n", "two\n"}} {
 		var out bytes.Buffer
 		g := newGate(strings.NewReader("input"), &out)
 		for _, s := range said {
@@ -117,8 +117,8 @@ func TestGate(t *testing.T) {
 			}
 		}
 		<-g.reached
-		if out.String() != "one\ntwo\n" {
-			t.Errorf("%q became %q", said, out.String())
+		if out.String() != "one\ntwo\n" || g.out.pid != 312 {
+			t.Errorf("%q became %q of process %d", said, out.String(), g.out.pid)
 		}
 		read := make(chan string)
 		go func() {
@@ -146,6 +146,18 @@ func TestGateThatStaysShut(t *testing.T) {
 	}
 }
 
+func TestGateOfAHostileGuest(t *testing.T) {
+	g := newGate(nil, nil)
+	for range 1000 {
+		if _, err := g.out.Write(bytes.Repeat([]byte("9"), 1<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := g.out.Write([]byte("\n")); err != nil || g.out.pid != 0 {
+		t.Errorf("process %d, %v", g.out.pid, err)
+	}
+}
+
 // The gate is the script's own: it is tried with this machine's shell.
 func TestGatedScript(t *testing.T) {
 	var out, errs bytes.Buffer
@@ -156,6 +168,9 @@ func TestGatedScript(t *testing.T) {
 		t.Skip("no shell here")
 	}
 	<-g.reached
+	if g.out.pid != cmd.Process.Pid {
+		t.Errorf("it says it is process %d, not %d", g.out.pid, cmd.Process.Pid)
+	}
 	g.open()
 	err := cmd.Wait()
 	if cmd.ProcessState.ExitCode() != 3 || out.String() != "input" || errs.String() != "it's me\n" {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 )
 
@@ -18,7 +19,9 @@ type commandEnd struct {
 // run, lets it run, and looks where it stopped.
 //
 // The command waits behind a gate of its own shell's, so that what the agent does
-// to start it, which is a handful of processes, is over when gdb comes.
+// to start it, which is a handful of processes, is over when gdb comes. The agent
+// still hands on the word that opens the gate, and carries the streams: where that
+// would be taken for the command's doing, a check names the process (By).
 func (k *checking) during(ctx context.Context) error {
 	k.missing = "the guest did not come up"
 	d, err := startGDB(ctx, k.m.site) // it has long symbols to read, and the guest to boot
@@ -50,6 +53,7 @@ func (k *checking) during(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	k.first = g.out.pid
 	b, err := k.arm(ctx, d, place)
 	if err != nil {
 		return err
@@ -136,9 +140,9 @@ func closePorts(a *agent, ports []port) {
 	}
 }
 
-// gated is a script that becomes the command argv, as Script's, but says a line
-// first and waits for one.
-func gated(argv []string) string { return "echo; read -r _\n" + Script(argv) }
+// gated is a script that becomes the command argv, as Script's, but says its process
+// id first, in a line, and waits for one.
+func gated(argv []string) string { return "echo $$; read -r _\n" + Script(argv) }
 
 // gate is the host's side of a gated script's stdin and stdout: the script's own
 // line and the one that it waits for are not the command's.
@@ -187,8 +191,13 @@ func (g *gate) Read(p []byte) (int, error) {
 type gateOutput struct {
 	g    *gate
 	to   io.Writer
+	line []byte // the first one, as far as it has come
 	said bool
+	pid  int // that it says; read it after g.reached
 }
+
+// maxPID is how much of the first line is kept: no process id has as many digits.
+const maxPID = 20
 
 // Write passes on what comes after the first line.
 func (o *gateOutput) Write(p []byte) (int, error) {
@@ -196,9 +205,14 @@ func (o *gateOutput) Write(p []byte) (int, error) {
 	if !o.said {
 		at := bytes.IndexByte(p, '\n')
 		if at < 0 {
+			o.line = append(o.line, p[:min(len(p), maxPID-len(o.line))]...)
 			return len(p), nil
 		}
-		o.said, rest = true, p[at+1:]
+		o.line = append(o.line, p[:min(at, maxPID-len(o.line))]...)
+		if pid, err := strconv.Atoi(string(o.line)); err == nil { // a guest may say anything
+			o.pid = pid
+		}
+		o.said, o.line, rest = true, nil, p[at+1:]
 		close(o.g.reached)
 	}
 	if len(rest) > 0 {

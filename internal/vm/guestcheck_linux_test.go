@@ -61,7 +61,7 @@ func TestCheckOfOneProcess(t *testing.T) {
 	if !r.Hit || !strings.HasPrefix(r.Task, "cat (pid ") || r.Status != 0 {
 		t.Errorf("by %q, status %d", r.Task, r.Status)
 	}
-	if !strings.Contains(r.Log, "sh") || strings.Count(r.Log, "-exec-continue") < 2 {
+	if strings.Count(r.Log, "-exec-continue") < 2 {
 		t.Errorf("nobody else came by:\n%s", r.Log)
 	}
 	c.By = "nobody"

@@ -67,17 +67,28 @@ func (k *checking) stop(ctx context.Context, d *debugger, b breakpoint, ended <-
 		if err := b.hitBy(stopped); err != nil {
 			return nil, fmt.Errorf("run to %s: %w", k.c.Break, err)
 		}
-		if k.c.By == "" {
-			return nil, nil
-		}
-		comm, err := d.evaluate(ctx, taskComm)
-		if err != nil || commName(comm.Text) == k.c.By {
+		if is, err := k.isBy(ctx, d); is || err != nil {
 			return nil, err
 		}
 		if err := d.proceed(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// isBy says whether the process that stopped is the one that is to. The agent has
+// processes called cat of its own; they are older than the command.
+func (k *checking) isBy(ctx context.Context, d *debugger) (bool, error) {
+	if k.c.By == "" {
+		return true, nil
+	}
+	comm, err := d.evaluate(ctx, taskComm)
+	if err != nil || commName(comm.Text) != k.c.By {
+		return false, err
+	}
+	text, err := d.evaluate(ctx, taskPID)
+	pid, _ := strconv.Atoi(text.Text)
+	return pid >= k.first, err
 }
 
 // place is where the guest must stop.
@@ -156,15 +167,19 @@ func (k *checking) task(ctx context.Context, d *debugger) (string, error) {
 	if err != nil || name.Err != "" {
 		return "", err
 	}
-	pid, err := d.evaluate(ctx, "$lx_current().pid")
+	pid, err := d.evaluate(ctx, taskPID)
 	if err != nil || pid.Err != "" {
 		return "", err
 	}
 	return taskName(name.Text, pid.Text), nil
 }
 
-// taskComm is the name of the process that the processor is at, by the kernel's scripts.
-const taskComm = "$lx_current().comm"
+// taskComm and taskPID are the name and the id of the process that the processor is
+// at, by the kernel's scripts.
+const (
+	taskComm = "$lx_current().comm"
+	taskPID  = "$lx_current().pid"
+)
 
 // taskName makes a name of gdb's words for a comm and a pid.
 func taskName(comm, pid string) string {
