@@ -35,7 +35,10 @@ while IFS=$'\t' read -r action file stored path; do
 		cp --remove-destination "$want" "$src/$path"
 		echo "$path"
 	fi
-	if [[ -x $want ]]; then chmod 755 "$src/$path"; else chmod 644 "$src/$path"; fi
+	# A chmod that changes nothing would still change the time by which kimg knows
+	# that the tree's Kconfig is the one that it read.
+	if [[ -x $want && ! -x $src/$path ]]; then chmod 755 "$src/$path"; fi
+	if [[ ! -x $want && -x $src/$path ]]; then chmod 644 "$src/$path"; fi
 done < put
 for name in "$store"/*; do
 	name=${name##*/}
