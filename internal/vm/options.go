@@ -122,10 +122,11 @@ func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *S
 		}
 	}()
 	if o.keeps() {
-		if unlock, err = o.holdDisk(ctx, dir); err != nil {
+		held, err := o.holdDisk(ctx, dir)
+		if err != nil {
 			return nil, err
 		}
-		need.Write = o.disk()
+		unlock, need.Write = held, o.disk()
 	}
 	site, err := o.Place.Open(ctx, need)
 	if err != nil {

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -121,5 +122,33 @@ func TestRunDirs(t *testing.T) {
 		if err := d.remove(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// nowhere is a place that nothing gets to.
+type nowhere struct{}
+
+var errNowhere = errors.New("nowhere")
+
+func (nowhere) Open(context.Context, Need) (*Site, error) { return nil, errNowhere }
+
+// Of two guests that write to one image the second is told; one that does not come
+// to be lets go of it.
+func TestOneWriterAtATime(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, DiskFile), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Dir: dir, Write: true, Place: nowhere{}}
+	if _, err := o.open(t.Context(), nil); !errors.Is(err, errNowhere) {
+		t.Error(err)
+	}
+	unlock, err := o.holdDisk(t.Context(), dir)
+	if err != nil {
+		t.Fatalf("it is still held: %v", err)
+	}
+	defer unlock()
+	if _, err := o.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
+		t.Errorf("a second guest: %v", err)
 	}
 }
