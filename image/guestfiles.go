@@ -61,6 +61,7 @@ func guestFiles(s archive.Suite, sshd bool, at time.Time) []File {
 		{Path: "/etc/systemd/network/80-kimg.network", Mode: 0o644, Data: []byte(network)},
 		{Path: "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service", Link: "/lib/systemd/system/systemd-networkd.service"},
 		{Path: "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket", Link: "/lib/systemd/system/systemd-networkd.socket"},
+		{Path: "/etc/systemd/system.conf.d/kimg.conf", Mode: 0o644, Data: []byte(patience)},
 		// Not older than /usr, whose time is clamped too: units with
 		// ConditionNeedsUpdate= (ldconfig, hwdb, journal catalog, sysusers) have
 		// nothing to do at boot (systemd-update-done.service(8)).
@@ -112,6 +113,14 @@ Name=en* eth*
 DHCP=yes
 LinkLocalAddressing=ipv6
 IPv6AcceptRA=yes
+`
+
+// patience is for emulated guests on busy machines: by systemd's own 90 seconds udev may
+// not have seen the serial port yet, and there would never be a prompt on it. Before
+// systemd 252 the first limit is that of devices too, and the second one is not known.
+const patience = `[Manager]
+DefaultTimeoutStartSec=10min
+DefaultDeviceTimeoutSec=10min
 `
 
 // masked are the units that only cost time in a guest that lives for minutes.
