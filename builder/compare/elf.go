@@ -89,6 +89,70 @@ func (p *program) at(s *elf.Section, off int64) string {
 	return ""
 }
 
+// bounds are the symbol that has a byte of a section, as a span of the section; all
+// of it where there is none.
+func (p *program) bounds(s *elf.Section, off int64) span {
+	index, at := p.index[s], s.Addr+uint64(off)
+	for _, y := range p.symbols {
+		if y.Section == index && y.Size > 0 && y.Value <= at && at < y.Value+y.Size && elf.ST_TYPE(y.Info) == elf.STT_OBJECT {
+			return span{int64(y.Value - s.Addr), int64(y.Value - s.Addr + y.Size)}
+		}
+	}
+	return span{0, int64(s.Size)}
+}
+
+// placeIn is place with no look beyond the bounds: what stands beside a symbol is
+// no part of it.
+func (r *Report) placeIn(t thing, where string, in span, a, b blob, sp span) Difference {
+	size := in.to - in.from
+	return r.place(t, where, a.part(in.from, size), b.part(in.from, size), span{sp.from - in.from, min(sp.to-in.from, size)})
+}
+
+// maxSplit bounds a span that is looked at symbol by symbol, in bytes.
+const maxSplit = 1 << 20
+
+// bySymbol splits spans of a section where symbols begin, so that each symbol is
+// told whose bytes differ: spans that lie close to each other are one.
+func (p *program) bySymbol(s *elf.Section, spans []span, a, b blob) (out []span) {
+	index := p.index[s]
+	for _, sp := range spans {
+		if sp.to-sp.from > maxSplit {
+			out = append(out, sp)
+			continue
+		}
+		x, y := a.part(sp.from, sp.to-sp.from).head(maxSplit), b.part(sp.from, sp.to-sp.from).head(maxSplit)
+		cuts := []int64{sp.from}
+		i, _ := slices.BinarySearchFunc(p.symbols, 0, func(y elf.Symbol, _ int) int {
+			if cmp.Or(cmp.Compare(y.Section, index), cmp.Compare(y.Value, s.Addr+uint64(sp.from))) <= 0 {
+				return -1
+			}
+			return 1
+		})
+		for ; i < len(p.symbols) && p.symbols[i].Section == index && p.symbols[i].Value < s.Addr+uint64(sp.to); i++ {
+			if at := int64(p.symbols[i].Value - s.Addr); at > cuts[len(cuts)-1] {
+				cuts = append(cuts, at)
+			}
+		}
+		for i, from := range cuts {
+			to := sp.to
+			if i+1 < len(cuts) {
+				to = cuts[i+1]
+			}
+			n := int64(min(len(x), len(y)))
+			u, v := x[min(from-sp.from, n):min(to-sp.from, n)], y[min(from-sp.from, n):min(to-sp.from, n)]
+			first, last := 0, len(u)
+			for ; first < last && u[first] == v[first]; first++ {
+			}
+			for ; last > first && u[last-1] == v[last-1]; last-- {
+			}
+			if first < last {
+				out = append(out, span{from + int64(first), from + int64(last)})
+			}
+		}
+	}
+	return out
+}
+
 // elfs compares two ELF files section by section.
 func (r *Report) elfs(ctx context.Context, t thing, a, b blob, _ changes) error {
 	x, err := openELF(a)
@@ -250,7 +314,7 @@ func (r *Report) data(t thing, name string, p *program, s *elf.Section, a, b blo
 	told, causes := map[string]bool{}, map[Cause]bool{}
 	var more []string
 	shown := 0
-	for _, sp := range c.spans {
+	for _, sp := range p.bySymbol(s, c.spans, a, b) {
 		sym := p.at(s, sp.from)
 		if sym != "" && told[sym] {
 			continue
@@ -260,7 +324,7 @@ func (r *Report) data(t thing, name string, p *program, s *elf.Section, a, b blo
 		if sym == "" {
 			where = fmt.Sprintf("%s: byte %#x", name, sp.from)
 		}
-		d := r.place(t, where, a, b, sp)
+		d := r.placeIn(t, where, p.bounds(s, sp.from), a, b, sp)
 		if causes[d.Cause] && shown >= maxShown {
 			more = append(more, where)
 			continue

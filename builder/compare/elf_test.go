@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -323,4 +324,38 @@ func FuzzKernels(f *testing.F) {
 		copy(b[int(at)%len(b):], patch)
 		compareBlobs(t, whole, b)
 	})
+}
+
+// TestELFNeighbours differs in symbols that lie side by side: each is told, by
+// what is in it alone.
+func TestELFNeighbours(t *testing.T) {
+	dir := t.TempDir()
+	build := func(t *testing.T, args ...string) []byte {
+		b, err := os.ReadFile(cc(t, dir, map[string]string{"main.c": `
+const unsigned char before[32] = { KEY }; const char list[32] = LIST; const unsigned char after[32] = { KEY }; const char same[32] = "the same in both";
+int main(int n, char **v) { return before[n] + list[n] + after[n] + same[n]; }
+`}, append(args, "-Wl,--build-id=none", "main.c")...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	key := func(first byte) string {
+		var all []string
+		for i := range byte(32) {
+			all = append(all, strconv.Itoa(int(first+i*37)))
+		}
+		return "-DKEY=" + strings.Join(all, ",")
+	}
+	r := compareBytes(t, "vmlinux", build(t, key(0xef), `-DLIST="100 101 102 103 104 105 106 107"`), build(t, key(200), `-DLIST="107 106 105 104 103 102 101 100"`))
+	if d := has(t, r, ".rodata: list"); d.Cause != Order {
+		t.Errorf("%+v", d)
+	}
+	has(t, r, ".rodata: before")
+	has(t, r, ".rodata: after")
+	for _, d := range r.Differences {
+		if strings.Contains(d.Where, "same") {
+			t.Errorf("%+v is told, too", d)
+		}
+	}
 }
