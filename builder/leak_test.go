@@ -1,0 +1,329 @@
+package builder
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg/builder/compare"
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/container/containertest"
+	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Leaks are planted where a person's own would be: in a kernel's makefile, and in
+// what compiles and packs. kimg has no switch for them.
+
+// leakyMakefile is a tree that answers to what kimg asks of a kernel's, and whose
+// vmlinux, a real ELF file of the real compiler, has in it what no kernel should.
+const leakyMakefile = `VERSION = 6
+PATCHLEVEL = 12
+SUBLEVEL = 1
+EXTRAVERSION =
+KCONFIG_CONFIG ?= $(O)/.config
+allnoconfig:
+	printf 'CONFIG_A=y\n' > $(KCONFIG_CONFIG)
+olddefconfig:
+	touch $(KCONFIG_CONFIG)
+bzImage: $(O)/vmlinux
+	mkdir -p $(O)/arch/x86/boot && cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage
+$(O)/vmlinux: main.c
+	printf 'const char time_leak[] = "#1 %s";\n' "$$(LC_ALL=C date)" > $(O)/leaks.h
+	printf 'const char host_leak[] = "kimg@%s";\n' "$$(uname -n)" >> $(O)/leaks.h
+	printf 'const char path_leak[] = "%s/linux/fs/open.c";\n' "$$(mktemp -d /tmp/build.XXXXXX)" >> $(O)/leaks.h
+	printf 'const char order_leak[] = "%s";\n' "$$(shuf -i 100-150 | tr '\n' ' ')" >> $(O)/leaks.h
+	printf 'const unsigned char random_leak[] = { %s };\n' "$$(od -An -v -N64 -tu1 /dev/urandom | tr '\n' ' ' | sed 's/ \+/,/g; s/^,//')" >> $(O)/leaks.h
+	$(CC) -O1 -nostdlib -static -Wl,--build-id=none -Wl,-e,main -I$(O) -o $@ main.c
+	nm $@ | sort > $(O)/System.map
+`
+
+// leakyTree writes that tree.
+func leakyTree(t *testing.T) string {
+	t.Helper()
+	tree := filepath.Join(t.TempDir(), "linux")
+	for name, text := range map[string]string{
+		"Makefile": leakyMakefile, "Kconfig": "config A\n\tbool \"a\"\n",
+		"main.c": "#include \"leaks.h\"\nint main(void) { return time_leak[0] + host_leak[0] + path_leak[0] + order_leak[0] + random_leak[0]; }\n",
+	} {
+		if err := os.MkdirAll(tree, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tree, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tree
+}
+
+// realEnv is an environment with a cache of its own, and a real engine.
+func realEnv(t *testing.T) Env {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs toolchain images")
+	}
+	containertest.Engine(t)
+	return Env{Cache: t.TempDir(), Sink: progress.Discard, Host: "/", Temporary: true, Ccache: "kimg-test-" + strings.ToLower(rand.Text()[:10])}
+}
+
+// kernelLeaks are what a comparison must find of leakyMakefile.
+var kernelLeaks = []leak{
+	{"vmlinux", ".rodata: time_leak", compare.Time},
+	{"vmlinux", ".rodata: host_leak", compare.Host},
+	{"vmlinux", ".rodata: path_leak", compare.Path},
+	{"vmlinux", ".rodata: order_leak", compare.Order},
+	{"vmlinux", ".rodata: random_leak", compare.Random},
+}
+
+// leak is a difference that must be found: the beginning of where it is, and why.
+type leak struct {
+	artifact, where string
+	cause           compare.Cause
+}
+
+// mustName fails unless every leak was found and named.
+func mustName(t *testing.T, found []compare.Difference, leaks ...leak) {
+	t.Helper()
+	for _, l := range leaks {
+		if !slices.ContainsFunc(found, func(d compare.Difference) bool {
+			return d.Artifact == l.artifact && strings.HasPrefix(d.Where, l.where) && d.Cause == l.cause
+		}) {
+			t.Errorf("%s %s: no difference by %s", l.artifact, l.where, l.cause)
+		}
+	}
+	if t.Failed() {
+		for _, d := range found {
+			t.Logf("%+v", d)
+		}
+	}
+}
+
+// TestKernelLeaks compiles a leaking kernel twice, with nothing kept in between.
+func TestKernelLeaks(t *testing.T) {
+	tree := leakyTree(t)
+	var dirs []string
+	for range 2 {
+		spec := Default()
+		spec.Kernel, spec.Config = tree, "vm"
+		s, err := open(realEnv(t), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := fixture(t)
+		if l.Config, err = s.resolveConfig(); err != nil {
+			t.Fatal(err)
+		}
+		src, err := s.localSource(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Kernel, err = s.resolveKernel(t.Context(), src, KernelLock{}); err != nil {
+			t.Fatal(err)
+		}
+		if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, ToolchainLock{}); err != nil {
+			t.Fatal(err)
+		}
+		p := s.plan(l)
+		res, err := s.runner().Get(t.Context(), p.Kernel)
+		if isMissing(err) {
+			if err = s.renew(t.Context(), &l.Toolchain); err == nil {
+				p = s.plan(l)
+				res, err = s.runner().Get(t.Context(), p.Kernel)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		for _, o := range res[p.Kernel.ID].Outputs {
+			if err := s.store.CopyTo(t.Context(), o.Digest, filepath.Join(dir, filepath.Base(o.Name)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dirs = append(dirs, dir)
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := compare.Dirs(t.Context(), dirs[0], dirs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustName(t, r.Differences, kernelLeaks...)
+}
+
+// place is a machine, a person and a moment that something is compiled and packed at.
+type place struct {
+	user, dir, host string
+	env             []string
+}
+
+// compileScript makes a program whose compiler is told nothing to keep it the same.
+const compileScript = `
+umask "$MASK"
+mkdir -p "$PLACE" && cd "$PLACE"
+cat > main.c <<'END'
+const char banner[] = "Linux version 6.12.1 (" WHO ") #1 " __DATE__ " " __TIME__;
+const char *file = __FILE__;
+const char language[] = LANGUAGE;
+const char list[] = LIST;
+const unsigned char seed[] = { SEED };
+int main(void) { return banner[0] + file[0] + language[0] + list[0] + seed[0]; }
+END
+gcc-14 -g -nostdlib -static -Wl,--build-id=none -Wl,-e,main -o vmlinux "-DWHO=\"$USER@$(uname -n)\"" "-DLANGUAGE=\"LANG=$LANG\"" \
+	"-DLIST=\"$LIST\"" "-DSEED=$(printf %s "$SEED" | sha256sum | sed 's/ .*//; s/../0x&,/g')" "$PWD/main.c"
+cat vmlinux
+`
+
+// packScript makes a tree and packs it as it is.
+const packScript = `
+umask "$MASK"
+cd "$(mktemp -d)" && mkdir tree && cd tree
+echo "built by $USER@$(uname -n)" > motd
+echo "compiled in $PLACE/src/fs/open.c" > path
+printf %s "$SEED" | sha256sum | cut -c1-32 > machine-id
+printf 'Zebra\napple\nBear\ncat\n' | sort $SORT > sorted
+date -d "@$SOURCE_DATE_EPOCH" > date
+for f in one two three; do echo $f > $f; done
+mkdir d
+touch -d "@$SOURCE_DATE_EPOCH" * && touch -d @1763900000 .
+tar -c --numeric-owner --no-recursion -f - . $NAMES
+`
+
+// TestPlacesLeak compiles a program and packs an image at two places that differ in
+// one thing, and wants that thing named.
+func TestPlacesLeak(t *testing.T) {
+	env := realEnv(t)
+	s, err := open(env, Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	images := map[toolchain.Target]string{}
+	for _, target := range []toolchain.Target{toolchain.Trixie, toolchain.Imaging} {
+		tl, err := shippedToolchain(target, ToolchainLock{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		step := s.toolchainStep(&tl)
+		_, err = s.runner().Get(t.Context(), step)
+		if isMissing(err) {
+			if err = s.renew(t.Context(), &tl); err == nil {
+				_, err = s.runner().Get(t.Context(), s.toolchainStep(&tl))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, images[target], err = s.image(t.Context(), tl); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here := place{user: "1000:1000", dir: "/tmp/ann/linux", host: "laptop", env: []string{
+		"USER=ann", "LANG=C.UTF-8", "LC_ALL=C", "TZ=UTC", "SOURCE_DATE_EPOCH=1763900000", "MASK=022", "SEED=1", "SORT=",
+		"LIST=one two three", "NAMES=date d machine-id motd one path sorted three two"}}
+	with := func(change ...string) func(*place) {
+		return func(p *place) {
+			for _, c := range change {
+				name, _, _ := strings.Cut(c, "=")
+				i := slices.IndexFunc(p.env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+				p.env[i] = c
+			}
+		}
+	}
+	dir := t.TempDir()
+	run := func(t *testing.T, target toolchain.Target, script string, p place) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		err := s.eng.Run(t.Context(), &container.Cmd{Image: images[target], User: p.user, Hostname: p.host, Dir: "/tmp",
+			Env: append(slices.Clone(p.env), "PLACE="+p.dir), Args: []string{"sh", "-ec", script}, Stdout: &out, Stderr: &errs})
+		if err != nil {
+			t.Fatalf("%v: %s", err, errs.String())
+		}
+		name := filepath.Join(dir, rand.Text())
+		if err := os.WriteFile(name, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	program := func(t *testing.T, p place) string { return run(t, toolchain.Trixie, compileScript, p) }
+	disk := func(t *testing.T, p place) string {
+		tree := run(t, toolchain.Imaging, packScript, p)
+		suite, err := archive.ParseSuite("trixie")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := imageLock(64<<20, RootfsLock{})
+		spec := image.DiskSpec{Size: 64 << 20, UUID: l.UUID, HashSeed: l.HashSeed, Epoch: time.Unix(1763900000, 0),
+			Features: image.Features(suite, units.KernelVersion{Major: 6, Minor: 12})}
+		task := progress.Start(progress.Discard, "", "", "", nil, "")
+		if err := image.MakeDisk(t.Context(), s.eng, images[toolchain.Imaging], spec, func() (io.ReadCloser, error) { return os.Open(tree) }, tree+".img", task); err != nil {
+			t.Fatal(err)
+		}
+		return tree + ".img"
+	}
+	differences := func(t *testing.T, name, a, b string) []compare.Difference {
+		t.Helper()
+		r, err := compare.Files(context.Background(), name, a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Differences
+	}
+	for name, make := range map[string]func(*testing.T, place) string{"vmlinux": program, "rootfs.img": disk} {
+		first := make(t, here)
+		if d := differences(t, name, first, make(t, here)); len(d) > 0 {
+			t.Fatalf("%s: one place, two results: %+v", name, d)
+		}
+		for _, tt := range []struct {
+			kind, artifact, where string
+			cause                 compare.Cause
+			change                func(*place)
+		}{
+			{"time", "vmlinux", ".rodata: banner", compare.Time, with("SOURCE_DATE_EPOCH=1795436000")},
+			{"order", "vmlinux", ".rodata: list", compare.Order, with("LIST=two three one")},
+			{"locale", "vmlinux", ".rodata: string", compare.Locale, with("LANG=tr_TR.UTF-8")},
+			{"path", "vmlinux", ".debug_line_str: string", compare.Path, func(p *place) { p.dir = "/tmp/bob/linux" }},
+			{"user", "vmlinux", ".rodata: banner", compare.User, with("USER=bob")},
+			{"host", "vmlinux", ".rodata: banner", compare.Host, func(p *place) { p.host = "tablet" }},
+			{"random", "vmlinux", ".rodata: seed", compare.Random, with("SEED=2")},
+
+			{"time", "rootfs.img", "/one: mtime", compare.Time, with("SOURCE_DATE_EPOCH=1700000000")},
+			{"zone", "rootfs.img", "/date", compare.Time, with("TZ=XYZ-5")},
+			{"order", "rootfs.img", "inode numbers of", compare.Order, with("NAMES=two three sorted path one motd machine-id d date")},
+			{"locale", "rootfs.img", "/sorted", compare.Locale, with("SORT=-f")},
+			{"path", "rootfs.img", "/path: line 1", compare.Path, func(p *place) { p.dir = "/tmp/bob/linux" }},
+			{"user", "rootfs.img", "/motd: line 1", compare.User, with("USER=bob")},
+			{"host", "rootfs.img", "/motd: line 1", compare.Host, func(p *place) { p.host = "tablet" }},
+			{"uid", "rootfs.img", "/motd: owner", compare.Owner, func(p *place) { p.user = "1001:1001" }},
+			{"umask", "rootfs.img", "/motd: mode", compare.Umask, with("MASK=077")},
+			{"random", "rootfs.img", "/machine-id: line 1", compare.Random, with("SEED=2")},
+		} {
+			if tt.artifact != name {
+				continue
+			}
+			t.Run(tt.kind+" in "+name, func(t *testing.T) {
+				there := here
+				there.env = slices.Clone(here.env)
+				tt.change(&there)
+				got := differences(t, name, first, make(t, there))
+				if !slices.ContainsFunc(got, func(d compare.Difference) bool { return strings.HasPrefix(d.Where, tt.where) && d.Cause == tt.cause }) {
+					t.Errorf("no difference %q by %s in", tt.where, tt.cause)
+					for _, d := range got {
+						t.Logf("%+v", d)
+					}
+				}
+			})
+		}
+	}
+}
