@@ -1,10 +1,13 @@
 package builder
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,11 +22,12 @@ import (
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Leaks are planted where a person's own would be: in a kernel's makefile, and in
-// what compiles and packs. kimg has no switch for them.
+// Leaks are planted where a person's own would be: in a kernel's makefile, in a
+// package's postinst, and in what compiles and packs. kimg has no switch for them.
 
 // leakyMakefile is a tree that answers to what kimg asks of a kernel's, and whose
 // vmlinux, a real ELF file of the real compiler, has in it what no kernel should.
@@ -66,14 +70,101 @@ func leakyTree(t *testing.T) string {
 	return tree
 }
 
-// realEnv is an environment with a cache of its own, and a real engine.
+// leakyPostinst does the same in the root filesystem, where there is no /proc.
+const leakyPostinst = `#!/bin/sh
+set -e
+umask 022
+mkdir -p /opt/leaks && cd /opt/leaks
+LC_ALL=C date -R > time
+shuf -i 10000000-99999999 -n 4 | tr -d '\n' > random
+shuf -i 100-150 > order
+d=$(mktemp -d /tmp/build.XXXXXX)
+echo "compiled in $d/src/fs/open.c" > path
+rmdir "$d"
+number() { shuf -i 1000-60000 -n 1; }
+echo owned > owner
+chown "$(number)" owner
+echo stamped > stamp
+touch -d "@$((1000000000 + $(number) * 1000))" stamp
+`
+
+// leakyPackage is a package of that postinst, and its content.
+func leakyPackage(t *testing.T) (archive.Locked, []byte) {
+	t.Helper()
+	member := func(files map[string]string) []byte {
+		var b bytes.Buffer
+		tw := tar.NewWriter(&b)
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			h := &tar.Header{Name: "./" + name, Mode: 0o755, Size: int64(len(files[name])), ModTime: time.Unix(1, 0)}
+			if err := tw.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(tw, files[name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tw.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	deb := bytes.NewBufferString("!<arch>\n") // ar(5)
+	for _, m := range []struct {
+		name string
+		data []byte
+	}{
+		{"debian-binary", []byte("2.0\n")},
+		{"control.tar", member(map[string]string{"postinst": leakyPostinst,
+			"control": "Package: leaky\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <n@example.org>\nDescription: leaks\n"})},
+		{"data.tar", member(map[string]string{"usr/share/leaky": "leaky\n"})},
+	} {
+		fmt.Fprintf(deb, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", m.name, 0, 0, 0, 0o100644, len(m.data))
+		deb.Write(m.data)
+		if len(m.data)%2 == 1 {
+			deb.WriteByte('\n')
+		}
+	}
+	b := deb.Bytes()
+	return archive.Locked{Name: "leaky", Version: "1.0", Arch: "all", Filename: "pool/leaky_1.0_all.deb", Size: int64(len(b)), SHA256: units.DigestOf(b)}, b
+}
+
+// realEnv is an environment with a cache of its own, into which packages come from
+// the machine's where that has them.
 func realEnv(t *testing.T) Env {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("needs toolchain images")
+		t.Skip("bootstraps a real suite")
 	}
 	containertest.Engine(t)
 	return Env{Cache: t.TempDir(), Sink: progress.Discard, Host: "/", Temporary: true, Ccache: "kimg-test-" + strings.ToLower(rand.Text()[:10])}
+}
+
+// seed links what the machine's own store has of a list into a store.
+func seed(t *testing.T, into *store.Store, list []archive.Locked) {
+	t.Helper()
+	cache, err := CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := store.Open(filepath.Join(cache, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list {
+		r, err := from.Open(p.SHA256)
+		if err != nil {
+			continue // it will be downloaded
+		}
+		w, err := into.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, r); err == nil {
+			_ = w.CommitAs(p.SHA256) // what is not there is downloaded
+		}
+		w.Abort()
+		r.Close()
+	}
 }
 
 // kernelLeaks are what a comparison must find of leakyMakefile.
@@ -160,6 +251,65 @@ func TestKernelLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustName(t, r.Differences, kernelLeaks...)
+}
+
+// TestRebuildNamesLeaks builds a leaking kernel and root filesystem from a lock and
+// has them built again: each leak must be found, where it is, and named.
+func TestRebuildNamesLeaks(t *testing.T) {
+	env := realEnv(t)
+	spec := Default()
+	spec.Kernel, spec.Config, spec.Out = leakyTree(t), "vm", filepath.Join(t.TempDir(), "out")
+	s, err := open(env, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.resolve(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed(t, s.store, l.Rootfs.Packages())
+	leaky, content := leakyPackage(t)
+	w, err := s.store.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.CommitAs(leaky.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	l.Rootfs.Base = append(l.Rootfs.Base, leaky)
+	l.Image = imageLock(l.Image.Size, l.Rootfs)
+	l.Means = s.plan(l).means()
+	b, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	spec.Lock = filepath.Join(t.TempDir(), LockFile)
+	if err := os.WriteFile(spec.Lock, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Build(t.Context(), env, spec); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := Verify(t.Context(), spec.Out, nil); err != nil || len(v.Faults) > 0 {
+		t.Fatalf("a leak is no damage: %+v, %v", v, err)
+	}
+	r, err := Rebuild(t.Context(), env, RebuildRequest{Dir: spec.Out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustName(t, r.Differences, append(kernelLeaks,
+		leak{"rootfs.img", "/opt/leaks/time: line 1", compare.Time},
+		leak{"rootfs.img", "/opt/leaks/random: line 1", compare.Random},
+		leak{"rootfs.img", "/opt/leaks/path: line 1", compare.Path},
+		leak{"rootfs.img", "/opt/leaks/order", compare.Order},
+		leak{"rootfs.img", "/opt/leaks/owner: owner", compare.Owner},
+		leak{"rootfs.img", "/opt/leaks/stamp: mtime", compare.Time})...)
 }
 
 // place is a machine, a person and a moment that something is compiled and packed at.
