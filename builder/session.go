@@ -59,7 +59,6 @@ type session struct {
 
 	connect sync.Mutex
 	eng     *container.Engine
-	mirror  string // of the suite's archive, once one was looked for
 
 	indices map[string]indexed // by the suite's name
 	tree    *kernel.Tree       // a kernel source of the person's own
@@ -69,6 +68,7 @@ type session struct {
 
 	mu      sync.Mutex
 	volumes map[string]bool // to be removed at the end
+	mirror  string          // of the suite's archive, once one was looked for: steps that run side by side do
 }
 
 func open(env Env, spec Spec) (*session, error) {
@@ -159,7 +159,9 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 		return nil, err
 	}
 	if suite.Name == s.spec.Suite {
+		s.mu.Lock()
 		s.mirror = m.URL
+		s.mu.Unlock()
 	}
 	return &archive.Client{
 		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Snapshot: snapshot,
