@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/google/renameio/v2"
 
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
-	"github.com/kimg/kimg/internal/progress"
 )
 
 // Imaging returns an engine and, in it, the imaging image that made the
@@ -87,17 +85,7 @@ func (s *session) relock(ctx context.Context, t toolchain.Target) error {
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("relock %s: %s is not here: run it in a clone of kimg's own repository", t, filepath.Dir(file))
 	}
-	suite, err := t.Suite()
-	if err != nil {
-		return err
-	}
-	ac, err := s.archive(suite, time.Time{})
-	if err != nil {
-		return err
-	}
-	task := progress.Start(s.Sink, "relock-"+string(t), "resolve the toolchain "+string(t), ac.Mirror.URL, nil, "")
-	fresh, err := toolchain.Resolve(ctx, ac, t)
-	task.End(false, err)
+	fresh, err := s.resolveAnew(ctx, t)
 	if err != nil {
 		return err
 	}

@@ -205,7 +205,7 @@ func shippedToolchain(target toolchain.Target, old ToolchainLock) (ToolchainLock
 // gets its kernel, and no one takes a moved toolchain for the shipped one.
 func (s *session) renew(ctx context.Context, t *ToolchainLock) error {
 	progress.Warn(s.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew from the signed archive (the result differs from what the lock would have given)", t.Target))
-	lock, err := s.resolveAnew(ctx, t.Lock)
+	lock, err := s.resolveAnew(ctx, t.Target)
 	if err != nil {
 		return err
 	}

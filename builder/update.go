@@ -123,9 +123,7 @@ func (s *session) update(ctx context.Context, old *Lock, req UpdateRequest) (*Lo
 			}
 		}
 	}
-	l.Kernel.Epoch, l.Kernel.Targets, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), old.Kernel.Targets, old.Kernel.Patches
-	l.Kernel.NoFixes = old.Kernel.NoFixes
-	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
+	l.Kernel.Epoch, l.Kernel.Targets = l.Toolchain.Lock.Date.Unix(), old.Kernel.Targets
 	l.Kernel.Patches, l.Kernel.NoFixes = old.Kernel.Patches, old.Kernel.NoFixes
 	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
 	l.Image = imageLock(old.Image.Size, l.Rootfs)
@@ -162,7 +160,7 @@ func (s *session) moveToolchain(ctx context.Context, t *ToolchainLock, newest bo
 	}
 	lock, origin := shipped, Shipped
 	if newest || t.Origin == Resolved && t.Lock.Date.After(shipped.Date) {
-		if lock, err = s.resolveAnew(ctx, shipped); err != nil {
+		if lock, err = s.resolveAnew(ctx, t.Target); err != nil {
 			return err
 		}
 		if origin = Resolved; same(lock, shipped) {
@@ -177,13 +175,17 @@ func (s *session) moveToolchain(ctx context.Context, t *ToolchainLock, newest bo
 }
 
 // resolveAnew resolves the packages of a toolchain from the signed archive.
-func (s *session) resolveAnew(ctx context.Context, l *toolchain.Lock) (*toolchain.Lock, error) {
-	ac, err := s.archive(l.Suite, time.Time{})
+func (s *session) resolveAnew(ctx context.Context, t toolchain.Target) (*toolchain.Lock, error) {
+	suite, err := t.Suite()
 	if err != nil {
 		return nil, err
 	}
-	task := progress.Start(s.Sink, "relock-"+string(l.Target), "resolve the toolchain "+string(l.Target), ac.Mirror.URL, nil, "")
-	fresh, err := toolchain.Resolve(ctx, ac, l.Target)
+	ac, err := s.archive(suite, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	task := progress.Start(s.Sink, "relock-"+string(t), "resolve the toolchain "+string(t), ac.Mirror.URL, nil, "")
+	fresh, err := toolchain.Resolve(ctx, ac, t)
 	task.End(false, err)
 	return fresh, err
 }
