@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,17 +103,19 @@ func TestVerify(t *testing.T) {
 			if v.Checked != 5 || len(v.Faults) != len(tt.want) {
 				t.Fatalf("%d checked, faults %q, want %q", v.Checked, v.Faults, tt.want)
 			}
-			for _, want := range tt.want {
-				path, word, _ := strings.Cut(want, " ")
-				found := false
-				for _, f := range v.Faults {
-					found = found || f.Path == path && strings.Contains(f.What, word)
-				}
-				if !found {
-					t.Errorf("faults %q lack %q", v.Faults, want)
-				}
-			}
+			wantFaults(t, v, tt.want)
 		})
+	}
+}
+
+// wantFaults wants a fault for each of want: its path, and words of what it says.
+func wantFaults(t *testing.T, v *Verified, want []string) {
+	t.Helper()
+	for _, w := range want {
+		path, word, _ := strings.Cut(w, " ")
+		if !slices.ContainsFunc(v.Faults, func(f Fault) bool { return f.Path == path && strings.Contains(f.What, word) }) {
+			t.Errorf("faults %.600q lack %q", v.Faults, w)
+		}
 	}
 }
 

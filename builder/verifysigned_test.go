@@ -157,16 +157,7 @@ func TestVerifyAttacked(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range tt.want {
-				path, word, _ := strings.Cut(want, " ")
-				found := false
-				for _, f := range v.Faults {
-					found = found || f.Path == path && strings.Contains(f.What, word)
-				}
-				if !found {
-					t.Errorf("faults %.600q lack %q", v.Faults, want)
-				}
-			}
+			wantFaults(t, v, tt.want)
 		})
 	}
 }
