@@ -27,16 +27,11 @@ import (
 // Build makes what the Spec asks for and puts it into the Spec's out directory.
 // A build in which nothing changed only looks.
 func Build(ctx context.Context, env Env, spec Spec) (_ *Manifest, err error) {
-	s, err := open(env, spec)
+	s, done, err := openLocked(ctx, env, spec)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	unlock, err := s.lockOut(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	defer func() { err = errors.Join(err, done()) }()
 	out, err := s.outDir()
 	if err != nil {
 		return nil, err

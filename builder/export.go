@@ -52,16 +52,11 @@ func (e *InUseError) Hint() string { return "end the guest that was started with
 func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	spec := Default()
 	spec.Out = req.Out
-	s, err := open(env, spec)
+	_, done, err := openLocked(ctx, env, spec)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	unlock, err := s.lockOut(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+	defer func() { err = errors.Join(err, done()) }()
 	b, err := exported(req.Out, req.Format)
 	if err != nil {
 		return err

@@ -120,13 +120,7 @@ func (s *session) fetch(ctx context.Context, from ArchiveLock, list []archive.Lo
 	if err != nil {
 		return err
 	}
-	var total int64
-	for _, p := range list {
-		if !s.store.Has(p.SHA256) {
-			total += p.Size
-		}
-	}
-	return ac.Fetch(ctx, suite, list, from.Date, func(n int64) { task.Add(n, total, "bytes") })
+	return ac.Fetch(ctx, suite, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
 }
 
 func packageDigest(list []archive.Locked) units.Digest {

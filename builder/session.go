@@ -79,6 +79,22 @@ func open(env Env, spec Spec) (*session, error) {
 	return &session{Env: env, spec: spec, store: st, indices: map[string]indexed{}, volumes: map[string]bool{}}, nil
 }
 
+// openLocked opens a session that has its out directory for itself until done.
+func openLocked(ctx context.Context, env Env, spec Spec) (s *session, done func() error, err error) {
+	s, err = open(env, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock, err := s.lockOut(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, s.close())
+	}
+	return s, func() error {
+		defer unlock()
+		return s.close()
+	}, nil
+}
+
 // engine connects at the first call: a build that runs nothing needs none.
 func (s *session) engine(ctx context.Context) (*container.Engine, error) {
 	s.connect.Lock()

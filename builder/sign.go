@@ -3,6 +3,7 @@ package builder
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,19 +51,14 @@ func (s *session) sign(ctx context.Context, out *outDir) error {
 // Sign signs the build in a directory with the environment's key, without
 // building. What is not as its build left it is not signed: the faults are told,
 // and nothing is written.
-func Sign(ctx context.Context, env Env, dir string) (*Verified, error) {
+func Sign(ctx context.Context, env Env, dir string) (_ *Verified, err error) {
 	spec := Default()
 	spec.Out = dir
-	s, err := open(env, spec)
+	s, done, err := openLocked(ctx, env, spec)
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	unlock, err := s.lockOut(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	defer func() { err = errors.Join(err, done()) }()
 	v, err := Verify(ctx, dir, nil)
 	if err != nil || len(v.Faults) > 0 {
 		return v, err

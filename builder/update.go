@@ -46,16 +46,11 @@ func Update(ctx context.Context, env Env, spec Spec, req UpdateRequest) (_ *Lock
 		file = real
 	}
 	spec.Out = filepath.Dir(file)
-	s, err := open(env, spec)
+	s, done, err := openLocked(ctx, env, spec)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	unlock, err := s.lockOut(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
+	defer func() { err = errors.Join(err, done()) }()
 	old, err := namedLock(file)
 	if err != nil {
 		return nil, err

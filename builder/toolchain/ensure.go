@@ -98,13 +98,7 @@ func Fetch(ctx context.Context, eng *container.Engine, ac *archive.Client, l *Lo
 			packages = l.Packages
 		}
 	}
-	var total int64
-	for _, p := range packages {
-		if !ac.Store.Has(p.SHA256) {
-			total += p.Size
-		}
-	}
-	return ac.Fetch(ctx, l.Suite, packages, l.Date, func(delta int64) { task.Add(delta, total, "bytes") })
+	return ac.Fetch(ctx, l.Suite, packages, l.Date, func(n, total int64) { task.Add(n, total, "bytes") })
 }
 
 // ensureBase lays and imports the base unless the engine has it.

@@ -57,11 +57,12 @@ func oneLine(err error) string {
 
 // Fetch brings packages into the store, from the mirror or else, as of the time
 // at, from the snapshot service. progress may be nil; it is called from many
-// goroutines with the bytes that arrived. Packages that the mirror does not have
+// goroutines with the bytes that arrived and those that all packages are. Packages that the mirror does not have
 // any more and the snapshot service does not give are a *MissingError; what a
 // mirror has, but wrong, is an error unless the snapshot service has it right.
-func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.Time, progress func(delta int64)) error {
-	left := fetchFrom(ctx, c.HTTP, c.Store, []string{c.Mirror.URL}, packages, progress)
+func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.Time, progress func(delta, total int64)) error {
+	arrived := tell(packages, progress)
+	left := fetchFrom(ctx, c.HTTP, c.Store, []string{c.Mirror.URL}, packages, arrived)
 	if err := context.Cause(ctx); err != nil || len(left) == 0 {
 		return err
 	}
@@ -74,7 +75,7 @@ func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.
 	snapshots := c.snapshotURLs(s.Family, at)
 	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshots[0]}
 	var wrong []error
-	for _, f := range fetchFrom(ctx, c.lessPatient(), c.Store, snapshots, packages, progress) {
+	for _, f := range fetchFrom(ctx, c.lessPatient(), c.Store, snapshots, packages, arrived) {
 		first := firsts[f.SHA256]
 		if errors.Is(first, fs.ErrNotExist) {
 			missing.Packages, missing.Err = append(missing.Packages, f.Locked), f.err
@@ -101,6 +102,19 @@ func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.
 // help, and that many networks cannot reach.
 func (c *Client) lessPatient() *fetch.Client {
 	return &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
+}
+
+// tell is progress with the total, which what the store has already is part of: it
+// arrives at once. nil for none.
+func tell(packages []Locked, progress func(delta, total int64)) func(delta int64) {
+	if progress == nil {
+		return nil
+	}
+	var total int64
+	for _, p := range packages {
+		total += p.Size
+	}
+	return func(delta int64) { progress(delta, total) }
 }
 
 // failed is a package that could not be fetched.

@@ -50,13 +50,14 @@ func TestFetch(t *testing.T) {
 	for _, p := range packages {
 		want.Add(p.Size)
 	}
-	for range 2 {
+	for range 2 { // from the mirror, and out of the store
+		var total atomic.Int64
 		arrived.Store(0)
-		if err := c.Fetch(t.Context(), trixie(t), packages, today, func(n int64) { arrived.Add(n) }); err != nil {
+		if err := c.Fetch(t.Context(), trixie(t), packages, today, func(n, all int64) { arrived.Add(n); total.Store(all) }); err != nil {
 			t.Fatal(err)
 		}
-		if arrived.Load() != want.Load() {
-			t.Errorf("progress told of %d bytes of %d", arrived.Load(), want.Load())
+		if arrived.Load() != want.Load() || total.Load() != want.Load() {
+			t.Errorf("progress told of %d bytes of %d, want %d", arrived.Load(), total.Load(), want.Load())
 		}
 	}
 	for _, p := range packages {
