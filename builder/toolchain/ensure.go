@@ -153,7 +153,7 @@ func finish(ctx context.Context, eng *container.Engine, ac *archive.Client, l *L
 	return err
 }
 
-// writeContext writes the build's context: Dockerfile.builder and debs/.
+// writeContext writes the build's context: Dockerfile.builder, hugepages.c and debs/.
 func writeContext(ctx context.Context, w io.Writer, ac *archive.Client, l *Lock) error {
 	tw := tar.NewWriter(w)
 	put := func(name string, size int64, r io.Reader) error {
@@ -164,8 +164,13 @@ func writeContext(ctx context.Context, w io.Writer, ac *archive.Client, l *Lock)
 		_, err := io.Copy(tw, r)
 		return err
 	}
-	if err := put("Dockerfile.builder", int64(len(dockerfile)), bytes.NewReader(dockerfile)); err != nil {
-		return fmt.Errorf("write build context: %w", err)
+	for _, f := range []struct {
+		name string
+		text []byte
+	}{{"Dockerfile.builder", dockerfile}, {"hugepages.c", hugepages}} {
+		if err := put(f.name, int64(len(f.text)), bytes.NewReader(f.text)); err != nil {
+			return fmt.Errorf("write build context: %w", err)
+		}
 	}
 	for _, p := range l.Packages {
 		if err := context.Cause(ctx); err != nil {

@@ -161,7 +161,7 @@ func TestWriteContext(t *testing.T) {
 		}
 		got[h.Name] = string(body)
 	}
-	want := map[string]string{"Dockerfile.builder": string(dockerfile), "debs/a.deb": "first", "debs/b.deb": "second"}
+	want := map[string]string{"Dockerfile.builder": string(dockerfile), "hugepages.c": string(hugepages), "debs/a.deb": "first", "debs/b.deb": "second"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("context (-want +got):\n%s", d)
 	}

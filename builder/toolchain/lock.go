@@ -19,6 +19,9 @@ import (
 //go:embed Dockerfile.builder
 var dockerfile []byte
 
+//go:embed preload/hugepages.c
+var hugepages []byte
+
 //go:embed locks/*.yaml
 var shipped embed.FS
 
@@ -108,9 +111,9 @@ func (l *Lock) Encode() ([]byte, error) {
 }
 
 // Digest is the sha256 of all that goes into the image: the lock,
-// Dockerfile.builder and how the base is laid.
+// Dockerfile.builder, hugepages.c and how the base is laid.
 func (l *Lock) Digest() units.Digest {
-	return units.DigestOf(fmt.Appendf(l.baseInputs(), "target %s\n%s%s", l.Target, list("package", l.Packages), dockerfile))
+	return units.DigestOf(fmt.Appendf(l.baseInputs(), "target %s\n%s%s%s", l.Target, list("package", l.Packages), dockerfile, hugepages))
 }
 
 // Ref is the image's name: its tag is its Digest's beginning.

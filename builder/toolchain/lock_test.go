@@ -123,13 +123,15 @@ func TestRefNamesTheInputs(t *testing.T) {
 			t.Errorf("%s: the base's name changed: %v", test.name, got)
 		}
 	}
-	t.Run("Dockerfile.builder", func(t *testing.T) {
-		defer func(was []byte) { dockerfile = was }(dockerfile)
-		dockerfile = append(slices.Clone(dockerfile), '\n')
-		if l := testLock(t); l.Ref() == image || l.baseRef() != base {
-			t.Errorf("%s over %s", l.Ref(), l.baseRef())
-		}
-	})
+	for name, text := range map[string]*[]byte{"Dockerfile.builder": &dockerfile, "hugepages.c": &hugepages} {
+		t.Run(name, func(t *testing.T) {
+			defer func(was []byte) { *text = was }(*text)
+			*text = append(slices.Clone(*text), '\n')
+			if l := testLock(t); l.Ref() == image || l.baseRef() != base {
+				t.Errorf("%s over %s", l.Ref(), l.baseRef())
+			}
+		})
+	}
 	t.Run("what is left out", func(t *testing.T) {
 		defer func(was []string) { dropped = was }(dropped)
 		dropped = dropped[1:]
