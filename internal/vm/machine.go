@@ -55,6 +55,10 @@ func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machin
 	qemu, m.kill = context.WithCancel(ctx)
 	m.monitor = sync.OnceValues(func() (*qmp.SocketMonitor, error) { return m.connectQMP(ctx) })
 	argv := Argv(append([]Device{Base{}, site.Accel, RNG{}, QMP{site.Socket(qmpSocket)}}, devices...)...)
+	if typed, ok := w.stdin.(*io.PipeReader); ok {
+		// What waits for somebody to type would be waited for at QEMU's end.
+		context.AfterFunc(qemu, func() { typed.Close() })
+	}
 	wait, err := site.run.start(qemu, program{Args: argv, Stdin: w.stdin, Stdout: m.console, Stderr: m.said})
 	if err != nil {
 		m.kill()
