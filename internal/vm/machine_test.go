@@ -2,9 +2,13 @@ package vm
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -38,5 +42,44 @@ func TestTail(t *testing.T) {
 	}
 	if got := w.lines(); len(got) != tailLines || got[0] != fmt.Sprint(2*tailLines) {
 		t.Errorf("kept %d lines from %s", len(got), got[0])
+	}
+}
+
+// waitsForInput is a place whose programs end when their input does, and then only.
+type waitsForInput struct{}
+
+func (waitsForInput) start(ctx context.Context, p program) (func() error, error) {
+	input := make(chan struct{})
+	go func() {
+		defer close(input)
+		io.Copy(io.Discard, p.Stdin)
+	}()
+	return func() error {
+		<-ctx.Done()
+		<-input
+		return context.Cause(ctx)
+	}, nil
+}
+
+func (waitsForInput) local(context.Context, string) (string, error) { return "", errors.New("none") }
+func (waitsForInput) close(context.Context) error                   { return nil }
+
+// A console that nobody types to must not hold up the end of the guest.
+func TestQuitEndsTheInput(t *testing.T) {
+	typed, keys := io.Pipe()
+	defer keys.Close()
+	m, err := boot(t.Context(), &Site{link: &link{}, run: waitsForInput{}}, wiring{stdin: typed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		m.quit()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("quit waits for somebody to type")
 	}
 }
