@@ -36,7 +36,7 @@ var eras = []Era{
 		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{
-		From: v(6, 12), Suite: "trixie", CC: "gcc-14", Proven: "6.12.107, with the vm config, booted trixie",
+		From: v(6, 12), Suite: "trixie", CC: "gcc-14", Proven: "6.12.107 with the vm config, 6.12.117 with that and with defconfig, booted trixie",
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
 	},
 }

@@ -41,7 +41,7 @@ func TestMainJob(t *testing.T) {
 	}
 	suite := cmp.Or(os.Getenv("KIMG_E2E_SUITE"), "trixie")
 	out := filepath.Join(k.dir, "kimg-out")
-	build := []string{"build", "--suite", suite, "--config", "vm", "--out", out, "--progress", "plain"}
+	build := []string{"build", "--suite", suite, "--config", "vm", "--include", "openssh-server", "--out", out, "--progress", "plain"}
 	part := func(name string, f func(t *testing.T)) {
 		if !t.Run(name, f) {
 			t.FailNow()
@@ -124,6 +124,10 @@ func TestMainJob(t *testing.T) {
 		verify(t, out)
 	})
 	part("checks", func(t *testing.T) { checkFile(t, k, out) })
+	part("guests", func(t *testing.T) {
+		guests(t, k, out)
+		verify(t, out)
+	})
 	part("failures say why", func(t *testing.T) {
 		r := k.run(t, "", append(build, "--set", "NO_SUCH_SYMBOL=y")...).want(t, 5)
 		if !strings.Contains(r.stderr, "NO_SUCH_SYMBOL") {
