@@ -85,7 +85,12 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	des, err := os.ReadDir(filepath.Join(s.root, rel))
+	dir, err := os.Open(filepath.Join(s.root, rel))
+	if err != nil {
+		return vanished(err)
+	}
+	defer dir.Close()
+	des, err := dir.ReadDir(-1)
 	if err != nil {
 		return vanished(err)
 	}
@@ -102,7 +107,7 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 		case de.IsDir():
 			s.group.Go(func() error { return s.dir(ctx, p) })
 		default:
-			e, err := s.entry(p, de)
+			e, err := s.entry(dir, p, de)
 			if err != nil {
 				return err
 			}
@@ -115,16 +120,16 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 	return nil
 }
 
-func (s *scanner) entry(p string, de fs.DirEntry) (entry, error) {
+func (s *scanner) entry(dir *os.File, p string, de fs.DirEntry) (entry, error) {
 	if strings.ContainsAny(p, "\n\x00") {
 		return entry{}, fmt.Errorf("%q: a line break in a file's name", p)
 	}
-	fi, err := de.Info()
+	mode, seen, err := lstatIn(dir, de)
 	if err != nil {
 		return entry{}, vanished(err)
 	}
-	e := entry{path: p, stamp: stampOf(fi)}
-	switch mode := fi.Mode(); {
+	e := entry{path: p, stamp: seen}
+	switch {
 	case mode&fs.ModeSymlink != 0:
 		e.kind = 'l'
 		e.sum, err = os.Readlink(filepath.Join(s.root, p))

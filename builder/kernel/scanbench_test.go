@@ -1,0 +1,26 @@
+package kernel
+
+import (
+	"os"
+	"testing"
+)
+
+// BenchmarkScan scans the tree that KIMG_BENCH_TREE names, of which everything is
+// known: what a build does with a directory in which nothing changed.
+func BenchmarkScan(b *testing.B) {
+	dir := os.Getenv("KIMG_BENCH_TREE")
+	if dir == "" {
+		b.Skip("KIMG_BENCH_TREE names no tree")
+	}
+	l, err := scan(b.Context(), dir, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	known := l.byPath()
+	for b.Loop() {
+		if _, err := scan(b.Context(), dir, known); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(l)), "files")
+}
