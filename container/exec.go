@@ -42,7 +42,7 @@ func (c *Container) Exec(ctx context.Context, cmd *ExecCmd) error {
 	if err := s.drain(); err != nil {
 		return fault(ctx, doing, err)
 	}
-	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+	for {
 		is, err := c.eng.api.ContainerExecInspect(ctx, made.ID)
 		switch {
 		case err != nil:
@@ -54,7 +54,7 @@ func (c *Container) Exec(ctx context.Context, cmd *ExecCmd) error {
 		}
 		// Its output has ended, and the engine has yet to reap it.
 		select {
-		case <-time.After(pause):
+		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			return fault(ctx, doing, ctx.Err())
 		}

@@ -9,9 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // Debugging says how a person's gdb session begins.
@@ -47,8 +45,13 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	if err != nil {
 		return err
 	}
-	symbolsRead := sync.OnceValues(func() (*symbols, error) { return readSymbols(filepath.Join(o.Dir, SymbolsFile)) })
-	go symbolsRead() // meanwhile: a container takes its time, too
+	kernel, err := readSymbols(filepath.Join(o.Dir, SymbolsFile))
+	if err != nil {
+		return err
+	}
+	if !kernel.debugInfo {
+		return errNoDebugInfo
+	}
 	for _, notice := range debugNotices(config) {
 		o.say("%s", notice)
 	}
@@ -57,13 +60,6 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	kernel, err := symbolsRead()
-	if err != nil {
-		return err
-	}
-	if !kernel.debugInfo {
-		return errNoDebugInfo
-	}
 	unpacked, err := findBreaks(ctx, site, kernel, d.Breaks)
 	if err != nil {
 		return err
@@ -99,13 +95,7 @@ func (m *machine) lend(ctx context.Context, o *Options, args []string) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	up := make(chan error, 1)
-	go func() {
-		select {
-		case <-time.After(time.Second): // a way to QEMU is not free, and gdb comes first
-			up <- m.execute(running, "query-status")
-		case <-running.Done():
-		}
-	}()
+	go func() { up <- m.execute(running, "query-status") }()
 	wait, err := m.site.run.start(running, program{Args: args, Person: true, Term: o.Term, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr})
 	if err != nil {
 		return err

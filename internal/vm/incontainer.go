@@ -240,12 +240,7 @@ type containerRunner struct {
 
 	mu     sync.Mutex
 	relays map[string]net.Listener
-	turn   sync.Mutex // of the relays that begin, see relayTurn
 }
-
-// relayTurn is how long no other relay begins than the last one. What the engine
-// has to do for each would, for several at once, hold up QEMU's own beginning.
-const relayTurn = 50 * time.Millisecond
 
 func (r *containerRunner) start(ctx context.Context, p program) (func() error, error) {
 	cmd := &container.ExecCmd{Args: p.Args, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr}
@@ -304,9 +299,6 @@ func (r *containerRunner) local(_ context.Context, socket string) (string, error
 // direction is passed on and leaves the other open (-t: for a day).
 func (r *containerRunner) relay(conn *net.UnixConn, socket string) {
 	defer conn.Close()
-	r.turn.Lock()
-	time.Sleep(relayTurn)
-	r.turn.Unlock()
 	args := []string{"socat", "-t86400", "-", "UNIX-CONNECT:" + socket + ",retry=3000,interval=0.02"}
 	// An error means that a side went away, which the connection's end tells.
 	r.box.Exec(r.ctx, &container.ExecCmd{Args: args, Stdin: conn, Stdout: conn})
