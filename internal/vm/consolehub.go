@@ -52,6 +52,9 @@ func newConsoleHub(site *Site) (*consoleHub, error) {
 // input is what QEMU's console reads.
 func (h *consoleHub) input() io.Reader { return h.typed }
 
+// mute ends that input.
+func (h *consoleHub) mute() { h.typed.Close() }
+
 // Write takes what the console says. One who does not read it is let go, and
 // holds up nobody.
 func (h *consoleHub) Write(p []byte) (int, error) {

@@ -72,7 +72,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	defer hub.close()
 	devices := append(o.devices(config, site, Terminal{}), Serial{}, GDBStub{Socket: site.Socket(gdbSocket), Running: d.Running})
 	devices = append(devices, o.ports(site)...)
-	m, err := boot(ctx, site, wiring{stdin: hub.input(), console: hub, keys: o.Keys}, keepPanics(devices)...)
+	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ const (
 // how a machine is connected to the person.
 type wiring struct {
 	stdin   io.Reader // to the serial console; nil: none
+	mute    func()    // ends a Read of stdin that waits; called at QEMU's end; nil: none would
 	console io.Writer // what the serial console says; nil: only kept for an error
 	keys    *Keys     // for the guest's sshd, where there is a way to it
 }
@@ -55,9 +56,8 @@ func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machin
 	qemu, m.kill = context.WithCancel(ctx)
 	m.monitor = sync.OnceValues(func() (*qmp.SocketMonitor, error) { return m.connectQMP(ctx) })
 	argv := Argv(append([]Device{Base{}, site.Accel, RNG{}, QMP{site.Socket(qmpSocket)}}, devices...)...)
-	if typed, ok := w.stdin.(*io.PipeReader); ok {
-		// What waits for somebody to type would be waited for at QEMU's end.
-		context.AfterFunc(qemu, func() { typed.Close() })
+	if w.mute != nil {
+		context.AfterFunc(qemu, w.mute)
 	}
 	wait, err := site.run.start(qemu, program{Args: argv, Stdin: w.stdin, Stdout: m.console, Stderr: m.said})
 	if err != nil {

@@ -68,7 +68,7 @@ func (waitsForInput) close(context.Context) error                   { return nil
 func TestQuitEndsTheInput(t *testing.T) {
 	typed, keys := io.Pipe()
 	defer keys.Close()
-	m, err := boot(t.Context(), &Site{link: &link{}, run: waitsForInput{}}, wiring{stdin: typed})
+	m, err := boot(t.Context(), &Site{link: &link{}, run: waitsForInput{}}, wiring{stdin: typed, mute: func() { typed.Close() }})
 	if err != nil {
 		t.Fatal(err)
 	}

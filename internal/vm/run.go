@@ -43,19 +43,18 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	if told {
 		devices = append(devices, o.ports(site, guest.Control, guest.Login)...)
 	}
-	stdin := o.Stdin
+	w := wiring{stdin: o.Stdin, console: o.Stdout, keys: o.Keys}
 	var input *heldInput
 	if told && !screen.is && o.Stdin != nil {
 		input = &heldInput{from: o.Stdin, open: make(chan struct{}), closed: make(chan struct{})}
-		defer close(input.closed)
-		stdin = input
+		w.stdin, w.mute = input, func() { close(input.closed) }
 	}
 	restore, err := screen.raw()
 	if err != nil {
 		return 0, err
 	}
 	defer restore()
-	m, err := boot(ctx, site, wiring{stdin: stdin, console: o.Stdout, keys: o.Keys}, devices...)
+	m, err := boot(ctx, site, w, devices...)
 	if err != nil {
 		return 0, err
 	}

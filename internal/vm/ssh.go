@@ -57,7 +57,7 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 	}
 	devices := append(o.devices(config, site, Terminal{}), Serial{})
 	devices = append(devices, o.ports(site, guest.Control)...)
-	m, err := boot(ctx, site, wiring{stdin: hub.input(), console: console, keys: o.Keys}, devices...)
+	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: console, keys: o.Keys}, devices...)
 	if err != nil {
 		return 0, err
 	}
