@@ -17,7 +17,10 @@ func changed(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }
 // counts that the kernel need not walk the whole path again for each.
 func lstatIn(dir *os.File, de fs.DirEntry) (fs.FileMode, stamp, error) {
 	var st unix.Stat_t
-	err := unix.Fstatat(int(dir.Fd()), de.Name(), &st, unix.AT_SYMLINK_NOFOLLOW)
+	var err error = unix.EINTR
+	for err == unix.EINTR { // as package os does
+		err = unix.Fstatat(int(dir.Fd()), de.Name(), &st, unix.AT_SYMLINK_NOFOLLOW)
+	}
 	if err != nil {
 		return 0, stamp{}, &fs.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), de.Name()), Err: err}
 	}
