@@ -57,9 +57,10 @@ func oneLine(err error) string {
 
 // Fetch brings packages into the store, from the mirror or else, as of the time
 // at, from the snapshot service. progress may be nil; it is called from many
-// goroutines with the bytes that arrived and those that all packages are. Packages that the mirror does not have
-// any more and the snapshot service does not give are a *MissingError; what a
-// mirror has, but wrong, is an error unless the snapshot service has it right.
+// goroutines with the bytes that arrived and those that all packages are.
+// Packages that the mirror does not have any more and the snapshot service does
+// not give are a *MissingError; what a mirror has, but wrong, is an error unless
+// the snapshot service has it right.
 func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.Time, progress func(delta, total int64)) error {
 	arrived := tell(packages, progress)
 	left := fetchFrom(ctx, c.HTTP, c.Store, []string{c.Mirror.URL}, packages, arrived)

@@ -32,10 +32,8 @@ func guests(t *testing.T, k kimg, out string) {
 	image := regexp.MustCompile(`kimg-toolchain:imaging-[0-9a-f]+`).FindString(string(lock))
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-json", "-timeout=40m",
 		"-run=^("+strings.Join(guestTests, "|")+")$", "github.com/kimg/kimg/internal/vm")
-	if cmd.Env = k.env; cmd.Env == nil {
-		cmd.Env = os.Environ()
-	}
-	cmd.Env = append(cmd.Env, "KIMG_TEST_OUT="+out, "KIMG_TEST_IMAGING="+image)
+	cmd.Env = k.env
+	cmd.Env = append(cmd.Environ(), "KIMG_TEST_OUT="+out, "KIMG_TEST_IMAGING="+image)
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, said)
