@@ -161,6 +161,38 @@ func TestCutConnectionsAreResumed(t *testing.T) {
 	}
 }
 
+// A server may cut often and early: what counts is that each answer goes on.
+func TestSmallCutsAreResumed(t *testing.T) {
+	st := newStore(t)
+	if err := quick().ToStore(t.Context(), st, request(serve(t, cutAfter(10_000)))); err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, st)
+}
+
+func TestWrongRangeIsTriedFromTheStart(t *testing.T) {
+	st := newStore(t)
+	var asked int
+	req := request(serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch asked++; asked {
+		case 1:
+			cutAfter(400_000)(w, r)
+		case 2: // the right range by its head, with another file's bytes
+			w.Header().Set("ETag", `"v1"`)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(make([]byte, len(content))))
+		default:
+			whole(w, r)
+		}
+	}))
+	if err := quick().ToStore(t.Context(), st, req); err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, st)
+	if asked != 3 {
+		t.Errorf("asked %d times, want 3", asked)
+	}
+}
+
 func TestResumedAcrossRuns(t *testing.T) {
 	st, c := newStore(t), quick()
 	c.Retries = -1

@@ -83,18 +83,18 @@ var errDigest = errors.New("not the file that was asked for, and not kept")
 // fill downloads url into p and commits it.
 func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Request) error {
 	f := filling{c: c, p: p, url: url, req: req, far: p.Size()}
-	resumed := p.Size() > 0
 	err := c.retry(ctx, func() (bool, error) { return f.try(ctx) })
 	if err != nil {
 		return err
 	}
 	err = f.commit()
 	var mismatch *store.MismatchError
-	if !resumed || !errors.As(err, &mismatch) {
+	if !f.pieced || !errors.As(err, &mismatch) {
 		return err
 	}
-	// The first part came from another run, perhaps from another server: only a
-	// download from the start tells whose fault it is.
+	// Its parts came from several answers, perhaps of an earlier run and another
+	// server: only a download in one piece tells whose fault it is.
+	f.far = 0
 	if err := c.retry(ctx, func() (bool, error) { return f.try(ctx) }); err != nil {
 		return err
 	}
@@ -109,12 +109,18 @@ type filling struct {
 	req  Request
 	etag string // of the answer that the first bytes came from; "": not known
 	far  int64  // the most bytes there ever were after a step forward
+
+	pieced bool // an answer went on from where an earlier one had ended
 }
 
-// enough is how many bytes further than ever an answer must have brought us to
-// count as a step forward: a connection that is cut again and again then still
-// gets there, and a server that always begins anew is given up.
-const enough = 64 << 10
+// How many bytes further than ever an answer must have brought us to count as a
+// step forward: a connection that is cut again and again then still gets there.
+// One that went on from where it was cut needs few; a server that always begins
+// anew is given up.
+const (
+	enough       = 64 << 10
+	enoughOfMore = 256
+)
 
 // try makes one request for what is missing. It reports whether it moved on.
 func (f *filling) try(ctx context.Context) (moved bool, err error) {
@@ -143,8 +149,11 @@ func (f *filling) try(ctx context.Context) (moved bool, err error) {
 	if err := f.checkSize(b); err != nil {
 		return false, err
 	}
+	need := int64(enoughOfMore)
 	if offset == 0 {
-		f.etag = b.strongETag()
+		f.etag, f.pieced, need = b.strongETag(), false, enough
+	} else {
+		f.pieced = true
 	}
 	_, err = io.Copy(f.p, &meter{r: io.LimitReader(b, f.limit()-offset+1), add: f.req.arrived})
 	if f.p.Size() > f.limit() {
@@ -157,7 +166,7 @@ func (f *filling) try(ctx context.Context) (moved bool, err error) {
 	if err == nil && f.req.Size > 0 && f.p.Size() < f.req.Size {
 		err = io.ErrUnexpectedEOF
 	}
-	if moved = f.p.Size() >= f.far+enough; moved {
+	if moved = f.p.Size() >= f.far+need; moved {
 		f.far = f.p.Size()
 	}
 	return moved, err
