@@ -127,6 +127,38 @@ func TestVerifyDetachedOfWhatCannotBeRead(t *testing.T) {
 	}
 }
 
+// TestReadKeyring reads what people have: cat of two armored keys, with what
+// "gpg --list-keys" prints above them, and a binary file.
+func TestReadKeyring(t *testing.T) {
+	one, two := pgptest.NewKey(t, "one", 0), pgptest.NewKey(t, "two", 0)
+	armored := func(k *openpgp.Entity) string {
+		var b strings.Builder
+		w, err := armor.Encode(&b, openpgp.PublicKeyType, nil)
+		if err == nil {
+			err = errors.Join(k.Serialize(w), w.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.String() + "\n"
+	}
+	var binary bytes.Buffer
+	if err := errors.Join(one.Serialize(&binary), two.Serialize(&binary)); err != nil {
+		t.Fatal(err)
+	}
+	want := (&Keyring{openpgp.EntityList{one, two}}).Fingerprints()
+	for name, text := range map[string]string{
+		"two blocks": armored(one) + armored(two),
+		"text":       "pub   ed25519 2026-01-01\n" + armored(one) + "and\n" + armored(two) + "the end\n",
+		"binary":     binary.String(),
+	} {
+		k, err := ReadKeyring(strings.NewReader(text))
+		if err != nil || !slices.Equal(k.Fingerprints(), want) {
+			t.Errorf("%s: %v, %v", name, k, err)
+		}
+	}
+}
+
 func TestReadKeyringRefuses(t *testing.T) {
 	for _, bad := range []string{"", "<html>", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"} {
 		if k, err := ReadKeyring(strings.NewReader(bad)); err == nil {

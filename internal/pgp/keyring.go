@@ -21,7 +21,8 @@ type Keyring struct{ Keys openpgp.EntityList }
 // maxKeyring is some fifty times what a distribution's largest is.
 const maxKeyring = 16 << 20
 
-// ReadKeyring reads public keys, armored or not.
+// ReadKeyring reads public keys: binary ones, or every armored block of a text,
+// whatever stands between the blocks. RFC 9580, section 6.2.
 func ReadKeyring(r io.Reader) (*Keyring, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxKeyring+1))
 	if err != nil {
@@ -31,8 +32,8 @@ func ReadKeyring(r io.Reader) (*Keyring, error) {
 		return nil, fmt.Errorf("read OpenPGP keys: more than %d bytes of them", maxKeyring)
 	}
 	read := openpgp.ReadKeyRing
-	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP")) {
-		read = openpgp.ReadArmoredKeyRing
+	if bytes.Contains(b, armorHead) {
+		read = readArmored
 	}
 	keys, err := read(bytes.NewReader(b))
 	if err == nil && len(keys) == 0 {
@@ -42,6 +43,33 @@ func ReadKeyring(r io.Reader) (*Keyring, error) {
 		return nil, fmt.Errorf("read OpenPGP keys: %w", err)
 	}
 	return &Keyring{keys}, nil
+}
+
+var armorHead = []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----")
+
+// readArmored reads all armored blocks of a text. What ReadArmoredKeyRing reads is
+// the first one.
+func readArmored(r io.Reader) (openpgp.EntityList, error) {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	var all openpgp.EntityList
+	for {
+		i := bytes.Index(text, armorHead)
+		if i < 0 {
+			return all, nil
+		}
+		next := len(text)
+		if j := bytes.Index(text[i+1:], armorHead); j >= 0 {
+			next = i + 1 + j
+		}
+		keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(text[i:next]))
+		if err != nil {
+			return nil, err
+		}
+		all, text = append(all, keys...), text[next:]
+	}
 }
 
 // Only returns the keys of k with those primary fingerprints.
