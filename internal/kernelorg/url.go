@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/kimg/kimg/internal/fetch"
@@ -20,7 +21,8 @@ import (
 // FetchURL brings the tarball (xz, gzip or zstd) at a URL into the store.
 //
 // Where the digest want is given, that is what vouches for it: no signature is
-// looked for. Else the file URL.sign, URL.asc or, as kernel.org names them, that
+// looked for, and the mirror Base, where one is named and may have the file, is
+// asked first. Else the file URL.sign, URL.asc or, as kernel.org names them, that
 // with .tar.sign in the place of .tar.xz must be a signature of the tarball, or of
 // what it unpacks to, by a key that may sign tars. Errors are those of Fetch.
 func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest) (Verified, error) {
@@ -31,7 +33,7 @@ func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest)
 	got := Verified{URL: rawURL, SHA256: want}
 	if want != "" {
 		got.Pinned = true
-		if err := c.byDigest(ctx, rawURL, want); err != nil {
+		if err := c.byDigest(ctx, want, append(c.mirrored(u), rawURL)...); err != nil {
 			return Verified{}, down(ctx, err)
 		}
 		return got, nil
@@ -47,6 +49,23 @@ func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest)
 		return Verified{}, down(ctx, err)
 	}
 	return got, nil
+}
+
+// published is the part of a URL that every mirror of kernel.org has.
+var published = regexp.MustCompile(`/(v[0-9]+\.[0-9x]+/(?:testing/)?linux-[^/]+)$`)
+
+// mirrored is where the mirror that was named would have the file of a URL of
+// kernel.org's layout; none where there is neither.
+func (c *Client) mirrored(u *url.URL) []string {
+	m := published.FindStringSubmatch(u.Path)
+	if c.Base == "" || m == nil {
+		return nil
+	}
+	base, err := layout(c.Base)
+	if at := base + "/" + m[1]; err == nil && at != u.String() {
+		return []string{at}
+	}
+	return nil
 }
 
 // signature is one that was found beside a tarball.

@@ -37,6 +37,24 @@ func TestFetchURL(t *testing.T) {
 	}
 }
 
+// TestFetchURLFromTheMirror has a pinned file whose own server is gone.
+func TestFetchURLFromTheMirror(t *testing.T) {
+	s, gone := newSite(t), newSite(t)
+	gone.Close()
+	cl := s.client(t)
+	cl.Base = s.URL
+	url, want := gone.URL+"/pub/linux/kernel/v5.x/linux-5.0.tar.xz", units.DigestOf(xzOf(t, "5.0"))
+	s.files["/pub/linux/kernel/v5.x/linux-5.0.tar.xz"] = xzOf(t, "4.20.6")
+	if _, err := cl.FetchURL(t.Context(), url, want); err == nil {
+		t.Fatal("the mirror's other file was taken")
+	}
+	s.files["/pub/linux/kernel/v5.x/linux-5.0.tar.xz"] = xzOf(t, "5.0")
+	got, err := cl.FetchURL(t.Context(), url, want)
+	if err != nil || got.URL != url || cl.Store.Verify(want) != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestFetchURLRefuses(t *testing.T) {
 	k := testKeys()
 	data := gzOf("5.0")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/pgp"
@@ -47,6 +48,9 @@ func (c *Client) fromDir(ctx context.Context, dir string, v units.KernelVersion)
 	name := fmt.Sprintf("linux-%s.tar.xz", v)
 	got := Verified{URL: dir + "/" + name}
 	list, err := c.sums(ctx, dir, &got)
+	if gz := fmt.Sprintf("linux-%s.tar.gz", v); err == nil && list[name] == "" && list[gz] != "" {
+		name, got.URL = gz, dir+"/"+gz // some mirrors keep one of the two
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = c.unlisted(ctx, dir, v, &got)
@@ -54,7 +58,7 @@ func (c *Client) fromDir(ctx context.Context, dir string, v units.KernelVersion)
 		err = absent(dir, v, list)
 	case err == nil:
 		got.SHA256 = list[name]
-		err = c.byDigest(ctx, got.URL, got.SHA256)
+		err = c.byDigest(ctx, got.SHA256, got.URL)
 	}
 	if err == nil && c.VerifyTar {
 		err = c.verifyTar(ctx, fmt.Sprintf("%s/linux-%s.tar.sign", dir, v), &got)
@@ -155,10 +159,11 @@ func absent(dir string, v units.KernelVersion, list sums) error {
 	return &NotFoundError{URL: fmt.Sprintf("%s/linux-%s.tar.xz", dir, v), Why: why, hint: "ask for a version that is listed in " + dir + "/sha256sums.asc, or take another mirror with --kernel-mirror"}
 }
 
-// byDigest brings the file with that digest into the store.
-func (c *Client) byDigest(ctx context.Context, url string, d units.Digest) error {
-	err := c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: []string{url}, Max: maxTarball, SHA256: d, Progress: c.Progress})
-	return explain(url, d, err)
+// byDigest brings the file with that digest into the store, from the first of the
+// URLs that has it.
+func (c *Client) byDigest(ctx context.Context, d units.Digest, urls ...string) error {
+	err := c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: urls, Max: maxTarball, SHA256: d, Progress: c.Progress})
+	return explain(strings.Join(urls, ", "), d, err)
 }
 
 // explain gives an error of a download its type.
@@ -172,7 +177,7 @@ func explain(url string, want units.Digest, err error) error {
 	switch {
 	case errors.As(cause, &mismatch):
 		return &UntrustedError{URL: url, Why: fmt.Sprintf("its sha256 is %s, and should be %s; it was not kept", mismatch.Got, want), hint: hintWrong}
-	case errors.Is(cause, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist): // every server says so
 		return &NotFoundError{URL: url, Why: "the server does not have it", hint: "take another mirror with --kernel-mirror, or see that the URL is right"}
 	}
 	return err

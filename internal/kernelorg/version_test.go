@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -50,6 +51,21 @@ func TestFetch(t *testing.T) {
 		if err := cl.Store.Verify(got.SHA256); err != nil {
 			t.Errorf("%s of %q: %v", c.version, c.base, err)
 		}
+	}
+}
+
+// TestFetchOfGzip has a mirror that keeps only the other compression.
+func TestFetchOfGzip(t *testing.T) {
+	s := newSite(t)
+	dir := "/pub/linux/kernel/v5.x/"
+	s.files[dir+"linux-5.0.tar.gz"] = gzOf("5.0")
+	s.files[dir+"linux-5.0.tar.sign"] = pgptest.Detached(t, tarOf("5.0"), testKeys().tar)
+	s.files[dir+"sha256sums.asc"] = pgptest.Clear(t, fmt.Sprintf("%s  linux-5.0.tar.gz\n", units.DigestOf(gzOf("5.0"))), testKeys().sums)
+	cl := s.client(t)
+	cl.VerifyTar = true
+	got, err := cl.Fetch(t.Context(), version(t, "5.0"))
+	if err != nil || got.URL != s.URL+dir+"linux-5.0.tar.gz" || len(got.TarSignedBy) == 0 || cl.Store.Verify(got.SHA256) != nil {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
