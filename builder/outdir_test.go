@@ -230,6 +230,9 @@ func TestSpecCheckNamesTheField(t *testing.T) {
 		{"config", func(s *Spec) { s.Fragments = []string{filepath.Join(dir, "absent")} }},
 		{"config", func(s *Spec) { s.Config = dir }},
 		{"--kernel", func(s *Spec) { s.Kernel = "" }},
+		{"--kernel-mirror", func(s *Spec) { s.KernelMirror = "ftp://mirror.example/" }},
+		{"--kernel-keyring", func(s *Spec) { s.KernelKeyrings = []string{filepath.Join(dir, "absent")} }},
+		{"--mirror", func(s *Spec) { s.Mirror = "mirror.example/debian" }},
 	} {
 		s := Default()
 		c.edit(&s)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -139,6 +140,9 @@ func (s Spec) Check() error {
 	if err := s.checkValues(); err != nil {
 		return err
 	}
+	if err := kernelorg.CheckKeyrings(s.KernelKeyrings...); err != nil {
+		return &SpecError{"--kernel-keyring", err}
+	}
 	files := slices.Clone(s.Fragments)
 	if !builtinConfig(s.Config) {
 		files = append(files, s.Config)
@@ -181,6 +185,12 @@ func (s Spec) checkValues() error {
 		if err := kernel.CheckTarget(t); err != nil {
 			return &SpecError{"--target", err}
 		}
+	}
+	if err := kernelorg.CheckBase(s.KernelMirror); err != nil {
+		return &SpecError{"--kernel-mirror", err}
+	}
+	if err := archive.CheckMirror(s.Mirror); err != nil {
+		return &SpecError{"--mirror", err}
 	}
 	if s.Kernel == "" {
 		return &SpecError{"--kernel", errors.New("is empty: want suite, a version, a directory or a tarball")}

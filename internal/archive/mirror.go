@@ -82,6 +82,15 @@ func SnapshotBase(family Family) (string, error) {
 	return u + "/", nil
 }
 
+// CheckMirror judges what --mirror takes; "" is none.
+func CheckMirror(raw string) error {
+	if raw == "" {
+		return nil
+	}
+	_, err := mirrorURL(raw)
+	return err
+}
+
 // mirrorURL checks what a person wrote.
 func mirrorURL(raw string) (string, error) {
 	u, err := url.Parse(strings.TrimSpace(raw))

@@ -77,6 +77,12 @@ func (k Keys) Add(files ...string) (Keys, error) {
 	return k, nil
 }
 
+// CheckKeyrings judges files of keys before anything hangs on them.
+func CheckKeyrings(files ...string) error {
+	_, err := Keys{Sums: &pgp.Keyring{}, Tar: &pgp.Keyring{}}.Add(files...)
+	return err
+}
+
 func join(a, b *pgp.Keyring) *pgp.Keyring {
 	return &pgp.Keyring{Keys: slices.Concat(a.Keys, b.Keys)}
 }

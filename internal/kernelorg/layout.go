@@ -29,6 +29,12 @@ func layout(base string) (string, error) {
 	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
+// CheckBase judges a Client's Base.
+func CheckBase(base string) error {
+	_, err := layout(base)
+	return err
+}
+
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
