@@ -163,6 +163,13 @@ func (s *session) resolveConfig() (ConfigLock, error) {
 		}
 		c.Fragments = append(c.Fragments, f)
 	}
+	parsed, err := s.config(c)
+	if err == nil {
+		err = parsed.Check()
+	}
+	if err != nil { // before anything is made for it
+		return c, &SpecError{Field: "config", Err: err}
+	}
 	return c, nil
 }
 

@@ -92,6 +92,11 @@ func (b *bench) configure(ctx context.Context, j Job, task *progress.Task) ([]by
 		}
 		return nil, &UnmetError{Version: version.String(), Unmet: list}
 	}
+	if !known {
+		if err := b.keepsFile(ctx, c, version, cfg, asked, task); err != nil {
+			return nil, err
+		}
+	}
 	for _, w := range bootWarnings(cfg) {
 		task.Warn(w)
 	}
@@ -147,11 +152,8 @@ func (b *bench) base(ctx context.Context, version units.KernelVersion, c Config,
 		}
 		return base, slices.Concat(reqs, own("debug.config", debugConfig, version), same), nil
 	}
-	if !bytes.Contains(c.File, []byte("CONFIG_")) {
-		return nil, nil, fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)
-	}
 	// Its own requests would be lost in a choice without same's turned around.
-	return c.File, same, nil
+	return c.File, slices.Concat(renamed(version, c), same), nil
 }
 
 // kconfig runs one of kconfig's targets and returns the .config that it made. It
@@ -172,11 +174,7 @@ func (b *bench) olddefconfig(ctx context.Context, text []byte) ([]byte, error) {
 
 // explain puts into each of list why it is so.
 func (b *bench) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {
-	files, err := b.kconfigFiles(ctx)
-	if err != nil {
-		return err
-	}
-	tree, err := kconfig.Read(files, "x86", "x86_64")
+	tree, files, err := b.kconfigTree(ctx)
 	if err != nil {
 		return err
 	}
@@ -187,6 +185,16 @@ func (b *bench) explain(ctx context.Context, final kconfig.Config, list []Unmet)
 		list[i].Why = tree.Explain(u.Symbol, u.Value, final)
 	}
 	return nil
+}
+
+// kconfigTree reads the tree's Kconfig.
+func (b *bench) kconfigTree(ctx context.Context) (*kconfig.Tree, kconfig.Files, error) {
+	files, err := b.kconfigFiles(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	tree, err := kconfig.Read(files, "x86", "x86_64")
+	return tree, files, err
 }
 
 // warnOverruled tells that a request makes the result differ from build to build.

@@ -62,7 +62,8 @@ func Edit(ctx context.Context, eng *container.Engine, j Job, e Editing, task *pr
 }
 
 // Compose returns the base's .config and what the job's requests make of it, and
-// those requests in the words of the kernel's version. Nothing is proven.
+// those requests in the words of the kernel's version, with the lines of a person's
+// own base that did not survive. Nothing is proven.
 func Compose(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (base, final []byte, asked []Request, err error) {
 	err = onBench(ctx, eng, j, task, func(b *bench) error {
 		version := j.Tree.Version
@@ -74,7 +75,13 @@ func Compose(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 			return err
 		}
 		asked = translate(version, j.Config.Requests)
-		final, err = b.lay(ctx, text, mine, asked)
+		if final, err = b.lay(ctx, text, mine, asked); err != nil {
+			return err
+		}
+		lost, err := b.lost(ctx, j.Config, version, kconfig.ParseConfig(final), asked)
+		for _, u := range lost {
+			asked = append(asked, u.Request)
+		}
 		return err
 	})
 	return base, final, asked, err

@@ -177,6 +177,13 @@ func (t *Tree) settable(s *Symbol, final Config) bool {
 	})
 }
 
+// Prompted says whether a person can be asked for a symbol: the tree sets others by
+// itself.
+func (t *Tree) Prompted(name string) bool {
+	s := t.Symbols[name]
+	return s != nil && t.prompted(s)
+}
+
 func (t *Tree) prompted(s *Symbol) bool {
 	return slices.ContainsFunc(s.Defs, func(d *Def) bool { return d.Prompt != "" })
 }

@@ -1,0 +1,124 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// writtenBy is how kconfig heads a .config: "# Linux/x86 6.1.0 Kernel Configuration".
+var writtenBy = regexp.MustCompile(`(?m)^# Linux/\S+ (\S+) Kernel Configuration$`)
+
+// ofThisVersion says whether a .config was made for the tree's version: written by
+// its kconfig, or by hand. One that another version wrote names symbols that came
+// and went.
+func ofThisVersion(file []byte, v units.KernelVersion) bool {
+	m := writtenBy.FindSubmatch(file)
+	if m == nil {
+		return true
+	}
+	w, err := units.ParseKernelVersion(string(m[1]))
+	return err == nil && w.Major == v.Major && w.Minor == v.Minor
+}
+
+// fileRequests are the symbols that a .config turns on or gives a value. What it
+// turns off is no request: a symbol that is absent is off, too, and what another
+// symbol selects is on by that one's wish.
+func fileRequests(file []byte, name string) []Request {
+	var reqs []Request
+	n := 0
+	for line := range bytes.Lines(file) {
+		n++
+		sym, value, ok := strings.Cut(strings.TrimRight(string(line), "\r\n"), "=")
+		sym, isConfig := strings.CutPrefix(sym, "CONFIG_")
+		if ok && isConfig && value != "n" {
+			reqs = append(reqs, Request{sym, value, fmt.Sprintf("%s:%d", name, n)})
+		}
+	}
+	return last(reqs)
+}
+
+// renamed are the lines of a base file that this version spells in another way.
+func renamed(version units.KernelVersion, c Config) []Request {
+	has := kconfig.ParseConfig(c.File)
+	return slices.DeleteFunc(translate(version, fileRequests(c.File, c.Base)), func(r Request) bool { return has.Get(r.Symbol) == r.Value })
+}
+
+// lost are those lines of a person's own base config that did not survive and that
+// nothing later asked to be otherwise, with the reasons. What a tree sets by
+// itself, such as the compiler's version, is no wish of the person's.
+func (b *bench) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request) ([]Unmet, error) {
+	if c.Base == VM || c.Base == Defconfig {
+		return nil, nil
+	}
+	later := map[string]bool{}
+	for _, r := range slices.Concat(own("same.config", sameConfig, version), asked) {
+		later[r.Symbol] = true
+	}
+	reqs := slices.DeleteFunc(translate(version, fileRequests(c.File, c.Base)), func(r Request) bool { return later[r.Symbol] })
+	list := Unmets(final, reqs)
+	if len(list) == 0 {
+		return nil, nil
+	}
+	tree, files, err := b.kconfigTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tree.Elsewhere(files)
+	var lost []Unmet
+	for _, u := range list {
+		if tree.Symbols[u.Symbol] != nil && (!tree.Prompted(u.Symbol) || u.Value == "m" && u.Got == "y") {
+			continue
+		}
+		u.Why = tree.Explain(u.Symbol, u.Value, final)
+		lost = append(lost, u)
+	}
+	return lost, nil
+}
+
+// keepsFile refuses a configuration in which lines of the person's own base config
+// are lost. Of a file that another version wrote that is to be expected: it is told.
+func (b *bench) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request, task *progress.Task) error {
+	lost, err := b.lost(ctx, c, version, final, asked)
+	switch {
+	case err != nil:
+		task.Warn("what became of " + c.Base + " could not be seen: " + err.Error())
+	case len(lost) == 0:
+	case ofThisVersion(c.File, version):
+		return &UnmetError{Version: version.String(), Unmet: lost}
+	default:
+		task.Warn(toldLost(c.Base, version, lost))
+	}
+	return nil
+}
+
+// shown is how many lost symbols a warning names.
+const shown = 5
+
+func toldLost(name string, version units.KernelVersion, lost []Unmet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s was written by another version; %d of its options did not survive in Linux %s:", name, len(lost), version)
+	for i, u := range lost {
+		if i == shown {
+			fmt.Fprintf(&b, "\n  and %d more: kimg config --diff names them all", len(lost)-shown)
+			break
+		}
+		fmt.Fprintf(&b, "\n  %s is %s: %s", u.Request, u.Got, u.Why)
+	}
+	return b.String()
+}
+
+// Check refuses a base file that cannot be a .config.
+func (c Config) Check() error {
+	if c.Base == VM || c.Base == Defconfig || bytes.Contains(c.File, []byte("CONFIG_")) {
+		return nil
+	}
+	return fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)
+}
