@@ -59,7 +59,7 @@ func (s *session) resolveDownload(ctx context.Context, src kernel.Source, l, old
 		}
 	}
 	l.SHA256 = l.Download.SHA256
-	tree, err := kernel.PinDownload(src.Kind, l.Download.URL, s.store.Path(l.SHA256), s.Cache)
+	tree, err := kernel.PinDownload(ctx, src.Kind, l.Download.URL, s.store.Path(l.SHA256), s.Cache)
 	if err != nil {
 		return l, err
 	}

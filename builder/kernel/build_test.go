@@ -266,6 +266,31 @@ func TestBuildUnmet(t *testing.T) {
 	}
 }
 
+// TestBuildFileConfig holds a person's own .config to its word.
+func TestBuildFileConfig(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	file := "CONFIG_A=y\nCONFIG_FOO=y\nCONFIG_GDB_SCRIPTS=y\n# CONFIG_BAR is not set\n"
+	j := f.job(f.pin(dir))
+	j.Config = Config{Base: "my.config", File: []byte(file)}
+	_, _, err := f.build(j)
+	want := "configure Linux 6.12.1: not what was asked for\n  FOO=y (asked by my.config:2) is n: it depends on BAR (which is n); --set BAR=y turns that on"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	j.Config.File = []byte("# Linux/x86 5.10.1 Kernel Configuration\n" + file) // another version's: told, and taken
+	_, said, err := f.build(j)
+	if err != nil || !slices.ContainsFunc(said.log, func(l string) bool {
+		return strings.HasPrefix(l, "warning my.config was written by another version; 1 of its options did not survive in Linux 6.12.1:\n  FOO=y is n: it depends on BAR")
+	}) {
+		t.Errorf("%v, told %q", err, said.log)
+	}
+	j.Config.Requests = []Request{{"FOO", "n", "--set FOO=n"}} // what is asked for later overrules the file
+	j.Config.File = []byte(file)
+	if _, _, err = f.build(j); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBuildFails(t *testing.T) {
 	f, dir := newFixture(t), fakeTree(t)
 	_, _, err := f.build(f.job(f.pin(dir), "FAIL=y"))
@@ -288,21 +313,22 @@ func TestUnpackRefuses(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"short":    {big[:len(big)-200], "cut short or damaged"},
-		"absolute": {tarGz(t, mk, [2]string{"/etc/x", "x"}), "refused"},
-		"up":       {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
-		"link":     {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
-		"device":   {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
-		"fifo":     {tarGz(t, mk, [2]string{"l/null", "fifo"}), `"null" is a special file`},
-		"hard":     {tarGz(t, mk, [2]string{"l/a", "=>/etc/passwd"}), "refused"},
-		"hard up":  {tarGz(t, mk, [2]string{"l/a", "=>l/../../../etc/passwd"}), "refused"},
-		"dangling": {tarGz(t, mk, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
-		"mark":     {tarGz(t, mk, [2]string{"l/.kimg-source", "archive 2 x\n"}), `".kimg-source" is a name that kimg keeps for itself`},
-		"patches":  {tarGz(t, mk, [2]string{"l/.kimg-patch/state", "{}"}), `".kimg-patch" is a name that kimg keeps for itself`},
-		"objects":  {tarGz(t, mk, [2]string{"l/.kimg-obj", "->."}), `".kimg-obj" is a name that kimg keeps for itself`},
-		"garbage":  {append(tarGz(t, mk, [2]string{"l/x", "garbage"}), "more"...), "cut short or damaged"},
-		"second":   {tarGz(t, mk, [2]string{"l/Makefile", "VERSION = 6\nPATCHLEVEL = 4\n"}), "it holds Linux 6.4, not 6.12.107"},
-		"through":  {tarGz(t, mk, [2]string{"l/a", "->/kimg/work"}, [2]string{"l/a/x", "x"}), "tar: a/x: Cannot open"},
+		"short":     {big[:len(big)-200], "cut short or damaged"},
+		"absolute":  {tarGz(t, mk, [2]string{"/etc/x", "x"}), "refused"},
+		"up":        {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
+		"link":      {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
+		"device":    {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
+		"fifo":      {tarGz(t, mk, [2]string{"l/null", "fifo"}), `"null" is a special file`},
+		"hard":      {tarGz(t, mk, [2]string{"l/a", "=>/etc/passwd"}), "refused"},
+		"hard up":   {tarGz(t, mk, [2]string{"l/a", "=>l/../../../etc/passwd"}), "refused"},
+		"dangling":  {tarGz(t, mk, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
+		"mark":      {tarGz(t, mk, [2]string{"l/.kimg-source", "archive 2 x\n"}), `".kimg-source" is a name that kimg keeps for itself`},
+		"patches":   {tarGz(t, mk, [2]string{"l/.kimg-patch/state", "{}"}), `".kimg-patch" is a name that kimg keeps for itself`},
+		"objects":   {tarGz(t, mk, [2]string{"l/.kimg-obj", "->."}), `".kimg-obj" is a name that kimg keeps for itself`},
+		"garbage":   {append(tarGz(t, mk, [2]string{"l/x", "garbage"}), "more"...), "cut short or damaged"},
+		"second":    {tarGz(t, mk, [2]string{"l/Makefile", "VERSION = 6\nPATCHLEVEL = 4\n"}), "it holds Linux 6.4, not 6.12.107"},
+		"through":   {tarGz(t, mk, [2]string{"l/a", "->/kimg/work"}, [2]string{"l/a/x", "x"}), "is a device: tar: a/x: Cannot open"},
+		"two links": {tarGz(t, mk, [2]string{"l/s", "->."}, [2]string{"l/t", "->s/../etc/passwd"}), `link "t" leads out of the tree`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "l.tar.gz")
@@ -311,8 +337,10 @@ func TestUnpackRefuses(t *testing.T) {
 			if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
-			if ok, err := f.eng.VolumeExists(t.Context(), j.SourceVolume()); err != nil || ok {
-				t.Errorf("half a tree is kept: %v, %v", ok, err)
+			for _, v := range []string{j.SourceVolume(), j.ObjectVolume()} {
+				if ok, err := f.eng.VolumeExists(t.Context(), v); err != nil || ok {
+					t.Errorf("volume %s is kept: %v, %v", v, ok, err)
+				}
 			}
 		})
 	}

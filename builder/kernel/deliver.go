@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/container"
@@ -83,8 +84,8 @@ func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	d := &delivery{bench: bench{c: c, env: buildEnv(j), task: task}, tree: j.Tree}
 	defer func() {
 		err = errors.Join(err, c.Remove(ctx))
-		if err != nil && !d.whole { // half a tree is of no use to anyone
-			err = errors.Join(err, eng.RemoveVolume(ctx, volume))
+		if err != nil && !d.whole { // half a tree is of no use to anyone, nor what was made of it
+			err = errors.Join(err, eng.RemoveVolume(ctx, volume), eng.RemoveVolume(ctx, j.ObjectVolume()))
 		}
 	}()
 	if err := d.look(ctx); err != nil {
@@ -156,7 +157,7 @@ func readFile(ctx context.Context, c *container.Container, name string) ([]byte,
 }
 
 // tarRefuses is how GNU tar says that a member would have landed elsewhere.
-var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink"}
+var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink", "Cannot open: Not a directory"}
 
 // maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
 var maxTree int64 = 8 << 30
@@ -198,19 +199,19 @@ func (d *delivery) archive(ctx context.Context) error {
 	var errs bytes.Buffer
 	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
 		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree))
-	for _, word := range tarRefuses {
-		if i := strings.Index(errs.String(), word); i >= 0 {
-			return fmt.Errorf("unpack %s: refused: a member points out of the tree or is a device: tar: %s", d.tree.Path, firstLine(errs.String()[i:]))
+	for line := range strings.Lines(errs.String()) {
+		if slices.ContainsFunc(tarRefuses, func(word string) bool { return strings.Contains(line, word) }) {
+			return d.fault(fmt.Errorf("refused: a member points out of the tree, or is a device: %s", firstLine(line)))
 		}
 	}
 	if code(err) != 0 {
-		return fmt.Errorf("unpack %s: it is cut short or damaged: %s", d.tree.Path, firstLine(errs.String()))
+		return d.fault(fmt.Errorf("it is cut short or damaged: %s", firstLine(errs.String())))
 	}
 	if err != nil {
 		return fmt.Errorf("unpack %s: %w", d.tree.Path, err)
 	}
 	if err := d.check(ctx); err != nil {
-		return fmt.Errorf("unpack %s: %w", d.tree.Path, err)
+		return d.fault(err)
 	}
 	if err := d.exec(ctx, nil, nil, io.Discard, "mkdir", objDir); err != nil {
 		return fmt.Errorf("make the place for objects: %w", err)
@@ -219,6 +220,9 @@ func (d *delivery) archive(ctx context.Context) error {
 	d.whole = err == nil
 	return err
 }
+
+// fault is a tarball that cannot be used.
+func (d *delivery) fault(err error) error { return sourceError("unpack", d.tree.Path, err) }
 
 // check looks at an unpacked tree: it is the kernel that it was taken for, and
 // nothing in it leads out of it.
@@ -261,9 +265,18 @@ func (d *delivery) check(ctx context.Context) error {
 	return nil
 }
 
-// leadsOut says whether a link of a tree points out of it.
+// leadsOut says whether a link of a tree points out of it, or may: where ".." comes
+// after a name, and that is a link itself, only a walk could tell. No kernel has
+// such links.
 func leadsOut(name, target string) bool {
 	if strings.HasPrefix(target, "/") {
+		return true
+	}
+	down := target
+	for strings.HasPrefix(down, "../") || strings.HasPrefix(down, "./") {
+		_, down, _ = strings.Cut(down, "/")
+	}
+	if down != ".." && slices.Contains(strings.Split(down, "/"), "..") {
 		return true
 	}
 	at := path.Join(path.Dir(name), target)

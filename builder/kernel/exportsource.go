@@ -176,6 +176,10 @@ func unpackFile(root *os.Root, name string, h *tar.Header, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
+// gdbWord keeps a path one word in gdb's command language, which takes a backslash
+// before any character for that character.
+var gdbWord = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", `"`, `\"`, `'`, `\'`)
+
 // GDBScript is a gdb script that finds the sources of a vmlinux that was built
 // here: source and generated are their directories, "" where there are none.
 func GDBScript(source, generated string) []byte {
@@ -183,7 +187,7 @@ func GDBScript(source, generated string) []byte {
 	b.WriteString("# Written by kimg: where this kernel's sources are. gdb -x kimg.gdb vmlinux\n")
 	for _, m := range [][2]string{{DebugSource, source}, {DebugGenerated, generated}} {
 		if m[1] != "" {
-			fmt.Fprintf(&b, "set substitute-path %s %s\n", m[0], m[1])
+			fmt.Fprintf(&b, "set substitute-path %s %s\n", m[0], gdbWord.Replace(m[1]))
 		}
 	}
 	return []byte(b.String())

@@ -78,6 +78,9 @@ func TestGDBScript(t *testing.T) {
 	if !strings.HasSuffix(got, want) {
 		t.Errorf("got %q", got)
 	}
+	if got := string(GDBScript(`/my "trees"/a\b`, "")); !strings.Contains(got, "set substitute-path "+DebugSource+` /my\ \"trees\"/a\\b`+"\n") {
+		t.Errorf("a path of gdb's own signs: %s", got)
+	}
 	if got := string(GDBScript("/src", "")); strings.Contains(got, "/kimg/obj") {
 		t.Errorf("got %q", got)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,18 +45,23 @@ func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
 	case Directory:
 		return pinDirectory(ctx, src.Path, cacheDir)
 	case Tarball:
-		return pinTarball(Tarball, src.Path, src.Path, cacheDir)
+		return pinTarball(ctx, Tarball, src.Path, src.Path, cacheDir)
 	}
 	return nil, fmt.Errorf("pin kernel source %s: it is not on this machine", src)
 }
 
-// PinDownload pins a tarball that was downloaded from url and verified, and is
+// PinDownload pins a tarball that was downloaded from a URL and verified, and is
 // in path.
-func PinDownload(kind Kind, url, path, cacheDir string) (*Tree, error) {
+func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*Tree, error) {
+	u, err := url.Parse(from)
+	if err != nil {
+		return nil, fmt.Errorf("read kernel source: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
 		return nil, fmt.Errorf("make cache directory: %w", err)
 	}
-	return pinTarball(kind, url, path, cacheDir)
+	// The name tells the compression: what follows the path in a URL is none of it.
+	return pinTarball(ctx, kind, u.Path, path, cacheDir)
 }
 
 // Packages is the part of a package list that finding a source package takes.
@@ -117,7 +123,7 @@ func PinPackage(p archive.Locked, path string) (*Tree, error) {
 func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 	f, err := os.Open(filepath.Join(dir, "Makefile"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read kernel source %s: %w", dir, errNoTree)
+		return nil, sourceError("read kernel source", dir, errNoTree)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
@@ -125,7 +131,7 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 	defer f.Close()
 	version, err := ParseMakefile(f)
 	if err != nil {
-		return nil, fmt.Errorf("read kernel source %s: %w", dir, err)
+		return nil, sourceError("read kernel source", dir, err)
 	}
 	cache := filepath.Join(cacheDir, "kernel", "tree-"+units.DigestOf([]byte(dir)).Short())
 	known := loadListing(cache)
@@ -164,7 +170,7 @@ type learned struct {
 }
 
 // pinTarball pins the tarball in path, which is called name.
-func pinTarball(kind Kind, name, path, cacheDir string) (*Tree, error) {
+func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*Tree, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
@@ -176,9 +182,12 @@ func pinTarball(kind Kind, name, path, cacheDir string) (*Tree, error) {
 	if err == nil && json.Unmarshal(text, &l) == nil && l.stamp() == st {
 		return l.tree(kind, name, path), nil
 	}
-	in, sum, err := lookInto(name, path)
+	in, sum, err := lookInto(ctx, name, path)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read kernel source %s: %w", name, err)
+		return nil, sourceError("read kernel source", name, err)
 	}
 	l = learned{st.size, st.mtime, st.ctime, st.ino, sum, in.version, in.strip}
 	if text, err = json.Marshal(l); err == nil {
@@ -196,28 +205,59 @@ func (l learned) tree(kind Kind, name, path string) *Tree {
 }
 
 // lookInto finds the tree in a tarball, and the tarball's digest.
-func lookInto(name, path string) (treeInTar, units.Digest, error) {
+func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return treeInTar{}, "", err
 	}
 	defer f.Close()
-	h := sha256.New()
-	in, err := findIn(name, io.TeeReader(f, h))
+	h, r := sha256.New(), contextReader{ctx, f}
+	in, err := findIn(name, io.TeeReader(r, h))
 	if err != nil {
 		return treeInTar{}, "", err
 	}
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, r); err != nil {
 		return treeInTar{}, "", err
 	}
 	return in, units.DigestSum(h), nil
 }
 
+// contextReader reads until its context ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// boundReader gives an error where there are more than left bytes.
+type boundReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *boundReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))
+	}
+	return n, err
+}
+
 // findIn decompresses by the file's name: whether it is what it is called is
 // found out here.
 func findIn(name string, r io.Reader) (treeInTar, error) {
+	argv := decompressor(name)
+	if argv == nil {
+		return treeInTar{}, fmt.Errorf("%s: not a tarball by its name", name)
+	}
 	var err error
-	switch argv := decompressor(name); argv[0] {
+	switch argv[0] {
 	case "xz":
 		r, err = xz.NewReader(r)
 	case "gzip":
@@ -234,5 +274,5 @@ func findIn(name string, r io.Reader) (treeInTar, error) {
 	if err != nil {
 		return treeInTar{}, fmt.Errorf("decompress: %w", truncated(err))
 	}
-	return findTree(r)
+	return findTree(&boundReader{r, maxTree})
 }

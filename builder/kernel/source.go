@@ -34,6 +34,28 @@ type Source struct {
 	URL     string              // URL
 }
 
+// SourceError is a kernel source that cannot be used.
+type SourceError struct {
+	Doing  string // what was done with it
+	Source string
+	Err    error
+}
+
+func sourceError(doing, source string, err error) error { return &SourceError{doing, source, err} }
+
+func (e *SourceError) Error() string { return fmt.Sprintf("%s %s: %v", e.Doing, e.Source, e.Err) }
+
+// Unwrap gives the reason.
+func (e *SourceError) Unwrap() error { return e.Err }
+
+// Hint is the way out.
+func (e *SourceError) Hint() string {
+	if errors.Is(e.Err, errNoTree) {
+		return "name a directory or a tarball with a kernel's own Makefile at its top"
+	}
+	return "fetch it again and hold it against its publisher's checksum: --kernel VERSION has kimg do both; or unpack it yourself and name the directory"
+}
+
 var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
 
 // compressions are the tarballs that can be read, with the command that reads

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -206,5 +208,42 @@ func TestPinTarball(t *testing.T) {
 	}
 	if _, err := Pin(t.Context(), Source{Kind: Release, Version: version(t, "4.20.6")}, cache); err == nil || !strings.Contains(err.Error(), "not on this machine") {
 		t.Errorf("a release that nobody fetched: error %v, want one that says so", err)
+	}
+}
+
+func TestPinDownload(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sha256")
+	writeFile(t, file, string(tarGz(t, [2]string{"l/Makefile", makefile612})))
+	for _, url := range []string{"http://host/x/linux.tar.gz", "http://host/linux.tar.gz?token=1#part"} {
+		tree, err := PinDownload(t.Context(), URL, url, file, t.TempDir())
+		if err != nil || tree.Version.Major != 6 || tree.strip != 1 {
+			t.Errorf("%s: %+v, %v", url, tree, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := PinDownload(ctx, URL, "http://host/linux.tar.gz", file, t.TempDir()); !errors.Is(err, context.Canceled) {
+		t.Errorf("after Ctrl-C: %v", err)
+	}
+	was := maxTree
+	maxTree = 1 << 10
+	t.Cleanup(func() { maxTree = was })
+	writeFile(t, file, string(tarGz(t, [2]string{"l/big", strings.Repeat("x", 1<<16)}, [2]string{"l/Makefile", makefile612})))
+	if _, err := PinDownload(t.Context(), URL, "http://host/linux.tar.gz", file, t.TempDir()); err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
+		t.Errorf("a bomb: %v", err)
+	}
+}
+
+func TestLeadsOut(t *testing.T) {
+	for _, c := range []struct {
+		name, target string
+		out          bool
+	}{
+		{"a/b/l", "../../x", false}, {"a/b/l", "../../../x", true}, {"l", ".", false}, {"l", "./x", false}, {"l", "..", true},
+		{"a/l", "..", false}, {"a/l", "/a", true}, {"l", "s/../x", true}, {"a/b/l", "./../s/../..", true}, {"l", "s/..x", false},
+	} {
+		if got := leadsOut(c.name, c.target); got != c.out {
+			t.Errorf("leadsOut(%q, %q) = %v", c.name, c.target, got)
+		}
 	}
 }
