@@ -20,6 +20,10 @@ type RebuildRequest struct {
 	Kernel string // where the locked source of the person's own is now; empty: where it was
 	Keep   string // where the second build is kept; empty: it is removed
 	Jobs   int    // as Spec.Jobs
+
+	// Privileged is as Spec's: the person's choice. The manifest's Run, which no digest
+	// and no signature protects, cannot make it.
+	Privileged bool
 }
 
 // Rebuild builds what the lock in a directory pins once more, with nothing that
@@ -40,20 +44,14 @@ func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Repor
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	spec := Default()
-	spec.Lock, spec.Jobs, spec.Privileged = filepath.Join(req.Dir, LockFile), req.Jobs, m.Run.Privileged
-	if spec.Out = req.Keep; spec.Out == "" {
-		spec.Out = filepath.Join(temp, "again")
-	}
-	if spec.Kernel = req.Kernel; spec.Kernel == "" {
-		spec.Kernel = m.Run.Source
-	}
-	if spec.Kernel != "" {
-		spec.Given = []string{"kernel"}
+	spec := req.spec(m, temp)
+	if m.Run.Privileged && !req.Privileged {
+		progress.Warn(env.Sink, "the manifest says that the file system was made in a privileged container; here it is not, unless you ask for it with --privileged")
 	}
 	progress.Say(env.Sink, "build again what "+spec.Lock+" pins, with nothing that was made before")
 	again := env
 	again.Store, again.Cache = filepath.Join(env.Cache, "store"), filepath.Join(temp, "cache")
+	again.Logs = env.logs() // what failed is read after the end
 	again.Temporary, again.Ccache = true, "kimg-"+strings.ToLower(rand.Text()[:12])
 	if _, err := Build(ctx, again, spec); err != nil {
 		return nil, fmt.Errorf("build again: %w", err)
@@ -66,4 +64,21 @@ func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Repor
 		r.B = "the build made again"
 	}
 	return r, nil
+}
+
+// spec is the Spec of the second build. What a manifest says of how to build is
+// taken for nothing but where the source is, which must have the lock's digest.
+func (r RebuildRequest) spec(m *Manifest, temp string) Spec {
+	spec := Default()
+	spec.Lock, spec.Jobs, spec.Privileged = filepath.Join(r.Dir, LockFile), r.Jobs, r.Privileged
+	if spec.Out = r.Keep; spec.Out == "" {
+		spec.Out = filepath.Join(temp, "again")
+	}
+	if spec.Kernel = r.Kernel; spec.Kernel == "" {
+		spec.Kernel = m.Run.Source
+	}
+	if spec.Kernel != "" {
+		spec.Given = []string{"kernel"}
+	}
+	return spec
 }

@@ -28,6 +28,7 @@ type Env struct {
 
 	Ccache string // the engine's volume of compiled objects; empty: kernel.CcacheVolume
 	Store  string // directory of the store; empty: in Cache
+	Logs   string // directory of the steps' logs; empty: in Cache
 
 	// Temporary has sources, objects and compiled objects go into volumes that are
 	// removed at the end: nothing that was compiled before is used, or kept.
@@ -50,6 +51,8 @@ func CacheDir() (string, error) {
 	}
 	return filepath.Join(d, "kimg"), nil
 }
+
+func (e Env) logs() string { return cmp.Or(e.Logs, filepath.Join(e.Cache, "logs")) }
 
 // session is one run of kimg on one Spec.
 type session struct {
@@ -189,7 +192,7 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 func (s *session) runner() *steps.Runner {
 	return &steps.Runner{
 		Cache: &steps.Cache{Dir: filepath.Join(s.Cache, "actions"), Store: s.store},
-		Sink:  s.Sink, Logs: filepath.Join(s.Cache, "logs"),
+		Sink:  s.Sink, Logs: s.logs(),
 	}
 }
 

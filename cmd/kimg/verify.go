@@ -55,8 +55,8 @@ The exit status is 7 where anything is not as it was.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !rebuild && (req.Keep != "" || req.Kernel != "" || req.Jobs != 0) {
-				return usageError{cmd, errors.New("--keep, --kernel and --jobs say how to build again: they need --rebuild")}
+			if !rebuild && (req.Keep != "" || req.Kernel != "" || req.Jobs != 0 || req.Privileged) {
+				return usageError{cmd, errors.New("--keep, --kernel, --jobs and --privileged say how to build again: they need --rebuild")}
 			}
 			spec, err := builder.Load(".")
 			if err != nil {
@@ -95,6 +95,7 @@ The exit status is 7 where anything is not as it was.`,
 	cmd.Flags().StringVar(&req.Keep, "keep", "", "keep the second build in `DIR`")
 	cmd.Flags().StringVar(&req.Kernel, "kernel", "", "the directory or tarball of the locked kernel is now at `PATH`")
 	cmd.Flags().IntVar(&req.Jobs, "jobs", 0, "compile with `N` jobs (default: one a processor)")
+	cmd.Flags().BoolVar(&req.Privileged, "privileged", false, "bootstrap in a fully privileged container, for engines that need it; the manifest is not asked")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was found as JSON")
 	cmd.Flags().BoolVar(&all, "all", false, "print every difference, and not the first of each artifact")
 	return cmd
