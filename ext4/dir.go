@@ -89,29 +89,28 @@ func eachIn(b []byte, dir uint32, f func(name []byte, num uint32, typ byte) bool
 	return true, nil
 }
 
-// children returns a directory's names without "." and "..", after checks that
-// make a walk of any image end: no entry leads back to the root, no directory is
-// in another twice, and child holds every directory to its one parent.
+// children returns a directory's names without "." and "..". No entry leads back
+// to the directory or to the root. That no directory is in another twice, who asks
+// checks by the inodes: the type in an entry may be none, and may lie.
 func (img *Image) children(in *inode) ([]dirent, error) {
 	var out []dirent
 	var bad error
-	dirs := map[uint32]bool{}
-	err := img.each(in, func(name []byte, num uint32, typ byte) bool {
+	err := img.each(in, func(name []byte, num uint32, _ byte) bool {
 		switch n := string(name); {
 		case n == "." || n == "..":
 			return true
 		case num == rootInode || num == in.num:
 			bad = corrupt("directory %d has a loop at %q", in.num, n)
-		case typ == fileTypeDir && dirs[num]:
-			bad = corrupt("directory %d has directory %d twice", in.num, num)
 		default:
-			dirs[num] = dirs[num] || typ == fileTypeDir
 			out = append(out, dirent{n, num})
 		}
 		return bad == nil
 	})
 	return out, errors.Join(err, bad)
 }
+
+// twice is a directory that has two names. Whoever followed both would not end.
+func twice(num uint32) error { return corrupt("directory %d is there twice", num) }
 
 // find returns the inode number of one name in a directory, or fs.ErrNotExist.
 func (img *Image) find(in *inode, name string) (uint32, error) {
@@ -139,10 +138,28 @@ func (img *Image) find(in *inode, name string) (uint32, error) {
 	return num, nil
 }
 
-// parent returns the number that a directory has for "..".
+// parent returns the number that a directory has for "..", 0 where it has none. It
+// is in the first block: a directory has to be read to be listed, not to be reached.
 func (img *Image) parent(in *inode) (uint32, error) {
+	if in.typ() != fs.ModeDir {
+		return 0, errors.New("not a directory")
+	}
+	if in.flags&inodeFlagInlineData != 0 {
+		return le.Uint32(in.block[:]), nil
+	}
+	c, err := img.open(in)
+	if err != nil {
+		return 0, err
+	}
+	b := make([]byte, img.sb.BlockSize)
+	if c.size < int64(len(b)) {
+		return 0, corrupt("directory %d has %d bytes", in.num, c.size)
+	}
+	if _, err := c.ReadAt(b, 0); err != nil && err != io.EOF {
+		return 0, err
+	}
 	var up uint32
-	err := img.each(in, func(n []byte, num uint32, _ byte) bool {
+	_, err = eachIn(b, in.num, func(n []byte, num uint32, _ byte) bool {
 		if string(n) == ".." {
 			up = num
 		}
@@ -205,11 +222,17 @@ func (img *Image) list(in *inode) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	slices.SortFunc(l, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
-	out := make([]fs.DirEntry, 0, len(l))
+	out, dirs := make([]fs.DirEntry, 0, len(l)), map[uint32]bool{}
 	for _, e := range l {
 		c, err := img.inode(e.num)
 		if err != nil {
 			return nil, err
+		}
+		if c.typ() == fs.ModeDir {
+			if dirs[e.num] {
+				return nil, twice(e.num)
+			}
+			dirs[e.num] = true
 		}
 		out = append(out, fs.FileInfoToDirEntry(info{e.name, c}))
 	}

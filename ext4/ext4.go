@@ -7,7 +7,8 @@
 // as other files' bytes and can hang, the other panics on a damaged superblock
 // and knows neither owners nor extended attributes. This one treats an image as
 // hostile: what does not add up is an error that wraps ErrCorrupt, every loop is
-// bounded by the image's size, and no directory is walked twice.
+// bounded by the image's size, no directory is walked twice, and what a Walk keeps
+// is bounded, too.
 //
 // The format is that of the kernel's Documentation/filesystems/ext4.
 package ext4

@@ -430,7 +430,8 @@ func TestCorruptImages(t *testing.T) {
 	}
 }
 
-// TestDirectoryLoops builds what a walk could run around in for ever.
+// TestDirectoryLoops builds what a walk could run around in for ever, also where
+// entries do not say that they are directories.
 func TestDirectoryLoops(t *testing.T) {
 	for name, cmds := range map[string][]string{
 		"to the root":       {"mkdir a", "link <2> a/loop"},
@@ -438,18 +439,92 @@ func TestDirectoryLoops(t *testing.T) {
 		"to a grandparent":  {"mkdir a", "mkdir a/b", "cd a/b", "link <12> loop"},
 		"twice in a parent": {"mkdir a", "mkdir a/b", "cd a", "link b c"},
 	} {
+		for _, feature := range []string{"filetype", "^filetype"} {
+			image := mkimage(t, "", 8, "-O", feature)
+			debugfs(t, image, cmds...)
+			img, err := Open(image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			count := 0
+			err = fs.WalkDir(img, ".", func(_ string, _ fs.DirEntry, err error) error { count++; return err })
+			if !errors.Is(err, ErrCorrupt) || count > 20 {
+				t.Errorf("%s, %s: %d names, %v", name, feature, count, err)
+			}
+			count = 0
+			err = img.Walk(t.Context(), func(Node) error { count++; return nil })
+			if !errors.Is(err, ErrCorrupt) || count > 20 {
+				t.Errorf("Walk %s, %s: %d names, %v", name, feature, count, err)
+			}
+			img.Close()
+		}
+	}
+}
+
+// counted counts the bytes that are read.
+type counted struct {
+	io.ReaderAt
+	n int
+}
+
+func (c *counted) ReadAt(p []byte, off int64) (int, error) {
+	c.n += len(p)
+	return c.ReaderAt.ReadAt(p, off)
+}
+
+// TestParentReadsOneBlock: a directory may be large, and named by many entries.
+func TestParentReadsOneBlock(t *testing.T) {
+	for _, feature := range []string{"^inline_data", "inline_data"} {
+		image := mkimage(t, "", 8, "-O", feature, "-b", "4096")
+		cmds := []string{"mkdir a"}
+		for range 40 * (len(feature) - len("inline_data")) { // grown, it is in the inode no longer
+			cmds = append(cmds, "expand_dir a")
+		}
+		debugfs(t, image, cmds...)
+		f, err := os.Open(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		r := &counted{ReaderAt: f}
+		img, err := New(r, 8<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := img.lookup("a", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.n = 0
+		if up, err := img.parent(in); err != nil || up != rootInode || r.n > 2*4096 {
+			t.Errorf("%s: parent %d, %v, %d bytes read of %d", feature, up, err, r.n, in.size)
+		}
+		fsck(t, image)
+	}
+}
+
+// TestDeepDirectories: an image of some megabytes may have gigabytes of paths.
+func TestDeepDirectories(t *testing.T) {
+	const length = 250
+	name := strings.Repeat("d", length)
+	for depth, fits := range map[int]bool{MaxPath / (length + 1): true, MaxPath/(length+1) + 1: false} {
 		image := mkimage(t, "", 8)
+		var cmds []string
+		for range depth {
+			cmds = append(cmds, "mkdir "+name, "cd "+name)
+		}
 		debugfs(t, image, cmds...)
 		img, err := Open(image)
 		if err != nil {
 			t.Fatal(err)
 		}
-		count := 0
-		err = fs.WalkDir(img, ".", func(_ string, _ fs.DirEntry, err error) error { count++; return err })
-		if !errors.Is(err, ErrCorrupt) || count > 20 {
-			t.Errorf("%s: %d names, %v", name, count, err)
+		longest := 0
+		err = img.Walk(t.Context(), func(n Node) error { longest = max(longest, len(n.Path)); return nil })
+		if fits != (err == nil) || !fits && !errors.Is(err, ErrCorrupt) || longest > MaxPath {
+			t.Errorf("%d directories deep: %v, the longest path has %d bytes", depth, err, longest)
 		}
 		img.Close()
+		fsck(t, image)
 	}
 }
 

@@ -87,63 +87,126 @@ func (img *Image) extentsOf(in *inode) (own []int64, ext []Extent, err error) {
 }
 
 // maxNames and maxDirBytes bound a Walk: an image may have its directories share
-// their blocks, and so be far larger to read than it is.
+// their blocks, and so be far larger to read than it is. So does maxPaths, in bytes
+// of all paths together: directories in each other are small, and their paths are not.
 const (
 	maxNames    = 1 << 20
 	maxDirBytes = 4 << 30
+	maxPaths    = 512 << 20
 )
+
+// MaxPath is how long a path in an image may be, in bytes: sixteen times what the
+// kernel takes at once (PATH_MAX). What is deeper is there to be a burden.
+const MaxPath = 64 << 10
+
+// CheckPath refuses a path that is too long, before it is made of its directory's
+// and its name.
+func CheckPath(dir, name string) error {
+	if len(dir)+1+len(name) > MaxPath {
+		return corrupt("it has directories so deep in each other that a path has more than %d bytes", MaxPath)
+	}
+	return nil
+}
+
+// walker is one Walk.
+type walker struct {
+	img   *Image
+	f     func(Node) error
+	seen  map[uint32]*inode // by number: a file may have many names
+	dirs  map[uint32]bool   // that were met; a directory has one name
+	todo  []walkedDir
+	names int
+	bytes int64 // of the directories
+	paths int64 // bytes
+}
+
+type walkedDir struct {
+	name string
+	in   *inode
+}
 
 // Walk calls f for every name in the image, the root first, a directory before
 // what is in it, in the order in which names lie on the disk. A directory that
-// cannot be read ends it, as does an image with more than a million names.
+// cannot be read ends it, as does an image with more than a million names, or
+// with paths longer than MaxPath.
 func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
 	root, err := img.lookup(".", false)
 	if err != nil {
 		return err
 	}
-	type dir struct {
-		name string
-		in   *inode
-	}
-	names, bytes, seen := 0, int64(0), map[uint32]*inode{}
 	if err := f(Node{".", 0, img, root}); err != nil {
 		return err
 	}
-	for todo := []dir{{".", root}}; len(todo) > 0; {
-		if err := ctx.Err(); err != nil {
+	w := walker{img: img, f: f, seen: map[uint32]*inode{}, dirs: map[uint32]bool{}, todo: []walkedDir{{".", root}}}
+	for len(w.todo) > 0 {
+		d := w.todo[len(w.todo)-1]
+		w.todo = w.todo[:len(w.todo)-1]
+		if err := w.dir(ctx, d); err != nil {
 			return err
-		}
-		d := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if bytes += d.in.size; bytes > maxDirBytes {
-			return corrupt("its directories have more than %d bytes", int64(maxDirBytes))
-		}
-		list, err := img.children(d.in)
-		if err != nil {
-			return pathError("walk", d.name, err)
-		}
-		if names += len(list); names > maxNames {
-			return corrupt("it has more than %d names", maxNames)
-		}
-		for i, e := range list {
-			name := path.Join(d.name, e.name)
-			in := seen[e.num] // a hard link
-			if in == nil {
-				if in, err = img.inode(e.num); err != nil {
-					return pathError("walk", name, err)
-				}
-				seen[e.num] = in
-			}
-			if in.typ() == fs.ModeDir {
-				if up, err := img.parent(in); err != nil || up != d.in.num {
-					return pathError("walk", name, errors.Join(corrupt("directory %d says that it is not in directory %d", e.num, d.in.num), err))
-				}
-				todo = append(todo, dir{name, in})
-			}
-			if err := f(Node{name, i, img, in}); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// dir calls f for the names in one directory.
+func (w *walker) dir(ctx context.Context, d walkedDir) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if w.bytes += d.in.size; w.bytes > maxDirBytes {
+		return corrupt("its directories have more than %d bytes", int64(maxDirBytes))
+	}
+	list, err := w.img.children(d.in)
+	if err != nil {
+		return pathError("walk", d.name, err)
+	}
+	if w.names += len(list); w.names > maxNames {
+		return corrupt("it has more than %d names", maxNames)
+	}
+	for i, e := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := CheckPath(d.name, e.name); err != nil {
+			return err
+		}
+		name := path.Join(d.name, e.name)
+		if w.paths += int64(len(name)); w.paths > maxPaths {
+			return corrupt("its paths have more than %d bytes", maxPaths)
+		}
+		in, err := w.entry(d, e)
+		if err != nil {
+			return pathError("walk", name, err)
+		}
+		if in.typ() == fs.ModeDir {
+			w.todo = append(w.todo, walkedDir{name, in})
+		}
+		if err := w.f(Node{name, i, w.img, in}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry reads the inode of an entry. A directory must say that it is where it was
+// found, and is found once.
+func (w *walker) entry(d walkedDir, e dirent) (*inode, error) {
+	if w.dirs[e.num] {
+		return nil, twice(e.num)
+	}
+	if in := w.seen[e.num]; in != nil { // a hard link
+		return in, nil
+	}
+	in, err := w.img.inode(e.num)
+	if err != nil {
+		return nil, err
+	}
+	if w.seen[e.num] = in; in.typ() != fs.ModeDir {
+		return in, nil
+	}
+	w.dirs[e.num] = true
+	if up, err := w.img.parent(in); err != nil || up != d.in.num {
+		return nil, errors.Join(corrupt("directory %d says that it is not in directory %d", e.num, d.in.num), err)
+	}
+	return in, nil
 }

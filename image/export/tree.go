@@ -83,29 +83,24 @@ func (t *treeWriter) list() ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []entry{{".", root}}
+	list, bytes := []entry{{".", root}}, 0
 	limit := int(min(t.img.Superblock().Inodes, 1<<31-1)) * maxNames
 	for dirs := []string{"."}; len(dirs) > 0; {
 		dir := dirs[len(dirs)-1]
 		dirs = dirs[:len(dirs)-1]
-		names, err := t.img.ReadDir(dir)
+		names, err := t.children(dir)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range names {
-			st, err := d.Info()
-			if err != nil {
-				return nil, err
+		for _, e := range names {
+			if bytes += len(e.name); bytes > maxPaths {
+				return nil, fmt.Errorf("%w: its paths have more than %d bytes", ext4.ErrCorrupt, maxPaths)
 			}
-			name := path.Join(dir, d.Name())
-			if name == lostFound && t.empty(name) || !t.keep(name, st) {
-				continue
-			}
-			if list = append(list, entry{name, st}); len(list) > limit {
+			if list = append(list, e); len(list) > limit {
 				return nil, fmt.Errorf("%w: more names than its inodes can have", ext4.ErrCorrupt)
 			}
-			if d.IsDir() {
-				dirs = append(dirs, name)
+			if e.st.IsDir() {
+				dirs = append(dirs, e.name)
 			}
 		}
 	}
@@ -113,11 +108,40 @@ func (t *treeWriter) list() ([]entry, error) {
 	return list, nil
 }
 
+// children are the names in a directory that are wanted.
+func (t *treeWriter) children(dir string) (out []entry, err error) {
+	if t.ctx.Err() != nil {
+		return nil, context.Cause(t.ctx)
+	}
+	names, err := t.img.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range names {
+		st, err := d.Info()
+		if err == nil {
+			err = ext4.CheckPath(dir, d.Name())
+		}
+		if err != nil {
+			return nil, err
+		}
+		name := path.Join(dir, d.Name())
+		if name == lostFound && t.empty(name) || !t.keep(name, st) {
+			continue
+		}
+		out = append(out, entry{name, st})
+	}
+	return out, nil
+}
+
 // lostFound is e2fsck's and no part of the tree, as long as nothing was found.
 const lostFound = "lost+found"
 
 // maxNames is how many names an inode may have on average. No tree comes near it.
 const maxNames = 64
+
+// maxPaths bounds all paths together, in bytes: they are kept, to be sorted.
+const maxPaths = 1 << 30
 
 func (t *treeWriter) empty(dir string) bool {
 	l, err := t.img.ReadDir(dir)

@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	oci "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg/ext4"
 )
 
 // e2fs runs a program of e2fsprogs. A missing one is a skip on a laptop and a
@@ -189,6 +191,30 @@ func TestTarOfADirtyImage(t *testing.T) {
 	}
 	if _, err := f.WriteAt(incompat[:], at); err != nil { // e2fsck judges it at the end
 		t.Fatal(err)
+	}
+}
+
+// TestTreeIsBounded: paths may be more than there is memory for, and entries many.
+func TestTreeIsBounded(t *testing.T) {
+	b, name := tree(t), strings.Repeat("d", 250)
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte(strings.Repeat("mkdir "+name+"\ncd "+name+"\n", ext4.MaxPath/251+1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e2fs(t, "debugfs", "-w", "-f", script, b.path(diskFile))
+	if err := (Tar{}).Export(t.Context(), b, io.Discard); !errors.Is(err, ext4.ErrCorrupt) || !strings.Contains(err.Error(), "so deep") {
+		t.Errorf("deep directories: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &treeWriter{ctx: ctx, keep: func(string, os.FileInfo) bool { cancel(); return true }}
+	img, err := ext4.Open(b.path(diskFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	w.img = img
+	if list, err := w.list(); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %d names, %v", len(list), err)
 	}
 }
 
