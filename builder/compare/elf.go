@@ -29,6 +29,9 @@ func openELF(b blob) (p *program, err error) {
 			p, err = nil, fmt.Errorf("%w: %v", errOpaque, v)
 		}
 	}()
+	if err := boundELF(b); err != nil { // NewFile itself reads names
+		return nil, err
+	}
 	f, err := elf.NewFile(b.r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errOpaque, err)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"math/rand"
 	"os"
 	"os/exec"
@@ -301,6 +303,52 @@ func TestHostilePrograms(t *testing.T) {
 			b[at] ^= byte(1 + r.Intn(255))
 		}
 		compareBlobs(t, whole, b)
+	}
+}
+
+// TestELFBombs: what debug/elf would inflate, or copy again and again, is not given
+// to it.
+func TestELFBombs(t *testing.T) {
+	long := "int " + strings.Repeat("f", 20000) + "(void) { return 1; }"
+	program, err := os.ReadFile(cc(t, t.TempDir(), map[string]string{"main.c": cSource, "long.c": long}, "main.c", "long.c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(b []byte) error {
+		_, err := openELF(blob{r: bytes.NewReader(b), size: int64(len(b))})
+		return err
+	}
+	if err := open(program); err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	sections := func(b []byte) (all [][]byte) {
+		for at := le.Uint64(b[0x28:]); len(all) < int(le.Uint16(b[0x3C:])); at += 64 {
+			all = append(all, b[at:at+64])
+		}
+		return all
+	}
+	index := map[string]int{"names of sections": int(le.Uint16(program[0x3E:]))}
+	for i, s := range sections(program) {
+		if elf.SectionType(le.Uint32(s[4:])) == elf.SHT_SYMTAB {
+			index["symbols"], index["names of symbols"] = i, int(le.Uint32(s[0x28:]))
+		}
+	}
+	for what, i := range index {
+		b := bytes.Clone(program)
+		b[int(le.Uint64(b[0x28:]))+64*i+8+1] |= 0x800 >> 8
+		if err := open(b); !errors.Is(err, errOpaque) || !strings.Contains(err.Error(), "compressed") {
+			t.Errorf("%s compressed: %v", what, err)
+		}
+	}
+	b := bytes.Clone(program)
+	table, names := sections(b)[index["symbols"]], sections(b)[index["names of symbols"]]
+	name := bytes.Index(b[le.Uint64(names[0x18:]):], []byte("ffffffff"))
+	for at := le.Uint64(table[0x18:]); at < le.Uint64(table[0x18:])+le.Uint64(table[0x20:]); at += 24 {
+		le.PutUint32(b[at:], uint32(name))
+	}
+	if err := open(b); !errors.Is(err, errOpaque) || !strings.Contains(err.Error(), "names") {
+		t.Errorf("many names that are one: %v", err)
 	}
 }
 
