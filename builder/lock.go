@@ -4,15 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
@@ -202,12 +203,7 @@ func onePackageALine(n *yaml.Node) {
 
 // ReadLock reads a lock file. A missing file is fs.ErrNotExist.
 func ReadLock(name string) (*Lock, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("read lock: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxLock+1))
+	b, err := readSmall(name, maxLock)
 	if err != nil {
 		return nil, fmt.Errorf("read lock: %w", err)
 	}
@@ -224,6 +220,10 @@ func parseLock(b []byte) (*Lock, error) {
 	if len(b) > maxLock {
 		return nil, fmt.Errorf("it has more than %d bytes", maxLock)
 	}
+	sealed, err := checkSeal(b) // first: of what is damaged, the YAML's faults are no news
+	if err != nil {
+		return nil, err
+	}
 	var l Lock
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
@@ -233,20 +233,67 @@ func parseLock(b []byte) (*Lock, error) {
 	if l.Version != lockVersion && l.Version != 1 {
 		return nil, fmt.Errorf("its version is %d, this kimg reads %d", l.Version, lockVersion)
 	}
-	if l.Version == lockVersion || l.Digest != "" {
-		end := len(b) - len(digestKey) - len(l.Digest) - 1
-		if l.Digest == "" || end < 0 || string(b[end:]) != digestKey+string(l.Digest)+"\n" {
-			return nil, errors.New("its last line is not its digest: it is cut off or damaged")
-		}
-		if got := units.DigestOf(b[:end]); got != l.Digest {
-			return nil, fmt.Errorf("it is damaged or was edited: its digest is %s, and it says %s", got.Short(), l.Digest.Short())
-		}
+	if l.Version == lockVersion && !sealed {
+		return nil, errSeal
 	}
 	l.Digest = "" // of the file; what becomes of the lock is another one
-	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
-		return nil, errors.New("it names no packages: is it cut off?")
+	if err := l.whole(); err != nil {
+		return nil, err
 	}
 	return &l, nil
+}
+
+// errSeal is a lock without the last line that it must have.
+var errSeal = errors.New("it is damaged or was changed: its last line is not its digest")
+
+// checkSeal holds a lock against its last line, before anything in it is believed to
+// be a lock. One of version 1 has none.
+func checkSeal(b []byte) (sealed bool, err error) {
+	end := bytes.LastIndexByte(bytes.TrimSuffix(b, []byte("\n")), '\n') + 1
+	last := string(b[end:])
+	said, err := units.ParseDigest(strings.TrimSuffix(strings.TrimPrefix(last, digestKey), "\n"))
+	if err != nil || last != digestKey+string(said)+"\n" {
+		if versionOne.Match(b) {
+			return false, nil
+		}
+		return false, errSeal
+	}
+	if got := units.DigestOf(b[:end]); got != said {
+		return false, fmt.Errorf("it is damaged or was changed: its digest is %s, and it says %s", got, said)
+	}
+	return true, nil
+}
+
+// versionOne is a line of a lock of version 1.
+var versionOne = regexp.MustCompile(`(?m)^version: 1$`)
+
+// whole refuses a lock without the parts that it must have: whoever reads one need
+// not ask again.
+func (l *Lock) whole() error {
+	k := l.Kernel
+	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
+		return errors.New("it names no packages: is it cut off?")
+	}
+	if (k.Package == nil) != (k.Archive == nil) {
+		return errors.New("of the kernel's package and the archive that it is from it has one without the other")
+	}
+	if l.Version == 1 { // its pins are kept where they are, and nothing is built from them alone
+		return nil
+	}
+	var pinned, downloaded bool
+	switch kernel.Kind(k.Source) {
+	case kernel.Suite:
+		pinned = true
+	case kernel.Release, kernel.URL:
+		downloaded = true
+	case kernel.Directory, kernel.Tarball:
+	default:
+		return fmt.Errorf("it has a kernel from %q, which this kimg does not know", k.Source)
+	}
+	if pinned != (k.Package != nil) || downloaded != (k.Download != nil) {
+		return fmt.Errorf("it does not say what the kernel from a %s is, or says more", k.Source)
+	}
+	return nil
 }
 
 // namedLock reads a lock that the person named, or means. One that is not there is

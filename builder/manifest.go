@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,9 @@ const ManifestFile = "manifest.json"
 
 // manifestVersion is the form of the manifest.
 const manifestVersion = 1
+
+// maxManifest bounds a manifest, in bytes; that of a build with modules has some 100 KB.
+const maxManifest = 32 << 20
 
 // Manifest tells what a build made and from what. Build is the same wherever
 // the same lock is built; Run is what was true of this one run.
@@ -130,7 +132,7 @@ const gdbScripts = "scripts/gdb"
 // is fs.ErrNotExist.
 func ReadManifest(dir string) (*Manifest, error) {
 	name := filepath.Join(dir, ManifestFile)
-	b, err := os.ReadFile(name)
+	b, err := readSmall(name, maxManifest)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}

@@ -246,7 +246,7 @@ func (o *outDir) setAside(a Artifact) (string, error) {
 
 // write puts a small file of kimg's own beside the artifacts.
 func (o *outDir) write(name string, b []byte) error {
-	if old, err := os.ReadFile(o.path(name)); err == nil && string(old) == string(b) {
+	if old, err := readSmall(o.path(name), int64(len(b))); err == nil && string(old) == string(b) {
 		return nil
 	}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {

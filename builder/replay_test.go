@@ -3,10 +3,12 @@ package builder
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kimg/kimg/internal/units"
@@ -80,8 +82,8 @@ func TestLockDamaged(t *testing.T) {
 		t.Helper()
 		bad := bytes.Clone(b)
 		bad[i] ^= 1
-		if _, err := parseLock(bad); err == nil {
-			t.Errorf("byte %d (%q) flipped: no error", i, b[i])
+		if _, err := parseLock(bad); err == nil || !strings.Contains(err.Error(), "damaged or was changed") {
+			t.Errorf("byte %d (%q) flipped: %v", i, b[i], err)
 		}
 	}
 	for i := 0; i < len(b); i += step {
@@ -93,10 +95,54 @@ func TestLockDamaged(t *testing.T) {
 	for i := range 130 {
 		flip(i)
 	}
+	last := bytes.Clone(b) // of the digest, where a short form of it shows nothing
+	last[len(b)-2] = "ab"[last[len(b)-2]%2]
+	if _, err := parseLock(last); err == nil || !strings.Contains(err.Error(), string(last[len(b)-65:len(b)-1])) {
+		t.Errorf("the digests are not told in full: %v", err)
+	}
 	for _, cut := range []int{0, 1, len(b) / 2, len(b) - 1, bytes.LastIndex(b, []byte("digest:"))} {
 		if _, err := parseLock(b[:cut]); err == nil {
 			t.Errorf("cut off after %d of %d bytes: no error", cut, len(b))
 		}
+	}
+}
+
+// TestLockIsWhole: a lock may be anybody's, with a digest that fits, and lack what
+// all of its readers take to be there.
+func TestLockIsWhole(t *testing.T) {
+	for name, edit := range map[string]func(*Lock){
+		"a package and no archive":  func(l *Lock) { l.Kernel.Archive = nil },
+		"an archive and no package": func(l *Lock) { l.Kernel.Package = nil },
+		"no package":                func(l *Lock) { l.Kernel.Package, l.Kernel.Archive = nil, nil },
+		"no download":               func(l *Lock) { l.Kernel.Package, l.Kernel.Archive, l.Kernel.Source = nil, nil, "release" },
+		"a package of a directory":  func(l *Lock) { l.Kernel.Source = "directory" },
+		"an unknown source":         func(l *Lock) { l.Kernel.Source = "moon" },
+		"no toolchain":              func(l *Lock) { l.Toolchain.Lock = nil },
+		"no imaging":                func(l *Lock) { l.Imaging.Lock = nil },
+		"no root filesystem":        func(l *Lock) { l.Rootfs.Required = nil },
+	} {
+		l := fixture(t)
+		edit(l)
+		b, err := l.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := parseLock(b); err == nil || got != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestReadLockOfNoFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), LockFile)
+	if err := syscall.Mkfifo(name, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadLock(name); err == nil || !strings.Contains(err.Error(), "not a plain file") {
+		t.Errorf("a pipe: %v", err)
+	}
+	if _, err := ReadLock(name + "x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
 	}
 }
 
