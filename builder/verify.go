@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -40,34 +41,43 @@ func (v *Verified) fault(path, format string, args ...any) {
 // first. Without keys it shows what was damaged or edited by mistake; with keys,
 // one of which must have signed the build, also what somebody changed on purpose.
 //
-// A directory without a manifest is fs.ErrNotExist; a manifest that cannot be read
-// is an error too, because nothing can be held against it.
+// A directory without a manifest is fs.ErrNotExist. A manifest that is there and
+// cannot be read, or is of a form that this kimg does not know, is the one fault that
+// is told: nothing can be held against it.
 func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verified, error) {
-	name := filepath.Join(dir, ManifestFile)
-	if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("verify: %s is not a plain file but %s", name, fileKind(info.Mode()))
+	v := &Verified{Dir: dir, Faults: []Fault{}}
+	info, err := os.Lstat(filepath.Join(dir, ManifestFile))
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	v.Checked++
+	if !info.Mode().IsRegular() { // a link's file may be anybody's
+		v.fault(ManifestFile, "it is not a plain file but %s", fileKind(info.Mode()))
+		return v, nil
 	}
 	m, err := ReadManifest(dir)
 	if err != nil {
+		v.fault(ManifestFile, "it is damaged: %v", err)
+		return v, nil
+	}
+	d, err := m.digest()
+	switch {
+	case err != nil:
 		return nil, err
+	case m.Version != manifestVersion:
+		v.fault(ManifestFile, "it is damaged, or another kimg made it: it is of version %d, and this kimg knows version %d", m.Version, manifestVersion)
+		return v, nil
+	case m.Digest == "":
+		v.fault(ManifestFile, "it is damaged, or an older kimg made it: it does not say its digest; a build writes it anew")
+		return v, nil
+	case d != m.Digest:
+		v.fault(ManifestFile, "what it says of the build was changed: its sha256 is %s, and it says %.64s itself", d, m.Digest)
 	}
 	root, err := os.OpenRoot(dir) // a link in the directory leads nowhere else
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	defer root.Close()
-	v := &Verified{Dir: dir, Faults: []Fault{}}
-	if m.Version != manifestVersion {
-		return nil, fmt.Errorf("verify %s: its manifest is of version %d, and this kimg knows version %d", dir, m.Version, manifestVersion)
-	}
-	v.Checked++
-	if d, err := m.digest(); m.Digest == "" {
-		return nil, fmt.Errorf("verify %s: an older kimg made it, whose manifest cannot be checked: build it again", dir)
-	} else if err != nil {
-		return nil, err
-	} else if d != m.Digest {
-		v.fault(ManifestFile, "what it says of the build was changed: its sha256 is %s, and it says %s itself", d.Short(), short(m.Digest))
-	}
 	lock := v.lock(root, m)
 	for _, a := range m.Build.Artifacts {
 		if err := ctx.Err(); err != nil {
@@ -93,7 +103,7 @@ func (v *Verified) lock(root *os.Root, m *Manifest) *Lock {
 		v.fault(LockFile, "%v", err)
 	}
 	if d := units.DigestOf(b); m.Build.Lock != d {
-		v.fault(LockFile, "it is not the lock of this build: its sha256 is %s, and the manifest has %s", d.Short(), short(m.Build.Lock))
+		v.fault(LockFile, "it is not the lock of this build: its sha256 is %s, and the manifest has %.64s", d, cmp.Or(m.Build.Lock, "none"))
 	}
 	return l
 }
@@ -193,12 +203,4 @@ func fileKind(m fs.FileMode) string {
 		return "a link"
 	}
 	return "a special file"
-}
-
-// short is a digest for a person, who may have written it.
-func short(d units.Digest) string {
-	if d == "" {
-		return "none"
-	}
-	return string(d[:min(12, len(d))])
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/kimg/kimg/internal/units"
@@ -123,13 +124,46 @@ func TestVerifyWithoutAManifest(t *testing.T) {
 	if _, err := Verify(t.Context(), t.TempDir(), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	for _, text := range []string{"", "{", `{"version": 99}`, `{"version": 1, "build": {"artifacts": [{"path": "../../etc/passwd"}]}}`} {
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, ManifestFile), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Verify(t.Context(), dir, nil); err == nil {
-			t.Errorf("%q was taken for a manifest", text)
-		}
+}
+
+// TestVerifyDamagedManifest: one that is there and tells nothing is a fault of the
+// build, and nothing else.
+func TestVerifyDamagedManifest(t *testing.T) {
+	text := func(text string) func(string) error {
+		return func(name string) error { return os.WriteFile(name, []byte(text), 0o644) }
+	}
+	for name, make := range map[string]func(name string) error{
+		"empty":          text(""),
+		"cut off":        text("{"),
+		"of version 99":  text(`{"version": 99, "digest": "x"}`),
+		"without digest": text(`{"version": 1}`),
+		"of other files": text(`{"version": 1, "digest": "x", "build": {"artifacts": [{"path": "../../etc/passwd"}]}}`),
+		"too large": func(name string) error {
+			return errors.Join(text("{")(name), os.Truncate(name, 30<<30))
+		},
+		"a pipe":      func(name string) error { return syscall.Mkfifo(name, 0o644) },
+		"a directory": func(name string) error { return os.Mkdir(name, 0o755) },
+		"a link": func(name string) error {
+			return errors.Join(text(`{"version": 1}`)(name+".real"), os.Symlink(ManifestFile+".real", name))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := built(t)
+			file := filepath.Join(dir, ManifestFile)
+			if err := errors.Join(os.Remove(file), make(file)); err != nil {
+				t.Fatal(err)
+			}
+			v, err := Verify(t.Context(), dir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.Checked != 1 || len(v.Faults) != 1 || v.Faults[0].Path != ManifestFile ||
+				!strings.Contains(v.Faults[0].What, "damaged") && !strings.Contains(v.Faults[0].What, "not a plain file") {
+				t.Errorf("%+v", v)
+			}
+			if _, err := ReadManifest(dir); err == nil && (name == "too large" || name == "a pipe") {
+				t.Error("it was read")
+			}
+		})
 	}
 }
