@@ -56,7 +56,11 @@ func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verifie
 		return v, nil
 	}
 	m, err := ReadManifest(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		v.fault(ManifestFile, "%s", reason(err))
+		return v, nil
+	case err != nil:
 		v.fault(ManifestFile, "it is damaged: %v", err)
 		return v, nil
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,18 +148,16 @@ type Signatures struct {
 	Claimed []string     // the ids of all signatures, of whose truth nothing is known; "" where one has none
 }
 
-// signedBy says whether one of the envelope's signatures is a key's. An id in
-// hexadecimal is securesystemslib's, which hashes keys in another way: it must not
-// keep a key from being tried.
+// signedBy says whether one of the envelope's signatures is a key's. The id in a
+// signature is a hint that nobody signed (DSSE, protocol.md), and others make theirs
+// in other ways: it must not keep a key from being tried.
 func (l line) signedBy(ctx context.Context, k *PublicKey) bool {
 	v, err := dsse.NewEnvelopeVerifier(k)
 	if err != nil {
 		return false
 	}
 	for _, sig := range l.envelope.Signatures {
-		if _, err := hex.DecodeString(sig.KeyID); err == nil {
-			sig.KeyID = ""
-		}
+		sig.KeyID = ""
 		one := *l.envelope
 		one.Signatures = []dsse.Signature{sig}
 		if _, err := v.Verify(ctx, &one); err == nil {

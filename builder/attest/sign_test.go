@@ -312,19 +312,41 @@ func TestSignByMany(t *testing.T) {
 	}
 }
 
-// Each bit of a bundle matters.
+// Each bit of a bundle matters, but for those of the id, which is a hint that nobody signed.
 func TestFlippedBundle(t *testing.T) {
 	b := fixture()
 	b.Materials, b.Artifacts = b.Materials[:1], b.Artifacts[:1]
 	statement := provenance(t, b)
 	key, pub := newTestKey(t, signers()["ed25519"])
 	bundle := must(Sign(t.Context(), nil, statement, key))
+	id := bytes.Index(bundle, []byte(key.ID))
 	for at := range bundle {
+		if at >= id && at < id+len(key.ID) {
+			continue
+		}
 		for _, bit := range []byte{1, 0x20} {
 			bad := slices.Clone(bundle)
 			bad[at] ^= bit
 			if s, err := Verify(t.Context(), bad, statement, []*PublicKey{pub}); err == nil && len(s.By) > 0 {
 				t.Errorf("byte %d of %d, %q, became %q and was let pass: ...%s...", at, len(bad), bundle[at], bad[at], bad[max(0, at-20):min(len(bad), at+20)])
+			}
+		}
+	}
+}
+
+// TestKeyIDIsAHint: others sign with ids of their own making, and anybody may write
+// another one.
+func TestKeyIDIsAHint(t *testing.T) {
+	statement := provenance(t, fixture())
+	for kind, signer := range signers() {
+		key, pub := newTestKey(t, signer)
+		_, other := newTestKey(t, must(rsa.GenerateKey(rand.Reader, 2048)))
+		bundle := string(must(Sign(t.Context(), nil, statement, key)))
+		for _, id := range []string{"release@example.org", "", "00ff", other.ID} {
+			renamed := strings.Replace(bundle, key.ID, id, 1)
+			s, err := Verify(t.Context(), []byte(renamed), statement, []*PublicKey{other, pub})
+			if err != nil || len(s.By) != 1 || s.By[0] != pub || renamed == bundle {
+				t.Errorf("%s with the id %q: %+v (%v)", kind, id, s, err)
 			}
 		}
 	}
