@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/google/renameio/v2"
@@ -129,7 +130,7 @@ func (o *outDir) guard(names []string) error {
 
 // put brings the artifacts in: first all of them beside their places, then
 // each into its place, so that a build that is cut off leaves the old ones
-// whole. kept names files that held changes of the person's own and where they
+// whole, and nothing else where there were none. kept names files that held changes of the person's own and where they
 // were put aside.
 func (o *outDir) put(ctx context.Context, st *store.Store, list []Artifact) (kept map[string]string, err error) {
 	var fresh []Artifact
@@ -142,6 +143,15 @@ func (o *outDir) put(ctx context.Context, st *store.Store, list []Artifact) (kep
 		}
 		fresh = append(fresh, a)
 	}
+	var dirs []string // that were made
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, d := range slices.Backward(dirs) {
+			_ = os.Remove(d) // stays where there is something in it
+		}
+	}()
 	temp := func(a Artifact) string { return o.path(a.Path) + ".kimg-new" }
 	defer func() {
 		for _, a := range fresh {
@@ -149,7 +159,8 @@ func (o *outDir) put(ctx context.Context, st *store.Store, list []Artifact) (kep
 		}
 	}()
 	for _, a := range fresh {
-		if err := os.MkdirAll(filepath.Dir(o.path(a.Path)), 0o755); err != nil {
+		made, err := makeDirs(filepath.Dir(o.path(a.Path)))
+		if dirs = append(dirs, made...); err != nil {
 			return nil, fmt.Errorf("write artifact: %w", err)
 		}
 		if err := st.CopyTo(ctx, a.SHA256, temp(a), a.Mode); err != nil {
@@ -181,6 +192,19 @@ func (o *outDir) put(ctx context.Context, st *store.Store, list []Artifact) (kep
 		err = o.remember()
 	}
 	return kept, err
+}
+
+// makeDirs is os.MkdirAll that says which directories were not there, the outer ones
+// first.
+func makeDirs(dir string) (made []string, err error) {
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Lstat(at); err == nil || !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			break
+		}
+		made = append(made, at)
+	}
+	slices.Reverse(made)
+	return made, os.MkdirAll(dir, 0o755)
 }
 
 // drop removes what an earlier build put there and this one did not make, such

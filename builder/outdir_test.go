@@ -1,14 +1,17 @@
 package builder
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/units"
 )
 
 type outFixture struct {
@@ -131,6 +134,55 @@ func TestPutFailingLeavesTheOldArtifacts(t *testing.T) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil || len(entries) != 2 {
 		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+// TestPutInterruptedLeavesNoDirectories: it made them, and nothing is in them.
+func TestPutInterruptedLeavesNoDirectories(t *testing.T) {
+	for name, before := range map[string]func(f *outFixture) []string{
+		"a new directory": func(f *outFixture) []string { return nil },
+		"one with a file in it": func(f *outFixture) []string {
+			f.put(f.artifact("scripts/other", "stays"))
+			return []string{".", "scripts", "scripts/other"}
+		},
+		"an empty one": func(f *outFixture) []string {
+			if err := os.MkdirAll(filepath.Join(f.dir, "scripts"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return []string{".", "scripts"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newOutFixture(t)
+			want := before(f)
+			o, err := openOutDir(f.dir, f.state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := o.put(ctx, f.store, []Artifact{f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/linux/x.py", "script")}); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if _, err := o.put(t.Context(), f.store, []Artifact{f.artifact("scripts/gdb/linux/x.py", "script"), {Path: "bzImage", SHA256: units.DigestOf(nil)}}); err == nil {
+				t.Fatal("what is not in the store was put there")
+			}
+			var got []string
+			if err := filepath.WalkDir(f.dir, func(name string, _ fs.DirEntry, err error) error {
+				if rel, _ := filepath.Rel(f.dir, name); err == nil {
+					got = append(got, rel)
+				}
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("left are %q, want %q", got, want)
+			}
+		})
 	}
 }
 
