@@ -63,6 +63,9 @@ func Dirs(ctx context.Context, a, b string) (*Report, error) {
 		if err := r.attestations(ctx, a, b); err != nil {
 			return nil, err
 		}
+		if err := r.runs(ctx, a, b); err != nil {
+			return nil, err
+		}
 	}
 	r.attribute(moved)
 	return r, nil
@@ -105,6 +108,26 @@ func (r *Report) manifests(a, b map[string]any) (rest func()) {
 	maps.DeleteFunc(y, made)
 	r.trees(inputs, x, y)
 	return func() { r.trees(manifestFile, a, b) }
+}
+
+// runs notes where two manifests of the same build differ: what was true of one run
+// is no difference of the builds, and yet their files are not the same.
+func (r *Report) runs(ctx context.Context, a, b string) error {
+	if !r.Same() {
+		return nil
+	}
+	var l Report
+	if err := l.files(ctx, manifestFile, filepath.Join(a, manifestFile), filepath.Join(b, manifestFile)); err != nil {
+		return err
+	}
+	var where []string
+	for _, d := range l.Differences {
+		where = append(where, d.Where)
+	}
+	if len(where) > 0 {
+		r.note("%s: what it says beside the build differs: %s", manifestFile, count(where))
+	}
+	return nil
 }
 
 // locks compares the locks, where both builds have one. What the manifests have

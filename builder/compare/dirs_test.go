@@ -66,11 +66,14 @@ func TestDirs(t *testing.T) {
 	}
 	nothing := func(string) {}
 
-	if r := run(t, manifestText, nothing); !r.Same() {
+	if r := run(t, manifestText, nothing); !r.Same() || len(r.Notes) > 0 {
 		t.Errorf("two equal builds: %+v", r.Differences)
 	}
-	if r := run(t, replace(`"kimg": "1"`, `"kimg": "2"`), nothing); !r.Same() {
-		t.Errorf("what is of the run only: %+v", r.Differences)
+	for new, place := range map[string]string{`"kimg": "2"`: "run.kimg", `"kimg":   "1"`: "size, byte "} {
+		r := run(t, replace(`"kimg": "1"`, new), nothing)
+		if !r.Same() || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "manifest.json: what it says beside the build differs: "+place) {
+			t.Errorf("what is of the run only: %+v", r)
+		}
 	}
 	for _, tt := range []struct {
 		old, new, where string

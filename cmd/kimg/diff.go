@@ -28,7 +28,9 @@ it is in - a section or symbol of vmlinux, a file, inode field, time or superblo
 field of the image - and with its likely cause. Nothing is written and nothing needs
 a container.
 
-The exit status is 0 when both are the same, byte for byte, and 7 when they differ.`,
+The exit status is 0 when both are the same, byte for byte, and 7 when they differ. What
+two manifests say of the run that made the build, and not of the build, is no difference:
+it is noted.`,
 		Example: `  kimg diff kimg-out other-out
   kimg diff --all kimg-out/rootfs.img other-out/rootfs.img
   kimg diff --json kimg-out other-out | jq '.differences[].cause'`,
@@ -107,7 +109,11 @@ const fewDifferences = 12
 func reportText(r *compare.Report, all bool) string {
 	var b strings.Builder
 	if r.Same() {
-		fmt.Fprintf(&b, "%s and %s are the same, byte for byte\n", progress.Clean(r.A), progress.Clean(r.B))
+		but := ""
+		if len(r.Notes) > 0 { // of files that are about the build, and of no artifact
+			but = ", but for what is noted"
+		}
+		fmt.Fprintf(&b, "%s and %s are the same, byte for byte%s\n", progress.Clean(r.A), progress.Clean(r.B), but)
 		noteText(&b, r)
 		return b.String()
 	}

@@ -42,8 +42,11 @@ func TestReportText(t *testing.T) {
 		t.Errorf("control characters reach the terminal: %q", text)
 	}
 	same := reportText(&compare.Report{A: "one", B: "two", Notes: []string{"a note"}}, false)
-	if same != "one and two are the same, byte for byte\nnote: a note\n" {
+	if same != "one and two are the same, byte for byte, but for what is noted\nnote: a note\n" {
 		t.Errorf("of the same: %q", same)
+	}
+	if same = reportText(&compare.Report{A: "one", B: "two"}, false); same != "one and two are the same, byte for byte\n" {
+		t.Errorf("of the same without a note: %q", same)
 	}
 	all := reportText(manyDifferences(), true)
 	if strings.Contains(all, "--all") || strings.Count(all, ": mtime: x -> y") != 40 {
