@@ -293,6 +293,9 @@ func (l *Lock) whole() error {
 	if pinned != (k.Package != nil) || downloaded != (k.Download != nil) {
 		return fmt.Errorf("it does not say what the kernel from a %s is, or says more", k.Source)
 	}
+	if pinned && k.Package.SHA256 != k.SHA256 || downloaded && k.Download.SHA256 != k.SHA256 {
+		return errors.New("it has two digests of the kernel's source")
+	}
 	return nil
 }
 

@@ -116,6 +116,7 @@ func TestLockIsWhole(t *testing.T) {
 		"no package":                func(l *Lock) { l.Kernel.Package, l.Kernel.Archive = nil, nil },
 		"no download":               func(l *Lock) { l.Kernel.Package, l.Kernel.Archive, l.Kernel.Source = nil, nil, "release" },
 		"a package of a directory":  func(l *Lock) { l.Kernel.Source = "directory" },
+		"two digests":               func(l *Lock) { l.Kernel.SHA256 = units.DigestOf(nil) },
 		"an unknown source":         func(l *Lock) { l.Kernel.Source = "moon" },
 		"no toolchain":              func(l *Lock) { l.Toolchain.Lock = nil },
 		"no imaging":                func(l *Lock) { l.Imaging.Lock = nil },
