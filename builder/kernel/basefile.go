@@ -72,15 +72,17 @@ func (b *bench) lost(ctx context.Context, c Config, version units.KernelVersion,
 		return nil, err
 	}
 	tree.Elsewhere(files)
-	var lost []Unmet
+	var lost, gone []Unmet
 	for _, u := range list {
-		if tree.Symbols[u.Symbol] != nil && (!tree.Prompted(u.Symbol) || u.Value == "m" && u.Got == "y") {
-			continue
-		}
 		u.Why = tree.Explain(u.Symbol, u.Value, final)
-		lost = append(lost, u)
+		switch {
+		case tree.Symbols[u.Symbol] == nil:
+			gone = append(gone, u)
+		case tree.Prompted(u.Symbol) && (u.Value != "m" || u.Got != "y"):
+			lost = append(lost, u)
+		}
 	}
-	return lost, nil
+	return append(lost, gone...), nil // what could still be had comes first
 }
 
 // keepsFile refuses a configuration in which lines of the person's own base config
