@@ -74,9 +74,11 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 	if c.Break != "" {
 		devices = append(devices, GDBStub{Socket: site.Socket(gdbSocket), Running: c.During})
 	}
+	ports := o.agentPorts()
 	if c.Command != nil {
-		devices = append(devices, portsOf(site, commandPorts...))
+		ports = commandPorts
 	}
+	devices = append(devices, o.ports(site, ports...)...)
 	k.limits = o.limits(site.Accel)
 	if c.Limit > 0 {
 		k.limits.boot, k.limits.check = c.Limit, c.Limit
@@ -85,6 +87,9 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		return k.result, err
 	}
 	defer k.m.quit()
+	if c.Command == nil {
+		k.m.listen(ctx, ports...)
+	}
 	defer func() { k.result.Console = k.m.console.lines() }()
 	return k.result, k.run(ctx)
 }

@@ -71,12 +71,13 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	}
 	defer hub.close()
 	devices := append(o.devices(config, site, Terminal{}), Serial{}, GDBStub{Socket: site.Socket(gdbSocket), Running: d.Running})
-	devices = append(devices, o.ports(site)...)
+	devices = append(devices, o.ports(site, o.agentPorts()...)...)
 	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)
 	if err != nil {
 		return err
 	}
 	defer m.quit()
+	m.listen(ctx, o.agentPorts()...)
 	if d.Attached != nil {
 		defer d.Attached(site.guest.Name)()
 	}

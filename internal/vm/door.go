@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 
@@ -66,6 +67,33 @@ func (o *Options) ports(site *Site, names ...string) []Device {
 		return nil
 	}
 	return []Device{portsOf(site, names...)}
+}
+
+// agentPorts are those that the guest's agent waits for though no command is to come
+// by them: where it is init it would end without, and take the kernel with it.
+func (o *Options) agentPorts() []string {
+	if !o.Direct {
+		return nil
+	}
+	return []string{guest.Control, guest.Login}
+}
+
+// listen lets go what the guest says on ports that nobody is at, until the machine or
+// ctx ends: the shell there waits until it was heard.
+func (m *machine) listen(ctx context.Context, names ...string) {
+	for _, name := range names {
+		go func() {
+			alive, stop := m.whileUp(ctx)
+			defer stop()
+			conn, err := m.connect(alive, name)
+			if err != nil {
+				return // the guest has ended, which is told elsewhere
+			}
+			defer conn.Close()
+			defer context.AfterFunc(alive, func() { conn.Close() })()
+			_, _ = io.Copy(io.Discard, conn)
+		}()
+	}
 }
 
 // giveKeys gives the guest its keys once it asks for them. Others are told that its

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -151,6 +152,39 @@ func TestCheckWhoseProgramsAreKilled(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "kimg-vm-*", "gdb")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// A guest whose init is the agent lives on though there is no command for it.
+func TestCheckWithoutSystemdAndCommand(t *testing.T) {
+	r, err := vm.RunCheck(t.Context(), directGuest(t), vm.Check{Break: "panic", Limit: time.Minute})
+	if err == nil || err.Error() != "the guest did not reach panic in 1m0s" || r.Hit {
+		t.Errorf("%v\n%s\n%s", err, strings.Join(r.Backtrace, "\n"), strings.Join(r.Console, "\n"))
+	}
+}
+
+// Under gdb the shell command is on the console too, and its end is not the guest's.
+func TestDebugWithoutSystemd(t *testing.T) {
+	o := directGuest(t)
+	o.Session = "echo $((6 * 7))-is-up; sleep 8; echo $((6 * 7))-lives"
+	o.Stdin, o.Stdout, o.Stderr = strings.NewReader(""), io.Discard, io.Discard
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	console := &watch{word: "42-lives", seen: make(chan struct{})}
+	err := vm.Debug(ctx, o, vm.Debugging{Running: true, Attached: func(name string) func() {
+		for _, g := range vm.RunningGuests() {
+			if g.Name == name {
+				go func() { _ = vm.Attach(ctx, g, strings.NewReader(""), console) }()
+			}
+		}
+		go func() {
+			<-console.seen
+			cancel()
+		}()
+		return func() {}
+	}})
+	if said := string(console.said); !errors.Is(err, context.Canceled) || !strings.Contains(said, "42-is-up") || strings.Contains(said, "Kernel panic") {
+		t.Errorf("%v\n%s", err, said)
 	}
 }
 
