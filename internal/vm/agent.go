@@ -3,6 +3,7 @@ package vm
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -112,12 +113,14 @@ type command struct {
 	stdout, stderr io.Writer
 	interrupt      <-chan os.Signal // the first goes to the command, the second ends the guest
 	silence        time.Duration    // how long the agent may be mute before the guest counts as hung
+	late           time.Duration    // how long the guest may keep back the last of the output; 0: outputLimit
 }
 
 // errSilent says that the guest has stopped answering.
 var errSilent = errors.New("the guest stopped answering")
 
-// outputLimit is how long the last of a command's output may take after its end.
+// outputLimit is how long the guest may keep back the last of a command's output after
+// its end. How long the person takes to read it is theirs: a pager may wait for days.
 const outputLimit = 30 * time.Second
 
 // run runs a command with the other ports as its streams and returns its exit status.
@@ -125,8 +128,12 @@ func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) 
 	mark := "kimg-end-" + rand.Text()
 	go feed(stdin, c.stdin)
 	copied := make(chan error, 2)
-	for from, to := range map[port]io.Writer{stdout: c.stdout, stderr: c.stderr} {
-		go func() { copied <- copyUntil(to, from, mark) }()
+	streams := [2]*awaited{{from: stdout}, {from: stderr}}
+	for i, to := range []io.Writer{c.stdout, c.stderr} {
+		go func() {
+			defer streams[i].end()
+			copied <- copyUntil(to, streams[i], mark)
+		}()
 	}
 	script := base64.StdEncoding.EncodeToString([]byte(c.script))
 	if err := a.say("run %s %s", mark, script); err != nil {
@@ -135,7 +142,7 @@ func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) 
 	const interval = 5 * time.Second
 	ping := time.NewTicker(min(interval, c.silence/4))
 	defer ping.Stop()
-	heard := time.Now()
+	heard, limit := time.Now(), cmp.Or(c.late, outputLimit)
 	status, left, interrupts := -1, 2, 0
 	var late <-chan time.Time
 	for status < 0 || left > 0 {
@@ -150,7 +157,7 @@ func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) 
 				if err != nil {
 					return 0, fmt.Errorf("talk to the guest's agent: it said %.40q", line)
 				}
-				status, late = int(v), time.After(outputLimit)
+				status, late = int(v), time.After(limit)
 			}
 		case err := <-copied:
 			if err != nil {
@@ -158,6 +165,9 @@ func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) 
 			}
 			left--
 		case <-ping.C:
+			if streams[0].held() || streams[1].held() { // the agent itself may wait for room
+				heard = time.Now()
+			}
 			if time.Since(heard) > c.silence {
 				return 0, errSilent
 			}
@@ -168,12 +178,62 @@ func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) 
 			}
 			a.say("signal INT")
 		case <-late:
-			return 0, errors.New("the end of the command's output did not come")
+			waited := max(streams[0].waited(), streams[1].waited())
+			if waited >= limit {
+				return 0, errors.New("the end of the command's output did not come")
+			}
+			late = time.After(limit - waited)
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
 	}
 	return status, nil
+}
+
+// awaited is a stream of the guest's that knows who is waited for: the guest, while a
+// Read lasts, or between two of them whoever takes what came.
+type awaited struct {
+	from io.Reader
+
+	mu    sync.Mutex
+	since time.Time // when the Read began; zero: there is none
+	ended bool
+}
+
+func (a *awaited) Read(p []byte) (int, error) {
+	a.set(time.Now())
+	defer a.set(time.Time{})
+	return a.from.Read(p)
+}
+
+func (a *awaited) set(since time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.since = since
+}
+
+// end says that nobody will read any more.
+func (a *awaited) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
+}
+
+// waited is how long the guest has been waited for.
+func (a *awaited) waited() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.since.IsZero() {
+		return 0
+	}
+	return time.Since(a.since)
+}
+
+// held says whether what came is still to be taken.
+func (a *awaited) held() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.ended && a.since.IsZero()
 }
 
 // feed is the host's half of a command's stdin. That the command ends before it

@@ -130,6 +130,55 @@ func TestAgentFaults(t *testing.T) {
 	}
 }
 
+// Whoever reads the output may take their time, before the command's end and after it:
+// only what the guest keeps back counts.
+func TestAgentPatience(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	for _, tt := range []struct {
+		name string
+		end  func(g *guestEnd, mark string)
+		text string // of the error; empty: none
+	}{
+		{"read late", func(g *guestEnd, mark string) {
+			g.say("exit 3")
+			fmt.Fprintf(g.errors, "%s", mark)
+			fmt.Fprintf(g.out, "x%s", mark)
+		}, ""},
+		{"the guest waits for room", func(g *guestEnd, mark string) {
+			fmt.Fprintf(g.errors, "%s", mark)
+			fmt.Fprint(g.out, "x")
+			time.Sleep(3 * limit) // and so says no pong
+			fmt.Fprintf(g.out, "%s", mark)
+			g.say("exit 3")
+		}, ""},
+		{"kept back", func(g *guestEnd, mark string) {
+			g.say("exit 3")
+			fmt.Fprintf(g.errors, "%s", mark)
+			fmt.Fprint(g.out, "x")
+			for g.hear() != nil {
+				g.say("pong")
+			}
+		}, "the end of the command's output did not come"},
+	} {
+		slow := slowWriter(4 * limit)
+		status, err := converse(t, command{stdout: &slow, silence: 2 * limit, late: limit}, func(g *guestEnd) {
+			g.say("ready 1")
+			tt.end(g, g.hear()[1])
+		})
+		if tt.text == "" && (err != nil || status != 3) || tt.text != "" && (err == nil || err.Error() != tt.text) {
+			t.Errorf("%s: status %d, %v", tt.name, status, err)
+		}
+	}
+}
+
+// slowWriter takes its time for each Write.
+type slowWriter time.Duration
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(time.Duration(*w))
+	return len(p), nil
+}
+
 type iotestWriter struct{}
 
 func (iotestWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
