@@ -29,8 +29,10 @@ The serial console is in a second terminal: kimg console. Inside of tmux it is a
 below this one.
 
 A breakpoint is looked for before anything boots. What the guest writes to its disk is
-thrown away. QEMU and gdb come from this machine, or from a container where one of them
-is not installed.`,
+thrown away, unless --snapshot is given: then its disk is checked at the end. The end of
+gdb is a pulled plug to the guest, which keeps what it has written out (sync, poweroff).
+QEMU and gdb come from this machine, or from a container where one of them is not
+installed.`,
 		Example: `  kimg debug --break do_sys_openat2
   kimg debug --break fs/open.c:1435 --break vfs_read
   kimg debug --running                  # Ctrl-C to stop it and look around

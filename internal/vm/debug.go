@@ -83,7 +83,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	}
 	_, mapped := os.Stat(filepath.Join(o.Dir, SourceFile))
 	args := personArgs(site, d, unpacked, mapped == nil && !site.Isolated)
-	return m.lend(ctx, &o, args)
+	return m.settle(ctx, &o, m.lend(ctx, &o, args))
 }
 
 // lend gives the terminal to gdb until it ends.

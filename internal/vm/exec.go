@@ -32,13 +32,8 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 		return 0, err
 	}
 	defer m.quit()
-	if status, err = m.runCommand(ctx, &o, argv); err != nil {
-		return 0, err
-	}
-	if !o.keeps() {
-		return status, nil
-	}
-	return status, o.checkDisk(ctx, site, true)
+	status, err = m.runCommand(ctx, &o, argv)
+	return status, m.settle(ctx, &o, err)
 }
 
 // runCommand waits for the guest's agent, has it run argv, and where the guest's
@@ -68,10 +63,12 @@ func (m *machine) runCommand(ctx context.Context, o *Options, argv []string) (in
 	status, err := agent.run(alive, command{script: Script(argv), stdin: o.Stdin, stdout: o.Stdout, stderr: o.Stderr,
 		interrupt: o.Interrupt, silence: limits.silence}, ports[0], ports[1], ports[2])
 	if err != nil {
+		told := m.explain(ctx, err, limits)
 		if errors.Is(err, errLong) {
-			return 0, m.hung(fmt.Sprintf("the command did not end in %v", o.RunLimit))
+			told = m.hung(fmt.Sprintf("the command did not end in %v", o.RunLimit))
 		}
-		return 0, m.explain(ctx, err, limits)
+		m.part(ctx, o, agent.control, err)
+		return 0, told
 	}
 	if o.keeps() {
 		return status, m.powerOff(ctx, agent.control, limits.powerOff)

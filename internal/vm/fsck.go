@@ -27,8 +27,11 @@ func (e *DiskError) Hint() string {
 	return "e2fsck -f repairs what it can, with questions; kimg build makes the image anew"
 }
 
-// fsckLimit bounds a check of an image.
-const fsckLimit = 5 * time.Minute
+// The bounds of a check of an image: usually, and where the person wants it to end.
+const (
+	fsckLimit   = 5 * time.Minute
+	hurriedFsck = 30 * time.Second
+)
 
 // fsckArgs is e2fsck's command line. After a clean shutdown there is nothing to
 // repair, and so nothing that may be written (-n). A guest whose plug was pulled
@@ -41,7 +44,7 @@ func fsckArgs(e2fsck, disk string, clean bool) []string {
 }
 
 // checkDisk has e2fsck look at the image that the guest has written to, and tells
-// what it found. Faults that are left are a *DiskError.
+// what it found. Faults that are left are a *DiskError. No guest has the image any more.
 func (o *Options) checkDisk(ctx context.Context, site *Site, clean bool) error {
 	tool := "e2fsck"
 	if !site.Isolated {
@@ -51,8 +54,6 @@ func (o *Options) checkDisk(ctx context.Context, site *Site, clean bool) error {
 			return nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, fsckLimit)
-	defer cancel()
 	argv := fsckArgs(tool, site.Path(o.disk()), clean)
 	said := &tail{}
 	wait, err := site.run.start(ctx, program{Args: argv, Stdout: said, Stderr: said})

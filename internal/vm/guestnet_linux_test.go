@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -80,6 +81,51 @@ func TestGuestSnapshot(t *testing.T) {
 	tell(t, err)
 	if stdout.String() != "kept\n" {
 		t.Errorf("the next guest found %q", stdout.String())
+	}
+}
+
+// A guest that ends against the plan leaves a disk that was checked, too: after its time
+// was up and a second Ctrl-C shut down, after a panic and a signal repaired.
+func TestGuestSnapshotAfterAFault(t *testing.T) {
+	name := fmt.Sprintf("test-fault-%d", os.Getpid())
+	for _, tt := range []struct{ how, script, says string }{
+		{"time", "echo up; sleep 600", "is sound (e2fsck -fn)"},
+		{"interrupts", "trap '' INT; echo up; sleep 600", "is sound (e2fsck -fn)"},
+		{"panic", "echo up; echo c >/proc/sysrq-trigger", "(e2fsck -fp)"},
+		{"signal", "echo up; sleep 600", "(e2fsck -fp)"},
+	} {
+		o := realGuest(t)
+		o.Direct, o.Snapshot = true, name
+		var said []string
+		o.Say = func(line string) { said = append(said, line) }
+		up := &watch{word: "up\n", seen: make(chan struct{})}
+		o.Stdout = up
+		interrupt := make(chan os.Signal)
+		o.Interrupt = interrupt
+		ctx, cancel := context.WithCancel(t.Context())
+		switch tt.how {
+		case "time":
+			o.RunLimit = 5 * time.Second
+		case "interrupts":
+			go func() {
+				<-up.seen
+				interrupt <- os.Interrupt
+				interrupt <- os.Interrupt
+			}()
+		case "signal":
+			go func() {
+				<-up.seen
+				cancel()
+			}()
+		}
+		_, err := vm.Exec(ctx, o, []string{"sh", "-c", tt.script})
+		cancel()
+		if last := said[len(said)-1]; err == nil || !strings.Contains(last, tt.says) {
+			t.Errorf("%s: said at the end: %q, %v", tt.how, last, err)
+		}
+	}
+	if err := vm.DropSnapshot(realGuest(t).Dir, name); err != nil {
+		t.Error(err)
 	}
 }
 

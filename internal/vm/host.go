@@ -77,8 +77,8 @@ func (r *hostRunner) local(_ context.Context, socket string) (string, error) {
 	return filepath.Join(r.dir.path, socket), nil
 }
 
-// close kills what runs. Whoever started it waits for it; so does close.
-func (r *hostRunner) close(context.Context) error {
+// end kills what runs. Whoever started it waits for it; so does end.
+func (r *hostRunner) end(context.Context) error {
 	r.mu.Lock()
 	for _, cmd := range r.running {
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -88,5 +88,12 @@ func (r *hostRunner) close(context.Context) error {
 	}
 	r.mu.Unlock()
 	r.waits.Wait()
+	return nil
+}
+
+func (r *hostRunner) close(ctx context.Context) error {
+	if err := r.end(ctx); err != nil {
+		return err
+	}
 	return r.dir.remove()
 }

@@ -150,7 +150,8 @@ func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, loc
 		err = copyIn(ctx, box, need)
 	}
 	if err == nil {
-		err = box.Start(ctx)
+		// The end of ctx would kill it: a disk that was written to is checked after that.
+		err = box.Start(context.WithoutCancel(ctx))
 	}
 	if err != nil {
 		return nil, errors.Join(err, box.Remove(ctx))
@@ -302,6 +303,25 @@ func (r *containerRunner) relay(conn *net.UnixConn, socket string) {
 	args := []string{"socat", "-t86400", "-", "UNIX-CONNECT:" + socket + ",retry=3000,interval=0.02"}
 	// An error means that a side went away, which the connection's end tells.
 	r.box.Exec(r.ctx, &container.ExecCmd{Args: args, Stdin: conn, Stdout: conn})
+}
+
+// endScript kills QEMU until there is none. One that is a zombie has no words any more,
+// and has closed its files.
+const endScript = `while found=$(grep -lszx '[q]emu-system-x86_64' /proc/[0-9]*/cmdline); do
+	for p in $found; do
+		p=${p#/proc/}
+		kill -KILL "${p%/cmdline}" 2>/dev/null
+	done
+	sleep 0.05
+done`
+
+// end kills QEMU, which the end of its context has only let go of: an engine has no way
+// to end one program of a container. What else runs there writes to nothing.
+func (r *containerRunner) end(ctx context.Context) error {
+	if err := r.box.Exec(ctx, &container.ExecCmd{Args: []string{"sh", "-c", endScript}}); err != nil {
+		return fmt.Errorf("end QEMU: %w", err)
+	}
+	return nil
 }
 
 func (r *containerRunner) close(ctx context.Context) error {

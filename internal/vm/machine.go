@@ -165,13 +165,53 @@ func (m *machine) powerOff(ctx context.Context, control io.Writer, limit time.Du
 	_, err := io.WriteString(control, "poweroff\n")
 	err = errors.Join(err, m.execute(ctx, "system_powerdown"))
 	if m.waitEnd(ctx, limit) {
-		m.clean = true
+		m.clean = m.err == nil // else QEMU was killed meanwhile, or let go of
 		return nil
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return errors.Join(m.hung(fmt.Sprintf("the guest did not shut down in %v", limit)), err)
+}
+
+// hurry is how long a guest may take to shut down that the person has had enough of.
+const hurry = 10 * time.Second
+
+// part shuts the guest down that err has left running, where its writes are kept and it
+// can be asked. A Ctrl-C ends the waiting. What does not come of it, the disk's check
+// tells.
+func (m *machine) part(ctx context.Context, o *Options, control io.Writer, err error) {
+	limit := o.limits(m.site.Accel).powerOff
+	switch {
+	case !o.keeps():
+		return
+	case errors.Is(err, ErrInterrupted):
+		limit = hurry
+	case !errors.Is(err, errLong):
+		return
+	}
+	_ = interruptible(ctx, o, func(ctx context.Context) error { return m.powerOff(ctx, control, limit) })
+}
+
+// settle ends the machine, in whatever way a run of it ended, and has the disk checked
+// that the guest's writes are kept on. It returns err with what came of that.
+func (m *machine) settle(ctx context.Context, o *Options, err error) error {
+	m.quit()
+	if !o.keeps() {
+		return err
+	}
+	limit := fsckLimit
+	if ctx.Err() != nil || errors.Is(err, ErrInterrupted) {
+		limit = hurriedFsck
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	if !m.clean { // e2fsck must not meet a QEMU that still writes
+		if bad := m.site.run.end(ctx); bad != nil {
+			return errors.Join(err, fmt.Errorf("check %s: %w", o.disk(), bad))
+		}
+	}
+	return errors.Join(err, o.checkDisk(ctx, m.site, m.clean))
 }
 
 func (m *machine) waitEnd(ctx context.Context, limit time.Duration) bool {

@@ -62,7 +62,66 @@ func (waitsForInput) start(ctx context.Context, p program) (func() error, error)
 }
 
 func (waitsForInput) local(context.Context, string) (string, error) { return "", errors.New("none") }
+func (waitsForInput) end(context.Context) error                     { return nil }
 func (waitsForInput) close(context.Context) error                   { return nil }
+
+// notes is a place that notes what is done there: programs end with their context,
+// e2fsck at once.
+type notes struct {
+	waitsForInput
+	did *[]string
+}
+
+func (n notes) start(ctx context.Context, p program) (func() error, error) {
+	if p.Args[0] != "e2fsck" {
+		return func() error { <-ctx.Done(); return context.Cause(ctx) }, nil
+	}
+	*n.did = append(*n.did, "e2fsck "+p.Args[1])
+	return ctx.Err, nil
+}
+
+func (n notes) end(ctx context.Context) error {
+	*n.did = append(*n.did, "end")
+	return ctx.Err()
+}
+
+// However a run ended, the disk that it wrote to is checked, and not before QEMU is gone.
+func TestSettle(t *testing.T) {
+	fault := errors.New("fault")
+	for _, tt := range []struct {
+		name      string
+		o         Options
+		err       error
+		clean     bool
+		cancelled bool
+		did       string
+	}{
+		{name: "nothing is kept", err: fault},
+		{name: "a fault", o: Options{Write: true}, err: fault, did: "end,e2fsck -fp"},
+		{name: "a snapshot, interrupted", o: Options{Snapshot: "s"}, err: ErrInterrupted, did: "end,e2fsck -fp"},
+		{name: "a signal", o: Options{Write: true}, err: context.Canceled, cancelled: true, did: "end,e2fsck -fp"},
+		{name: "the plug was pulled", o: Options{Write: true}, did: "end,e2fsck -fp"},
+		{name: "shut down", o: Options{Write: true}, clean: true, did: "e2fsck -fn"},
+		{name: "shut down after a fault", o: Options{Write: true}, err: fault, clean: true, did: "e2fsck -fn"},
+	} {
+		var did []string
+		ctx, cancel := context.WithCancel(t.Context())
+		m, err := boot(ctx, &Site{link: &link{}, Isolated: true, run: notes{did: &did}}, wiring{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.clean = tt.clean; tt.cancelled {
+			cancel()
+		}
+		if err := m.settle(ctx, &tt.o, tt.err); !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if got := strings.Join(did, ","); got != tt.did {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.did)
+		}
+		cancel()
+	}
+}
 
 // A console that nobody types to must not hold up the end of the guest.
 func TestQuitEndsTheInput(t *testing.T) {

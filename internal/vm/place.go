@@ -56,6 +56,8 @@ type runner interface {
 	// local returns where, on this machine, the socket that a program there
 	// listens on by this name can be dialled.
 	local(ctx context.Context, socket string) (address string, err error)
+	// end kills QEMU and returns once it is gone.
+	end(ctx context.Context) error
 	close(ctx context.Context) error
 }
 

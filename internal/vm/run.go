@@ -61,14 +61,12 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	defer m.quit()
 	if !told {
 		<-m.done
-		return 0, m.sessionEnd(ctx)
-	}
-	status, err = m.session(ctx, &o, screen, input)
-	if err != nil || !o.keeps() {
-		return status, err
+		err = m.sessionEnd(ctx)
+	} else {
+		status, err = m.session(ctx, &o, screen, input)
 	}
 	restore()
-	return status, o.checkDisk(ctx, site, m.clean)
+	return status, m.settle(ctx, &o, err)
 }
 
 // session lasts from the boot to the end of the login shell, or of the guest.

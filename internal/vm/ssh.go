@@ -62,10 +62,8 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 		return 0, err
 	}
 	defer m.quit()
-	if status, err = m.logIn(ctx, &o, l); err != nil || !o.keeps() {
-		return status, err
-	}
-	return status, o.checkDisk(ctx, site, m.clean)
+	status, err = m.logIn(ctx, &o, l)
+	return status, m.settle(ctx, &o, err)
 }
 
 // logIn waits for the guest's agent and its sshd, has the session, and where the
@@ -104,8 +102,13 @@ func (m *machine) logIn(ctx context.Context, o *Options, l Login) (int, error) {
 	go func() { quit(agent.heartbeat(watched, limits.silence)) }()
 	status, err := session(watched, m.site.link.door.address, limits.boot, o, l)
 	switch {
-	case errors.Is(err, errLong):
-		return 0, m.hung(fmt.Sprintf("the session did not end in %v", o.RunLimit))
+	case errors.Is(err, errLong), errors.Is(err, ErrInterrupted):
+		told := m.explain(ctx, err, limits)
+		if errors.Is(err, errLong) {
+			told = m.hung(fmt.Sprintf("the session did not end in %v", o.RunLimit))
+		}
+		m.part(ctx, o, control, err)
+		return 0, told
 	case errors.Is(err, errLost) && m.waitEnd(ctx, 5*time.Second):
 		err = m.sessionEnd(ctx) // the person may have shut it down
 	case errors.Is(err, errGone) && len(l.Command) == 0:
