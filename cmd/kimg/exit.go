@@ -97,7 +97,7 @@ var ways = []way{
 	{is[*vm.NoSnapshotError], codeUsage, ""},
 	{is[*NoSSHError], codeUsage, ""},
 	{is[*vm.KeyError], codeFault, ""},
-	{isErr(vm.ErrDiskInUse), codeFault, "end the other guest, or keep this one's writes elsewhere with --snapshot NAME"},
+	{isErr(vm.ErrDiskInUse), codeFault, "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, is in nobody's way"},
 	{is[*archive.UntrustedError], codeArchive, "take another mirror with --mirror, and see that this machine's clock is right"},
 	{is[*kernelorg.UntrustedError], codeArchive, ""},
 	{is[*kernelorg.NotFoundError], codeArchive, ""},

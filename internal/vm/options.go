@@ -114,19 +114,23 @@ func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *S
 	if err != nil {
 		return nil, err
 	}
-	unlock := func() {}
+	var unlock func()
 	defer func() {
 		if err != nil {
 			link.close()
-			unlock()
+			if unlock != nil {
+				unlock()
+			}
 		}
 	}()
 	if o.keeps() {
-		held, err := o.holdDisk(ctx, dir)
-		if err != nil {
-			return nil, err
-		}
-		unlock, need.Write = held, o.disk()
+		need.Write = o.disk()
+		unlock, err = o.holdDisk(ctx, dir)
+	} else {
+		unlock, err = shareDisk(dir)
+	}
+	if err != nil {
+		return nil, err
 	}
 	site, err := o.Place.Open(ctx, need)
 	if err != nil {

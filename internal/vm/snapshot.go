@@ -139,8 +139,21 @@ func DropSnapshot(dir, name string) error {
 	return nil
 }
 
-// ErrDiskInUse says that another guest writes to the image.
-var ErrDiskInUse = errors.New("another guest is writing to it")
+// ErrDiskInUse says that another guest has the image, and it or this one writes to it.
+var ErrDiskInUse = errors.New("another guest uses it")
+
+// shareDisk has no other guest write to rootfs.img while this one, which does not, reads
+// it. A file system without locks is no reason to do without the guest.
+func shareDisk(dir string) (unlock func(), err error) {
+	unlock, err = shareImage(filepath.Join(dir, DiskFile))
+	switch {
+	case errors.Is(err, ErrDiskInUse):
+		return nil, fmt.Errorf("read %s: %w", DiskFile, err)
+	case err != nil:
+		return func() {}, nil
+	}
+	return unlock, nil
+}
 
 // holdDisk takes the image that the guest will write to for this process alone,
 // having made it where it is a new snapshot.
@@ -169,11 +182,20 @@ func (o *Options) holdDisk(ctx context.Context, dir string) (unlock func(), err 
 	return unlock, nil
 }
 
-// holdImage locks an image. QEMU's own lock would do, but tell it later, in words
-// of its own.
+// holdImage locks an image for this process alone. QEMU's own lock would do, but tell
+// it later, in words of its own.
 func holdImage(file string) (unlock func(), err error) {
+	return lockImage(file, (*flock.Flock).TryLock)
+}
+
+// shareImage locks it together with others that write to it no more than this one.
+func shareImage(file string) (unlock func(), err error) {
+	return lockImage(file, (*flock.Flock).TryRLock)
+}
+
+func lockImage(file string, try func(*flock.Flock) (bool, error)) (unlock func(), err error) {
 	l := flock.New(file, flock.SetFlag(os.O_RDONLY))
-	ok, err := l.TryLock()
+	ok, err := try(l)
 	if err == nil && !ok {
 		err = ErrDiskInUse
 	}
@@ -183,13 +205,26 @@ func holdImage(file string) (unlock func(), err error) {
 	return func() { _ = l.Unlock() }, nil
 }
 
-// takeSnapshot copies rootfs.img, while no guest writes to it.
+// takeSnapshot copies rootfs.img, while no guest writes to it, unless another kimg has
+// done so meanwhile.
 func takeSnapshot(ctx context.Context, dir, name string) (err error) {
-	unlock, err := holdImage(filepath.Join(dir, DiskFile))
+	unlock, err := shareImage(filepath.Join(dir, DiskFile))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if err := os.MkdirAll(filepath.Join(dir, snapshotDir), 0o755); err != nil {
+		return err
+	}
+	// One at a time: a copy that comes second would take the first one's place under its guest.
+	turn := flock.New(filepath.Join(dir, snapshotDir), flock.SetFlag(os.O_RDONLY))
+	if _, err := turn.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+		return err
+	}
+	defer func() { _ = turn.Unlock() }()
+	if _, err := os.Stat(filepath.Join(dir, SnapshotFile(name))); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	from, err := os.Open(filepath.Join(dir, DiskFile))
 	if err != nil {
 		return err
@@ -197,9 +232,6 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 	defer from.Close()
 	info, err := from.Stat()
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(dir, snapshotDir), 0o755); err != nil {
 		return err
 	}
 	to, err := renameio.NewPendingFile(filepath.Join(dir, SnapshotFile(name)), renameio.WithPermissions(0o644))

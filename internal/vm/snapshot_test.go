@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func TestSnapshots(t *testing.T) {
@@ -147,8 +150,65 @@ func TestOneWriterAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatalf("it is still held: %v", err)
 	}
-	defer unlock()
 	if _, err := o.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
 		t.Errorf("a second guest: %v", err)
+	}
+	reads := Options{Dir: dir, Place: nowhere{}}
+	if _, err := reads.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
+		t.Errorf("a guest that reads beside it: %v", err)
+	}
+	unlock()
+
+	// Of those that read there may be many, and snapshots be taken.
+	for range 2 {
+		unlock, err := shareDisk(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+	}
+	if _, err := o.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
+		t.Errorf("a guest that writes beside them: %v", err)
+	}
+	if _, err := reads.open(t.Context(), nil); !errors.Is(err, errNowhere) {
+		t.Errorf("a third one that reads: %v", err)
+	}
+	var snapshots errgroup.Group
+	for i := range 8 {
+		snapshots.Go(func() error {
+			one := Options{Dir: dir, Snapshot: fmt.Sprint("s", i/2), Place: nowhere{}}
+			if _, err := one.open(t.Context(), nil); !errors.Is(err, errNowhere) && !errors.Is(err, ErrDiskInUse) {
+				return err
+			}
+			return nil
+		})
+	}
+	if err := snapshots.Wait(); err != nil {
+		t.Error(err)
+	}
+	if list, err := Snapshots(dir); len(list) != 4 || err != nil {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// A snapshot that another kimg has taken meanwhile is not taken again: its guest may
+// run on it already.
+func TestSnapshotIsTakenOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, DiskFile), []byte("image"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := takeSnapshot(t.Context(), dir, "one"); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, SnapshotFile("one"))
+	if err := os.WriteFile(file, []byte("written"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := takeSnapshot(t.Context(), dir, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if is, _ := os.ReadFile(file); string(is) != "written" {
+		t.Errorf("it is %q", is)
 	}
 }
