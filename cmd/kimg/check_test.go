@@ -101,6 +101,16 @@ func TestCheckFlagsOverAFile(t *testing.T) {
 	}
 }
 
+// What helps with one of several places is told beside that one, and is no way out.
+func TestProblemsHaveNoWayOut(t *testing.T) {
+	a, read := testApp(t, table{})
+	code := a.report(t.Context(), &checks.ProblemsError{Problems: []checks.Problem{
+		{Err: &vm.NoBreakError{Break: "vfs_raed", Msg: "no", Near: []string{"vfs_read"}}}, {Err: errors.New("other")}}}, false)
+	if _, stderr := read(); code != codeGuest || stderr != "kimg: break at vfs_raed: no\n  other\n" {
+		t.Errorf("status %d, %q", code, stderr)
+	}
+}
+
 func TestSeen(t *testing.T) {
 	r := &vm.Result{Hit: true, Frames: []vm.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"},
 		Values: []vm.Value{{Expr: "x", Text: "1"}, {Expr: "y", Err: "no"}}, Ran: true, Status: 3, Log: "log", Console: []string{"last"}}

@@ -52,6 +52,9 @@ func (e *ProblemsError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Hint is none: the way out of one of them would pass for that of all.
+func (e *ProblemsError) Hint() string { return "" }
+
 // Unwrap gives the reasons.
 func (e *ProblemsError) Unwrap() []error {
 	errs := make([]error, len(e.Problems))
@@ -170,7 +173,10 @@ func (r *reader) document(top *yaml.Node) []Check {
 			r.problems = append(r.problems, Problem{r.file, c.Line(p.key), p.err})
 			continue
 		}
-		if line, twice := first[c.Name]; twice {
+		if line, twice := first[c.Name]; twice && item.Kind == yaml.AliasNode {
+			r.wrong(item, "*%s is check %q of line %d once more: each needs a name of its own", item.Value, c.Name, line)
+			continue
+		} else if twice {
 			r.problems = append(r.problems, Problem{r.file, c.Line("name"), fmt.Errorf("check %q is there already, in line %d", c.Name, line)})
 			continue
 		}

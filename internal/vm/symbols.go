@@ -40,6 +40,9 @@ func readSymbols(name string) (*symbols, error) {
 // maxNear is how many names are a help.
 const maxNear = 5
 
+// minPart is how long a part of a name is that says something of the name.
+const minPart = 5
+
 // near returns the functions that are most like the one in a breakpoint's place.
 // Kernel functions change by getting a prefix or a suffix (do_sys_openat2,
 // __x64_sys_openat), and people mistype a letter or two.
@@ -59,7 +62,7 @@ func (s *symbols) near(at string) []string {
 		switch {
 		case strings.HasPrefix(name, want):
 			found = append(found, candidate{name, extra})
-		case strings.Contains(name, want):
+		case len(want) >= minPart && strings.Contains(name, want):
 			found = append(found, candidate{name, 10 + extra})
 		case -limit <= extra && extra <= limit:
 			if d := editdist.Between(name, want); d <= limit {
