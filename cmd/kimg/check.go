@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/vm"
 )
 
 // checkFlags are what the flags say of checks.
@@ -112,7 +113,15 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 	case len(args) == 0 && len(w.breaks) == 0 && w.run == "":
 		return usageError{cmd, errors.New("nothing to check: name a file of checks, or a symbol with --break, or a command with --run")}
 	}
-	var err error
+	err := checkBreaks(cmd, w.breaks)
+	if err != nil {
+		return err
+	}
+	for _, expr := range w.print {
+		if err := vm.CheckExpression(expr); err != nil {
+			return usageError{cmd, fmt.Errorf("--print: %w", err)}
+		}
+	}
 	if len(args) == 1 {
 		req.file = args[0]
 		if req.list, err = checks.ReadFile(req.file); err != nil {

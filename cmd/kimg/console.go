@@ -24,7 +24,12 @@ another one, from what it said last on. Ctrl-a d detaches, Ctrl-a a is a Ctrl-a.
 terminals may be attached at once.
 
 Without a name it is the guest of this directory's build, or the only one there is.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageError{cmd, fmt.Errorf("unexpected argument %q: want one guest", args[1])}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g, err := chooseGuest(vm.RunningGuests(), strings.Join(args, ""))
 			if err != nil {

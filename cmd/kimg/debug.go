@@ -45,6 +45,9 @@ installed.`,
 			if err := req.extras.parse(false); err != nil {
 				return err
 			}
+			if err := checkBreaks(cmd, req.debugging.Breaks); err != nil {
+				return err
+			}
 			return a.withEnv(func(env builder.Env, done func()) error {
 				req.takeTerminal = done
 				return a.actions.debug(cmd.Context(), env, req)
@@ -59,6 +62,16 @@ installed.`,
 	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside of tmux")
 	req.extras.addFlags(cmd.Flags())
 	return cmd
+}
+
+// checkBreaks refuses what cannot be a place to stop at, in any kernel.
+func checkBreaks(cmd *cobra.Command, breaks []string) error {
+	for _, at := range breaks {
+		if err := vm.CheckBreak(at); err != nil {
+			return usageError{cmd, fmt.Errorf("--break: %w", err)}
+		}
+	}
+	return nil
 }
 
 func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {

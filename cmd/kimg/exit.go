@@ -94,6 +94,7 @@ var ways = []way{
 	{is[*vm.GDBError], codeFault, ""},
 	{is[*vm.PortTakenError], codeUsage, ""},
 	{is[*vm.TAPError], codeUsage, ""},
+	{is[*vm.ShareError], codeUsage, ""},
 	{is[*vm.NoSnapshotError], codeUsage, ""},
 	{is[*NoSSHError], codeUsage, ""},
 	{is[*vm.KeyError], codeFault, ""},

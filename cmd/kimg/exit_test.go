@@ -41,6 +41,8 @@ func TestReport(t *testing.T) {
 		{"a guest's panic under a command", &vm.GuestError{What: "the kernel panicked"}, 125, true, []string{"the kernel panicked"}},
 		{"engine's disk", fmt.Errorf("import: %w", container.ErrNoSpace), 1, false, []string{"way out: make room where the engine"}},
 		{"own disk", fmt.Errorf("write: %w", syscall.ENOSPC), 1, false, []string{"way out: make room on that disk"}},
+		{"a directory that cannot be shared", fmt.Errorf("x: %w", &vm.ShareError{Dir: "d", Err: errors.New("no")}), 2, false,
+			[]string{"share d: no\n  way out: name a directory"}},
 		{"missing packages", fmt.Errorf("rootfs: %w", &archive.MissingError{}), 4, false, []string{"--mirror"}},
 		{"spec", &builder.SpecError{Field: "--size", Err: errors.New("too small")}, 2, false, []string{"kimg: --size: too small\n"}},
 		{"own fault beside a command", container.ErrNoEngine, 125, true, []string{"no container engine"}},

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -73,6 +74,12 @@ func (a *app) guest() guest {
 // find checks the flags, and takes the artifacts' directory from dir's kimg.yaml
 // unless a flag names it.
 func (g *guest) find(flags *pflag.FlagSet, dir string) error {
+	if err := noEmpty(flags); err != nil {
+		return err
+	}
+	if err := checks.CheckMemory(g.memory); err != nil {
+		return &builder.SpecError{Field: "--memory", Err: err}
+	}
 	if g.cpus < 1 && flags.Changed("cpus") {
 		return &builder.SpecError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
 	}
@@ -84,6 +91,18 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 	}
 	spec, err := builder.Load(dir)
 	g.out = spec.Out
+	return err
+}
+
+// noEmpty refuses a flag that was given no value, as by a script's empty variable: it is
+// not as if it were not there. Words for the kernel may be none.
+func noEmpty(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "append" && err == nil {
+			want, _ := pflag.UnquoteUsage(f)
+			err = &builder.SpecError{Field: "--" + f.Name, Err: fmt.Errorf(`"": want %s`, want)}
+		}
+	})
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -30,10 +31,18 @@ func (a *app) snapshot() *cobra.Command {
 		},
 	}
 	rm := &cobra.Command{
-		Use: "rm NAME...", Short: "Drop snapshots", Args: cobra.MinimumNArgs(1),
+		Use: "rm NAME...", Short: "Drop snapshots", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if len(names) == 0 {
+				return usageError{cmd, errors.New("which one? kimg snapshot ls lists them")}
+			}
 			if err := g.find(cmd.Flags(), "."); err != nil {
 				return err
+			}
+			for _, name := range names {
+				if err := vm.CheckSnapshotName(name); err != nil {
+					return usageError{cmd, err}
+				}
 			}
 			for _, name := range names {
 				if err := vm.DropSnapshot(g.out, name); err != nil {

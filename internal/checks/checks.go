@@ -49,6 +49,21 @@ type Guest struct {
 	Share  []string // directories that the guest sees, as kimg run --share has them
 }
 
+// minMemory is less than any kernel boots in: who asks for less meant another unit.
+const minMemory = units.Size(32 << 20)
+
+// CheckMemory is an error for what cannot be a guest's memory.
+func CheckMemory(size units.Size) error {
+	if size >= minMemory {
+		return nil
+	}
+	text := size.String()
+	if strings.Trim(text, "0123456789") == "" {
+		text += " bytes"
+	}
+	return fmt.Errorf("%s: want at least %s, such as 512M", text, minMemory)
+}
+
 // over returns the guest with what g says over what base does. Words for the kernel
 // and shared directories come on top of each other.
 func (g Guest) over(base Guest) Guest {

@@ -86,6 +86,10 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 		{"a default that is none", "defaults:\n  break: x\nchecks: [{name: a, run: b}]\n", []string{`f.yaml:2: unknown key "break": want one of timeout`}},
 		{"twice", "checks:\n  - name: a\n    run: b\n    run: c\n  - name: b\n    run: c\n  - run: c\n    name: b\n", []string{
 			"f.yaml:4: run is there already, in line 3", `f.yaml:8: check "b" is there already, in line 5`}},
+		{"an alias", "checks:\n  - &a\n    name: a\n    run: b\n  - *a\n", []string{
+			`f.yaml:5: *a is check "a" of line 3 once more: each needs a name of its own`}},
+		{"little memory", "checks:\n  - name: a\n    run: b\n    memory: 512\n  - name: b\n    run: b\n    memory: 31M\n", []string{
+			"f.yaml:4: memory: 512 bytes: want at least 32M, such as 512M", "f.yaml:7: memory: 31M: want at least 32M"}},
 		{"values", strings.Join([]string{"checks:", "  - name: [a]", "    run: ''", "    when: later", "    expect: [a b, '']",
 			"    timeout: 5 min", "    memory: much", "    cpus: 0", "    init: systemd", "    print: {a: b}"}, "\n"), []string{
 			"f.yaml:2: want a text here", "f.yaml:3: want a text here", `f.yaml:4: when: "later": want boot or run`,

@@ -313,6 +313,9 @@ func (r *reader) duration(n *yaml.Node) time.Duration {
 func (r *reader) size(n *yaml.Node) units.Size {
 	text := r.text(n)
 	s, err := units.ParseSize(text)
+	if err == nil {
+		err = CheckMemory(s)
+	}
 	if text != "" && err != nil {
 		r.wrong(n, "memory: %w", err)
 	}

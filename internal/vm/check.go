@@ -97,16 +97,16 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 // ready is an error where this build cannot do what the check needs.
 func (c *Check) ready(o *Options) (Config, error) {
 	if c.Break != "" {
-		if err := checkBreak(c.Break); err != nil {
-			return nil, err
+		if err := CheckBreak(c.Break); err != nil {
+			return nil, fmt.Errorf("break at %w", err)
 		}
 	}
 	if c.During && (c.Break == "" || c.Command == nil) {
 		return nil, errors.New("check a breakpoint while a command runs: want both of them")
 	}
 	for _, expr := range c.Print {
-		if err := checkExpression(expr); err != nil {
-			return nil, err
+		if err := CheckExpression(expr); err != nil {
+			return nil, fmt.Errorf("print %w", err)
 		}
 	}
 	config, err := o.read(c.files(false)...)
@@ -161,9 +161,10 @@ var errNoDebugInfo = &MissingConfigError{For: "be debugged", Symbols: []string{"
 // breakRE is what gdb may be asked to break at: no conditions, no commands.
 var breakRE = regexp.MustCompile(`^([A-Za-z_][\w.$]*|\*0x[0-9A-Fa-f]{1,16}|[\w./+-]+:(\d{1,9}|[A-Za-z_][\w.$]*))$`)
 
-func checkBreak(at string) error {
+// CheckBreak is an error for what cannot be a place to stop at.
+func CheckBreak(at string) error {
 	if !breakRE.MatchString(at) {
-		return fmt.Errorf("break at %q: want a function, FILE:LINE, FILE:FUNCTION or *ADDRESS", at)
+		return fmt.Errorf("%q: want a function, FILE:LINE, FILE:FUNCTION or *ADDRESS", at)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func TestCheckBreak(t *testing.T) {
 		"": false, "a b": false, "x if 1": false, "x;shell id": false, "-p 1": false, "a\nb": false, "1": false,
 		"*0x": false, "fs/open.c:": false, "'x'": false,
 	} {
-		if err := checkBreak(at); (err == nil) != good {
+		if err := CheckBreak(at); (err == nil) != good {
 			t.Errorf("%q: %v", at, err)
 		}
 	}
@@ -85,7 +85,7 @@ func TestCheckExpression(t *testing.T) {
 		"jiffies": true, "/x $rip": true, `$lx_current().comm`: true, "*(struct page *)0": true,
 		"": false, " \t": false, "a\nshell id": false, `$_shell("id")`: false, "1+$_shell_exitcode": false,
 	} {
-		if err := checkExpression(expr); (err == nil) != good {
+		if err := CheckExpression(expr); (err == nil) != good {
 			t.Errorf("%q: %v", expr, err)
 		}
 	}

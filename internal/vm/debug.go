@@ -37,8 +37,8 @@ const SourceFile = "kimg.gdb"
 // to be unpacked. A QEMU that ends against the plan is a *GuestError.
 func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	for _, at := range d.Breaks {
-		if err := checkBreak(at); err != nil {
-			return err
+		if err := CheckBreak(at); err != nil {
+			return fmt.Errorf("break at %w", err)
 		}
 	}
 	config, err := o.read(SymbolsFile)

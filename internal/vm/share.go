@@ -94,6 +94,28 @@ func checkPlace(place string) error {
 	return nil
 }
 
+// ShareError says that a directory cannot be shared.
+type ShareError struct {
+	Dir string
+	Err error
+}
+
+func (e *ShareError) Error() string { return fmt.Sprintf("share %s: %v", e.Dir, e.Err) }
+
+// Unwrap gives the reason.
+func (e *ShareError) Unwrap() error { return e.Err }
+
+// Hint is the way out.
+func (e *ShareError) Hint() string {
+	if errors.Is(e.Err, errSharePlace) {
+		return "give it another place, as in DIR:NAME"
+	}
+	return "name a directory of this machine that you may read"
+}
+
+// errSharePlace says that another directory is where one is to be.
+var errSharePlace = errors.New("is there already")
+
 // errRemoteShare says that a directory is not where the engine is.
 var errRemoteShare = errors.New("the container engine is on another machine, which does not see this one's directories")
 
@@ -108,18 +130,18 @@ func (o *Options) shares() ([]Share, error) {
 			dir, err = filepath.EvalSymlinks(dir)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("share %s: %w", s.Dir, err)
+			return nil, &ShareError{s.Dir, err}
 		}
 		if !isDir(dir) {
-			return nil, fmt.Errorf("share %s: it is not a directory", s.Dir)
+			return nil, &ShareError{s.Dir, errors.New("it is not a directory")}
 		}
 		d, err := os.Open(dir)
 		if err != nil {
-			return nil, fmt.Errorf("share %s: %w", s.Dir, err)
+			return nil, &ShareError{s.Dir, err}
 		}
 		d.Close()
 		if other, is := taken[s.Path]; is {
-			return nil, fmt.Errorf("share %s: %s is at %s already: give it another place, as in DIR:NAME", s.Dir, other, s.Path)
+			return nil, &ShareError{s.Dir, fmt.Errorf("at %s in the guest %s %w", s.Path, other, errSharePlace)}
 		}
 		taken[s.Path] = s.Dir
 		list = append(list, Share{Dir: dir, Path: s.Path, Write: s.Write})

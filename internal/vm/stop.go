@@ -246,15 +246,15 @@ func (d *debugger) evaluate(ctx context.Context, expr string) (Value, error) {
 	return Value{Expr: expr, Text: strings.TrimRight(said, "\n")}, err
 }
 
-// checkExpression refuses an expression that cannot be handed to gdb.
-func checkExpression(expr string) error {
+// CheckExpression is an error for an expression that cannot be handed to gdb.
+func CheckExpression(expr string) error {
 	switch {
 	case strings.TrimSpace(expr) == "":
-		return errors.New("there is no expression")
+		return fmt.Errorf("%q: want an expression", expr)
 	case strings.ContainsAny(expr, "\n\r\x00"):
-		return fmt.Errorf("print %q: want one line", expr)
+		return fmt.Errorf("%q: want one line", expr)
 	case strings.Contains(expr, "$_shell"): // a function of gdb's that runs a command where gdb does
-		return fmt.Errorf("print %q: $_shell would leave the guest", expr)
+		return fmt.Errorf("%q: $_shell would leave the guest", expr)
 	}
 	return nil
 }
