@@ -191,12 +191,19 @@ func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []strin
 	return site.Accel == KVM && locations > kvmBreaks, err
 }
 
+// A Ctrl-C ends a gdb that only just starts, or its Python. heldKeys keeps it back until
+// takeKeys, which drops what came. Where gdb is this machine's own nobody knows whether
+// it has a Python to do so, and so it is as with any gdb.
+var heldKeys = []string{"env", "--block-signal=INT"}
+
+const takeKeys = "python import signal as s; s.sigtimedwait([s.SIGINT], 0); s.pthread_sigmask(s.SIG_UNBLOCK, [s.SIGINT])"
+
 // personArgs starts the person's gdb. On this machine it reads the person's own
 // ~/.gdbinit.
 func personArgs(site *Site, d Debugging, unpacked, mapped bool) []string {
 	args := []string{"gdb", "-q"}
 	if site.Isolated {
-		args = append(args, "-nx")
+		args = append(slices.Clone(heldKeys), "gdb", "-q", "-nx")
 	}
 	if d.Batch {
 		args = append(args, "-batch")
@@ -217,7 +224,11 @@ func personArgs(site *Site, d Debugging, unpacked, mapped bool) []string {
 	}
 	socket := site.Socket(gdbSocket)
 	// QEMU is started with gdb, which has long symbols to read; still, it may be the later one.
-	do("shell for i in $(seq 500); do test -S '"+socket+"' && break; sleep 0.02; done", "target remote "+socket)
+	do("shell for i in $(seq 500); do test -S '" + socket + "' && break; sleep 0.02; done")
+	if site.Isolated {
+		do(takeKeys)
+	}
+	do("target remote " + socket)
 	set := "hbreak "
 	if unpacked {
 		do("thbreak "+early, "continue")

@@ -20,6 +20,8 @@ func TestPersonArgs(t *testing.T) {
 	}{
 		{"halted", host, Debugging{}, false, false, []string{"/o/vmlinux"}, []string{"-nx", "-batch"}, ""},
 		{"the person's own settings are not there", box, Debugging{}, false, false, []string{"-nx", "/out/vmlinux"}, nil, ""},
+		{"keys are held back", box, Debugging{}, false, false, []string{"--block-signal=INT", takeKeys}, nil, ""},
+		{"nobody would take them", host, Debugging{}, false, false, []string{"gdb"}, []string{"--block-signal=INT", takeKeys}, ""},
 		{"running", host, Debugging{Running: true}, false, false, nil, nil, "continue"},
 		{"breakpoints", host, Debugging{Breaks: []string{"a", "f.c:1"}}, false, false, nil, nil, "hbreak a;hbreak f.c:1;continue"},
 		{"too many for the processor", box, Debugging{Breaks: []string{"a"}}, true, false, nil, nil, "thbreak start_kernel;continue;break a;continue"},
