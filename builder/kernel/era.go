@@ -24,7 +24,7 @@ type Era struct {
 // Commits are mainline's. "Proven" is what was compiled AND booted to a login.
 var eras = []Era{
 	{
-		From: v(4, 18), Before: v(5, 7), Suite: "bullseye", CC: "gcc-9", Proven: "4.20.1, 5.0.1 and 5.4.286, with the vm config, booted bullseye",
+		From: v(4, 18), Before: v(5, 7), Suite: "bullseye", CC: "gcc-9", Proven: "4.19.48, 4.20.1, 5.0.1 and 5.4.286, with the vm config, booted bullseye",
 		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), and its linker finds yylloc twice before 5.6 (e33a814e772c)",
 	},
 	{
