@@ -83,7 +83,7 @@ func TestParseRefuses(t *testing.T) {
 	good := string(b)
 	for _, test := range []struct{ name, lock, want string }{
 		{"nothing", "", "unknown toolchain"},
-		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1), `unknown toolchain "potato": kimg knows bullseye, bookworm, trixie, bookworm-gcc-11, trixie-gcc-12, trixie-gcc-13, imaging`},
+		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1), `unknown toolchain "potato": kimg knows bullseye, bookworm, trixie, bookworm-gcc-11, trixie-gcc-12, trixie-gcc-13, bullseye-deb, bookworm-deb, trixie-deb, imaging`},
 		{"another suite", strings.Replace(good, "suite: trixie", "suite: potato", 1), `unknown suite "potato"`},
 		{"an unknown field", good + "more: true\n", "field more not found"},
 		{"no packages", good[:strings.Index(good, "packages:")], "packages"},

@@ -2,6 +2,7 @@ package toolchain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/internal/archive"
@@ -22,6 +23,11 @@ const (
 	TrixieGCC12   Target = "trixie-gcc-12"
 	TrixieGCC13   Target = "trixie-gcc-13"
 
+	// A suite's compilers and what packs a kernel for dpkg, for who asks for that.
+	BullseyeDeb Target = "bullseye-deb"
+	BookwormDeb Target = "bookworm-deb"
+	TrixieDeb   Target = "trixie-deb"
+
 	Imaging Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb, on trixie
 )
 
@@ -37,6 +43,11 @@ var kernelTools = []string{
 	"dwarves", // BTF
 	"ccache",
 }
+
+// packTools is what kbuild's bindeb-pkg calls besides kernelTools: debhelper from
+// 6.8 on, rsync for the headers from 5.3 on. dpkg-buildpackage and fakeroot have no
+// part in it; see package kernel.
+var packTools = []string{"dpkg-dev", "debhelper", "rsync"}
 
 // recipe is what a target is made of.
 type recipe struct {
@@ -55,6 +66,10 @@ var targets = []recipe{
 	{BookwormGCC11, "bookworm", []string{"mawk", "usr-is-merged"}, append([]string{"gcc-11", "pkgconf"}, kernelTools...)},
 	{TrixieGCC12, "trixie", []string{"mawk"}, append([]string{"gcc-12", "pkgconf"}, kernelTools...)},
 	{TrixieGCC13, "trixie", []string{"mawk"}, append([]string{"gcc-13", "pkgconf"}, kernelTools...)},
+	// No kernel of bullseye's compilers calls debhelper.
+	{BullseyeDeb, "bullseye", []string{"mawk"}, append([]string{"gcc-9", "gcc-10", "dpkg-dev", "rsync"}, kernelTools...)},
+	{BookwormDeb, "bookworm", []string{"mawk", "usr-is-merged"}, slices.Concat([]string{"gcc-12", "pkgconf"}, packTools, kernelTools)},
+	{TrixieDeb, "trixie", []string{"mawk"}, slices.Concat([]string{"gcc-14", "pkgconf"}, packTools, kernelTools)},
 	{Imaging, "trixie", []string{"mawk"}, []string{
 		"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
 		"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
@@ -100,8 +115,8 @@ func (t Target) Suite() (archive.Suite, error) {
 }
 
 // stage is the target's in Dockerfile.builder. Compilers beside the one of their
-// suite have that suite's: what tells them apart is in their packages.
+// suite, and what packs, have that suite's: what tells them apart is in their packages.
 func (t Target) stage() string {
-	suite, _, _ := strings.Cut(string(t), "-gcc-")
+	suite, _, _ := strings.Cut(string(t), "-")
 	return suite
 }
