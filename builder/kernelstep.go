@@ -40,8 +40,8 @@ func (s *session) localSource(ctx context.Context) (kernel.Source, error) {
 	return src, err
 }
 
-// hasEra refuses a kernel that is too old before anything is downloaded for it,
-// where its version is known by then.
+// hasEra refuses a kernel that is too old, or that cannot be packed, before
+// anything is downloaded for it, where its version is known by then.
 func (s *session) hasEra(src kernel.Source) error {
 	version := src.Version
 	switch {
@@ -50,7 +50,10 @@ func (s *session) hasEra(src kernel.Source) error {
 	case src.Kind != kernel.Release:
 		return nil
 	}
-	_, err := kernel.EraFor(version, s.spec.Toolchain)
+	era, err := kernel.EraFor(version, s.spec.Toolchain)
+	if err == nil {
+		_, err = era.Target(s.spec.Targets)
+	}
 	return err
 }
 
@@ -97,13 +100,18 @@ func (s *session) resolvePackage(ctx context.Context, src kernel.Source, l Kerne
 	return l, err
 }
 
-// resolveToolchain chooses the toolchain of the kernel's era.
+// resolveToolchain chooses the toolchain of the kernel's era, in the image that the
+// asked make targets need.
 func (s *session) resolveToolchain(v units.KernelVersion, old ToolchainLock) (ToolchainLock, error) {
 	era, err := kernel.EraFor(v, s.spec.Toolchain)
 	if err != nil {
 		return ToolchainLock{}, err
 	}
-	target, err := toolchain.ParseTarget(era.Target())
+	image, err := era.Target(s.spec.Targets)
+	if err != nil {
+		return ToolchainLock{}, err
+	}
+	target, err := toolchain.ParseTarget(image)
 	if err != nil {
 		return ToolchainLock{}, err
 	}
@@ -145,6 +153,9 @@ func (s *session) kernelSteps(l *Lock, tool *steps.Step) (compile *steps.Step, a
 	}
 	if len(s.spec.Targets) > 0 {
 		compile.Reads = append(compile.Reads, steps.Fact{Name: "targets", Value: strings.Join(s.spec.Targets, " ")})
+	}
+	if slices.Contains(s.spec.Targets, kernel.BinDeb) {
+		compile.Reads = append(compile.Reads, steps.Fact{Name: kernel.BinDeb, Value: "1"})
 	}
 	if config.Modules() {
 		compile.Reads = append(compile.Reads, steps.Fact{Name: "modules", Value: "1"})

@@ -99,8 +99,12 @@ func (s *session) sameMeaning(p *Plan) error {
 	if err != nil {
 		return err
 	}
-	if era.CC != l.Toolchain.Compiler || era.Target() != string(l.Toolchain.Target) {
-		return fmt.Errorf("this kimg compiles Linux %s with %s, not with %s of %s", l.Kernel.Version, era.Toolchain(), l.Toolchain.Compiler, l.Toolchain.Target)
+	target, err := era.Target(l.Kernel.Targets)
+	if err != nil {
+		return err
+	}
+	if era.CC != l.Toolchain.Compiler || target != string(l.Toolchain.Target) {
+		return fmt.Errorf("this kimg compiles Linux %s with %s of %s, not with %s of %s", l.Kernel.Version, era.CC, target, l.Toolchain.Compiler, l.Toolchain.Target)
 	}
 	now := p.means()
 	switch {

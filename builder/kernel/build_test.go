@@ -72,11 +72,11 @@ func writeFile(t *testing.T, name, text string) {
 	}
 }
 
-// toolchainImage is the image that kimg compiles today's kernels in; it is made
-// where this engine does not have it yet.
-func toolchainImage(t *testing.T, eng *container.Engine) (ref, id string) {
+// toolchainImage is a toolchain's image; it is made where this engine does not have
+// it yet.
+func toolchainImage(t *testing.T, eng *container.Engine, target toolchain.Target) (ref, id string) {
 	t.Helper()
-	lock, err := toolchain.Load(toolchain.Trixie)
+	lock, err := toolchain.Load(target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func toolchainImage(t *testing.T, eng *container.Engine) (ref, id string) {
 	task := progress.Start(progress.Discard, "toolchain", "toolchain", "", nil, "")
 	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) { // a point release came
-		if lock, err = toolchain.Resolve(t.Context(), ac, toolchain.Trixie); err == nil {
+		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
 			made, err = toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
 		}
 	}
@@ -124,9 +124,12 @@ type fixture struct {
 	id    string
 }
 
-func newFixture(t *testing.T) *fixture {
+// newFixture has the image that kimg compiles today's kernels in.
+func newFixture(t *testing.T) *fixture { return newFixtureIn(t, toolchain.Trixie) }
+
+func newFixtureIn(t *testing.T, target toolchain.Target) *fixture {
 	f := &fixture{t: t, eng: containertest.Engine(t), cache: t.TempDir()}
-	f.image, f.id = toolchainImage(t, f.eng)
+	f.image, f.id = toolchainImage(t, f.eng, target)
 	return f
 }
 

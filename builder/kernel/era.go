@@ -44,17 +44,18 @@ var eras = []Era{
 // tooOld says why nothing before the first era can be built.
 const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf422d), and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); the suite whose tools suit them, Debian stretch, has left the archive"
 
-// compilers are those that --toolchain may name, and the toolchain image that has
-// each. The first one of a suite is its default. Those that no era needs have
-// images of their own, so that nobody downloads them who did not ask for them.
-var compilers = []struct{ suite, cc, target string }{
-	{"bullseye", "gcc-10", "bullseye"},
-	{"bullseye", "gcc-9", "bullseye"},
-	{"bookworm", "gcc-12", "bookworm"},
-	{"bookworm", "gcc-11", "bookworm-gcc-11"},
-	{"trixie", "gcc-14", "trixie"},
-	{"trixie", "gcc-13", "trixie-gcc-13"},
-	{"trixie", "gcc-12", "trixie-gcc-12"},
+// compilers are those that --toolchain may name, the toolchain image that has
+// each, and the one that has dpkg-dev as well, where there is one. The first one of
+// a suite is its default. Those that no era needs have images of their own, so that
+// nobody downloads them who did not ask for them; so has what packs.
+var compilers = []struct{ suite, cc, target, deb string }{
+	{"bullseye", "gcc-10", "bullseye", "bullseye-deb"},
+	{"bullseye", "gcc-9", "bullseye", "bullseye-deb"},
+	{"bookworm", "gcc-12", "bookworm", "bookworm-deb"},
+	{"bookworm", "gcc-11", "bookworm-gcc-11", ""},
+	{"trixie", "gcc-14", "trixie", "trixie-deb"},
+	{"trixie", "gcc-13", "trixie-gcc-13", ""},
+	{"trixie", "gcc-12", "trixie-gcc-12", ""},
 }
 
 // EraError is a kernel that no toolchain is known for, or a --toolchain that
@@ -142,14 +143,29 @@ func Toolchains() []string {
 // Toolchain is the era's toolchain as --toolchain names it: "trixie/gcc-14".
 func (e Era) Toolchain() string { return e.Suite + "/" + e.CC }
 
-// Target is the toolchain image that has the era's compiler.
-func (e Era) Target() string {
+// Target is the toolchain image that has the era's compiler and what the further
+// make targets need. An *EraError says that there is none.
+func (e Era) Target(targets []string) (string, error) {
+	image, deb := e.Suite, ""
+	var packing []string
 	for _, c := range compilers {
 		if c.suite == e.Suite && c.cc == e.CC {
-			return c.target
+			image, deb = c.target, c.deb
+		}
+		if c.deb != "" {
+			packing = append(packing, c.suite+"/"+c.cc)
 		}
 	}
-	return e.Suite
+	if !slices.Contains(targets, BinDeb) {
+		return image, nil
+	}
+	if deb == "" {
+		return "", &EraError{
+			Msg:  fmt.Sprintf("choose a toolchain image for make %s: none has %s and dpkg-dev", BinDeb, e.Toolchain()),
+			hint: "take one of " + strings.Join(packing, ", ") + " with --toolchain, or leave out --target " + BinDeb,
+		}
+	}
+	return deb, nil
 }
 
 // Range is the era's versions as a person reads them: "4.18-5.6", "6.12 and later".

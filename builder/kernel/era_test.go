@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -84,5 +85,36 @@ func TestEraLine(t *testing.T) {
 	}
 	if got := e.Line(version(t, "4.20.6")); !strings.Contains(got, "it was asked for (its era is bullseye/gcc-9: gcc 10 panics") {
 		t.Error(got)
+	}
+}
+
+func TestEraTarget(t *testing.T) {
+	for _, c := range []struct{ version, override, image, deb string }{
+		{"4.20.6", "", "bullseye", "bullseye-deb"},
+		{"5.10.223", "", "bullseye", "bullseye-deb"},
+		{"6.1.176", "", "bookworm", "bookworm-deb"},
+		{"6.12.107", "", "trixie", "trixie-deb"},
+		{"6.12.107", "bookworm", "bookworm", "bookworm-deb"},
+		{"6.1.176", "bookworm/gcc-11", "bookworm-gcc-11", ""},
+		{"6.12.107", "trixie/gcc-12", "trixie-gcc-12", ""},
+		{"6.12.107", "trixie/gcc-13", "trixie-gcc-13", ""},
+	} {
+		e, err := EraFor(version(t, c.version), c.override)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, targets := range [][]string{nil, {"fs/open.i", "modules"}} {
+			if got, err := e.Target(targets); got != c.image || err != nil {
+				t.Errorf("%s %s for %q: %q, %v, want %s", c.version, c.override, targets, got, err, c.image)
+			}
+		}
+		got, err := e.Target([]string{"fs/open.i", BinDeb})
+		if got != c.deb || (err == nil) != (c.deb != "") {
+			t.Errorf("%s %s, packed: %q, %v, want %q", c.version, c.override, got, err, c.deb)
+		}
+		if none := (*EraError)(nil); err != nil && (!errors.As(err, &none) || !strings.Contains(err.Error(), "none has "+e.Toolchain()) ||
+			!strings.Contains(none.Hint(), "bullseye/gcc-10, bullseye/gcc-9, bookworm/gcc-12, trixie/gcc-14 with --toolchain")) {
+			t.Errorf("%s %s, packed: %v, hint %q", c.version, c.override, err, err.(*EraError).Hint())
+		}
 	}
 }

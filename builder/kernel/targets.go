@@ -35,13 +35,13 @@ var targetRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
 
 // noTargets are make targets that cannot be had here, and why.
 var noTargets = []struct{ targets, why string }{
-	{"bindeb-pkg deb-pkg srcdeb-pkg", "the toolchain images have no dpkg-dev and debhelper"},
+	{"deb-pkg srcdeb-pkg", "they pack the source as well, for which newer kernels want git and older ones a tree that can be written to; " + BinDeb + " makes the packages"},
 	{"rpm-pkg binrpm-pkg srcrpm-pkg snap-pkg pacman-pkg", "the toolchain images have no tools for such packages"},
 	{"dir-pkg tar-pkg targz-pkg tarbz2-pkg tarxz-pkg tarzst-pkg", "the times in them differ from build to build; " + ModulesTar + " is what a guest needs of them"},
 	{"menuconfig nconfig xconfig gconfig config oldconfig syncconfig", "kimg config is how a configuration is changed"},
 	{"clean mrproper distclean", "a build from nothing is one with another source directory; nothing stale is ever used"},
 	{"install modules_install zinstall vdso_install", "they install on the machine that runs them; with MODULES=y, modules are in rootfs.img"},
-	{"headers_install", "it wants rsync from some versions on, which the toolchain images lack"},
+	{"headers_install", "it wants rsync from some versions on, which the toolchain images lack; " + BinDeb + " makes a linux-libc-dev of them"},
 }
 
 // CheckTarget judges a further make target: an error says why it cannot be had.
@@ -58,10 +58,17 @@ func CheckTarget(name string) error {
 }
 
 // further makes the job's own targets, one after the other, and gives out each
-// file of the object directory that a target names, as fs/open.i does.
+// file of the object directory that a target names, as fs/open.i does, and the
+// packages of BinDeb.
 func (b *bench) further(ctx context.Context, j Job, n int, put Put) error {
 	for _, t := range j.Targets {
 		b.task.Say("make " + t)
+		if t == BinDeb {
+			if err := b.bindeb(ctx, j, n, put); err != nil {
+				return fmt.Errorf("make %s: %w", t, err)
+			}
+			continue
+		}
 		if err := b.make(ctx, jobs(n), t); err != nil {
 			return fmt.Errorf("make %s: %w", t, err)
 		}

@@ -44,9 +44,9 @@ var kernelTools = []string{
 	"ccache",
 }
 
-// packTools is what kbuild's bindeb-pkg calls besides kernelTools: debhelper from
-// 6.8 on, rsync for the headers from 5.3 on. dpkg-buildpackage and fakeroot have no
-// part in it; see package kernel.
+// packTools is what kbuild's bindeb-pkg calls besides kernelTools: rsync for the
+// headers (5.10 does, 4.19 does not), debhelper (6.12 does, 6.1 does not). fakeroot
+// has no part in it; see package kernel.
 var packTools = []string{"dpkg-dev", "debhelper", "rsync"}
 
 // recipe is what a target is made of.

@@ -57,8 +57,8 @@ var specFlagTable = []specFlag{
 	{"toolchain", func(s *builder.Spec) any { return &s.Toolchain },
 		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)"},
 	{"target", func(s *builder.Spec) any { return &s.Targets },
-		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i; the file of that name is put below\n" +
-			"targets/ (repeatable; after those of kimg.yaml)"},
+		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i or bindeb-pkg; the file of that name,\n" +
+			"or the packages, are put below targets/ (repeatable; after those of kimg.yaml)"},
 	{"export-source", func(s *builder.Spec) any { return &s.ExportSource },
 		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n" +
 			"into the out directory, for clangd and gdb"},

@@ -1,0 +1,85 @@
+package builder
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// The asked make targets choose the toolchain's image, and everything says so.
+func TestBinDebToolchain(t *testing.T) {
+	v := units.KernelVersion{Major: 5, Minor: 10, Patch: 223}
+	s := testSession(t)
+	plain, err := s.resolveToolchain(v, ToolchainLock{})
+	if err != nil || plain.Target != toolchain.Bullseye {
+		t.Fatalf("%s, %v", plain.Target, err)
+	}
+	s.spec.Targets = []string{"fs/open.i", kernel.BinDeb}
+	packing, err := s.resolveToolchain(v, plain) // as for an out directory that had another build
+	if err != nil || packing.Target != toolchain.BullseyeDeb || packing.Compiler != plain.Compiler || packing.Lock.Target != toolchain.BullseyeDeb {
+		t.Fatalf("%s with %s, %v", packing.Target, packing.Compiler, err)
+	}
+
+	s.spec.Toolchain = "bookworm/gcc-11"
+	var none *kernel.EraError
+	if _, err := s.resolveToolchain(v, packing); !errors.As(err, &none) || !strings.Contains(none.Hint(), "bookworm/gcc-12") {
+		t.Errorf("a compiler without an image that packs: %v", err)
+	}
+	if err := s.hasEra(kernel.Source{Kind: kernel.Release, Version: v}); !errors.As(err, &none) {
+		t.Errorf("it is not refused before the download: %v", err)
+	}
+
+	l := fixture(t)
+	was := s.plan(l).means()
+	l.Toolchain, l.Kernel.Targets = packing, []string{"fs/open.i", kernel.BinDeb}
+	s.spec.Toolchain = ""
+	p := s.plan(l)
+	if p.means().Kernel == was.Kernel || p.All[0].ID != "toolchain-bullseye-deb" {
+		t.Errorf("the plan begins with %s", p.All[0].ID)
+	}
+}
+
+// replayPacked is the replay of a lock for bindeb-pkg with that toolchain.
+func replayPacked(t *testing.T, target toolchain.Target) error {
+	t.Helper()
+	_, l := written(t)
+	lock, err := toolchain.Load(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Toolchain.Target, l.Toolchain.Lock, l.Toolchain.Image = target, lock, lock.Ref()
+	l.Kernel.Targets = []string{kernel.BinDeb}
+	s := testSession(t)
+	s.spec.Targets = l.Kernel.Targets
+	l.Means = s.plan(l).means()
+	b, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), LockFile)
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p, err := replayOf(t, file, nil)
+	if err == nil && !slices.Equal(p.Lock.Kernel.Targets, l.Kernel.Targets) {
+		t.Errorf("replayed are %q", p.Lock.Kernel.Targets)
+	}
+	return err
+}
+
+func TestBinDebReplay(t *testing.T) {
+	if err := replayPacked(t, toolchain.BullseyeDeb); err != nil {
+		t.Error(err)
+	}
+	err := replayPacked(t, toolchain.Bullseye)
+	if want := "compiles Linux 5.10.223 with gcc-10 of bullseye-deb, not with gcc-10 of bullseye"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a lock of the image that cannot pack: %v", err)
+	}
+}

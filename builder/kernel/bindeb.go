@@ -1,0 +1,108 @@
+package kernel
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+)
+
+// BinDeb is the make target that packs the kernel for dpkg. It needs a toolchain
+// image that has dpkg-dev, for the whole of the build; see Era.Target.
+const BinDeb = "bindeb-pkg"
+
+// debTools stand before the programs of their names in bindeb-pkg's PATH. They
+// are why nothing is written to the source, nothing needs to be root, and the
+// packages are the same bits each time.
+//
+//go:embed bindeb
+var debTools embed.FS
+
+const (
+	toolsDir = workDir + "/bindeb"
+	debsDir  = workDir + "/debs"
+)
+
+// debEnv is the environment of make bindeb-pkg besides the build's. Its
+// packages' version is that of the kernel with the revision 1.
+func debEnv(release string, epoch time.Time) []string {
+	return []string{
+		"PATH=" + toolsDir + ":/usr/sbin:/usr/bin:/sbin:/bin",
+		"KDEB_PKGVERSION=" + release + "-1", "KDEB_CHANGELOG_DIST=unstable", "KDEB_COMPRESS=xz",
+		"DEBFULLNAME=kimg", "DEBEMAIL=kimg@localhost",
+		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix()),
+		"DEB_RULES_REQUIRES_ROOT=no", "KIMG_DEBS=" + debsDir,
+	}
+}
+
+// debPrepare unpacks the tools from a tar and makes the place for packages. What an
+// earlier build left of its debian directory goes: old kernels do not remove it.
+const debPrepare = `rm -rf "$1"/debian && mkdir -p "$2" && tar -x -C "$3"`
+
+// bindeb makes the packages and gives them out.
+func (b *bench) bindeb(ctx context.Context, j Job, n int, put Put) error {
+	var release strings.Builder
+	if err := b.exec(ctx, nil, limitWriter(&release, 1<<10), io.Discard, "cat", objDir+"/include/config/kernel.release"); err != nil {
+		return fmt.Errorf("read the kernel's release: %w", err)
+	}
+	tools, err := debToolsTar()
+	if err != nil {
+		return err
+	}
+	if err := b.exec(ctx, tools, nil, io.Discard, "sh", "-c", debPrepare, "sh", objDir, debsDir, workDir); err != nil {
+		return fmt.Errorf("prepare the packing: %w", err)
+	}
+	pack := *b
+	pack.env = append(pack.env[:len(pack.env):len(pack.env)], debEnv(strings.TrimSpace(release.String()), j.Epoch)...)
+	if err := pack.make(ctx, jobs(n), BinDeb); err != nil {
+		return err
+	}
+	return b.giveDebs(ctx, put)
+}
+
+// giveDebs gives out the packages, and removes what they were packed from.
+func (b *bench) giveDebs(ctx context.Context, put Put) error {
+	var list bytes.Buffer
+	if err := b.exec(ctx, nil, limitWriter(&list, 1<<16), io.Discard, "sh", "-c", `cd "$1" && ls -1 && rm -rf "$2"/debian`, "sh", debsDir, objDir); err != nil {
+		return fmt.Errorf("list the packages: %w", err)
+	}
+	names := map[string]string{}
+	for name := range strings.Lines(list.String()) {
+		name = strings.TrimSuffix(name, "\n")
+		names[name] = path.Join(TargetsDir, name)
+	}
+	if len(names) == 0 {
+		return errors.New("make ended well and left no package")
+	}
+	return b.give(ctx, debsDir, names, nil, put)
+}
+
+// debToolsTar is the tools as a tar of their directory.
+func debToolsTar() (io.Reader, error) {
+	entries, err := debTools.ReadDir("bindeb")
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	for _, e := range entries {
+		name := "bindeb/" + e.Name()
+		text, err := debTools.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text))}); err != nil {
+			return nil, err
+		}
+		if _, err := tw.Write(text); err != nil {
+			return nil, err
+		}
+	}
+	return &buf, tw.Close()
+}
