@@ -41,6 +41,11 @@ func debEnv(release string, epoch time.Time) []string {
 	}
 }
 
+// startOver removes all objects but kimg's own files. linux-headers has in it whatever
+// lies in some directories, what another configuration left there as well. ccache
+// still knows the objects.
+const startOver = `find ` + objDir + ` -mindepth 1 -maxdepth 1 ! -name 'kimg.*' -exec rm -rf {} +`
+
 // debPrepare unpacks the tools from a tar and makes the place for packages. What an
 // earlier build left of its debian directory goes: old kernels do not remove it.
 const debPrepare = `rm -rf "$1"/debian && mkdir -p "$2" && tar -x -C "$3"`

@@ -48,10 +48,11 @@ func TestDebTools(t *testing.T) {
 }
 
 // packingMakefile packs as old kernels do: by hand, with chown, with the time of day,
-// with sums in an order of chance, and into the directory above.
+// with sums in an order of chance, with what lies about, and into the directory above.
 const packingMakefile = fakeMakefile + `
 release:
 	mkdir -p $(O)/include/config && echo 6.12.1 > $(O)/include/config/kernel.release
+	touch $(O)/include/config/$$(cksum < $(O)/.config | cut -d' ' -f1)
 bindeb-pkg:
 	cd $(O) && test ! -e debian && mkdir -p debian && echo amd64 > debian/arch
 	cd $(O) && printf 'linux-upstream (%s) %s; urgency=low\n\n  * Custom.\n\n -- %s <%s>  %s\n' "$$KDEB_PKGVERSION" "$$KDEB_CHANGELOG_DIST" "$$DEBFULLNAME" "$$DEBEMAIL" "$$(date -R)" > debian/changelog
@@ -60,19 +61,22 @@ bindeb-pkg:
 	cd $(O) && dpkg-buildpackage -r"fakeroot -u" -a$$(cat debian/arch) -b -nc -uc
 intdeb-pkg:
 	cd $(O) && mkdir -p debian/tree/DEBIAN debian/tree/boot && cp System.map vmlinux debian/tree/boot
-	cd $(O) && cp debian/changelog debian/tree/boot/changelog && gzip -9 debian/tree/boot/changelog
-	cd $(O)/debian/tree && md5sum boot/* | shuf > DEBIAN/md5sums
+	cd $(O) && cp -r include debian/tree && cp debian/changelog debian/tree/boot/changelog && gzip -9 debian/tree/boot/changelog
+	cd $(O)/debian/tree && md5sum boot/* include/*/* | shuf > DEBIAN/md5sums
 	cd $(O) && chown -R root:root debian/tree && dpkg-gencontrol -plinux-image-6.12.1 -Pdebian/tree && dpkg-deb --build debian/tree ..
 `
 
 func TestBinDeb(t *testing.T) {
 	f, dir := newFixtureIn(t, toolchain.TrixieDeb), fakeTree(t)
 	writeFile(t, dir+"/Makefile", packingMakefile)
-	j := f.job(f.pin(dir))
-	j.Targets = []string{"release", BinDeb}
 	const name = "targets/linux-image-6.12.1_6.12.1-1_amd64.deb"
 	var first string
-	for range 3 { // once more might be the same order by chance
+	for i := range 3 {
+		j := f.job(f.pin(dir))
+		if i == 1 { // with another configuration, whose traces must not stay
+			j = f.job(f.pin(dir), "B=y")
+		}
+		j.Targets = []string{"release", BinDeb}
 		got, said, err := f.build(j)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, strings.Join(said.log, "\n"))
@@ -86,11 +90,11 @@ func TestBinDeb(t *testing.T) {
 		if !slices.Equal(packages, []string{name}) || !strings.HasPrefix(got[name], "!<arch>\ndebian-binary") {
 			t.Fatalf("packages %q", packages)
 		}
-		if first == "" {
+		if i == 0 {
 			first = got[name]
 		}
-		if got[name] != first {
-			t.Error("packed again it is another package")
+		if same := got[name] == first; same != (i != 1) {
+			t.Errorf("package %d is as the first one: %v", i, same)
 		}
 	}
 }

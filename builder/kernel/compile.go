@@ -116,10 +116,18 @@ func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.T
 	return do(b)
 }
 
+// configScript puts the .config of its input to $2, by way of $1, where another one
+// is there, and runs $3 before.
+const configScript = `cat > "$1" && { cmp -s "$1" "$2" || { eval "$3" && cp "$1" "$2"; }; }`
+
 // compile runs make. The .config is only replaced where it differs: its time
 // alone would make kbuild read all of it again.
 func (b *bench) compile(ctx context.Context, j Job, config []byte, n int) error {
-	err := b.exec(ctx, bytes.NewReader(config), nil, io.Discard, "sh", "-c", `cat > "$1" && { cmp -s "$1" "$2" || cp "$1" "$2"; }`, "sh", newConfig, objDir+"/.config")
+	before := ":"
+	if slices.Contains(j.Targets, BinDeb) {
+		before = startOver
+	}
+	err := b.exec(ctx, bytes.NewReader(config), nil, io.Discard, "sh", "-c", configScript, "sh", newConfig, objDir+"/.config", before)
 	if err != nil {
 		return fmt.Errorf("write .config: %w", err)
 	}
