@@ -22,6 +22,7 @@ const (
 	kvmSetUserMemoryRegion = 0x4020ae46
 	kvmSetTSSAddr          = 0xae47
 	kvmRun                 = 0xae80
+	kvmGetRegs             = 0x8090ae81
 	kvmSetRegs             = 0x4090ae82
 	kvmGetSregs            = 0x8138ae83
 	kvmSetSregs            = 0x4138ae84
@@ -48,8 +49,18 @@ var kvmCode = []byte{
 	0xf4, // hlt
 }
 
-// kvmLimit is how long it may take on a machine that has much else to do.
-const kvmLimit = 250 * time.Millisecond
+const (
+	kvmCount = 5_000_000 // what it counts down from
+	kvmRCX   = 2         // where struct kvm_regs has the counter
+	kvmRIP   = 16        // and where the code is that runs next
+
+	// kvmLimit is how long it may take on a machine that has much else to do. Every
+	// kvmLook the counter is looked at: that many a second of its thread's own time
+	// is a thirtieth of what a processor does, and far more than what is interpreted.
+	kvmLimit = 250 * time.Millisecond
+	kvmLook  = 10 * time.Millisecond
+	kvmSlow  = 50e6
+)
 
 // probeKVM runs code in a virtual machine of its own, because /dev/kvm is there,
 // and opens, on machines where no guest can run on it. It returns why KVM cannot
@@ -132,24 +143,27 @@ func runVCPU(kvm, vcpu int) error {
 // kvmRunExitReason is where struct kvm_run has its exit_reason.
 const kvmRunExitReason = 8
 
-// runToHalt enters the guest until it halts or the time is up. It is a signal that
-// brings a thread back from a guest; SIGURG is one that Go's runtime lets pass.
+// errInterpreted is a KVM on which no guest is faster than with QEMU's own emulation.
+var errInterpreted = errors.New("KVM interprets a guest's instructions one by one")
+
+// runToHalt enters the guest until it halts, turns out to crawl, or the time is up. It
+// is a signal that brings a thread back from a guest; SIGURG is one that Go's runtime
+// lets pass.
 func runToHalt(vcpu int, state []byte) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var late atomic.Bool
-	thread := unix.Gettid()
-	timer := time.AfterFunc(kvmLimit, func() {
-		late.Store(true)
-		unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
-	})
-	defer timer.Stop()
+	defer interruptEvery(kvmLook, unix.Gettid(), func(past time.Duration) { late.Store(past >= kvmLimit) })()
+	began := threadTime()
 	for {
 		_, err := ioctl(vcpu, kvmRun, 0)
 		switch {
 		case late.Load():
-			return errors.New("KVM interprets a guest's instructions one by one")
+			return errInterpreted
 		case errors.Is(err, unix.EINTR):
+			if crawls(vcpu, threadTime()-began) {
+				return errInterpreted
+			}
 			continue
 		case err != nil:
 			return fmt.Errorf("run an instruction on KVM: %w", err)
@@ -159,6 +173,52 @@ func runToHalt(vcpu int, state []byte) error {
 		}
 		return nil
 	}
+}
+
+// interruptEvery signals a thread of this process every now and then, after it told how
+// much time has gone by, until stop.
+func interruptEvery(d time.Duration, thread int, past func(time.Duration)) (stop func()) {
+	ended := make(chan struct{})
+	began, tick := time.Now(), time.NewTicker(d)
+	go func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				past(time.Since(began))
+				unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			}
+		}
+	}()
+	return func() {
+		tick.Stop()
+		close(ended)
+	}
+}
+
+// crawls says whether so little has been counted in the thread's time that it is no
+// processor that counts. A thread that has hardly run yet tells nothing.
+func crawls(vcpu int, spent time.Duration) bool {
+	var regs [18]uint64
+	if _, err := ioctlPtr(vcpu, kvmGetRegs, unsafe.Pointer(&regs)); err != nil || spent < kvmLook/4 {
+		return false
+	}
+	counted := kvmCount - float64(uint32(regs[kvmRCX]))
+	if regs[kvmRIP] == 0 {
+		counted = 0 // it has not begun
+	}
+	return counted < kvmSlow*spent.Seconds()
+}
+
+// threadTime is the processor time of the calling thread, its guest's included; zero
+// where it cannot be had.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
 
 func orUnexpected(err error) error {
