@@ -20,6 +20,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -211,7 +212,7 @@ func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, 
 		return treeInTar{}, "", err
 	}
 	defer f.Close()
-	h, r := sha256.New(), contextReader{ctx, f}
+	h, r := sha256.New(), reading.Until(ctx, f)
 	in, err := findIn(name, io.TeeReader(r, h))
 	if err != nil {
 		return treeInTar{}, "", err
@@ -220,33 +221,6 @@ func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, 
 		return treeInTar{}, "", err
 	}
 	return in, units.DigestSum(h), nil
-}
-
-// contextReader reads until its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
-}
-
-// boundReader gives an error where there are more than left bytes.
-type boundReader struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *boundReader) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))
-	}
-	return n, err
 }
 
 // findIn decompresses by the file's name: whether it is what it is called is
@@ -274,5 +248,5 @@ func findIn(name string, r io.Reader) (treeInTar, error) {
 	if err != nil {
 		return treeInTar{}, fmt.Errorf("decompress: %w", truncated(err))
 	}
-	return findTree(&boundReader{r, maxTree})
+	return findTree(reading.Bounded(r, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/kimg/kimg/internal/pgp"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // verifyTar holds the tarball got, which is in the store, against the detached
@@ -52,12 +53,12 @@ func (c *Client) checkTar(ctx context.Context, r io.Reader, sig []byte) ([]strin
 	if !pgp.IsSignature(sig) { // before a gigabyte is unpacked
 		return pgp.VerifyDetached(bytes.NewReader(nil), sig, c.Keys.Tar, c.now())
 	}
-	tar, err := unpack(ctxReader{ctx, r})
+	tar, err := unpack(reading.Until(ctx, r))
 	if err != nil {
 		return nil, err
 	}
 	defer tar.Close()
-	return pgp.VerifyDetached(&bounded{r: tar, left: maxTar}, sig, c.Keys.Tar, c.now())
+	return pgp.VerifyDetached(reading.Bounded(tar, maxTar, fmt.Errorf("it unpacks to more than %d bytes", int64(maxTar))), sig, c.Keys.Tar, c.now())
 }
 
 // The beginnings of compressed files.
@@ -96,32 +97,4 @@ func unpack(r io.Reader) (io.ReadCloser, error) {
 	}
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	return nil, fmt.Errorf("it is no xz, gzip or zstd file (it begins with %q)", line)
-}
-
-// ctxReader ends with the context.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r ctxReader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}
-
-// bounded is an error where more than left bytes come, for what is small only
-// while it is packed.
-type bounded struct {
-	r    io.Reader
-	left int64
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if b.left -= int64(n); b.left < 0 {
-		return 0, fmt.Errorf("it unpacks to more than %d bytes", int64(maxTar))
-	}
-	return n, err
 }

@@ -36,15 +36,6 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
-func TestBounded(t *testing.T) {
-	for n, ok := range map[int]bool{9: true, 10: true, 11: false} {
-		_, err := io.Copy(io.Discard, &bounded{r: bytes.NewReader(make([]byte, n)), left: 10})
-		if (err == nil) != ok {
-			t.Errorf("%d bytes of 10: %v", n, err)
-		}
-	}
-}
-
 func TestURLOfAServerThatIsDown(t *testing.T) {
 	s := newSite(t)
 	cl := s.client(t)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/pgp"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -127,7 +128,7 @@ func (c *Client) checkFile(ctx context.Context, f *os.File, sig *signature, got 
 	if sig == nil {
 		return nil
 	}
-	by, err := pgp.VerifyDetached(ctxReader{ctx, f}, sig.data, c.Keys.Tar, c.now())
+	by, err := pgp.VerifyDetached(reading.Until(ctx, f), sig.data, c.Keys.Tar, c.now())
 	if err == nil {
 		got.SignedBy = by
 		return nil
