@@ -31,11 +31,12 @@ func ReadKeyring(r io.Reader) (*Keyring, error) {
 	if len(b) > maxKeyring {
 		return nil, fmt.Errorf("read OpenPGP keys: more than %d bytes of them", maxKeyring)
 	}
-	read := openpgp.ReadKeyRing
+	var keys openpgp.EntityList
 	if bytes.Contains(b, armorHead) {
-		read = readArmored
+		keys, err = readArmored(b)
+	} else {
+		keys, err = openpgp.ReadKeyRing(bytes.NewReader(b))
 	}
-	keys, err := read(bytes.NewReader(b))
 	if err == nil && len(keys) == 0 {
 		err = errors.New("there are none")
 	}
@@ -49,27 +50,18 @@ var armorHead = []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----")
 
 // readArmored reads all armored blocks of a text. What ReadArmoredKeyRing reads is
 // the first one.
-func readArmored(r io.Reader) (openpgp.EntityList, error) {
-	text, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
-	var all openpgp.EntityList
-	for {
-		i := bytes.Index(text, armorHead)
-		if i < 0 {
-			return all, nil
+func readArmored(text []byte) (all openpgp.EntityList, err error) {
+	for i, block := range bytes.Split(text, armorHead) {
+		if i == 0 { // what stands before the first
+			continue
 		}
-		next := len(text)
-		if j := bytes.Index(text[i+1:], armorHead); j >= 0 {
-			next = i + 1 + j
-		}
-		keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(text[i:next]))
+		keys, err := openpgp.ReadArmoredKeyRing(bytes.NewReader(slices.Concat(armorHead, block)))
 		if err != nil {
 			return nil, err
 		}
-		all, text = append(all, keys...), text[next:]
+		all = append(all, keys...)
 	}
+	return all, nil
 }
 
 // Only returns the keys of k with those primary fingerprints.
