@@ -180,7 +180,7 @@ func (s *session) sourceStep(l *Lock) *steps.Step {
 func (s *session) config(l ConfigLock) (kernel.Config, error) {
 	c := kernel.Config{Base: l.Base}
 	var errs []error
-	if !builtinConfig(l.Base) {
+	if !kernel.Builtin(l.Base) {
 		c.File = []byte(l.Text)
 	}
 	for _, f := range l.Fragments {
@@ -212,8 +212,6 @@ func configFact(l ConfigLock, c kernel.Config) string {
 	}
 	return fact
 }
-
-func builtinConfig(base string) bool { return base == kernel.Defconfig || base == kernel.VM }
 
 func (s *session) compile(ctx context.Context, l *Lock, config kernel.Config, out *steps.Outputs, task *progress.Task) error {
 	eng, job, err := s.job(ctx, l, config)

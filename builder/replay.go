@@ -174,7 +174,7 @@ func (s Spec) contradicts(l *Lock) error {
 		case "set":
 			asked, has = strings.Join(s.Set, " "), strings.Join(want.Set, " ")
 		case "config":
-			if asked, has = s.Config, l.Config.Base+text(l.Config.SHA256); !builtinConfig(asked) {
+			if asked, has = s.Config, l.Config.Base+text(l.Config.SHA256); !kernel.Builtin(asked) {
 				f, err := lockFile(asked)
 				if err != nil {
 					return &SpecError{Field: "--config", Err: err}

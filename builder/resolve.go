@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
@@ -147,12 +148,12 @@ func locked(list []archive.Package) []archive.Locked {
 
 func (s *session) resolveConfig() (ConfigLock, error) {
 	c := ConfigLock{Base: s.spec.Config, Set: s.spec.Set}
-	if !builtinConfig(s.spec.Config) {
+	if !kernel.Builtin(s.spec.Config) {
 		f, err := lockFile(s.spec.Config)
 		if err != nil {
 			return c, err
 		}
-		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; builtinConfig(c.Base) {
+		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; kernel.Builtin(c.Base) {
 			c.Base = "./" + c.Base // a file that is called so
 		}
 	}

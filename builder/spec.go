@@ -100,7 +100,7 @@ func Load(dir string) (Spec, error) {
 		s.KernelKeyrings[i] = rel(s.KernelKeyrings[i])
 	}
 	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)
-	if !builtinConfig(s.Config) {
+	if !kernel.Builtin(s.Config) {
 		s.Config = rel(s.Config)
 	}
 	if strings.Contains(s.Kernel, "/") && !strings.Contains(s.Kernel, "://") {
@@ -144,7 +144,7 @@ func (s Spec) Check() error {
 		return &SpecError{"--kernel-keyring", err}
 	}
 	files := slices.Clone(s.Fragments)
-	if !builtinConfig(s.Config) {
+	if !kernel.Builtin(s.Config) {
 		files = append(files, s.Config)
 	}
 	for _, f := range files {

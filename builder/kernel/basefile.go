@@ -28,41 +28,41 @@ func ofThisVersion(file []byte, v units.KernelVersion) bool {
 	return err == nil && w.Major == v.Major && w.Minor == v.Minor
 }
 
-// fileRequests are the symbols that a .config turns on or gives a value. What it
-// turns off is no request: a symbol that is absent is off, too, and what another
-// symbol selects is on by that one's wish.
-func fileRequests(file []byte, name string) []Request {
+// fileRequests are the symbols that the base file turns on or gives a value, in the
+// words of a version. What it turns off is no request: a symbol that is absent is off,
+// too, and what another symbol selects is on by that one's wish.
+func (c Config) fileRequests(version units.KernelVersion) []Request {
 	var reqs []Request
 	n := 0
-	for line := range bytes.Lines(file) {
+	for line := range bytes.Lines(c.File) {
 		n++
 		sym, value, ok := strings.Cut(strings.TrimRight(string(line), "\r\n"), "=")
 		sym, isConfig := strings.CutPrefix(sym, "CONFIG_")
 		if ok && isConfig && value != "n" {
-			reqs = append(reqs, Request{sym, value, fmt.Sprintf("%s:%d", name, n)})
+			reqs = append(reqs, Request{sym, value, fmt.Sprintf("%s:%d", c.Base, n)})
 		}
 	}
-	return last(reqs)
+	return translate(version, last(reqs))
 }
 
 // renamed are the lines of a base file that this version spells in another way.
 func renamed(version units.KernelVersion, c Config) []Request {
 	has := kconfig.ParseConfig(c.File)
-	return slices.DeleteFunc(translate(version, fileRequests(c.File, c.Base)), func(r Request) bool { return has.Get(r.Symbol) == r.Value })
+	return slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return has.Get(r.Symbol) == r.Value })
 }
 
 // lost are those lines of a person's own base config that did not survive and that
 // nothing later asked to be otherwise, with the reasons. What a tree sets by
 // itself, such as the compiler's version, is no wish of the person's.
 func (b *bench) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request) ([]Unmet, error) {
-	if c.Base == VM || c.Base == Defconfig {
+	if Builtin(c.Base) {
 		return nil, nil
 	}
 	later := map[string]bool{}
 	for _, r := range slices.Concat(own("same.config", sameConfig, version), asked) {
 		later[r.Symbol] = true
 	}
-	reqs := slices.DeleteFunc(translate(version, fileRequests(c.File, c.Base)), func(r Request) bool { return later[r.Symbol] })
+	reqs := slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return later[r.Symbol] })
 	list := Unmets(final, reqs)
 	if len(list) == 0 {
 		return nil, nil
@@ -119,7 +119,7 @@ func toldLost(name string, version units.KernelVersion, lost []Unmet) string {
 
 // Check refuses a base file that cannot be a .config.
 func (c Config) Check() error {
-	if c.Base == VM || c.Base == Defconfig || bytes.Contains(c.File, []byte("CONFIG_")) {
+	if Builtin(c.Base) || bytes.Contains(c.File, []byte("CONFIG_")) {
 		return nil
 	}
 	return fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)

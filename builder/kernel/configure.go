@@ -21,6 +21,9 @@ const (
 	VM        = "vm"        // kimg's own small one
 )
 
+// Builtin says whether a base is one that kimg knows by name, and no file.
+func Builtin(base string) bool { return base == Defconfig || base == VM }
+
 var (
 	//go:embed config/vm.config
 	vmConfig []byte
