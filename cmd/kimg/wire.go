@@ -51,6 +51,10 @@ func (g *guest) options(ctx context.Context, env builder.Env) (_ vm.Options, clo
 	if err != nil {
 		return vm.Options{}, closeEngine, err
 	}
+	if box, ok := place.(vm.Container); ok {
+		box.Indexes = filepath.Join(env.Cache, "gdb-index")
+		place = box
+	}
 	return vm.Options{
 		Dir: g.out, Place: place, Memory: g.memory, CPUs: g.cpus, Append: g.append,
 		Stdin: g.stdin, Stdout: g.stdout, Stderr: g.stderr, Term: os.Getenv("TERM"),

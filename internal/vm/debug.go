@@ -208,7 +208,7 @@ func personArgs(site *Site, d Debugging, unpacked, mapped bool) []string {
 	if d.Batch {
 		args = append(args, "-batch")
 	}
-	args = append(args,
+	args = append(append(args, indexArgs(site.index)...),
 		"-iex", "set debuginfod enabled off",
 		"-iex", "set auto-load local-gdbinit off",
 		"-iex", "add-auto-load-safe-path "+site.Path(ScriptsFile)+":"+site.Path("scripts/gdb"),

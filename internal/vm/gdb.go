@@ -34,14 +34,23 @@ const gdbLog = 1 << 20
 // gdbArgs starts a gdb that reads no file of anybody's but the kernel's own
 // scripts, and asks nothing of anybody.
 func gdbArgs(site *Site) []string {
-	return []string{"gdb", "-nx", "-nh", "-q", "--interpreter=mi3",
+	args := append([]string{"gdb", "-nx", "-nh", "-q", "--interpreter=mi3"}, indexArgs(site.index)...)
+	return append(args,
 		"-iex", "set debuginfod enabled off",
 		"-iex", "set auto-load local-gdbinit off",
-		"-iex", "set auto-load safe-path " + site.Path(ScriptsFile) + ":" + site.Path("scripts/gdb"),
+		"-iex", "set auto-load safe-path "+site.Path(ScriptsFile)+":"+site.Path("scripts/gdb"),
 		"-iex", "set confirm off", "-iex", "set pagination off", "-iex", "set width 0", "-iex", "set breakpoint pending off",
 		// An expression is looked at: it must not run the kernel's functions.
 		"-iex", "set may-call-functions off", "-iex", "set print null-stop on",
-		site.Path(SymbolsFile)}
+		site.Path(SymbolsFile))
+}
+
+// indexArgs has gdb use the index of vmlinux that is in a directory, or else write it there.
+func indexArgs(dir string) []string {
+	if dir == "" {
+		return nil
+	}
+	return []string{"-iex", "set index-cache directory " + dir, "-iex", "set index-cache enabled on"}
 }
 
 // startGDB starts gdb at the site. The end of ctx ends it.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,19 +21,21 @@ import (
 )
 
 // Container runs QEMU and gdb in a container: no network, no capabilities, and
-// of this machine only the out directory, read-only.
+// of this machine only the out directory, read-only, and gdb's index of vmlinux.
 type Container struct {
 	Engine *container.Engine
 	Image  string // has qemu-system-x86_64, gdb and socat
 
-	Source []container.Mount // what gdb is to find the kernel's sources in; read-only
+	Source  []container.Mount // what gdb is to find the kernel's sources in; read-only
+	Indexes string            // a directory of this machine that keeps gdb's indexes of vmlinux; empty: they are not kept
 }
 
 // Where things are in the container.
 const (
-	containerDir = "/out"
-	containerRun = "/run/kimg"
-	kvmDevice    = "/dev/kvm"
+	containerDir   = "/out"
+	containerRun   = "/run/kimg"
+	containerIndex = "/var/cache/gdb"
+	kvmDevice      = "/dev/kvm"
 )
 
 // errRemoteWrite says that a guest cannot write to an image that the engine cannot see.
@@ -61,10 +64,24 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 	cmd, keep := p.command(need, local)
 	r.keep = keep
 	why := probeContainerKVM(cmd, local)
-	if r.box, err = p.begin(ctx, cmd, need, local); err != nil && len(cmd.Devices) > 0 && ctx.Err() == nil {
-		// Only an engine that hands out no devices, or has none, is helped by this.
+	bare := *cmd
+	bare.Devices = nil
+	if local && p.Indexes != "" && slices.Contains(need.Files, SymbolsFile) {
+		r.index = openIndex(p.Indexes, filepath.Join(need.Dir, SymbolsFile))
+	}
+	if r.index != nil {
+		cmd.Mounts = append(slices.Clip(cmd.Mounts), container.Mount{Bind: r.index.dir, Target: containerIndex, ReadOnly: r.index.fill == nil})
+	}
+	optional := len(cmd.Devices) > 0 || r.index != nil
+	if r.box, err = p.begin(ctx, cmd, need, local); err != nil && optional && ctx.Err() == nil {
+		// An engine may hand out no devices, or see little of this machine's files.
 		first := err
-		why, cmd.Devices = "the container engine does not hand out "+kvmDevice, nil
+		if len(cmd.Devices) > 0 {
+			why = "the container engine does not hand out " + kvmDevice
+		}
+		cmd = &bare
+		r.index.close()
+		r.index = nil
 		cmd.Stdin, r.keep = io.Pipe()
 		if r.box, err = p.begin(ctx, cmd, need, local); err != nil {
 			return nil, first
@@ -74,6 +91,13 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 		return nil, err
 	}
 	site := &Site{Dir: containerDir, Run: containerRun, here: run.path, Accel: KVM, Isolated: true, run: r}
+	switch {
+	case r.index == nil:
+	case r.index.fill == nil:
+		site.index = containerIndex
+	default:
+		go r.fillIndex(site)
+	}
 	if why == "" {
 		why = r.probe(ctx)
 	}
@@ -233,11 +257,12 @@ func addDir(tw *tar.Writer, f *os.File, from, name string) error {
 // to Unix sockets of the same names in dir, each connection by a socat in the
 // container: that works wherever the engine is.
 type containerRunner struct {
-	box  *container.Container
-	dir  *runDir
-	keep io.Closer       // its end is the container's
-	ctx  context.Context // the relays', which outlive the calls that set them up
-	stop context.CancelFunc
+	box   *container.Container
+	dir   *runDir
+	keep  io.Closer       // its end is the container's
+	index *index          // nil: none
+	ctx   context.Context // the relays', which outlive the calls that set them up
+	stop  context.CancelFunc
 
 	mu     sync.Mutex
 	relays map[string]net.Listener
@@ -296,6 +321,21 @@ func (r *containerRunner) local(_ context.Context, socket string) (string, error
 	return address, nil
 }
 
+// indexDelay is when gdb's index is made, for the next time: it takes a processor for a
+// second or more, and the guest and the first gdb come first.
+const indexDelay = 10 * time.Second
+
+// fillIndex makes gdb's index of vmlinux.
+func (r *containerRunner) fillIndex(site *Site) {
+	select {
+	case <-time.After(indexDelay):
+		args := append([]string{"nice", "gdb", "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
+			"-iex", "set auto-load no"}, indexArgs(containerIndex)...)
+		r.box.Exec(r.ctx, &container.ExecCmd{Args: append(args, site.Path(SymbolsFile))}) // an error means no index
+	case <-r.ctx.Done():
+	}
+}
+
 // relay connects a connection with a socket in the container. The end of one
 // direction is passed on and leaves the other open (-t: for a day).
 func (r *containerRunner) relay(conn *net.UnixConn, socket string) {
@@ -336,6 +376,7 @@ func (r *containerRunner) close(ctx context.Context) error {
 	if r.box != nil {
 		err = r.box.Remove(ctx)
 	}
+	r.index.close()
 	return errors.Join(err, r.dir.remove())
 }
 

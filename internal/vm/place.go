@@ -38,6 +38,7 @@ type Site struct {
 	// of this machine's files than was asked for.
 	Isolated bool
 
+	index  string        // the directory where gdb finds its index of vmlinux; empty: there is none
 	here   string        // the run directory on this machine
 	guest  *RunningGuest // what others are told
 	shares []Share

@@ -16,7 +16,7 @@ const runPrefix = "kimg-vm-"
 // sun_path in unix(7) is 108 bytes (104 on the BSDs).
 const socketRoom = 104 - len("/kimg.control\x00")
 
-// runDir is a directory for one guest's sockets. Its lock is this process's, so
+// runDir is a directory for one guest's sockets, or what else is its own. Its lock is this process's, so
 // that the next kimg can tell it from what a killed one left behind.
 type runDir struct {
 	path string
@@ -33,8 +33,9 @@ func runParent() string {
 }
 
 // makeRunDir makes one, and removes those that killed processes of this user left.
-func makeRunDir() (*runDir, error) {
-	parent := runParent()
+func makeRunDir() (*runDir, error) { return makeRunDirIn(runParent()) }
+
+func makeRunDirIn(parent string) (*runDir, error) {
 	sweepRunDirs(parent)
 	for tries := 0; ; tries++ {
 		d, err := newRunDir(parent)
@@ -43,7 +44,7 @@ func makeRunDir() (*runDir, error) {
 		}
 		// Another kimg's sweep came between the directory and its lock.
 		if tries == 10 || !errors.Is(err, errSwept) {
-			return nil, fmt.Errorf("make a directory for sockets: %w", err)
+			return nil, fmt.Errorf("make a directory for a guest: %w", err)
 		}
 	}
 }
