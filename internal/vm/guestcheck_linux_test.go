@@ -125,7 +125,7 @@ func TestCheckIsLate(t *testing.T) {
 func TestCheckWhoseProgramsAreKilled(t *testing.T) {
 	const break_, script = "version_proc_show", "echo up; sleep 600"
 	for _, tt := range []struct{ program, says string }{
-		{"qemu-system-x86_64", "QEMU ended: "}, {"gdb", "gdb ended: "},
+		{"qemu-system-x86_64", "QEMU was killed: "}, {"gdb", "gdb ended: "},
 	} {
 		o := directGuest(t)
 		mark := "kimg-test-" + strconv.Itoa(os.Getpid()) + "-" + tt.program

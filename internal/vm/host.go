@@ -42,12 +42,15 @@ func (r *hostRunner) start(ctx context.Context, p program) (func() error, error)
 	// A child of the killed program may hold its output open.
 	cmd.WaitDelay = 2 * time.Second
 	var stdin io.WriteCloser
-	if p.Person {
-		cmd.Stdin = p.Stdin // in the terminal's foreground group, as kimg itself
-	} else {
+	file, isFile := p.Stdin.(*os.File)
+	isFile = isFile && p.Person
+	if isFile {
+		cmd.Stdin = file
+	}
+	if !p.Person { // who is the person's is in the terminal's foreground group, as kimg itself
 		cmd.SysProcAttr = ownGroup()
 	}
-	if p.Stdin != nil && !p.Person {
+	if p.Stdin != nil && !isFile {
 		var err error
 		if stdin, err = cmd.StdinPipe(); err != nil {
 			return nil, err
