@@ -72,7 +72,12 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
 	devices := append(o.devices(config, site, Terminal{}), Serial{})
 	if c.Break != "" {
-		devices = append(devices, GDBStub{Socket: site.Socket(gdbSocket), Running: c.During})
+		stub := GDBStub{Socket: site.Socket(gdbSocket), Running: true}
+		if !c.During {
+			k.entry = k.kernel.headStart([]string{c.Break})
+			stub = stubFor(site, k.entry)
+		}
+		devices = append(devices, stub)
 	}
 	ports := o.agentPorts()
 	if c.Command != nil {
@@ -174,8 +179,9 @@ type checking struct {
 	o       *Options
 	c       Check
 	kernel  *symbols
-	scripts bool // gdb has the kernel's own
-	first   int  // the process id of the command's shell; those of its children are higher
+	entry   uint64 // where the guest's head start ends; 0: it has none
+	scripts bool   // gdb has the kernel's own
+	first   int    // the process id of the command's shell; those of its children are higher
 	m       *machine
 	limits  limits
 	result  *Result

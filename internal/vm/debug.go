@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Debugging says how a person's gdb session begins.
@@ -70,7 +71,12 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		return err
 	}
 	defer hub.close()
-	devices := append(o.devices(config, site, Terminal{}), Serial{}, GDBStub{Socket: site.Socket(gdbSocket), Running: d.Running})
+	stub, entry := GDBStub{Socket: site.Socket(gdbSocket), Running: true}, uint64(0)
+	if !d.Running {
+		entry = kernel.headStart(d.Breaks)
+		stub = stubFor(site, entry)
+	}
+	devices := append(o.devices(config, site, Terminal{}), Serial{}, stub)
 	devices = append(devices, o.ports(site, o.agentPorts()...)...)
 	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)
 	if err != nil {
@@ -83,11 +89,11 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	}
 	_, mapped := os.Stat(filepath.Join(o.Dir, SourceFile))
 	args := personArgs(site, d, unpacked, mapped == nil && !site.Isolated)
-	return m.settle(ctx, &o, m.lend(ctx, &o, args))
+	return m.settle(ctx, &o, m.lend(ctx, &o, args, entry))
 }
 
-// lend gives the terminal to gdb until it ends.
-func (m *machine) lend(ctx context.Context, o *Options, args []string) error {
+// lend gives the terminal to gdb until it ends, and the guest a head start to entry.
+func (m *machine) lend(ctx context.Context, o *Options, args []string, entry uint64) error {
 	// Ctrl-C and Ctrl-\ are gdb's. Caught rather than ignored, which gdb would inherit.
 	dropped := make(chan os.Signal, 1)
 	signal.Notify(dropped, syscall.SIGQUIT)
@@ -96,7 +102,7 @@ func (m *machine) lend(ctx context.Context, o *Options, args []string) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	up := make(chan error, 1)
-	go func() { up <- m.execute(running, "query-status") }()
+	go func() { up <- m.awaitGDB(running, entry) }()
 	wait, err := m.site.run.start(running, program{Args: args, Person: true, Term: o.Term, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr})
 	if err != nil {
 		return err
@@ -107,6 +113,11 @@ func (m *machine) lend(ctx context.Context, o *Options, args []string) error {
 	for {
 		select {
 		case err := <-up:
+			if err != nil && !m.waitEnd(ctx, time.Second) { // else QEMU's end tells more
+				cancel()
+				<-ended
+				return err
+			}
 			came, up = err == nil, nil
 		case <-m.done:
 			if !came { // gdb has nothing to attach to
@@ -223,8 +234,9 @@ func personArgs(site *Site, d Debugging, unpacked, mapped bool) []string {
 		do("source " + site.Path(SourceFile))
 	}
 	socket := site.Socket(gdbSocket)
-	// QEMU is started with gdb, which has long symbols to read; still, it may be the later one.
-	do("shell for i in $(seq 500); do test -S '" + socket + "' && break; sleep 0.02; done")
+	// QEMU is started with gdb, which has long symbols to read; still, it may be the later one,
+	// and gdb's socket is not there until the guest's head start is over.
+	do("shell for i in $(seq 3000); do test -S '" + socket + "' && break; sleep 0.02; done")
 	if site.Isolated {
 		do(takeKeys)
 	}

@@ -178,7 +178,7 @@ func (d *debugger) attach(ctx context.Context, socket string) error {
 			return err
 		}
 		select {
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		case <-d.done:
 			return d.gone()
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -28,7 +29,8 @@ func TestDebugSession(t *testing.T) {
 		},
 	})
 	tell(t, err)
-	for _, want := range []string{"breakpoint 1", "#0  do_sys_open", "kthreadd", "Linux version", "loading vmlinux", "$1 = "} {
+	// The first of them: gdb found the guest where its head start ends.
+	for _, want := range []string{"0x0000000001000000 in", "breakpoint 1", "#0  do_sys_open", "kthreadd", "Linux version", "loading vmlinux", "$1 = "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("gdb did not say %q", want)
 		}
@@ -91,5 +93,35 @@ func TestDebugOfAQEMUThatDoesNotStart(t *testing.T) {
 	var guest *vm.GuestError
 	if !errors.As(err, &guest) || !strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A first session makes gdb's index of vmlinux, and a second one uses it.
+func TestDebugIndex(t *testing.T) {
+	o := realGuest(t)
+	box, ok := o.Place.(vm.Container)
+	if !ok {
+		t.Skip("this machine's gdb does as its person has it do")
+	}
+	box.Indexes = t.TempDir()
+	o.Place = box
+	r, w := io.Pipe()
+	go func() {
+		defer io.WriteString(w, "quit\n")
+		for range 600 {
+			if made, _ := filepath.Glob(filepath.Join(box.Indexes, "*", "*.gdb-index")); len(made) > 0 {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	o.Stdin, o.Stdout, o.Stderr = r, io.Discard, io.Discard
+	tell(t, vm.Debug(t.Context(), o, vm.Debugging{}))
+
+	var out bytes.Buffer
+	o.Stdin, o.Stdout, o.Stderr = strings.NewReader(""), &out, &out
+	tell(t, vm.Debug(t.Context(), o, vm.Debugging{Batch: true, Commands: []string{"info line do_sys_open", "show index-cache stats"}}))
+	if said := out.String(); !strings.Contains(said, "hits (this session): 1") || !strings.Contains(said, "fs/open.c") {
+		t.Errorf("gdb said\n%s", said)
 	}
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -229,7 +230,13 @@ func (m *machine) connectQMP(ctx context.Context) (*qmp.SocketMonitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	monitor, err := qmp.NewSocketMonitor("unix", address, qmpLimit)
+	var monitor *qmp.SocketMonitor
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) { // QEMU may only just be starting
+		monitor, err = qmp.NewSocketMonitor("unix", address, qmpLimit)
+		if err == nil || m.ended() || time.Since(begun) > startLimit {
+			break
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to QEMU: %w", err)
 	}
@@ -239,31 +246,61 @@ func (m *machine) connectQMP(ctx context.Context) (*qmp.SocketMonitor, error) {
 	return monitor, nil
 }
 
-// qmpLimit is how long a QEMU may take to answer.
-const qmpLimit = 5 * time.Second
+// How long a QEMU may take to answer, and one that starts to listen.
+const (
+	qmpLimit   = 5 * time.Second
+	startLimit = 30 * time.Second
+)
 
-// execute runs a QMP command that has no arguments. The library knows no
-// contexts, so a QEMU that does not answer is left behind in a goroutine that
-// ends with it.
+// execute runs a QMP command that has no arguments.
 func (m *machine) execute(ctx context.Context, command string) error {
-	result := make(chan error, 1)
+	_, err := m.order(ctx, command, nil)
+	return err
+}
+
+// order runs a QMP command and returns QEMU's answer, or nothing where it has ended. The
+// library knows no contexts, so a QEMU that does not answer is left behind in a goroutine
+// that ends with it.
+func (m *machine) order(ctx context.Context, command string, arguments map[string]any) ([]byte, error) {
+	say := qmp.Command{Execute: command}
+	if arguments != nil {
+		say.Args = arguments
+	}
+	words, err := json.Marshal(say)
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		answer []byte
+		err    error
+	}
+	connected, done := make(chan struct{}), make(chan result, 1)
 	go func() {
+		var r result
 		monitor, err := m.monitor()
-		if err == nil {
-			_, err = monitor.Run([]byte(`{"execute":"` + command + `"}`))
+		close(connected)
+		if r.err = err; err == nil {
+			r.answer, r.err = monitor.Run(words)
 		}
-		result <- err
+		done <- r
 	}()
-	select {
-	case err := <-result:
-		if err != nil && !m.ended() {
-			return fmt.Errorf("tell QEMU to %s: %w", command, err)
+	limit := startLimit
+	late := time.After(limit)
+	for {
+		select {
+		case <-connected:
+			connected, limit = nil, qmpLimit
+			late = time.After(limit)
+		case r := <-done:
+			if r.err != nil && !m.ended() {
+				return nil, fmt.Errorf("tell QEMU to %s: %w", command, r.err)
+			}
+			return r.answer, nil
+		case <-late:
+			return nil, fmt.Errorf("tell QEMU to %s: no answer in %v", command, limit)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
-		return nil
-	case <-time.After(qmpLimit):
-		return fmt.Errorf("tell QEMU to %s: no answer in %v", command, qmpLimit)
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

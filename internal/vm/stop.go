@@ -21,6 +21,8 @@ const maxFrames = 64
 // atBoot lets the halted guest run to the check's breakpoint and then lets it go.
 func (k *checking) atBoot(ctx context.Context) error {
 	k.missing = "the guest did not reach " + k.place()
+	came := make(chan error, 1)
+	go func() { came <- k.m.awaitGDB(ctx, k.entry) }()
 	d, err := startGDB(ctx, k.m.site)
 	if err != nil {
 		return err
@@ -29,6 +31,9 @@ func (k *checking) atBoot(ctx context.Context) error {
 	// Asked for before there is a guest: gdb answers for itself what it knows.
 	place, root, err := k.find(ctx, d)
 	if err != nil {
+		return err
+	}
+	if err := <-came; err != nil {
 		return err
 	}
 	if err := d.attach(ctx, k.m.site.Socket(gdbSocket)); err != nil {

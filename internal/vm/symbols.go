@@ -14,7 +14,8 @@ import (
 // symbols is what a vmlinux says of itself.
 type symbols struct {
 	functions []string
-	debugInfo bool // it has DWARF
+	debugInfo bool   // it has DWARF
+	entry     uint64 // the physical address of the first instruction; 0: not known
 }
 
 // readSymbols reads an ELF file's functions.
@@ -25,6 +26,12 @@ func readSymbols(name string) (*symbols, error) {
 	}
 	defer f.Close()
 	s := &symbols{debugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
+	// Linux's linker script says so of it, while symbols are linear addresses.
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD && f.Entry >= p.Paddr && f.Entry-p.Paddr < p.Filesz {
+			s.entry = f.Entry
+		}
+	}
 	all, err := f.Symbols()
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
