@@ -11,8 +11,8 @@ import (
 )
 
 // Fix is a small patch of kimg's own that cures trees which do not compile with
-// some toolchains. The toolchain of a kernel's era needs none of them; the ones
-// that a person chooses may.
+// some toolchains, or whose scripts for gdb do not load. To compile, the toolchain of
+// a kernel's era needs none of them; the ones that a person chooses may.
 type Fix struct {
 	Name         string // of its file in fixes/, without .patch
 	What         string // what it changes
@@ -70,6 +70,11 @@ var fixes = []Fix{
 		},
 		Proven: "genheaders of 4.20 with trixie/gcc-14",
 	},
+	{
+		Name: "gdb-constants", What: "scripts/gdb: gdb computes the flags of mounts", Why: "Python cannot read 1UL, and gdb has neither lx-version nor lx-mounts", Commit: "6a59cb5158bf",
+		From: v(5, 10), Before: v(5, 11), Needs: []Needle{{File: "scripts/gdb/linux/constants.py.in", Text: "LX_VALUE(SB_RDONLY)"}},
+		Proven: "gdb 16 with 5.10.223",
+	},
 }
 
 //go:embed fixes/*.patch
@@ -123,6 +128,8 @@ func (f *Fix) Cause() string {
 		return fmt.Sprintf("gcc %d and later", f.GCC)
 	case f.Binutils > 0:
 		return fmt.Sprintf("binutils 2.%d and later", f.Binutils)
+	case f.Glibc > 0:
+		return fmt.Sprintf("glibc 2.%d and later", f.Glibc)
 	}
-	return fmt.Sprintf("glibc 2.%d and later", f.Glibc)
+	return "any"
 }

@@ -17,6 +17,7 @@ func TestFixesFor(t *testing.T) {
 		{"5.5.19", "bullseye/gcc-10", "dtc-yylloc"},
 		{"5.6", "bullseye/gcc-10", ""},
 		{"5.4.59", "trixie/gcc-14", "dtc-yylloc tools-strlcpy subcmd-realloc objtool-no-symtab"},
+		{"5.10.223", "bullseye/gcc-10", "gdb-constants"},
 		{"5.11.22", "bookworm/gcc-12", "subcmd-realloc objtool-no-symtab"},
 		{"5.16", "bookworm/gcc-12", "subcmd-realloc"},
 		{"5.17-rc1", "bookworm/gcc-12", ""},

@@ -17,7 +17,7 @@ import (
 // other parts of the story do not: shares, snapshots, networks, ssh, gdb's prompt.
 var guestTests = []string{
 	"TestGuestShares", "TestGuestDirectSession", "TestGuestSnapshot", "TestGuestForward", "TestGuestOnTAP",
-	"TestGuestSSH", "TestDebugSession", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd", "TestGuestSnapshotAfterAFault",
+	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd", "TestGuestSnapshotAfterAFault",
 }
 
 // mayBeSkipped are those that need more of the machine than an engine.
