@@ -5,10 +5,11 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/elffile"
 )
 
 func isELF(_ thing, head []byte) bool { return bytes.HasPrefix(head, []byte(elf.ELFMAG)) }
@@ -24,19 +25,11 @@ type program struct {
 }
 
 func openELF(b blob) (p *program, err error) {
-	defer func() {
-		if v := recover(); v != nil { // debug/elf makes no promise about files that lie
-			p, err = nil, fmt.Errorf("%w: %v", errOpaque, v)
-		}
-	}()
-	if err := boundELF(b); err != nil { // NewFile itself reads names
-		return nil, err
-	}
-	f, err := elf.NewFile(b.r)
+	f, err := elffile.Open(b.r, b.size)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errOpaque, err)
 	}
-	p = &program{blob: b, f: f, sections: map[string]*elf.Section{}, index: map[*elf.Section]elf.SectionIndex{}}
+	p = &program{blob: b, f: f.File, symbols: f.Symbols, sections: map[string]*elf.Section{}, index: map[*elf.Section]elf.SectionIndex{}}
 	seen, total := map[string]int{}, int64(0)
 	for i, s := range f.Sections {
 		if s.Type == elf.SHT_NULL {
@@ -51,10 +44,6 @@ func openELF(b blob) (p *program, err error) {
 	}
 	if total > 2*b.size { // sections may lie over each other, each as large as the file
 		return nil, fmt.Errorf("%w: its sections have more bytes than it has", errOpaque)
-	}
-	p.symbols, err = f.Symbols()
-	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
-		return nil, fmt.Errorf("%w: %w", errOpaque, err)
 	}
 	slices.SortStableFunc(p.symbols, func(x, y elf.Symbol) int {
 		return cmp.Or(cmp.Compare(x.Section, y.Section), cmp.Compare(x.Value, y.Value))

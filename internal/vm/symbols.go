@@ -3,12 +3,13 @@ package vm
 import (
 	"cmp"
 	"debug/elf"
-	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/internal/editdist"
+	"github.com/kimg/kimg/internal/elffile"
 )
 
 // symbols is what a vmlinux says of itself.
@@ -20,11 +21,19 @@ type symbols struct {
 
 // readSymbols reads an ELF file's functions.
 func readSymbols(name string) (*symbols, error) {
-	f, err := elf.Open(name)
+	file, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
 	}
-	defer f.Close()
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+	}
+	f, err := elffile.Open(file, info.Size())
+	if err != nil {
+		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+	}
 	s := &symbols{debugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
 	// Linux's linker script says so of it, while symbols are linear addresses.
 	for _, p := range f.Progs {
@@ -32,11 +41,7 @@ func readSymbols(name string) (*symbols, error) {
 			s.entry = f.Entry
 		}
 	}
-	all, err := f.Symbols()
-	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
-		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
-	}
-	for _, symbol := range all {
+	for _, symbol := range f.Symbols {
 		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC && !strings.HasPrefix(symbol.Name, "__pfx_") {
 			s.functions = append(s.functions, symbol.Name)
 		}

@@ -1,29 +1,82 @@
-package compare
+// Package elffile opens ELF files that others made.
+package elffile
 
 import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 )
+
+// File is an ELF file with its symbols.
+type File struct {
+	*elf.File
+	Symbols []elf.Symbol // of its first symbol table; none where it has none
+}
+
+// Open reads an ELF file of size bytes. One that would take far more memory than it has
+// bytes, or that debug/elf trips over, is an error. The symbols' names and the sections'
+// are read; what the sections hold may still be a bomb, where it is compressed.
+func Open(r io.ReaderAt, size int64) (f *File, err error) {
+	defer func() {
+		if v := recover(); v != nil { // debug/elf makes no promise about files that lie
+			f, err = nil, fmt.Errorf("%v", v)
+		}
+	}()
+	if err := bound(piece{r, size}); err != nil { // NewFile itself reads names
+		return nil, err
+	}
+	f = &File{}
+	if f.File, err = elf.NewFile(r); err != nil {
+		return nil, err
+	}
+	f.Symbols, err = f.File.Symbols()
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+		return nil, err
+	}
+	return f, nil
+}
+
+// piece is a part of a file, or all of it.
+type piece struct {
+	r    io.ReaderAt
+	size int64
+}
+
+// part is n bytes of it, or fewer at its end.
+func (p piece) part(off, n int64) piece {
+	off = min(max(off, 0), p.size)
+	n = min(max(n, 0), p.size-off)
+	return piece{io.NewSectionReader(p.r, off, n), n}
+}
+
+func (p piece) bytes() ([]byte, error) {
+	b := make([]byte, p.size)
+	if n, err := p.r.ReadAt(b, 0); n < len(b) {
+		return nil, err
+	}
+	return b, nil
+}
 
 // rawELF is what an ELF file says of its sections, before any of them is read.
 type rawELF struct {
-	blob
+	piece
 	order    binary.ByteOrder
 	sections []elf.Section64
 	names    int // the section of their names
 	symbol   int // bytes of a symbol
 }
 
-// boundELF refuses a file for which debug/elf would need far more memory than it has
+// bound refuses a file for which debug/elf would need far more memory than it has
 // bytes: it inflates the tables of symbols and of names unasked where they are
 // compressed, which no compiler does, and copies each name, of which many may be
 // one long string.
-func boundELF(b blob) error {
+func bound(b piece) error {
 	f, err := readRawELF(b)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errOpaque, err)
+		return err
 	}
 	if len(f.sections) == 0 {
 		return nil
@@ -37,10 +90,10 @@ func boundELF(b blob) error {
 	}
 	for _, i := range tables {
 		if i >= len(f.sections) {
-			return fmt.Errorf("%w: its section %d is not there", errOpaque, i)
+			return fmt.Errorf("its section %d is not there", i)
 		}
 		if elf.SectionFlag(f.sections[i].Flags)&elf.SHF_COMPRESSED != 0 {
-			return fmt.Errorf("%w: its symbols or their names are compressed", errOpaque)
+			return errors.New("its symbols or their names are compressed")
 		}
 	}
 	left := 2 * b.size
@@ -60,10 +113,10 @@ func boundELF(b blob) error {
 }
 
 // boundSymbols bounds the names of the symbols.
-func (f *rawELF) boundSymbols(left int64, symbols, names blob) error {
-	b, err := symbols.bytes(f.size)
+func (f *rawELF) boundSymbols(left int64, symbols, names piece) error {
+	b, err := symbols.bytes()
 	if err != nil {
-		return fmt.Errorf("%w: %w", errOpaque, err)
+		return err
 	}
 	var at []uint32
 	for ; len(b) >= f.symbol; b = b[f.symbol:] {
@@ -75,10 +128,10 @@ func (f *rawELF) boundSymbols(left int64, symbols, names blob) error {
 
 // spend takes the lengths of names, as they are at places of a table, from what is
 // left of a bound. One that has no end is looked at to the table's, and counts.
-func spend(left int64, table blob, at []uint32) (int64, error) {
-	text, err := table.bytes(table.size)
+func spend(left int64, table piece, at []uint32) (int64, error) {
+	text, err := table.bytes()
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errOpaque, err)
+		return 0, err
 	}
 	for _, from := range at {
 		if int64(from) >= table.size {
@@ -89,14 +142,14 @@ func spend(left int64, table blob, at []uint32) (int64, error) {
 			n = len(text[from:])
 		}
 		if left -= int64(n); left < 0 {
-			return 0, fmt.Errorf("%w: its names have more bytes than it has", errOpaque)
+			return 0, errors.New("its names have more bytes than it has")
 		}
 	}
 	return left, nil
 }
 
 // content is a section as it is in the file.
-func (f *rawELF) content(i int) blob {
+func (f *rawELF) content(i int) piece {
 	s := f.sections[i]
 	if s.Off > uint64(f.size) || elf.SectionType(s.Type) == elf.SHT_NOBITS {
 		return f.part(0, 0)
@@ -105,12 +158,15 @@ func (f *rawELF) content(i int) blob {
 }
 
 // readRawELF reads the table of sections. Both classes are read as the wider one.
-func readRawELF(b blob) (*rawELF, error) {
-	head := b.head(64)
+func readRawELF(b piece) (*rawELF, error) {
+	head, err := b.part(0, 64).bytes()
+	if err != nil {
+		return nil, err
+	}
 	if len(head) < 52 {
 		return nil, fmt.Errorf("%d bytes are no header", len(head))
 	}
-	f := &rawELF{blob: b, order: binary.LittleEndian}
+	f := &rawELF{piece: b, order: binary.LittleEndian}
 	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		f.order = binary.BigEndian
 	}
@@ -136,7 +192,11 @@ func readRawELF(b blob) (*rawELF, error) {
 		return nil, fmt.Errorf("a section's header has %d bytes, not %d", size, want)
 	}
 	if count == 0 || f.names == int(elf.SHN_XINDEX) { // what does not fit is in the first section's header
-		first, err := f.header(b.part(off, size).head(size), wide)
+		text, err := b.part(off, size).bytes()
+		if err != nil {
+			return nil, err
+		}
+		first, err := f.header(text, wide)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +210,7 @@ func readRawELF(b blob) (*rawELF, error) {
 	if off < 0 || count > (b.size-min(off, b.size))/size {
 		return nil, fmt.Errorf("%d headers of sections are more than it has", count)
 	}
-	table, err := b.part(off, count*size).bytes(b.size)
+	table, err := b.part(off, count*size).bytes()
 	if err != nil {
 		return nil, err
 	}
