@@ -28,11 +28,11 @@ var eras = []Era{
 		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), and its linker finds yylloc twice before 5.6 (e33a814e772c)",
 	},
 	{
-		From: v(5, 7), Before: v(5, 18), Suite: "bullseye", CC: "gcc-10", Proven: "5.10.223, with the vm config, booted bullseye",
+		From: v(5, 7), Before: v(5, 18), Suite: "bullseye", CC: "gcc-10", Proven: "5.10.223, with the vm config and with defconfig, booted bullseye",
 		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
 	},
 	{
-		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12", Proven: "6.1.176, with the vm config, booted bookworm",
+		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12", Proven: "6.1.176, with the vm config and with defconfig, booted bookworm",
 		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{

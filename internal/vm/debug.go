@@ -205,7 +205,9 @@ func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []strin
 // A Ctrl-C ends a gdb that only just starts, or its Python. heldKeys keeps it back until
 // takeKeys, which drops what came. Where gdb is this machine's own nobody knows whether
 // it has a Python to do so, and so it is as with any gdb.
-var heldKeys = []string{"env", "--block-signal=INT"}
+//
+// The scripts of older kernels have escapes that a new Python warns of.
+var heldKeys = []string{"env", "--block-signal=INT", "PYTHONWARNINGS=ignore::SyntaxWarning"}
 
 const takeKeys = "python import signal as s; s.sigtimedwait([s.SIGINT], 0); s.pthread_sigmask(s.SIG_UNBLOCK, [s.SIGINT])"
 
