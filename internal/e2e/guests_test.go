@@ -20,8 +20,9 @@ var guestTests = []string{
 	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd", "TestGuestSnapshotAfterAFault",
 }
 
-// mayBeSkipped are those that need more of the machine than an engine.
-var mayBeSkipped = []string{"TestGuestOnTAP"}
+// mayBeSkipped are those that need more of the machine than an engine, or less: QEMU
+// and gdb in a container.
+var mayBeSkipped = []string{"TestGuestOnTAP", "TestDebugIndex"}
 
 // guests runs them on the build in out, with the tools that kimg would take.
 func guests(t *testing.T, k kimg, out string) {
