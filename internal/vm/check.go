@@ -72,11 +72,8 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
 	devices := append(o.devices(config, site, Terminal{}), Serial{})
 	if c.Break != "" {
-		stub := GDBStub{Socket: site.Socket(gdbSocket), Running: true}
-		if !c.During {
-			k.entry = k.kernel.headStart([]string{c.Break})
-			stub = stubFor(site, k.entry)
-		}
+		var stub GDBStub
+		stub, k.entry = k.kernel.stub(site, []string{c.Break}, c.During)
 		devices = append(devices, stub)
 	}
 	ports := o.agentPorts()

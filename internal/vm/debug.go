@@ -71,11 +71,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		return err
 	}
 	defer hub.close()
-	stub, entry := GDBStub{Socket: site.Socket(gdbSocket), Running: true}, uint64(0)
-	if !d.Running {
-		entry = kernel.headStart(d.Breaks)
-		stub = stubFor(site, entry)
-	}
+	stub, entry := kernel.stub(site, d.Breaks, d.Running)
 	devices := append(o.devices(config, site, Terminal{}), Serial{}, stub)
 	devices = append(devices, o.ports(site, o.agentPorts()...)...)
 	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)

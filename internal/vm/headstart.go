@@ -35,12 +35,16 @@ func (s *symbols) headStart(breaks []string) uint64 {
 	return s.entry
 }
 
-// stubFor is the stub of a guest that is halted, with or without a head start.
-func stubFor(site *Site, entry uint64) GDBStub {
-	if entry == 0 {
-		return GDBStub{Socket: site.Socket(gdbSocket)}
+// stub is the stub of a guest that is to stop in breaks, and where its head start ends;
+// a guest that runs at once has none.
+func (s *symbols) stub(site *Site, breaks []string, running bool) (stub GDBStub, entry uint64) {
+	if !running {
+		entry = s.headStart(breaks)
 	}
-	return GDBStub{Socket: site.Socket(headSocket)}
+	if entry != 0 {
+		return GDBStub{Socket: site.Socket(headSocket)}, entry
+	}
+	return GDBStub{Socket: site.Socket(gdbSocket), Running: running}, 0
 }
 
 // awaitGDB lets the halted guest run to entry, unless that is 0, and has gdb's socket

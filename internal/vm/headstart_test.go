@@ -24,16 +24,20 @@ func TestHeadStart(t *testing.T) {
 		}
 	}
 	site := &Site{Run: "/r"}
-	if stub := stubFor(site, 0); stub.Socket != site.Socket(gdbSocket) || stub.Running {
-		t.Errorf("without a head start: %+v", stub)
+	at := []string{"vfs_read"}
+	if stub, entry := kernel.stub(site, nil, false); stub.Socket != site.Socket(gdbSocket) || stub.Running || entry != 0 {
+		t.Errorf("halted: %+v, %#x", stub, entry)
 	}
-	if stub := stubFor(site, 1); stub.Socket == site.Socket(gdbSocket) || stub.Running {
-		t.Errorf("gdb would come before its end: %+v", stub)
+	if stub, entry := kernel.stub(site, at, true); stub.Socket != site.Socket(gdbSocket) || !stub.Running || entry != 0 {
+		t.Errorf("running: %+v, %#x", stub, entry)
+	}
+	if stub, entry := kernel.stub(site, at, false); stub.Socket == site.Socket(gdbSocket) || stub.Running || entry != kernel.entry {
+		t.Errorf("gdb would come before the head start's end: %+v, %#x", stub, entry)
 	}
 }
 
-// stub plays QEMU's side: it wants each of the packets in turn, and answers it.
-func stub(t *testing.T, conn io.ReadWriter, packets ...string) {
+// playQEMU plays QEMU's side: it wants each of the packets in turn, and answers it.
+func playQEMU(t *testing.T, conn io.ReadWriter, packets ...string) {
 	from := bufio.NewReader(conn)
 	for i := 0; i+1 < len(packets); i += 2 {
 		got := make([]byte, len(packets[i]))
@@ -61,7 +65,7 @@ func TestRunStub(t *testing.T) {
 		go func() {
 			defer close(ended)
 			defer there.Close()
-			stub(t, there, tt.packets...)
+			playQEMU(t, there, tt.packets...)
 		}()
 		err := runStub(here, 0x1000000)
 		here.Close()

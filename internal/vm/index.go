@@ -32,6 +32,7 @@ func openIndex(parent, vmlinux string) *index {
 	if err != nil || os.MkdirAll(parent, 0o755) != nil {
 		return nil
 	}
+	sweepRunDirs(parent) // also where there is an index, and so no need for one
 	// By its place too: gdb looks by a build ID, which anybody's vmlinux can claim to have.
 	id := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", vmlinux, info.Size(), info.ModTime().UnixNano()))
 	x := &index{parent: parent, key: hex.EncodeToString(id[:8])}

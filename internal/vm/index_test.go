@@ -27,7 +27,18 @@ func TestIndexIsKeptWhole(t *testing.T) {
 	write(t, filepath.Join(x.dir, "abc.gdb-index-Xy1"), "half of one") // of a gdb that was killed
 	x.close()
 
+	killed, err := newRunDir(parent) // a kimg that was killed left it
+	if err == nil {
+		err = killed.lock.Unlock()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	x = openIndex(parent, vmlinux)
+	if _, err := os.Stat(killed.path); err == nil {
+		t.Error("what a killed one left is there still")
+	}
 	if x == nil || x.fill != nil {
 		t.Fatalf("the second one is %+v, want what the first wrote", x)
 	}
