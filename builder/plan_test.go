@@ -97,7 +97,12 @@ func TestPlanFollowsTheLock(t *testing.T) {
 		}
 		return m
 	}
-	before := ids(fixture(t))
+	unfixed := func() *Lock {
+		l := fixture(t)
+		l.Kernel.Version.Minor = 9 // for which kimg has no fixes, with its own toolchain
+		return l
+	}
+	before := ids(unfixed())
 	for _, c := range []struct {
 		name    string
 		edit    func(*Lock)
@@ -116,7 +121,7 @@ func TestPlanFollowsTheLock(t *testing.T) {
 		{"the imaging image", func(l *Lock) { l.Imaging.Image += "0" }, []string{"image", "rootfs", "toolchain-imaging"}},
 		{"a kernel whose ext4 knows less", func(l *Lock) { l.Kernel.Version.Minor = 4 }, nil},
 	} {
-		l := fixture(t)
+		l := unfixed()
 		c.edit(l)
 		var changed []string
 		for id, action := range ids(l) {
