@@ -123,6 +123,7 @@ func TestCheckIsLate(t *testing.T) {
 
 // Whoever dies under a check, the check ends at once and says who.
 func TestCheckWhoseProgramsAreKilled(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // others may have guests, too
 	const break_, script = "version_proc_show", "echo up; sleep 600"
 	for _, tt := range []struct{ program, says string }{
 		{"qemu-system-x86_64", "QEMU was killed: "}, {"gdb", "gdb ended: "},

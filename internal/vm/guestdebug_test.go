@@ -16,6 +16,7 @@ import (
 // A batch of the person's own: gdb stops where it was told, and the kernel's
 // scripts work there.
 func TestDebugSession(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // others may have guests, too
 	o := realGuest(t)
 	var out bytes.Buffer
 	o.Stdin, o.Stdout, o.Stderr = strings.NewReader(""), &out, &out
