@@ -42,15 +42,14 @@ func (r *hostRunner) start(ctx context.Context, p program) (func() error, error)
 	// A child of the killed program may hold its output open.
 	cmd.WaitDelay = 2 * time.Second
 	var stdin io.WriteCloser
-	file, isFile := p.Stdin.(*os.File)
-	isFile = isFile && p.Person
-	if isFile {
-		cmd.Stdin = file
-	}
-	if !p.Person { // who is the person's is in the terminal's foreground group, as kimg itself
+	file, direct := p.Stdin.(*os.File)
+	if !p.Person { // the person's is in the terminal's foreground group, as kimg itself
 		cmd.SysProcAttr = ownGroup()
+		direct = false
 	}
-	if p.Stdin != nil && !isFile {
+	if direct {
+		cmd.Stdin = file
+	} else if p.Stdin != nil {
 		var err error
 		if stdin, err = cmd.StdinPipe(); err != nil {
 			return nil, err

@@ -1,15 +1,14 @@
 package vm
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kimg/kimg/internal/units"
 )
 
 // maxIndexes is how many vmlinux have their index kept. One has 3 to 30 MB.
@@ -34,8 +33,8 @@ func openIndex(parent, vmlinux string) *index {
 	}
 	sweepRunDirs(parent) // also where there is an index, and so no need for one
 	// By its place too: gdb looks by a build ID, which anybody's vmlinux can claim to have.
-	id := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", vmlinux, info.Size(), info.ModTime().UnixNano()))
-	x := &index{parent: parent, key: hex.EncodeToString(id[:8])}
+	id := units.DigestOf(fmt.Appendf(nil, "%s\x00%d\x00%d", vmlinux, info.Size(), info.ModTime().UnixNano()))
+	x := &index{parent: parent, key: string(id[:16])}
 	found, _ := filepath.Glob(filepath.Join(parent, x.key+"-*"))
 	for _, dir := range found {
 		if file := indexFile(dir); file != "" && filepath.Base(dir) == x.name(file) {
@@ -75,11 +74,11 @@ func (x *index) name(file string) string {
 		return ""
 	}
 	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
+	sum, _, err := units.DigestReader(f)
+	if err != nil {
 		return ""
 	}
-	return x.key + "-" + hex.EncodeToString(sum.Sum(nil))
+	return x.key + "-" + string(sum)
 }
 
 // close keeps what gdb wrote, once there is no gdb any more.

@@ -20,19 +20,24 @@ type symbols struct {
 }
 
 // readSymbols reads an ELF file's functions.
-func readSymbols(name string) (*symbols, error) {
+func readSymbols(name string) (_ *symbols, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read the symbols of %s: %w", name, err)
+		}
+	}()
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+		return nil, err
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+		return nil, err
 	}
 	f, err := elffile.Open(file, info.Size())
 	if err != nil {
-		return nil, fmt.Errorf("read the symbols of %s: %w", name, err)
+		return nil, err
 	}
 	s := &symbols{debugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
 	// Linux's linker script says so of it, while symbols are linear addresses.
