@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -203,7 +204,7 @@ func onePackageALine(n *yaml.Node) {
 
 // ReadLock reads a lock file. A missing file is fs.ErrNotExist.
 func ReadLock(name string) (*Lock, error) {
-	b, err := readSmall(name, maxLock)
+	b, err := reading.Small(name, maxLock)
 	if err != nil {
 		return nil, fmt.Errorf("read lock: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -132,7 +133,7 @@ const gdbScripts = "scripts/gdb"
 // is fs.ErrNotExist.
 func ReadManifest(dir string) (*Manifest, error) {
 	name := filepath.Join(dir, ManifestFile)
-	b, err := readSmall(name, maxManifest)
+	b, err := reading.Small(name, maxManifest)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -270,7 +271,7 @@ func (o *outDir) setAside(a Artifact) (string, error) {
 
 // write puts a small file of kimg's own beside the artifacts.
 func (o *outDir) write(name string, b []byte) error {
-	if old, err := readSmall(o.path(name), int64(len(b))); err == nil && string(old) == string(b) {
+	if old, err := reading.Small(o.path(name), int64(len(b))); err == nil && string(old) == string(b) {
 		return nil
 	}
 	if err := os.MkdirAll(o.dir, 0o755); err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -52,7 +53,7 @@ func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verifie
 	}
 	v.Checked++
 	if !info.Mode().IsRegular() { // a link's file may be anybody's
-		v.fault(ManifestFile, "it is not a plain file but %s", fileKind(info.Mode()))
+		v.fault(ManifestFile, "it is not a plain file but %s", reading.Kind(info.Mode()))
 		return v, nil
 	}
 	m, err := ReadManifest(dir)
@@ -120,7 +121,7 @@ func (v *Verified) plain(root *os.Root, path string) (fs.FileInfo, bool) {
 		return nil, false
 	}
 	if !info.Mode().IsRegular() {
-		v.fault(path, "it is not a plain file but %s", fileKind(info.Mode()))
+		v.fault(path, "it is not a plain file but %s", reading.Kind(info.Mode()))
 		return nil, false
 	}
 	return info, true
@@ -166,26 +167,13 @@ func (v *Verified) artifact(ctx context.Context, root *os.Root, a Artifact) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, &stoppable{ctx, f}); err != nil {
+	if _, err := io.Copy(h, reading.Until(ctx, f)); err != nil {
 		v.fault(a.Path, "%s", reason(err))
 		return
 	}
 	if d := units.DigestSum(h); d != a.SHA256 {
 		v.fault(a.Path, "its content was changed: its sha256 is %s, and was %s", d, a.SHA256)
 	}
-}
-
-// stoppable ends a long read with its context.
-type stoppable struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (s *stoppable) Read(p []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return s.r.Read(p)
 }
 
 func reason(err error) string {
@@ -197,14 +185,4 @@ func reason(err error) string {
 		return "it cannot be read: " + path.Err.Error()
 	}
 	return "it cannot be read: " + err.Error()
-}
-
-func fileKind(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "a directory"
-	case m&fs.ModeSymlink != 0:
-		return "a link"
-	}
-	return "a special file"
 }

@@ -1,0 +1,74 @@
+// Package arch names the architectures that guests may have, and what each of
+// the worlds around a guest calls them: the package archive, the kernel's build,
+// QEMU, gdb, container registries and libvirt. Code that needs one of these words
+// asks here; adding an architecture is a row in this file and what CONTRIBUTING
+// lists. It must not know what an engine or a kernel tree is.
+package arch
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Arch is an architecture. Two values are the same architecture if they are
+// equal; the zero value is none.
+type Arch struct {
+	Name string // Debian's, and the one that users write: amd64
+
+	Kernel    string // ARCH of the kernel's make: x86_64
+	SourceDir string // its directory under arch/ of a kernel tree, Kconfig's SRCARCH: x86
+	Image     string // the kernel image as make's target and as an artifact: bzImage
+	ImagePath string // where make puts it, relative to the object directory
+
+	Console string // the serial console's device, without /dev/: ttyS0
+
+	QEMU    string // the program: qemu-system-x86_64
+	Machine string // -M
+	CPU     string // -cpu, emulated or not
+
+	OCI     string // platform.architecture of an OCI image, GOARCH's words
+	Libvirt string // <os><type arch=...>
+}
+
+// AMD64 is x86-64.
+var AMD64 = Arch{
+	Name:   "amd64",
+	Kernel: "x86_64", SourceDir: "x86", Image: "bzImage", ImagePath: "arch/x86/boot/bzImage",
+	Console: "ttyS0",
+	QEMU:    "qemu-system-x86_64", Machine: "pc",
+	// Without la57, which QEMU's max has and the kernels of the older eras do not survive.
+	CPU: "max,la57=off",
+	OCI: "amd64", Libvirt: "x86_64",
+}
+
+// Default is the architecture of whoever names none, on every machine: the same
+// kimg.yaml gives the same bits everywhere.
+var Default = AMD64
+
+// All are the architectures that guests may have.
+var All = []Arch{AMD64}
+
+// Parse returns the architecture of that name, which is Debian's.
+func Parse(name string) (Arch, error) {
+	if i := slices.IndexFunc(All, func(a Arch) bool { return a.Name == name }); i >= 0 {
+		return All[i], nil
+	}
+	var names []string
+	for _, a := range All {
+		names = append(names, a.Name)
+	}
+	return Arch{}, fmt.Errorf("unknown architecture %q: want %s", name, strings.Join(names, ", "))
+}
+
+// String is the architecture's name.
+func (a Arch) String() string { return a.Name }
+
+// MarshalText writes the name.
+func (a Arch) MarshalText() ([]byte, error) { return []byte(a.Name), nil }
+
+// UnmarshalText reads a name that Parse knows.
+func (a *Arch) UnmarshalText(b []byte) (err error) {
+	*a, err = Parse(string(b))
+	return err
+}
