@@ -10,14 +10,15 @@ package attest
 import (
 	"time"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // The files beside the artifacts.
 const (
-	ProvenanceFile = "provenance.json"         // an in-toto Statement v1
-	SBOMFile       = "sbom.spdx.json"          // SPDX 2.3
-	SignatureFile  = "provenance.intoto.jsonl" // an in-toto bundle: DSSE envelopes around the first, one a line
+	ProvenanceFile = artifact.Provenance // an in-toto Statement v1
+	SBOMFile       = artifact.SBOM       // SPDX 2.3
+	SignatureFile  = artifact.Signature  // an in-toto bundle: DSSE envelopes around the first, one a line
 )
 
 // MaxDocument bounds each of the two documents, in bytes: those of a large build

@@ -10,6 +10,7 @@ import (
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -21,8 +22,8 @@ const kernelLicence = "GPL-2.0-only WITH Linux-syscall-note"
 
 // The artifacts that the SBOM relates to what is in them.
 const (
-	imageFile   = "rootfs.img"
-	modulesFile = "modules.tar"
+	imageFile   = artifact.Disk
+	modulesFile = artifact.Modules
 )
 
 // namespace begins what identifies the document; its digest comes behind it.

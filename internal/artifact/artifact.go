@@ -1,0 +1,44 @@
+// Package artifact names the files that a build leaves in its out directory. Each
+// name is written once, here.
+package artifact
+
+import "github.com/kimg/kimg/internal/arch"
+
+// The files that a build makes, whatever the architecture. The kernel image is the
+// architecture's own: see KernelImage.
+const (
+	Vmlinux    = "vmlinux"        // the kernel with its debug information
+	SystemMap  = "System.map"     // its symbols
+	Config     = "config"         // what it was configured with
+	Modules    = "modules.tar"    // its stripped modules, where it has any
+	ModulesDir = "modules"        // directory of its modules with their debug information
+	GDBLoader  = "vmlinux-gdb.py" // what gdb loads beside vmlinux
+	GDBScripts = "scripts/gdb"    // directory of the kernel's own scripts for gdb
+	Disk       = "rootfs.img"     // the disk image with the root filesystem
+)
+
+// The files that describe a build.
+const (
+	Lock       = "kimg.lock"
+	Manifest   = "manifest.json"
+	Provenance = "provenance.json"
+	Signature  = "provenance.intoto.jsonl"
+	SBOM       = "sbom.spdx.json"
+)
+
+// KernelImage is the name of the bootable kernel.
+func KernelImage(a arch.Arch) string { return a.Image }
+
+// Kernel are the files of a kernel that is there whatever it was configured with.
+func Kernel(a arch.Arch) []string {
+	return []string{KernelImage(a), Vmlinux, SystemMap, Config}
+}
+
+// Documents are the files that describe a build to other tools.
+func Documents() []string { return []string{Provenance, SBOM} }
+
+// TopLevel are the files at the top of an out directory that a build may write,
+// apart from the lock and the signature, which are there before it.
+func TopLevel(a arch.Arch) []string {
+	return append(append(Kernel(a), GDBLoader, Modules, Disk, Manifest), Documents()...)
+}
