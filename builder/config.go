@@ -48,7 +48,7 @@ func EditConfig(ctx context.Context, env Env, spec Spec, e ConfigEdit) (*ConfigC
 		return nil, err
 	}
 	var change *ConfigChange
-	err = onConfig(ctx, env, spec, "edit the configuration", func(ctx context.Context, eng *container.Engine, j kernel.Job, task *progress.Task) error {
+	err = onConfig(ctx, env, spec, "edit the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		editing := kernel.Editing{Editor: e.Editor, Open: e.Open}
 		for _, f := range mine.Fragments {
 			r, err := readFragment(f)
@@ -123,7 +123,7 @@ func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigC
 
 // ShowConfig writes the whole .config that the Spec asks for, unproven.
 func ShowConfig(ctx context.Context, env Env, spec Spec, w io.Writer) error {
-	return onConfig(ctx, env, spec, "compose the configuration", func(ctx context.Context, eng *container.Engine, j kernel.Job, task *progress.Task) error {
+	return onConfig(ctx, env, spec, "compose the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		_, final, _, err := kernel.Compose(ctx, eng, j, task)
 		if err != nil {
 			return err
@@ -140,7 +140,7 @@ func DiffConfig(ctx context.Context, env Env, spec Spec, dir string, w io.Writer
 	if err != nil {
 		return err
 	}
-	return onConfig(ctx, env, spec, "compare the configuration with its base", func(ctx context.Context, eng *container.Engine, j kernel.Job, task *progress.Task) error {
+	return onConfig(ctx, env, spec, "compare the configuration with its base", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		for i, r := range j.Config.Requests {
 			// kimg.yaml's settings come before those of flags, after all fragments.
 			if n := i - (len(j.Config.Requests) - len(spec.Set)); n >= 0 && n < len(mine.Set) {
@@ -192,7 +192,7 @@ func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Reque
 
 // onConfig does what has to do with the kernel's configuration alone: the
 // source and the toolchain are resolved and made, the rest of a build is not.
-func onConfig(ctx context.Context, env Env, spec Spec, title string, do func(context.Context, *container.Engine, kernel.Job, *progress.Task) error) error {
+func onConfig(ctx context.Context, env Env, spec Spec, title string, do func(context.Context, container.Engine, kernel.Job, *progress.Task) error) error {
 	s, err := open(env, spec)
 	if err != nil {
 		return err

@@ -61,13 +61,13 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	if err != nil {
 		return err
 	}
-	var eng *container.Engine
+	var eng container.Engine
 	defer func() {
 		if eng != nil {
 			err = errors.Join(err, eng.Close())
 		}
 	}()
-	b.Imaging = func(ctx context.Context) (_ *container.Engine, image string, err error) {
+	b.Imaging = func(ctx context.Context) (_ container.Engine, image string, err error) {
 		eng, image, err = Imaging(ctx, env, req.Out)
 		return eng, image, err
 	}

@@ -17,7 +17,7 @@ import (
 // artifacts in dir: QEMU and gdb are in it too. It is made where it is missing.
 // A directory without a lock gets the image that ships with kimg. The caller
 // closes the engine.
-func Imaging(ctx context.Context, env Env, dir string) (_ *container.Engine, id string, err error) {
+func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id string, err error) {
 	spec := Default()
 	spec.Out = dir
 	s, err := open(env, spec)

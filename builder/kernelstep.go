@@ -224,7 +224,7 @@ func (s *session) compile(ctx context.Context, l *Lock, config kernel.Config, ou
 }
 
 // job is the kernel to be compiled; its source and its toolchain are there.
-func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (*container.Engine, kernel.Job, error) {
+func (s *session) job(ctx context.Context, l *Lock, config kernel.Config) (container.Engine, kernel.Job, error) {
 	eng, id, err := s.image(ctx, l.Toolchain)
 	if err != nil {
 		return nil, kernel.Job{}, err

@@ -395,7 +395,7 @@ func TestPlacesLeak(t *testing.T) {
 	run := func(t *testing.T, target toolchain.Target, script string, p place) string {
 		t.Helper()
 		var out, errs bytes.Buffer
-		err := s.eng.Run(t.Context(), &container.Cmd{Image: images[target], User: p.user, Hostname: p.host, Dir: "/tmp",
+		err := container.Run(t.Context(), s.eng, &container.Cmd{Image: images[target], User: p.user, Hostname: p.host, Dir: "/tmp",
 			Env: append(slices.Clone(p.env), "PLACE="+p.dir), Args: []string{"sh", "-ec", script}, Stdout: &out, Stderr: &errs})
 		if err != nil {
 			t.Fatalf("%v: %s", err, errs.String())

@@ -207,7 +207,7 @@ func (s *session) imageStep(l *Lock, imaging, rootfs, modules *steps.Step) *step
 }
 
 // image returns the engine and the id of a toolchain image that is there.
-func (s *session) image(ctx context.Context, t ToolchainLock) (eng *container.Engine, id string, err error) {
+func (s *session) image(ctx context.Context, t ToolchainLock) (eng container.Engine, id string, err error) {
 	if eng, err = s.engine(ctx); err != nil {
 		return nil, "", err
 	}

@@ -61,7 +61,7 @@ type session struct {
 	store *store.Store
 
 	connect sync.Mutex
-	eng     *container.Engine
+	eng     container.Engine
 
 	indices map[string]indexed // by the suite's name
 	tree    *kernel.Tree       // a kernel source of the person's own
@@ -99,7 +99,7 @@ func openLocked(ctx context.Context, env Env, spec Spec) (s *session, done func(
 }
 
 // engine connects at the first call: a build that runs nothing needs none.
-func (s *session) engine(ctx context.Context) (*container.Engine, error) {
+func (s *session) engine(ctx context.Context) (container.Engine, error) {
 	s.connect.Lock()
 	defer s.connect.Unlock()
 	if s.eng != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // settled waits for the number of goroutines to come back to what it was.
-func settled(t *testing.T, e *container.Engine, before int) {
+func settled(t *testing.T, e container.Engine, before int) {
 	t.Helper()
 	var now int
 	for range 100 {
@@ -50,7 +50,7 @@ func TestCancelRun(t *testing.T) {
 			stop := time.AfterFunc(after*time.Millisecond, func() { cancel(why) })
 			c := cmd
 			c.Image, c.Args, c.Stdout = ref, append([]string{containertest.Helper}, cmd.Args...), io.Discard
-			err := e.Run(ctx, &c)
+			err := container.Run(ctx, e, &c)
 			stop.Stop()
 			cancel(nil)
 			if !errors.Is(err, why) || !errors.Is(err, context.Canceled) {
@@ -73,7 +73,7 @@ func TestCancelBlocked(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	begun := time.Now()
-	err := e.Run(ctx, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "100000"}, Stdin: in, Stdout: drop})
+	err := container.Run(ctx, e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "100000"}, Stdin: in, Stdout: drop})
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 20*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(begun))
 	}
@@ -87,7 +87,7 @@ func TestCancelImport(t *testing.T) {
 	const ref = "kimg-test:cancelled-import"
 	for _, after := range []time.Duration{1, 50, 500} {
 		ctx, cancel := context.WithTimeout(t.Context(), after*time.Millisecond)
-		err := e.Import(ctx, ref, endlessTar(t), nil)
+		err := e.Import(ctx, ref, endlessTar(t))
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %d ms: %v", after, err)
@@ -97,7 +97,7 @@ func TestCancelImport(t *testing.T) {
 		}
 	}
 	broken := errors.New("the source broke off")
-	err := e.Import(t.Context(), ref, io.MultiReader(io.LimitReader(endlessTar(t), 1<<20), failing{broken}), nil)
+	err := e.Import(t.Context(), ref, io.MultiReader(io.LimitReader(endlessTar(t), 1<<20), failing{broken}))
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}

@@ -12,9 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"github.com/docker/docker/client"
 )
 
 // ConnectError says which engines were tried. It is ErrPermission when one of
@@ -61,7 +58,7 @@ type endpoint struct {
 // Connect finds an engine: DOCKER_HOST, else the Docker context in use, else the
 // first of the usual sockets that answers. An engine that was named and does not
 // answer is not replaced by another. The error is a *ConnectError.
-func Connect(ctx context.Context) (*Engine, error) {
+func Connect(ctx context.Context) (Engine, error) {
 	failed := &ConnectError{kind: ErrNoEngine}
 	for _, at := range endpoints(os.Getenv, dockerConfigDir(os.Getenv), fmt.Sprint("/run/user/", os.Getuid())) {
 		e, err := dial(ctx, at)
@@ -146,40 +143,4 @@ func contextEndpoint(getenv func(string) string, config string) (endpoint, bool)
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// answerTime is how long an engine may take to say that it is there; one that a
-// socket starts on demand takes a while.
-const answerTime = 15 * time.Second
-
-func dial(ctx context.Context, at endpoint) (*Engine, error) {
-	if strings.HasPrefix(at.host, "ssh://") {
-		return nil, errors.New(`ssh is not spoken here: forward its socket ("ssh -NL /tmp/engine.sock:/var/run/docker.sock HOST") and name that in DOCKER_HOST`)
-	}
-	if sock, ok := strings.CutPrefix(at.host, "unix://"); ok {
-		// A folder that this user may not look into (root's Podman) is no engine that refuses.
-		if _, err := os.Stat(sock); err != nil {
-			return nil, errors.New("no such socket")
-		}
-	}
-	opts := []client.Opt{client.WithHost(at.host), client.WithAPIVersionNegotiation()}
-	if at.tls != "" {
-		file := func(name string) string { return filepath.Join(at.tls, name) }
-		opts = append(opts, client.WithTLSClientConfig(file("ca.pem"), file("cert.pem"), file("key.pem")))
-	}
-	api, err := client.NewClientWithOpts(opts...)
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{api: api}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	if err := e.ask(ctx); err != nil {
-		api.Close()
-		if errors.Is(err, fs.ErrPermission) {
-			err = fs.ErrPermission // without the client's request and address around it
-		}
-		return nil, err
-	}
-	return e, nil
 }

@@ -20,7 +20,7 @@ import (
 func TestCopyThroughVolume(t *testing.T) {
 	e := containertest.Engine(t)
 	ref := containertest.Image(t, e)
-	vol, err := e.TempVolume(t.Context())
+	vol, err := container.TempVolume(t.Context(), e)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestCopyThroughVolume(t *testing.T) {
 		}
 	})
 	mounts := []container.Mount{{Volume: vol, Target: "/data"}}
-	create := func(args ...string) *container.Container {
+	create := func(args ...string) container.Container {
 		t.Helper()
 		c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: append([]string{containertest.Helper}, args...), Mounts: mounts})
 		if err != nil {
@@ -152,7 +152,7 @@ func TestVolumes(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
-	if name, err := e.TempVolume(gone); !errors.Is(err, context.Canceled) || name != "" {
+	if name, err := container.TempVolume(gone, e); !errors.Is(err, context.Canceled) || name != "" {
 		t.Errorf("TempVolume: %q %v", name, err)
 	}
 }

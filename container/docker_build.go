@@ -17,11 +17,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// Build makes an image with the engine's classic builder: BuildKit shows no
-// progress to a client that has no session with it. No stage has a network. A
-// failed or cancelled build leaves no container; layers that were done stay in
-// the engine's build cache.
-func (e *Engine) Build(ctx context.Context, spec BuildSpec) error {
+// Build uses the engine's classic builder: BuildKit shows no progress to a client
+// that has no session with it. Layers that were done stay in the engine's build cache.
+func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	doing := "build image " + spec.Tag
 	labels := map[string]string{labelKimg: "1"}
 	maps.Copy(labels, spec.Labels)
@@ -168,7 +166,7 @@ const quietTime = 300 * time.Millisecond
 //
 // Podman refuses to be asked for that line in the form that Docker wants, and its
 // builder's containers are in no list of the engine's: it removes them itself.
-func (e *Engine) removeSteps(ctx context.Context, mark string, told bool) error {
+func (e *docker) removeSteps(ctx context.Context, mark string, told bool) error {
 	if e.info.Name == podman {
 		return nil
 	}
@@ -197,7 +195,7 @@ func (e *Engine) removeSteps(ctx context.Context, mark string, told bool) error 
 }
 
 // steps lists the containers of the build that carries mark.
-func (e *Engine) steps(ctx context.Context, mark string) ([]string, error) {
+func (e *docker) steps(ctx context.Context, mark string) ([]string, error) {
 	list, err := e.api.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
 		return nil, err

@@ -12,15 +12,13 @@ import (
 // carry bytes that are not UTF-8.
 const execDetachKeys = "ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@"
 
-// Exec runs one more command in a container that runs, to its end. A status
-// other than zero is an *ExitError. The end of ctx closes its streams and
-// returns; engines have no way to kill it, so it ends with its container.
-func (c *Container) Exec(ctx context.Context, cmd *ExecCmd) error {
+// Exec cannot kill the command at the end of ctx: engines have no way to do it.
+func (c *dockerContainer) Exec(ctx context.Context, cmd *ExecCmd) error {
 	if len(cmd.Args) == 0 {
 		return errors.New("exec: a command needs arguments")
 	}
 	doing := "exec " + cmd.Args[0]
-	made, err := c.eng.api.ContainerExecCreate(ctx, c.ID, container.ExecOptions{
+	made, err := c.eng.api.ContainerExecCreate(ctx, c.id, container.ExecOptions{
 		Cmd: cmd.Args, Env: cmd.Env, User: cmd.User, WorkingDir: cmd.Dir, Tty: cmd.TTY,
 		AttachStdin: cmd.Stdin != nil, AttachStdout: true, AttachStderr: !cmd.TTY,
 		DetachKeys: execDetachKeys,

@@ -8,8 +8,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 )
 
-// ImageID returns the id of the image that ref names; ok is false when there is none.
-func (e *Engine) ImageID(ctx context.Context, ref string) (id string, ok bool, err error) {
+func (e *docker) ImageID(ctx context.Context, ref string) (id string, ok bool, err error) {
 	img, err := e.api.ImageInspect(ctx, ref)
 	if errdefs.IsNotFound(err) {
 		return "", false, nil
@@ -20,9 +19,7 @@ func (e *Engine) ImageID(ctx context.Context, ref string) (id string, ok bool, e
 	return img.ID, true, nil
 }
 
-// RemoveImage removes a tag, and the image when that was its last; that there is
-// none is no error.
-func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
+func (e *docker) RemoveImage(ctx context.Context, ref string) error {
 	_, err := e.api.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -30,14 +27,12 @@ func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
 	return fault(ctx, "remove image "+ref, err)
 }
 
-// Import makes an image of one layer from a tar of a root filesystem. changes
-// are Dockerfile instructions (CMD, ENV, LABEL, USER, WORKDIR ...).
-func (e *Engine) Import(ctx context.Context, ref string, tar io.Reader, changes []string) error {
+func (e *docker) Import(ctx context.Context, ref string, tar io.Reader) error {
 	doing := "import image " + ref
 	body := lend(tar)
 	defer body.takeBack()
 	answer, err := e.api.ImageImport(ctx, image.ImportSource{Source: body, SourceName: "-"}, ref,
-		image.ImportOptions{Changes: append([]string{"LABEL " + labelKimg + "=1"}, changes...)})
+		image.ImportOptions{Changes: []string{"LABEL " + labelKimg + "=1"}})
 	if err == nil {
 		defer answer.Close()
 		err = readMessages(answer, io.Discard)

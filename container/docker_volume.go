@@ -2,9 +2,7 @@ package container
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -12,12 +10,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 )
 
-// newName returns a name that nothing else has.
-func newName() string { return "kimg-" + strings.ToLower(rand.Text()[:12]) }
-
-// EnsureVolume makes the named volume unless it is there. A durable one stays
-// until RemoveVolume; any other is this process's and Sweep may remove it.
-func (e *Engine) EnsureVolume(ctx context.Context, name string, durable bool) error {
+func (e *docker) EnsureVolume(ctx context.Context, name string, durable bool) error {
 	labels := map[string]string{labelKimg: "1", labelOwner: self().String()}
 	if durable {
 		labels = map[string]string{labelKimg: "1", labelDurable: "1"}
@@ -32,18 +25,7 @@ func (e *Engine) EnsureVolume(ctx context.Context, name string, durable bool) er
 	return fault(work, "create volume "+name, err)
 }
 
-// TempVolume makes a volume with a name of its own. The caller removes it.
-func (e *Engine) TempVolume(ctx context.Context) (string, error) {
-	name := newName()
-	if err := e.EnsureVolume(ctx, name, false); err != nil {
-		return "", errors.Join(err, e.RemoveVolume(ctx, name))
-	}
-	return name, nil
-}
-
-// RemoveVolume removes a volume; that there is none is no error. It works after
-// the end of ctx too.
-func (e *Engine) RemoveVolume(ctx context.Context, name string) error {
+func (e *docker) RemoveVolume(ctx context.Context, name string) error {
 	work, cancel := detached(ctx)
 	defer cancel()
 	err := e.api.VolumeRemove(work, name, false)
@@ -53,8 +35,7 @@ func (e *Engine) RemoveVolume(ctx context.Context, name string) error {
 	return fault(work, "remove volume "+name, err)
 }
 
-// VolumeExists says whether there is such a volume.
-func (e *Engine) VolumeExists(ctx context.Context, name string) (bool, error) {
+func (e *docker) VolumeExists(ctx context.Context, name string) (bool, error) {
 	_, err := e.api.VolumeInspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return false, nil
@@ -62,10 +43,8 @@ func (e *Engine) VolumeExists(ctx context.Context, name string) (bool, error) {
 	return err == nil, fault(ctx, "look for volume "+name, err)
 }
 
-// Sweep removes the containers and temporary volumes of kimg processes of this
-// machine that are gone. Durable volumes and other machines' things stay. It
-// asks the engine for two lists and for nothing more when there is nothing to do.
-func (e *Engine) Sweep(ctx context.Context) error {
+// Sweep asks the engine for two lists, and for nothing more when there is nothing to do.
+func (e *docker) Sweep(ctx context.Context) error {
 	ours := filters.NewArgs(filters.Arg("label", labelOwner))
 	orphan := func(labels map[string]string) bool {
 		o, ok := parseOwner(labels[labelOwner])

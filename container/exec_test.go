@@ -68,7 +68,7 @@ func TestTerminal(t *testing.T) {
 	sizes := make(chan container.Winsize, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- e.Run(ctx, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "size"}, TTY: true, Stdout: in, Resize: sizes})
+		ended <- container.Run(ctx, e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "size"}, TTY: true, Stdout: in, Resize: sizes})
 		in.Close()
 	}()
 	lines := bufio.NewScanner(out)
@@ -88,7 +88,7 @@ func TestTerminal(t *testing.T) {
 
 	// Ctrl-P Ctrl-Q is the process's own, not the engine's: in a line, a terminal echoes it and gives it to cat.
 	var echoed bytes.Buffer
-	err := e.Run(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "cat"}, TTY: true,
+	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "cat"}, TTY: true,
 		Stdin: strings.NewReader("a\x10\x11b\n\x04"), Stdout: &echoed})
 	if err != nil || !strings.Contains(echoed.String(), "a\x10b\r\n") {
 		t.Errorf("got %q, %v", &echoed, err)

@@ -10,8 +10,8 @@ import (
 
 // ContainersOf lists all containers, running or not, of an image and of images
 // that were built on it.
-func ContainersOf(ctx context.Context, e *Engine, ref string) ([]string, error) {
-	list, err := e.api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("ancestor", ref))})
+func ContainersOf(ctx context.Context, e Engine, ref string) ([]string, error) {
+	list, err := e.(*docker).api.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("ancestor", ref))})
 	var ids []string
 	for _, c := range list {
 		ids = append(ids, c.ID[:12]+" "+c.Command+" "+c.State)
@@ -20,8 +20,8 @@ func ContainersOf(ctx context.Context, e *Engine, ref string) ([]string, error) 
 }
 
 // SmallVolume makes a volume that holds a mebibyte.
-func SmallVolume(ctx context.Context, e *Engine, name string) error {
-	_, err := e.api.VolumeCreate(ctx, volume.CreateOptions{Name: name,
+func SmallVolume(ctx context.Context, e Engine, name string) error {
+	_, err := e.(*docker).api.VolumeCreate(ctx, volume.CreateOptions{Name: name,
 		DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}})
 	return err
 }

@@ -28,6 +28,8 @@ ARG WHO
 RUN ["/helper", "net"]
 RUN ["/helper", "write", "/tmp/who", "x"]
 ENV WHO=$WHO
+ENTRYPOINT ["/not/there"]
+CMD ["/not/there"]
 FROM first AS second
 RUN ["/helper", "exit", "1"]
 `))
@@ -78,7 +80,7 @@ func TestImportBad(t *testing.T) {
 	e := containertest.Engine(t)
 	const ref = "kimg-test:bad-import"
 	whole, _ := io.ReadAll(containertest.Tar(t, containertest.File{Name: "f", Mode: 0o644, Body: make([]byte, 1<<20)}))
-	err := e.Import(t.Context(), ref, bytes.NewReader(whole[:1<<19]), nil)
+	err := e.Import(t.Context(), ref, bytes.NewReader(whole[:1<<19]))
 	if err == nil || !strings.HasPrefix(err.Error(), "import image "+ref+": ") {
 		t.Errorf("a truncated tar: %v", err)
 	}

@@ -31,7 +31,7 @@ func victim(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	temp, err := e.TempVolume(ctx)
+	temp, err := container.TempVolume(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func TestSweep(t *testing.T) {
 	}
 	ctx, temp, durable := t.Context(), f[1], f[2]
 	defer e.RemoveVolume(ctx, durable)
-	mine, err := e.TempVolume(ctx)
+	mine, err := container.TempVolume(ctx, e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 // bench is e2fsprogs in a container of the imaging image: no network, no
 // capability, an ordinary user, a volume of its own.
 type bench struct {
-	eng    *container.Engine
-	c      *container.Container
+	eng    container.Engine
+	c      container.Container
 	volume string
 	log    io.Writer
 }
@@ -26,14 +26,14 @@ var _ ext4.Bench = (*bench)(nil)
 
 // openBench starts the container. Its own process only waits: what is done is
 // done by Exec.
-func openBench(ctx context.Context, eng *container.Engine, imaging string, task *progress.Task) (_ *bench, err error) {
+func openBench(ctx context.Context, eng container.Engine, imaging string, task *progress.Task) (_ *bench, err error) {
 	b := &bench{eng: eng, log: task.Log()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("start e2fsprogs: %w", err), b.close(ctx))
 		}
 	}()
-	if b.volume, err = eng.TempVolume(ctx); err != nil {
+	if b.volume, err = container.TempVolume(ctx, eng); err != nil {
 		return nil, err
 	}
 	b.c, err = eng.Create(ctx, &container.Cmd{

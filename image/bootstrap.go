@@ -85,12 +85,12 @@ var bootstrapScript string
 // lock, or from an index that kimg verified, and is checked again while it is
 // read. (Letting debootstrap fetch would be worse: it installs unsigned packages
 // when its keyring is missing.)
-func Bootstrap(ctx context.Context, eng *container.Engine, imaging string, pkgs Packages, spec RootfsSpec, out io.Writer, task *progress.Task) (err error) {
+func Bootstrap(ctx context.Context, eng container.Engine, imaging string, pkgs Packages, spec RootfsSpec, out io.Writer, task *progress.Task) (err error) {
 	cmd, err := bootstrapCmd(imaging, spec)
 	if err != nil {
 		return err
 	}
-	volume, err := eng.TempVolume(ctx)
+	volume, err := container.TempVolume(ctx, eng)
 	if err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}

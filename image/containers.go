@@ -23,7 +23,7 @@ func cleanup(ctx context.Context, f func(context.Context) error) error {
 
 // copyIn unpacks the tar that write makes into a container's directory. An error
 // of write's own is told rather than what the engine makes of the broken tar.
-func copyIn(ctx context.Context, c *container.Container, dir string, write func(io.Writer) error) error {
+func copyIn(ctx context.Context, c container.Container, dir string, write func(io.Writer) error) error {
 	r, w := io.Pipe()
 	wrote := make(chan error, 1)
 	go func() {

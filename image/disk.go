@@ -53,7 +53,7 @@ func edits(epoch time.Time) []ext4.Edit {
 // mknod. On an error there is no file.
 //
 // A tree that does not fit is a *SizeError, before anything runs.
-func MakeDisk(ctx context.Context, eng *container.Engine, imaging string, spec DiskSpec, tree func() (io.ReadCloser, error), file string, task *progress.Task) (err error) {
+func MakeDisk(ctx context.Context, eng container.Engine, imaging string, spec DiskSpec, tree func() (io.ReadCloser, error), file string, task *progress.Task) (err error) {
 	if spec.Size <= 0 || spec.Size%(1<<20) != 0 {
 		return fmt.Errorf("make disk image: %s is no size in whole MiB", spec.Size)
 	}
@@ -90,7 +90,7 @@ func MakeDisk(ctx context.Context, eng *container.Engine, imaging string, spec D
 }
 
 // fill makes the file system in a container and brings it into out.
-func fill(ctx context.Context, eng *container.Engine, imaging string, spec DiskSpec, s *survey, tree func() (io.ReadCloser, error), out *os.File, task *progress.Task) (err error) {
+func fill(ctx context.Context, eng container.Engine, imaging string, spec DiskSpec, s *survey, tree func() (io.ReadCloser, error), out *os.File, task *progress.Task) (err error) {
 	b, err := openBench(ctx, eng, imaging, task)
 	if err != nil {
 		return err

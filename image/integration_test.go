@@ -29,7 +29,7 @@ import (
 
 // rig is a real engine with the imaging image, a real archive and a store.
 type rig struct {
-	eng     *container.Engine
+	eng     container.Engine
 	imaging string
 	ac      *archive.Client
 }
@@ -226,7 +226,7 @@ func (r *rig) fsck(t *testing.T, disk string) {
 	}
 	defer f.Close()
 	var out bytes.Buffer
-	err = r.eng.Run(t.Context(), &container.Cmd{
+	err = container.Run(t.Context(), r.eng, &container.Cmd{
 		Image: r.imaging, User: "1000:1000", Dir: "/kimg/work", Stdin: f, Stdout: &out, Stderr: &out,
 		Args: []string{"sh", "-c", "dd of=d bs=64k iflag=fullblock conv=sparse status=none && exec e2fsck -fn d"},
 	})

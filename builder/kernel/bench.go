@@ -42,7 +42,7 @@ const (
 // bench is a toolchain container that waits for commands. It has no network, no
 // capabilities and no new privileges, and runs nothing as root.
 type bench struct {
-	c    *container.Container
+	c    container.Container
 	vars []string // variables of make's command line
 	env  []string
 	task *progress.Task
@@ -50,7 +50,7 @@ type bench struct {
 
 // openBench starts a bench on a source and an object volume. The source cannot
 // be written to. The caller calls Remove on its container.
-func openBench(ctx context.Context, eng *container.Engine, j Job, src, obj string, task *progress.Task) (*bench, error) {
+func openBench(ctx context.Context, eng container.Engine, j Job, src, obj string, task *progress.Task) (*bench, error) {
 	c, err := eng.Create(ctx, &container.Cmd{
 		Image: j.Image, User: user, Dir: workDir, Init: true,
 		Args: []string{"sleep", "infinity"},

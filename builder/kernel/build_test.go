@@ -74,7 +74,7 @@ func writeFile(t *testing.T, name, text string) {
 
 // toolchainImage is a toolchain's image; it is made where this engine does not have
 // it yet.
-func toolchainImage(t *testing.T, eng *container.Engine, target toolchain.Target) (ref, id string) {
+func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target) (ref, id string) {
 	t.Helper()
 	lock, err := toolchain.Load(target)
 	if err != nil {
@@ -118,7 +118,7 @@ func toolchainImage(t *testing.T, eng *container.Engine, target toolchain.Target
 
 type fixture struct {
 	t     *testing.T
-	eng   *container.Engine
+	eng   container.Engine
 	cache string
 	image string
 	id    string

@@ -43,7 +43,7 @@ type Job struct {
 }
 
 // jobs is how many jobs make has.
-func (j Job) jobs(eng *container.Engine) int {
+func (j Job) jobs(eng container.Engine) int {
 	if j.Jobs > 0 {
 		return j.Jobs
 	}
@@ -66,7 +66,7 @@ type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 //
 // An *UnmetError says that the configuration did not take what was asked for, a
 // *CompileError that make failed.
-func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task, put Put) error {
+func Build(ctx context.Context, eng container.Engine, j Job, task *progress.Task, put Put) error {
 	return onBench(ctx, eng, j, task, func(b *bench) error {
 		config, err := b.build(ctx, eng, j, task)
 		if err != nil {
@@ -85,7 +85,7 @@ func Build(ctx context.Context, eng *container.Engine, j Job, task *progress.Tas
 }
 
 // build configures and compiles.
-func (b *bench) build(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
+func (b *bench) build(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
 	text, err := b.configure(ctx, j, task)
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (b *bench) build(ctx context.Context, eng *container.Engine, j Job, task *p
 
 // onBench brings the job's source into its volume, opens a bench on it, and
 // keeps other kimgs from it while do works there.
-func onBench(ctx context.Context, eng *container.Engine, j Job, task *progress.Task, do func(*bench) error) (err error) {
+func onBench(ctx context.Context, eng container.Engine, j Job, task *progress.Task, do func(*bench) error) (err error) {
 	unlock, err := lockTree(ctx, j, task)
 	if err != nil {
 		return err

@@ -65,7 +65,7 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 
 // deliver brings the source into its volume, with the job's patches, whole or not
 // at all, and returns the volume's name.
-func deliver(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (name string, err error) {
+func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (name string, err error) {
 	volume := j.SourceVolume()
 	for _, v := range []string{volume, j.ObjectVolume()} {
 		if err := eng.EnsureVolume(ctx, v, !j.Temporary); err != nil {
@@ -136,7 +136,7 @@ func (d *delivery) look(ctx context.Context) (err error) {
 }
 
 // readFile reads a file of a container, which need not run; nil: there is none.
-func readFile(ctx context.Context, c *container.Container, name string) ([]byte, error) {
+func readFile(ctx context.Context, c container.Container, name string) ([]byte, error) {
 	r, err := c.CopyOut(ctx, name)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -34,7 +34,7 @@ type SourceExport struct {
 // ExportSource writes the source as it was compiled, and returns the content of a
 // compile_commands.json that speaks of it. It compiles what is missing. Each
 // directory is replaced whole, or left as it was.
-func ExportSource(ctx context.Context, eng *container.Engine, j Job, e SourceExport, task *progress.Task) (commands []byte, err error) {
+func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExport, task *progress.Task) (commands []byte, err error) {
 	err = onBench(ctx, eng, j, task, func(b *bench) error {
 		if _, err := b.build(ctx, eng, j, task); err != nil {
 			return err

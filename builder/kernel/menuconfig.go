@@ -53,7 +53,7 @@ type Edited struct {
 // The change is the smallest that is easily had: what differs, can be set by a
 // person, and is not what kconfig would choose anyway. It is composed again to
 // see that it gives what the editor saved.
-func Edit(ctx context.Context, eng *container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
+func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
 	err = onBench(ctx, eng, j, task, func(b *bench) error {
 		out, err = b.edit(ctx, j.Tree.Version, j.Config, e)
 		return err
@@ -64,7 +64,7 @@ func Edit(ctx context.Context, eng *container.Engine, j Job, e Editing, task *pr
 // Compose returns the base's .config and what the job's requests make of it, and
 // those requests in the words of the kernel's version, with the lines of a person's
 // own base that did not survive. Nothing is proven.
-func Compose(ctx context.Context, eng *container.Engine, j Job, task *progress.Task) (base, final []byte, asked []Request, err error) {
+func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (base, final []byte, asked []Request, err error) {
 	err = onBench(ctx, eng, j, task, func(b *bench) error {
 		version := j.Tree.Version
 		text, mine, err := b.base(ctx, version, j.Config, own("same.config", sameConfig, version))

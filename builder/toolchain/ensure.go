@@ -37,7 +37,7 @@ const cleanupTime = 30 * time.Second
 //
 // A base that was laid whole stays when a later step fails, as a download does;
 // nothing else of a failed or cancelled Ensure stays.
-func Ensure(ctx context.Context, eng *container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) (Image, error) {
+func Ensure(ctx context.Context, eng container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) (Image, error) {
 	doing := "make toolchain image " + l.Ref()
 	if err := l.check(); err != nil {
 		return Image{}, fmt.Errorf("%s: %w", doing, err)
@@ -69,7 +69,7 @@ func Ensure(ctx context.Context, eng *container.Engine, ac *archive.Client, lock
 
 // once runs make unless the engine has ref, while no other process of this
 // cache does. made says whether it ran.
-func once(ctx context.Context, eng *container.Engine, locks, ref string, task *progress.Task, make func() error) (made bool, err error) {
+func once(ctx context.Context, eng container.Engine, locks, ref string, task *progress.Task, make func() error) (made bool, err error) {
 	name := filepath.Join(locks, string(tagUnsafe.ReplaceAll([]byte(ref), []byte("-")))+".lock")
 	unlock, err := filelock.Take(ctx, name, func() { task.Say("another kimg makes " + ref + ": waiting for it") })
 	if err != nil {
@@ -87,7 +87,7 @@ var tagUnsafe = regexp.MustCompile(`[^a-z0-9.-]`)
 // Fetch brings the packages into the store that making the image takes, and makes
 // nothing. All in one go: downloads run in parallel, and where some are gone the
 // *archive.MissingError names every one of them. eng may be nil: it has nothing then.
-func Fetch(ctx context.Context, eng *container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
+func Fetch(ctx context.Context, eng container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
 	packages := slices.Concat(l.Base, l.Packages)
 	if eng != nil {
 		_, haveBase, err := eng.ImageID(ctx, l.baseRef())
@@ -102,7 +102,7 @@ func Fetch(ctx context.Context, eng *container.Engine, ac *archive.Client, l *Lo
 }
 
 // ensureBase lays and imports the base unless the engine has it.
-func ensureBase(ctx context.Context, eng *container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) error {
+func ensureBase(ctx context.Context, eng container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) error {
 	ref := l.baseRef()
 	_, err := once(ctx, eng, locks, ref, task, func() error {
 		// Nothing to do, unless the base went away since Ensure asked for it.
@@ -115,14 +115,14 @@ func ensureBase(ctx context.Context, eng *container.Engine, ac *archive.Client, 
 		return stream(func(w io.Writer) error {
 			return layBase(ctx, w, l.Date, next)
 		}, func(r io.Reader) error {
-			return eng.Import(ctx, ref, r, nil)
+			return eng.Import(ctx, ref, r)
 		})
 	})
 	return err
 }
 
 // finish runs Dockerfile.builder over the base.
-func finish(ctx context.Context, eng *container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
+func finish(ctx context.Context, eng container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
 	seen := &steps{w: task.Log()}
 	err := stream(func(w io.Writer) error {
 		return writeContext(ctx, w, ac, l)

@@ -52,7 +52,7 @@ func client(t *testing.T, cache string) *archive.Client {
 
 // image makes the target's image from the lock that ships or, as kimg does it,
 // where its packages are gone from the archive, from a new one.
-func image(t *testing.T, eng *container.Engine, target toolchain.Target) (toolchain.Image, *toolchain.Lock) {
+func image(t *testing.T, eng container.Engine, target toolchain.Target) (toolchain.Image, *toolchain.Lock) {
 	t.Helper()
 	cache := cacheDir(t)
 	ac := client(t, cache)
@@ -78,10 +78,10 @@ func image(t *testing.T, eng *container.Engine, target toolchain.Target) (toolch
 
 // script runs a shell script as a build does: as the image's user, without
 // capabilities and without a network. It fails the test unless it succeeds.
-func script(t *testing.T, eng *container.Engine, image, script string) string {
+func script(t *testing.T, eng container.Engine, image, script string) string {
 	t.Helper()
 	var out bytes.Buffer
-	err := eng.Run(t.Context(), &container.Cmd{Image: image, User: "1000:1000", Dir: "/kimg/work",
+	err := container.Run(t.Context(), eng, &container.Cmd{Image: image, User: "1000:1000", Dir: "/kimg/work",
 		Args: []string{"sh", "-euc", script}, Stdout: &out, Stderr: &out})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.Bytes())

@@ -41,7 +41,7 @@ func (g *guest) options(ctx context.Context, env builder.Env) (_ vm.Options, clo
 	if _, err := os.Stat(filepath.Join(g.out, vm.ConfigFile)); err != nil {
 		return vm.Options{}, closeEngine, &vm.MissingArtifactError{Dir: g.out, File: vm.ConfigFile}
 	}
-	place, err := vm.Choose(ctx, os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (*container.Engine, string, error) {
+	place, err := vm.Choose(ctx, os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (container.Engine, string, error) {
 		eng, image, err := builder.Imaging(ctx, env, g.out)
 		if err == nil {
 			closeEngine = func() { _ = eng.Close() } // nothing is lost with it

@@ -22,7 +22,7 @@ import (
 
 // Engine returns an engine. Where there is none the test is skipped on a laptop,
 // and fails where CI is set in the environment.
-func Engine(t testing.TB) *container.Engine {
+func Engine(t testing.TB) container.Engine {
 	t.Helper()
 	e, err := container.Connect(t.Context())
 	if err != nil {
@@ -41,7 +41,7 @@ const Helper = "/helper"
 
 // Image imports an image of the helper program and some empty directories, for
 // this test alone, and returns its reference.
-func Image(t testing.TB, e *container.Engine) string {
+func Image(t testing.TB, e container.Engine) string {
 	t.Helper()
 	program, err := helper()
 	if err != nil {
@@ -53,7 +53,7 @@ func Image(t testing.TB, e *container.Engine) string {
 		File{Name: "tmp/", Mode: 0o1777},
 		File{Name: "data/", Mode: 0o755, UID: 1000, GID: 1000},
 		File{Name: "etc/passwd", Mode: 0o644, Body: []byte("root:x:0:0::/:\nkimg:x:1000:1000::/data:\n")},
-	), []string{`CMD ["/not/there"]`, "ENV FROM_IMAGE=yes"}); err != nil {
+	)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

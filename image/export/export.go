@@ -32,7 +32,7 @@ type Build struct {
 	Guest  Guest
 
 	// Imaging gives the engine, and the image in it that has qemu-img and GNU tar.
-	Imaging func(context.Context) (eng *container.Engine, image string, err error)
+	Imaging func(context.Context) (eng container.Engine, image string, err error)
 	Log     io.Writer    // takes what programs say
 	Warn    func(string) // takes a line for the person
 }

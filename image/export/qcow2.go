@@ -91,7 +91,7 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 }
 
 // sendDisk brings the disk image into the container.
-func sendDisk(ctx context.Context, b *Build, c *container.Container) error {
+func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 	src, _, err := b.open(ctx, diskFile)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func realGuest(t *testing.T) vm.Options {
 	if dir == "" {
 		t.Skip("KIMG_TEST_OUT names no out directory of a build")
 	}
-	place, err := vm.Choose(t.Context(), os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (*container.Engine, string, error) {
+	place, err := vm.Choose(t.Context(), os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (container.Engine, string, error) {
 		image := os.Getenv("KIMG_TEST_IMAGING")
 		if image == "" {
 			return nil, "", errors.New("no QEMU and gdb here, and KIMG_TEST_IMAGING names no image that has them")

@@ -23,7 +23,7 @@ import (
 // Container runs QEMU and gdb in a container: no network, no capabilities, and
 // of this machine only the out directory, read-only, and gdb's index of vmlinux.
 type Container struct {
-	Engine *container.Engine
+	Engine container.Engine
 	Image  string // has qemu-system-x86_64, gdb and socat
 
 	Source  []container.Mount // what gdb is to find the kernel's sources in; read-only
@@ -165,7 +165,7 @@ func probeContainerKVM(cmd *container.Cmd, local bool) string {
 
 // begin creates the container, brings the artifacts in where the engine cannot
 // see them, and starts it.
-func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, local bool) (*container.Container, error) {
+func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, local bool) (container.Container, error) {
 	box, err := p.Engine.Create(ctx, cmd)
 	if err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, loc
 
 // copyIn copies the needed files into the container. Compressed: most of an
 // image is nothing, and the engine may be far away.
-func copyIn(ctx context.Context, box *container.Container, need Need) error {
+func copyIn(ctx context.Context, box container.Container, need Need) error {
 	r, w := io.Pipe()
 	defer r.Close()
 	go func() {
@@ -257,7 +257,7 @@ func addDir(tw *tar.Writer, f *os.File, from, name string) error {
 // to Unix sockets of the same names in dir, each connection by a socat in the
 // container: that works wherever the engine is.
 type containerRunner struct {
-	box   *container.Container
+	box   container.Container
 	dir   *runDir
 	keep  io.Closer       // its end is the container's
 	index *index          // nil: none

@@ -121,7 +121,7 @@ func (s *Site) dial(ctx context.Context, name string) (*net.UnixConn, error) {
 
 // Imaging gives the engine, and the image in it that has QEMU, gdb and socat. It
 // is called only when a container is needed.
-type Imaging func(context.Context) (eng *container.Engine, image string, err error)
+type Imaging func(context.Context) (eng container.Engine, image string, err error)
 
 // Choose picks the place: this machine when it has both QEMU and gdb, else the
 // container. tools, from KIMG_TOOLS, is "host" or "container" to have one of them,

@@ -1,0 +1,107 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/client"
+)
+
+// docker is the Engine that answers to the Docker Engine API.
+type docker struct {
+	api  *client.Client
+	info Info
+}
+
+var _ Engine = (*docker)(nil)
+
+// podman is Podman's name in an Info.
+const podman = "podman"
+
+// answerTime is how long an engine may take to say that it is there; one that a
+// socket starts on demand takes a while.
+const answerTime = 15 * time.Second
+
+func dial(ctx context.Context, at endpoint) (*docker, error) {
+	if strings.HasPrefix(at.host, "ssh://") {
+		return nil, errors.New(`ssh is not spoken here: forward its socket ` +
+			`("ssh -NL /tmp/engine.sock:/var/run/docker.sock HOST") and name that in DOCKER_HOST`)
+	}
+	if sock, ok := strings.CutPrefix(at.host, "unix://"); ok {
+		// A folder that this user may not look into (root's Podman) is no engine that refuses.
+		if _, err := os.Stat(sock); err != nil {
+			return nil, errors.New("no such socket")
+		}
+	}
+	opts := []client.Opt{client.WithHost(at.host), client.WithAPIVersionNegotiation()}
+	if at.tls != "" {
+		file := func(name string) string { return filepath.Join(at.tls, name) }
+		opts = append(opts, client.WithTLSClientConfig(file("ca.pem"), file("cert.pem"), file("key.pem")))
+	}
+	api, err := client.NewClientWithOpts(opts...)
+	if err != nil {
+		return nil, err
+	}
+	e := &docker{api: api}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if err := e.ask(ctx); err != nil {
+		api.Close()
+		if errors.Is(err, fs.ErrPermission) {
+			err = fs.ErrPermission // without the client's request and address around it
+		}
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *docker) Info() Info { return e.info }
+
+func (e *docker) Close() error { return e.api.Close() }
+
+// ask fills in info; an engine that does not answer is an error.
+func (e *docker) ask(ctx context.Context) error {
+	version, err := e.api.ServerVersion(ctx)
+	if err != nil {
+		return err
+	}
+	about, err := e.api.Info(ctx)
+	if err != nil {
+		return err
+	}
+	e.info = Info{
+		Name:       "docker",
+		Version:    version.Version,
+		APIVersion: e.api.ClientVersion(),
+		Host:       e.api.DaemonHost(),
+		Local:      isLocal(e.api.DaemonHost(), about.Name),
+		CPUs:       about.NCPU,
+		Memory:     about.MemTotal,
+		Warnings:   about.Warnings,
+	}
+	for _, c := range version.Components {
+		if strings.HasPrefix(c.Name, "Podman") {
+			e.info.Name = podman
+		}
+	}
+	// "name=rootless", with more fields after a comma in some versions.
+	e.info.Rootless = slices.ContainsFunc(about.SecurityOptions, func(o string) bool {
+		return slices.Contains(strings.Split(o, ","), "name=rootless")
+	})
+	return nil
+}
+
+// isLocal says whether the engine at host, which calls itself name, runs on this
+// machine. A socket alone does not tell: Docker Desktop, Colima and the like
+// answer on one and run in a virtual machine with a name of its own, and so does
+// a host's engine whose socket was passed into a container.
+func isLocal(host, name string) bool {
+	mine, err := os.Hostname()
+	return err == nil && strings.HasPrefix(host, "unix://") && name == mine
+}
