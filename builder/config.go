@@ -222,7 +222,7 @@ func onConfig(ctx context.Context, env Env, spec Spec, title string, do func(con
 	if err != nil {
 		return err
 	}
-	task := progress.Start(s.Sink, "config", title, fmt.Sprintf("Linux %s, %s", l.Kernel.Version, l.Config.Base), nil, "")
+	task := progress.Start(s.Sink, "config", title, progress.Why(fmt.Sprintf("Linux %s, %s", l.Kernel.Version, l.Config.Base)))
 	err = do(ctx, eng, job, task)
 	task.End(false, err)
 	return err

@@ -86,7 +86,7 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 			return &InUseError{image}
 		}
 	}
-	task := progress.Start(env.Sink, "export", "export "+req.Format.Name+" to "+to, "", nil, "")
+	task := progress.Start(env.Sink, "export", "export "+req.Format.Name+" to "+to)
 	defer func() { task.End(false, err) }()
 	b.Log, b.Warn = task.Log(), task.Warn
 	if req.Stream != nil {

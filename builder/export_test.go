@@ -14,7 +14,6 @@ import (
 
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/image/export"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -45,7 +44,7 @@ func builtDir(t *testing.T) (Env, string) {
 			t.Fatal(err)
 		}
 	}
-	return Env{Cache: t.TempDir(), Sink: progress.Discard, Host: t.TempDir()}, dir
+	return Env{Cache: t.TempDir(), Host: t.TempDir()}, dir
 }
 
 func TestExport(t *testing.T) {
@@ -197,7 +196,7 @@ func TestBundleIsWholeToVerify(t *testing.T) {
 	plain := *kind
 	plain.Guest = false
 	file := filepath.Join(t.TempDir(), "bundle.tar")
-	env := Env{Cache: t.TempDir(), Sink: progress.Discard, Host: t.TempDir()}
+	env := Env{Cache: t.TempDir(), Host: t.TempDir()}
 	if err := Export(t.Context(), env, ExportRequest{Out: dir, File: file, Format: &plain}); err != nil {
 		t.Fatal(err)
 	}

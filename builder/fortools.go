@@ -78,7 +78,7 @@ func (s *session) forTools(ctx context.Context, p *Plan, out *outDir) error {
 	if err != nil {
 		return err
 	}
-	task := progress.Start(s.Sink, "export-source", "export the source for tools", is.Source, nil, "")
+	task := progress.Start(s.Sink, "export-source", "export the source for tools", progress.Why(is.Source))
 	commands, err := kernel.ExportSource(ctx, eng, job, kernel.SourceExport{Source: is.Source, Have: own, Generated: generated}, task)
 	task.End(false, err)
 	if err != nil {

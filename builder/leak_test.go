@@ -136,7 +136,7 @@ func realEnv(t *testing.T) Env {
 		t.Skip("bootstraps a real suite")
 	}
 	containertest.Engine(t)
-	return Env{Cache: t.TempDir(), Sink: progress.Discard, Host: "/", Temporary: true, Ccache: "kimg-test-" + strings.ToLower(rand.Text()[:10])}
+	return Env{Cache: t.TempDir(), Host: "/", Temporary: true, Ccache: "kimg-test-" + strings.ToLower(rand.Text()[:10])}
 }
 
 // seed links what the machine's own store has of a list into a store.
@@ -416,7 +416,7 @@ func TestPlacesLeak(t *testing.T) {
 		l := imageLock(64<<20, RootfsLock{})
 		spec := image.DiskSpec{Size: 64 << 20, UUID: l.UUID, HashSeed: l.HashSeed, Epoch: time.Unix(1763900000, 0),
 			Features: image.Features(suite, units.KernelVersion{Major: 6, Minor: 12})}
-		task := progress.Start(progress.Discard, "", "", "", nil, "")
+		task := progress.Start(nil, "", "")
 		if err := image.MakeDisk(t.Context(), s.eng, images[toolchain.Imaging], spec, func() (io.ReadCloser, error) { return os.Open(tree) }, tree+".img", task); err != nil {
 			t.Fatal(err)
 		}

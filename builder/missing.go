@@ -101,7 +101,7 @@ func (s *session) allMissing(ctx context.Context, p *Plan, cause error) error {
 
 // lookFor fetches what a step fetches. Of a step that fetches nothing, part is empty.
 func (s *session) lookFor(ctx context.Context, l *Lock, step *steps.Step) (part, what string, err error) {
-	task := progress.Start(s.Sink, "look-"+step.ID, "look for all of "+step.ID, "", nil, "")
+	task := progress.Start(s.Sink, "look-"+step.ID, "look for all of "+step.ID)
 	switch step.ID {
 	case "packages":
 		part, what, err = "suite", "root filesystem "+l.Rootfs.Suite, s.fetch(ctx, l.Rootfs.Archive, l.Rootfs.Packages(), task)

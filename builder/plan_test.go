@@ -12,7 +12,6 @@ import (
 
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -46,7 +45,7 @@ func fixture(t *testing.T) *Lock {
 
 func testSession(t *testing.T) *session {
 	t.Helper()
-	s, err := open(Env{Cache: t.TempDir(), Sink: progress.Discard, Host: t.TempDir()}, Default())
+	s, err := open(Env{Cache: t.TempDir(), Host: t.TempDir()}, Default())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/internal/kernelorg"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -88,7 +87,7 @@ func testKey(t *testing.T) (*attest.Key, *attest.PublicKey) {
 
 func sign(t *testing.T, dir string, key *attest.Key) {
 	t.Helper()
-	v, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sink: progress.Discard, Sign: key}, dir)
+	v, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sign: key}, dir)
 	if err != nil || len(v.Faults) > 0 {
 		t.Fatalf("%+v (%v)", v, err)
 	}

@@ -73,7 +73,7 @@ func (s *session) resolveDownload(ctx context.Context, src kernel.Source, l, old
 // download brings the kernel into the store: by the digest that the lock pins,
 // where it pins one, else by who signed it.
 func (s *session) download(ctx context.Context, src kernel.Source, l KernelLock) (kernelorg.Verified, error) {
-	task := progress.Start(s.Sink, "source", "fetch Linux "+l.Request, "", nil, "")
+	task := progress.Start(s.Sink, "source", "fetch Linux "+l.Request)
 	got, err := func() (kernelorg.Verified, error) {
 		client, err := s.kernelOrg(func(n int64) { task.Add(n, 0, "bytes") })
 		switch {

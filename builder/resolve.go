@@ -120,7 +120,7 @@ func (s *session) readIndex(ctx context.Context, suite archive.Suite) (*archive.
 	if err != nil {
 		return nil, nil, err
 	}
-	task := progress.Start(s.Sink, "index-"+suite.Name, "read the index of "+suite.Name, ac.Mirror.URL, nil, "")
+	task := progress.Start(s.Sink, "index-"+suite.Name, "read the index of "+suite.Name, progress.Why(ac.Mirror.URL))
 	rel, err := ac.Release(ctx, suite)
 	if err != nil {
 		task.End(false, err)

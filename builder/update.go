@@ -179,7 +179,7 @@ func (s *session) resolveAnew(ctx context.Context, t toolchain.Target) (*toolcha
 	if err != nil {
 		return nil, err
 	}
-	task := progress.Start(s.Sink, "relock-"+string(t), "resolve the toolchain "+string(t), ac.Mirror.URL, nil, "")
+	task := progress.Start(s.Sink, "relock-"+string(t), "resolve the toolchain "+string(t), progress.Why(ac.Mirror.URL))
 	fresh, err := toolchain.Resolve(ctx, ac, t)
 	task.End(false, err)
 	return fresh, err

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/builder/attest"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -178,17 +177,17 @@ func TestSignRefuses(t *testing.T) {
 	dir, _ := described(t)
 	key, _ := testKey(t)
 	put(t, dir, "bzImage", []byte("changed"))
-	v, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sink: progress.Discard, Sign: key}, dir)
+	v, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sign: key}, dir)
 	if err != nil || len(v.Faults) != 1 {
 		t.Errorf("%+v (%v)", v, err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, attest.SignatureFile)); !isAbsent(err) {
 		t.Error("what was changed has been signed")
 	}
-	if _, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sink: progress.Discard, Sign: key}, t.TempDir()); !isAbsent(err) {
+	if _, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sign: key}, t.TempDir()); !isAbsent(err) {
 		t.Errorf("nothing: %v", err)
 	}
-	if _, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sink: progress.Discard, Sign: key}, built(t)); err == nil || !strings.Contains(err.Error(), "build it again") {
+	if _, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sign: key}, built(t)); err == nil || !strings.Contains(err.Error(), "build it again") {
 		t.Errorf("an older kimg's: %v", err)
 	}
 }
@@ -200,7 +199,7 @@ func TestBuildSigns(t *testing.T) {
 	spec := Default()
 	spec.Out = dir
 	build := func(key *attest.Key) {
-		s, err := open(Env{Cache: t.TempDir(), Sink: progress.Discard, Sign: key}, spec)
+		s, err := open(Env{Cache: t.TempDir(), Sign: key}, spec)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -62,7 +62,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	task := progress.Start(progress.Discard, "imaging", "Imaging", "", &log, "")
+	task := progress.Start(nil, "imaging", "Imaging", progress.LogTo(&log, ""))
 	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
 		if lock, err = toolchain.Resolve(t.Context(), ac, toolchain.Imaging); err == nil {
@@ -116,7 +116,7 @@ func task(t *testing.T) *progress.Task {
 			t.Logf("the step's log ends so:\n%s", b[max(0, len(b)-4000):])
 		}
 	})
-	return progress.Start(progress.Discard, t.Name(), t.Name(), "", &log, "")
+	return progress.Start(nil, t.Name(), t.Name(), progress.LogTo(&log, ""))
 }
 
 // bootstrap runs Bootstrap into a file and returns its name and digest.
@@ -281,7 +281,7 @@ func TestBootstrapTellsWhatWentWrong(t *testing.T) {
 			break
 		}
 	}
-	err := image.Bootstrap(t.Context(), r.eng, r.imaging, r.ac.Store, spec, io.Discard, progress.Start(progress.Discard, "", "", "", nil, ""))
+	err := image.Bootstrap(t.Context(), r.eng, r.imaging, r.ac.Store, spec, io.Discard, progress.Start(nil, "", ""))
 	var exit *container.ExitError
 	if !errors.As(err, &exit) || !strings.Contains(err.Error(), "debootstrap trixie") {
 		t.Errorf("%v", err)

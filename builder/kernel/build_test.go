@@ -103,7 +103,7 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 		t.Fatal(err)
 	}
 	ac := &archive.Client{Store: st, Mirror: mirror, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
-	task := progress.Start(progress.Discard, "toolchain", "toolchain", "", nil, "")
+	task := progress.Start(nil, "toolchain", "toolchain")
 	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) { // a point release came
 		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
@@ -176,7 +176,7 @@ func (l *lines) Emit(e progress.Event) { l.log = append(l.log, string(e.Kind)+" 
 // build runs the job and returns what it put, and what it told.
 func (f *fixture) build(j Job) (map[string]string, *lines, error) {
 	said, got := &lines{}, map[string]string{}
-	task := progress.Start(said, "kernel", "compile", "", nil, "")
+	task := progress.Start(said, "kernel", "compile")
 	err := Build(f.t.Context(), f.eng, j, task, func(name string, _ fs.FileMode, size int64, r io.Reader) error {
 		data, err := io.ReadAll(r)
 		if int64(len(data)) != size {

@@ -22,7 +22,7 @@ func TestExportSource(t *testing.T) {
 	e := SourceExport{Source: filepath.Join(out, "source"), Generated: filepath.Join(out, "generated")}
 	j := f.job(f.pin(dir))
 	for range 2 { // the second replaces the first
-		task := progress.Start(progress.Discard, "export", "", "", nil, "")
+		task := progress.Start(nil, "export", "")
 		commands, err := ExportSource(t.Context(), f.eng, j, e, task)
 		if err != nil {
 			t.Fatal(err)

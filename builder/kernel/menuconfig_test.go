@@ -112,7 +112,7 @@ func TestEdit(t *testing.T) {
 		restored := false
 		sizes := make(chan container.Winsize, 1)
 		sizes <- container.Winsize{Rows: 33, Cols: 77}
-		task := progress.Start(progress.Discard, "config", "", "", nil, "")
+		task := progress.Start(nil, "config", "")
 		e, err := Edit(t.Context(), f.eng, j, Editing{Editor: "menuconfig", Open: func() (Terminal, func(), error) {
 			return Terminal{In: &slowReader{text: key + "\r"}, Out: &screen, Name: "no-such-terminal", Resize: sizes}, func() { restored = true }, nil
 		}}, task)

@@ -61,7 +61,7 @@ func image(t *testing.T, eng container.Engine, target toolchain.Target) (toolcha
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	task := progress.Start(progress.Discard, "toolchain", "Toolchain "+string(target), "", &log, "")
+	task := progress.Start(nil, "toolchain", "Toolchain "+string(target), progress.LogTo(&log, ""))
 	begun := time.Now()
 	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
@@ -219,7 +219,7 @@ func TestEnsureLeavesNothing(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			log := &watch{what: test.stop, found: func() { cancel(errors.New("stopped by the test")) }}
-			task := progress.Start(progress.Discard, "toolchain", "Toolchain", "", log, "")
+			task := progress.Start(nil, "toolchain", "Toolchain", progress.LogTo(log, ""))
 			_, err := toolchain.Ensure(ctx, eng, client(t, cache), filepath.Join(cache, "locks"), lock, task)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %v, want %q in it; the log:\n%s", err, test.want, log.all.Bytes())

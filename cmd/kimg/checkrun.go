@@ -167,7 +167,7 @@ func lookUp(ctx context.Context, env builder.Env, planned []vm.Planned) ([]error
 	if !slices.ContainsFunc(planned, func(p vm.Planned) bool { return p.Check.Break != "" }) {
 		return vm.Preflight(ctx, planned)
 	}
-	task := progress.Start(env.Sink, "preflight", "look up where to stop", "", nil, "")
+	task := progress.Start(env.Sink, "preflight", "look up where to stop")
 	wrong, err := vm.Preflight(ctx, planned)
 	task.End(false, err)
 	return wrong, err
@@ -240,7 +240,7 @@ func (s *checkScreen) begin(c checks.Check) io.Writer {
 		return nil // it was asked for once before, and was fine
 	}
 	s.sink = sink
-	s.task = progress.Start(sink, "check "+c.Name, "check "+c.Name, "", nil, "")
+	s.task = progress.Start(sink, "check "+c.Name, "check "+c.Name)
 	return s.task.Log()
 }
 

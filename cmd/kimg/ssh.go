@@ -219,7 +219,7 @@ func sshGuest(ctx context.Context, env builder.Env, req sshRequest) error {
 	o.Write, o.Keys = req.write, keys
 	req.extras.apply(&o, []string{"sshd"}) // the console is nobody's
 	o.Interrupt = req.interrupts()
-	task := progress.Start(env.Sink, "guest", "boot "+req.out, "", nil, "")
+	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
 	var connected atomic.Bool
 	take, say := req.takeTerminal, o.Say
@@ -266,7 +266,7 @@ func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.Running
 	if len(req.shaped) > 0 && !req.quiet {
 		progress.Say(env.Sink, fmt.Sprintf("guest %s runs already, without heed of %s; --new boots another", g.Name, strings.Join(req.shaped, ", ")))
 	}
-	task := progress.Start(env.Sink, "guest", "log in to guest "+g.Name, "", nil, "")
+	task := progress.Start(env.Sink, "guest", "log in to guest "+g.Name)
 	connected := false
 	o := vm.Options{
 		Keys: keys, Stdin: req.stdin, Stdout: req.stdout, Stderr: req.stderr, Term: os.Getenv("TERM"),

@@ -94,7 +94,7 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 		return statusError(vm.Run(ctx, o))
 	}
 
-	task := progress.Start(env.Sink, "guest", "boot "+req.out, "", nil, "")
+	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
 	o.Stdout = &firstWrite{w: req.stdout, first: req.takeTerminal}
 	o.Stderr = &firstWrite{w: req.stderr, first: req.takeTerminal}

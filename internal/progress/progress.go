@@ -47,20 +47,25 @@ type Event struct {
 }
 
 // Sink takes events. Emit is called from many goroutines and does not block for long.
+// A nil Sink is silence.
 type Sink interface{ Emit(Event) }
 
-// Discard drops every event.
-var Discard Sink = discard{}
-
-type discard struct{}
-
-func (discard) Emit(Event) {}
+func emit(s Sink, e Event) {
+	if s != nil {
+		s.Emit(e)
+	}
+}
 
 // Say emits a Notice.
-func Say(s Sink, text string) { s.Emit(Event{Kind: Notice, Time: time.Now(), Text: text}) }
+func Say(s Sink, text string) { emit(s, Event{Kind: Notice, Time: time.Now(), Text: text}) }
 
 // Warn emits a Warning.
-func Warn(s Sink, text string) { s.Emit(Event{Kind: Warning, Time: time.Now(), Text: text}) }
+func Warn(s Sink, text string) { emit(s, Event{Kind: Warning, Time: time.Now(), Text: text}) }
+
+// Cached emits the end of a step that was not run.
+func Cached(s Sink, step, title string) {
+	emit(s, Event{Kind: Ended, Time: time.Now(), Step: step, Title: title, Cached: true})
+}
 
 // Task is a running step's handle on a Sink.
 type Task struct {
@@ -78,11 +83,29 @@ type Task struct {
 	ended   bool
 }
 
-// Start emits Started and returns the handle. log, where not nil, receives every
-// byte that is written to Task.Log; logName is what a person is told to open.
-func Start(sink Sink, step, title, why string, log io.Writer, logName string) *Task {
-	t := &Task{sink: sink, step: step, title: title, begun: time.Now(), file: log, name: logName}
-	sink.Emit(Event{Kind: Started, Time: t.begun, Step: step, Title: title, Why: why})
+// Option is what Start may also be given.
+type Option func(*options)
+
+type options struct {
+	why, name string
+	file      io.Writer
+}
+
+// Why says what the step works on, or why it runs.
+func Why(text string) Option { return func(o *options) { o.why = text } }
+
+// LogTo has every byte that is written to Task.Log written to w, too. name is the file that the user is told to open
+// after a failure.
+func LogTo(w io.Writer, name string) Option { return func(o *options) { o.file, o.name = w, name } }
+
+// Start emits Started and returns the handle.
+func Start(sink Sink, step, title string, opts ...Option) *Task {
+	var o options
+	for _, set := range opts {
+		set(&o)
+	}
+	t := &Task{sink: sink, step: step, title: title, begun: time.Now(), file: o.file, name: o.name}
+	emit(sink, Event{Kind: Started, Time: t.begun, Step: step, Title: title, Why: o.why})
 	return t
 }
 
@@ -115,7 +138,7 @@ func (t *Task) Add(n, total int64, unit string) {
 		return
 	}
 	t.last = now
-	t.sink.Emit(Event{Kind: Amount, Time: now, Step: t.step, Done: t.done, Total: total, Unit: unit})
+	emit(t.sink, Event{Kind: Amount, Time: now, Step: t.step, Done: t.done, Total: total, Unit: unit})
 }
 
 // End emits Ended. err is the step's error or nil; cached says that nothing was
@@ -137,7 +160,7 @@ func (t *Task) End(cached bool, err error) {
 	if err != nil {
 		e.Err, e.Stopped = err.Error(), errors.Is(err, context.Canceled)
 	}
-	t.sink.Emit(e)
+	emit(t.sink, e)
 }
 
 // maxLine bounds, in bytes, a line that a step prints without ever ending it.
@@ -178,6 +201,6 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 func (w *lineWriter) emit(line []byte) {
 	line = bytes.TrimRightFunc(line, unicode.IsSpace)
 	if len(line) > 0 && !w.task.ended {
-		w.task.sink.Emit(Event{Kind: Log, Time: time.Now(), Step: w.task.step, Text: string(line)})
+		emit(w.task.sink, Event{Kind: Log, Time: time.Now(), Step: w.task.step, Text: string(line)})
 	}
 }

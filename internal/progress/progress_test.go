@@ -53,7 +53,7 @@ func TestLogSplitsLines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var rec recorder
 			var file bytes.Buffer
-			task := Start(&rec, "s", "Step", "", &file, "s.log")
+			task := Start(&rec, "s", "Step", LogTo(&file, "s.log"))
 			w := task.Log()
 			for _, s := range tt.writes {
 				if n, err := io.WriteString(w, s); n != len(s) || err != nil {
@@ -74,7 +74,7 @@ func TestLogSplitsLines(t *testing.T) {
 func TestStreamsDoNotMixLines(t *testing.T) {
 	var rec recorder
 	var file bytes.Buffer // not safe for two writers: the race detector would tell
-	task := Start(&rec, "s", "Step", "", &file, "")
+	task := Start(&rec, "s", "Step", LogTo(&file, ""))
 	var wg sync.WaitGroup
 	for _, letter := range []string{"a", "b"} {
 		w := task.Log()
@@ -107,7 +107,7 @@ func TestStreamsDoNotMixLines(t *testing.T) {
 
 func TestEnd(t *testing.T) {
 	var rec recorder
-	task := Start(&rec, "s", "Step", "why", nil, "s.log")
+	task := Start(&rec, "s", "Step", Why("why"), LogTo(nil, "s.log"))
 	w := task.Log()
 	task.End(false, fmt.Errorf("run step: %w", context.Canceled))
 	task.End(false, nil)
@@ -119,7 +119,7 @@ func TestEnd(t *testing.T) {
 		t.Errorf("end of a cancelled step is %+v", e)
 	}
 
-	failed := Start(&rec, "t", "Step", "", nil, "")
+	failed := Start(&rec, "t", "Step")
 	failed.End(false, errors.New("no"))
 	if e := rec.events[3]; e.Stopped || e.Err != "no" {
 		t.Errorf("end of a failed step is %+v", e)
@@ -131,7 +131,7 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
 func TestFullLogDiskIsAnError(t *testing.T) {
-	task := Start(Discard, "kernel", "Step", "", full{}, "")
+	task := Start(nil, "kernel", "Step", LogTo(full{}, ""))
 	_, err := io.WriteString(task.Log(), "a\n")
 	if err == nil || !strings.Contains(err.Error(), "write log of step kernel: no space left") {
 		t.Errorf("error is %v", err)
@@ -175,4 +175,21 @@ func FuzzClean(f *testing.F) {
 			t.Errorf("Clean(%q) is %q, and cleaned again %q", s, got, again)
 		}
 	})
+}
+
+// A library's user who wants no events gives no Sink.
+func TestNoSinkIsSilence(t *testing.T) {
+	Say(nil, "x")
+	Warn(nil, "x")
+	Cached(nil, "s", "Step")
+	var file bytes.Buffer
+	task := Start(nil, "s", "Step", Why("why"), LogTo(&file, "s.log"))
+	task.Say("x")
+	task.Warn("x")
+	task.Add(1, 2, "files")
+	io.WriteString(task.Log(), "a line\n")
+	task.End(false, nil)
+	if file.String() != "a line\n" {
+		t.Errorf("the log has %q", file.String())
+	}
 }

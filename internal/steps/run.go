@@ -100,7 +100,7 @@ func (r *Runner) run(ctx context.Context, s *Step) (Record, error) {
 		return Record{}, err
 	}
 	defer log.Close()
-	task := progress.Start(r.Sink, s.ID, s.Title, "", log, name)
+	task := progress.Start(r.Sink, s.ID, s.Title, progress.LogTo(log, name))
 	out := &Outputs{store: r.Cache.Store}
 	err = s.Run(ctx, in, out, task)
 	rec := Record{Step: s.ID, Reads: s.Reads, Outputs: out.outs}
@@ -127,7 +127,7 @@ func (e *StepError) Error() string { return e.Step + ": " + e.Err.Error() }
 func (e *StepError) Unwrap() error { return e.Err }
 
 func (r *Runner) cached(s *Step) {
-	r.Sink.Emit(progress.Event{Kind: progress.Ended, Time: time.Now(), Step: s.ID, Title: s.Title, Cached: true})
+	progress.Cached(r.Sink, s.ID, s.Title)
 }
 
 // keepLogs is how many logs of earlier runs of one step stay.

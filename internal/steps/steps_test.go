@@ -21,7 +21,7 @@ func newRunner(t *testing.T) *Runner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Runner{Cache: &Cache{Dir: filepath.Join(dir, "actions"), Store: st}, Sink: progress.Discard, Logs: filepath.Join(dir, "logs")}
+	return &Runner{Cache: &Cache{Dir: filepath.Join(dir, "actions"), Store: st}, Logs: filepath.Join(dir, "logs")}
 }
 
 // renew is a second kimg with the same cache.
