@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -30,11 +29,11 @@ func (s *session) makeImage(ctx context.Context, l *Lock, suite archive.Suite, f
 	if err != nil {
 		return err
 	}
-	dir, err := s.store.TempDir()
+	dir, remove, err := s.store.TempDir()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	file := filepath.Join(dir, ImageFile)
 	spec := image.DiskSpec{
 		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -39,11 +38,11 @@ func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Repor
 	if err != nil {
 		return nil, err
 	}
-	temp, err := st.TempDir()
+	temp, remove, err := st.TempDir()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	spec := req.spec(m, temp)
 	if m.Run.Privileged && !req.Privileged {
 		progress.Warn(env.Sink, "the manifest says that the file system was made in a privileged container; here it is not, unless you ask for it with --privileged")

@@ -151,11 +151,11 @@ func (c *Client) checkFile(ctx context.Context, f *os.File, sig *signature, got 
 // unknown downloads a file whose digest nobody has told. It enters the store
 // only after check, which may be nil, has let it.
 func (c *Client) unknown(ctx context.Context, url string, check func(*os.File) error) (units.Digest, error) {
-	dir, err := c.Store.TempDir()
+	dir, remove, err := c.Store.TempDir()
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = remove() }() // the store's next sweep does what it could not
 	f, err := os.Create(filepath.Join(dir, "tarball"))
 	if err != nil {
 		return "", fmt.Errorf("download %s: %w", url, err)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 )
 
@@ -137,16 +138,24 @@ func (r *Runner) log(s *Step) (io.WriteCloser, string, error) {
 	if err := os.MkdirAll(r.Logs, 0o755); err != nil {
 		return nil, "", fmt.Errorf("keep the log of %s: %w", s.ID, err)
 	}
-	old, _ := filepath.Glob(filepath.Join(r.Logs, s.ID+"-*.log")) // the pattern is well formed
+	old, _ := filepath.Glob(filepath.Join(r.Logs, s.ID+"-[0-9]*T*.log")) // the pattern is well formed
 	for ; len(old) >= keepLogs; old = old[1:] {
-		_ = os.Remove(old[0]) // names sort by time; one that stays does no harm
+		removeLog(old[0]) // names sort by time; one that stays does no harm
 	}
 	name := filepath.Join(r.Logs, fmt.Sprintf("%s-%s-%d.log", s.ID, time.Now().UTC().Format("20060102T150405"), os.Getpid()))
-	f, err := os.Create(name)
+	f, err := filelock.Try(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return nil, "", fmt.Errorf("keep the log of %s: %w", s.ID, err)
 	}
 	return f, name, nil
+}
+
+// removeLog removes a log, but not that of a step that runs.
+func removeLog(name string) {
+	if f, err := filelock.Try(name, os.O_RDWR); err == nil {
+		_ = os.Remove(name)
+		_ = f.Close()
+	}
 }
 
 // Status tells, without running anything, what Get would do with a step.

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -44,9 +42,14 @@ const lockPoll = 50 * time.Millisecond
 func (s *Store) Partial(ctx context.Context, d units.Digest) (*Partial, error) {
 	path := filepath.Join(s.dir, "partial", string(d))
 	for {
-		f, err := lock(ctx, path)
-		if errors.Is(err, errTaken) {
-			continue
+		f, err := filelock.Try(path, os.O_RDWR|os.O_CREATE)
+		if errors.Is(err, filelock.ErrHeld) {
+			select {
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			case <-time.After(lockPoll):
+				continue
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open partial entry %s: %w", d.Short(), err)
@@ -58,51 +61,6 @@ func (s *Store) Partial(ctx context.Context, d units.Digest) (*Partial, error) {
 		}
 		return p, nil
 	}
-}
-
-// errTaken means that a file was renamed into the store, or removed, between
-// being opened and being locked.
-var errTaken = errors.New("taken away")
-
-// lock opens path and locks it, or gives errTaken. The lock belongs to the open
-// file, so that it ends with the process, whatever ends it.
-func lock(ctx context.Context, path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			_ = f.Close()
-			return nil, context.Cause(ctx)
-		case <-time.After(lockPoll):
-		}
-	}
-	if err == nil {
-		err = stillThere(f, path)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-func stillThere(f *os.File, path string) error {
-	mine, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	now, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(mine, now) {
-		return errTaken
-	}
-	return err
 }
 
 // Size is how many bytes there are.

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -26,12 +27,8 @@ import (
 //	<dir>/tmp/                what Writers have not committed yet
 type Store struct{ dir string }
 
-// A file that nothing was written to for this long has lost its writer; a
-// partial download may still find a person who tries again.
-const (
-	abandoned        = 24 * time.Hour
-	abandonedPartial = 14 * 24 * time.Hour
-)
+// abandonedPartial is how long a partial download waits for a user who tries again.
+const abandonedPartial = 14 * 24 * time.Hour
 
 // Open returns the store in dir, which is made where it is missing.
 func Open(dir string) (*Store, error) {
@@ -41,23 +38,9 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 	}
-	sweep(filepath.Join(dir, "tmp"), abandoned)
-	sweep(filepath.Join(dir, "partial"), abandonedPartial)
+	filelock.Sweep(filepath.Join(dir, "tmp"), 0)
+	filelock.Sweep(filepath.Join(dir, "partial"), abandonedPartial)
 	return s, nil
-}
-
-// sweep removes the files in dir that were last written longer ago than age. A
-// failure is nobody's business: the next Open tries again.
-func sweep(dir string, age time.Duration) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > age {
-			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
-		}
-	}
 }
 
 // Path is where the entry is or would be. It says nothing about the entry's

@@ -5,18 +5,19 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // TempDir makes a directory on the store's file system, for a program that
-// writes a file of its own which Take then brings in. The caller removes it; one
-// that a killed process left is swept when it has grown old.
-func (s *Store) TempDir() (string, error) {
-	dir, err := os.MkdirTemp(filepath.Join(s.dir, "tmp"), "dir-*")
+// writes a file of its own which Take then brings in. It stays until remove is
+// called; one whose process was killed goes when a store is next opened.
+func (s *Store) TempDir() (dir string, remove func() error, err error) {
+	dir, remove, err = filelock.NewDir(filepath.Join(s.dir, "tmp"), "dir-*")
 	if err != nil {
-		return "", fmt.Errorf("create store entry: %w", err)
+		return "", nil, fmt.Errorf("create store entry: %w", err)
 	}
-	return dir, nil
+	return dir, remove, nil
 }
 
 // Take makes the file an entry, holes and all, without copying it: the file is

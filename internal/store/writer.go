@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -20,7 +21,7 @@ type Writer struct {
 
 // Create begins an entry whose digest is not known yet.
 func (s *Store) Create() (*Writer, error) {
-	f, err := os.CreateTemp(filepath.Join(s.dir, "tmp"), "new-*")
+	f, err := filelock.NewFile(filepath.Join(s.dir, "tmp"), "new-*")
 	if err != nil {
 		return nil, fmt.Errorf("create store entry: %w", err)
 	}

@@ -1,0 +1,167 @@
+package filelock
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrHeld means that somebody else, who may be in this process, holds the lock.
+var ErrHeld = errors.New("it is locked")
+
+// Try opens path with flag and locks it, or gives ErrHeld. The lock belongs to the
+// open file: it ends when that is closed, and with the process.
+func Try(path string, flag int) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, flag, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		err = lock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			var same bool
+			if same, err = isStill(f, path); err == nil && same {
+				return f, nil
+			}
+		}
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrHeld
+		}
+		if err != nil {
+			return nil, err
+		}
+		// It was renamed or removed between being opened and being locked.
+	}
+}
+
+func lock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// isStill reports whether path still is the open file.
+func isStill(f *os.File, path string) (bool, error) {
+	mine, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	now, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(mine, now), err
+}
+
+// dirLock is the file in a directory of NewDir whose lock says that its maker lives.
+const dirLock = ".lock"
+
+// NewFile makes a temporary file as os.CreateTemp does, which no Sweep removes until
+// it is closed.
+func NewFile(dir, pattern string) (*os.File, error) {
+	return retry(func() (*os.File, error) {
+		f, err := os.CreateTemp(dir, pattern)
+		if err != nil {
+			return nil, err
+		}
+		err = lock(f, unix.LOCK_EX|unix.LOCK_NB)
+		if same, bad := isStill(f, f.Name()); err == nil && bad == nil && same {
+			return f, nil
+		}
+		_ = f.Close()
+		_ = os.Remove(f.Name())
+		if err == nil || errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrHeld // by a Sweep
+		}
+		return nil, err
+	})
+}
+
+// NewDir makes a temporary directory as os.MkdirTemp does, which no Sweep removes until
+// remove is called.
+func NewDir(parent, pattern string) (dir string, remove func() error, err error) {
+	f, err := retry(func() (*os.File, error) {
+		dir, err = os.MkdirTemp(parent, pattern)
+		if err != nil {
+			return nil, err
+		}
+		f, err := Try(filepath.Join(dir, dirLock), os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			_ = os.RemoveAll(dir)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrHeld // a Sweep removed the directory
+		}
+		return f, err
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func() error { return errors.Join(os.RemoveAll(dir), f.Close()) }, nil
+}
+
+// retry repeats what a Sweep interfered with.
+func retry(do func() (*os.File, error)) (*os.File, error) {
+	for tries := 1; ; tries++ {
+		f, err := do()
+		if !errors.Is(err, ErrHeld) || tries == 10 {
+			return f, err
+		}
+	}
+}
+
+// unknownAge is how long what has no lock that could be asked is left alone.
+const unknownAge = 24 * time.Hour
+
+// Sweep removes the files and directories in dir whose maker has ended and that were
+// last written to longer ago than age. Best effort: the next Sweep tries again.
+func Sweep(dir string, age time.Duration) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			sweepOne(filepath.Join(dir, e.Name()), info, age)
+		}
+	}
+}
+
+func sweepOne(path string, info fs.FileInfo, age time.Duration) {
+	held := path
+	if info.IsDir() {
+		held = filepath.Join(path, dirLock)
+	}
+	f, err := openRegular(held)
+	if err == nil {
+		defer f.Close()
+		err = lock(f, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return
+	}
+	if err != nil {
+		age = max(age, unknownAge)
+	}
+	if time.Since(info.ModTime()) >= age {
+		_ = os.RemoveAll(path)
+	}
+}
+
+// openRegular opens a file without waiting for the other end of one that is a pipe.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	return f, nil
+}
