@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // The artifacts of an out directory that a guest is made of.
@@ -58,14 +60,14 @@ func (c Config) need(what string, symbols ...string) error {
 }
 
 // bus is the fastest disk that the kernel can have its root on.
-func (c Config) bus() (Bus, error) {
+func (c Config) bus() (qemu.Bus, error) {
 	switch {
 	case c.builtIn("VIRTIO_PCI", "VIRTIO_BLK"):
-		return VirtioBus, nil
+		return qemu.VirtioBus, nil
 	case c.builtIn("ATA_PIIX", "BLK_DEV_SD"):
-		return IDEBus, nil
+		return qemu.IDEBus, nil
 	case c.builtIn("SATA_AHCI", "BLK_DEV_SD"):
-		return AHCIBus, nil
+		return qemu.AHCIBus, nil
 	}
 	return "", c.need("find its root disk", "VIRTIO_PCI", "VIRTIO_BLK")
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Check says what must happen in a guest.
@@ -17,7 +19,7 @@ type Check struct {
 	By      string        // the name of the process that must reach it, others pass; empty: any
 	Print   []string      // expressions that gdb evaluates where the guest stopped
 	Command []string      // run in the guest; nil: none
-	Limit   time.Duration // from start to end; 0: 5 minutes, without KVM 20
+	Limit   time.Duration // from start to end; 0: 5 minutes, without qemu.KVM 20
 }
 
 // Result is what a check saw. It is returned with an error too, as far as it goes.
@@ -70,9 +72,9 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		return k.result, err
 	}
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	devices := append(o.devices(config, site, Terminal{}), Serial{})
+	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
 	if c.Break != "" {
-		var stub GDBStub
+		var stub qemu.GDBStub
 		stub, k.entry = k.kernel.stub(site, []string{c.Break}, c.During)
 		devices = append(devices, stub)
 	}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Cmdline is the kernel's command line. What it always says:
@@ -17,7 +19,7 @@ import (
 //
 // Extra comes last, so that the person's words win where the kernel takes the last one.
 type Cmdline struct {
-	Bus      Bus
+	Bus      qemu.Bus
 	Terminal Terminal // the person's, for a login on the console; zero: there is none
 	Shares   []Share  // for the guest's agent to mount, by their numbers
 	Keys     bool     // for the guest's sshd
@@ -55,7 +57,7 @@ type Terminal struct {
 
 // String writes the command line.
 func (c Cmdline) String() string {
-	words := []string{"root=" + c.Bus.Root(), "rw", "console=ttyS0", "panic=-1", "nokaslr", "no_timer_check"}
+	words := []string{"root=" + c.Bus.Root(), "rw", "console=" + arch.Default.Console, "panic=-1", "nokaslr", "no_timer_check"}
 	if c.Terminal.Rows > 0 && c.Terminal.Cols > 0 {
 		words = append(words, fmt.Sprintf("%s%d", guest.RowsWord, c.Terminal.Rows),
 			fmt.Sprintf("%s%d", guest.ColsWord, c.Terminal.Cols))

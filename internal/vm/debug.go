@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Debugging says how a person's gdb session begins.
@@ -72,7 +74,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	}
 	defer hub.close()
 	stub, entry := kernel.stub(site, d.Breaks, d.Running)
-	devices := append(o.devices(config, site, Terminal{}), Serial{}, stub)
+	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{}, stub)
 	devices = append(devices, o.ports(site, o.agentPorts()...)...)
 	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)
 	if err != nil {
@@ -177,7 +179,7 @@ func debugNotices(c Config) []string {
 // afterUnpacking says that they are more than the processor has breakpoints for.
 func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []string) (afterUnpacking bool, err error) {
 	ask := slices.DeleteFunc(slices.Clone(breaks), func(at string) bool {
-		return site.Accel == TCG && slices.Contains(kernel.functions, at)
+		return site.Accel == qemu.TCG && slices.Contains(kernel.functions, at)
 	})
 	if len(ask) == 0 {
 		return false, nil
@@ -195,7 +197,7 @@ func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []strin
 		locations += b.Locations
 	}
 	_, _, err = d.do(ctx, "-gdb-exit")
-	return site.Accel == KVM && locations > kvmBreaks, err
+	return site.Accel == qemu.KVM && locations > kvmBreaks, err
 }
 
 // A Ctrl-C ends a gdb that only just starts, or its Python. heldKeys keeps it back until
@@ -255,10 +257,10 @@ func personArgs(site *Site, d Debugging, unpacked, mapped bool) []string {
 }
 
 // keepPanics has the kernel stay where it panicked, for gdb.
-func keepPanics(devices []Device) []Device {
+func keepPanics(devices []qemu.Device) []qemu.Device {
 	kept := slices.Clone(devices)
 	for i, d := range kept {
-		if k, ok := d.(Kernel); ok {
+		if k, ok := d.(qemu.Kernel); ok {
 			k.Append = strings.Replace(k.Append, "panic=-1 ", "", 1)
 			kept[i] = k
 		}

@@ -4,11 +4,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 func TestPersonArgs(t *testing.T) {
-	host := &Site{Dir: "/o", Run: "/r", Accel: TCG}
-	box := &Site{Dir: "/out", Run: "/run/kimg", Accel: KVM, Isolated: true}
+	host := &Site{Dir: "/o", Run: "/r", Accel: qemu.TCG}
+	box := &Site{Dir: "/out", Run: "/run/kimg", Accel: qemu.KVM, Isolated: true}
 	for _, tt := range []struct {
 		name     string
 		site     *Site
@@ -80,13 +82,13 @@ func TestDebugNotices(t *testing.T) {
 }
 
 func TestPanicsAreKept(t *testing.T) {
-	line := Cmdline{Bus: VirtioBus, Extra: "quiet"}.String()
-	devices := []Device{CPU{1}, Kernel{Image: "k", Append: line}}
-	kept := keepPanics(devices)[1].(Kernel).Append
+	line := Cmdline{Bus: qemu.VirtioBus, Extra: "quiet"}.String()
+	devices := []qemu.Device{qemu.CPU{Count: 1}, qemu.Kernel{Image: "k", Append: line}}
+	kept := keepPanics(devices)[1].(qemu.Kernel).Append
 	if strings.Contains(kept, "panic=") || !strings.Contains(kept, "nokaslr no_timer_check quiet") {
 		t.Errorf("command line %q", kept)
 	}
-	if devices[1].(Kernel).Append != line {
+	if devices[1].(qemu.Kernel).Append != line {
 		t.Error("the devices given were changed")
 	}
 }

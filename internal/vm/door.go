@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // sshPort is where a guest's sshd listens.
@@ -18,7 +19,7 @@ const sshPort = 22
 type door struct {
 	address  Address
 	listener net.Listener // at an isolated site: whoever connects is relayed
-	forward  Forward      // QEMU's; none on a TAP, where the guest has an address
+	forward  qemu.Forward // QEMU's; none on a TAP, where the guest has an address
 }
 
 // doorSocket is in the run directory of a guest at an isolated site.
@@ -43,7 +44,7 @@ func (l *link) openDoor(site *Site) error {
 	}
 	l.door = &door{
 		address: Address{Network: network, Address: listener.Addr().String()}, listener: listener,
-		forward: Forward{Host: uint16(isolatedPort + len(l.network.Forwards)), Guest: sshPort},
+		forward: qemu.Forward{Host: uint16(isolatedPort + len(l.network.Forwards)), Guest: sshPort},
 	}
 	if at, ok := listener.Addr().(*net.TCPAddr); ok {
 		l.door.forward.Host = uint16(at.Port)
@@ -59,14 +60,14 @@ func (o *Options) ssh(c Config) bool {
 
 // ports are virtio-serial ports of the names, with that for the keys where the guest
 // is given any.
-func (o *Options) ports(site *Site, names ...string) []Device {
+func (o *Options) ports(site *Site, names ...string) []qemu.Device {
 	if site.link.door != nil {
 		names = append(names, guest.Keys)
 	}
 	if len(names) == 0 {
 		return nil
 	}
-	return []Device{portsOf(site, names...)}
+	return []qemu.Device{portsOf(site, names...)}
 }
 
 // agentPorts are those that the guest's agent waits for though no command is to come

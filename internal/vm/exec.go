@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Exec boots the guest quietly, runs argv in it as root in /root with the
@@ -25,7 +27,7 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	devices := append(o.devices(config, site, Terminal{}), Serial{})
+	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
 	devices = append(devices, o.ports(site, commandPorts...)...)
 	m, err := boot(ctx, site, wiring{console: o.Console, keys: o.Keys}, devices...)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -138,7 +139,7 @@ func TestGuestForward(t *testing.T) {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	o.Direct, o.Network = true, vm.Network{Mode: vm.UserNet, Forwards: []vm.Forward{{Host: uint16(port), Guest: 80}}}
+	o.Direct, o.Network = true, vm.Network{Mode: vm.UserNet, Forwards: []qemu.Forward{{Host: uint16(port), Guest: 80}}}
 	up := &firstLine{seen: make(chan struct{})}
 	o.Stdout = up
 	const server = `use IO::Socket::INET; $| = 1; my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 1) or die;

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // headSocket is where QEMU's gdb stub listens first, for kimg. gdb's is made after that.
@@ -17,8 +19,8 @@ const headSocket = "head"
 
 // headLimit is how long the firmware and the kernel's unpacking may take. After it gdb
 // gets the guest wherever it is.
-func headLimit(a Accel) time.Duration {
-	if a == TCG {
+func headLimit(a qemu.Accel) time.Duration {
+	if a == qemu.TCG {
 		return 30 * time.Second
 	}
 	return 5 * time.Second
@@ -37,21 +39,22 @@ func (s *symbols) headStart(breaks []string) uint64 {
 
 // stub is the stub of a guest that is to stop in breaks, and where its head start ends;
 // a guest that runs at once has none.
-func (s *symbols) stub(site *Site, breaks []string, running bool) (stub GDBStub, entry uint64) {
+func (s *symbols) stub(site *Site, breaks []string, running bool) (stub qemu.GDBStub, entry uint64) {
 	if !running {
 		entry = s.headStart(breaks)
 	}
 	if entry != 0 {
-		return GDBStub{Socket: site.Socket(headSocket)}, entry
+		return qemu.GDBStub{Socket: site.Socket(headSocket)}, entry
 	}
-	return GDBStub{Socket: site.Socket(gdbSocket), Running: running}, 0
+	return qemu.GDBStub{Socket: site.Socket(gdbSocket), Running: running}, 0
 }
 
 // awaitGDB lets the halted guest run to entry, unless that is 0, and has gdb's socket
 // listen. gdb reads the symbols meanwhile, as long as the firmware takes and longer.
 func (m *machine) awaitGDB(ctx context.Context, entry uint64) error {
 	if entry == 0 {
-		return m.execute(ctx, "query-status") // that QEMU is there
+		_, err := m.order(ctx, "query-status", nil) // that QEMU is there
+		return err
 	}
 	head, cancel := context.WithTimeout(ctx, headLimit(m.site.Accel))
 	defer cancel()
@@ -123,9 +126,9 @@ func (m *machine) moveStub(ctx context.Context) error {
 	}
 	// QMP itself has no command for it.
 	said, err := m.order(ctx, "human-monitor-command", named{"command-line": "gdbserver chardev:debugger"})
-	var answer struct{ Return string }
-	if err == nil && json.Unmarshal(said, &answer) == nil && strings.Contains(answer.Return, "ould not") {
-		err = fmt.Errorf("have QEMU wait for gdb: %s", strings.TrimSpace(answer.Return))
+	var answer string
+	if err == nil && json.Unmarshal(said, &answer) == nil && strings.Contains(answer, "ould not") {
+		err = fmt.Errorf("have QEMU wait for gdb: %s", strings.TrimSpace(answer))
 	}
 	return err
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Host runs QEMU and gdb on this machine.
@@ -21,9 +23,9 @@ func (Host) Open(_ context.Context, need Need) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	site := &Site{Dir: need.Dir, Run: dir.path, here: dir.path, Accel: KVM, run: &hostRunner{dir: dir}}
-	if err := probeKVM(); err != nil {
-		site.Accel, site.Why = TCG, err.Error()
+	site := &Site{Dir: need.Dir, Run: dir.path, here: dir.path, Accel: qemu.KVM, run: &hostRunner{dir: dir}}
+	if err := qemu.ProbeKVM(); err != nil {
+		site.Accel, site.Why = qemu.TCG, err.Error()
 	}
 	return site, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Container runs QEMU and gdb in a container: no network, no capabilities, and
@@ -90,7 +91,7 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 	if err != nil {
 		return nil, err
 	}
-	site := &Site{Dir: containerDir, Run: containerRun, here: run.path, Accel: KVM, Isolated: true, run: r}
+	site := &Site{Dir: containerDir, Run: containerRun, here: run.path, Accel: qemu.KVM, Isolated: true, run: r}
 	switch {
 	case r.index == nil:
 	case r.index.fill == nil:
@@ -102,7 +103,7 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 		why = r.probe(ctx)
 	}
 	if why != "" {
-		site.Accel, site.Why = TCG, why
+		site.Accel, site.Why = qemu.TCG, why
 	}
 	return site, nil
 }
@@ -145,12 +146,12 @@ func (p Container) command(need Need, local bool) (*container.Cmd, io.Closer) {
 	return cmd, keep
 }
 
-// probeContainerKVM says why KVM cannot be used, or gives the container the
+// probeContainerKVM says why qemu.KVM cannot be used, or gives the container the
 // device, for a probe inside: what this process may do with it says little about
 // what one in the container may.
 func probeContainerKVM(cmd *container.Cmd, local bool) string {
 	if local {
-		err := probeKVM()
+		err := qemu.ProbeKVM()
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err.Error()
 		}
@@ -380,7 +381,7 @@ func (r *containerRunner) close(ctx context.Context) error {
 	return errors.Join(err, r.dir.remove())
 }
 
-// probeScript runs QEMU on KVM with a BIOS that counts down from 20 million, as
+// probeScript runs QEMU on qemu.KVM with a BIOS that counts down from 20 million, as
 // the host's probe does, and writes 16 to the exit device: QEMU ends with 16*2+1.
 // The code is at 0xff00, and at the reset vector, 0xfff0, a jump to it.
 const probeScript = `bios=$0/probe.bin
@@ -395,7 +396,7 @@ timeout 5 qemu-system-x86_64 -accel kvm -cpu max,la57=off -M pc -no-user-config 
 	-bios "$bios" -device isa-debug-exit,iobase=0x501,iosize=1
 [ $? = 33 ]`
 
-// probe says why KVM cannot be used in the container, or nothing.
+// probe says why qemu.KVM cannot be used in the container, or nothing.
 func (r *containerRunner) probe(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -406,7 +407,7 @@ func (r *containerRunner) probe(ctx context.Context) string {
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 	if line == "" {
-		line = "an instruction did not run on KVM in the container"
+		line = "an instruction did not run on qemu.KVM in the container"
 	}
 	return line
 }

@@ -13,7 +13,8 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/digitalocean/go-qemu/qmp"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // machine is a guest that runs.
@@ -26,8 +27,6 @@ type machine struct {
 	clean   bool          // the guest was seen to shut down
 	keyed   chan struct{} // closed once the guest has taken its keys
 	kill    context.CancelFunc
-
-	monitor func() (*qmp.SocketMonitor, error) // connects once
 }
 
 // names of the sockets that are not ports.
@@ -45,22 +44,21 @@ type wiring struct {
 }
 
 // boot starts QEMU with the devices.
-func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machine, error) {
+func boot(ctx context.Context, site *Site, w wiring, devices ...qemu.Device) (*machine, error) {
 	for _, d := range devices {
-		if k, ok := d.(Kernel); ok && len(k.Append) > maxCmdline {
+		if k, ok := d.(qemu.Kernel); ok && len(k.Append) > maxCmdline {
 			return nil, fmt.Errorf("boot: the kernel's command line has %d bytes, and the kernel takes %d: use fewer shares, shorter places, or less --append",
 				len(k.Append), maxCmdline)
 		}
 	}
 	m := &machine{site: site, console: &tail{also: w.console}, said: &tail{}, done: make(chan struct{}), keyed: make(chan struct{})}
-	var qemu context.Context
-	qemu, m.kill = context.WithCancel(ctx)
-	m.monitor = sync.OnceValues(func() (*qmp.SocketMonitor, error) { return m.connectQMP(ctx) })
-	argv := Argv(append([]Device{Base{}, site.Accel, RNG{}, QMP{site.Socket(qmpSocket)}}, devices...)...)
+	running, kill := context.WithCancel(ctx)
+	m.kill = kill
+	argv := qemu.Argv(arch.Default, append([]qemu.Device{qemu.Base{Machine: arch.Default.Machine}, site.Accel, qemu.RNG{}, qemu.QMP{Socket: site.Socket(qmpSocket)}}, devices...)...)
 	if w.mute != nil {
-		context.AfterFunc(qemu, w.mute)
+		context.AfterFunc(running, w.mute)
 	}
-	wait, err := site.run.start(qemu, program{Args: argv, Stdin: w.stdin, Stdout: m.console, Stderr: m.said})
+	wait, err := site.run.start(running, program{Args: argv, Stdin: w.stdin, Stdout: m.console, Stderr: m.said})
 	if err != nil {
 		m.kill()
 		return nil, err
@@ -69,13 +67,13 @@ func boot(ctx context.Context, site *Site, w wiring, devices ...Device) (*machin
 	go func() {
 		defer close(served)
 		// What it says of the end of QEMU is told with that.
-		_ = site.link.serve(qemu, site)
+		_ = site.link.serve(running, site)
 	}()
 	keyed := make(chan struct{})
 	go func() {
 		defer close(keyed)
 		if site.link.door != nil {
-			m.giveKeys(qemu, w.keys)
+			m.giveKeys(running, w.keys)
 		}
 	}()
 	go func() {
@@ -141,7 +139,7 @@ func (m *machine) endError(ctx context.Context) error {
 	}
 	what := fmt.Sprintf("QEMU ended: %v", m.err)
 	if said := m.said.lines(); len(said) > 0 {
-		what += ": " + strings.TrimPrefix(said[len(said)-1], "qemu-system-x86_64: ")
+		what += ": " + strings.TrimPrefix(said[len(said)-1], arch.Default.QEMU+": ")
 	}
 	return &GuestError{What: what, Console: console, Err: m.err}
 }
@@ -164,7 +162,8 @@ func (m *machine) powerOff(ctx context.Context, control io.Writer, limit time.Du
 		return nil
 	}
 	_, err := io.WriteString(control, "poweroff\n")
-	err = errors.Join(err, m.execute(ctx, "system_powerdown"))
+	_, noButton := m.order(ctx, "system_powerdown", nil)
+	err = errors.Join(err, noButton)
 	if m.waitEnd(ctx, limit) {
 		m.clean = m.err == nil // else QEMU was killed meanwhile, or let go of
 		return nil
@@ -225,83 +224,24 @@ func (m *machine) waitEnd(ctx context.Context, limit time.Duration) bool {
 	return m.ended()
 }
 
-func (m *machine) connectQMP(ctx context.Context) (*qmp.SocketMonitor, error) {
-	address, err := m.site.run.local(ctx, qmpSocket)
-	if err != nil {
-		return nil, err
+// order runs a QMP command and returns QEMU's answer, or nothing where QEMU has ended.
+func (m *machine) order(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
+	alive, stop := m.whileUp(ctx)
+	defer stop()
+	up, cancel := context.WithTimeoutCause(alive, qemu.StartLimit, errors.New("QEMU did not start to listen"))
+	defer cancel()
+	conn, err := m.site.dial(up, qmpSocket)
+	var answer json.RawMessage
+	if err == nil {
+		answer, err = qemu.Execute(alive, conn, command, arguments)
 	}
-	var monitor *qmp.SocketMonitor
-	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) { // QEMU may only just be starting
-		monitor, err = qmp.NewSocketMonitor("unix", address, qmpLimit)
-		if err == nil || m.ended() || time.Since(begun) > startLimit {
-			break
-		}
+	switch {
+	case err == nil || m.ended():
+		return answer, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("connect to QEMU: %w", err)
-	}
-	if err := monitor.Connect(); err != nil {
-		return nil, fmt.Errorf("connect to QEMU: %w", errors.Join(err, monitor.Disconnect()))
-	}
-	return monitor, nil
-}
-
-// How long a QEMU may take to answer, and one that starts to listen.
-const (
-	qmpLimit   = 5 * time.Second
-	startLimit = 30 * time.Second
-)
-
-// execute runs a QMP command that has no arguments.
-func (m *machine) execute(ctx context.Context, command string) error {
-	_, err := m.order(ctx, command, nil)
-	return err
-}
-
-// order runs a QMP command and returns QEMU's answer, or nothing where it has ended. The
-// library knows no contexts, so a QEMU that does not answer is left behind in a goroutine
-// that ends with it.
-func (m *machine) order(ctx context.Context, command string, arguments map[string]any) ([]byte, error) {
-	say := qmp.Command{Execute: command}
-	if arguments != nil {
-		say.Args = arguments
-	}
-	words, err := json.Marshal(say)
-	if err != nil {
-		return nil, err
-	}
-	type result struct {
-		answer []byte
-		err    error
-	}
-	connected, done := make(chan struct{}), make(chan result, 1)
-	go func() {
-		var r result
-		monitor, err := m.monitor()
-		close(connected)
-		if r.err = err; err == nil {
-			r.answer, r.err = monitor.Run(words)
-		}
-		done <- r
-	}()
-	limit := startLimit
-	late := time.After(limit)
-	for {
-		select {
-		case <-connected:
-			connected, limit = nil, qmpLimit
-			late = time.After(limit)
-		case r := <-done:
-			if r.err != nil && !m.ended() {
-				return nil, fmt.Errorf("tell QEMU to %s: %w", command, r.err)
-			}
-			return r.answer, nil
-		case <-late:
-			return nil, fmt.Errorf("tell QEMU to %s: no answer in %v", command, limit)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	return nil, err
 }
 
 // GuestError says that a guest, or the QEMU under it, ended or stopped against
@@ -387,6 +327,6 @@ func plain(s string) string {
 }
 
 // portsOf makes the ports device.
-func portsOf(site *Site, names ...string) Ports {
-	return Ports{Names: names, Socket: site.Socket}
+func portsOf(site *Site, names ...string) qemu.Ports {
+	return qemu.Ports{Names: names, Socket: site.Socket}
 }

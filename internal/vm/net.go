@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // NetMode is what a guest's network is made of.
@@ -28,12 +30,9 @@ const (
 // driver for a card, else none.
 type Network struct {
 	Mode     NetMode
-	TAP      string    // the interface
-	Forwards []Forward // with UserNet
+	TAP      string         // the interface
+	Forwards []qemu.Forward // with UserNet
 }
-
-// Forward lets this machine's loopback interface reach a TCP port of the guest.
-type Forward struct{ Host, Guest uint16 }
 
 // ParseNetwork reads none, user or tap:INTERFACE.
 func ParseNetwork(text string) (Network, error) {
@@ -56,14 +55,14 @@ func isInterface(name string) bool {
 }
 
 // ParseForward reads HOST:GUEST, two TCP ports.
-func ParseForward(text string) (Forward, error) {
+func ParseForward(text string) (qemu.Forward, error) {
 	host, guest, _ := strings.Cut(text, ":")
 	h, err1 := strconv.ParseUint(host, 10, 16)
 	g, err2 := strconv.ParseUint(guest, 10, 16)
 	if err1 != nil || err2 != nil || h == 0 || g == 0 {
-		return Forward{}, fmt.Errorf("%q: want HOST:GUEST, two ports such as 2222:22", text)
+		return qemu.Forward{}, fmt.Errorf("%q: want HOST:GUEST, two ports such as 2222:22", text)
 	}
-	return Forward{Host: uint16(h), Guest: uint16(g)}, nil
+	return qemu.Forward{Host: uint16(h), Guest: uint16(g)}, nil
 }
 
 // card is QEMU's name of a network card that the kernel has a driver for, or empty.
@@ -87,59 +86,6 @@ func (n Network) check(c Config) error {
 	return c.need("use a network card", "VIRTIO_PCI", "VIRTIO_NET")
 }
 
-// Card is a network card of the guest's.
-type Card struct {
-	Model string // QEMU's name of it
-	MAC   string // empty: QEMU's choice
-}
-
-// args connect the card. romfile: nothing boots from it, and its ROM is in a
-// package of its own.
-func (c Card) args(netdev string) []string {
-	device := c.Model + ",netdev=net,romfile="
-	if c.MAC != "" {
-		device += ",mac=" + c.MAC
-	}
-	return []string{"-netdev", netdev, "-device", device}
-}
-
-// QEMUNet is a card on QEMU's own network. Of a Forward, Host is a port where QEMU is.
-type QEMUNet struct {
-	Card
-	Forwards []Forward
-}
-
-// Args implements Device.
-func (n QEMUNet) Args() []string {
-	netdev := "user,id=net"
-	for _, f := range n.Forwards {
-		netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
-	}
-	return n.args(netdev)
-}
-
-// HostTAP is a card on an interface that QEMU opens.
-type HostTAP struct {
-	Card
-	Name string
-}
-
-// Args implements Device.
-func (n HostTAP) Args() []string {
-	return n.args("tap,id=net,ifname=" + n.Name + ",script=no,downscript=no")
-}
-
-// FrameNet is a card whose frames go over a Unix socket of QEMU's (QEMU 7.2).
-type FrameNet struct {
-	Card
-	Socket string
-}
-
-// Args implements Device.
-func (n FrameNet) Args() []string {
-	return n.args("stream,id=net,server=on,addr.type=unix,addr.path=" + quote(n.Socket))
-}
-
 // macOf is the address of a card: the same whenever the guest of an out directory
 // is on the interface, and another for another guest. 52:54:00 is QEMU's.
 func macOf(dir, tap string) net.HardwareAddr {
@@ -155,7 +101,7 @@ func linkLocal(mac net.HardwareAddr) netip.Addr {
 
 // PortTakenError says that a port of this machine cannot be forwarded.
 type PortTakenError struct {
-	Forward Forward
+	Forward qemu.Forward
 	Err     error
 }
 
@@ -235,20 +181,20 @@ const isolatedPort = 20000
 
 // device is the guest's card. A site with this machine's network gets the ports
 // and the interface handed over: QEMU serves them itself.
-func (l *link) device(config Config, site *Site) (Device, bool) {
-	card := Card{Model: config.card(l.network.Mode)}
+func (l *link) device(config Config, site *Site) (qemu.Device, bool) {
+	card := qemu.Card{Model: config.card(l.network.Mode)}
 	if card.Model == "" || l.network.Mode == NoNet {
 		return nil, false
 	}
 	if l.network.Mode == TAPNet {
 		card.MAC = l.mac.String()
 		if site.Isolated {
-			return FrameNet{Card: card, Socket: site.Socket(tapSocket)}, true
+			return qemu.FrameNet{Card: card, Socket: site.Socket(tapSocket)}, true
 		}
 		l.close()
-		return HostTAP{Card: card, Name: l.network.TAP}, true
+		return qemu.HostTAP{Card: card, Name: l.network.TAP}, true
 	}
-	var forwards []Forward
+	var forwards []qemu.Forward
 	for n, f := range l.network.Forwards {
 		if site.Isolated {
 			f.Host = uint16(isolatedPort + n)
@@ -261,7 +207,7 @@ func (l *link) device(config Config, site *Site) (Device, bool) {
 	if !site.Isolated {
 		l.close()
 	}
-	return QEMUNet{Card: card, Forwards: forwards}, true
+	return qemu.UserNet{Card: card, Forwards: forwards}, true
 }
 
 // tapSocket is where QEMU takes the frames of a TAP.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 func TestParseNetwork(t *testing.T) {
@@ -36,10 +38,10 @@ func TestParseNetwork(t *testing.T) {
 			t.Errorf("%q: %v -want +got\n%s", text, err, diff)
 		}
 	}
-	for text, want := range map[string]Forward{
-		"2222:22": {2222, 22}, "65535:1": {65535, 1}, "0:22": {}, "22": {}, "1:65536": {}, ":1": {}, "-1:1": {}, "a:b": {}, "1:2:3": {},
+	for text, want := range map[string]qemu.Forward{
+		"2222:22": {Host: 2222, Guest: 22}, "65535:1": {Host: 65535, Guest: 1}, "0:22": {}, "22": {}, "1:65536": {}, ":1": {}, "-1:1": {}, "a:b": {}, "1:2:3": {},
 	} {
-		if got, err := ParseForward(text); got != want || (err != nil) != (want == Forward{}) {
+		if got, err := ParseForward(text); got != want || (err != nil) != (want == qemu.Forward{}) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
@@ -60,28 +62,28 @@ func TestLinkLocal(t *testing.T) {
 func TestLinkDevice(t *testing.T) {
 	all := Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y", "E1000": "y"}
 	here, there := &Site{Run: "/run"}, &Site{Run: "/run", Isolated: true}
-	forwards := []Forward{{2222, 22}, {8080, 80}}
+	forwards := []qemu.Forward{{Host: 2222, Guest: 22}, {Host: 8080, Guest: 80}}
 	tap := Network{Mode: TAPNet, TAP: "tap0"}
 	mac := net.HardwareAddr{0x52, 0x54, 0, 1, 2, 3}
-	card := Card{Model: "e1000", MAC: mac.String()}
+	card := qemu.Card{Model: "e1000", MAC: mac.String()}
 	for _, c := range []struct {
 		name    string
 		network Network
 		config  Config
 		site    *Site
-		want    Device
+		want    qemu.Device
 	}{
-		{"default", Network{}, all, here, QEMUNet{Card: Card{Model: "virtio-net-pci"}}},
+		{"default", Network{}, all, here, qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"}}},
 		{"default without a driver", Network{}, Config{}, here, nil},
 		{"none", Network{Mode: NoNet}, all, here, nil},
 		{"forwards here", Network{Mode: UserNet, Forwards: forwards}, all, here,
-			QEMUNet{Card: Card{Model: "virtio-net-pci"}, Forwards: forwards}},
+			qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"}, Forwards: forwards}},
 		{"forwards there", Network{Mode: UserNet, Forwards: forwards}, all, there,
-			QEMUNet{Card: Card{Model: "virtio-net-pci"}, Forwards: []Forward{{20000, 22}, {20001, 80}}}},
-		{"tap here", tap, all, here, HostTAP{Card: card, Name: "tap0"}},
-		{"tap there", tap, all, there, FrameNet{Card: card, Socket: "/run/tap"}},
+			qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"}, Forwards: []qemu.Forward{{Host: 20000, Guest: 22}, {Host: 20001, Guest: 80}}}},
+		{"tap here", tap, all, here, qemu.HostTAP{Card: card, Name: "tap0"}},
+		{"tap there", tap, all, there, qemu.FrameNet{Card: card, Socket: "/run/tap"}},
 		{"tap by virtio", tap, Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y"}, there,
-			FrameNet{Card: Card{Model: "virtio-net-pci", MAC: mac.String()}, Socket: "/run/tap"}},
+			qemu.FrameNet{Card: qemu.Card{Model: "virtio-net-pci", MAC: mac.String()}, Socket: "/run/tap"}},
 	} {
 		l := &link{network: c.network, mac: mac}
 		got, _ := l.device(c.config, c.site)
@@ -103,24 +105,24 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	f := Forward{Host: uint16(l.Addr().(*net.TCPAddr).Port), Guest: 22}
-	_, err = Network{Mode: UserNet, Forwards: []Forward{f}}.open("/out")
+	f := qemu.Forward{Host: uint16(l.Addr().(*net.TCPAddr).Port), Guest: 22}
+	_, err = Network{Mode: UserNet, Forwards: []qemu.Forward{f}}.open("/out")
 	var taken *PortTakenError
 	if !errors.As(err, &taken) || !strings.Contains(err.Error(), fmt.Sprintf("port %d", f.Host)) || !strings.Contains(taken.Hint(), ":22") {
 		t.Fatalf("%v", err)
 	}
 	l.Close()
 	// Its first port is let go when the second one is taken.
-	held, err := Network{Mode: UserNet, Forwards: []Forward{f}}.open("/out")
+	held, err := Network{Mode: UserNet, Forwards: []qemu.Forward{f}}.open("/out")
 	if err != nil {
 		t.Fatal(err)
 	}
 	held.close()
 	held.close()
-	if _, err = (Network{Mode: UserNet, Forwards: []Forward{f, f}}).open("/out"); err == nil {
+	if _, err = (Network{Mode: UserNet, Forwards: []qemu.Forward{f, f}}).open("/out"); err == nil {
 		t.Fatal("one port twice")
 	}
-	if held, err = (Network{Mode: UserNet, Forwards: []Forward{f}}).open("/out"); err != nil {
+	if held, err = (Network{Mode: UserNet, Forwards: []qemu.Forward{f}}).open("/out"); err != nil {
 		t.Errorf("what was not opened is still held: %v", err)
 	} else {
 		held.close()

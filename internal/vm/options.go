@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -18,7 +20,7 @@ type Options struct {
 	Dir    string // the out directory that has the artifacts
 	Place  Place
 	Memory units.Size // 0: 1 GiB
-	CPUs   int        // 0: two, or as many as there are; without KVM one
+	CPUs   int        // 0: two, or as many as there are; without qemu.KVM one
 	Append string     // added to the kernel's command line
 	Write  bool       // keep what the guest writes to its disk, and end it with a clean shutdown
 
@@ -39,9 +41,9 @@ type Options struct {
 	// command as SIGINT, the second ends the guest, with ErrInterrupted.
 	Interrupt <-chan os.Signal
 
-	BootLimit time.Duration // from start to a guest that heeds; 0: 2 minutes, without KVM 10
+	BootLimit time.Duration // from start to a guest that heeds; 0: 2 minutes, without qemu.KVM 10
 	RunLimit  time.Duration // how long a command may run; 0: for ever, as long as the guest lives
-	Say       func(string)  // takes a line for the person, such as why KVM is not used; nil drops it
+	Say       func(string)  // takes a line for the person, such as why qemu.KVM is not used; nil drops it
 }
 
 // defaultMemory is what a guest gets that was not given any.
@@ -50,9 +52,9 @@ const defaultMemory = units.Size(1 << 30)
 // limits are how long things may take. An emulated guest is some ten times slower.
 type limits struct{ boot, silence, powerOff, check time.Duration }
 
-func (o *Options) limits(a Accel) limits {
+func (o *Options) limits(a qemu.Accel) limits {
 	l := limits{boot: 2 * time.Minute, silence: time.Minute, powerOff: 2 * time.Minute, check: 5 * time.Minute}
-	if a == TCG {
+	if a == qemu.TCG {
 		l = limits{boot: 10 * time.Minute, silence: 3 * time.Minute, powerOff: 6 * time.Minute, check: 20 * time.Minute}
 	}
 	if o.BootLimit > 0 {
@@ -143,8 +145,8 @@ func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *S
 	if err != nil {
 		return nil, errors.Join(err, site.Close(ctx))
 	}
-	if site.Accel == TCG {
-		o.say("no KVM (%s): the guest is emulated, some ten times slower", site.Why)
+	if site.Accel == qemu.TCG {
+		o.say("no qemu.KVM (%s): the guest is emulated, some ten times slower", site.Why)
 	}
 	if o.Network.Mode == TAPNet {
 		o.say("the guest on %s: ping %s%%%[1]s", o.Network.TAP, linkLocal(link.mac))
@@ -153,7 +155,7 @@ func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *S
 }
 
 // devices are what every guest of these options has.
-func (o *Options) devices(config Config, site *Site, terminal Terminal) []Device {
+func (o *Options) devices(config Config, site *Site, terminal Terminal) []qemu.Device {
 	bus, _ := config.bus() // read has asked
 	memory, cpus := o.Memory, o.CPUs
 	if memory == 0 {
@@ -161,7 +163,7 @@ func (o *Options) devices(config Config, site *Site, terminal Terminal) []Device
 	}
 	if cpus == 0 {
 		cpus = min(2, runtime.NumCPU())
-		if site.Accel == TCG {
+		if site.Accel == qemu.TCG {
 			// QEMU 10's translator aborts now and then when several processors boot
 			// (an assertion in iotlb_to_section): not for who did not ask for them.
 			cpus = 1
@@ -170,19 +172,19 @@ func (o *Options) devices(config Config, site *Site, terminal Terminal) []Device
 	line := Cmdline{Bus: bus, Terminal: terminal, Shares: site.shares, Keys: site.link.door != nil, Extra: o.Append}
 	card, hasCard := site.link.device(config, site)
 	if o.Direct {
-		_, user := card.(QEMUNet)
+		_, user := card.(qemu.UserNet)
 		line.Direct = &Direct{Command: o.Session, UserNet: user}
 	}
-	devices := []Device{
-		CPU{Count: cpus}, Memory(memory),
-		Kernel{Image: site.Path(KernelFile), Append: line.String()},
-		Disk{Image: site.Path(o.disk()), Bus: bus, Write: o.keeps()},
+	devices := []qemu.Device{
+		qemu.CPU{Model: arch.Default.CPU, Count: cpus}, qemu.Memory(memory),
+		qemu.Kernel{Image: site.Path(KernelFile), Append: line.String()},
+		qemu.Disk{Image: site.Path(o.disk()), Bus: bus, Write: o.keeps()},
 	}
 	if hasCard {
 		devices = append(devices, card)
 	}
 	for n, share := range site.shares {
-		devices = append(devices, NineP{ID: n, Dir: site.sharePath(n), Write: share.Write})
+		devices = append(devices, qemu.NineP{Tag: shareTag(n), Dir: site.sharePath(n), Write: share.Write})
 	}
-	return append(devices, Verbatim(o.QEMU))
+	return append(devices, qemu.Verbatim(o.QEMU))
 }

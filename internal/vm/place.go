@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Place is where QEMU and gdb run.
@@ -31,8 +33,8 @@ type Need struct {
 type Site struct {
 	Dir   string // the out directory as programs there see it
 	Run   string // a directory there for sockets
-	Accel Accel
-	Why   string // what keeps KVM from being used; empty with KVM
+	Accel qemu.Accel
+	Why   string // what keeps qemu.KVM from being used; empty with qemu.KVM
 
 	// Isolated says that programs there have a network of their own, and see no more
 	// of this machine's files than was asked for.
@@ -150,7 +152,7 @@ func Choose(ctx context.Context, tools string, imaging Imaging) (Place, error) {
 }
 
 func missingTools() error {
-	_, noQEMU := exec.LookPath("qemu-system-x86_64")
+	_, noQEMU := exec.LookPath(arch.Default.QEMU)
 	_, noGDB := exec.LookPath("gdb")
 	return errors.Join(noQEMU, noGDB)
 }

@@ -1,12 +1,16 @@
 package vm
 
-import "github.com/kimg/kimg/internal/units"
+import (
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/units"
+)
 
 // Plain is the guest that Run boots, told to those who boot it without kimg.
 type Plain struct {
-	Argv   []string // QEMU's, with the artifacts as ./bzImage and ./rootfs.img; KVM where it works, else TCG
+	Argv   []string // QEMU's, with the artifacts as ./bzImage and ./rootfs.img; qemu.KVM where it works, else qemu.TCG
 	Append string   // the kernel's command line
-	Bus    Bus
+	Bus    qemu.Bus
 	Net    string // QEMU's name of the network card; empty: the kernel has a driver of none
 	Memory units.Size
 	CPUs   int
@@ -23,19 +27,19 @@ func Describe(dir string) (*Plain, error) {
 	}
 	// QEMU takes the first of its accelerators that works.
 	p := &Plain{Config: config, Memory: o.Memory}
-	devices := o.devices(config, &Site{Dir: ".", Accel: TCG, link: &link{}}, Terminal{})
+	devices := o.devices(config, &Site{Dir: ".", Accel: qemu.TCG, link: &link{}}, Terminal{})
 	for _, d := range devices {
 		switch d := d.(type) {
-		case Kernel:
+		case qemu.Kernel:
 			p.Append = d.Append
-		case CPU:
+		case qemu.CPU:
 			p.CPUs = d.Count
-		case Disk:
+		case qemu.Disk:
 			p.Bus = d.Bus
-		case QEMUNet:
+		case qemu.UserNet:
 			p.Net = d.Model
 		}
 	}
-	p.Argv = Argv(append(append([]Device{Base{}, KVM, TCG, RNG{}}, devices...), Serial{Monitor: true})...)
+	p.Argv = qemu.Argv(arch.Default, append(append([]qemu.Device{qemu.Base{Machine: arch.Default.Machine}, qemu.KVM, qemu.TCG, qemu.RNG{}}, devices...), qemu.Serial{Monitor: true})...)
 	return p, nil
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 func TestDescribe(t *testing.T) {
@@ -25,7 +27,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Bus != IDEBus || p.Net != "e1000" || p.Memory != 1<<30 || p.CPUs != 1 || p.Append != "root=/dev/sda rw console=ttyS0 panic=-1 nokaslr no_timer_check" {
+	if p.Bus != qemu.IDEBus || p.Net != "e1000" || p.Memory != 1<<30 || p.CPUs != 1 || p.Append != "root=/dev/sda rw console=ttyS0 panic=-1 nokaslr no_timer_check" {
 		t.Errorf("%+v", p)
 	}
 	argv := strings.Join(p.Argv, " ")

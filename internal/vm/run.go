@@ -15,6 +15,7 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Run boots the guest with its serial console on the options' Stdin and Stdout.
@@ -38,7 +39,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	}
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
 	screen := screenOf(o.Stdin)
-	devices := append(o.devices(config, site, screen.terminal(o.Term)), Serial{Monitor: true})
+	devices := append(o.devices(config, site, screen.terminal(o.Term)), qemu.Serial{Monitor: true})
 	told := config.agent() == nil
 	if told {
 		devices = append(devices, o.ports(site, guest.Control, guest.Login)...)

@@ -160,23 +160,3 @@ func (s Share) word(n int) string {
 	}
 	return guest.ShareWord + shareTag(n) + "," + mode + "," + base64.StdEncoding.EncodeToString([]byte(s.Path))
 }
-
-// NineP is a directory that the guest can mount by its tag. Files that the guest
-// makes belong to whoever runs QEMU, with the mode that the guest gives them:
-// "none" asks for no owner, and so needs no privilege; "mapped" would leave the
-// person files that are readable only through QEMU.
-type NineP struct {
-	ID    int
-	Dir   string
-	Write bool
-}
-
-// Args implements Device.
-func (n NineP) Args() []string {
-	tag := shareTag(n.ID)
-	fsdev := "local,id=" + tag + ",path=" + quote(n.Dir) + ",security_model=none,multidevs=remap"
-	if !n.Write {
-		fsdev += ",readonly=on"
-	}
-	return []string{"-fsdev", fsdev, "-device", "virtio-9p-pci,fsdev=" + tag + ",mount_tag=" + tag}
-}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Login is a session with a guest's sshd.
@@ -55,7 +56,7 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 	if o.Console != nil {
 		console = io.MultiWriter(hub, o.Console)
 	}
-	devices := append(o.devices(config, site, Terminal{}), Serial{})
+	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
 	devices = append(devices, o.ports(site, guest.Control)...)
 	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: console, keys: o.Keys}, devices...)
 	if err != nil {
@@ -222,7 +223,7 @@ func relayStreams(ctx context.Context, conn *peekedConn, o *Options) error {
 func SSHTo(ctx context.Context, g RunningGuest, o Options, l Login) (int, error) {
 	alive, stop := g.whileRuns(ctx)
 	defer stop()
-	limit := o.limits(KVM).boot
+	limit := o.limits(qemu.KVM).boot
 	up, cancel := context.WithTimeoutCause(alive, limit, errSlow)
 	defer cancel()
 	err := interruptible(up, &o, g.awaitKeys)

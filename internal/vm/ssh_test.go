@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 func testKeys(t *testing.T) *Keys {
@@ -371,9 +374,9 @@ func TestDoor(t *testing.T) {
 		address  string // of package net, the port left out
 		forwards string
 	}{
-		{"here", Network{Mode: UserNet, Forwards: []Forward{{8080, 80}}}, false, "tcp4 127.0.0.1", "8080:80 free:22"},
+		{"here", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, false, "tcp4 127.0.0.1", "8080:80 free:22"},
 		{"by default", Network{}, false, "tcp4 127.0.0.1", "free:22"},
-		{"there", Network{Mode: UserNet, Forwards: []Forward{{8080, 80}}}, true, "unix ssh", "20000:80 20001:22"},
+		{"there", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, true, "unix ssh", "20000:80 20001:22"},
 		{"on a TAP", Network{Mode: TAPNet, TAP: "tap0"}, true, "tcp6 [" + linkLocal(mac).String() + "%tap0]", ""},
 	} {
 		site := &Site{Isolated: tt.isolated, here: t.TempDir(), Run: "/run"}
@@ -388,7 +391,7 @@ func TestDoor(t *testing.T) {
 		}
 		var forwards []string
 		device, _ := l.device(config, site)
-		if user, ok := device.(QEMUNet); ok {
+		if user, ok := device.(qemu.UserNet); ok {
 			for _, f := range user.Forwards {
 				at := fmt.Sprint(f.Host)
 				if !tt.isolated && f.Guest == sshPort {
@@ -400,7 +403,7 @@ func TestDoor(t *testing.T) {
 		if got := strings.Join(forwards, " "); got != tt.forwards {
 			t.Errorf("%s: forwards are %q, want %q", tt.name, got, tt.forwards)
 		}
-		if names := (&Options{}).ports(site, "a"); strings.Count(strings.Join(Argv(names...), " "), "virtserialport") != 2 {
+		if names := (&Options{}).ports(site, "a"); strings.Count(strings.Join(qemu.Argv(arch.Default, names...), " "), "virtserialport") != 2 {
 			t.Errorf("%s: no port for the keys: %v", tt.name, names)
 		}
 		l.close()

@@ -7,6 +7,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // kvmBreaks is how many hardware breakpoints an x86 processor has.
@@ -40,7 +42,7 @@ func (k *checking) atBoot(ctx context.Context) error {
 		return err
 	}
 	// A software breakpoint is an instruction in memory, where the kernel has yet to
-	// be unpacked. Under KVM there are only so many of the other kind; more places,
+	// be unpacked. Under qemu.KVM there are only so many of the other kind; more places,
 	// as an inlined function has, get instructions once the kernel is there.
 	hardware := k.hardware(place)
 	if !hardware {
@@ -115,7 +117,7 @@ func (k *checking) find(ctx context.Context, d *debugger) (b breakpoint, root st
 
 // hardware says whether the processor has breakpoints enough for the place.
 func (k *checking) hardware(b breakpoint) bool {
-	return k.m.site.Accel != KVM || b.Locations <= kvmBreaks
+	return k.m.site.Accel != qemu.KVM || b.Locations <= kvmBreaks
 }
 
 // look notes where the guest has stopped, evaluates the check's expressions there,

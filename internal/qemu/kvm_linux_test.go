@@ -1,4 +1,4 @@
-package vm
+package qemu
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 // What the answer is depends on the machine; that there is one in time does not.
 func TestProbeKVMEnds(t *testing.T) {
 	begun := time.Now()
-	err := probeKVM()
+	err := ProbeKVM()
 	if took := time.Since(begun); took > kvmLimit+2*time.Second {
 		t.Errorf("the probe took %v", took)
 	}

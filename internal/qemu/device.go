@@ -1,21 +1,26 @@
-package vm
+// Package qemu writes QEMU's command line, device by device, and speaks QMP with a
+// QEMU that runs: begin with [Argv] and [Execute]. Where QEMU runs, and what the
+// guest in it is for, is decided by others.
+package qemu
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Device is one feature of a virtual machine. Its Args are QEMU's, and name
-// files as the place where QEMU runs sees them.
+// Device is one feature of a virtual machine. Its Args are QEMU's; the files in
+// them are named as QEMU sees them, which may run in a container.
 type Device interface{ Args() []string }
 
-// Argv is the command line of a QEMU that has the devices, in their order, but
-// that the person's own words come last: QEMU takes the last of most.
-func Argv(devices ...Device) []string {
-	argv := []string{"qemu-system-x86_64"}
+// Argv is the command line of a QEMU for an architecture with the devices, in
+// their order, except that the user's own arguments come last: of most options
+// QEMU takes the last.
+func Argv(a arch.Arch, devices ...Device) []string {
+	argv := []string{a.QEMU}
 	var last []string
 	for _, d := range devices {
 		if own, ok := d.(Verbatim); ok {
@@ -27,46 +32,30 @@ func Argv(devices ...Device) []string {
 	return append(argv, last...)
 }
 
-// Verbatim is what the person wants QEMU to be told, as it is.
+// Verbatim are the user's own arguments for QEMU.
 type Verbatim []string
 
 // Args implements Device.
 func (v Verbatim) Args() []string { return v }
 
-// Base is a PC with nothing but what the other devices add: no configuration
-// of the person's, no screen, no second boot (a panic reboots, see panic=-1).
-type Base struct{}
+// Base is a machine with nothing but what the other devices add: no configuration
+// files of the user's, no screen, and no second boot, so that a reboot ends QEMU.
+type Base struct{ Machine string }
 
 // Args implements Device.
-func (Base) Args() []string {
-	return []string{"-M", "pc", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"}
+func (b Base) Args() []string {
+	return []string{"-M", b.Machine, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"}
 }
 
-// Accel is what executes the guest's instructions.
-type Accel string
-
-// The accelerators.
-const (
-	KVM Accel = "kvm" // the processor
-	TCG Accel = "tcg" // QEMU's translator: everywhere, some ten times slower
-)
-
-// Args implements Device.
-func (a Accel) Args() []string {
-	if a == TCG {
-		return []string{"-accel", "tcg,thread=multi"}
-	}
-	return []string{"-accel", string(a)}
+// CPU is a number of processors of one model.
+type CPU struct {
+	Model string
+	Count int
 }
-
-// CPU is a number of processors, with all that the accelerator can do but
-// five-level page tables: no guest of this size gains by them, and TCG walks
-// them on every miss.
-type CPU struct{ Count int }
 
 // Args implements Device.
 func (c CPU) Args() []string {
-	return []string{"-cpu", "max,la57=off", "-smp", strconv.Itoa(max(c.Count, 1))}
+	return []string{"-cpu", c.Model, "-smp", strconv.Itoa(max(c.Count, 1))}
 }
 
 // Memory is the guest's memory; QEMU counts it in MiB.
@@ -77,7 +66,7 @@ func (m Memory) Args() []string {
 	return []string{"-m", strconv.FormatInt((int64(m)+1<<20-1)>>20, 10) + "M"}
 }
 
-// Kernel is a bzImage and its command line.
+// Kernel is a kernel image and its command line.
 type Kernel struct{ Image, Append string }
 
 // Args implements Device.
@@ -101,7 +90,7 @@ func (b Bus) Root() string {
 	return "/dev/sda"
 }
 
-// Disk is a raw disk image. Unless Write, what the guest writes is thrown away.
+// Disk is a raw disk image. Unless Write is set, what the guest writes is thrown away.
 type Disk struct {
 	Image string
 	Bus   Bus
@@ -110,7 +99,7 @@ type Disk struct {
 
 // Args implements Device.
 func (d Disk) Args() []string {
-	// QEMU would lock a writable image alone; a read-only base lets many guests share it.
+	// With snapshot=on the image is a read-only base, which several guests can share.
 	drive := "if=none,id=disk,format=raw,file=" + quote(d.Image)
 	if !d.Write {
 		drive += ",snapshot=on"
@@ -124,8 +113,8 @@ func (d Disk) Args() []string {
 	return []string{"-drive", drive, "-device", "ide-hd,drive=disk,bus=ide.0"}
 }
 
-// Serial is the first serial port, on QEMU's stdin and stdout. With Monitor,
-// Ctrl-a is QEMU's own: Ctrl-a x ends it, Ctrl-a c is its monitor.
+// Serial is the first serial port, on QEMU's stdin and stdout. With Monitor, Ctrl-a
+// is QEMU's escape key: Ctrl-a x ends it, Ctrl-a c is its monitor.
 type Serial struct{ Monitor bool }
 
 // Args implements Device.
@@ -137,8 +126,8 @@ func (s Serial) Args() []string {
 	return []string{"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"}
 }
 
-// Ports are virtio-serial ports, by the names that the guest knows them by. Each
-// is a Unix socket of QEMU's that listens at Socket(name).
+// Ports are virtio-serial ports, by the names that the guest sees. For each of them
+// QEMU listens at the Unix socket Socket(name).
 type Ports struct {
 	Names  []string
 	Socket func(name string) string
@@ -155,7 +144,7 @@ func (p Ports) Args() []string {
 	return args
 }
 
-// QMP is QEMU's control socket.
+// QMP is QEMU's control socket, for [Execute].
 type QMP struct{ Socket string }
 
 // Args implements Device.
@@ -164,8 +153,8 @@ func (q QMP) Args() []string {
 		"-mon", "chardev=qmp,mode=control"}
 }
 
-// GDBStub lets a gdb attach. Unless Running, the guest waits for it, halted before
-// its first instruction.
+// GDBStub lets a gdb attach. Unless Running is set, the guest is halted before its
+// first instruction.
 type GDBStub struct {
 	Socket  string
 	Running bool
@@ -180,11 +169,29 @@ func (g GDBStub) Args() []string {
 	return args
 }
 
-// RNG gives the guest randomness: kernels before 5.6 wait for it at boot.
+// RNG gives the guest entropy: kernels before 5.6 wait for it at boot.
 type RNG struct{}
 
 // Args implements Device.
 func (RNG) Args() []string { return []string{"-device", "virtio-rng-pci"} }
 
-// quote writes a value of an option list, where a comma would end it.
+// NineP is a directory that the guest can mount by its tag. Files that the guest
+// makes belong to whoever runs QEMU, with the mode that the guest gives them:
+// security_model=none asks for no owner, and so needs no privilege; "mapped" would
+// leave files that can only be read through QEMU.
+type NineP struct {
+	Tag, Dir string
+	Write    bool
+}
+
+// Args implements Device.
+func (n NineP) Args() []string {
+	fsdev := "local,id=" + n.Tag + ",path=" + quote(n.Dir) + ",security_model=none,multidevs=remap"
+	if !n.Write {
+		fsdev += ",readonly=on"
+	}
+	return []string{"-fsdev", fsdev, "-device", "virtio-9p-pci,fsdev=" + n.Tag + ",mount_tag=" + n.Tag}
+}
+
+// quote escapes a value of an option list: a comma would end it.
 func quote(value string) string { return strings.ReplaceAll(value, ",", ",,") }

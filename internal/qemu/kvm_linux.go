@@ -1,4 +1,4 @@
-package vm
+package qemu
 
 import (
 	"errors"
@@ -62,10 +62,10 @@ const (
 	kvmSlow  = 50e6
 )
 
-// probeKVM runs code in a virtual machine of its own, because /dev/kvm is there,
+// ProbeKVM runs code in a virtual machine of its own, because /dev/kvm is there,
 // and opens, on machines where no guest can run on it. It returns why KVM cannot
 // be used.
-func probeKVM() error {
+func ProbeKVM() error {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return errNoKVM
