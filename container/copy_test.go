@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -100,8 +101,13 @@ func TestCopyErrors(t *testing.T) {
 	if err := c.CopyIn(t.Context(), "/missing", containertest.Tar(t)); err == nil || !strings.Contains(err.Error(), "copy into /missing: ") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := c.CopyOut(t.Context(), "/missing"); err == nil || !strings.Contains(err.Error(), "copy out /missing: ") {
-		t.Errorf("got %v", err)
+	if _, err := c.CopyOut(t.Context(), "/missing"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "copy out /missing: ") {
+		t.Errorf("got %v, want one that is %v", err, fs.ErrNotExist)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.CopyOut(ended, "/missing"); !errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after the end of its context: %v", err)
 	}
 	broken := errors.New("the source broke off")
 	if err := c.CopyIn(t.Context(), "/tmp", io.MultiReader(io.LimitReader(endlessTar(t), 1<<20), failing{broken})); !errors.Is(err, broken) {
@@ -109,6 +115,13 @@ func TestCopyErrors(t *testing.T) {
 	}
 	if err := c.Wait(); err == nil {
 		t.Error("waited for a container that was not started")
+	}
+	if err := c.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The engine says "not found" of a container, too.
+	if _, err := c.CopyOut(t.Context(), "/missing"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("out of a container that is gone: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -70,6 +71,12 @@ func (c *dockerContainer) CopyIn(ctx context.Context, dir string, tar io.Reader)
 
 func (c *dockerContainer) CopyOut(ctx context.Context, path string) (io.ReadCloser, error) {
 	r, _, err := c.eng.api.CopyFromContainer(ctx, c.id, path)
+	if errdefs.IsNotFound(err) {
+		// What was not found may be the container.
+		if _, gone := c.eng.api.ContainerInspect(ctx, c.id); gone == nil {
+			err = fmt.Errorf("%w (%w)", fs.ErrNotExist, err)
+		}
+	}
 	if err != nil {
 		return nil, fault(ctx, "copy out "+path, err)
 	}

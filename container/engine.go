@@ -66,7 +66,7 @@ type Container interface {
 	// and modes are kept.
 	CopyIn(ctx context.Context, dir string, tar io.Reader) error
 	// CopyOut returns a tar of the file or directory at path. The names in it begin with path's last element. The
-	// caller closes it.
+	// caller closes it. Only where the container has nothing at path is the error an fs.ErrNotExist.
 	CopyOut(ctx context.Context, path string) (io.ReadCloser, error)
 
 	// Start starts the command. The end of ctx kills it.

@@ -131,8 +131,11 @@ func (b *bench) compile(ctx context.Context, j Job, config []byte, n int) error 
 	if err != nil {
 		return fmt.Errorf("write .config: %w", err)
 	}
-	fresh := code(b.exec(ctx, nil, nil, io.Discard, "test", "-e", objDir+"/vmlinux")) != 0
-	count := newCounter(b.task, j, fresh)
+	built, err := b.has(ctx, objDir+"/vmlinux")
+	if err != nil {
+		return err
+	}
+	count := newCounter(b.task, j, !built)
 	var fault faults
 	argv := makeArgv(b.vars, append([]string{jobs(n)}, targets(j, kconfig.ParseConfig(config))...)...)
 	err = b.exec(ctx, nil, io.MultiWriter(b.task.Log(), count, &fault), io.MultiWriter(b.task.Log(), &fault), argv...)

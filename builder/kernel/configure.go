@@ -246,6 +246,15 @@ func (b *bench) read(ctx context.Context, name string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// has reports whether the container has a file of that name.
+func (b *bench) has(ctx context.Context, name string) (bool, error) {
+	err := b.exec(ctx, nil, nil, io.Discard, "test", "-f", name)
+	if code(err) == 1 {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // write makes a small file in the container.
 func (b *bench) write(ctx context.Context, name string, text []byte) error {
 	return b.exec(ctx, bytes.NewReader(text), nil, io.Discard, "sh", "-c", `exec cat > "$1"`, "sh", name)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -41,7 +42,7 @@ func (j Job) identity() string {
 	if j.Tree.Kind == Directory {
 		what = j.Tree.Path
 	}
-	return units.DigestOf([]byte(host + "\n" + j.CacheDir + "\n" + string(j.Tree.Kind) + "\n" + what)).Short()
+	return string(units.DigestOf([]byte(host + "\n" + j.CacheDir + "\n" + string(j.Tree.Kind) + "\n" + what)))
 }
 
 // SourceVolume is where the source is kept.
@@ -49,7 +50,7 @@ func (j Job) SourceVolume() string { return "kimg-src-" + j.identity() }
 
 // ObjectVolume is where objects are kept. Another compiler's objects are of no use.
 func (j Job) ObjectVolume() string {
-	return "kimg-obj-" + units.DigestOf([]byte(j.identity()+j.ImageID+j.Era.CC)).Short()
+	return "kimg-obj-" + string(units.DigestOf([]byte(j.identity()+j.ImageID+j.Era.CC)))
 }
 
 // lockTree waits until no other kimg works on the same source.
@@ -67,12 +68,32 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 // at all, and returns the volume's name.
 func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (name string, err error) {
 	volume := j.SourceVolume()
+	d := &delivery{bench: bench{env: buildEnv(j), task: task}, tree: j.Tree}
+	var made []string
+	defer func() {
+		if err == nil {
+			return
+		}
+		if d.half { // half a tree is of no use to anyone, nor what was made of it
+			made = []string{volume, j.ObjectVolume()}
+		}
+		for _, v := range made {
+			err = errors.Join(err, eng.RemoveVolume(ctx, v))
+		}
+	}()
 	for _, v := range []string{volume, j.ObjectVolume()} {
+		there, err := eng.VolumeExists(ctx, v)
+		if err != nil {
+			return "", err
+		}
+		if !there {
+			made = append(made, v)
+		}
 		if err := eng.EnsureVolume(ctx, v, !j.Temporary); err != nil {
 			return "", err
 		}
 	}
-	c, err := eng.Create(ctx, &container.Cmd{
+	d.c, err = eng.Create(ctx, &container.Cmd{
 		Image: j.Image, User: user, Dir: workDir, Init: true, Args: []string{"sleep", "infinity"},
 		// A new volume gets its owner from the image's directory, so the object
 		// volume is first seen there.
@@ -81,13 +102,7 @@ func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 	if err != nil {
 		return "", err
 	}
-	d := &delivery{bench: bench{c: c, env: buildEnv(j), task: task}, tree: j.Tree}
-	defer func() {
-		err = errors.Join(err, c.Remove(ctx))
-		if err != nil && !d.whole { // half a tree is of no use to anyone, nor what was made of it
-			err = errors.Join(err, eng.RemoveVolume(ctx, volume), eng.RemoveVolume(ctx, j.ObjectVolume()))
-		}
-	}()
+	defer func() { err = errors.Join(err, d.c.Remove(ctx)) }()
 	if err := d.look(ctx); err != nil {
 		return "", err
 	}
@@ -106,7 +121,7 @@ type delivery struct {
 	tree    *Tree
 	mark    []byte  // nil: the volume holds no whole tree
 	patched patched // what has been applied to it
-	whole   bool    // the mark is where it belongs
+	half    bool    // this run began to write to the volume and did not finish
 	running bool
 }
 
@@ -124,13 +139,12 @@ func (d *delivery) look(ctx context.Context) (err error) {
 	if d.mark, err = readFile(ctx, d.c, srcDir+"/"+sourceMark); err != nil || d.mark == nil {
 		return err
 	}
-	d.whole = true
 	text, err := readFile(ctx, d.c, srcDir+"/"+patchState)
 	if err != nil || text == nil {
 		return err
 	}
 	if json.Unmarshal(text, &d.patched) != nil {
-		d.mark, d.whole = nil, false // nobody knows any more what is in the tree
+		d.mark = nil // what is in the tree is not known any more
 	}
 	return nil
 }
@@ -138,11 +152,11 @@ func (d *delivery) look(ctx context.Context) (err error) {
 // readFile reads a file of a container, which need not run; nil: there is none.
 func readFile(ctx context.Context, c container.Container, name string) ([]byte, error) {
 	r, err := c.CopyOut(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		return nil, nil // no such file: the engines have no common error for it
+		return nil, err
 	}
 	defer r.Close()
 	tr := tar.NewReader(r)
@@ -182,7 +196,6 @@ func (d *delivery) archive(ctx context.Context) error {
 	if bytes.Equal(mark, d.mark) {
 		return nil
 	}
-	d.whole, d.patched = false, patched{}
 	in, err := os.Open(d.tree.Path)
 	if err != nil {
 		return fmt.Errorf("read kernel source: %w", err)
@@ -196,6 +209,7 @@ func (d *delivery) archive(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(d.task.Log(), "unpack %s\n", d.tree.Path)
+	d.half, d.patched = true, patched{}
 	var errs bytes.Buffer
 	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
 		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree))
@@ -217,7 +231,7 @@ func (d *delivery) archive(ctx context.Context) error {
 		return fmt.Errorf("make the place for objects: %w", err)
 	}
 	err = d.write(ctx, srcDir+"/"+sourceMark, mark)
-	d.whole = err == nil
+	d.half = err != nil
 	return err
 }
 

@@ -65,7 +65,7 @@ func ReadGit(ctx context.Context, dir string, content units.Digest, cacheDir str
 		Dirty   bool
 	}
 	now := known{Commit: commit, Content: content, Index: fmt.Sprint(stampOf(fi))}
-	cache := filepath.Join(cacheDir, "kernel", "git-"+units.DigestOf([]byte(dir)).Short())
+	cache := filepath.Join(cacheDir, "kernel", "git-"+string(units.DigestOf([]byte(dir))))
 	if text, err := os.ReadFile(cache); err == nil && content != "" {
 		var was known
 		if err := json.Unmarshal(text, &was); err == nil && was.Commit == now.Commit && was.Content == now.Content && was.Index == now.Index {

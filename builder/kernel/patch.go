@@ -146,14 +146,14 @@ func (d *delivery) patch(ctx context.Context, list []Patch) error {
 	if err != nil {
 		return err
 	}
-	d.whole = false
+	d.half = true
 	var out, errs bytes.Buffer
 	err = d.exec(ctx, strings.NewReader(string(state)+"\n"+put), limitWriter(&out, 64<<20), limitWriter(&errs, 1<<20),
 		"bash", "-c", patchPut, "bash", srcDir, srcDir+"/"+patchDir, patchWork, sourceMark)
 	if err != nil {
 		return fmt.Errorf("put the patched files into the tree: %s: %w", firstLine(errs.String()), err)
 	}
-	d.whole, d.patched = true, next
+	d.half, d.patched = false, next
 	if n := len(list); n > 0 {
 		fmt.Fprintf(d.task.Log(), "applied %d patches, which changed %d files since the last build\n", n, strings.Count(out.String(), "\n"))
 	}

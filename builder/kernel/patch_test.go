@@ -43,7 +43,8 @@ func (f *fixture) volume(j Job, script string) string {
 	f.t.Helper()
 	var out strings.Builder
 	err := container.Run(f.t.Context(), f.eng, &container.Cmd{Image: f.image, User: user, Args: []string{"sh", "-c", script},
-		Mounts: []container.Mount{{Volume: j.SourceVolume(), Target: srcDir}}, Stdout: &out, Stderr: &out})
+		Mounts: []container.Mount{{Volume: j.SourceVolume(), Target: srcDir}, {Volume: j.ObjectVolume(), Target: objDir}},
+		Stdout: &out, Stderr: &out})
 	if err != nil {
 		f.t.Fatalf("%s: %v\n%s", script, err, out.String())
 	}

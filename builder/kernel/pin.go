@@ -134,7 +134,7 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 	if err != nil {
 		return nil, sourceError("read kernel source", dir, err)
 	}
-	cache := filepath.Join(cacheDir, "kernel", "tree-"+units.DigestOf([]byte(dir)).Short())
+	cache := filepath.Join(cacheDir, "kernel", "tree-"+string(units.DigestOf([]byte(dir))))
 	known := loadListing(cache)
 	l, err := scan(ctx, dir, known.byPath())
 	if err != nil {
@@ -177,7 +177,7 @@ func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*T
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
 	st := stampOf(fi)
-	cache := filepath.Join(cacheDir, "kernel", "tarball-"+units.DigestOf([]byte(path)).Short())
+	cache := filepath.Join(cacheDir, "kernel", "tarball-"+string(units.DigestOf([]byte(path))))
 	var l learned
 	text, err := os.ReadFile(cache)
 	if err == nil && json.Unmarshal(text, &l) == nil && l.stamp() == st {

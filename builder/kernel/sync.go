@@ -42,7 +42,6 @@ func (d *delivery) directory(ctx context.Context) error {
 	if how == "keep" && len(changes.send) == 0 && len(changes.remove) == 0 {
 		return nil
 	}
-	d.whole = false
 	if how == "wipe" {
 		d.patched = patched{}
 	}
@@ -50,6 +49,7 @@ func (d *delivery) directory(ctx context.Context) error {
 	if err := d.start(ctx); err != nil {
 		return err
 	}
+	d.half = true
 	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.send), len(want), len(changes.remove))
 	files, dirs := zeroed(changes.remove), zeroed(changes.rmdir)
 	pr, pw := io.Pipe()
@@ -69,7 +69,7 @@ func (d *delivery) directory(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("send kernel tree: %s: %w", firstLine(errs.String()), err)
 	}
-	d.whole = true
+	d.half = false
 	return nil
 }
 

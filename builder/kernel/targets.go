@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"io"
 	"path"
 	"regexp"
 	"slices"
@@ -75,7 +74,11 @@ func (b *bench) further(ctx context.Context, j Job, n int, put Put) error {
 		if _, given := artifacts(kconfig.Config{"GDB_SCRIPTS": "y"})[t]; given {
 			continue
 		}
-		if b.exec(ctx, nil, nil, io.Discard, "test", "-f", objDir+"/"+t) != nil {
+		there, err := b.has(ctx, objDir+"/"+t)
+		if err != nil {
+			return err
+		}
+		if !there {
 			continue
 		}
 		if err := b.give(ctx, objDir, map[string]string{t: path.Join(TargetsDir, t)}, nil, put); err != nil {

@@ -1,0 +1,138 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/progress"
+)
+
+// faultyEngine is the fixture's engine with copies out of a container given to out.
+func (f *fixture) faultyEngine(out http.HandlerFunc) container.Engine {
+	f.t.Helper()
+	sock, ok := strings.CutPrefix(f.eng.Info().Host, "unix://")
+	if !ok {
+		f.t.Skip("the engine has no socket on this machine")
+	}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "engine"})
+	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", sock)
+	}}
+	proxy.FlushInterval = -1
+	at := filepath.Join(f.t.TempDir(), "engine.sock")
+	l, err := net.Listen("unix", at)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/archive") {
+			out(w, r)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})}
+	go server.Serve(l)
+	f.t.Cleanup(func() { server.Close() })
+	f.t.Setenv("DOCKER_HOST", "unix://"+at)
+	eng, err := container.Connect(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { eng.Close() })
+	return eng
+}
+
+// TestDeliverFailsEarly holds that a build that ends before it wrote to a source's
+// volumes leaves them as they were.
+func TestDeliverFailsEarly(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	j := f.job(f.pin(dir))
+	if _, _, err := f.build(j); err != nil {
+		t.Fatal(err)
+	}
+	f.volume(j, "touch "+objDir+"/witness")
+	interrupted := errors.New("interrupted")
+	for name, c := range map[string]struct {
+		out  func(cancel context.CancelCauseFunc, w http.ResponseWriter, r *http.Request)
+		want string
+	}{
+		"the engine fails": {func(_ context.CancelCauseFunc, w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"message":"device is sick"}`, http.StatusInternalServerError)
+		}, "device is sick"},
+		"Ctrl-C": {func(cancel context.CancelCauseFunc, _ http.ResponseWriter, r *http.Request) {
+			cancel(interrupted)
+			<-r.Context().Done()
+		}, interrupted.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			eng := f.faultyEngine(func(w http.ResponseWriter, r *http.Request) { c.out(cancel, w, r) })
+			task := progress.Start(nil, "kernel", "compile")
+			put := func(_ string, _ fs.FileMode, _ int64, r io.Reader) error {
+				_, err := io.Copy(io.Discard, r)
+				return err
+			}
+			if err := Build(ctx, eng, j, task, put); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			if got := f.volume(j, "ls "+objDir+"/witness "+srcDir+"/"+sourceMark); strings.Count(got, "\n") != 2 {
+				t.Errorf("the volumes have %q", got)
+			}
+			fresh := f.job(f.pin(fakeTree(t)))
+			if err := Build(ctx, eng, fresh, task, put); err == nil {
+				t.Error("no error")
+			}
+			for _, v := range []string{fresh.SourceVolume(), fresh.ObjectVolume()} {
+				if ok, err := f.eng.VolumeExists(t.Context(), v); ok || err != nil {
+					t.Errorf("the empty volume %s is left: %v, %v", v, ok, err)
+				}
+			}
+		})
+	}
+	_, said, err := f.build(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range said.log {
+		if strings.Contains(line, "send ") || strings.Contains(line, "  CC ") {
+			t.Errorf("after builds that ended early: %q", line)
+		}
+	}
+}
+
+// TestVolumeNames holds that two sources have two volumes even where the first
+// digits of their digests are the same.
+func TestVolumeNames(t *testing.T) {
+	names := map[string]bool{}
+	j := Job{Tree: &Tree{Kind: Tarball, SHA256: "a"}, CacheDir: "/c"}
+	for _, name := range []string{j.SourceVolume(), j.ObjectVolume()} {
+		_, digest, _ := strings.Cut(strings.TrimPrefix(name, "kimg-"), "-")
+		if len(digest) != 64 {
+			t.Errorf("volume %s is named by %d digits of a digest, not by all", name, len(digest))
+		}
+		names[name] = true
+	}
+	for _, other := range []Job{
+		{Tree: &Tree{Kind: Tarball, SHA256: "b"}, CacheDir: "/c"}, {Tree: &Tree{Kind: Release, SHA256: "a"}, CacheDir: "/c"},
+		{Tree: &Tree{Kind: Tarball, SHA256: "a"}, CacheDir: "/d"},
+	} {
+		if names[other.SourceVolume()] || names[other.ObjectVolume()] {
+			t.Errorf("%+v has another's volume", other)
+		}
+	}
+	j.ImageID = "sha256:1"
+	if names[j.ObjectVolume()] || !names[j.SourceVolume()] {
+		t.Error("another compiler needs objects of its own, and no other source")
+	}
+}
