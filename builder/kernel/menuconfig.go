@@ -122,7 +122,13 @@ func (b *bench) edit(ctx context.Context, version units.KernelVersion, c Config,
 	if err != nil {
 		return nil, err
 	}
-	tree := b.settable(ctx)
+	tree, _, err := b.kconfigTree(ctx)
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if err != nil { // what was edited is worth more
+		b.task.Warn("what was changed may be more than is needed: " + err.Error())
+	}
 	all := changes(from, after, translate(version, e.Kept), tree)
 	odd, err := b.oddities(ctx, from, after)
 	if err != nil {
@@ -166,20 +172,6 @@ func (b *bench) editor(ctx context.Context, e Editing) error {
 		return fmt.Errorf("make %s: %w", e.Editor, err)
 	}
 	return nil
-}
-
-// settable reads the tree's Kconfig to know which symbols a person can set; nil
-// where it cannot be read.
-func (b *bench) settable(ctx context.Context) *kconfig.Tree {
-	files, err := b.kconfigFiles(ctx)
-	if err != nil {
-		return nil
-	}
-	tree, err := kconfig.Read(files, "x86", "x86_64")
-	if err != nil {
-		return nil
-	}
-	return tree
 }
 
 // oddities are the symbols that, in one of the two or in both, are not what
@@ -266,8 +258,7 @@ func canBeSet(tree *kconfig.Tree, name string) bool {
 	if tree == nil {
 		return true
 	}
-	s := tree.Symbols[name]
-	return s != nil && slices.ContainsFunc(s.Defs, func(d *kconfig.Def) bool { return d.Prompt != "" })
+	return tree.Prompted(name)
 }
 
 // fewer leaves out what kconfig would choose by itself, and the members of a

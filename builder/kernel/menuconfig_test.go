@@ -107,12 +107,13 @@ func TestEdit(t *testing.T) {
 	writeFile(t, dir+"/Makefile", fakeMakefile+menuMakefile)
 	writeFile(t, dir+"/Kconfig", "config A\n\tbool \"a\"\nconfig A2\n\tbool \"a2\"\n")
 	j := f.job(f.pin(dir))
+	said := &lines{}
 	edit := func(key string) (*Edited, string, error) {
 		var screen strings.Builder
 		restored := false
 		sizes := make(chan container.Winsize, 1)
 		sizes <- container.Winsize{Rows: 33, Cols: 77}
-		task := progress.Start(nil, "config", "")
+		task := progress.Start(said, "config", "")
 		e, err := Edit(t.Context(), f.eng, j, Editing{Editor: "menuconfig", Open: func() (Terminal, func(), error) {
 			return Terminal{In: &slowReader{text: key + "\r"}, Out: &screen, Name: "no-such-terminal", Resize: sizes}, func() { restored = true }, nil
 		}}, task)
@@ -133,6 +134,18 @@ func TestEdit(t *testing.T) {
 	}
 	if _, _, err := edit("f"); err == nil || !strings.Contains(err.Error(), "cannot draw") {
 		t.Errorf("an editor that fails: %v", err)
+	}
+	// What was edited is not lost where the tree's Kconfig cannot be read, and the user hears of it.
+	writeFile(t, dir+"/Kconfig", "source \"Kconfig\"\n")
+	j = f.job(f.pin(dir))
+	e, screen, err = edit("b")
+	if err != nil || !slices.Equal(texts(e.Added), []string{"A2=y"}) {
+		t.Errorf("with a Kconfig that cannot be read: %v, %v\n%s", e, err, screen)
+	}
+	if !slices.ContainsFunc(said.log, func(l string) bool {
+		return strings.HasPrefix(l, "warning ") && strings.Contains(l, "too many files included")
+	}) {
+		t.Errorf("said %q, and not that the tree's Kconfig cannot be read", said.log)
 	}
 }
 

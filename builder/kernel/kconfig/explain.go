@@ -22,6 +22,8 @@ func (t *Tree) Explain(name, asked string, final Config) string {
 	switch want := triOf(asked); {
 	case tri && asked != "y" && asked != "m" && asked != "n":
 		return fmt.Sprintf("%s is a %s: y%s or n", name, s.Type, map[bool]string{true: ", m"}[s.Type == "tristate"])
+	case s.Type == "bool" && asked == "m" && final.Get(name) == "n":
+		return name + " is a bool: y or n"
 	case !tri && s.Type != "" && (asked == "y" || asked == "m"):
 		return fmt.Sprintf("%s takes a value of type %s", name, s.Type)
 	case tri && want < triOf(final.Get(name)):
@@ -71,15 +73,19 @@ func (t *Tree) notAModule(s *Symbol, final Config) string {
 // whyOff explains a symbol that is less than was asked for, or has another value.
 // depth counts how many symbols stand between it and the question.
 func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
-	if want == Yes && triOf(final.Get(s.Name)) == Mod {
-		want = Yes
-	}
+	want = needed(s, want)
 	best := ""
 	for _, d := range s.Defs {
 		cond := both(d.Depends, d.Visible)
 		var missing []Expr
 		for _, c := range conjuncts(cond) {
-			if c.eval(final) < want {
+			modules := final.Get("MODULES")
+			switch {
+			case c == onlyModule && modules != "y":
+				return "it can only be a module, and MODULES is " + modules
+			case c == onlyModule && want == Yes:
+				return "it can only be a module"
+			case c.eval(final) < want:
 				missing = append(missing, c)
 			}
 		}
@@ -120,6 +126,19 @@ func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
 		return t.misfit(s, final)
 	}
 	return "its Kconfig does not say why; a test of the compiler may have failed"
+}
+
+// onlyModule is the condition of what cannot be built in.
+var onlyModule Expr = symbol{name: "m"}
+
+// needed is what the conditions of a symbol must be for it to become want. Those of
+// a symbol that is no tristate are met where they are m (sym_calc_visibility in
+// scripts/kconfig/symbol.c).
+func needed(s *Symbol, want Tri) Tri {
+	if s.Type != "tristate" {
+		return min(want, Mod)
+	}
+	return want
 }
 
 // misfit explains a number or a string that was not taken.
@@ -173,7 +192,7 @@ func (t *Tree) missing(d *Def, conds []Expr, final Config, depth int) string {
 func (t *Tree) settable(s *Symbol, final Config) bool {
 	return slices.ContainsFunc(s.Defs, func(d *Def) bool {
 		cond := both(d.Depends, d.Visible)
-		return d.Prompt != "" && (cond == nil || cond.eval(final) == Yes)
+		return d.Prompt != "" && (cond == nil || cond.eval(final) >= needed(s, Yes))
 	})
 }
 

@@ -10,6 +10,7 @@ var tree = Files{
 cc-option = $(success,$(CC) $(1))
 source "arch/$(SRCARCH)/Kconfig"
 source "drivers/Kconfig"
+source 'lib/Kconfig'
 osource "not/here/Kconfig"
 `),
 	"arch/x86/Kconfig": []byte(`config X86
@@ -69,6 +70,48 @@ rsource "sub/Kconf*"
 endif
 endmenu
 `),
+	"lib/Kconfig": []byte(`config BUS
+	tristate "Bus"
+config STICK
+	tristate "Stick"
+	depends on BUS
+config STICK_DEBUG
+	bool "Messages of the stick"
+	depends on STICK && EXTRA
+config STICK_LEDS
+	bool "Lights of the stick"
+	depends on STICK_DEBUG
+config EXTRA
+	bool "Extra"
+config SELFTEST
+	tristate "Test"
+	depends on m
+config SIZE
+	hex "Size"
+	range 0x10 0x20 if !EXTRA
+	range 0x10 0x40
+config TWICE
+	bool "first"
+	depends on NOWHERE
+config TWICE
+	bool "second"
+	depends on EXTRA
+config FORCED
+	bool "Forced" if EXTRA
+config FORCER
+	tristate "Forcer"
+	select FORCED if STICK
+config DULL
+	bool
+config ENUM
+	bool "Enum"
+	depends on SIZE >= 0x20 && !(BUS || EXTRA)
+menu "Hidden"
+	visible if EXTRA
+config VEILED
+	bool "Veiled"
+endmenu
+`),
 	"drivers/sub/Kconfig": []byte("config DEEP\n\tbool 'Deep'\n\tdepends on WIFI\n"),
 }
 
@@ -99,6 +142,29 @@ func TestExplain(t *testing.T) {
 		{"WIFI", "y", "CONFIG_EXPERT=y\nCONFIG_SLOW=y\n", "it depends on SLOW being off (it is y)"},
 		{"DEEP", "y", "CONFIG_EXPERT=y\n", "it depends on WIFI (which is n); --set WIFI=y turns that on"},
 		{"DEEP", "y", "", "it depends on WIFI (which is n); WIFI: it depends on EXPERT (which is n) or DEBUG (which is n)"},
+		// A bool takes a condition that is m for met: it is y or n. A module does not.
+		{"STICK_DEBUG", "y", "CONFIG_MODULES=y\nCONFIG_STICK=m\n", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
+		{"STICK_LEDS", "y", "CONFIG_MODULES=y\nCONFIG_STICK=m\nCONFIG_EXTRA=y\n",
+			"it depends on STICK_DEBUG (which is n); --set STICK_DEBUG=y turns that on"},
+		{"STICK", "y", "CONFIG_MODULES=y\nCONFIG_BUS=m\nCONFIG_STICK=m\n", "it depends on BUS (which is m); --set BUS=y turns that on"},
+		{"STICK", "m", "CONFIG_MODULES=y\n", "it depends on BUS (which is n); --set BUS=y turns that on"},
+		{"SELFTEST", "y", "CONFIG_MODULES=y\nCONFIG_SELFTEST=m\n", "it can only be a module"},
+		{"SELFTEST", "m", "", "it can only be a module, and MODULES is n"},
+		{"EXTRA", "m", "", "EXTRA is a bool: y or n"},
+		{"EXTRA", "0x1", "", "EXTRA is a bool: y or n"},
+		{"BUS", "2", "", "BUS is a tristate: y, m or n"},
+		{"BUS", "m", "CONFIG_MODULES=y\nCONFIG_BUS=y\n", "it is built in: something that is built in selects it"},
+		{"SIZE", "0x30", "", "it takes a value of type hex from 0x10 to 0x20"},
+		{"SIZE", "0x50", "CONFIG_EXTRA=y\n", "it takes a value of type hex from 0x10 to 0x40"},
+		{"TWICE", "y", "", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
+		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_FORCER=m\nCONFIG_STICK=m\n", "it is selected by FORCER, which is on"},
+		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_FORCER=m\n", "it can only be changed with EXTRA (which is n)"},
+		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_EXTRA=y\n", "its default stands"},
+		{"DULL", "y", "", "it has no prompt: the tree sets it by itself"},
+		{"DULL", "n", "CONFIG_DULL=y\n", "it has no prompt: the tree sets it by itself"},
+		{"ENUM", "y", "CONFIG_SIZE=0x10\nCONFIG_BUS=y\n", "it depends on SIZE>=0x20 (SIZE is 0x10) and the opposite of (BUS || EXTRA)"},
+		{"VEILED", "y", "", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
+		{"TWICE_", "y", "", "no such symbol (did you mean TWICE?)"},
 		{"NEEDS_CC", "y", "", "its Kconfig does not say why; a test of the compiler may have failed"},
 	} {
 		got := kt.Explain(c.name, c.asked, ParseConfig([]byte(base+c.extra)))
