@@ -360,7 +360,7 @@ func TestPlacesLeak(t *testing.T) {
 	}
 	defer s.close()
 	images := map[toolchain.Target]string{}
-	for _, target := range []toolchain.Target{toolchain.Trixie, toolchain.Imaging} {
+	for _, target := range []toolchain.Target{"trixie", toolchain.Imaging} {
 		tl, err := shippedToolchain(target, ToolchainLock{})
 		if err != nil {
 			t.Fatal(err)
@@ -406,7 +406,7 @@ func TestPlacesLeak(t *testing.T) {
 		}
 		return name
 	}
-	program := func(t *testing.T, p place) string { return run(t, toolchain.Trixie, compileScript, p) }
+	program := func(t *testing.T, p place) string { return run(t, "trixie", compileScript, p) }
 	disk := func(t *testing.T, p place) string {
 		tree := run(t, toolchain.Imaging, packScript, p)
 		suite, err := archive.ParseSuite("trixie")

@@ -32,7 +32,7 @@ func fixture(t *testing.T) *Lock {
 	l.Rootfs = RootfsLock{Suite: "bullseye", Variant: archive.Minbase, Include: []string{}, Epoch: when.Unix(), Archive: from,
 		Required: []archive.Locked{pkg("dpkg")}, Base: []archive.Locked{pkg("systemd-sysv"), pkg("udev")}}
 	l.Image = imageLock(1<<30, l.Rootfs)
-	for target, to := range map[toolchain.Target]*ToolchainLock{toolchain.Bullseye: &l.Toolchain, toolchain.Imaging: &l.Imaging} {
+	for target, to := range map[toolchain.Target]*ToolchainLock{"bullseye": &l.Toolchain, toolchain.Imaging: &l.Imaging} {
 		lock, err := toolchain.Load(target)
 		if err != nil {
 			t.Fatal(err)

@@ -60,13 +60,10 @@ func (l *Lock) materials() []attest.Material {
 	return all
 }
 
-// families are who makes the distributions, for people.
-var families = map[archive.Family]string{archive.Debian: "Debian", archive.Ubuntu: "Ubuntu"}
-
 func packageMaterial(p archive.Locked, suite, what string) attest.Material {
 	m := attest.Material{Kind: attest.Package, Name: p.Name, Version: p.Version, File: p.Filename, Digest: p.SHA256, For: what}
 	if s, err := archive.ParseSuite(suite); err == nil {
-		m.URI, m.Supplier = attest.DebURL(string(s.Family), s.Name, p.Name, p.Version, p.Arch), families[s.Family]
+		m.URI, m.Supplier = attest.DebURL(s.Family.Name, s.Name, p.Name, p.Version, p.Arch), s.Family.Title
 	}
 	return m
 }

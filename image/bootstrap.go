@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // Capability is a capability that a step's container gets, and why it needs it.
@@ -63,7 +64,7 @@ func Includes(v archive.Variant) []string {
 
 // RootfsSpec says which tree Bootstrap makes.
 type RootfsSpec struct {
-	Suite          archive.Suite
+	Suite          suite.Suite
 	Variant        archive.Variant
 	Required, Base []archive.Locked // what debootstrap installs, in its order
 	Epoch          time.Time        // no file is younger
@@ -138,11 +139,10 @@ func Bootstrap(ctx context.Context, eng container.Engine, imaging string, pkgs P
 
 // bootstrapCmd is debootstrap's container without its volume and streams.
 func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
-	script := "sid" // debootstrap's name for what all of Debian's suites share
-	if spec.Suite.Family == archive.Ubuntu {
-		script = "gutsy" // and Ubuntu's, bionic included
+	if spec.Suite.Family == nil {
+		return nil, errors.New("bootstrap: no suite is named")
 	}
-	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir, spec.Suite.Name, script}
+	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir, spec.Suite.Name, spec.Suite.Family.Script}
 	switch spec.Variant {
 	case archive.Minbase:
 		args = append(args, "--variant=minbase")
@@ -150,13 +150,8 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	default:
 		return nil, fmt.Errorf("bootstrap %s: unknown variant %q", spec.Suite, spec.Variant)
 	}
-	if spec.Suite.Name == "bionic" {
-		// debootstrap goes by the Release file's codename, and an unpack tarball
-		// has no Release file: it would merge /usr as it does for later suites.
-		args = append(args, "--no-merged-usr")
-	}
 	cmd := &container.Cmd{
-		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: spec.Privileged,
+		Image: imaging, Args: append(args, spec.Suite.Bootstrap.Options...), User: "0:0", Hostname: Hostname, Privileged: spec.Privileged,
 		Env: []string{
 			"LC_ALL=C", "TZ=UTC",
 			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.Epoch.Unix(), 10), // useradd writes days of change by it

@@ -3,7 +3,7 @@ package image
 import (
 	"slices"
 
-	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -18,20 +18,19 @@ var baseFeatures = []string{
 // e2fsck knows it, or the guest's own check of its root fails at boot.
 var newFeatures = []struct {
 	name         string
-	major, minor int      // the first kernel that mounts it for writing
-	suites       []string // whose own mke2fs turns it on
+	major, minor int // the first kernel that mounts it for writing
 }{
-	{"metadata_csum_seed", 4, 4, []string{"trixie", "sid"}},
-	{"orphan_file", 5, 15, []string{"trixie", "sid"}},
+	{"metadata_csum_seed", 4, 4},
+	{"orphan_file", 5, 15},
 }
 
 // Features returns the ext4 features of a suite's root filesystem under a
 // kernel: what the suite's own mke2fs turns on, less what the kernel cannot
 // mount. MakeDisk names the list whole, so that no mke2fs.conf has a say.
-func Features(suite archive.Suite, kernel units.KernelVersion) []string {
+func Features(s suite.Suite, kernel units.KernelVersion) []string {
 	features := slices.Clone(baseFeatures)
 	for _, f := range newFeatures {
-		if kernel.AtLeast(f.major, f.minor) && slices.Contains(f.suites, suite.Name) {
+		if kernel.AtLeast(f.major, f.minor) && slices.Contains(s.Ext4, f.name) {
 			features = append(features, f.name)
 		}
 	}

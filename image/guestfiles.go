@@ -10,6 +10,7 @@ import (
 
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // File is laid over a bootstrapped tree. It belongs to root.
@@ -48,7 +49,7 @@ func (f File) node(t time.Time) (*node, error) {
 // guestFiles is what makes a bootstrapped tree of the suite, as it was at a time,
 // kimg's guest: a name, a root, a network, a fast boot, and the agent that the
 // host talks to.
-func guestFiles(s archive.Suite, sshd bool, at time.Time) []File {
+func guestFiles(s suite.Suite, sshd bool, at time.Time) []File {
 	files := []File{
 		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(Hostname + "\n")},
 		{Path: "/etc/hosts", Mode: 0o644, Data: []byte(hosts)},
@@ -144,9 +145,9 @@ var masked = []struct{ unit, why string }{
 // when the image's own packages were chosen: what fits them is there for good.
 // It never names the mirror of the machine that built the image. apt verifies
 // signatures; plain http because the image has no certificates to check.
-func aptSources(s archive.Suite, at time.Time) string {
+func aptSources(s suite.Suite, at time.Time) string {
 	base := strings.Replace(archive.SnapshotURL(s.Family, at), "https://", "http://", 1)
-	return fmt.Sprintf("deb [check-valid-until=no] %s/ %s %s\n", base, s.Name, strings.Join(s.Components, " "))
+	return fmt.Sprintf("deb [check-valid-until=no] %s/ %s %s\n", base, s.Name, strings.Join(s.Family.Components, " "))
 }
 
 // mountPoints are directories that must be there and that the rules empty.

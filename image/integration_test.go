@@ -24,6 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -48,7 +49,7 @@ func newRig(t *testing.T) *rig {
 		}
 		cache = filepath.Join(dir, "kimg")
 	}
-	mirror, err := archive.ResolveMirror("/", archive.Debian, "", time.Time{})
+	mirror, err := archive.ResolveMirror("/", suite.Debian, "", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 var epoch = time.Unix(1_700_000_000, 0).UTC()
@@ -317,7 +318,7 @@ func FuzzNormalise(f *testing.F) {
 }
 
 func TestGuestFilesAreSound(t *testing.T) {
-	for _, s := range archive.Suites() {
+	for _, s := range suite.All() {
 		seen := map[string]bool{}
 		for _, f := range guestFiles(s, true, epoch) {
 			if _, err := f.node(epoch); err != nil {
@@ -330,7 +331,7 @@ func TestGuestFilesAreSound(t *testing.T) {
 		}
 		src := aptSources(s, time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC))
 		base := "deb [check-valid-until=no] http://snapshot.debian.org/archive/debian/20250809T091630Z/ "
-		if s.Family == archive.Ubuntu {
+		if s.Family == suite.Ubuntu {
 			base = "deb [check-valid-until=no] http://snapshot.ubuntu.com/ubuntu/20250809T091630Z/ "
 		}
 		if !strings.HasPrefix(src, base+s.Name+" main") {
@@ -368,7 +369,7 @@ func TestBootstrapCmd(t *testing.T) {
 			t.Errorf("%s: %v", c.suite, cmd.Env)
 		}
 	}
-	if _, err := bootstrapCmd("img", RootfsSpec{Variant: "buildd"}); err == nil {
+	if _, err := bootstrapCmd("img", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
 		t.Error("an unknown variant passed")
 	}
 }

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // RootfsRecipe is a digest of all that kimg itself brings into a suite's tree:
 // another kimg may bring something else. What the code does to the tree is not
 // in it.
-func RootfsRecipe(s archive.Suite) units.Digest {
+func RootfsRecipe(s suite.Suite) units.Digest {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q %+q\n", bootstrapScript, fmt.Sprintf("%+v", rules))
 	for _, sshd := range []bool{false, true} {

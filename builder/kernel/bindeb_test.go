@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kimg/kimg/builder/toolchain"
 )
 
 func TestDebEnv(t *testing.T) {
@@ -67,7 +66,7 @@ intdeb-pkg:
 `
 
 func TestBinDeb(t *testing.T) {
-	f, dir := newFixtureIn(t, toolchain.TrixieDeb), fakeTree(t)
+	f, dir := newFixtureIn(t, "trixie-deb"), fakeTree(t)
 	writeFile(t, dir+"/Makefile", packingMakefile)
 	const name = "targets/linux-image-6.12.1_6.12.1-1_amd64.deb"
 	var first string

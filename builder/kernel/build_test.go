@@ -20,6 +20,7 @@ import (
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // fakeMakefile is a tree that answers to the targets that Build asks for, in
@@ -98,7 +99,7 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mirror, err := archive.ResolveMirror("/", archive.Debian, "", time.Time{})
+	mirror, err := archive.ResolveMirror("/", suite.Debian, "", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +126,7 @@ type fixture struct {
 }
 
 // newFixture has the image that kimg compiles today's kernels in.
-func newFixture(t *testing.T) *fixture { return newFixtureIn(t, toolchain.Trixie) }
+func newFixture(t *testing.T) *fixture { return newFixtureIn(t, "trixie") }
 
 func newFixtureIn(t *testing.T, target toolchain.Target) *fixture {
 	f := &fixture{t: t, eng: containertest.Engine(t), cache: t.TempDir()}

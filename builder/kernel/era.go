@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -20,8 +21,8 @@ type Era struct {
 	Reasons string              // for Chosen: what the table would have said
 }
 
-// eras is the map from kernels to compilers. It is the one place that knows it.
-// Commits are mainline's. "Proven" is what was compiled AND booted to a login.
+// eras is the map from kernels to compilers, which are facts of their suites (package
+// suite). Commits are mainline's. "Proven" is what was compiled AND booted to a login.
 var eras = []Era{
 	{
 		From: v(4, 18), Before: v(5, 7), Suite: "bullseye", CC: "gcc-9", Proven: "4.19.48, 4.20.1, 5.0.1 and 5.4.286, with the vm config, booted bullseye",
@@ -43,20 +44,6 @@ var eras = []Era{
 
 // tooOld says why nothing before the first era can be built.
 const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf422d), and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); the suite whose tools suit them, Debian stretch, has left the archive"
-
-// compilers are those that --toolchain may name, the toolchain image that has
-// each, and the one that has dpkg-dev as well, where there is one. The first one of
-// a suite is its default. Those that no era needs have images of their own, so that
-// nobody downloads them who did not ask for them; so has what packs.
-var compilers = []struct{ suite, cc, target, deb string }{
-	{"bullseye", "gcc-10", "bullseye", "bullseye-deb"},
-	{"bullseye", "gcc-9", "bullseye", "bullseye-deb"},
-	{"bookworm", "gcc-12", "bookworm", "bookworm-deb"},
-	{"bookworm", "gcc-11", "bookworm-gcc-11", ""},
-	{"trixie", "gcc-14", "trixie", "trixie-deb"},
-	{"trixie", "gcc-13", "trixie-gcc-13", ""},
-	{"trixie", "gcc-12", "trixie-gcc-12", ""},
-}
 
 // EraError is a kernel that no toolchain is known for, or a --toolchain that
 // there is not.
@@ -104,26 +91,28 @@ func find(version units.KernelVersion) (Era, bool) {
 }
 
 func chosen(version units.KernelVersion, usual Era, known bool, override string) (Era, error) {
-	suite, cc, _ := strings.Cut(override, "/")
-	var has []string
-	for _, c := range compilers {
-		if c.suite == suite {
-			has = append(has, c.cc)
-		}
-	}
+	name, cc, _ := strings.Cut(override, "/")
+	s, err := suite.Parse(name)
+	has := s.Compilers()
 	switch {
-	case has == nil:
-		return Era{}, &EraError{Msg: fmt.Sprintf("choose toolchain %q: there is none of that suite", override), hint: "take one of " + strings.Join(Toolchains(), ", ")}
+	case err != nil || has == nil:
+		return Era{}, &EraError{
+			Msg:  fmt.Sprintf("choose toolchain %q: there is none of that suite", override),
+			hint: "take one of " + strings.Join(Toolchains(), ", "),
+		}
 	case cc == "":
 		cc = has[0]
 	case !slices.Contains(has, cc):
-		return Era{}, &EraError{Msg: fmt.Sprintf("choose toolchain %q: %s has %s", override, suite, strings.Join(has, ", ")), hint: "take one of them"}
+		return Era{}, &EraError{
+			Msg:  fmt.Sprintf("choose toolchain %q: %s has %s", override, name, strings.Join(has, ", ")),
+			hint: "take one of them",
+		}
 	}
-	e := Era{From: version, Suite: suite, CC: cc, Why: "it was asked for", Chosen: true}
+	e := Era{From: version, Suite: name, CC: cc, Why: "it was asked for", Chosen: true}
 	switch {
 	case !known:
 		e.Reasons = "kimg has no era for it: " + tooOld
-	case usual.Suite != suite || usual.CC != cc:
+	case usual.Suite != name || usual.CC != cc:
 		e.Reasons = fmt.Sprintf("its era is %s: %s", usual.Toolchain(), usual.Why)
 	default:
 		return usual, nil
@@ -134,8 +123,10 @@ func chosen(version units.KernelVersion, usual Era, known bool, override string)
 // Toolchains lists every SUITE/COMPILER that --toolchain may name, oldest suite first.
 func Toolchains() []string {
 	var all []string
-	for _, c := range compilers {
-		all = append(all, c.suite+"/"+c.cc)
+	for _, s := range suite.All() {
+		for _, cc := range s.Compilers() {
+			all = append(all, s.Name+"/"+cc)
+		}
 	}
 	return all
 }
@@ -146,26 +137,24 @@ func (e Era) Toolchain() string { return e.Suite + "/" + e.CC }
 // Target is the toolchain image that has the era's compiler and what the further
 // make targets need. An *EraError says that there is none.
 func (e Era) Target(targets []string) (string, error) {
-	image, deb := e.Suite, ""
+	deb := slices.Contains(targets, BinDeb)
 	var packing []string
-	for _, c := range compilers {
-		if c.suite == e.Suite && c.cc == e.CC {
-			image, deb = c.target, c.deb
-		}
-		if c.deb != "" {
-			packing = append(packing, c.suite+"/"+c.cc)
-		}
-	}
-	if !slices.Contains(targets, BinDeb) {
-		return image, nil
-	}
-	if deb == "" {
-		return "", &EraError{
-			Msg:  fmt.Sprintf("choose a toolchain image for make %s: none has %s and dpkg-dev", BinDeb, e.Toolchain()),
-			hint: "take one of " + strings.Join(packing, ", ") + " with --toolchain, or leave out --target " + BinDeb,
+	for _, s := range suite.All() {
+		for _, image := range s.Images() {
+			for _, cc := range image.Compilers {
+				if s.Name == e.Suite && cc == e.CC && image.Deb == deb {
+					return image.Name, nil
+				}
+				if image.Deb {
+					packing = append(packing, s.Name+"/"+cc)
+				}
+			}
 		}
 	}
-	return deb, nil
+	return "", &EraError{
+		Msg:  fmt.Sprintf("choose a toolchain image for make %s: none has %s and dpkg-dev", BinDeb, e.Toolchain()),
+		hint: "take one of " + strings.Join(packing, ", ") + " with --toolchain, or leave out --target " + BinDeb,
+	}
 }
 
 // Range is the era's versions as a person reads them: "4.18-5.6", "6.12 and later".

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -80,11 +81,6 @@ var fixes = []Fix{
 //go:embed fixes/*.patch
 var fixFiles embed.FS
 
-// libraries are the minor versions of binutils and glibc that a suite has.
-var libraries = map[string]struct{ binutils, glibc int }{
-	"bullseye": {35, 31}, "bookworm": {40, 36}, "trixie": {44, 41},
-}
-
 // Fixes is the whole table, for showing.
 func Fixes() []Fix { return slices.Clone(fixes) }
 
@@ -102,9 +98,9 @@ func FixesFor(version units.KernelVersion, e Era) []Patch {
 
 func (f *Fix) suits(version units.KernelVersion, e Era) bool {
 	gcc, _ := strconv.Atoi(strings.TrimPrefix(e.CC, "gcc-"))
-	lib := libraries[e.Suite]
-	return version.AtLeast(f.From.Major, f.From.Minor) && !version.AtLeast(f.Before.Major, f.Before.Minor) &&
-		gcc >= f.GCC && lib.binutils >= f.Binutils && lib.glibc >= f.Glibc
+	s, err := suite.Parse(e.Suite)
+	return err == nil && s.Toolchain != nil && version.AtLeast(f.From.Major, f.From.Minor) && !version.AtLeast(f.Before.Major, f.Before.Minor) &&
+		gcc >= f.GCC && s.Toolchain.Binutils >= f.Binutils && s.Toolchain.Glibc >= f.Glibc
 }
 
 func (f *Fix) patch() Patch {

@@ -29,7 +29,7 @@ func testLock(t *testing.T) *Lock {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Lock{Target: Trixie, Suite: suite, Date: testDate, InRelease: units.DigestOf(nil),
+	return &Lock{Target: "trixie", Suite: suite, Date: testDate, InRelease: units.DigestOf(nil),
 		Base: []archive.Locked{locked("base-files"), locked("dpkg")}, Packages: []archive.Locked{locked("gcc-14")}}
 }
 
@@ -83,7 +83,8 @@ func TestParseRefuses(t *testing.T) {
 	good := string(b)
 	for _, test := range []struct{ name, lock, want string }{
 		{"nothing", "", "unknown toolchain"},
-		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1), `unknown toolchain "potato": kimg knows bullseye, bookworm, trixie, bookworm-gcc-11, trixie-gcc-12, trixie-gcc-13, bullseye-deb, bookworm-deb, trixie-deb, imaging`},
+		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1), `unknown toolchain "potato": want one of ` +
+			"bullseye, bullseye-deb, bookworm, bookworm-gcc-11, bookworm-deb, trixie, trixie-gcc-13, trixie-gcc-12, trixie-deb, imaging"},
 		{"another suite", strings.Replace(good, "suite: trixie", "suite: potato", 1), `unknown suite "potato"`},
 		{"an unknown field", good + "more: true\n", "field more not found"},
 		{"no packages", good[:strings.Index(good, "packages:")], "packages"},
@@ -141,11 +142,47 @@ func TestRefNamesTheInputs(t *testing.T) {
 	})
 }
 
+// The images are put together from facts of their suites: each is to have what it
+// always had.
+func TestContents(t *testing.T) {
+	for target, want := range map[Target]string{
+		"bullseye":        "bullseye: gcc-10 gcc-9",
+		"bookworm":        "bookworm: gcc-12 pkgconf",
+		"trixie":          "trixie: gcc-14 pkgconf",
+		"bookworm-gcc-11": "bookworm: gcc-11 pkgconf",
+		"trixie-gcc-12":   "trixie: gcc-12 pkgconf",
+		"trixie-gcc-13":   "trixie: gcc-13 pkgconf",
+		"bullseye-deb":    "bullseye: gcc-10 gcc-9 dpkg-dev rsync",
+		"bookworm-deb":    "bookworm: gcc-12 pkgconf dpkg-dev debhelper rsync",
+		"trixie-deb":      "trixie: gcc-14 pkgconf dpkg-dev debhelper rsync",
+	} {
+		c, err := target.contents()
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		rest := strings.TrimSuffix(strings.Join(c.packages, " "), " "+strings.Join(kernelTools, " "))
+		if got := c.suite.Name + ": " + rest; got != want {
+			t.Errorf("%s: %s, want %s", target, got, want)
+		}
+	}
+	if n := len(Targets()); n != 10 {
+		t.Errorf("there are %d targets, want 10", n)
+	}
+	if _, err := ParseTarget("noble"); err == nil || !strings.Contains(err.Error(), "trixie-gcc-13") {
+		t.Errorf("a suite without a toolchain: %v", err)
+	}
+}
+
 // The shipped locks are of the targets as they are now, and Dockerfile.builder
 // has a stage for each.
 func TestShippedLocks(t *testing.T) {
-	for _, target := range targets {
-		l, err := Load(target.name)
+	for _, target := range Targets() {
+		of, err := target.contents()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := Load(target)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -154,30 +191,30 @@ func TestShippedLocks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file, err := os.ReadFile("../../" + LockPath(target.name))
+		file, err := os.ReadFile("../../" + LockPath(target))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(string(file), string(b)); d != "" {
-			t.Errorf("%s is not as Encode writes it (-file +encoded):\n%s", LockPath(target.name), d)
+			t.Errorf("%s is not as Encode writes it (-file +encoded):\n%s", LockPath(target), d)
 		}
-		if l.Target != target.name || l.Suite.Name != target.suite {
-			t.Errorf("%s is the lock of %s on %s", LockPath(target.name), l.Target, l.Suite)
+		if l.Target != target || l.Suite.Name != of.suite.Name {
+			t.Errorf("%s is the lock of %s on %s", LockPath(target), l.Target, l.Suite)
 		}
 		has := map[string]bool{}
 		for _, p := range slices.Concat(l.Base, l.Packages) {
 			if has[p.Name] {
-				t.Errorf("%s: %s is locked twice", target.name, p.Name)
+				t.Errorf("%s: %s is locked twice", target, p.Name)
 			}
 			has[p.Name] = true
 		}
-		for _, name := range slices.Concat(target.base, target.packages, []string{"base-files", "dpkg", "libc6"}) {
+		for _, name := range slices.Concat(of.suite.Toolchain.Base, of.packages, []string{"base-files", "dpkg", "libc6"}) {
 			if !has[name] {
-				t.Errorf("%s: %s is not locked: run kimg toolchain relock", target.name, name)
+				t.Errorf("%s: %s is not locked: run kimg toolchain relock", target, name)
 			}
 		}
-		if !bytes.Contains(dockerfile, []byte("\nFROM installed AS "+target.name.stage()+"\n")) {
-			t.Errorf("Dockerfile.builder has no stage %s", target.name.stage())
+		if !bytes.Contains(dockerfile, []byte("\nFROM installed AS "+target.stage()+"\n")) {
+			t.Errorf("Dockerfile.builder has no stage %s", target.stage())
 		}
 	}
 	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil || link != "builder/toolchain/Dockerfile.builder" {

@@ -3,6 +3,7 @@ package toolchain
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/kimg/kimg/internal/archive"
 )
@@ -10,15 +11,11 @@ import (
 // Resolve makes the target's lock anew from the signed archive.
 func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 	doing := "resolve toolchain " + string(t)
-	known, err := t.recipe()
+	of, err := t.contents()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	suite, err := t.Suite()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
-	}
-	rel, err := ac.Release(ctx, suite)
+	rel, err := ac.Release(ctx, of.suite)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
@@ -26,8 +23,8 @@ func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	l := &Lock{Target: t, Suite: suite, Date: rel.Date.UTC(), InRelease: rel.InRelease}
-	if l.Base, l.Packages, err = choose(index, suite, known.base, known.packages); err != nil {
+	l := &Lock{Target: t, Suite: of.suite, Date: rel.Date.UTC(), InRelease: rel.InRelease}
+	if l.Base, l.Packages, err = choose(index, of); err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	return l, nil
@@ -37,12 +34,12 @@ func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 // depend on, and what has to be installed over it for packages. The base is
 // smaller than debootstrap's minbase: apt, and what is merely required of a
 // machine that boots, have no use in these images.
-func choose(index *archive.Index, suite archive.Suite, also, packages []string) (base, over []archive.Locked, err error) {
-	boot, err := index.Closure(archive.ClosureSpec{Suite: suite, Variant: archive.Minbase})
+func choose(index *archive.Index, of contents) (base, over []archive.Locked, err error) {
+	boot, err := index.Closure(archive.ClosureSpec{Suite: of.suite, Variant: archive.Minbase})
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the essential packages: %w", err)
 	}
-	names := append([]string(nil), also...)
+	names := slices.Clone(of.suite.Toolchain.Base)
 	for _, p := range append(boot.Required, boot.Base...) {
 		if p.Essential {
 			names = append(names, p.Name)
@@ -57,7 +54,7 @@ func choose(index *archive.Index, suite archive.Suite, also, packages []string) 
 		have[p.Name] = true
 		base = append(base, p.Locked())
 	}
-	rest, err := index.Install(packages, have)
+	rest, err := index.Install(of.packages, have)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,30 +5,18 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 )
 
-// Target is one image. The kernel toolchains have their suite's name, which is
-// also that of their stage of Dockerfile.builder; see stage.
+// Target is one image: an image of a suite's toolchain by its name (see
+// suite.Suite.Images), or Imaging.
 type Target string
 
-// The targets.
+// Targets that are asked for by name.
 const (
-	Bullseye Target = "bullseye" // gcc-9 and gcc-10
-	Bookworm Target = "bookworm" // gcc-12
-	Trixie   Target = "trixie"   // gcc-14
-
-	// Compilers beside the one of their suite, for who asks for them.
-	BookwormGCC11 Target = "bookworm-gcc-11"
-	TrixieGCC12   Target = "trixie-gcc-12"
-	TrixieGCC13   Target = "trixie-gcc-13"
-
-	// A suite's compilers and what packs a kernel for dpkg, for who asks for that.
-	BullseyeDeb Target = "bullseye-deb"
-	BookwormDeb Target = "bookworm-deb"
-	TrixieDeb   Target = "trixie-deb"
-
-	Imaging Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb, on trixie
+	Bullseye Target = "bullseye"
+	Trixie   Target = "trixie"
+	Imaging  Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb
 )
 
 // kernelTools is what a kernel build calls besides the compiler: no config of
@@ -44,78 +32,69 @@ var kernelTools = []string{
 	"ccache",
 }
 
-// packTools is what kbuild's bindeb-pkg calls besides kernelTools: rsync for the
-// headers (5.10 does, 4.19 does not), debhelper (6.12 does, 6.1 does not). fakeroot
-// has no part in it; see package kernel.
-var packTools = []string{"dpkg-dev", "debhelper", "rsync"}
+// imagingSuite is whose packages the imaging image is made of.
+const imagingSuite = "trixie"
 
-// recipe is what a target is made of.
-type recipe struct {
-	name     Target
-	suite    string
-	base     []string // decides alternatives that the base's own dependencies leave open
+// contents are what a target is made of.
+type contents struct {
+	suite    suite.Suite
 	packages []string
 }
 
-var targets = []recipe{
-	// pkg-config is left out of bullseye: it brings all of Perl there, a sixth of
-	// the image, and every user of it in kernels of that era has a default.
-	{Bullseye, "bullseye", []string{"mawk"}, append([]string{"gcc-9", "gcc-10"}, kernelTools...)},
-	{Bookworm, "bookworm", []string{"mawk", "usr-is-merged"}, append([]string{"gcc-12", "pkgconf"}, kernelTools...)},
-	{Trixie, "trixie", []string{"mawk"}, append([]string{"gcc-14", "pkgconf"}, kernelTools...)},
-	{BookwormGCC11, "bookworm", []string{"mawk", "usr-is-merged"}, append([]string{"gcc-11", "pkgconf"}, kernelTools...)},
-	{TrixieGCC12, "trixie", []string{"mawk"}, append([]string{"gcc-12", "pkgconf"}, kernelTools...)},
-	{TrixieGCC13, "trixie", []string{"mawk"}, append([]string{"gcc-13", "pkgconf"}, kernelTools...)},
-	// No kernel of bullseye's compilers calls debhelper.
-	{BullseyeDeb, "bullseye", []string{"mawk"}, append([]string{"gcc-9", "gcc-10", "dpkg-dev", "rsync"}, kernelTools...)},
-	{BookwormDeb, "bookworm", []string{"mawk", "usr-is-merged"}, slices.Concat([]string{"gcc-12", "pkgconf"}, packTools, kernelTools)},
-	{TrixieDeb, "trixie", []string{"mawk"}, slices.Concat([]string{"gcc-14", "pkgconf"}, packTools, kernelTools)},
-	{Imaging, "trixie", []string{"mawk"}, []string{
-		"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
-		"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
-		"qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu", // the last: e1000 and virtio-net ask for its ROMs
-		"gdb", "socat",
-		"bzip2", "xz-utils", "zstd",
-	}},
+// contents looks the target up in the table of suites.
+func (t Target) contents() (contents, error) {
+	if t == Imaging {
+		s, err := suite.Parse(imagingSuite)
+		return contents{s, []string{
+			"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
+			"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
+			"qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu", // the last: e1000 and virtio-net ask for its ROMs
+			"gdb", "socat",
+			"bzip2", "xz-utils", "zstd",
+		}}, err
+	}
+	for _, s := range suite.All() {
+		for _, image := range s.Images() {
+			if image.Name == string(t) {
+				return contents{s, slices.Concat(image.Compilers, image.Packages, kernelTools)}, nil
+			}
+		}
+	}
+	var known []string
+	for _, t := range Targets() {
+		known = append(known, string(t))
+	}
+	return contents{}, fmt.Errorf("unknown toolchain %q: want one of %s", t, strings.Join(known, ", "))
 }
 
 // Targets returns every target.
 func Targets() []Target {
 	var all []Target
-	for _, t := range targets {
-		all = append(all, t.name)
+	for _, s := range suite.All() {
+		for _, image := range s.Images() {
+			all = append(all, Target(image.Name))
+		}
 	}
-	return all
+	return append(all, Imaging)
 }
 
 // ParseTarget reads a target's name.
 func ParseTarget(s string) (Target, error) {
-	r, err := Target(s).recipe()
-	return r.name, err
-}
-
-func (t Target) recipe() (recipe, error) {
-	var known []string
-	for _, r := range targets {
-		if r.name == t {
-			return r, nil
-		}
-		known = append(known, string(r.name))
+	_, err := Target(s).contents()
+	if err != nil {
+		return "", err
 	}
-	return recipe{}, fmt.Errorf("unknown toolchain %q: kimg knows %s", t, strings.Join(known, ", "))
+	return Target(s), nil
 }
 
 // Suite is the one whose packages the target is made of.
-func (t Target) Suite() (archive.Suite, error) {
-	r, err := t.recipe()
-	if err != nil {
-		return archive.Suite{}, err
-	}
-	return archive.ParseSuite(r.suite)
+func (t Target) Suite() (suite.Suite, error) {
+	c, err := t.contents()
+	return c.suite, err
 }
 
-// stage is the target's in Dockerfile.builder. Compilers beside the one of their
-// suite, and what packs, have that suite's: what tells them apart is in their packages.
+// stage is the target's in Dockerfile.builder. All images of a suite have one: they
+// differ only in their packages.
 func (t Target) stage() string {
 	suite, _, _ := strings.Cut(string(t), "-")
 	return suite

@@ -2,10 +2,12 @@ package main
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -22,7 +24,7 @@ var specFlagTable = []specFlag{
 		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version,\n" +
 			"a directory, a tarball, or the URL of one"},
 	{"suite", func(s *builder.Spec) any { return &s.Suite },
-		"`SUITE` of the root filesystem: bullseye, bookworm, trixie, sid, bionic, focal, jammy, noble"},
+		"`SUITE` of the root filesystem: " + strings.Join(suite.Names(), ", ")},
 	{"config", func(s *builder.Spec) any { return &s.Config },
 		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file"},
 	{"patch", func(s *builder.Spec) any { return &s.Patches },

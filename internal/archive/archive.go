@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/store"
 )
 
@@ -21,7 +22,7 @@ type Client struct {
 	HTTP   *fetch.Client
 	Mirror Mirror
 
-	Keyring      *Keyring         // nil: the suite's own
+	Keyring      *pgp.Keyring     // nil: the suite's own
 	Snapshot     string           // base of the snapshot service, see SnapshotBase; "": the family's own
 	Cache        string           // directory of parsed package lists; "": none is kept
 	Now          func() time.Time // nil: time.Now

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // Variant is a set of packages that debootstrap starts from.
@@ -18,7 +20,7 @@ const (
 
 // ClosureSpec says which bootstrap is wanted.
 type ClosureSpec struct {
-	Suite   Suite
+	Suite   suite.Suite
 	Variant Variant
 	Include []string // debootstrap --include
 }
@@ -42,13 +44,8 @@ func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
 	default:
 		return Bootstrap{}, fmt.Errorf("unknown variant %q: want %s or %s", spec.Variant, Minbase, Standard)
 	}
-	var exclude []string
-	if spec.Suite.Family == Debian && spec.Suite.Name != "bullseye" {
-		exclude = []string{"usrmerge"} // scripts/debian-common: debootstrap merges /usr itself
-	}
-	if spec.Suite.Name == "bookworm" {
-		required = append(required, "usr-is-merged")
-	}
+	exclude := spec.Suite.Bootstrap.Exclude
+	required = append(required, spec.Suite.Bootstrap.Also...)
 	requiredSet := x.resolve(required, exclude)
 	baseSet := x.resolve(append(base, spec.Include...), exclude)
 	for name := range requiredSet {

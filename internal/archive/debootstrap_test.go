@@ -18,6 +18,7 @@ import (
 
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // unavailable ends a test that needs what this machine lacks: a skip on a
@@ -36,7 +37,7 @@ func realClient(t *testing.T) *Client {
 	if testing.Short() {
 		t.Skip("it needs the network, and a minute")
 	}
-	m, err := ResolveMirror("/", Debian, "", time.Time{})
+	m, err := ResolveMirror("/", suite.Debian, "", time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func (x *Index) Lookup(name string) (Package, bool) {
 // suite's own), verified by rel.
 func (c *Client) Index(ctx context.Context, rel *Release, components []string) (*Index, error) {
 	if components == nil {
-		components = rel.Suite.Components
+		components = rel.Suite.Family.Components
 	}
 	var all []Package
 	for _, component := range components {

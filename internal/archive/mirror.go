@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // Mirror is where an archive is had from.
@@ -18,18 +20,6 @@ type Mirror struct {
 	From         string // who named it, for people: "--mirror", "KIMG_MIRROR", a file of apt's, "the snapshot service"
 }
 
-// service is what a family's own hosts are.
-type service struct {
-	env         string // the variable that names a mirror
-	snapshot    string // the archive as it was at some time; the time comes behind it
-	snapshotEnv string // the variable that names another such service
-}
-
-var services = map[Family]service{
-	Debian: {env: "KIMG_MIRROR", snapshot: "https://snapshot.debian.org/archive/debian/", snapshotEnv: "KIMG_SNAPSHOT"},
-	Ubuntu: {env: "KIMG_UBUNTU_MIRROR", snapshot: "https://snapshot.ubuntu.com/ubuntu/", snapshotEnv: "KIMG_UBUNTU_SNAPSHOT"},
-}
-
 // snapshotLayout is how both services spell a time in a path.
 const snapshotLayout = "20060102T150405Z"
 
@@ -37,7 +27,7 @@ const snapshotLayout = "20060102T150405Z"
 // (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu), the host's apt
 // configuration below root (most often "/"), else the snapshot service (see
 // SnapshotBase) at the time at, or now where at is zero.
-func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirror, error) {
+func ResolveMirror(root string, family *suite.Family, flag string, at time.Time) (Mirror, error) {
 	conf := readAptConf(root)
 	named := func(raw, from string) (Mirror, error) {
 		u, err := mirrorURL(raw)
@@ -46,7 +36,7 @@ func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirro
 		}
 		return conf.mirror(u, from), nil
 	}
-	env := services[family].env
+	env := family.MirrorEnv
 	if flag != "" {
 		return named(flag, "--mirror")
 	}
@@ -69,11 +59,11 @@ func ResolveMirror(root string, family Family, flag string, at time.Time) (Mirro
 // SnapshotBase is what comes before the time in the URLs of the snapshot service:
 // the family's own, or another of its layout that KIMG_SNAPSHOT (Ubuntu's:
 // KIMG_UBUNTU_SNAPSHOT) names.
-func SnapshotBase(family Family) (string, error) {
-	env := services[family].snapshotEnv
+func SnapshotBase(family *suite.Family) (string, error) {
+	env := family.SnapshotEnv
 	v := os.Getenv(env)
 	if v == "" {
-		return services[family].snapshot, nil
+		return family.Snapshot, nil
 	}
 	u, err := mirrorURL(v)
 	if err != nil {
@@ -114,12 +104,12 @@ func (m Mirror) from() string {
 // isSnapshot tells whether the mirror shows an archive as it was: to be past a
 // Valid-Until is its nature.
 func (m Mirror) isSnapshot() bool {
-	for family, s := range services {
+	for _, family := range suite.Families {
 		named, err := SnapshotBase(family)
 		if err != nil {
-			named = s.snapshot // who resolves the mirror tells of it
+			named = family.Snapshot // who resolves the mirror tells of it
 		}
-		for _, base := range []string{s.snapshot, named} {
+		for _, base := range []string{family.Snapshot, named} {
 			_, base, _ = strings.Cut(base, "://") // over http as over https
 			if _, rest, _ := strings.Cut(m.URL, "://"); strings.HasPrefix(rest+"/", base) {
 				return true
@@ -149,12 +139,12 @@ func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
 
 // SnapshotURL is the base of a family's archive as it was at the time at, on the
 // family's own snapshot service.
-func SnapshotURL(family Family, at time.Time) string {
-	return services[family].snapshot + at.UTC().Format(snapshotLayout)
+func SnapshotURL(family *suite.Family, at time.Time) string {
+	return family.Snapshot + at.UTC().Format(snapshotLayout)
 }
 
 // snapshotURL is the base of the family's archive as it was at the time at.
-func (c *Client) snapshotURL(family Family, at time.Time) string {
+func (c *Client) snapshotURL(family *suite.Family, at time.Time) string {
 	return c.snapshotURLs(family, at)[0]
 }
 
@@ -166,10 +156,10 @@ var snapshotLags = []time.Duration{0, 8 * time.Hour, 24 * time.Hour}
 
 // snapshotURLs are the bases to try for what an index that was made at the time
 // at names.
-func (c *Client) snapshotURLs(family Family, at time.Time) (all []string) {
+func (c *Client) snapshotURLs(family *suite.Family, at time.Time) (all []string) {
 	base := c.Snapshot
 	if base == "" {
-		base = services[family].snapshot
+		base = family.Snapshot
 	}
 	for _, lag := range snapshotLags {
 		all = append(all, base+at.Add(lag).UTC().Format(snapshotLayout))

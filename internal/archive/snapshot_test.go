@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // moody is a server that has files and treats each in a way of its own.
@@ -151,17 +153,17 @@ func TestSnapshotBase(t *testing.T) {
 	} {
 		t.Setenv(tt.env, tt.value)
 		t.Setenv("KIMG_MIRROR", "")
-		got, err := SnapshotBase(Debian)
+		got, err := SnapshotBase(suite.Debian)
 		if got != tt.want || (err == nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.env) {
 			t.Errorf("%q: %q, %v", tt.value, got, err)
 		}
-		m, err := ResolveMirror(t.TempDir(), Debian, "", at)
+		m, err := ResolveMirror(t.TempDir(), suite.Debian, "", at)
 		if err == nil && (m.URL != tt.want+"20250809T091630Z" || !m.isSnapshot()) || (err == nil) != (tt.want != "") {
 			t.Errorf("%q: the mirror is %q (%v), %v", tt.value, m.URL, m.isSnapshot(), err)
 		}
 	}
 	t.Setenv("KIMG_SNAPSHOT", "http://snap.example.org/archive/debian")
-	if got := SnapshotURL(Debian, at); got != "https://snapshot.debian.org/archive/debian/20250809T091630Z" {
+	if got := SnapshotURL(suite.Debian, at); got != "https://snapshot.debian.org/archive/debian/20250809T091630Z" {
 		t.Errorf("what goes into images depends on the environment: %s", got)
 	}
 }

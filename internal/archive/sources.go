@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"pault.ag/go/debian/control"
+
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // source is one archive that apt is told of: "deb URI suite component...".
@@ -19,7 +21,7 @@ type source struct {
 // HostMirror finds the mirror of a family that the apt configuration below root
 // uses: the first that serves a release of the family itself (not only its
 // updates) with the component main.
-func HostMirror(root string, family Family) (Mirror, bool) {
+func HostMirror(root string, family *suite.Family) (Mirror, bool) {
 	for _, name := range sourceFiles(root) {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -55,26 +57,21 @@ func sourceFiles(root string) []string {
 	return append(names, parts...)
 }
 
-// releaseNames are what a sources.list calls a release. One that kimg does not
-// know is as good: the archive has the others beside it.
-var releaseNames = map[Family][]string{
-	Debian: {"stable", "oldstable", "oldoldstable", "testing", "unstable", "sid", "stretch", "buster", "bullseye", "bookworm", "trixie", "forky", "duke"},
-	Ubuntu: {"devel", "xenial", "bionic", "focal", "jammy", "noble", "oracular", "plucky", "questing", "resolute"},
-}
-
 // isPlain tells a distribution's own archive from the archive of its updates,
 // whose host may have nothing else, and from third parties', which often name
 // the same suites: they have other components or another place.
-func (s source) isPlain(family Family) bool {
+func (s source) isPlain(family *suite.Family) bool {
 	uri := strings.TrimRight(s.uri, "/")
-	return slices.Contains(s.components, "main") && slices.Contains(releaseNames[family], s.suite) && s.isFamilys(uri, family)
+	known, err := suite.Parse(s.suite)
+	isRelease := err == nil && known.Family == family || slices.Contains(family.Releases, s.suite)
+	return isRelease && slices.Contains(s.components, "main") && s.isFamilys(uri, family)
 }
 
 // isFamilys looks at the path, which is the same on every full mirror: the
 // archive ends in /debian or /ubuntu (below a snapshot service, in a time).
-func (s source) isFamilys(uri string, family Family) bool {
+func (s source) isFamilys(uri string, family *suite.Family) bool {
 	m := Mirror{URL: uri}
-	return strings.HasSuffix(uri, "/"+string(family)) || m.isSnapshot() && strings.Contains(uri, "/"+string(family)+"/")
+	return strings.HasSuffix(uri, "/"+family.Name) || m.isSnapshot() && strings.Contains(uri, "/"+family.Name+"/")
 }
 
 // parseSourcesList reads the one-line format. What apt would complain about is

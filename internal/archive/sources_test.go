@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // host makes a root directory with the files below etc/apt.
@@ -92,7 +94,7 @@ deb [
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := host(t, c.files)
-			for family, want := range map[Family]string{Debian: c.debian, Ubuntu: c.ubuntu} {
+			for family, want := range map[*suite.Family]string{suite.Debian: c.debian, suite.Ubuntu: c.ubuntu} {
 				m, ok := HostMirror(root, family)
 				if ok != (want != "") || m.URL != want {
 					t.Errorf("%s: %+v, %v, want %q", family, m, ok, want)
@@ -111,21 +113,21 @@ func TestResolveMirrorOrder(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("east", 3600))
 	empty := host(t, nil)
 	configured := host(t, map[string]string{"sources.list": "deb http://host.example.org/debian sid main\n"})
-	check := func(root string, family Family, flag, wantURL, wantFrom string) {
+	check := func(root string, family *suite.Family, flag, wantURL, wantFrom string) {
 		t.Helper()
 		m, err := ResolveMirror(root, family, flag, at)
 		if err != nil || m.URL != wantURL || m.From != wantFrom {
 			t.Errorf("%+v, %v, want %s from %s", m, err, wantURL, wantFrom)
 		}
 	}
-	check(empty, Debian, "", "https://snapshot.debian.org/archive/debian/20260102T020405Z", "the snapshot service")
-	check(configured, Debian, "", "http://host.example.org/debian", "/etc/apt/sources.list")
-	check(configured, Ubuntu, "", "http://env.example.org/ubuntu", "KIMG_UBUNTU_MIRROR")
+	check(empty, suite.Debian, "", "https://snapshot.debian.org/archive/debian/20260102T020405Z", "the snapshot service")
+	check(configured, suite.Debian, "", "http://host.example.org/debian", "/etc/apt/sources.list")
+	check(configured, suite.Ubuntu, "", "http://env.example.org/ubuntu", "KIMG_UBUNTU_MIRROR")
 	t.Setenv("KIMG_MIRROR", "http://env.example.org/debian/")
-	check(configured, Debian, "", "http://env.example.org/debian", "KIMG_MIRROR")
-	check(configured, Debian, "https://flag.example.org/debian", "https://flag.example.org/debian", "--mirror")
+	check(configured, suite.Debian, "", "http://env.example.org/debian", "KIMG_MIRROR")
+	check(configured, suite.Debian, "https://flag.example.org/debian", "https://flag.example.org/debian", "--mirror")
 	for _, bad := range []string{"ftp://x/debian", "not a url", "http://", "http://[::1", "/srv/debian"} {
-		if _, err := ResolveMirror(configured, Debian, bad, at); err == nil || !strings.Contains(err.Error(), "--mirror") {
+		if _, err := ResolveMirror(configured, suite.Debian, bad, at); err == nil || !strings.Contains(err.Error(), "--mirror") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

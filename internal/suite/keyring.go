@@ -1,4 +1,4 @@
-package archive
+package suite
 
 import (
 	"embed"
@@ -8,19 +8,16 @@ import (
 )
 
 // keyFiles are the keys of each family, armored, with their own signatures and
-// no one else's. They were written with
+// no others. They were written with
 //
 //	gpg --export-options export-minimal --armor --export FINGERPRINT...
 //
 //go:embed keys/*.asc
 var keyFiles embed.FS
 
-// Keyring is a set of OpenPGP keys that may sign an InRelease.
-type Keyring = pgp.Keyring
-
 // Keyring returns the keys that may sign the suite's InRelease.
-func (s Suite) Keyring() (*Keyring, error) {
-	f, err := keyFiles.Open("keys/" + string(s.Family) + ".asc")
+func (s Suite) Keyring() (*pgp.Keyring, error) {
+	f, err := keyFiles.Open("keys/" + s.Family.Name + ".asc")
 	if err != nil {
 		return nil, fmt.Errorf("read keys of %s: %w", s.Family, err)
 	}
@@ -29,5 +26,5 @@ func (s Suite) Keyring() (*Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read keys of %s: %w", s.Family, err)
 	}
-	return k.Only(s.keys...), nil
+	return k.Only(s.signers...), nil
 }

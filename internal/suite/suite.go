@@ -1,4 +1,8 @@
-package archive
+// Package suite is the table of the releases of Debian and Ubuntu that kimg
+// knows: who signs each, how debootstrap makes it, what its tools can do and
+// which compilers it has. A new suite is a row of suites; see CONTRIBUTING. The
+// package holds facts: what is done with them is in the packages that read them.
+package suite
 
 import (
 	"fmt"
@@ -6,71 +10,86 @@ import (
 	"strings"
 )
 
-// Family is who makes a distribution: it decides the archive's layout, the
-// snapshot service and the keys.
-type Family string
-
-// The families.
-const (
-	Debian Family = "debian"
-	Ubuntu Family = "ubuntu"
-)
-
-// Suite is one release of a distribution, by its codename. The zero value is
-// no suite; ParseSuite gives one that was checked.
+// Suite is one release of a distribution, by its codename. The zero value is no
+// suite; Parse returns one of the table.
 type Suite struct {
-	Name       string   // the codename: "trixie"
-	Family     Family   // who makes it
-	Components []string // what a plain installation draws from, in debootstrap's order
-	keys       []string // primary fingerprints that may sign its InRelease
+	Name   string  // the codename: "trixie"
+	Family *Family // who makes it
+
+	signers   []string   // fingerprints of the primary keys that may sign its InRelease
+	Bootstrap Bootstrap  // what debootstrap does for it
+	Ext4      []string   // features that its own mke2fs turns on and that came after those of all suites
+	Toolchain *Toolchain // what it compiles kernels with; nil: it is a guest only
 }
 
-// The keys that sign the archives, by primary fingerprint. Debian's are from
-// the package debian-archive-keyring 2025.1, Ubuntu's from Debian's package
-// ubuntu-keyring 2023.11.28.1-0.2; both were fetched from trixie and checked
-// by its signed indices. keys/*.asc hold exactly these; a test proves it.
-const (
-	debian11Automatic = "1F89983E0081FDE018F3CC9673A4F27B8DD47936" // Debian Archive Automatic Signing Key (11/bullseye), until 2029
-	debian11Stable    = "A4285295FC7B1A81600062A9605C66F00D6C9793" // Debian Stable Release Key (11/bullseye), until 2029
-	debian12Automatic = "B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8" // Debian Archive Automatic Signing Key (12/bookworm), until 2031
-	debian12Stable    = "4D64FEC119C2029067D6E791F8D2585B8783D481" // Debian Stable Release Key (12/bookworm), until 2031
-	debian13Automatic = "04B54C3CDCA79751B16BC6B5225629DF75B188BD" // Debian Archive Automatic Signing Key (13/trixie), until 2035
-	debian13Stable    = "41587F7DB8C774BCCF131416762F67A0B2C39DE4" // Debian Stable Release Key (13/trixie), until 2033
-	ubuntu2012        = "790BC7277767219C42C86F933B4FE6ACC0B21F32" // Ubuntu Archive Automatic Signing Key (2012)
-	ubuntu2018        = "F6ECB3762474EDA9D21B7022871920D1991BC93C" // Ubuntu Archive Automatic Signing Key (2018)
-)
-
-var (
-	debianComponents = []string{"main"}
-	ubuntuComponents = []string{"main", "universe"}
-)
-
-// suites is every suite kimg knows. A release is signed by the automatic keys
-// of the releases around its last update, and by its own stable key.
-var suites = []Suite{
-	{"bullseye", Debian, debianComponents, []string{debian11Automatic, debian11Stable, debian12Automatic}},
-	{"bookworm", Debian, debianComponents, []string{debian11Automatic, debian12Automatic, debian12Stable, debian13Automatic}},
-	{"trixie", Debian, debianComponents, []string{debian12Automatic, debian13Automatic, debian13Stable}},
-	{"sid", Debian, debianComponents, []string{debian11Automatic, debian12Automatic, debian13Automatic}},
-	{"bionic", Ubuntu, ubuntuComponents, []string{ubuntu2012, ubuntu2018}},
-	{"focal", Ubuntu, ubuntuComponents, []string{ubuntu2012, ubuntu2018}},
-	{"jammy", Ubuntu, ubuntuComponents, []string{ubuntu2012, ubuntu2018}},
-	{"noble", Ubuntu, ubuntuComponents, []string{ubuntu2018}},
+// Bootstrap is how debootstrap treats a suite other than its family's others.
+type Bootstrap struct {
+	Options []string // of its command line
+	Exclude []string // dependencies that it does not follow
+	Also    []string // packages that it adds to the required ones
 }
 
-// Suites returns every suite kimg knows, oldest first within each family.
-func Suites() []Suite { return slices.Clone(suites) }
+// Toolchain is what a suite's packages compile kernels with. Each compiler is in
+// one image: the main ones in that of the suite's name, each of the others in one
+// of its own, so that only those who ask for it download it.
+type Toolchain struct {
+	Compilers []string // of the main image, the suite's default first
+	Others    []string // "gcc-13": in the image trixie-gcc-13
+	Base      []string // decide alternatives that the essential packages leave open
+	Build     []string // what every image has besides, under the suite's own names
+	Deb       []string // what make bindeb-pkg calls: in the main image's sibling trixie-deb
 
-// ParseSuite reads a suite's codename.
-func ParseSuite(s string) (Suite, error) {
-	var known []string
-	for _, suite := range suites {
-		if suite.Name == s {
-			return suite, nil
-		}
-		known = append(known, suite.Name)
+	Binutils, Glibc int // their minor versions; both are at 2
+}
+
+// Image is an image of a suite's toolchain.
+type Image struct {
+	Name      string   // "trixie", "trixie-gcc-13", "trixie-deb"
+	Compilers []string // packages, the default first
+	Packages  []string // what it has besides, of the suite's facts
+	Deb       bool     // it packs kernels for dpkg, too
+}
+
+// Compilers are the packages of all compilers, the suite's default first.
+func (s Suite) Compilers() []string {
+	if s.Toolchain == nil {
+		return nil
 	}
-	return Suite{}, fmt.Errorf("unknown suite %q: kimg knows %s", s, strings.Join(known, ", "))
+	return slices.Concat(s.Toolchain.Compilers, s.Toolchain.Others)
+}
+
+// Images are the images of the suite's toolchain, the main one first. A suite
+// without a toolchain has none.
+func (s Suite) Images() []Image {
+	t := s.Toolchain
+	if t == nil {
+		return nil
+	}
+	all := []Image{{Name: s.Name, Compilers: t.Compilers, Packages: t.Build}}
+	for _, cc := range t.Others {
+		all = append(all, Image{Name: s.Name + "-" + cc, Compilers: []string{cc}, Packages: t.Build})
+	}
+	return append(all, Image{Name: s.Name + "-deb", Compilers: t.Compilers, Packages: slices.Concat(t.Build, t.Deb), Deb: true})
+}
+
+// All returns every suite that kimg knows, oldest first within each family.
+func All() []Suite { return slices.Clone(suites) }
+
+// Names are the names of all suites.
+func Names() []string {
+	var all []string
+	for _, s := range suites {
+		all = append(all, s.Name)
+	}
+	return all
+}
+
+// Parse reads a suite's codename.
+func Parse(name string) (Suite, error) {
+	if i := slices.IndexFunc(suites, func(s Suite) bool { return s.Name == name }); i >= 0 {
+		return suites[i], nil
+	}
+	return Suite{}, fmt.Errorf("unknown suite %q: want one of %s", name, strings.Join(Names(), ", "))
 }
 
 // String is the codename.
@@ -79,13 +98,13 @@ func (s Suite) String() string { return s.Name }
 // MarshalText writes the codename.
 func (s Suite) MarshalText() ([]byte, error) { return []byte(s.Name), nil }
 
-// UnmarshalText reads what ParseSuite reads; empty text is the zero value.
-func (s *Suite) UnmarshalText(b []byte) error {
+// UnmarshalText reads what Parse reads; empty text is the zero value.
+func (s *Suite) UnmarshalText(b []byte) (err error) {
 	if len(b) == 0 {
 		*s = Suite{}
 		return nil
 	}
-	v, err := ParseSuite(string(b))
+	v, err := Parse(string(b))
 	if err == nil {
 		*s = v
 	}
