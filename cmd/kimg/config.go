@@ -1,24 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // configTable is what kimg config does.
@@ -64,7 +62,7 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 		if err != nil {
 			return err
 		}
-		if !diff && !show && !(term.IsTerminal(int(a.stdin.Fd())) && term.IsTerminal(int(a.stdout.Fd()))) {
+		if !diff && !show && !(terminal.Of(a.stdin).Is() && terminal.Of(a.stdout).Is()) {
 			return &noTerminalError{edit.Editor}
 		}
 		return a.withEnv(func(env builder.Env, done func()) error {
@@ -76,7 +74,7 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 			}
 			edit.Open = func() (kernel.Terminal, func(), error) {
 				done()
-				return a.openTerminal()
+				return a.openTerminal(cmd.Context())
 			}
 			change, err := a.actions.config.edit(cmd.Context(), env, spec, edit)
 			if err != nil {
@@ -111,50 +109,26 @@ func (a *app) tellChange(c *builder.ConfigChange) {
 	}
 }
 
-// openTerminal has every key go to who reads the Terminal; restore gives the
-// terminal back to the shell.
-func (a *app) openTerminal() (kernel.Terminal, func(), error) {
-	fd := int(a.stdin.Fd())
-	state, err := term.MakeRaw(fd)
+// openTerminal has every key go to whoever reads the Terminal; restore gives the
+// terminal back to the shell, and may be called more than once.
+func (a *app) openTerminal(ctx context.Context) (_ kernel.Terminal, restore func(), err error) {
+	raw, err := terminal.Of(a.stdin).Raw()
 	if err != nil {
-		return kernel.Terminal{}, nil, fmt.Errorf("open the terminal: %w", err)
+		return kernel.Terminal{}, nil, err
 	}
 	sizes := make(chan container.Winsize, 1)
-	changed := make(chan os.Signal, 1)
-	ends := make(chan struct{})
-	changed <- syscall.SIGWINCH // the first size
-	signal.Notify(changed, syscall.SIGWINCH)
-	go func() {
-		for {
-			select {
-			case <-changed:
-			case <-ends:
-				return
-			}
-			cols, rows, err := term.GetSize(int(a.stdout.Fd()))
-			if err != nil || rows <= 0 || cols <= 0 {
-				continue // some terminals have no size
-			}
-			select {
-			case sizes <- container.Winsize{Rows: uint(rows), Cols: uint(cols)}:
-			case <-ends:
-				return
-			}
+	ctx, stop := context.WithCancel(ctx)
+	go terminal.Of(a.stdout).Follow(ctx, func(size terminal.Size) {
+		select {
+		case sizes <- container.Winsize{Rows: uint(size.Rows), Cols: uint(size.Cols)}:
+		case <-ctx.Done():
 		}
-	}()
-	var once sync.Once
-	restore := func() {
-		once.Do(func() {
-			signal.Stop(changed)
-			close(ends)
-			_ = term.Restore(fd, state) // the terminal went away: nobody is there to mind
-		})
+	})
+	restore = func() {
+		stop()
+		raw()
 	}
-	name := os.Getenv("TERM")
-	if name == "" {
-		name = "xterm"
-	}
-	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: name, Resize: sizes}, restore, nil
+	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: cmp.Or(os.Getenv("TERM"), "xterm"), Resize: sizes}, restore, nil
 }
 
 // noTerminalError says that an editor has nobody to show itself to.

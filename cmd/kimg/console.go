@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -35,7 +35,7 @@ Without a name it is the guest of this directory's build, or the only one there 
 			if err != nil {
 				return err
 			}
-			if term.IsTerminal(int(a.stdin.Fd())) {
+			if terminal.Of(a.stdin).Is() {
 				fmt.Fprintf(a.stderr, "kimg: guest %s; Ctrl-a d detaches\n", g.Name)
 			}
 			return vm.Attach(cmd.Context(), g, a.stdin, a.stdout)

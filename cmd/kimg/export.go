@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 func (a *app) export() *cobra.Command {
@@ -85,7 +85,7 @@ func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to stri
 	case args[0] == "":
 		return usageError{cmd, errors.New("FILE is empty")}
 	case args[0] == "-":
-		if !req.Format.Text && term.IsTerminal(int(a.stdout.Fd())) {
+		if !req.Format.Text && terminal.Of(a.stdout).Is() {
 			return usageError{cmd, fmt.Errorf("%s is nothing for a terminal: name a FILE, or pass it on", to)}
 		}
 		req.Stream = a.stdout

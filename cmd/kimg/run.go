@@ -5,10 +5,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -46,7 +46,7 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 				return err
 			}
 			req.command = args[dash:]
-			if a.progressMode == "auto" && !term.IsTerminal(int(a.stderr.Fd())) {
+			if a.progressMode == "auto" && !terminal.Of(a.stderr).Is() {
 				a.progressMode = "quiet" // stderr is the command's
 			}
 			req.quiet = a.progressMode == "quiet" && len(req.command) > 0

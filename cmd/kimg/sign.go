@@ -8,10 +8,10 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // passphraseEnv has the passphrase where there is no terminal to ask for it.
@@ -56,28 +56,13 @@ func passphrase(ctx context.Context, file string) ([]byte, error) {
 		return nil, errors.New("it is encrypted, and there is no terminal to ask for its passphrase: " + passphraseEnv + " may hold it")
 	}
 	defer tty.Close()
-	state, err := term.GetState(int(tty.Fd()))
+	fmt.Fprintf(tty, "Passphrase of %s: ", file)
+	defer fmt.Fprintln(tty)
+	text, err := terminal.ReadPassword(ctx, tty)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the passphrase: %w", err)
 	}
-	type answer struct {
-		text []byte
-		err  error
-	}
-	typed := make(chan answer, 1)
-	fmt.Fprintf(tty, "Passphrase of %s: ", file)
-	go func() {
-		text, err := term.ReadPassword(int(tty.Fd()))
-		typed <- answer{text, err}
-	}()
-	select {
-	case got := <-typed:
-		fmt.Fprintln(tty)
-		return got.text, got.err
-	case <-ctx.Done():
-		fmt.Fprintln(tty)
-		return nil, errors.Join(ctx.Err(), term.Restore(int(tty.Fd()), state))
-	}
+	return text, nil
 }
 
 // sign signs a build that is there.

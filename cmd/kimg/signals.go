@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // graceful bounds what is left of kimg after a second signal.
@@ -17,16 +17,15 @@ const graceful = 5 * time.Second
 
 // signals ends kimg by the person's Ctrl-C and the system's SIGTERM and SIGHUP.
 type signals struct {
-	cancel   context.CancelFunc
-	terminal *term.State // how stdin's terminal was at the start; nil: it is none
+	cancel  context.CancelFunc
+	restore func() // gives stdin's terminal the settings that it had at the start
 
 	mu    sync.Mutex
 	guest chan os.Signal // gets SIGINT instead, once a guest runs a command
 }
 
 func newSignals(cancel context.CancelFunc) *signals {
-	state, _ := term.GetState(int(os.Stdin.Fd())) // an error: no terminal
-	return &signals{cancel: cancel, terminal: state}
+	return &signals{cancel: cancel, restore: terminal.Of(os.Stdin).Save()}
 }
 
 // toGuest gives every later SIGINT to the one who reads the channel.
@@ -74,8 +73,6 @@ func (s *signals) watch() {
 	next()
 	fmt.Fprintf(os.Stderr, "\nkimg: taking away what was begun, for %s at most\n", graceful)
 	time.Sleep(graceful)
-	if s.terminal != nil {
-		_ = term.Restore(int(os.Stdin.Fd()), s.terminal) // the process ends: nothing else can be done
-	}
+	s.restore()
 	os.Exit(codeInterrupted)
 }

@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/ext4"
 	guestfiles "github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -60,7 +60,7 @@ What a guest of its own writes to its disk is thrown away at the end, unless --w
 			if err := req.read(cmd, args); err != nil {
 				return err
 			}
-			if a.progressMode == "auto" && len(req.command) > 0 && !term.IsTerminal(int(a.stderr.Fd())) {
+			if a.progressMode == "auto" && len(req.command) > 0 && !terminal.Of(a.stderr).Is() {
 				a.progressMode = "quiet" // stderr is the command's
 			}
 			req.quiet = a.progressMode == "quiet"

@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/jstemmer/go-junit-report/v2/junit"
 
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // encode writes a value as JSON, for people too.
@@ -107,9 +107,6 @@ func (o *Outcome) told() string {
 	return b.String()
 }
 
-// sequences are a terminal's, of ECMA-48.
-var sequences = regexp.MustCompile("\x1b(\\[[0-?]*[ -/]*[@-~]?|.?)")
-
 // xmlText leaves out what XML 1.0 has no way to write (its production [2] Char),
 // and a terminal's control sequences whole.
 func xmlText(s string) string {
@@ -120,7 +117,7 @@ func xmlText(s string) string {
 			return r
 		}
 		return -1
-	}, sequences.ReplaceAllString(s, ""))
+	}, terminal.Strip(s))
 }
 
 // CheckReportFile says before anything is run that a report could not be written,

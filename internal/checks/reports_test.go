@@ -201,3 +201,11 @@ func TestTextOfAConsole(t *testing.T) {
 		}
 	}
 }
+
+// A title that a command sets is no part of its output.
+func TestXMLTextHasNoSequences(t *testing.T) {
+	const in = "\x1b]0;a title\aone\x1b[1m two\x1b[0m\n\x1b]0;another\x1b\\three\x00"
+	if got, want := xmlText(in), "one two\nthree"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -1,16 +1,12 @@
 package progress
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-)
 
-// escapes are the terminal's control sequences of ECMA-48: CSI (colours, cursor
-// moves), the strings OSC, DCS, SOS, PM and APC (titles, clipboard, answers typed
-// back at the prompt) up to their terminator or the end, and the two-byte ones.
-var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\a\x1b]*(?:\a|\x1b\\\\)?|[ -/]*[0-Z\\\\^-~])?")
+	"github.com/kimg/kimg/internal/terminal"
+)
 
 const tabWidth = 8
 
@@ -28,7 +24,7 @@ func Clean(s string) string {
 	}
 	var b strings.Builder
 	column := 0
-	for _, r := range escapes.ReplaceAllString(strings.ToValidUTF8(s, string(utf8.RuneError)), "") {
+	for _, r := range terminal.Strip(strings.ToValidUTF8(s, string(utf8.RuneError))) {
 		switch {
 		case r == '\n', r == '\r':
 			b.WriteByte(' ')

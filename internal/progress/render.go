@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/term"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // Renderer is a Sink that shows events to someone.
@@ -29,12 +29,12 @@ var Modes = []string{"auto", "live", "plain", "json", "quiet"}
 func New(mode string, w *os.File) (Renderer, error) {
 	switch mode {
 	case "auto":
-		if term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != "" {
+		if terminal.Of(w).Is() && os.Getenv("TERM") != "dumb" && os.Getenv("TERM") != "" {
 			return newLive(w, fileSize(w), localStyle(), 100*time.Millisecond), nil
 		}
 		return &plain{w: w}, nil
 	case "live":
-		if !term.IsTerminal(int(w.Fd())) {
+		if !terminal.Of(w).Is() {
 			return nil, fmt.Errorf("show live progress: %s is not a terminal", w.Name())
 		}
 		return newLive(w, fileSize(w), localStyle(), 100*time.Millisecond), nil

@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/term"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // style is how the live renderer marks lines. The zero value is plain ASCII
@@ -38,7 +38,7 @@ func (s style) yellow(text string) string { return s.paint("33", text) }
 // terminal and colours are wanted.
 func Verdicts(f *os.File) func(good bool, word string) string {
 	s := localStyle()
-	s.colour = s.colour && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	s.colour = s.colour && terminal.Of(f).Is() && os.Getenv("TERM") != "dumb"
 	return func(good bool, word string) string {
 		if good {
 			return s.green(word)
@@ -64,10 +64,10 @@ func (s style) spinner(frame int) string {
 // and rows. A terminal that does not know gets the traditional 80 by 24.
 func fileSize(f *os.File) func() (int, int) {
 	return func() (int, int) {
-		width, height, err := term.GetSize(int(f.Fd()))
-		if err != nil || width <= 0 || height <= 0 {
+		size := terminal.Of(f).Size()
+		if size == (terminal.Size{}) {
 			return 80, 24
 		}
-		return width, height
+		return size.Cols, size.Rows
 	}
 }

@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // protocol is the version of package guest's protocol that this host speaks.
@@ -42,6 +43,7 @@ type port interface {
 type agent struct {
 	control port
 	lines   chan string
+	fault   error // why the lines ended, where that is known; read it after their end
 	closed  chan struct{}
 	once    sync.Once
 }
@@ -50,10 +52,16 @@ func newAgent(control port) *agent {
 	a := &agent{control: control, lines: make(chan string), closed: make(chan struct{})}
 	go func() {
 		defer close(a.lines)
-		r := bufio.NewScanner(control)
-		for r.Scan() {
+		for line, err := range reading.Lines(control, maxLine) {
+			var tooLong *reading.LongLineError
+			if errors.As(err, &tooLong) {
+				a.fault = &GuestError{What: fmt.Sprintf("the guest's agent broke its protocol: %v", err)}
+			}
+			if err != nil {
+				return
+			}
 			select {
-			case a.lines <- r.Text():
+			case a.lines <- line:
 			case <-a.closed:
 				return
 			}
@@ -67,6 +75,9 @@ func (a *agent) close() {
 	a.control.Close()
 }
 
+// gone tells why the lines ended.
+func (a *agent) gone() error { return cmp.Or(a.fault, errGone) }
+
 // errGone says that the connection to the agent ended: with the guest, most often.
 var errGone = errors.New("the guest's agent went away")
 
@@ -78,10 +89,10 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 		select {
 		case line, ok := <-a.lines:
 			if !ok {
-				return errGone
+				return a.gone()
 			}
 			if fault, ok := strings.CutPrefix(line, "fault "); ok && len(faults) < maxFaults {
-				faults = append(faults, &GuestError{What: "the guest could not " + plain(fault)})
+				faults = append(faults, &GuestError{What: fmt.Sprintf("the guest could not %.*s", maxFault, terminal.Plain(fault))})
 			}
 			if version, ok := strings.CutPrefix(line, "ready "); ok {
 				if version != protocol {
@@ -97,8 +108,13 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 	}
 }
 
-// maxFaults is how many of a guest's complaints are told.
-const maxFaults = 8
+// The bounds of what a guest may say: of a line on one of its ports, in bytes; and of the
+// faults that are reported, in number and in characters.
+const (
+	maxLine   = 1 << 20
+	maxFaults = 8
+	maxFault  = 1000
+)
 
 // say sends a line to the agent.
 func (a *agent) say(format string, args ...any) error {
@@ -149,7 +165,7 @@ func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) 
 		select {
 		case line, ok := <-a.lines:
 			if !ok {
-				return 0, errGone
+				return 0, a.gone()
 			}
 			heard = time.Now()
 			if n, ok := strings.CutPrefix(line, "exit "); ok {

@@ -116,6 +116,11 @@ func TestAgentFaults(t *testing.T) {
 	}{
 		{name: "gone before it is ready", play: func(g *guestEnd) { g.conn.Close() }, want: errGone},
 		{name: "gone while it runs", play: func(g *guestEnd) { g.say("ready 1"); g.hear(); g.conn.Close() }, want: errGone},
+		{name: "a line without an end before it is ready", play: func(g *guestEnd) { g.say(strings.Repeat("x", maxLine+1)) },
+			text: "the guest's agent broke its protocol: a line has more than 1048576 bytes"},
+		{name: "a line without an end while it runs",
+			play: func(g *guestEnd) { g.say("ready 1"); g.hear(); g.say(strings.Repeat("x", maxLine+1)) },
+			text: "a line has more than 1048576 bytes"},
 		{name: "another version", play: func(g *guestEnd) { g.say("ready 2") }, text: "speaks version"},
 		{name: "silent", cmd: command{silence: 100 * time.Millisecond},
 			play: func(g *guestEnd) { g.say("ready 1"); io.Copy(io.Discard, g.conn) }, want: errSilent},
@@ -127,6 +132,30 @@ func TestAgentFaults(t *testing.T) {
 			!strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// A long line, such as a fault that names a long path, is a line like another.
+func TestAgentSaysLongLines(t *testing.T) {
+	fault := strings.Repeat("x", 100_000)
+	_, err := converse(t, command{}, func(g *guestEnd) {
+		g.say("fault " + fault)
+		g.say("ready 1")
+	})
+	var guest *GuestError
+	if !errors.As(err, &guest) || guest.What != "the guest could not "+fault[:maxFault] {
+		t.Errorf("%.100v", err)
+	}
+	status, err := converse(t, command{}, func(g *guestEnd) {
+		g.say("ready 1")
+		mark := g.hear()[1]
+		g.say("what another version may say, " + fault)
+		fmt.Fprint(g.out, mark)
+		fmt.Fprint(g.errors, mark)
+		g.say("exit 3")
+	})
+	if status != 3 || err != nil {
+		t.Errorf("status %d, %.100v", status, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // Cmdline is the kernel's command line. What it always says:
@@ -51,8 +52,8 @@ const maxCmdline = 2047
 
 // Terminal is what a shell must know of a terminal.
 type Terminal struct {
-	Rows, Cols int
-	Term       string // the variable TERM
+	terminal.Size
+	Term string // the variable TERM
 }
 
 // String writes the command line.

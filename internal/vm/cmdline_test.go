@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 func TestCmdline(t *testing.T) {
@@ -16,7 +17,7 @@ func TestCmdline(t *testing.T) {
 		{Cmdline{Bus: qemu.VirtioBus}, base},
 		{Cmdline{Bus: qemu.IDEBus}, strings.Replace(base, "vda", "sda", 1)},
 		{Cmdline{Bus: qemu.AHCIBus, Extra: " quiet  loglevel=3 "}, strings.Replace(base, "vda", "sda", 1) + " quiet  loglevel=3"},
-		{Cmdline{Bus: qemu.VirtioBus, Terminal: Terminal{Rows: 24, Cols: 80, Term: "xterm-256color"}},
+		{Cmdline{Bus: qemu.VirtioBus, Terminal: Terminal{Size: terminal.Size{Rows: 24, Cols: 80}, Term: "xterm-256color"}},
 			base + " kimg.rows=24 kimg.cols=80 kimg.term=xterm-256color"},
 		{Cmdline{Bus: qemu.VirtioBus, Shares: []Share{{Path: "/mnt/a b", Dir: "/x"}, {Path: "/src", Write: true}}, Extra: "quiet"},
 			base + " kimg.share=kimg0,ro,L21udC9hIGI= kimg.share=kimg1,rw,L3NyYw== quiet"},
@@ -24,7 +25,7 @@ func TestCmdline(t *testing.T) {
 		{Cmdline{Bus: qemu.VirtioBus, Direct: &Direct{}}, base + " init=/usr/lib/kimg/agent"},
 		{Cmdline{Bus: qemu.VirtioBus, Direct: &Direct{UserNet: true, Command: "sh"}},
 			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},
-		{Cmdline{Bus: qemu.VirtioBus, Terminal: Terminal{Rows: 24, Term: "x init=/bin/sh"}}, base},
+		{Cmdline{Bus: qemu.VirtioBus, Terminal: Terminal{Size: terminal.Size{Rows: 24}, Term: "x init=/bin/sh"}}, base},
 	} {
 		if got := c.line.String(); got != c.want {
 			t.Errorf("%+v:\n got %s\nwant %s", c.line, got, c.want)

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // Attach connects the streams with the guest's serial console, from what it said
@@ -20,8 +22,8 @@ func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writ
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	screen := screenOf(stdin)
-	restore, err := screen.raw()
+	screen := terminal.Of(stdin)
+	restore, err := screen.Raw()
 	if err != nil {
 		return err
 	}
@@ -29,7 +31,7 @@ func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writ
 	typed := make(chan error, 1)
 	go func() {
 		in := stdin
-		if screen.is {
+		if screen.Is() {
 			in = &escaped{from: stdin}
 		}
 		_, err := io.Copy(conn, in)

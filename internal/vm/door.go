@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // sshPort is where a guest's sshd listens.
@@ -111,8 +111,8 @@ func (m *machine) giveKeys(ctx context.Context, keys *Keys) {
 	if keys.give(conn) != nil {
 		return
 	}
-	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		if lines.Text() == "taken" {
+	for line, err := range reading.Lines(conn, maxLine) {
+		if err == nil && line == "taken" {
 			m.site.guest.Keyed = true
 			_ = m.site.guest.tell()
 			close(m.keyed)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // Container runs QEMU and gdb in a container: no network, no capabilities, and
@@ -146,7 +147,7 @@ func (p Container) command(need Need, local bool) (*container.Cmd, io.Closer) {
 	return cmd, keep
 }
 
-// probeContainerKVM says why qemu.KVM cannot be used, or gives the container the
+// probeContainerKVM says why KVM cannot be used, or gives the container the
 // device, for a probe inside: what this process may do with it says little about
 // what one in the container may.
 func probeContainerKVM(cmd *container.Cmd, local bool) string {
@@ -272,17 +273,23 @@ type containerRunner struct {
 func (r *containerRunner) start(ctx context.Context, p program) (func() error, error) {
 	cmd := &container.ExecCmd{Args: p.Args, Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr}
 	restore := func() {}
-	if screen := screenOf(p.Stdin); p.Person && screen.is {
+	if screen := terminal.Of(p.Stdin); p.Person && screen.Is() {
 		var err error
-		if restore, err = screen.raw(); err != nil {
+		if restore, err = screen.Raw(); err != nil {
 			return nil, err
 		}
 		if p.Term != "" {
 			cmd.Env = []string{"TERM=" + p.Term}
 		}
-		var stop func()
-		cmd.TTY = true
-		cmd.Resize, stop = screen.sizes()
+		sizes := make(chan container.Winsize)
+		running, stop := context.WithCancel(ctx)
+		go screen.Follow(running, func(size terminal.Size) {
+			select {
+			case sizes <- container.Winsize{Rows: uint(size.Rows), Cols: uint(size.Cols)}:
+			case <-running.Done():
+			}
+		})
+		cmd.TTY, cmd.Resize = true, sizes
 		raw := restore
 		restore = func() { stop(); raw() }
 	}
@@ -381,7 +388,7 @@ func (r *containerRunner) close(ctx context.Context) error {
 	return errors.Join(err, r.dir.remove())
 }
 
-// probeScript runs QEMU on qemu.KVM with a BIOS that counts down from 20 million, as
+// probeScript runs QEMU on KVM with a BIOS that counts down from 20 million, as
 // the host's probe does, and writes 16 to the exit device: QEMU ends with 16*2+1.
 // The code is at 0xff00, and at the reset vector, 0xfff0, a jump to it.
 const probeScript = `bios=$0/probe.bin
@@ -396,7 +403,7 @@ timeout 5 qemu-system-x86_64 -accel kvm -cpu max,la57=off -M pc -no-user-config 
 	-bios "$bios" -device isa-debug-exit,iobase=0x501,iosize=1
 [ $? = 33 ]`
 
-// probe says why qemu.KVM cannot be used in the container, or nothing.
+// probe says why KVM cannot be used in the container, or nothing.
 func (r *containerRunner) probe(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -407,7 +414,7 @@ func (r *containerRunner) probe(ctx context.Context) string {
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 	if line == "" {
-		line = "an instruction did not run on qemu.KVM in the container"
+		line = "an instruction did not run on KVM in the container"
 	}
 	return line
 }

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // machine is a guest that runs.
@@ -280,7 +279,7 @@ func (t *tail) Write(p []byte) (int, error) {
 		if b == '\n' || len(t.line) >= tailLine {
 			t.push()
 		}
-		if b >= ' ' || b == '\t' || b == '\x1b' {
+		if b >= ' ' || b == '\t' || b == '\x1b' || b == '\a' { // what control sequences are made of
 			t.line = append(t.line, b)
 		}
 	}
@@ -292,7 +291,7 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) push() {
-	if line := strings.TrimRight(plain(string(t.line)), " \t"); line != "" {
+	if line := strings.TrimRight(terminal.Plain(string(t.line)), " \t"); line != "" {
 		if len(t.full) == tailLines {
 			t.full = append(t.full[:0], t.full[1:]...)
 		}
@@ -306,24 +305,10 @@ func (t *tail) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lines := append([]string(nil), t.full...)
-	if line := strings.TrimSpace(plain(string(t.line))); line != "" {
+	if line := strings.TrimSpace(terminal.Plain(string(t.line))); line != "" {
 		lines = append(lines, line)
 	}
 	return lines
-}
-
-// escapes are ECMA-48's control sequences and two-byte ones.
-var escapes = regexp.MustCompile("\x1b(\\[[0-?]*[ -/]*[@-~]?|.?)")
-
-// plain removes escape sequences and all else that does not print, so that a
-// guest cannot play with the terminal of who reads its last words.
-func plain(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\t' && !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, escapes.ReplaceAllString(s, ""))
 }
 
 // portsOf makes the ports device.

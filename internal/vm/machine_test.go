@@ -20,6 +20,7 @@ func TestTail(t *testing.T) {
 	}{
 		{"lines", "one\r\ntwo\n\n  three", []string{"one", "two", "three"}},
 		{"escapes", "\x1b[0;1;31m*\x1b[0m] red\x1b]\x07\n\x1bcx\x1b[", []string{"*] red", "x"}},
+		{"a title", "\x1b]0;evil\aone\r\n\x1b]0;evil\x1b\\two", []string{"one", "two"}},
 		{"not text", "a\x00b\x7f\u009bc\n", []string{"abc"}},
 		{"a long line", strings.Repeat("x", tailLine+1) + "\n", []string{strings.Repeat("x", tailLine), "x"}},
 	} {

@@ -146,7 +146,7 @@ func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *S
 		return nil, errors.Join(err, site.Close(ctx))
 	}
 	if site.Accel == qemu.TCG {
-		o.say("no qemu.KVM (%s): the guest is emulated, some ten times slower", site.Why)
+		o.say("no KVM (%s): the guest is emulated, some ten times slower", site.Why)
 	}
 	if o.Network.Mode == TAPNet {
 		o.say("the guest on %s: ping %s%%%[1]s", o.Network.TAP, linkLocal(link.mac))

@@ -1,21 +1,16 @@
 package vm
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
-	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 
-	"github.com/moby/term"
-
-	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // Run boots the guest with its serial console on the options' Stdin and Stdout.
@@ -38,19 +33,19 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	screen := screenOf(o.Stdin)
-	devices := append(o.devices(config, site, screen.terminal(o.Term)), qemu.Serial{Monitor: true})
+	screen := terminal.Of(o.Stdin)
+	devices := append(o.devices(config, site, shown(screen, o.Term)), qemu.Serial{Monitor: true})
 	told := config.agent() == nil
 	if told {
 		devices = append(devices, o.ports(site, guest.Control, guest.Login)...)
 	}
 	w := wiring{stdin: o.Stdin, console: o.Stdout, keys: o.Keys}
 	var input *heldInput
-	if told && !screen.is && o.Stdin != nil {
+	if told && !screen.Is() && o.Stdin != nil {
 		input = &heldInput{from: o.Stdin, open: make(chan struct{}), closed: make(chan struct{})}
 		w.stdin, w.mute = input, func() { close(input.closed) }
 	}
-	restore, err := screen.raw()
+	restore, err := screen.Raw()
 	if err != nil {
 		return 0, err
 	}
@@ -71,7 +66,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 }
 
 // session lasts from the boot to the end of the login shell, or of the guest.
-func (m *machine) session(ctx context.Context, o *Options, screen screen, input *heldInput) (int, error) {
+func (m *machine) session(ctx context.Context, o *Options, screen terminal.Terminal, input *heldInput) (int, error) {
 	alive, stop := m.whileUp(ctx)
 	defer stop()
 	control, err := m.connect(alive, guest.Control)
@@ -87,19 +82,20 @@ func (m *machine) session(ctx context.Context, o *Options, screen screen, input 
 	defer login.Close()
 	shell := make(chan string)
 	go func() {
-		for lines := bufio.NewScanner(login); lines.Scan(); {
+		for line, err := range reading.Lines(login, maxLine) {
+			if err != nil {
+				continue // whatever it was, the shell did not say it
+			}
 			select {
-			case shell <- lines.Text():
+			case shell <- line:
 			case <-alive.Done():
 				return
 			}
 		}
 	}()
-	resized := make(chan os.Signal, 1)
-	if screen.is {
-		signal.Notify(resized, syscall.SIGWINCH)
-		defer signal.Stop(resized)
-	}
+	go screen.Follow(alive, func(size terminal.Size) {
+		_ = agent.say("winsize %d %d", size.Rows, size.Cols) // a guest that is gone ends the session below
+	})
 	for {
 		select {
 		case line := <-shell:
@@ -115,10 +111,6 @@ func (m *machine) session(ctx context.Context, o *Options, screen screen, input 
 					return int(n), m.powerOff(ctx, control, o.limits(m.site.Accel).powerOff)
 				}
 				return int(n), nil
-			}
-		case <-resized:
-			if size := screen.terminal(""); size.Rows > 0 {
-				agent.say("winsize %d %d", size.Rows, size.Cols) // a guest that is gone ends the session below
 			}
 		case _, ok := <-agent.lines: // "ready" is no news to a person who sees the console
 			if !ok {
@@ -144,65 +136,12 @@ func (m *machine) sessionEnd(ctx context.Context) error {
 	return err
 }
 
-// screen is the person's terminal, or what is there instead.
-type screen struct {
-	fd uintptr
-	is bool
-}
-
-func screenOf(r io.Reader) screen {
-	fd, is := term.GetFdInfo(r)
-	return screen{fd: fd, is: is}
-}
-
-// terminal describes the terminal for the guest; zero when there is none.
-func (s screen) terminal(name string) Terminal {
-	if !s.is {
+// shown describes the terminal for the guest; zero when there is none.
+func shown(t terminal.Terminal, name string) Terminal {
+	if !t.Is() {
 		return Terminal{}
 	}
-	t := Terminal{Term: name}
-	if size, err := term.GetWinsize(s.fd); err == nil { // some terminals have no size
-		t.Rows, t.Cols = int(size.Height), int(size.Width)
-	}
-	return t
-}
-
-// sizes tells of the terminal's size, now and whenever it changes, until stop.
-func (s screen) sizes() (sizes <-chan container.Winsize, stop func()) {
-	changed, tell, done := make(chan os.Signal, 1), make(chan container.Winsize), make(chan struct{})
-	signal.Notify(changed, syscall.SIGWINCH)
-	go func() {
-		for {
-			if t := s.terminal(""); t.Rows > 0 {
-				select {
-				case tell <- container.Winsize{Rows: uint(t.Rows), Cols: uint(t.Cols)}:
-				case <-done:
-					return
-				}
-			}
-			select {
-			case <-changed:
-			case <-done:
-				return
-			}
-		}
-	}()
-	return tell, func() {
-		signal.Stop(changed)
-		close(done)
-	}
-}
-
-// raw has every key go to the guest; restore undoes it, and may be called again.
-func (s screen) raw() (restore func(), err error) {
-	if !s.is {
-		return func() {}, nil
-	}
-	state, err := term.SetRawTerminal(s.fd)
-	if err != nil {
-		return nil, err
-	}
-	return func() { term.RestoreTerminal(s.fd, state) }, nil
+	return Terminal{Size: t.Size(), Term: name}
 }
 
 // heldInput is input that is no terminal's. A shell that starts flushes what was

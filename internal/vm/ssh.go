@@ -134,7 +134,7 @@ func (a *agent) heartbeat(ctx context.Context, silence time.Duration) error {
 		select {
 		case _, ok := <-a.lines:
 			if !ok {
-				return errGone
+				return a.gone()
 			}
 			heard = time.Now()
 		case <-ping.C:

@@ -2,16 +2,18 @@ package vm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // How long a guest's sshd may take: to say its first word before it counts as not
@@ -104,8 +106,8 @@ func runSSH(ctx context.Context, client *ssh.Client, o *Options, argv []string) 
 	broken := make(chan error, 2)
 	s.Stdout, s.Stderr = &watched{o.Stdout, broken}, &watched{o.Stderr, broken}
 	from := o.Stdin
-	if screen := screenOf(o.Stdin); wantsTerminal(o, argv) {
-		restore, err := screen.lend(s, o.Term)
+	if wantsTerminal(o, argv) {
+		restore, err := openPTY(ctx, s, terminal.Of(o.Stdin), o.Term)
 		if err != nil {
 			return 0, err
 		}
@@ -171,48 +173,31 @@ func sshStatus(err error) (int, error) {
 // one, a command where all of its streams are, so that what goes to a file stays apart.
 func wantsTerminal(o *Options, argv []string) bool {
 	if len(argv) == 0 {
-		return screenOf(o.Stdin).is
+		return terminal.Of(o.Stdin).Is()
 	}
-	return screenOf(o.Stdin).is && isTerminal(o.Stdout) && isTerminal(o.Stderr)
+	return terminal.Of(o.Stdin).Is() && terminal.Of(o.Stdout).Is() && terminal.Of(o.Stderr).Is()
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && screenOf(f).is
-}
-
-// lend gives the session a terminal of this one's kind and size, and has every key
-// go there; restore undoes it.
-func (s screen) lend(to *ssh.Session, term string) (restore func(), err error) {
-	size := s.terminal(term)
-	if size.Rows == 0 || size.Cols == 0 {
-		size.Rows, size.Cols = 24, 80
+// openPTY gives the session a terminal of the kind and size of the user's, and has
+// every key go there; restore undoes it.
+func openPTY(ctx context.Context, to *ssh.Session, user terminal.Terminal, name string) (restore func(), err error) {
+	size := user.Size()
+	if size == (terminal.Size{}) {
+		size = terminal.Size{Rows: 24, Cols: 80}
 	}
-	if term == "" {
-		size.Term = "dumb"
-	}
-	if err := to.RequestPty(size.Term, size.Rows, size.Cols, ssh.TerminalModes{}); err != nil {
+	if err := to.RequestPty(cmp.Or(name, "dumb"), size.Rows, size.Cols, ssh.TerminalModes{}); err != nil {
 		return nil, fmt.Errorf("get a terminal in the guest: %w", err)
 	}
-	raw, err := s.raw()
+	raw, err := user.Raw()
 	if err != nil {
 		return nil, err
 	}
-	sizes, stop := s.sizes()
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case size := <-sizes:
-				_ = to.WindowChange(int(size.Rows), int(size.Cols)) // a guest that is gone ends the session
-			case <-done:
-				return
-			}
-		}
-	}()
+	following, stop := context.WithCancel(ctx)
+	go user.Follow(following, func(size terminal.Size) {
+		_ = to.WindowChange(size.Rows, size.Cols) // a guest that is gone ends the session
+	})
 	return func() {
 		stop()
-		close(done)
 		raw()
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 // kvmBreaks is how many hardware breakpoints an x86 processor has.
@@ -42,7 +43,7 @@ func (k *checking) atBoot(ctx context.Context) error {
 		return err
 	}
 	// A software breakpoint is an instruction in memory, where the kernel has yet to
-	// be unpacked. Under qemu.KVM there are only so many of the other kind; more places,
+	// be unpacked. Under KVM there are only so many of the other kind; more places,
 	// as an inlined function has, get instructions once the kernel is there.
 	hardware := k.hardware(place)
 	if !hardware {
@@ -143,7 +144,7 @@ func (k *checking) look(ctx context.Context, d *debugger, b breakpoint, root str
 		return fmt.Errorf("print the backtrace: %w", err)
 	}
 	for line := range strings.Lines(withoutRoot(trace, root)) {
-		if line = strings.TrimRight(plain(line), " "); line != "" {
+		if line = strings.TrimRight(terminal.Plain(line), " "); line != "" {
 			r.Backtrace = append(r.Backtrace, line)
 		}
 	}
@@ -205,7 +206,7 @@ func commName(said string) string {
 	if !quoted || !ended {
 		return ""
 	}
-	return plain(name)
+	return terminal.Plain(name)
 }
 
 // frameOf reads a frame of GDB/MI's.
@@ -214,9 +215,9 @@ func frameOf(frame miTuple, root string) Frame {
 	if path.IsAbs(file) || file == "" {
 		file = strings.TrimPrefix(frame.text("fullname"), root)
 	}
-	f := Frame{Function: plain(frame.text("func"))}
+	f := Frame{Function: terminal.Plain(frame.text("func"))}
 	if file != "" {
-		f.File = plain(path.Clean(file))
+		f.File = terminal.Plain(path.Clean(file))
 	}
 	if f.Function == "??" {
 		f.Function = ""

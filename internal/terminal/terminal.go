@@ -1,0 +1,129 @@
+// Package terminal handles the terminal that a user sits at: whether a stream is one
+// ([Of]), its size, raw mode, a password; and it makes what others wrote safe to show
+// on one ([Strip], [Plain]).
+package terminal
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/moby/term"
+)
+
+// Terminal is a stream's terminal, or none.
+type Terminal struct {
+	fd uintptr
+	is bool
+}
+
+// Size is a terminal's.
+type Size struct{ Rows, Cols int }
+
+// Of returns the terminal that a stream is, if it is one.
+func Of(stream any) Terminal {
+	if f, ok := stream.(*os.File); !ok || f == nil {
+		return Terminal{}
+	}
+	fd, is := term.GetFdInfo(stream)
+	return Terminal{fd: fd, is: is}
+}
+
+// Is says whether there is a terminal.
+func (t Terminal) Is() bool { return t.is }
+
+// Size returns the terminal's size; zero where there is none or it has no size.
+func (t Terminal) Size() Size {
+	if !t.is {
+		return Size{}
+	}
+	size, err := term.GetWinsize(t.fd)
+	if err != nil || size.Height == 0 || size.Width == 0 {
+		return Size{}
+	}
+	return Size{Rows: int(size.Height), Cols: int(size.Width)}
+}
+
+// Follow calls f with the terminal's size, now and after each change, until ctx ends.
+func (t Terminal) Follow(ctx context.Context, f func(Size)) {
+	changed := make(chan os.Signal, 1)
+	signal.Notify(changed, syscall.SIGWINCH)
+	defer signal.Stop(changed)
+	for {
+		if size := t.Size(); size != (Size{}) {
+			f(size)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Save returns a function that gives the terminal the settings that it has now. It may
+// be called more than once.
+func (t Terminal) Save() (restore func()) {
+	if !t.is {
+		return func() {}
+	}
+	state, err := term.SaveState(t.fd)
+	if err != nil {
+		return func() {}
+	}
+	return func() { t.restore(state) }
+}
+
+// Raw has every key reach whoever reads the terminal. restore undoes it, and may be
+// called more than once. Where there is no terminal both do nothing.
+func (t Terminal) Raw() (restore func(), err error) {
+	restore = t.Save()
+	if !t.is {
+		return restore, nil
+	}
+	if _, err := term.SetRawTerminal(t.fd); err != nil {
+		return nil, fmt.Errorf("set up the terminal: %w", err)
+	}
+	return restore, nil
+}
+
+// ReadPassword reads a line from a terminal without showing it. The end of ctx ends the
+// wait; a Read of tty may then still be under way.
+func ReadPassword(ctx context.Context, tty *os.File) ([]byte, error) {
+	t := Of(tty)
+	state, err := term.SaveState(t.fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := term.DisableEcho(t.fd, state); err != nil {
+		return nil, err
+	}
+	defer t.restore(state)
+	type line struct {
+		text []byte
+		err  error
+	}
+	typed := make(chan line, 1)
+	go func() {
+		text, err := bufio.NewReader(tty).ReadBytes('\n')
+		if errors.Is(err, io.EOF) && len(text) > 0 {
+			err = nil
+		}
+		typed <- line{bytes.TrimRight(text, "\r\n"), err}
+	}()
+	select {
+	case got := <-typed:
+		return got.text, got.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// restore does what it can: the terminal may have gone away.
+func (t Terminal) restore(state *term.State) { _ = term.RestoreTerminal(t.fd, state) }
