@@ -208,9 +208,9 @@ func TestBuildDirectory(t *testing.T) {
 		t.Errorf("vmlinux:\n%swant:\n%s", got["vmlinux"], want)
 	}
 	for _, made := range []string{"fs/open.o", ".git", "vmlinux", ".config"} {
-		for _, e := range f.pin(dir).listing {
-			if e.path == made || strings.HasPrefix(e.path, made+"/") {
-				t.Errorf("%s was taken for a source", e.path)
+		for _, e := range f.pin(dir).files {
+			if e.Path == made || strings.HasPrefix(e.Path, made+"/") {
+				t.Errorf("%s was taken for a source", e.Path)
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
@@ -28,9 +29,8 @@ const CcacheVolume = "kimg-ccache"
 // A source volume holds a tree and, written last, the mark that says which: a
 // volume without its mark is never used.
 const (
-	ownNames   = ".kimg-" // with which all of kimg's own begin, at the top of the tree
-	sourceMark = ".kimg-source"
-	newMark    = ".kimg-source.new"
+	sourceMark = tree.OwnNames + "source"
+	newMark    = sourceMark + ".new"
 )
 
 // identity names what a source's volumes and lock are for: a directory whatever
@@ -163,7 +163,7 @@ func readFile(ctx context.Context, c container.Container, name string) ([]byte, 
 	if _, err := tr.Next(); err != nil {
 		return nil, fmt.Errorf("read %s of the source volume: %w", path.Base(name), err)
 	}
-	text, err := io.ReadAll(io.LimitReader(tr, maxListing))
+	text, err := io.ReadAll(io.LimitReader(tr, tree.MaxPacked))
 	if err != nil {
 		return nil, fmt.Errorf("read %s of the source volume: %w", path.Base(name), err)
 	}
@@ -257,7 +257,7 @@ func (d *delivery) check(ctx context.Context) error {
 	}
 	var out bytes.Buffer
 	err = d.exec(ctx, nil, limitWriter(&out, 16<<20), io.Discard, "find", srcDir,
-		"-path", srcDir+"/"+ownNames+"*", "-printf", `k%P\0`, "-prune", "-o", "-type", "l", "-printf", `l%P\t%l\0`, "-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
+		"-path", srcDir+"/"+tree.OwnNames+"*", "-printf", `k%P\0`, "-prune", "-o", "-type", "l", "-printf", `l%P\t%l\0`, "-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
 	if err != nil {
 		return fmt.Errorf("list the tree: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -59,7 +60,7 @@ func ReadGit(ctx context.Context, dir string, content units.Digest, cacheDir str
 		Index   string // how it looks
 		Dirty   bool
 	}
-	now := known{Commit: commit, Content: content, Index: fmt.Sprint(stampOf(fi))}
+	now := known{Commit: commit, Content: content, Index: fmt.Sprint(tree.StatOf(fi))}
 	cache := filepath.Join(cacheDir, "kernel", "git-"+string(units.DigestOf([]byte(dir))))
 	if text, err := os.ReadFile(cache); err == nil && content != "" {
 		var was known

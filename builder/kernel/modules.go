@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/builder/kernel/tree"
 )
 
 // ModulesTar is the artifact that holds what modules_install installed, as
@@ -55,7 +56,7 @@ func (b *bench) modules(ctx context.Context, j Job, put Put) error {
 		return err
 	}
 	var list bytes.Buffer
-	if err := b.exec(ctx, nil, limitWriter(&list, maxListing), io.Discard, "find", objDir, "-name", "*.ko", "-printf", `%P\n`); err != nil {
+	if err := b.exec(ctx, nil, limitWriter(&list, tree.MaxPacked), io.Discard, "find", objDir, "-name", "*.ko", "-printf", `%P\n`); err != nil {
 		return fmt.Errorf("list the modules: %w", err)
 	}
 	names := map[string]string{}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/diffs"
+	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -48,12 +49,12 @@ type patchedFile struct {
 
 // without forgets the originals that a change of the source brings anew: the tree
 // has them now, and the patches have to be applied again.
-func (p patched) without(c delta) patched {
+func (p patched) without(c tree.Delta) patched {
 	moved := map[string]bool{}
-	for _, e := range c.send {
-		moved[e.path] = true
+	for _, e := range c.Send {
+		moved[e.Path] = true
 	}
-	for _, name := range c.remove {
+	for _, name := range c.Remove {
 		moved[name] = true
 	}
 	left := slices.DeleteFunc(slices.Clone(p.Files), func(f patchedFile) bool { return moved[f.Path] })
@@ -65,21 +66,21 @@ func (p patched) without(c delta) patched {
 
 // clash says whether a change of the source has a file where a patched one has a
 // directory, or the other way round: such a volume is filled anew.
-func (p patched) clash(c delta) bool {
+func (p patched) clash(c tree.Delta) bool {
 	files, dirs := map[string]bool{}, map[string]bool{}
 	for _, f := range p.Files {
 		files[f.Path] = true
-		for dir := parent(f.Path); dir != ""; dir = parent(dir) {
+		for dir := tree.Parent(f.Path); dir != ""; dir = tree.Parent(dir) {
 			dirs[dir] = true
 		}
 	}
-	return slices.ContainsFunc(c.send, func(e entry) bool {
-		for dir := parent(e.path); dir != ""; dir = parent(dir) {
+	return slices.ContainsFunc(c.Send, func(e tree.File) bool {
+		for dir := tree.Parent(e.Path); dir != ""; dir = tree.Parent(dir) {
 			if files[dir] {
 				return true
 			}
 		}
-		return dirs[e.path]
+		return dirs[e.Path]
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/builder/kernel/diffs"
+	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/container"
 )
 
@@ -274,12 +275,12 @@ func TestPatchClash(t *testing.T) {
 	}{
 		{"x", "", false, 2}, {"a/b", "", false, 1}, {"", "c", false, 1}, {"a", "a/b", true, 1}, {"c/d", "", true, 2}, {"a/bc", "", false, 2},
 	} {
-		d := delta{}
+		d := tree.Delta{}
 		if c.sent != "" {
-			d.send = listing{{path: c.sent}}
+			d.Send = tree.Files{{Path: c.sent}}
 		}
 		if c.removed != "" {
-			d.remove = []string{c.removed}
+			d.Remove = []string{c.removed}
 		}
 		left := p.without(d)
 		if p.clash(d) != c.clash || len(left.Files) != c.left || (left.Key == "k") != (c.left == 2) {

@@ -13,12 +13,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
+	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
@@ -31,9 +33,9 @@ type Tree struct {
 	Version units.KernelVersion // as its Makefile says; of a package, as its own version says
 	SHA256  units.Digest        // of the tarball or package; of the names and contents of a directory
 
-	name    string // of a tarball: its ending tells the compression
-	strip   int    // leading directories in a tarball
-	listing listing
+	name  string     // of a tarball: its ending tells the compression
+	strip int        // leading directories in a tarball
+	files tree.Files // of a directory
 }
 
 // Pin looks at a directory or a tarball and pins it. cacheDir keeps what was
@@ -135,39 +137,25 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 		return nil, sourceError("read kernel source", dir, err)
 	}
 	cache := filepath.Join(cacheDir, "kernel", "tree-"+string(units.DigestOf([]byte(dir))))
-	known := loadListing(cache)
-	l, err := scan(ctx, dir, known.byPath())
+	known := tree.Load(cache)
+	files, err := tree.Scan(ctx, dir, known)
 	if err != nil {
 		return nil, err
 	}
-	if !equal(known, l) {
-		if err := storeListing(cache, l); err != nil {
+	if !slices.Equal(known, files) {
+		if err := files.Store(cache); err != nil {
 			return nil, err
 		}
 	}
-	return &Tree{Kind: Directory, Path: dir, Version: version, SHA256: l.digest(), listing: l}, nil
-}
-
-// equal says whether two listings are the same to the last stamp.
-func equal(a, b listing) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	return &Tree{Kind: Directory, Path: dir, Version: version, SHA256: files.Digest(), files: files}, nil
 }
 
 // learned is what is kept of a tarball.
 type learned struct {
-	Size, MTime, CTime int64
-	Ino                uint64
-	SHA256             units.Digest
-	Version            units.KernelVersion
-	Strip              int
+	tree.Stat
+	SHA256  units.Digest
+	Version units.KernelVersion
+	Strip   int
 }
 
 // pinTarball pins the tarball in path, which is called name.
@@ -176,11 +164,11 @@ func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*T
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
-	st := stampOf(fi)
+	stat := tree.StatOf(fi)
 	cache := filepath.Join(cacheDir, "kernel", "tarball-"+string(units.DigestOf([]byte(path))))
 	var l learned
 	text, err := os.ReadFile(cache)
-	if err == nil && json.Unmarshal(text, &l) == nil && l.stamp() == st {
+	if err == nil && json.Unmarshal(text, &l) == nil && l.Stat == stat {
 		return l.tree(kind, name, path), nil
 	}
 	in, sum, err := lookInto(ctx, name, path)
@@ -190,7 +178,7 @@ func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*T
 	if err != nil {
 		return nil, sourceError("read kernel source", name, err)
 	}
-	l = learned{st.size, st.mtime, st.ctime, st.ino, sum, in.version, in.strip}
+	l = learned{stat, sum, in.version, in.strip}
 	if text, err = json.Marshal(l); err == nil {
 		err = renameio.WriteFile(cache, text, 0o644)
 	}
@@ -200,7 +188,6 @@ func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*T
 	return l.tree(kind, name, path), nil
 }
 
-func (l learned) stamp() stamp { return stamp{l.Size, l.MTime, l.CTime, l.Ino} }
 func (l learned) tree(kind Kind, name, path string) *Tree {
 	return &Tree{Kind: kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip}
 }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/kimg/kimg/builder/kernel/tree"
 )
 
 // syncScript applies a delta to a source volume: from its input it takes $1
@@ -32,14 +34,14 @@ mv ` + newMark + ` ` + sourceMark
 
 // directory makes the volume hold what the directory held when it was pinned.
 func (d *delivery) directory(ctx context.Context) error {
-	want := d.tree.listing
-	have, err := unpackListing(d.mark)
+	want := d.tree.files
+	have, err := tree.Unpack(d.mark)
 	how := "keep"
-	changes := diff(have, want)
+	changes := tree.Diff(have, want)
 	if err != nil || d.patched.clash(changes) {
-		changes, how = diff(nil, want), "wipe"
+		changes, how = tree.Diff(nil, want), "wipe"
 	}
-	if how == "keep" && len(changes.send) == 0 && len(changes.remove) == 0 {
+	if how == "keep" && len(changes.Send) == 0 && len(changes.Remove) == 0 {
 		return nil
 	}
 	if how == "wipe" {
@@ -50,12 +52,12 @@ func (d *delivery) directory(ctx context.Context) error {
 		return err
 	}
 	d.half = true
-	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.send), len(want), len(changes.remove))
-	files, dirs := zeroed(changes.remove), zeroed(changes.rmdir)
+	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.Send), len(want), len(changes.Remove))
+	files, dirs := zeroed(changes.Remove), zeroed(changes.Rmdir)
 	pr, pw := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {
-		err := d.send(ctx, pw, files+dirs, changes.send)
+		err := d.send(ctx, pw, files+dirs, changes.Send)
 		pw.CloseWithError(err)
 		sent <- err
 	}()
@@ -81,11 +83,11 @@ func zeroed(names []string) string {
 }
 
 // send writes what syncScript reads.
-func (d *delivery) send(ctx context.Context, w io.Writer, head string, files listing) error {
+func (d *delivery) send(ctx context.Context, w io.Writer, head string, files tree.Files) error {
 	if _, err := io.WriteString(w, head); err != nil {
 		return err
 	}
-	mark, err := d.tree.listing.pack()
+	mark, err := d.tree.files.Pack()
 	if err != nil {
 		return err
 	}
@@ -116,29 +118,29 @@ func (d *delivery) send(ctx context.Context, w io.Writer, head string, files lis
 }
 
 // sendFile sends one file, and makes sure that it still is what was pinned.
-func (d *delivery) sendFile(tw *tar.Writer, e entry) error {
-	h := &tar.Header{Name: e.path, Typeflag: tar.TypeReg, Mode: 0o644, Size: e.size}
-	switch e.kind {
+func (d *delivery) sendFile(tw *tar.Writer, e tree.File) error {
+	h := &tar.Header{Name: e.Path, Typeflag: tar.TypeReg, Mode: 0o644, Size: e.Size}
+	switch e.Kind {
 	case 'l':
-		h.Typeflag, h.Linkname, h.Size, h.Mode = tar.TypeSymlink, e.sum, 0, 0o777
+		h.Typeflag, h.Linkname, h.Size, h.Mode = tar.TypeSymlink, e.Sum, 0, 0o777
 		return tw.WriteHeader(h)
 	case 'x':
 		h.Mode = 0o755
 	}
-	f, err := os.Open(filepath.Join(d.tree.Path, e.path))
+	f, err := os.Open(filepath.Join(d.tree.Path, e.Path))
 	if err != nil {
-		return vanished(err)
+		return tree.Vanished(err)
 	}
 	defer f.Close()
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}
 	sum := sha256.New()
-	n, err := io.Copy(tw, io.TeeReader(io.LimitReader(f, e.size), sum))
+	n, err := io.Copy(tw, io.TeeReader(io.LimitReader(f, e.Size), sum))
 	if err != nil {
 		return err
 	}
-	if n != e.size || hex.EncodeToString(sum.Sum(nil)) != e.sum {
+	if n != e.Size || hex.EncodeToString(sum.Sum(nil)) != e.Sum {
 		return fmt.Errorf("%s changed during the build: build again", f.Name())
 	}
 	return nil

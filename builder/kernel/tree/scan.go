@@ -1,4 +1,7 @@
-package kernel
+// Package tree lists the files of a kernel's source tree by kind and content, keeps
+// such lists, and says what turns one tree into another. It neither changes a tree
+// nor sends it anywhere.
+package tree
 
 import (
 	"context"
@@ -22,49 +25,53 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// entry is one file of a tree: what it is and what is in it.
-type entry struct {
-	path string // relative, with slashes
-	kind byte   // 'f' a file, 'x' one that may be executed, 'l' a link
-	sum  string // the sha256 of the content, in hexadecimal; a link's target
-	stamp
+// File is one file of a tree: what it is and what is in it.
+type File struct {
+	Path string // relative, with slashes
+	Kind byte   // 'f' a file, 'x' one that may be executed, 'l' a link
+	Sum  string // the sha256 of the content, in hexadecimal; a link's target
+	Stat
 }
 
-// stamp is what tells without reading that a file is the one that was read.
-type stamp struct {
-	size, mtime, ctime int64 // bytes; nanoseconds
-	ino                uint64
+// Stat is the part of a file's status that changes whenever its content does.
+type Stat struct {
+	Size, MTime, CTime int64 // bytes; nanoseconds since 1970
+	Ino                uint64
 }
 
-// same says whether two entries are the same file to a build.
-func (e entry) same(f entry) bool { return e.kind == f.kind && e.sum == f.sum }
+// same reports whether two files are the same to a build.
+func (e File) same(f File) bool { return e.Kind == f.Kind && e.Sum == f.Sum }
 
-// listing is a tree's files, sorted by path.
-type listing []entry
+// Files is a tree's files, sorted by path.
+type Files []File
 
-// digest is what a listing is known by: names, kinds and contents, not times.
-func (l listing) digest() units.Digest {
+// Digest is that of the names, kinds and contents, not of the times.
+func (l Files) Digest() units.Digest {
 	h := sha256.New()
 	for _, e := range l {
-		io.WriteString(h, e.path+"\x00"+string(e.kind)+e.sum+"\x00")
+		io.WriteString(h, e.Path+"\x00"+string(e.Kind)+e.Sum+"\x00")
 	}
 	return units.DigestSum(h)
 }
 
-// racy is how old a file must be for its stamp to be believed next time: a file
+// racy is how old a file must be for its status to be believed next time: a file
 // may change twice within one tick of its file system's clock. Git does the same.
 const racy = 2 * time.Second
 
-// scan lists a tree and reads what known does not vouch for. What a build makes
-// (an earlier make in the tree itself) and git's own files are left out.
-func scan(ctx context.Context, dir string, known map[string]entry) (listing, error) {
-	s := &scanner{root: dir, known: known, began: time.Now(), slots: make(chan struct{}, 4*runtime.NumCPU())}
+// OwnNames is how the names of all that kimg keeps at the top of a tree begin.
+const OwnNames = ".kimg-"
+
+// Scan lists the tree in dir. A file that has the same status as in known is not
+// read again. What a build makes (an earlier make in the tree itself) and git's own
+// files are left out.
+func Scan(ctx context.Context, dir string, known Files) (Files, error) {
+	s := &scanner{root: dir, known: known.byPath(), began: time.Now(), slots: make(chan struct{}, 4*runtime.NumCPU())}
 	s.group, ctx = errgroup.WithContext(ctx)
 	s.group.Go(func() error { return s.dir(ctx, "") })
 	if err := s.group.Wait(); err != nil {
 		return nil, fmt.Errorf("scan kernel tree %s: %w", dir, err)
 	}
-	slices.SortFunc(s.list, func(a, b entry) int { return strings.Compare(a.path, b.path) })
+	slices.SortFunc(s.list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return s.list, nil
 }
 
@@ -72,11 +79,11 @@ type scanner struct {
 	group *errgroup.Group
 	slots chan struct{} // bounds the directories and files that are open at once
 	root  string
-	known map[string]entry
+	known map[string]File
 	began time.Time
 
 	mu   sync.Mutex
-	list listing
+	list Files
 }
 
 func (s *scanner) dir(ctx context.Context, rel string) error {
@@ -87,15 +94,15 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 	}
 	dir, err := os.Open(filepath.Join(s.root, rel))
 	if err != nil {
-		return vanished(err)
+		return Vanished(err)
 	}
 	defer dir.Close()
 	des, err := dir.ReadDir(-1)
 	if err != nil {
-		return vanished(err)
+		return Vanished(err)
 	}
 	made := products(des)
-	found := make([]entry, 0, len(des))
+	found := make([]File, 0, len(des))
 	for _, de := range des {
 		name := de.Name()
 		p := name
@@ -120,60 +127,62 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 	return nil
 }
 
-func (s *scanner) entry(dir *os.File, p string, de fs.DirEntry) (entry, error) {
+func (s *scanner) entry(dir *os.File, p string, de fs.DirEntry) (File, error) {
 	if strings.ContainsAny(p, "\n\x00") {
-		return entry{}, fmt.Errorf("%q: a line break in a file's name", p)
+		return File{}, fmt.Errorf("%q: a line break in a file's name", p)
 	}
 	mode, seen, err := lstatIn(dir, de)
 	if err != nil {
-		return entry{}, vanished(err)
+		return File{}, Vanished(err)
 	}
-	e := entry{path: p, stamp: seen}
+	e := File{Path: p, Stat: seen}
 	switch {
 	case mode&fs.ModeSymlink != 0:
-		e.kind = 'l'
-		e.sum, err = os.Readlink(filepath.Join(s.root, p))
-		if strings.Contains(e.sum, "\n") {
-			return entry{}, fmt.Errorf("%q: a line break in a link's target", p)
+		e.Kind = 'l'
+		e.Sum, err = os.Readlink(filepath.Join(s.root, p))
+		if strings.Contains(e.Sum, "\n") {
+			return File{}, fmt.Errorf("%q: a line break in a link's target", p)
 		}
-		return e, vanished(err)
+		return e, Vanished(err)
 	case !mode.IsRegular():
-		return entry{}, fmt.Errorf("%s: neither a file, a directory nor a link", p)
+		return File{}, fmt.Errorf("%s: neither a file, a directory nor a link", p)
 	case mode&0o111 != 0:
-		e.kind = 'x'
+		e.Kind = 'x'
 	default:
-		e.kind = 'f'
+		e.Kind = 'f'
 	}
-	if k, ok := s.known[p]; ok && k.stamp == e.stamp && k.kind != 'l' {
-		e.sum = k.sum
+	if k, ok := s.known[p]; ok && k.Stat == e.Stat && k.Kind != 'l' {
+		e.Sum = k.Sum
 		return e, nil
 	}
 	f, err := os.Open(filepath.Join(s.root, p))
 	if err != nil {
-		return entry{}, vanished(err)
+		return File{}, Vanished(err)
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return entry{}, err
+		return File{}, err
 	}
-	e.sum = hex.EncodeToString(h.Sum(nil))
-	if s.began.Sub(time.Unix(0, max(e.mtime, e.ctime))) < racy {
-		e.ino = 0 // matches no file: it is read again next time
+	e.Sum = hex.EncodeToString(h.Sum(nil))
+	if s.began.Sub(time.Unix(0, max(e.MTime, e.CTime))) < racy {
+		e.Ino = 0 // matches no file: it is read again next time
 	}
 	return e, nil
 }
 
-func stampOf(fi fs.FileInfo) stamp {
-	s := stamp{size: fi.Size(), mtime: fi.ModTime().UnixNano()}
+// StatOf is a file's status.
+func StatOf(fi fs.FileInfo) Stat {
+	s := Stat{Size: fi.Size(), MTime: fi.ModTime().UnixNano()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		s.ino = st.Ino
-		s.ctime = changed(st)
+		s.Ino = st.Ino
+		s.CTime = changed(st)
 	}
 	return s
 }
 
-func vanished(err error) error {
+// Vanished words the error of a file that was there a moment ago.
+func Vanished(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("it changed while it was being read: %w", err)
 	}
@@ -206,7 +215,7 @@ func products(des []fs.DirEntry) map[string]bool {
 // source that a build outside of the tree would stumble over must not be sent:
 // "the source tree is not clean".
 func excluded(dir, name string, isDir bool) bool {
-	if dir == "" && strings.HasPrefix(name, ownNames) {
+	if dir == "" && strings.HasPrefix(name, OwnNames) {
 		return true
 	}
 	if isDir {
@@ -224,8 +233,8 @@ func excluded(dir, name string, isDir bool) bool {
 			return true
 		}
 	}
-	if strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".cmd") || strings.HasSuffix(name, ".d") || strings.HasSuffix(name, ".tmp") ||
-		strings.HasSuffix(name, ".swp") || strings.HasPrefix(name, ".tmp_")) {
+	if strings.HasPrefix(name, ".tmp_") ||
+		strings.HasPrefix(name, ".") && slices.Contains([]string{".cmd", ".d", ".tmp", ".swp"}, filepath.Ext(name)) {
 		return true
 	}
 	return slices.ContainsFunc(generated, func(suffix string) bool {

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package kernel
+package tree
 
 import (
 	"io/fs"
@@ -11,11 +11,11 @@ import (
 // changed is not asked for here: its field has another name on each system.
 func changed(*syscall.Stat_t) int64 { return 0 }
 
-// lstatIn looks at an entry of an open directory.
-func lstatIn(_ *os.File, de fs.DirEntry) (fs.FileMode, stamp, error) {
+// lstatIn looks at an File of an open directory.
+func lstatIn(_ *os.File, de fs.DirEntry) (fs.FileMode, Stat, error) {
 	fi, err := de.Info()
 	if err != nil {
-		return 0, stamp{}, err
+		return 0, Stat{}, err
 	}
-	return fi.Mode(), stampOf(fi), nil
+	return fi.Mode(), StatOf(fi), nil
 }

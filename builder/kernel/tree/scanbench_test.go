@@ -1,4 +1,4 @@
-package kernel
+package tree
 
 import (
 	"os"
@@ -12,13 +12,12 @@ func BenchmarkScan(b *testing.B) {
 	if dir == "" {
 		b.Skip("KIMG_BENCH_TREE names no tree")
 	}
-	l, err := scan(b.Context(), dir, nil)
+	l, err := Scan(b.Context(), dir, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	known := l.byPath()
 	for b.Loop() {
-		if _, err := scan(b.Context(), dir, known); err != nil {
+		if _, err := Scan(b.Context(), dir, l); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package kernel
+package tree
 
 import (
 	"io/fs"
@@ -13,16 +13,16 @@ import (
 // the time of its content, nobody can set it back.
 func changed(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }
 
-// lstatIn looks at an entry of an open directory. With tens of thousands of them it
+// lstatIn looks at an File of an open directory. With tens of thousands of them it
 // counts that the kernel need not walk the whole path again for each.
-func lstatIn(dir *os.File, de fs.DirEntry) (fs.FileMode, stamp, error) {
+func lstatIn(dir *os.File, de fs.DirEntry) (fs.FileMode, Stat, error) {
 	var st unix.Stat_t
 	var err error = unix.EINTR
 	for err == unix.EINTR { // as package os does
 		err = unix.Fstatat(int(dir.Fd()), de.Name(), &st, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err != nil {
-		return 0, stamp{}, &fs.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), de.Name()), Err: err}
+		return 0, Stat{}, &fs.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), de.Name()), Err: err}
 	}
 	mode := fs.FileMode(st.Mode).Perm()
 	switch st.Mode & unix.S_IFMT {
@@ -34,5 +34,5 @@ func lstatIn(dir *os.File, de fs.DirEntry) (fs.FileMode, stamp, error) {
 	default:
 		mode |= fs.ModeIrregular
 	}
-	return mode, stamp{size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano(), ino: st.Ino}, nil
+	return mode, Stat{Size: st.Size, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano(), Ino: st.Ino}, nil
 }

@@ -1,4 +1,4 @@
-package kernel
+package tree
 
 import (
 	"bufio"
@@ -16,26 +16,26 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// cacheHead is the first line of the files that keep a listing. The number is
+// cacheHead is the first line of the files that keep a list. The number is
 // raised when the form changes; a file of another form is as good as none.
 const cacheHead = "kimg listing 2"
 
-// encode writes a listing, one line for each file: kind, content, size, times,
-// inode, path. Neither paths nor targets have line breaks: scan saw to that.
-func (l listing) encode(w io.Writer) error {
+// encode writes one line for each file: kind, content, size, times,
+// inode, path. Neither paths nor targets have line breaks: Scan saw to that.
+func (l Files) encode(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 1<<16)
 	b.WriteString(cacheHead + "\n")
 	var line []byte
 	for _, e := range l {
-		line = append(line[:0], e.kind, '\t')
-		for _, n := range []int64{e.size, e.mtime, e.ctime} {
+		line = append(line[:0], e.Kind, '\t')
+		for _, n := range []int64{e.Size, e.MTime, e.CTime} {
 			line = append(strconv.AppendInt(line, n, 36), '\t')
 		}
-		line = append(strconv.AppendUint(line, e.ino, 36), '\t')
-		line = append(line, strconv.Itoa(len(e.path))...)
+		line = append(strconv.AppendUint(line, e.Ino, 36), '\t')
+		line = append(line, strconv.Itoa(len(e.Path))...)
 		line = append(line, '\t')
-		line = append(line, e.path...)
-		line = append(line, e.sum...)
+		line = append(line, e.Path...)
+		line = append(line, e.Sum...)
 		b.Write(append(line, '\n'))
 	}
 	return b.Flush()
@@ -44,13 +44,13 @@ func (l listing) encode(w io.Writer) error {
 var errListing = errors.New("damaged listing")
 
 // decode reads what encode wrote.
-func decode(data []byte) (listing, error) {
+func decode(data []byte) (Files, error) {
 	head, data, _ := bytes.Cut(data, []byte("\n"))
 	if string(head) != cacheHead {
 		return nil, errListing
 	}
 	text := string(data) // one string: every path and sum is a part of it
-	l := make(listing, 0, strings.Count(text, "\n"))
+	l := make(Files, 0, strings.Count(text, "\n"))
 	for text != "" {
 		line, rest, whole := strings.Cut(text, "\n")
 		text = rest
@@ -63,7 +63,7 @@ func decode(data []byte) (listing, error) {
 	return l, nil
 }
 
-func decodeLine(line string) (e entry, ok bool) {
+func decodeLine(line string) (e File, ok bool) {
 	field := func() string {
 		f, rest, found := strings.Cut(line, "\t")
 		line = rest
@@ -77,19 +77,19 @@ func decodeLine(line string) (e entry, ok bool) {
 	}
 	ok = true
 	kind := field()
-	e.size, e.mtime, e.ctime = number(), number(), number()
+	e.Size, e.MTime, e.CTime = number(), number(), number()
 	ino, err := strconv.ParseUint(field(), 36, 64)
 	n, err2 := strconv.Atoi(field())
 	if !ok || err != nil || err2 != nil || len(kind) != 1 || n <= 0 || n > len(line) {
-		return entry{}, false
+		return File{}, false
 	}
-	e.kind, e.ino, e.path, e.sum = kind[0], ino, line[:n], line[n:]
-	return e, fs.ValidPath(e.path)
+	e.Kind, e.Ino, e.Path, e.Sum = kind[0], ino, line[:n], line[n:]
+	return e, fs.ValidPath(e.Path)
 }
 
-// loadListing reads a listing that storeListing kept; one that is absent or
+// Load reads what Store kept; a list that is absent or
 // damaged is empty, and all files are read again.
-func loadListing(name string) listing {
+func Load(name string) Files {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil
@@ -101,7 +101,8 @@ func loadListing(name string) listing {
 	return l
 }
 
-func storeListing(name string, l listing) error {
+// Store keeps the list in a file.
+func (l Files) Store(name string) error {
 	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("keep listing: %w", err)
@@ -116,62 +117,63 @@ func storeListing(name string, l listing) error {
 	return nil
 }
 
-func (l listing) byPath() map[string]entry {
-	m := make(map[string]entry, len(l))
+func (l Files) byPath() map[string]File {
+	m := make(map[string]File, len(l))
 	for _, e := range l {
-		m[e.path] = e
+		m[e.Path] = e
 	}
 	return m
 }
 
-// delta is what turns one tree into another.
-type delta struct {
-	send   listing  // new or changed
-	remove []string // files that are gone
-	rmdir  []string // directories that have no file any more, deepest first
+// Delta is what turns one tree into another.
+type Delta struct {
+	Send   Files    // new or changed
+	Remove []string // files that are gone
+	Rmdir  []string // directories that have no file any more, deepest first
 }
 
-// diff compares what a volume holds with what it should hold.
-func diff(have, want listing) delta {
-	var d delta
+// Diff compares what a volume holds with what it should hold.
+func Diff(have, want Files) Delta {
+	var d Delta
 	old := have.byPath()
 	dirs := map[string]bool{}
 	for _, e := range want {
-		if o, ok := old[e.path]; !ok || !o.same(e) {
-			d.send = append(d.send, e)
+		if o, ok := old[e.Path]; !ok || !o.same(e) {
+			d.Send = append(d.Send, e)
 		}
-		delete(old, e.path)
-		for dir := parent(e.path); dir != "" && !dirs[dir]; dir = parent(dir) {
+		delete(old, e.Path)
+		for dir := Parent(e.Path); dir != "" && !dirs[dir]; dir = Parent(dir) {
 			dirs[dir] = true
 		}
 	}
 	gone := map[string]bool{}
 	for i := len(have) - 1; i >= 0; i-- { // from behind: what is deeper comes first
 		e := have[i]
-		if _, ok := old[e.path]; !ok {
+		if _, ok := old[e.Path]; !ok {
 			continue
 		}
-		d.remove = append(d.remove, e.path)
-		for dir := parent(e.path); dir != "" && !dirs[dir]; dir = parent(dir) {
+		d.Remove = append(d.Remove, e.Path)
+		for dir := Parent(e.Path); dir != "" && !dirs[dir]; dir = Parent(dir) {
 			gone[dir] = true
 		}
 	}
 	for dir := range gone {
-		d.rmdir = append(d.rmdir, dir)
+		d.Rmdir = append(d.Rmdir, dir)
 	}
-	slices.SortFunc(d.rmdir, func(a, b string) int { return strings.Compare(b, a) }) // a/b before a
+	slices.SortFunc(d.Rmdir, func(a, b string) int { return strings.Compare(b, a) }) // a/b before a
 	return d
 }
 
-func parent(p string) string {
+// Parent is the directory that a path is in; "" is the tree itself.
+func Parent(p string) string {
 	if i := strings.LastIndexByte(p, '/'); i >= 0 {
 		return p[:i]
 	}
 	return ""
 }
 
-// pack compresses a listing for the volume.
-func (l listing) pack() ([]byte, error) {
+// Pack compresses the list.
+func (l Files) Pack() ([]byte, error) {
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
 	if err != nil {
@@ -186,15 +188,16 @@ func (l listing) pack() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// maxListing bounds a listing that comes out of a volume, in bytes.
-const maxListing = 512 << 20
+// MaxPacked bounds a list, packed or not, in bytes.
+const MaxPacked = 512 << 20
 
-func unpackListing(packed []byte) (listing, error) {
+// Unpack reads what Pack made, or another did.
+func Unpack(packed []byte) (Files, error) {
 	z, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, errListing
 	}
-	data, err := io.ReadAll(io.LimitReader(z, maxListing))
+	data, err := io.ReadAll(io.LimitReader(z, MaxPacked))
 	if err != nil {
 		return nil, errListing
 	}
