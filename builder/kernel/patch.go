@@ -104,9 +104,9 @@ func patchKey(list []Patch) string {
 }
 
 var (
-	//go:embed patchtry.sh
+	//go:embed patch_try.sh
 	patchTry string
-	//go:embed patchput.sh
+	//go:embed patch_put.sh
 	patchPut string
 )
 
@@ -196,7 +196,7 @@ func (d *delivery) tellFixes(list []Patch) {
 	}
 }
 
-// input is what patchtry.sh reads.
+// input is what patch_try.sh reads.
 func (j *patchJob) input() ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)

@@ -11,7 +11,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// patchJob is what patchtry.sh is to do, and what it said.
+// patchJob is what patch_try.sh is to do, and what it said.
 type patchJob struct {
 	list  []Patch
 	files [][]diffs.File // of each patch
@@ -55,7 +55,7 @@ func newPatchJob(list []Patch, files [][]diffs.File, before patched) *patchJob {
 	return j
 }
 
-// result is the state after the patches, and what patchput.sh is to do for it.
+// result is the state after the patches, and what patch_put.sh is to do for it.
 func (j *patchJob) result(key string) (patched, string) {
 	next := patched{Key: key}
 	var put strings.Builder
@@ -83,7 +83,7 @@ var (
 	fuzzRE   = regexp.MustCompile(`^Hunk #(\d+) succeeded at \d+ with fuzz (\d+)`)
 )
 
-// read takes what patchtry.sh said. fault says what does not apply; nil: all does.
+// read takes what patch_try.sh said. fault says what does not apply; nil: all does.
 func (j *patchJob) read(said string, tree units.KernelVersion) (fault *PatchError, err error) {
 	bad := func(p int, f PatchFault) {
 		if j.list[p].Fix != nil {
@@ -148,7 +148,7 @@ func numbers(words []string) ([]int, error) {
 	return out, nil
 }
 
-// places are why a file cannot be patched where it is, by patchtry.sh's words.
+// places are why a file cannot be patched where it is, by patch_try.sh's words.
 var places = map[string]string{
 	"link":  "refused: it is a symbolic link in the tree, or below one",
 	"below": "what it is to be in is a file in the tree",

@@ -1,4 +1,4 @@
-# Puts what patchtry.sh made into the tree, where it differs, and keeps the
+# Puts what patch_try.sh made into the tree, where it differs, and keeps the
 # originals. The first line of its input is the state to be kept; then comes a line
 # for each file: ACTION FILE STORED PATH. The actions are keep (its original is known
 # already), new (it is not) and restore (no patch changes it any more). The volume's
