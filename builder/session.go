@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
@@ -169,7 +170,7 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 	if asked, err := archive.ParseSuite(s.spec.Suite); err == nil && asked.Family != suite.Family {
 		flag = "" // --mirror names an archive of the other family
 	}
-	m, err := archive.ResolveMirror(s.Host, suite.Family, flag, at)
+	m, err := archive.MirrorQuery{Root: s.Host, Family: suite.Family, Arch: arch.Default, Flag: flag, At: at}.Resolve()
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func (s *session) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 		s.mu.Unlock()
 	}
 	return &archive.Client{
-		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Snapshot: snapshot,
+		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Arch: arch.Default, Snapshot: snapshot,
 		Cache: filepath.Join(s.Cache, "indices"), Now: s.Now,
 		Warn: func(t string) { progress.Warn(s.Sink, t) },
 	}, nil

@@ -17,8 +17,10 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/pgp/pgptest"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -66,7 +68,7 @@ func (s *session) knows(t *testing.T, suite string, date time.Time, packages map
 		t.Fatal(err)
 	}
 	ac := &archive.Client{Store: s.store, HTTP: &fetch.Client{}, Mirror: archive.Mirror{URL: site.URL},
-		Keyring: &archive.Keyring{Keys: openpgp.EntityList{key}}, Now: func() time.Time { return pgptest.Today }}
+		Arch: arch.AMD64, Keyring: &pgp.Keyring{Keys: openpgp.EntityList{key}}, Now: func() time.Time { return pgptest.Today }}
 	rel, err := ac.Release(t.Context(), parsed)
 	if err != nil {
 		t.Fatal(err)

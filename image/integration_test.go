@@ -20,6 +20,7 @@ import (
 	"github.com/kimg/kimg/container/containertest"
 	"github.com/kimg/kimg/ext4"
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
@@ -49,7 +50,7 @@ func newRig(t *testing.T) *rig {
 		}
 		cache = filepath.Join(dir, "kimg")
 	}
-	mirror, err := archive.ResolveMirror("/", suite.Debian, "", time.Time{})
+	mirror, err := archive.MirrorQuery{Root: "/", Family: suite.Debian, Arch: arch.Default}.Resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ac := &archive.Client{Store: st, Mirror: mirror, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 	lock, err := toolchain.Load(toolchain.Imaging)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/internal/deb822"
 )
 
 // packages is what dpkg knows of in an image: its packages' versions, by names
@@ -31,21 +32,10 @@ func readPackages(img *ext4.Image) *packages {
 	if err != nil {
 		return p
 	}
-	for par := range strings.SplitSeq(string(b), "\n\n") {
-		var name, version, arch string
-		for line := range strings.Lines(par) {
-			k, v, _ := strings.Cut(strings.TrimSpace(line), ": ")
-			switch k {
-			case "Package":
-				name = v
-			case "Version":
-				version = v
-			case "Architecture":
-				arch = v
-			}
-		}
-		if name != "" {
-			p.version[name] = version + " " + arch
+	for stanza := range deb822.Stanzas(string(b)) {
+		// What a guest may have spoiled is no package.
+		if f, err := deb822.Map(stanza); err == nil && f["package"] != "" {
+			p.version[f["package"]] = f["version"] + " " + f["architecture"]
 		}
 	}
 	return p

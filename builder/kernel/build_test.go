@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/container/containertest"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
@@ -99,11 +100,11 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mirror, err := archive.ResolveMirror("/", suite.Debian, "", time.Time{})
+	mirror, err := archive.MirrorQuery{Root: "/", Family: suite.Debian, Arch: arch.Default}.Resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ac := &archive.Client{Store: st, Mirror: mirror, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 	task := progress.Start(nil, "toolchain", "toolchain")
 	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) { // a point release came

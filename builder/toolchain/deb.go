@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/kimg/kimg/internal/deb822"
 )
 
 // What one package may unpack to. The largest control part of Debian 13 is
@@ -23,10 +25,11 @@ const (
 
 // unpacked is a binary package taken apart in memory. Format: deb(5).
 type unpacked struct {
-	stanza  string          // the control file, without a blank line at its end
-	info    []infoFile      // the other files of the control part, in their order
-	data    []byte          // the data part, a plain tar
-	present map[string]bool // names in info
+	stanza  string            // the control file, without a blank line at its end
+	fields  map[string]string // its fields, by their names in lower case
+	info    []infoFile        // the other files of the control part, in their order
+	data    []byte            // the data part, a plain tar
+	present map[string]bool   // names in info
 }
 
 type infoFile struct {
@@ -146,6 +149,10 @@ func (u *unpacked) readControl(b []byte) error {
 	if u.stanza == "" || strings.Contains(u.stanza, "\n\n") {
 		return errors.New("there is no control file with one stanza")
 	}
+	var err error
+	if u.fields, err = deb822.Map(u.stanza); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
 	return nil
 }
 
@@ -167,15 +174,8 @@ func nextEntry(tr *tar.Reader) (*tar.Header, error) {
 	return h, nil
 }
 
-// field returns the first line of a field of the stanza; "" when it has none.
-func (u *unpacked) field(name string) string {
-	for line := range strings.Lines(u.stanza) {
-		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(k, name) {
-			return strings.TrimSpace(v)
-		}
-	}
-	return ""
-}
+// field returns a field of the stanza; "" when it has none.
+func (u *unpacked) field(name string) string { return u.fields[strings.ToLower(name)] }
 
 // file returns an info file's content.
 func (u *unpacked) file(name string) []byte {

@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/container/containertest"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/progress"
@@ -40,7 +41,7 @@ func cacheDir(t *testing.T) string {
 // client reads the archive that KIMG_MIRROR or the host's apt names.
 func client(t *testing.T, cache string) *archive.Client {
 	t.Helper()
-	mirror, err := archive.ResolveMirror("/", suite.Debian, "", time.Time{})
+	mirror, err := archive.MirrorQuery{Root: "/", Family: suite.Debian, Arch: arch.Default}.Resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func client(t *testing.T, cache string) *archive.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &archive.Client{Store: st, Mirror: mirror, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	return &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 }
 
 // image makes the target's image from the lock that ships or, as kimg does it,

@@ -3,6 +3,8 @@ package archive
 import (
 	"strings"
 	"testing"
+
+	"github.com/kimg/kimg/internal/suite"
 )
 
 func TestClosure(t *testing.T) {
@@ -26,8 +28,8 @@ func TestClosure(t *testing.T) {
 		{"trixie", "minbase", "extra libz base-files", "base-files libx liby only", "apt extra keyring libz tz"},
 		{"trixie", "minbase", "usrmerge", "base-files libx liby only", "apt keyring usrmerge"},
 	} {
-		suite, _ := ParseSuite(c.suite)
-		b, err := indexOf(t, list...).Closure(ClosureSpec{suite, Variant(c.variant), strings.Fields(c.include)})
+		s, _ := suite.Parse(c.suite)
+		b, err := indexOf(t, list...).Closure(ClosureSpec{s, Variant(c.variant), strings.Fields(c.include)})
 		if err != nil || names(b.Required) != c.required || names(b.Base) != c.base {
 			t.Errorf("%s %s +%s: %q, %q, %v", c.suite, c.variant, c.include, names(b.Required), names(b.Base), err)
 		}

@@ -14,8 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/suite"
@@ -37,7 +37,7 @@ func realClient(t *testing.T) *Client {
 	if testing.Short() {
 		t.Skip("it needs the network, and a minute")
 	}
-	m, err := ResolveMirror("/", suite.Debian, "", time.Time{})
+	m, err := MirrorQuery{Root: "/", Family: suite.Debian, Arch: arch.Default}.Resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,12 +45,12 @@ func realClient(t *testing.T) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Client{Store: st, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Cache: t.TempDir()}
+	return &Client{Store: st, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Arch: arch.Default, Cache: t.TempDir()}
 }
 
-func realIndex(t *testing.T, c *Client, suite string) (*Release, *Index) {
+func realIndex(t *testing.T, c *Client, name string) (*Release, *Index) {
 	t.Helper()
-	s, err := ParseSuite(suite)
+	s, err := suite.Parse(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestClosureIsDebootstraps(t *testing.T) {
 // printDebs runs debootstrap --print-debs.
 func printDebs(t *testing.T, dir, mirror string, spec ClosureSpec) string {
 	t.Helper()
-	args := []string{filepath.Join(dir, "usr/sbin/debootstrap"), "--print-debs", "--no-check-gpg", "--arch=" + Arch}
+	args := []string{filepath.Join(dir, "usr/sbin/debootstrap"), "--print-debs", "--no-check-gpg", "--arch=" + arch.Default.Name}
 	if spec.Variant != Standard {
 		args = append(args, "--variant="+string(spec.Variant))
 	}

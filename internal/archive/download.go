@@ -13,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -61,7 +62,7 @@ func oneLine(err error) string {
 // Packages that the mirror does not have any more and the snapshot service does
 // not give are a *MissingError; what a mirror has, but wrong, is an error unless
 // the snapshot service has it right.
-func (c *Client) Fetch(ctx context.Context, s Suite, packages []Locked, at time.Time, progress func(delta, total int64)) error {
+func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at time.Time, progress func(delta, total int64)) error {
 	arrived := tell(packages, progress)
 	left := fetchFrom(ctx, c.HTTP, c.Store, []string{c.Mirror.URL}, packages, arrived)
 	if err := context.Cause(ctx); err != nil || len(left) == 0 {

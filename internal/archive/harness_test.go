@@ -14,9 +14,12 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ulikunitz/xz"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/pgp/pgptest"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -92,7 +95,8 @@ func (m *mirror) client(t testing.TB) *Client {
 	return &Client{
 		Store: st, HTTP: &fetch.Client{Backoff: time.Millisecond, Retries: 1},
 		Mirror:   Mirror{URL: m.URL + "/debian", From: "a test"},
-		Keyring:  &Keyring{Keys: openpgp.EntityList{m.key}},
+		Arch:     arch.AMD64,
+		Keyring:  &pgp.Keyring{Keys: openpgp.EntityList{m.key}},
 		Snapshot: m.URL + "/snapshot/",
 		Cache:    t.TempDir(),
 		Now:      func() time.Time { return today },
@@ -174,9 +178,9 @@ func stanza(nameVersion string, extra ...string) string {
 // debOf is what stands for a package file in these tests.
 func debOf(name, version string) []byte { return []byte("the file of " + name + " " + version) }
 
-func trixie(t testing.TB) Suite {
+func trixie(t testing.TB) suite.Suite {
 	t.Helper()
-	s, err := ParseSuite("trixie")
+	s, err := suite.Parse("trixie")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +194,7 @@ func indexOf(t testing.TB, stanzas ...string) *Index {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newIndex(packages)
+	return newIndex(arch.AMD64, packages)
 }
 
 func names(packages []Package) string {

@@ -19,12 +19,14 @@ import (
 	"github.com/ulikunitz/xz"
 	"pault.ag/go/debian/version"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // Index is the package lists of one release.
 type Index struct {
+	arch     arch.Arch
 	packages []Package        // as listed, component after component
 	byName   map[string][]int // places in packages, newest version first
 
@@ -33,8 +35,8 @@ type Index struct {
 }
 
 // newIndex orders packages by name.
-func newIndex(packages []Package) *Index {
-	x := &Index{packages: packages, byName: make(map[string][]int, len(packages))}
+func newIndex(a arch.Arch, packages []Package) *Index {
+	x := &Index{arch: a, packages: packages, byName: make(map[string][]int, len(packages))}
 	for i, p := range packages {
 		same := append(x.byName[p.Name], i)
 		if len(same) > 1 {
@@ -89,7 +91,7 @@ func (c *Client) Index(ctx context.Context, rel *Release, components []string) (
 		}
 		all = append(all, packages...)
 	}
-	return newIndex(all), nil
+	return newIndex(c.Arch, all), nil
 }
 
 // compressions are the forms of a list that kimg reads, the smallest first.
@@ -103,7 +105,7 @@ var compressions = []struct {
 
 // list returns a component's reduced package list.
 func (c *Client) list(ctx context.Context, rel *Release, component string) (string, error) {
-	dir := component + "/binary-" + Arch + "/"
+	dir := component + "/binary-" + c.Arch.Name + "/"
 	for _, form := range compressions {
 		file, ok := rel.files[dir+"Packages"+form.suffix]
 		if !ok {

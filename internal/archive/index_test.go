@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -89,7 +90,10 @@ func TestIndexRefuses(t *testing.T) {
 		"none listed":  {func(m *mirror) { m.put("dists/trixie/InRelease", signed(t, m.release(""), m.key)) }, "no such component"},
 		"a bad stanza": {func(m *mirror) { m.publish(t, "Package: x\nVersion: 1\n") }, `package "x"`},
 		"a way out":    {func(m *mirror) { m.publish(t, stanza("x", "Filename: ../../etc/passwd")) }, "not one below the archive"},
-		"a bad name":   {func(m *mirror) { m.publish(t, stanza("-rf", "X: y")) }, "no name"},
+		"a long line": {func(m *mirror) {
+			m.publish(t, stanza("x", "Depends: "+strings.Repeat("a, ", maxLine/3)))
+		}, "a line of more than 1048576 bytes"},
+		"a bad name": {func(m *mirror) { m.publish(t, stanza("-rf", "X: y")) }, "no name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMirror(t)
@@ -187,7 +191,7 @@ func FuzzParsePackages(f *testing.F) {
 		if err != nil || len(again) != len(packages) {
 			t.Fatalf("reduced: %d packages of %d, %v\n%s", len(again), len(packages), err, &small)
 		}
-		newIndex(again).providers("x")
+		newIndex(arch.AMD64, again).providers("x")
 	})
 }
 
@@ -220,7 +224,7 @@ func BenchmarkLoad(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			newIndex(packages)
+			newIndex(arch.AMD64, packages)
 		}
 	})
 }

@@ -178,7 +178,7 @@ func (in *installation) isMet(want dependency.Possibility) bool {
 	}
 	return slices.ContainsFunc(in.x.providers(want.Name), func(by provision) bool {
 		i, ok := in.chosen[in.x.packages[by.pkg].Name]
-		return ok && i == by.pkg && provides(by, want)
+		return ok && i == by.pkg && in.x.provides(by, want)
 	})
 }
 
@@ -193,7 +193,7 @@ func (in *installation) choose(alternatives []dependency.Possibility) (int, bool
 			}
 		}
 		for _, by := range in.x.providers(want.Name) {
-			if provides(by, want) {
+			if in.x.provides(by, want) {
 				candidates = append(candidates, by.pkg)
 			}
 		}
@@ -216,19 +216,19 @@ func (in *installation) choose(alternatives []dependency.Possibility) (int, bool
 
 // is reports whether the package i itself is what is asked for.
 func (x *Index) is(i int, want dependency.Possibility) bool {
-	return x.packages[i].Name == want.Name && forThisArch(want) && inRange(x.packages[i].Version, want.Version)
+	return x.packages[i].Name == want.Name && x.meets(want) && inRange(x.packages[i].Version, want.Version)
 }
 
 // provides reports whether a provision is what is asked for: a version can be
 // asked only of one that has a version. Debian policy 7.5.
-func provides(by provision, want dependency.Possibility) bool {
-	return forThisArch(want) && (want.Version == nil || by.version != "" && inRange(by.version, want.Version))
+func (x *Index) provides(by provision, want dependency.Possibility) bool {
+	return x.meets(want) && (want.Version == nil || by.version != "" && inRange(by.version, want.Version))
 }
 
-// forThisArch reads the qualifier of "python3:any". In a world of one
-// architecture all but a foreign one are met by the package itself.
-func forThisArch(want dependency.Possibility) bool {
-	return want.Arch == nil || want.Arch.CPU == "any" || want.Arch.CPU == "native" || want.Arch.CPU == Arch
+// meets reads the qualifier of "python3:any". In an index of one architecture the
+// package itself meets all but a foreign one.
+func (x *Index) meets(want dependency.Possibility) bool {
+	return want.Arch == nil || slices.Contains([]string{"any", "native", x.arch.Name}, want.Arch.CPU)
 }
 
 func inRange(have string, want *dependency.VersionRelation) bool {
@@ -276,7 +276,7 @@ func (in *installation) excludedBy(i int) string {
 		}
 		for _, by := range in.x.providers(bad.Name) {
 			name := in.x.packages[by.pkg].Name
-			if j, ok := in.chosen[name]; ok && j == by.pkg && j != i && provides(by, bad) {
+			if j, ok := in.chosen[name]; ok && j == by.pkg && j != i && in.x.provides(by, bad) {
 				return name
 			}
 		}
@@ -297,5 +297,5 @@ func (in *installation) excluded(i int) []dependency.Possibility {
 }
 
 func (x *Index) isOrProvides(i int, want dependency.Possibility) bool {
-	return x.is(i, want) || slices.ContainsFunc(x.providers(want.Name), func(by provision) bool { return by.pkg == i && provides(by, want) })
+	return x.is(i, want) || slices.ContainsFunc(x.providers(want.Name), func(by provision) bool { return by.pkg == i && x.provides(by, want) })
 }

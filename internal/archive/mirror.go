@@ -9,26 +9,35 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/suite"
 )
 
-// Mirror is where an archive is had from.
+// Mirror is where an archive is downloaded from.
 type Mirror struct {
 	URL          string // without a slash at its end
 	Proxy        string // what apt's configuration says for it; "DIRECT": none; "": the environment's
 	AllowExpired bool   // apt's configuration says Acquire::Check-Valid-Until false
-	From         string // who named it, for people: "--mirror", "KIMG_MIRROR", a file of apt's, "the snapshot service"
+	From         string // who named it, for messages: "--mirror", "KIMG_MIRROR", a file of apt's, "the snapshot service"
 }
 
 // snapshotLayout is how both services spell a time in a path.
 const snapshotLayout = "20060102T150405Z"
 
-// ResolveMirror finds the mirror of a family: the flag, the environment
-// (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu), the host's apt
-// configuration below root (most often "/"), else the snapshot service (see
-// SnapshotBase) at the time at, or now where at is zero.
-func ResolveMirror(root string, family *suite.Family, flag string, at time.Time) (Mirror, error) {
-	conf := readAptConf(root)
+// MirrorQuery says which mirror is wanted.
+type MirrorQuery struct {
+	Root   string // of the host's files, most often "/"
+	Family *suite.Family
+	Arch   arch.Arch
+	Flag   string    // what --mirror says; "": nothing
+	At     time.Time // of the snapshot service, where nothing else is named; zero: now
+}
+
+// Resolve finds the mirror: the flag, the environment (KIMG_MIRROR for Debian,
+// KIMG_UBUNTU_MIRROR for Ubuntu), the host's apt configuration, else the snapshot
+// service (see SnapshotBase).
+func (q MirrorQuery) Resolve() (Mirror, error) {
+	conf := readAptConf(q.Root)
 	named := func(raw, from string) (Mirror, error) {
 		u, err := mirrorURL(raw)
 		if err != nil {
@@ -36,20 +45,20 @@ func ResolveMirror(root string, family *suite.Family, flag string, at time.Time)
 		}
 		return conf.mirror(u, from), nil
 	}
-	env := family.MirrorEnv
-	if flag != "" {
-		return named(flag, "--mirror")
+	if q.Flag != "" {
+		return named(q.Flag, "--mirror")
 	}
-	if v := os.Getenv(env); v != "" {
-		return named(v, env)
+	if v := os.Getenv(q.Family.MirrorEnv); v != "" {
+		return named(v, q.Family.MirrorEnv)
 	}
-	if m, ok := HostMirror(root, family); ok {
+	if m, ok := q.hostMirror(); ok {
 		return m, nil
 	}
+	at := q.At
 	if at.IsZero() {
 		at = time.Now()
 	}
-	base, err := SnapshotBase(family)
+	base, err := SnapshotBase(q.Family)
 	if err != nil {
 		return Mirror{}, err
 	}
@@ -72,7 +81,7 @@ func SnapshotBase(family *suite.Family) (string, error) {
 	return u + "/", nil
 }
 
-// CheckMirror judges what --mirror takes; "" is none.
+// CheckMirror checks the value of --mirror; "" is none.
 func CheckMirror(raw string) error {
 	if raw == "" {
 		return nil
@@ -81,7 +90,7 @@ func CheckMirror(raw string) error {
 	return err
 }
 
-// mirrorURL checks what a person wrote.
+// mirrorURL checks what a user wrote.
 func mirrorURL(raw string) (string, error) {
 	u, err := url.Parse(strings.TrimSpace(raw))
 	switch {
@@ -93,7 +102,7 @@ func mirrorURL(raw string) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// from tells a person why this mirror is used.
+// from says in messages why this mirror is used.
 func (m Mirror) from() string {
 	if m.From == "" {
 		return ""
@@ -101,13 +110,13 @@ func (m Mirror) from() string {
 	return " (from " + m.From + ")"
 }
 
-// isSnapshot tells whether the mirror shows an archive as it was: to be past a
-// Valid-Until is its nature.
+// isSnapshot reports whether the mirror shows an archive as it was: its InRelease is
+// past its Valid-Until by nature.
 func (m Mirror) isSnapshot() bool {
 	for _, family := range suite.Families {
 		named, err := SnapshotBase(family)
 		if err != nil {
-			named = family.Snapshot // who resolves the mirror tells of it
+			named = family.Snapshot // Resolve reports the error
 		}
 		for _, base := range []string{family.Snapshot, named} {
 			_, base, _ = strings.Cut(base, "://") // over http as over https
@@ -119,8 +128,8 @@ func (m Mirror) isSnapshot() bool {
 	return false
 }
 
-// ProxyFunc is what fetch.NewHTTP needs so that the mirror is reached as apt
-// reaches it. Everything else takes the environment's proxy.
+// ProxyFunc is the proxy function for fetch.NewHTTP: the mirror is reached as apt
+// reaches it, and everything else by the environment's proxy.
 func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
 	mirror, err := url.Parse(m.URL)
 	if err != nil || m.Proxy == "" {
@@ -141,11 +150,6 @@ func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
 // family's own snapshot service.
 func SnapshotURL(family *suite.Family, at time.Time) string {
 	return family.Snapshot + at.UTC().Format(snapshotLayout)
-}
-
-// snapshotURL is the base of the family's archive as it was at the time at.
-func (c *Client) snapshotURL(family *suite.Family, at time.Time) string {
-	return c.snapshotURLs(family, at)[0]
 }
 
 // snapshotLags are how much later than the archive changed a snapshot may have

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kimg/kimg/internal/deb822"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -20,7 +21,7 @@ const maxLine = 1 << 20
 var fields = []string{"Package", "Version", "Architecture", "Source", "Filename", "Size", "Installed-Size", "SHA256",
 	"Priority", "Essential", "Pre-Depends", "Depends", "Provides", "Conflicts", "Breaks"}
 
-// kept tells which lines reduce keeps, by their name.
+// kept says which lines reduce keeps, by their name.
 var kept = func() map[string]bool {
 	m := make(map[string]bool)
 	for _, f := range fields {
@@ -41,7 +42,7 @@ func reduce(w io.Writer, r io.Reader) error {
 		switch {
 		case len(line) == 0:
 			keep = true
-		case line[0] == ' ' || line[0] == '\t': // goes on with the field before it
+		case line[0] == ' ' || line[0] == '\t': // it continues the field before it
 		default:
 			i := bytes.IndexByte(line, ':')
 			keep = i >= 0 && kept[string(line[:i])]
@@ -51,7 +52,9 @@ func reduce(w io.Writer, r io.Reader) error {
 			out.WriteByte('\n')
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("it has a line of more than %d bytes", maxLine)
+	} else if err != nil {
 		return err
 	}
 	return out.Flush()
@@ -62,13 +65,7 @@ func reduce(w io.Writer, r io.Reader) error {
 // https://wiki.debian.org/DebianRepository/Format#A.22Packages.22_Indices
 func parsePackages(text string) ([]Package, error) {
 	all := make([]Package, 0, strings.Count(text, "\n\n")+1)
-	for len(text) > 0 {
-		var stanza string
-		stanza, text, _ = strings.Cut(text, "\n\n")
-		stanza = strings.Trim(stanza, "\n")
-		if stanza == "" {
-			continue
-		}
+	for stanza := range deb822.Stanzas(text) {
 		p, err := parsePackage(stanza)
 		if err != nil {
 			return nil, fmt.Errorf("read package %q of the list: %w", p.Name, err)
@@ -78,34 +75,17 @@ func parsePackages(text string) ([]Package, error) {
 	return all, nil
 }
 
-// parsePackage reads one stanza. It gives what it has read with an error, too.
-func parsePackage(stanza string) (p Package, err error) {
-	for len(stanza) > 0 {
-		var field string
-		field, stanza = cutField(stanza)
-		name, value, ok := strings.Cut(field, ":")
-		if !ok {
-			return p, fmt.Errorf("its line %.60q is no field", field)
+// parsePackage reads one stanza. With an error it returns what it has read so far.
+func parsePackage(stanza string) (p Package, _ error) {
+	for field, err := range deb822.Fields(stanza) {
+		if err == nil {
+			err = p.set(field.Name, field.Value)
 		}
-		if err := p.set(name, strings.TrimSpace(value)); err != nil {
+		if err != nil {
 			return p, err
 		}
 	}
 	return p, p.check()
-}
-
-// cutField takes the first field, with the lines that go on with it.
-func cutField(stanza string) (field, rest string) {
-	for i := 0; ; {
-		n := strings.IndexByte(stanza[i:], '\n')
-		if n < 0 {
-			return stanza, ""
-		}
-		i += n + 1
-		if i == len(stanza) || stanza[i] != ' ' && stanza[i] != '\t' {
-			return stanza[:i-1], stanza[i:]
-		}
-	}
 }
 
 func (p *Package) set(name, value string) (err error) {
@@ -158,7 +138,8 @@ func (p *Package) check() error {
 		return fmt.Errorf("its Version %q is none", p.Version)
 	case !isName(p.Arch, "-"):
 		return fmt.Errorf("its Architecture %q is none", p.Arch)
-	case p.Filename == "" || strings.HasPrefix(p.Filename, "/") || strings.Contains("/"+p.Filename+"/", "/../") || strings.ContainsAny(p.Filename, " \t\n?#%\\"):
+	case p.Filename == "" || strings.HasPrefix(p.Filename, "/") || strings.Contains("/"+p.Filename+"/", "/../") ||
+		strings.ContainsAny(p.Filename, " \t\n?#%\\"):
 		return fmt.Errorf("its Filename %q is not one below the archive", p.Filename)
 	case p.Size <= 0:
 		return errors.New("it has no Size")

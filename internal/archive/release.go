@@ -5,22 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"pault.ag/go/debian/control"
-
+	"github.com/kimg/kimg/internal/deb822"
 	"github.com/kimg/kimg/internal/pgp"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // Release is a verified InRelease.
 type Release struct {
-	Suite      Suite
+	Suite      suite.Suite
 	Date       time.Time    // when it was made
 	ValidUntil time.Time    // zero: it does not say
 	InRelease  units.Digest // of the whole signed file, which is in the store
@@ -51,7 +50,7 @@ const maxInRelease = 4 << 20
 
 // Release fetches and verifies the suite's InRelease. A refusal is an
 // *UntrustedError.
-func (c *Client) Release(ctx context.Context, s Suite) (*Release, error) {
+func (c *Client) Release(ctx context.Context, s suite.Suite) (*Release, error) {
 	url := c.Mirror.URL + "/dists/" + s.Name + "/InRelease"
 	data, err := c.inRelease(ctx, url)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,51 +69,6 @@ func (c *Client) Release(ctx context.Context, s Suite) (*Release, error) {
 		return nil, err
 	}
 	return rel, c.keep(data, rel)
-}
-
-// ReleaseAt is the release that a lock names: the InRelease with that digest,
-// from the store, the mirror, or the snapshot service, verified as of the time
-// at (the lock's). It may be past its Valid-Until: a lock is meant to be old.
-func (c *Client) ReleaseAt(ctx context.Context, s Suite, inRelease units.Digest, at time.Time) (*Release, error) {
-	what := fmt.Sprintf("the locked InRelease of %s (%s)", s, inRelease.Short())
-	data, err := c.lockedInRelease(ctx, s, inRelease, at)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	// An archive signs some minutes after the Date that it writes, and a lock's
-	// time may be that Date: what was signed since then is not from the future.
-	rel, err := c.verify(data, s, what, at.Add(signingTime))
-	if err != nil {
-		return nil, err
-	}
-	rel.base = c.snapshotURL(s.Family, at)
-	return rel, c.keep(data, rel)
-}
-
-// signingTime is how long an archive may take from writing a Release file to
-// having signed it. Debian's point releases are signed by hand within a day.
-const signingTime = 48 * time.Hour
-
-func (c *Client) lockedInRelease(ctx context.Context, s Suite, want units.Digest, at time.Time) ([]byte, error) {
-	if r, err := c.Store.Open(want); err == nil {
-		defer r.Close()
-		if data, err := io.ReadAll(io.LimitReader(r, maxInRelease)); err == nil {
-			return data, nil
-		}
-	}
-	var tried []error
-	for _, base := range []string{c.Mirror.URL, c.snapshotURL(s.Family, at)} {
-		url := base + "/dists/" + s.Name + "/InRelease"
-		data, err := c.inRelease(ctx, url)
-		if err == nil && units.DigestOf(data) == want {
-			return data, nil
-		}
-		if err == nil {
-			err = fmt.Errorf("%s is another one by now", url)
-		}
-		tried = append(tried, err)
-	}
-	return nil, errors.Join(tried...)
 }
 
 func (c *Client) inRelease(ctx context.Context, url string) ([]byte, error) {
@@ -136,7 +90,7 @@ func (c *Client) keep(data []byte, rel *Release) error {
 }
 
 // verify checks the signature and reads what was signed.
-func (c *Client) verify(data []byte, s Suite, what string, at time.Time) (*Release, error) {
+func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (*Release, error) {
 	k := c.Keyring
 	if k == nil {
 		var err error
@@ -200,32 +154,29 @@ type parsedRelease struct {
 // parseRelease reads the text of a Release file.
 // https://wiki.debian.org/DebianRepository/Format#A.22Release.22_files
 func parseRelease(text []byte) (*parsedRelease, error) {
-	// control would take an armored text for a signed one and read only what is in it.
-	if bytes.HasPrefix(text, []byte("-----BEGIN PGP")) {
-		return nil, errors.New("a signed document within a signed document")
+	var p map[string]string
+	var err error
+	for stanza := range deb822.Stanzas(string(text)) {
+		p, err = deb822.Map(stanza)
+		break
 	}
-	r, err := control.NewParagraphReader(bytes.NewReader(text), nil)
-	if err != nil {
-		return nil, err
-	}
-	p, err := r.Next()
 	if err != nil {
 		return nil, fmt.Errorf("read its fields: %w", err)
 	}
-	rel := parsedRelease{codename: p.Values["Codename"]}
-	rel.byHash = p.Values["Acquire-By-Hash"] == "yes"
-	if rel.Date, err = http.ParseTime(inGMT(p.Values["Date"])); err != nil {
-		return nil, fmt.Errorf("read its Date %q: %w", p.Values["Date"], err)
+	rel := parsedRelease{codename: p["codename"]}
+	rel.byHash = p["acquire-by-hash"] == "yes"
+	if rel.Date, err = http.ParseTime(inGMT(p["date"])); err != nil {
+		return nil, fmt.Errorf("read its Date %q: %w", p["date"], err)
 	}
-	if v := p.Values["Valid-Until"]; v != "" {
+	if v := p["valid-until"]; v != "" {
 		if rel.ValidUntil, err = http.ParseTime(inGMT(v)); err != nil {
 			return nil, fmt.Errorf("read its Valid-Until %q: %w", v, err)
 		}
 	}
-	if p.Values["SHA256"] == "" {
+	if p["sha256"] == "" {
 		return nil, errors.New("it lists no SHA256 digests, and weaker ones can be forged")
 	}
-	rel.files, err = parseListed(p.Values["SHA256"])
+	rel.files, err = parseListed(p["sha256"])
 	return &rel, err
 }
 

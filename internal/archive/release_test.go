@@ -7,10 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/ProtonMail/go-crypto/openpgp"
-
-	"github.com/kimg/kimg/internal/units"
 )
 
 func TestRelease(t *testing.T) {
@@ -48,6 +44,9 @@ func TestReleaseRefuses(t *testing.T) {
 			text, _, _ := strings.Cut(m.release(""), "SHA256:")
 			m.put("dists/trixie/InRelease", signed(t, text+"MD5Sum:\n 00 1 x\n", m.key))
 		}, false, "no SHA256"},
+		"signed twice": {func(m *mirror) {
+			m.put("dists/trixie/InRelease", signed(t, string(signed(t, m.release(""), m.key)), m.key))
+		}, false, "is no field"},
 		"no date":     {func(m *mirror) { m.publish(t, "", "Date: yesterday") }, false, "Date"},
 		"a bad until": {func(m *mirror) { m.publish(t, "", "Valid-Until: never") }, false, "Valid-Until"},
 	} {
@@ -83,37 +82,6 @@ func TestReleasePastItsValidUntil(t *testing.T) {
 	}
 	if !(Mirror{URL: "http://snapshot.debian.org/archive/debian/20260614T000000Z"}).isSnapshot() {
 		t.Error("the snapshot service is not known as one")
-	}
-}
-
-func TestReleaseAt(t *testing.T) {
-	m := newMirror(t)
-	m.publish(t, stanza("a"), "Valid-Until: Mon, 22 Jun 2026 10:00:00 UTC")
-	old := m.files["/debian/dists/trixie/InRelease"]
-	at := today.Add(-2 * time.Hour) // the lock's date is what the InRelease says, before it was signed
-	later := func(c *Client) *Client { c.Now = func() time.Time { return today.AddDate(3, 0, 0) }; return c }
-
-	c := later(m.client(t))
-	rel, err := c.ReleaseAt(t.Context(), trixie(t), units.DigestOf(old), at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.publish(t, stanza("b"))
-	if again, err := c.ReleaseAt(t.Context(), trixie(t), rel.InRelease, at); err != nil || again.InRelease != rel.InRelease {
-		t.Errorf("from the store: %v", err)
-	}
-	fresh := later(m.client(t))
-	if _, err := fresh.ReleaseAt(t.Context(), trixie(t), rel.InRelease, at); err == nil || !strings.Contains(err.Error(), "another one by now") {
-		t.Errorf("a mirror that went on: %v", err)
-	}
-	m.files["/snapshot/20260615T100000Z/dists/trixie/InRelease"] = old
-	if _, err := fresh.ReleaseAt(t.Context(), trixie(t), rel.InRelease, at); err != nil {
-		t.Errorf("from the snapshot service: %v", err)
-	}
-	fresh.Keyring = &Keyring{Keys: openpgp.EntityList{newKey(t, "stranger", 0)}}
-	var untrusted *UntrustedError
-	if _, err := fresh.ReleaseAt(t.Context(), trixie(t), rel.InRelease, at); !errors.As(err, &untrusted) {
-		t.Errorf("by a stranger: %v", err)
 	}
 }
 

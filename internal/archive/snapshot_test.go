@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/suite"
 )
 
@@ -157,7 +158,7 @@ func TestSnapshotBase(t *testing.T) {
 		if got != tt.want || (err == nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.env) {
 			t.Errorf("%q: %q, %v", tt.value, got, err)
 		}
-		m, err := ResolveMirror(t.TempDir(), suite.Debian, "", at)
+		m, err := MirrorQuery{Root: t.TempDir(), Family: suite.Debian, Arch: arch.AMD64, At: at}.Resolve()
 		if err == nil && (m.URL != tt.want+"20250809T091630Z" || !m.isSnapshot()) || (err == nil) != (tt.want != "") {
 			t.Errorf("%q: the mirror is %q (%v), %v", tt.value, m.URL, m.isSnapshot(), err)
 		}

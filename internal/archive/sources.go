@@ -1,28 +1,28 @@
 package archive
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
-	"pault.ag/go/debian/control"
-
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/deb822"
 	"github.com/kimg/kimg/internal/suite"
 )
 
-// source is one archive that apt is told of: "deb URI suite component...".
+// source is one archive of apt's configuration: "deb URI suite component...".
 type source struct {
 	uri, suite string
 	components []string
 }
 
-// HostMirror finds the mirror of a family that the apt configuration below root
-// uses: the first that serves a release of the family itself (not only its
-// updates) with the component main.
-func HostMirror(root string, family *suite.Family) (Mirror, bool) {
-	for _, name := range sourceFiles(root) {
+// hostMirror finds the mirror of a family that the host's apt configuration uses:
+// the first that serves a release of the family itself (not only its updates) with
+// the component main.
+func (q MirrorQuery) hostMirror() (Mirror, bool) {
+	for _, name := range sourceFiles(q.Root) {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			continue
@@ -31,16 +31,16 @@ func HostMirror(root string, family *suite.Family) (Mirror, bool) {
 		if strings.HasSuffix(name, ".sources") {
 			parse = parseSources
 		}
-		for _, src := range parse(b) {
+		for _, src := range parse(b, q.Arch) {
 			url, err := mirrorURL(src.uri)
-			if err != nil || !src.isPlain(family) {
+			if err != nil || !src.isPlain(q.Family) {
 				continue
 			}
-			shown, err := filepath.Rel(root, name)
+			shown, err := filepath.Rel(q.Root, name)
 			if err != nil {
 				shown = name
 			}
-			return readAptConf(root).mirror(url, "/"+shown), true
+			return readAptConf(q.Root).mirror(url, "/"+shown), true
 		}
 	}
 	return Mirror{}, false
@@ -57,9 +57,9 @@ func sourceFiles(root string) []string {
 	return append(names, parts...)
 }
 
-// isPlain tells a distribution's own archive from the archive of its updates,
-// whose host may have nothing else, and from third parties', which often name
-// the same suites: they have other components or another place.
+// isPlain reports whether it is a distribution's own archive. That of its updates
+// may have nothing else on its host, and third parties, which often name the same
+// suites, have other components or another place.
 func (s source) isPlain(family *suite.Family) bool {
 	uri := strings.TrimRight(s.uri, "/")
 	known, err := suite.Parse(s.suite)
@@ -75,8 +75,8 @@ func (s source) isFamilys(uri string, family *suite.Family) bool {
 }
 
 // parseSourcesList reads the one-line format. What apt would complain about is
-// passed over: the host's apt is not ours to check.
-func parseSourcesList(b []byte) []source {
+// skipped: kimg does not check the host's apt.
+func parseSourcesList(b []byte, a arch.Arch) []source {
 	var all []source
 	for line := range strings.Lines(string(b)) {
 		line, _, _ = strings.Cut(line, "#")
@@ -88,7 +88,7 @@ func parseSourcesList(b []byte) []source {
 		if strings.HasPrefix(rest, "[") {
 			var options string
 			options, rest, _ = strings.Cut(rest[1:], "]")
-			if !servesArch(option(options, "arch"), ",") {
+			if !servesArch(strings.Split(option(options, "arch"), ","), a) {
 				continue
 			}
 		}
@@ -109,44 +109,33 @@ func option(options, name string) string {
 	return ""
 }
 
-// servesArch reads a list of architectures; none means all.
-func servesArch(list, separator string) bool {
-	return list == "" || slices.Contains(strings.Split(list, separator), Arch)
+// servesArch looks for an architecture in a list; an empty one means all.
+func servesArch(list []string, a arch.Arch) bool {
+	return strings.Join(list, "") == "" || slices.Contains(list, a.Name)
 }
 
-// parseSources reads the deb822 format.
-func parseSources(b []byte) []source {
-	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP")) {
-		return nil // control would take it for a signed document
-	}
-	r, err := control.NewParagraphReader(bytes.NewReader(b), nil)
-	if err != nil {
-		return nil
-	}
+// parseSources reads the deb822 format, as far as it is one.
+func parseSources(b []byte, a arch.Arch) []source {
 	var all []source
-	for {
-		p, err := r.Next()
+	for stanza := range deb822.Stanzas(comments.ReplaceAllString(string(b), "")) {
+		p, err := deb822.Map(stanza)
 		if err != nil {
 			return all
 		}
-		field := func(name string) []string {
-			for k, v := range p.Values {
-				if strings.EqualFold(k, name) {
-					return strings.Fields(v)
-				}
-			}
-			return nil
-		}
-		if enabled := field("Enabled"); len(enabled) > 0 && isNo(enabled[0]) {
+		field := func(name string) []string { return strings.Fields(p[name]) }
+		if enabled := field("enabled"); len(enabled) > 0 && isNo(enabled[0]) {
 			continue
 		}
-		if !slices.Contains(field("Types"), "deb") || !servesArch(strings.Join(field("Architectures"), " "), " ") {
+		if !slices.Contains(field("types"), "deb") || !servesArch(field("architectures"), a) {
 			continue
 		}
-		for _, uri := range field("URIs") {
-			for _, suite := range field("Suites") {
-				all = append(all, source{uri: uri, suite: suite, components: field("Components")})
+		for _, uri := range field("uris") {
+			for _, suite := range field("suites") {
+				all = append(all, source{uri: uri, suite: suite, components: field("components")})
 			}
 		}
 	}
+	return all
 }
+
+var comments = regexp.MustCompile(`(?m)^#.*\n?`)

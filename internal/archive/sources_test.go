@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/suite"
 )
 
@@ -95,7 +96,7 @@ deb [
 		t.Run(name, func(t *testing.T) {
 			root := host(t, c.files)
 			for family, want := range map[*suite.Family]string{suite.Debian: c.debian, suite.Ubuntu: c.ubuntu} {
-				m, ok := HostMirror(root, family)
+				m, ok := MirrorQuery{Root: root, Family: family, Arch: arch.AMD64}.hostMirror()
 				if ok != (want != "") || m.URL != want {
 					t.Errorf("%s: %+v, %v, want %q", family, m, ok, want)
 				}
@@ -115,7 +116,7 @@ func TestResolveMirrorOrder(t *testing.T) {
 	configured := host(t, map[string]string{"sources.list": "deb http://host.example.org/debian sid main\n"})
 	check := func(root string, family *suite.Family, flag, wantURL, wantFrom string) {
 		t.Helper()
-		m, err := ResolveMirror(root, family, flag, at)
+		m, err := MirrorQuery{root, family, arch.AMD64, flag, at}.Resolve()
 		if err != nil || m.URL != wantURL || m.From != wantFrom {
 			t.Errorf("%+v, %v, want %s from %s", m, err, wantURL, wantFrom)
 		}
@@ -127,7 +128,7 @@ func TestResolveMirrorOrder(t *testing.T) {
 	check(configured, suite.Debian, "", "http://env.example.org/debian", "KIMG_MIRROR")
 	check(configured, suite.Debian, "https://flag.example.org/debian", "https://flag.example.org/debian", "--mirror")
 	for _, bad := range []string{"ftp://x/debian", "not a url", "http://", "http://[::1", "/srv/debian"} {
-		if _, err := ResolveMirror(configured, suite.Debian, bad, at); err == nil || !strings.Contains(err.Error(), "--mirror") {
+		if _, err := (MirrorQuery{configured, suite.Debian, arch.AMD64, bad, at}).Resolve(); err == nil || !strings.Contains(err.Error(), "--mirror") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -168,7 +169,7 @@ func FuzzAptFiles(f *testing.F) {
 	f.Add("Acquire { http::Proxy \"x\"; }; // y\n/* z")
 	f.Add("-----BEGIN PGP SIGNED MESSAGE-----\n\nTypes: deb\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, src := range append(parseSourcesList([]byte(text)), parseSources([]byte(text))...) {
+		for _, src := range append(parseSourcesList([]byte(text), arch.AMD64), parseSources([]byte(text), arch.AMD64)...) {
 			if src.uri == "" || src.suite == "" {
 				t.Errorf("a source of nothing: %+v", src)
 			}

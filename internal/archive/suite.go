@@ -1,15 +1,9 @@
 package archive
 
-import (
-	"github.com/kimg/kimg/internal/pgp"
-	"github.com/kimg/kimg/internal/suite"
-)
+import "github.com/kimg/kimg/internal/suite"
 
 // Suite is a row of the table of suites.
 type Suite = suite.Suite
 
 // ParseSuite reads a suite's codename.
 func ParseSuite(s string) (Suite, error) { return suite.Parse(s) }
-
-// Keyring is a set of OpenPGP keys that may sign an InRelease.
-type Keyring = pgp.Keyring
