@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
@@ -158,6 +159,7 @@ func (s *session) lockOut(ctx context.Context) (func(), error) {
 		return nil, fmt.Errorf("lock out directory: %w", err)
 	}
 	file := filepath.Join(s.locks(), "out-"+units.DigestOf([]byte(abs)).Short())
+	cache.Stamp(s.Cache, filepath.Base(file), abs) // keep knows by it what the directory needs
 	unlock, err := filelock.Take(ctx, file, func() {
 		progress.Say(s.Sink, "another kimg builds into "+s.spec.Out+": waiting for it to end")
 	})

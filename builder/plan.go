@@ -12,6 +12,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
@@ -71,6 +72,7 @@ func (s *session) toolchainStep(t *ToolchainLock) *steps.Step {
 				return false, err
 			}
 			_, ok, err := eng.ImageID(ctx, t.Image)
+			cache.Stamp(s.Cache, t.Image, "")
 			return ok, err
 		},
 		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {

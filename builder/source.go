@@ -6,6 +6,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/cache"
 )
 
 // KernelSource tells how a container of eng sees the source of the build in dir,
@@ -45,6 +46,7 @@ func KernelSource(ctx context.Context, env Env, eng container.Engine, dir string
 			return nil, err
 		}
 		if there {
+			cache.Use(cache.StampFile(env.Cache, volume))
 			mounts = append(mounts, container.Mount{Volume: volume, Target: target, ReadOnly: true})
 		}
 	}

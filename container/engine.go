@@ -22,6 +22,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 )
 
 // Engine is a container engine that answered. Its methods may be called from several goroutines. An error of a call
@@ -53,6 +54,9 @@ type Engine interface {
 	VolumeExists(ctx context.Context, name string) (bool, error)
 	// RemoveVolume removes a volume, even after the end of ctx. It is no error if there is none.
 	RemoveVolume(ctx context.Context, name string) error
+
+	// Kept lists kimg's durable volumes and its images. It may take seconds: the engine measures them.
+	Kept(ctx context.Context) ([]Kept, error)
 
 	// Sweep removes the containers and temporary volumes of processes of this machine that have ended. Durable
 	// volumes and what belongs to other machines stay.
@@ -96,6 +100,16 @@ type Info struct {
 	CPUs       int
 	Memory     int64 // bytes
 	Warnings   []string
+}
+
+// Kept is a durable volume or an image of kimg's.
+type Kept struct {
+	Image   bool
+	Name    string // an image has one Kept for each of its tags
+	Size    int64  // bytes, without what an image shares with others; -1: the engine does not say
+	Shared  int64  // bytes that other images have too
+	Created time.Time
+	InUse   bool // a container has it
 }
 
 // Run creates a container for cmd, runs it to its end and removes it. A status other than zero is an *ExitError. The

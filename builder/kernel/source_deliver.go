@@ -17,6 +17,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
@@ -55,11 +56,17 @@ func (j Job) ObjectVolume() string {
 
 // lockTree waits until no other kimg works on the same source.
 func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), err error) {
-	unlock, err = filelock.Take(ctx, filepath.Join(j.CacheDir, "locks", "kernel-"+j.identity()), func() {
+	name := "kernel-" + j.identity()
+	unlock, err = filelock.Take(ctx, filepath.Join(j.CacheDir, "locks", name), func() {
 		task.Say("another kimg compiles this source: waiting for it")
 	})
 	if err != nil {
 		return nil, fmt.Errorf("lock the kernel's source: %w", err)
+	}
+	if !j.Temporary {
+		cache.Stamp(j.CacheDir, j.SourceVolume(), name)
+		cache.Stamp(j.CacheDir, j.ObjectVolume(), name)
+		cache.Stamp(j.CacheDir, j.ccache(), "")
 	}
 	return unlock, nil
 }

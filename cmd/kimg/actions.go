@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/keep"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
@@ -26,6 +27,7 @@ type table struct {
 	verify verifyTable
 	config configTable
 	lock   lockTable
+	trim   func(ctx context.Context, cache string) ([]keep.Item, error)
 	list   func(io.Writer) error
 	relock func(ctx context.Context, env builder.Env, targets []string) error
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 )
 
@@ -44,7 +45,7 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
 	root.PersistentFlags().StringVar(&a.progressMode, "progress", "auto",
 		"show what happens on stderr as `MODE`: "+strings.Join(progress.Modes, ", "))
-	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(), a.console(), a.check(), a.lock(), a.verify(), a.sign(), a.diff(), a.export(), a.toolchain(), a.engine(), a.version())
+	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(), a.console(), a.check(), a.lock(), a.verify(), a.sign(), a.diff(), a.export(), a.toolchain(), a.cache(), a.engine(), a.version())
 	return root
 }
 
@@ -77,9 +78,10 @@ func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 		return &builder.SpecError{Field: "--progress", Err: err}
 	}
 	defer sink.Close()
-	cache, err := builder.CacheDir()
+	dir, err := builder.CacheDir()
 	if err != nil {
 		return err
 	}
-	return do(builder.Env{Cache: cache, Sink: sink, Host: "/", Ccache: os.Getenv("KIMG_CCACHE")}, sink.Close)
+	defer cache.Enter(dir)()
+	return do(builder.Env{Cache: dir, Sink: sink, Host: "/", Ccache: os.Getenv("KIMG_CCACHE")}, sink.Close)
 }

@@ -43,7 +43,9 @@ one of them.`,
 		var m *builder.Manifest
 		err = a.withEnv(func(env builder.Env, _ func()) error {
 			env.Sign = key
-			m, err = a.actions.build(cmd.Context(), env, spec)
+			if m, err = a.actions.build(cmd.Context(), env, spec); err == nil {
+				a.trim(cmd.Context(), env)
+			}
 			return err
 		})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -78,12 +79,11 @@ var ways = []way{
 	{is[*builder.ExistsError], codeUsage, ""},
 	{isErr(container.ErrNoEngine), codeEngine, ""},
 	{isErr(container.ErrPermission), codeEngine, ""},
-	{isErr(container.ErrNoSpace), codeFault,
-		"make room where the engine keeps its data: docker system df shows what is used, docker system prune removes what is not"},
-	{isErr(syscall.ENOSPC), codeFault, "make room on that disk; KIMG_CACHE moves kimg's cache to another one"},
 	{is[*kernel.EraError], codeUsage, ""},
 	{is[*kernel.UnmetError], codeConfig, ""}, // says itself what is not met
 	{is[*image.SizeError], codeUsage, "give it more with --size"},
+	{isFull, codeFault, "make room on that disk: kimg cache prune frees what kimg keeps, there and in the engine; " +
+		"docker system df shows what else the engine has, and KIMG_CACHE moves kimg's cache to another disk"},
 	{is[*vm.MissingArtifactError], codeUsage, ""},
 	{isErr(errNoBuild), codeUsage, "run kimg build first, or name the directory of a build"},
 	{is[*vm.MissingConfigError], codeConfig, ""},
@@ -119,6 +119,12 @@ func is[T error](err error) bool {
 // isErr matches errors by value.
 func isErr(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// isFull matches a full disk, here, where the engine keeps its data, or below what ran in a container.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, container.ErrNoSpace) ||
+		strings.Contains(strings.ToLower(err.Error()), "no space left on device")
 }
 
 // usageError is a command line that cannot be meant.

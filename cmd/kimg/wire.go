@@ -31,6 +31,7 @@ var actions = table{
 	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
 	lock:   lockTable{update: builder.Update, look: builder.LookAtLock},
 	list:   listEras,
+	trim:   trimCache,
 	relock: builder.Relock,
 }
 

@@ -20,6 +20,7 @@ import (
 	"pault.ag/go/debian/version"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -185,6 +186,7 @@ const cacheMagic = "kimg package list 1\n"
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func readCached(name string) (string, bool) {
+	cache.Use(name)
 	b, err := os.ReadFile(name)
 	if err != nil || len(b) < len(cacheMagic)+4 || string(b[:len(cacheMagic)]) != cacheMagic {
 		return "", false

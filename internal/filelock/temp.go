@@ -48,6 +48,21 @@ func lock(f *os.File, how int) error {
 	}
 }
 
+// Dir locks a directory, for this process alone or together with others, and waits for it. It is for moments that are
+// better kept apart and do no great harm where they cannot be: NFS locks no directories.
+func Dir(dir string, alone bool) (unlock func()) {
+	how := unix.LOCK_SH
+	if alone {
+		how = unix.LOCK_EX
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	_ = lock(f, how)
+	return func() { _ = f.Close() }
+}
+
 // isStill reports whether path still is the open file.
 func isStill(f *os.File, path string) (bool, error) {
 	mine, err := f.Stat()

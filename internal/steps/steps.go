@@ -27,6 +27,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
@@ -195,7 +196,7 @@ func (c *Cache) Load(id ActionID) (Record, bool) {
 			return Record{}, false
 		}
 	}
-	return r, true
+	return r, cache.Use(c.file(id))
 }
 
 // Reads returns what an action read, even when its outputs are gone.

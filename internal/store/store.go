@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -49,13 +50,13 @@ func (s *Store) Path(d units.Digest) string {
 	return filepath.Join(s.dir, "sha256", string(d[:2]), string(d))
 }
 
-// Has reports whether there is an entry, without reading it.
+// Has reports whether there is an entry, without reading it. Whoever asks is about to use it.
 func (s *Store) Has(d units.Digest) bool {
 	if d == "" {
 		return false
 	}
 	info, err := os.Lstat(s.Path(d))
-	return err == nil && info.Mode().IsRegular()
+	return err == nil && info.Mode().IsRegular() && cache.Use(s.Path(d))
 }
 
 // Open returns a reader of the entry. The reader checks the digest as it goes:
@@ -65,6 +66,7 @@ func (s *Store) Open(d units.Digest) (io.ReadCloser, error) {
 	if d == "" {
 		return nil, fmt.Errorf("open store entry: no digest: %w", fs.ErrNotExist)
 	}
+	cache.Use(s.Path(d))
 	f, err := os.Open(s.Path(d))
 	if err != nil {
 		return nil, fmt.Errorf("open store entry %s: %w", d.Short(), err)
