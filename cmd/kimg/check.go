@@ -12,8 +12,8 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/vm"
 )
 
 // checkFlags are what the flags say of checks.
@@ -118,7 +118,7 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 		return err
 	}
 	for _, expr := range w.print {
-		if err := vm.CheckExpression(expr); err != nil {
+		if err := gdb.CheckExpression(expr); err != nil {
 			return usageError{cmd, fmt.Errorf("--print: %w", err)}
 		}
 	}

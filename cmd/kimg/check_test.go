@@ -13,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -105,15 +106,15 @@ func TestCheckFlagsOverAFile(t *testing.T) {
 func TestProblemsHaveNoWayOut(t *testing.T) {
 	a, read := testApp(t, table{})
 	code := a.report(t.Context(), &checks.ProblemsError{Problems: []checks.Problem{
-		{Err: &vm.NoBreakError{Break: "vfs_raed", Msg: "no", Near: []string{"vfs_read"}}}, {Err: errors.New("other")}}}, false)
+		{Err: &gdb.NoBreakError{Break: "vfs_raed", Msg: "no", Near: []string{"vfs_read"}}}, {Err: errors.New("other")}}}, false)
 	if _, stderr := read(); code != codeGuest || stderr != "kimg: break at vfs_raed: no\n  other\n" {
 		t.Errorf("status %d, %q", code, stderr)
 	}
 }
 
 func TestSeen(t *testing.T) {
-	r := &vm.Result{Hit: true, Frames: []vm.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"},
-		Values: []vm.Value{{Expr: "x", Text: "1"}, {Expr: "y", Err: "no"}}, Ran: true, Status: 3, Log: "log", Console: []string{"last"}}
+	r := &vm.Result{Hit: true, Frames: []gdb.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"},
+		Values: []gdb.Value{{Expr: "x", Text: "1"}, {Expr: "y", Err: "no"}}, Ran: true, Status: 3, Log: "log", Console: []string{"last"}}
 	three := 3
 	want := checks.Seen{Stop: &checks.Stop{Frames: []checks.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"}},
 		Values: []checks.Value{{Expression: "x", Value: "1"}, {Expression: "y", Error: "no"}}, Status: &three, GDBLog: "log", Console: []string{"last"}}
@@ -125,7 +126,7 @@ func TestSeen(t *testing.T) {
 		guest bool
 	}{
 		{&vm.GuestError{What: "it hung"}, true}, {errors.Join(errors.New("x"), &vm.GuestError{}), true},
-		{&vm.GDBError{}, false}, {errors.New("no disk"), false},
+		{&gdb.EndedError{}, false}, {errors.New("no disk"), false},
 	} {
 		s := seen(&vm.Result{}, tt.err)
 		if s.Guest != tt.guest || s.Err == nil || s.Stop != nil || s.Status != nil {

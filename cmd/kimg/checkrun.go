@@ -11,6 +11,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -142,7 +143,7 @@ func (req *checkRequest) preflight(ctx context.Context, env builder.Env, planned
 			continue
 		}
 		c, key := req.list[i], ""
-		var unknown *vm.NoBreakError
+		var unknown *gdb.NoBreakError
 		if errors.As(err, &unknown) {
 			if key = "break"; unknown.Expected {
 				key = "expect"

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -67,7 +68,7 @@ installed.`,
 // checkBreaks refuses what cannot be a place to stop at, in any kernel.
 func checkBreaks(cmd *cobra.Command, breaks []string) error {
 	for _, at := range breaks {
-		if err := vm.CheckBreak(at); err != nil {
+		if err := gdb.CheckBreak(at); err != nil {
 			return usageError{cmd, fmt.Errorf("--break: %w", err)}
 		}
 	}

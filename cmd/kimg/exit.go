@@ -18,6 +18,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
@@ -87,11 +88,11 @@ var ways = []way{
 	{is[*vm.MissingArtifactError], codeUsage, ""},
 	{isErr(errNoBuild), codeUsage, "run kimg build first, or name the directory of a build"},
 	{is[*vm.MissingConfigError], codeConfig, ""},
-	{is[*vm.NoBreakError], codeGuest, ""},
+	{is[*gdb.NoBreakError], codeGuest, ""},
 	{is[*checks.ProblemsError], codeUsage, ""},
 	{is[*vm.GuestError], codeGuest, ""},
 	{is[*vm.DiskError], codeGuest, ""},
-	{is[*vm.GDBError], codeFault, ""},
+	{is[*gdb.EndedError], codeFault, ""},
 	{is[*vm.PortTakenError], codeUsage, ""},
 	{is[*vm.TAPError], codeUsage, ""},
 	{is[*vm.ShareError], codeUsage, ""},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -67,9 +68,9 @@ func listSnapshots(w io.Writer, out string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tCHANGED\tTAKEN OF")
 	for _, s := range list {
-		of := vm.DiskFile
+		of := artifact.Disk
 		if s.Stale {
-			of = "an earlier " + vm.DiskFile
+			of = "an earlier " + artifact.Disk
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Changed.Format(time.DateTime), of)
 	}

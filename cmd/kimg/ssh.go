@@ -15,6 +15,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/internal/artifact"
 	guestfiles "github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/terminal"
@@ -140,7 +141,7 @@ func (e *NoSSHError) Hint() string {
 // checkSSH is a *NoSSHError where the image that the guest boots from has no sshd that
 // heeds kimg. A snapshot that is yet to be taken is as rootfs.img is.
 func (g *guest) checkSSH(e *extras) error {
-	name := filepath.Join(g.out, vm.DiskFile)
+	name := filepath.Join(g.out, artifact.Disk)
 	if e.snapshot != "" {
 		if snapshot := filepath.Join(g.out, vm.SnapshotFile(e.snapshot)); exists(snapshot) {
 			name = snapshot
@@ -148,7 +149,7 @@ func (g *guest) checkSSH(e *extras) error {
 	}
 	img, err := ext4.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &vm.MissingArtifactError{Dir: g.out, File: vm.DiskFile}
+		return &vm.MissingArtifactError{Dir: g.out, File: artifact.Disk}
 	}
 	if err != nil {
 		return fmt.Errorf("look for sshd in %s: %w", name, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -39,8 +40,8 @@ var actions = table{
 func (g *guest) options(ctx context.Context, env builder.Env) (_ vm.Options, closeEngine func(), err error) {
 	closeEngine = func() {}
 	// Asked for first: an image with QEMU may take minutes to make.
-	if _, err := os.Stat(filepath.Join(g.out, vm.ConfigFile)); err != nil {
-		return vm.Options{}, closeEngine, &vm.MissingArtifactError{Dir: g.out, File: vm.ConfigFile}
+	if _, err := os.Stat(filepath.Join(g.out, artifact.Config)); err != nil {
+		return vm.Options{}, closeEngine, &vm.MissingArtifactError{Dir: g.out, File: artifact.Config}
 	}
 	place, err := vm.Choose(ctx, os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (container.Engine, string, error) {
 		eng, image, err := builder.Imaging(ctx, env, g.out)

@@ -16,6 +16,9 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // guestEnd is the guest's side of the ports, played by a test.
@@ -258,7 +261,7 @@ func TestScript(t *testing.T) {
 
 func TestReadConfig(t *testing.T) {
 	dir := t.TempDir()
-	name := filepath.Join(dir, ConfigFile)
+	name := filepath.Join(dir, artifact.Config)
 	if err := os.WriteFile(name, []byte("# CONFIG_X is not set\nCONFIG_A=y\nCONFIG_S=\"a=b\"\n\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +270,7 @@ func TestReadConfig(t *testing.T) {
 		t.Errorf("%v, %v", c, err)
 	}
 	var missing *MissingArtifactError
-	if _, err := artifacts(dir, KernelFile); !errors.As(err, &missing) || missing.File != KernelFile {
+	if _, err := artifacts(dir, artifact.KernelImage(arch.Default)); !errors.As(err, &missing) || missing.File != artifact.KernelImage(arch.Default) {
 		t.Errorf("a missing kernel: %v", err)
 	}
 }

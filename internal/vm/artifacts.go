@@ -10,16 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/qemu"
-)
-
-// The artifacts of an out directory that a guest is made of.
-const (
-	KernelFile  = "bzImage"
-	DiskFile    = "rootfs.img"
-	ConfigFile  = "config"
-	SymbolsFile = "vmlinux"
-	ScriptsFile = "vmlinux-gdb.py"
 )
 
 // Config is a kernel's configuration: symbols without CONFIG_ to their values.
@@ -106,7 +98,7 @@ func (e *MissingArtifactError) Hint() string {
 
 // artifacts looks for the files in dir and reads the kernel's configuration.
 func artifacts(dir string, files ...string) (Config, error) {
-	for _, name := range append([]string{ConfigFile}, files...) {
+	for _, name := range append([]string{artifact.Config}, files...) {
 		info, err := os.Stat(filepath.Join(dir, name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -117,5 +109,5 @@ func artifacts(dir string, files ...string) (Config, error) {
 			return nil, fmt.Errorf("use %s: it is not a file", filepath.Join(dir, name))
 		}
 	}
-	return ReadConfig(filepath.Join(dir, ConfigFile))
+	return ReadConfig(filepath.Join(dir, artifact.Config))
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"time"
 
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
@@ -25,25 +25,15 @@ type Check struct {
 // Result is what a check saw. It is returned with an error too, as far as it goes.
 type Result struct {
 	Hit       bool
-	Frames    []Frame  // where the guest stopped, the innermost first
-	Task      string   // the process that did, as "cat (pid 312)"; empty where the kernel's scripts do not say
-	Backtrace []string // gdb's, a line for each frame
-	Values    []Value  // of the expressions
-	Ran       bool     // the command was run to its end
-	Status    int      // its exit status
-	Log       string   // what gdb was told and said
-	Console   []string // the last lines of the serial console
+	Frames    []gdb.Frame // where the guest stopped, the innermost first
+	Task      string      // the process that did, as "cat (pid 312)"; empty where the kernel's scripts do not say
+	Backtrace []string    // gdb's, a line for each frame
+	Values    []gdb.Value // of the expressions
+	Ran       bool        // the command was run to its end
+	Status    int         // its exit status
+	Log       string      // what gdb was told and said
+	Console   []string    // the last lines of the serial console
 }
-
-// Frame is a function that was called and has not returned.
-type Frame struct {
-	Function string // empty where nothing is known of it
-	File     string // in the kernel's tree; empty where there is no debug information
-	Line     int
-}
-
-// Value is what gdb made of an expression, or why it did not.
-type Value struct{ Expr, Text, Err string }
 
 // RunCheck boots the guest and looks whether the check's breakpoint is reached,
 // by one of two ways. A breakpoint of the boot is set before the guest's first
@@ -54,7 +44,7 @@ type Value struct{ Expr, Text, Err string }
 //
 // The error is nil only if the guest stopped there and the command, whatever its
 // status, was run. A guest that did not do in time what it should, panicked, or
-// lost its QEMU is a *GuestError; a gdb that died is a *GDBError.
+// lost its QEMU is a *GuestError; a gdb that died is a *gdb.EndedError.
 func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err error) {
 	k := &checking{o: &o, c: c, result: &Result{}}
 	config, err := c.ready(&o)
@@ -62,7 +52,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		return k.result, err
 	}
 	if c.Break != "" {
-		if k.kernel, err = readSymbols(filepath.Join(o.Dir, SymbolsFile)); err != nil {
+		if k.kernel, err = gdb.ReadSymbols(filepath.Join(o.Dir, artifact.Vmlinux)); err != nil {
 			return k.result, err
 		}
 	}
@@ -75,7 +65,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
 	if c.Break != "" {
 		var stub qemu.GDBStub
-		stub, k.entry = k.kernel.stub(site, []string{c.Break}, c.During)
+		stub, k.entry = stubOf(k.kernel, site, []string{c.Break}, c.During)
 		devices = append(devices, stub)
 	}
 	ports := o.agentPorts()
@@ -101,7 +91,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 // ready is an error where this build cannot do what the check needs.
 func (c *Check) ready(o *Options) (Config, error) {
 	if c.Break != "" {
-		if err := CheckBreak(c.Break); err != nil {
+		if err := gdb.CheckBreak(c.Break); err != nil {
 			return nil, fmt.Errorf("break at %w", err)
 		}
 	}
@@ -109,7 +99,7 @@ func (c *Check) ready(o *Options) (Config, error) {
 		return nil, errors.New("check a breakpoint while a command runs: want both of them")
 	}
 	for _, expr := range c.Print {
-		if err := CheckExpression(expr); err != nil {
+		if err := gdb.CheckExpression(expr); err != nil {
 			return nil, fmt.Errorf("print %w", err)
 		}
 	}
@@ -130,54 +120,19 @@ func (c *Check) files(all bool) []string {
 	case c.Break == "":
 		return nil
 	case all:
-		return []string{SymbolsFile, ScriptsFile, "scripts/gdb"}
+		return []string{artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts}
 	}
-	return []string{SymbolsFile}
-}
-
-// NoBreakError says that this kernel has no such place to stop at.
-type NoBreakError struct {
-	Break    string
-	Near     []string // names that it does have
-	Msg      string   // gdb's words
-	Expected bool     // it is where a stop is expected, and not where it is asked for
-}
-
-func (e *NoBreakError) Error() string {
-	verb := "break at"
-	if e.Expected {
-		verb = "expect"
-	}
-	return fmt.Sprintf("%s %s: %s", verb, e.Break, trimStop(e.Msg))
-}
-
-// Hint is the way out.
-func (e *NoBreakError) Hint() string {
-	if len(e.Near) == 0 {
-		return ""
-	}
-	return "this kernel has " + strings.Join(e.Near, ", ")
+	return []string{artifact.Vmlinux}
 }
 
 // errNoDebugInfo says that gdb would know addresses and nothing else.
 var errNoDebugInfo = &MissingConfigError{For: "be debugged", Symbols: []string{"DEBUG_INFO"}}
 
-// breakRE is what gdb may be asked to break at: no conditions, no commands.
-var breakRE = regexp.MustCompile(`^([A-Za-z_][\w.$]*|\*0x[0-9A-Fa-f]{1,16}|[\w./+-]+:(\d{1,9}|[A-Za-z_][\w.$]*))$`)
-
-// CheckBreak is an error for what cannot be a place to stop at.
-func CheckBreak(at string) error {
-	if !breakRE.MatchString(at) {
-		return fmt.Errorf("%q: want a function, FILE:LINE, FILE:FUNCTION or *ADDRESS", at)
-	}
-	return nil
-}
-
 // checking is a check under way.
 type checking struct {
 	o       *Options
 	c       Check
-	kernel  *symbols
+	kernel  *gdb.Symbols
 	entry   uint64 // where the guest's head start ends; 0: it has none
 	scripts bool   // gdb has the kernel's own
 	first   int    // the process id of the command's shell; those of its children are higher
@@ -207,7 +162,7 @@ func (k *checking) run(ctx context.Context) error {
 			err = k.command(alive)
 		}
 	}
-	var unknown *NoBreakError
+	var unknown *gdb.NoBreakError
 	var guest *GuestError
 	switch {
 	case err == nil || errors.As(err, &unknown) || errors.As(err, &guest):

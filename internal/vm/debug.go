@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
@@ -34,31 +37,31 @@ const SourceFile = "kimg.gdb"
 // streams. The serial console can be attached to meanwhile, see Attach. The end of
 // gdb ends the guest. A guest that panics stays, to be looked at.
 //
-// Breakpoints are looked for before anything boots: a *NoBreakError names one that
+// Breakpoints are looked for before anything boots: a *gdb.NoBreakError names one that
 // this kernel does not have. They are hardware breakpoints where others would be
 // lost: a software breakpoint is an instruction in memory, where the kernel has yet
 // to be unpacked. A QEMU that ends against the plan is a *GuestError.
 func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	for _, at := range d.Breaks {
-		if err := CheckBreak(at); err != nil {
+		if err := gdb.CheckBreak(at); err != nil {
 			return fmt.Errorf("break at %w", err)
 		}
 	}
-	config, err := o.read(SymbolsFile)
+	config, err := o.read(artifact.Vmlinux)
 	if err != nil {
 		return err
 	}
-	kernel, err := readSymbols(filepath.Join(o.Dir, SymbolsFile))
+	kernel, err := gdb.ReadSymbols(filepath.Join(o.Dir, artifact.Vmlinux))
 	if err != nil {
 		return err
 	}
-	if !kernel.debugInfo {
+	if !kernel.DebugInfo {
 		return errNoDebugInfo
 	}
 	for _, notice := range debugNotices(config) {
 		o.say("%s", notice)
 	}
-	site, err := o.open(ctx, config, SymbolsFile, ScriptsFile, "scripts/gdb", SourceFile)
+	site, err := o.open(ctx, config, artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts, SourceFile)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		return err
 	}
 	defer hub.close()
-	stub, entry := kernel.stub(site, d.Breaks, d.Running)
+	stub, entry := stubOf(kernel, site, d.Breaks, d.Running)
 	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{}, stub)
 	devices = append(devices, o.ports(site, o.agentPorts()...)...)
 	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)
@@ -85,9 +88,14 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	if d.Attached != nil {
 		defer d.Attached(site.guest.Name)()
 	}
-	_, mapped := os.Stat(filepath.Join(o.Dir, SourceFile))
-	args := personArgs(site, d, unpacked, mapped == nil && !site.Isolated)
-	return m.settle(ctx, &o, m.lend(ctx, &o, args, entry))
+	session := gdb.Session{
+		Files: gdbFiles(site), Socket: site.Socket(gdbSocket), Settings: !site.Isolated, HoldKeys: site.Isolated,
+		Breaks: d.Breaks, Unpacked: unpacked, Running: d.Running, Commands: d.Commands, Batch: d.Batch,
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, SourceFile)); err == nil && !site.Isolated {
+		session.Source = site.Path(SourceFile)
+	}
+	return m.settle(ctx, &o, m.lend(ctx, &o, session.Args(), entry))
 }
 
 // lend gives the terminal to gdb until it ends, and the guest a head start to entry.
@@ -123,7 +131,7 @@ func (m *machine) lend(ctx context.Context, o *Options, args []string, entry uin
 				<-ended
 				return m.endError(ctx)
 			}
-			if m.err != nil {
+			if m.err != nil && ctx.Err() == nil {
 				o.say("%v; quit ends gdb", m.endError(ctx))
 			}
 			return errors.Join(gdbEnd(<-ended), m.sessionEnd(ctx))
@@ -142,22 +150,8 @@ func gdbEnd(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &GDBError{err}
+	return &gdb.EndedError{Err: err}
 }
-
-// GDBError says that gdb ended with a status other than zero, or where nobody had
-// ended it.
-type GDBError struct{ Err error }
-
-func (e *GDBError) Error() string {
-	if e.Err == nil {
-		return "gdb ended by itself"
-	}
-	return fmt.Sprintf("gdb ended: %v", e.Err)
-}
-
-// Unwrap gives gdb's own end.
-func (e *GDBError) Unwrap() error { return e.Err }
 
 // debugNotices tell of what a person would wonder about in this kernel.
 func debugNotices(c Config) []string {
@@ -177,9 +171,9 @@ func debugNotices(c Config) []string {
 // findBreaks looks for the places to stop at, before there is a guest. A function
 // is in vmlinux's own table; what is inlined or named by its line only gdb finds.
 // afterUnpacking says that they are more than the processor has breakpoints for.
-func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []string) (afterUnpacking bool, err error) {
+func findBreaks(ctx context.Context, site *Site, kernel *gdb.Symbols, breaks []string) (afterUnpacking bool, err error) {
 	ask := slices.DeleteFunc(slices.Clone(breaks), func(at string) bool {
-		return site.Accel == qemu.TCG && slices.Contains(kernel.functions, at)
+		return site.Accel == qemu.TCG && slices.Contains(kernel.Functions, at)
 	})
 	if len(ask) == 0 {
 		return false, nil
@@ -190,70 +184,28 @@ func findBreaks(ctx context.Context, site *Site, kernel *symbols, breaks []strin
 	}
 	locations := 0
 	for _, at := range ask {
-		b, err := d.find(ctx, kernel, at)
+		b, err := d.Find(ctx, kernel, at)
 		if err != nil {
 			return false, err
 		}
 		locations += b.Locations
 	}
-	_, _, err = d.do(ctx, "-gdb-exit")
-	return site.Accel == qemu.KVM && locations > kvmBreaks, err
+	return site.Accel == qemu.KVM && locations > gdb.HardwareBreakpoints, d.Exit(ctx)
 }
 
-// A Ctrl-C ends a gdb that only just starts, or its Python. heldKeys keeps it back until
-// takeKeys, which drops what came. Where gdb is this machine's own nobody knows whether
-// it has a Python to do so, and so it is as with any gdb.
-//
-// The scripts of older kernels have escapes that a new Python warns of.
-var heldKeys = []string{"env", "--block-signal=INT", "PYTHONWARNINGS=ignore::SyntaxWarning"}
+// gdbFiles are what a gdb at the site reads.
+func gdbFiles(site *Site) gdb.Files {
+	return gdb.Files{
+		Vmlinux: site.Path(artifact.Vmlinux), Index: site.index,
+		Scripts: []string{site.Path(artifact.GDBLoader), site.Path(artifact.GDBScripts)},
+	}
+}
 
-const takeKeys = "python import signal as s; s.sigtimedwait([s.SIGINT], 0); s.pthread_sigmask(s.SIG_UNBLOCK, [s.SIGINT])"
-
-// personArgs starts the person's gdb. On this machine it reads the person's own
-// ~/.gdbinit.
-func personArgs(site *Site, d Debugging, unpacked, mapped bool) []string {
-	args := []string{"gdb", "-q"}
-	if site.Isolated {
-		args = append(slices.Clone(heldKeys), "gdb", "-q", "-nx")
-	}
-	if d.Batch {
-		args = append(args, "-batch")
-	}
-	args = append(append(args, indexArgs(site.index)...),
-		"-iex", "set debuginfod enabled off",
-		"-iex", "set auto-load local-gdbinit off",
-		"-iex", "add-auto-load-safe-path "+site.Path(ScriptsFile)+":"+site.Path("scripts/gdb"),
-		"-iex", "set confirm off", "-iex", "set breakpoint pending off",
-		site.Path(SymbolsFile))
-	do := func(commands ...string) {
-		for _, c := range commands {
-			args = append(args, "-ex", c)
-		}
-	}
-	if mapped {
-		do("source " + site.Path(SourceFile))
-	}
-	socket := site.Socket(gdbSocket)
-	// QEMU is started with gdb, which has long symbols to read; still, it may be the later one,
-	// and gdb's socket is not there until the guest's head start is over.
-	do("shell for i in $(seq 3000); do test -S '" + socket + "' && break; sleep 0.02; done")
-	if site.Isolated {
-		do(takeKeys)
-	}
-	do("target remote " + socket)
-	set := "hbreak "
-	if unpacked {
-		do("thbreak "+early, "continue")
-		set = "break "
-	}
-	for _, at := range d.Breaks {
-		do(set + at)
-	}
-	if len(d.Breaks) > 0 || d.Running {
-		do("continue")
-	}
-	do(d.Commands...)
-	return args
+// startGDB starts a gdb at the site. The end of ctx ends it.
+func startGDB(ctx context.Context, site *Site) (*gdb.Debugger, error) {
+	return gdb.Start(func(in io.Reader, out, errs io.Writer) (func() error, error) {
+		return site.run.start(ctx, program{Args: gdb.Args(gdbFiles(site)), Stdin: in, Stdout: out, Stderr: errs})
+	})
 }
 
 // keepPanics has the kernel stay where it panicked, for gdb.

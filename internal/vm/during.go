@@ -7,10 +7,14 @@ import (
 	"io"
 	"strconv"
 	"sync"
+
+	"github.com/kimg/kimg/internal/gdb"
 )
 
-// commandEnd is how a command in the guest ended.
+// commandEnd is how a command in the guest ended. The rest may be read once ended is
+// closed.
 type commandEnd struct {
+	ended  chan struct{}
 	status int
 	err    error
 }
@@ -28,7 +32,7 @@ func (k *checking) during(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { k.result.Log = d.transcript() }()
+	defer func() { k.result.Log = d.Transcript() }()
 	place, root, err := k.find(ctx, d)
 	if err != nil {
 		return err
@@ -40,16 +44,16 @@ func (k *checking) during(ctx context.Context) error {
 	defer closePorts(agent, ports)
 	g := newGate(k.o.Stdin, k.o.Stdout)
 	defer g.close()
-	ended := make(chan commandEnd, 1)
+	end := &commandEnd{ended: make(chan struct{})}
 	go func() {
-		status, err := agent.run(ctx, command{script: gated(k.c.Command), stdin: g, stdout: &g.out, stderr: k.o.Stderr,
+		defer close(end.ended)
+		end.status, end.err = agent.run(ctx, command{script: gated(k.c.Command), stdin: g, stdout: &g.out, stderr: k.o.Stderr,
 			interrupt: k.o.Interrupt, silence: k.limits.silence}, ports[0], ports[1], ports[2])
-		ended <- commandEnd{status, err}
 	}()
 	select {
 	case <-g.reached:
-	case e := <-ended:
-		return k.unreached(e)
+	case <-end.ended:
+		return k.unreached(end)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -60,42 +64,42 @@ func (k *checking) during(ctx context.Context) error {
 	}
 	g.open()
 	k.missing = "the command did not reach " + k.place()
-	e, err := k.stop(ctx, d, b, ended)
+	reached, err := k.stop(ctx, d, b, end.ended)
 	switch {
 	case err != nil:
 		return err
-	case e != nil:
-		return k.unreached(*e)
+	case !reached:
+		return k.unreached(end)
 	}
 	if err := k.look(ctx, d, b, root); err != nil {
 		return err
 	}
 	k.missing = "the command did not end"
 	select {
-	case e := <-ended:
-		k.result.Ran, k.result.Status = e.err == nil, e.status
-		return e.err
+	case <-end.ended:
+		k.result.Ran, k.result.Status = end.err == nil, end.status
+		return end.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
 // arm stops the guest, which runs, for as long as it takes to set the breakpoint.
-func (k *checking) arm(ctx context.Context, d *debugger, place breakpoint) (breakpoint, error) {
+func (k *checking) arm(ctx context.Context, d *gdb.Debugger, place gdb.Breakpoint) (gdb.Breakpoint, error) {
 	k.missing = "gdb did not set the breakpoint"
-	if err := d.attach(ctx, k.m.site.Socket(gdbSocket)); err != nil {
-		return breakpoint{}, err
+	if err := d.Attach(ctx, k.m.site.Socket(gdbSocket)); err != nil {
+		return gdb.Breakpoint{}, err
 	}
-	b, err := d.setBreak(ctx, k.c.Break, k.hardware(place))
+	b, err := d.SetBreak(ctx, k.c.Break, k.hardware(place))
 	if err != nil {
 		return b, fmt.Errorf("break at %s: %w", k.c.Break, err)
 	}
-	return b, d.proceed(ctx)
+	return b, d.Proceed(ctx)
 }
 
 // unreached tells of a command that ended too early. The guest stops as a whole, so
 // a stop before the command's end would have been told before it.
-func (k *checking) unreached(e commandEnd) error {
+func (k *checking) unreached(e *commandEnd) error {
 	if e.err != nil {
 		return e.err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -78,7 +79,7 @@ func TestGuestStopsAtABreakpoint(t *testing.T) {
 
 func TestNoSuchBreakpoint(t *testing.T) {
 	_, err := vm.RunCheck(t.Context(), realGuest(t), vm.Check{Break: "do_sys_opem"})
-	var unknown *vm.NoBreakError
+	var unknown *gdb.NoBreakError
 	if !errors.As(err, &unknown) || !strings.Contains(unknown.Hint(), "do_sys_open") {
 		t.Errorf("%v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -235,7 +236,7 @@ func TestPreflight(t *testing.T) {
 			t.Errorf("%d: %s, want %q", i, got, want)
 		}
 	}
-	var unknown *vm.NoBreakError
+	var unknown *gdb.NoBreakError
 	if !errors.As(wrong[1], &unknown) || !strings.Contains(unknown.Hint(), "do_sys_open") {
 		t.Errorf("%v has no hint", wrong[1])
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -79,7 +80,7 @@ func TestDebugFromAPipe(t *testing.T) {
 func TestDebugWithoutSuchAPlace(t *testing.T) {
 	for _, at := range []string{"do_sys_opem", "fs/open.c:99999", "fs/opem.c:1"} {
 		err := vm.Debug(t.Context(), realGuest(t), vm.Debugging{Breaks: []string{at}, Batch: true})
-		var unknown *vm.NoBreakError
+		var unknown *gdb.NoBreakError
 		if !errors.As(err, &unknown) {
 			t.Errorf("%s: %v", at, err)
 		}

@@ -1,16 +1,13 @@
 package vm
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
@@ -26,22 +23,11 @@ func headLimit(a qemu.Accel) time.Duration {
 	return 5 * time.Second
 }
 
-// headStart is the physical address that the guest may run to before gdb has come, or 0
-// where it may not: the kernel's first instruction, with the kernel unpacked and no
-// page of it mapped yet, so that it is before every place that gdb knows by a name. An
-// address that is asked for may be anywhere.
-func (s *symbols) headStart(breaks []string) uint64 {
-	if len(breaks) == 0 || slices.ContainsFunc(breaks, func(at string) bool { return strings.HasPrefix(at, "*") }) {
-		return 0
-	}
-	return s.entry
-}
-
-// stub is the stub of a guest that is to stop in breaks, and where its head start ends;
-// a guest that runs at once has none.
-func (s *symbols) stub(site *Site, breaks []string, running bool) (stub qemu.GDBStub, entry uint64) {
+// stubOf is the stub of a guest that is to stop in breaks, and where it may run to before
+// gdb attaches: 0 where it stays halted, or runs at once.
+func stubOf(kernel *gdb.Symbols, site *Site, breaks []string, running bool) (stub qemu.GDBStub, entry uint64) {
 	if !running {
-		entry = s.headStart(breaks)
+		entry = kernel.FirstStop(breaks)
 	}
 	if entry != 0 {
 		return qemu.GDBStub{Socket: site.Socket(headSocket)}, entry
@@ -66,9 +52,7 @@ func (m *machine) awaitGDB(ctx context.Context, entry uint64) error {
 	return m.moveStub(ctx)
 }
 
-// runTo sets a hardware breakpoint, lets the guest run, and returns when it has stopped
-// there. It speaks GDB's remote serial protocol with QEMU; the breakpoint goes when gdb
-// connects. (https://sourceware.org/gdb/current/onlinedocs/gdb.html/Remote-Protocol.html)
+// runTo runs the halted guest to an address.
 func (m *machine) runTo(ctx context.Context, address uint64) error {
 	conn, err := m.connect(ctx, headSocket)
 	if err != nil {
@@ -76,42 +60,7 @@ func (m *machine) runTo(ctx context.Context, address uint64) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	return runStub(conn, address)
-}
-
-// runStub is runTo's side of the conversation.
-func runStub(conn io.ReadWriter, address uint64) error {
-	from := bufio.NewReader(conn)
-	ask := func(packet string) (string, error) {
-		sum := byte(0)
-		for _, b := range []byte(packet) {
-			sum += b
-		}
-		if _, err := fmt.Fprintf(conn, "$%s#%02x", packet, sum); err != nil {
-			return "", err
-		}
-		if _, err := from.ReadString('$'); err != nil { // an acknowledgement comes first
-			return "", err
-		}
-		answer, err := from.ReadString('#')
-		if err != nil {
-			return "", err
-		}
-		if _, err := io.CopyN(io.Discard, from, 2); err != nil { // its sum: nothing is lost on a socket
-			return "", err
-		}
-		_, err = io.WriteString(conn, "+")
-		return strings.TrimSuffix(answer, "#"), err
-	}
-	set := fmt.Sprintf("Z1,%x,1", address)
-	if answer, err := ask(set); err != nil || answer != "OK" {
-		return errors.Join(err, fmt.Errorf("QEMU's answer to %s is %q", set, answer))
-	}
-	stopped, err := ask("c")
-	if err == nil && !strings.HasPrefix(stopped, "T05") {
-		err = fmt.Errorf("QEMU's answer to c is %q", stopped)
-	}
-	return err
+	return gdb.RunStub(conn, address)
 }
 
 // moveStub has QEMU's gdb stub listen at gdb's socket, and nowhere else.

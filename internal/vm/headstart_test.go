@@ -1,77 +1,22 @@
 package vm
 
 import (
-	"bufio"
-	"io"
-	"net"
-	"strings"
 	"testing"
+
+	"github.com/kimg/kimg/internal/gdb"
 )
 
-func TestHeadStart(t *testing.T) {
-	kernel := &symbols{entry: 0x1000000}
-	for _, tt := range []struct {
-		breaks string
-		want   uint64
-	}{
-		{"", 0}, // it stays halted
-		{"do_sys_open", 0x1000000},
-		{"fs/open.c:1435 vfs_read", 0x1000000},
-		{"vfs_read *0xfff0", 0}, // the firmware's
-	} {
-		if got := kernel.headStart(strings.Fields(tt.breaks)); got != tt.want {
-			t.Errorf("%q: %#x, want %#x", tt.breaks, got, tt.want)
-		}
-	}
+func TestStubOf(t *testing.T) {
+	kernel := &gdb.Symbols{Entry: 0x1000000}
 	site := &Site{Run: "/r"}
 	at := []string{"vfs_read"}
-	if stub, entry := kernel.stub(site, nil, false); stub.Socket != site.Socket(gdbSocket) || stub.Running || entry != 0 {
+	if stub, entry := stubOf(kernel, site, nil, false); stub.Socket != site.Socket(gdbSocket) || stub.Running || entry != 0 {
 		t.Errorf("halted: %+v, %#x", stub, entry)
 	}
-	if stub, entry := kernel.stub(site, at, true); stub.Socket != site.Socket(gdbSocket) || !stub.Running || entry != 0 {
+	if stub, entry := stubOf(kernel, site, at, true); stub.Socket != site.Socket(gdbSocket) || !stub.Running || entry != 0 {
 		t.Errorf("running: %+v, %#x", stub, entry)
 	}
-	if stub, entry := kernel.stub(site, at, false); stub.Socket == site.Socket(gdbSocket) || stub.Running || entry != kernel.entry {
-		t.Errorf("gdb would come before the head start's end: %+v, %#x", stub, entry)
-	}
-}
-
-// playQEMU plays QEMU's side: it wants each of the packets in turn, and answers it.
-func playQEMU(t *testing.T, conn io.ReadWriter, packets ...string) {
-	from := bufio.NewReader(conn)
-	for i := 0; i+1 < len(packets); i += 2 {
-		got := make([]byte, len(packets[i]))
-		if _, err := io.ReadFull(from, got); err != nil || string(got) != packets[i] {
-			t.Errorf("got %q (%v), want %q", got, err, packets[i])
-			return
-		}
-		io.WriteString(conn, packets[i+1])
-	}
-}
-
-func TestRunStub(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		packets []string
-		err     string // empty: none
-	}{
-		{"stops", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+$T05thread:01;#07", "+", ""}, ""},
-		{"has no such breakpoints", []string{"$Z1,1000000,1#65", "+$#00", "+", ""}, `answer to Z1,1000000,1 is ""`},
-		{"stops elsewhere", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+$T0bthread:01;#35", "+", ""}, `answer to c is "T0b`},
-		{"ends", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+"}, "EOF"},
-	} {
-		here, there := net.Pipe()
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			defer there.Close()
-			playQEMU(t, there, tt.packets...)
-		}()
-		err := runStub(here, 0x1000000)
-		here.Close()
-		<-ended
-		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
-		}
+	if stub, entry := stubOf(kernel, site, at, false); stub.Socket == site.Socket(gdbSocket) || stub.Running || entry != kernel.Entry {
+		t.Errorf("gdb would come before the guest has run to its entry: %+v, %#x", stub, entry)
 	}
 }

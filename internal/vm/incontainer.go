@@ -18,6 +18,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/terminal"
 )
@@ -68,8 +70,8 @@ func (p Container) Open(ctx context.Context, need Need) (_ *Site, err error) {
 	why := probeContainerKVM(cmd, local)
 	bare := *cmd
 	bare.Devices = nil
-	if local && p.Indexes != "" && slices.Contains(need.Files, SymbolsFile) {
-		r.index = openIndex(p.Indexes, filepath.Join(need.Dir, SymbolsFile))
+	if local && p.Indexes != "" && slices.Contains(need.Files, artifact.Vmlinux) {
+		r.index = openIndex(p.Indexes, filepath.Join(need.Dir, artifact.Vmlinux))
 	}
 	if r.index != nil {
 		cmd.Mounts = append(slices.Clip(cmd.Mounts), container.Mount{Bind: r.index.dir, Target: containerIndex, ReadOnly: r.index.fill == nil})
@@ -338,8 +340,8 @@ func (r *containerRunner) fillIndex(site *Site) {
 	select {
 	case <-time.After(indexDelay):
 		args := append([]string{"nice", "gdb", "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
-			"-iex", "set auto-load no"}, indexArgs(containerIndex)...)
-		r.box.Exec(r.ctx, &container.ExecCmd{Args: append(args, site.Path(SymbolsFile))}) // an error means no index
+			"-iex", "set auto-load no"}, gdb.IndexArgs(containerIndex)...)
+		r.box.Exec(r.ctx, &container.ExecCmd{Args: append(args, site.Path(artifact.Vmlinux))}) // an error means no index
 	case <-r.ctx.Done():
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 func write(t *testing.T, file, text string) {
@@ -16,7 +18,7 @@ func write(t *testing.T, file, text string) {
 
 func TestIndexIsKeptWhole(t *testing.T) {
 	parent, out := filepath.Join(t.TempDir(), "gdb-index"), t.TempDir()
-	vmlinux := filepath.Join(out, SymbolsFile)
+	vmlinux := filepath.Join(out, artifact.Vmlinux)
 	write(t, vmlinux, "a kernel")
 
 	x := openIndex(parent, vmlinux)
@@ -76,7 +78,7 @@ func TestIndexIsKeptWhole(t *testing.T) {
 }
 
 func TestIndexesAreBounded(t *testing.T) {
-	parent, vmlinux := t.TempDir(), filepath.Join(t.TempDir(), SymbolsFile)
+	parent, vmlinux := t.TempDir(), filepath.Join(t.TempDir(), artifact.Vmlinux)
 	add := func(kernel string, age time.Duration) {
 		write(t, vmlinux, kernel)
 		x := openIndex(parent, vmlinux)

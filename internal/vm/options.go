@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -72,7 +73,7 @@ func (o *Options) say(format string, args ...any) {
 // read looks for the artifacts, reads what the kernel can do, and checks that it
 // can do what is asked for.
 func (o *Options) read(more ...string) (Config, error) {
-	config, err := artifacts(o.Dir, append([]string{KernelFile, DiskFile}, more...)...)
+	config, err := artifacts(o.Dir, append([]string{artifact.KernelImage(arch.Default), artifact.Disk}, more...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,7 @@ func (o *Options) disk() string {
 	if o.Snapshot != "" {
 		return SnapshotFile(o.Snapshot)
 	}
-	return DiskFile
+	return artifact.Disk
 }
 
 // open readies the place for the artifacts, and for more of them.
@@ -108,7 +109,7 @@ func (o *Options) open(ctx context.Context, config Config, more ...string) (_ *S
 	if err != nil {
 		return nil, err
 	}
-	need := Need{Dir: dir, Files: append([]string{KernelFile, DiskFile}, more...)}
+	need := Need{Dir: dir, Files: append([]string{artifact.KernelImage(arch.Default), artifact.Disk}, more...)}
 	if need.Shares, err = o.shares(); err != nil {
 		return nil, err
 	}
@@ -177,7 +178,7 @@ func (o *Options) devices(config Config, site *Site, terminal Terminal) []qemu.D
 	}
 	devices := []qemu.Device{
 		qemu.CPU{Model: arch.Default.CPU, Count: cpus}, qemu.Memory(memory),
-		qemu.Kernel{Image: site.Path(KernelFile), Append: line.String()},
+		qemu.Kernel{Image: site.Path(artifact.KernelImage(arch.Default)), Append: line.String()},
 		qemu.Disk{Image: site.Path(o.disk()), Bus: bus, Write: o.keeps()},
 	}
 	if hasCard {

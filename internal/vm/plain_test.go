@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
@@ -17,7 +19,7 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("an empty directory: %v", err)
 	}
 	for name, text := range map[string]string{
-		ConfigFile: "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n", KernelFile: "", DiskFile: "",
+		artifact.Config: "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n", artifact.KernelImage(arch.Default): "", artifact.Disk: "",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

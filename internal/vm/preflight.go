@@ -5,6 +5,9 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/gdb"
 )
 
 // Planned is a check that is to be run.
@@ -40,9 +43,9 @@ func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 // preflight looks places up, in vmlinux's own table and with a gdb that is only
 // started when it is needed.
 type preflight struct {
-	kernel *symbols
-	site   *Site
-	gdb    *debugger
+	kernel   *gdb.Symbols
+	site     *Site
+	debugger *gdb.Debugger
 }
 
 func (p *preflight) close(ctx context.Context) error {
@@ -56,11 +59,11 @@ func (p *preflight) close(ctx context.Context) error {
 // the looking up.
 func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
 	if p.kernel == nil {
-		if p.kernel, err = readSymbols(filepath.Join(c.Options.Dir, SymbolsFile)); err != nil {
+		if p.kernel, err = gdb.ReadSymbols(filepath.Join(c.Options.Dir, artifact.Vmlinux)); err != nil {
 			return nil, err
 		}
 	}
-	if !p.kernel.debugInfo {
+	if !p.kernel.DebugInfo {
 		return errNoDebugInfo, nil
 	}
 	if wrong, err = p.look(ctx, c, c.Check.Break, false); wrong != nil || err != nil {
@@ -77,14 +80,14 @@ func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
 // look says what is wrong with a place. A line need not have code of its own to be
 // stopped in: a function that begins with an inlined one is at the line that calls it.
 func (p *preflight) look(ctx context.Context, c *Planned, at string, expected bool) (wrong, err error) {
-	if slices.Contains(p.kernel.functions, at) {
+	if slices.Contains(p.kernel.Functions, at) {
 		return nil, nil
 	}
 	if err := p.start(ctx, c); err != nil {
 		return nil, err
 	}
-	_, err = p.gdb.find(ctx, p.kernel, at)
-	var unknown *NoBreakError
+	_, err = p.debugger.Find(ctx, p.kernel, at)
+	var unknown *gdb.NoBreakError
 	if errors.As(err, &unknown) {
 		unknown.Expected = expected
 		return unknown, nil
@@ -94,7 +97,7 @@ func (p *preflight) look(ctx context.Context, c *Planned, at string, expected bo
 
 // start starts gdb. The guest's disk and network are none of its business.
 func (p *preflight) start(ctx context.Context, c *Planned) error {
-	if p.gdb != nil {
+	if p.debugger != nil {
 		return nil
 	}
 	o := Options{Dir: c.Options.Dir, Place: c.Options.Place}
@@ -103,6 +106,6 @@ func (p *preflight) start(ctx context.Context, c *Planned) error {
 		return err
 	}
 	p.site = site
-	p.gdb, err = startGDB(ctx, site)
+	p.debugger, err = startGDB(ctx, site)
 	return err
 }

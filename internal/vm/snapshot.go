@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -87,7 +88,7 @@ func isStale(dir, name string) bool {
 	if err != nil || json.Unmarshal(b, &was) != nil {
 		return false
 	}
-	base, err := os.Stat(filepath.Join(dir, DiskFile))
+	base, err := os.Stat(filepath.Join(dir, artifact.Disk))
 	return err != nil || !was.is(originOf(base))
 }
 
@@ -145,10 +146,10 @@ var ErrDiskInUse = errors.New("another guest uses it")
 // shareDisk has no other guest write to rootfs.img while this one, which does not, reads
 // it. A file system without locks is no reason to do without the guest.
 func shareDisk(dir string) (unlock func(), err error) {
-	unlock, err = shareImage(filepath.Join(dir, DiskFile))
+	unlock, err = shareImage(filepath.Join(dir, artifact.Disk))
 	switch {
 	case errors.Is(err, ErrDiskInUse):
-		return nil, fmt.Errorf("read %s: %w", DiskFile, err)
+		return nil, fmt.Errorf("read %s: %w", artifact.Disk, err)
 	case err != nil:
 		return func() {}, nil
 	}
@@ -159,8 +160,8 @@ func shareDisk(dir string) (unlock func(), err error) {
 // having made it where it is a new snapshot.
 func (o *Options) holdDisk(ctx context.Context, dir string) (unlock func(), err error) {
 	if o.Snapshot == "" {
-		if unlock, err = holdImage(filepath.Join(dir, DiskFile)); err != nil {
-			return nil, fmt.Errorf("write to %s: %w", DiskFile, err)
+		if unlock, err = holdImage(filepath.Join(dir, artifact.Disk)); err != nil {
+			return nil, fmt.Errorf("write to %s: %w", artifact.Disk, err)
 		}
 		return unlock, nil
 	}
@@ -169,12 +170,12 @@ func (o *Options) holdDisk(ctx context.Context, dir string) (unlock func(), err 
 	}
 	file := filepath.Join(dir, SnapshotFile(o.Snapshot))
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		o.say("a new snapshot, %s, of %s", o.Snapshot, DiskFile)
+		o.say("a new snapshot, %s, of %s", o.Snapshot, artifact.Disk)
 		if err := takeSnapshot(ctx, dir, o.Snapshot); err != nil {
 			return nil, fmt.Errorf("take snapshot %s: %w", o.Snapshot, err)
 		}
 	} else if isStale(dir, o.Snapshot) {
-		o.say("snapshot %s was taken of an earlier %s, and goes on with the files of that", o.Snapshot, DiskFile)
+		o.say("snapshot %s was taken of an earlier %s, and goes on with the files of that", o.Snapshot, artifact.Disk)
 	}
 	if unlock, err = holdImage(file); err != nil {
 		return nil, fmt.Errorf("use snapshot %s: %w", o.Snapshot, err)
@@ -208,7 +209,7 @@ func lockImage(file string, try func(*flock.Flock) (bool, error)) (unlock func()
 // takeSnapshot copies rootfs.img, while no guest writes to it, unless another kimg has
 // done so meanwhile.
 func takeSnapshot(ctx context.Context, dir, name string) (err error) {
-	unlock, err := shareImage(filepath.Join(dir, DiskFile))
+	unlock, err := shareImage(filepath.Join(dir, artifact.Disk))
 	if err != nil {
 		return err
 	}
@@ -225,7 +226,7 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 	if _, err := os.Stat(filepath.Join(dir, SnapshotFile(name))); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	from, err := os.Open(filepath.Join(dir, DiskFile))
+	from, err := os.Open(filepath.Join(dir, artifact.Disk))
 	if err != nil {
 		return err
 	}

@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 func TestSnapshots(t *testing.T) {
 	dir := t.TempDir()
-	base := filepath.Join(dir, DiskFile)
+	base := filepath.Join(dir, artifact.Disk)
 	f, err := os.Create(base)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +141,7 @@ func (nowhere) Open(context.Context, Need) (*Site, error) { return nil, errNowhe
 // to be lets go of it.
 func TestOneWriterAtATime(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, DiskFile), nil, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, artifact.Disk), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	o := Options{Dir: dir, Write: true, Place: nowhere{}}
@@ -195,7 +197,7 @@ func TestOneWriterAtATime(t *testing.T) {
 // run on it already.
 func TestSnapshotIsTakenOnce(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, DiskFile), []byte("image"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, artifact.Disk), []byte("image"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := takeSnapshot(t.Context(), dir, "one"); err != nil {

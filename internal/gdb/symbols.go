@@ -1,4 +1,4 @@
-package vm
+package gdb
 
 import (
 	"cmp"
@@ -12,15 +12,15 @@ import (
 	"github.com/kimg/kimg/internal/elffile"
 )
 
-// symbols is what a vmlinux says of itself.
-type symbols struct {
-	functions []string
-	debugInfo bool   // it has DWARF
-	entry     uint64 // the physical address of the first instruction; 0: not known
+// Symbols is what a vmlinux says of itself.
+type Symbols struct {
+	Functions []string
+	DebugInfo bool   // it has DWARF
+	Entry     uint64 // the physical address of the first instruction; 0: not known
 }
 
-// readSymbols reads an ELF file's functions.
-func readSymbols(name string) (_ *symbols, err error) {
+// ReadSymbols reads the symbols of a vmlinux.
+func ReadSymbols(name string) (_ *Symbols, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("read the symbols of %s: %w", name, err)
@@ -39,31 +39,31 @@ func readSymbols(name string) (_ *symbols, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &symbols{debugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
-	// Linux's linker script says so of it, while symbols are linear addresses.
+	s := &Symbols{DebugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
+	// Linux's linker script makes it a physical address; symbols are linear ones.
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && f.Entry >= p.Paddr && f.Entry-p.Paddr < p.Filesz {
-			s.entry = f.Entry
+			s.Entry = f.Entry
 		}
 	}
 	for _, symbol := range f.Symbols {
 		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC && !strings.HasPrefix(symbol.Name, "__pfx_") {
-			s.functions = append(s.functions, symbol.Name)
+			s.Functions = append(s.Functions, symbol.Name)
 		}
 	}
 	return s, nil
 }
 
-// maxNear is how many names are a help.
+// maxNear is how many names help.
 const maxNear = 5
 
-// minPart is how long a part of a name is that says something of the name.
+// minPart is how long a part of a name must be to identify it.
 const minPart = 5
 
-// near returns the functions that are most like the one in a breakpoint's place.
+// Near returns the functions that are most like the one in a breakpoint's place.
 // Kernel functions change by getting a prefix or a suffix (do_sys_openat2,
-// __x64_sys_openat), and people mistype a letter or two.
-func (s *symbols) near(at string) []string {
+// __x64_sys_openat), and users mistype a letter or two.
+func (s *Symbols) Near(at string) []string {
 	want := at[strings.LastIndexByte(at, ':')+1:]
 	if want == "" || strings.Trim(want, "0123456789") == "" || want[0] == '*' {
 		return nil
@@ -74,7 +74,7 @@ func (s *symbols) near(at string) []string {
 	}
 	var found []candidate
 	limit := max(1, len(want)/3)
-	for _, name := range s.functions {
+	for _, name := range s.Functions {
 		extra := len(name) - len(want)
 		switch {
 		case strings.HasPrefix(name, want):
@@ -95,4 +95,15 @@ func (s *symbols) near(at string) []string {
 		names = append(names, c.name)
 	}
 	return names[:min(len(names), maxNear)]
+}
+
+// FirstStop is the physical address that a halted guest may run to before gdb attaches, or
+// 0 where it must stay halted: the kernel's first instruction, with the kernel unpacked
+// and no page of it mapped yet, so that it is before every place that gdb knows by a
+// name. An address may be anywhere.
+func (s *Symbols) FirstStop(breaks []string) uint64 {
+	if len(breaks) == 0 || slices.ContainsFunc(breaks, func(at string) bool { return strings.HasPrefix(at, "*") }) {
+		return 0
+	}
+	return s.Entry
 }

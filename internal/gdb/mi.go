@@ -1,4 +1,4 @@
-package vm
+package gdb
 
 import (
 	"errors"
@@ -192,7 +192,7 @@ func miQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s) + `"`
 }
 
-// miError is an error that gdb answered a command with.
+// miError is gdb's refusal of a command.
 type miError struct{ Command, Msg string }
 
 func (e *miError) Error() string { return fmt.Sprintf("gdb: %s", strings.TrimSuffix(e.Msg, ".")) }
