@@ -73,7 +73,8 @@ func TestCancelBlocked(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	begun := time.Now()
-	err := container.Run(ctx, e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "100000"}, Stdin: in, Stdout: drop})
+	err := container.Run(ctx, e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "100000"},
+		Stdin: in, Stdout: drop})
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 20*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(begun))
 	}
@@ -148,7 +149,8 @@ func TestCancelBuild(t *testing.T) {
 			Tag: "kimg-test:cancelled-build",
 			Log: &log,
 			Context: containertest.Tar(t, containertest.File{Name: "Dockerfile", Mode: 0o644, Body: []byte(fmt.Sprintf(
-				"FROM %s\nRUN [%q, \"echo\", \"%d\"]\nRUN [%q, \"sleep\"]\n", ref, containertest.Helper, after, containertest.Helper))}),
+				"FROM %s\nRUN [%q, \"echo\", \"%d\"]\nRUN [%q, "+
+					"\"sleep\"]\n", ref, containertest.Helper, after, containertest.Helper))}),
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %d ms: %v", after, err)

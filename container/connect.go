@@ -38,14 +38,22 @@ func (e *ConnectError) Error() string {
 
 func (e *ConnectError) Unwrap() error { return e.kind }
 
-// Hint is the way out, for a person.
+// Hint says what the user can do about it.
 func (e *ConnectError) Hint() string {
+	const group = `add yourself to the engine's group ("sudo usermod -aG docker $USER", then log in again), ` +
+		`which equals giving yourself root, or run a rootless engine ("systemctl --user start podman.socket", ` +
+		`or dockerd-rootless-setuptool.sh install)`
+	const start = `start one ("sudo systemctl start docker", or "sudo service docker start"), install one ` +
+		`(on Debian and Ubuntu: "sudo apt install docker.io"), or name one that runs elsewhere in DOCKER_HOST`
 	if e.kind == ErrPermission {
-		return `add yourself to the engine's group ("sudo usermod -aG docker $USER", then log in again), which equals giving yourself root,` +
-			` or run a rootless engine ("systemctl --user start podman.socket", or dockerd-rootless-setuptool.sh install)`
+		return group
 	}
-	return `start one ("sudo systemctl start docker", or "sudo service docker start"), install one (on Debian and Ubuntu: "sudo apt install docker.io"),` +
-		` or name one that runs elsewhere in DOCKER_HOST`
+	for _, a := range e.Tried {
+		if strings.HasPrefix(a.Host, "ssh://") {
+			return `"ssh [USER@]HOST docker version" has to work without asking for a password`
+		}
+	}
+	return start
 }
 
 // endpoint is an engine that may be there.

@@ -84,7 +84,7 @@ func TestConnectFails(t *testing.T) {
 		}
 		return failed
 	}
-	for _, host := range []string{"unix://" + dir + "/none", "ssh://there", "tcp://127.0.0.1:1", "nonsense"} {
+	for _, host := range []string{"unix://" + dir + "/none", "ssh://-there", "tcp://127.0.0.1:1", "nonsense"} {
 		if err := connect(host); !errors.Is(err, ErrNoEngine) || errors.Is(err, ErrPermission) {
 			t.Errorf("%s: %v", host, err)
 		}
@@ -136,7 +136,8 @@ func TestFault(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("why")
 	cancel(why)
-	if err := fault(ctx, "x", errors.New("no space left on device")); !errors.Is(err, why) || !errors.Is(err, context.Canceled) || errors.Is(err, ErrNoSpace) {
+	if err := fault(ctx, "x", errors.New("no space left on device")); !errors.Is(err, why) ||
+		!errors.Is(err, context.Canceled) || errors.Is(err, ErrNoSpace) {
 		t.Error(err)
 	}
 	if fault(ctx, "x", nil) != nil {

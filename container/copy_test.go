@@ -33,7 +33,8 @@ func TestCopyThroughVolume(t *testing.T) {
 	mounts := []container.Mount{{Volume: vol, Target: "/data"}}
 	create := func(args ...string) container.Container {
 		t.Helper()
-		c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: append([]string{containertest.Helper}, args...), Mounts: mounts})
+		c, err := e.Create(t.Context(), &container.Cmd{Image: ref,
+			Args: append([]string{containertest.Helper}, args...), Mounts: mounts})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,12 +55,14 @@ func TestCopyThroughVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	out, bad, err := run(t, e, container.Cmd{Image: ref, User: "1000:1000", Args: []string{"stat", "/data/sub/big"}, Mounts: mounts})
+	out, bad, err := run(t, e, container.Cmd{Image: ref, User: "1000:1000", Args: []string{"stat", "/data/sub/big"},
+		Mounts: mounts})
 	if out != "640 1000 33\n" || err != nil {
 		t.Errorf("got %q %q %v", out, bad, err)
 	}
 	// A fresh volume takes the owner of the directory that it covers, so a plain user may write there.
-	if _, bad, err = run(t, e, container.Cmd{Image: ref, User: "1000:1000", Args: []string{"write", "/data/new", "x"}, Mounts: mounts}); err != nil {
+	if _, bad, err = run(t, e, container.Cmd{Image: ref, User: "1000:1000", Args: []string{"write", "/data/new", "x"},
+		Mounts: mounts}); err != nil {
 		t.Errorf("write as a plain user: %q %v", bad, err)
 	}
 
@@ -80,7 +83,8 @@ func TestCopyThroughVolume(t *testing.T) {
 		if h.Name == "sub/big" {
 			found = true
 			sum := sha256.New()
-			if _, err := io.Copy(sum, tr); err != nil || [32]byte(sum.Sum(nil)) != sha256.Sum256(big) || h.Uid != 1000 || h.Gid != 33 {
+			if _, err := io.Copy(sum, tr); err != nil || [32]byte(sum.Sum(nil)) != sha256.Sum256(big) ||
+				h.Uid != 1000 || h.Gid != 33 {
 				t.Errorf("sub/big came back changed: %d:%d %v", h.Uid, h.Gid, err)
 			}
 		}
@@ -98,10 +102,12 @@ func TestCopyErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Remove(t.Context())
-	if err := c.CopyIn(t.Context(), "/missing", containertest.Tar(t)); err == nil || !strings.Contains(err.Error(), "copy into /missing: ") {
+	if err := c.CopyIn(t.Context(), "/missing", containertest.Tar(t)); err == nil ||
+		!strings.Contains(err.Error(), "copy into /missing: ") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := c.CopyOut(t.Context(), "/missing"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "copy out /missing: ") {
+	if _, err := c.CopyOut(t.Context(), "/missing"); !errors.Is(err, fs.ErrNotExist) ||
+		!strings.Contains(err.Error(), "copy out /missing: ") {
 		t.Errorf("got %v, want one that is %v", err, fs.ErrNotExist)
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -110,7 +116,8 @@ func TestCopyErrors(t *testing.T) {
 		t.Errorf("after the end of its context: %v", err)
 	}
 	broken := errors.New("the source broke off")
-	if err := c.CopyIn(t.Context(), "/tmp", io.MultiReader(io.LimitReader(endlessTar(t), 1<<20), failing{broken})); !errors.Is(err, broken) {
+	if err := c.CopyIn(t.Context(), "/tmp", io.MultiReader(io.LimitReader(endlessTar(t), 1<<20),
+		failing{broken})); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
 	if err := c.Wait(); err == nil {
@@ -137,7 +144,8 @@ func TestBindMount(t *testing.T) {
 	if err == nil || !strings.Contains(bad, "read-only") {
 		t.Errorf("writing to a read-only bind: %q %v", bad, err)
 	}
-	_, _, err = run(t, e, container.Cmd{Image: ref, Args: []string{"net"}, Mounts: []container.Mount{{Bind: dir + "/none", Target: "/data"}}})
+	_, _, err = run(t, e, container.Cmd{Image: ref, Args: []string{"net"},
+		Mounts: []container.Mount{{Bind: dir + "/none", Target: "/data"}}})
 	if err == nil || !strings.Contains(err.Error(), dir+"/none") {
 		t.Errorf("a bind of nothing: %v", err)
 	}
@@ -184,7 +192,8 @@ func TestNoSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Remove(t.Context())
-	err = c.CopyIn(t.Context(), "/data", containertest.Tar(t, containertest.File{Name: "f", Mode: 0o644, Body: make([]byte, 2<<20)}))
+	err = c.CopyIn(t.Context(), "/data", containertest.Tar(t, containertest.File{Name: "f", Mode: 0o644,
+		Body: make([]byte, 2<<20)}))
 	if !errors.Is(err, container.ErrNoSpace) {
 		t.Errorf("got %v", err)
 	}

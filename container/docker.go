@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,21 +27,31 @@ const podman = "podman"
 
 // answerTime is how long an engine may take to say that it is there; one that a
 // socket starts on demand takes a while.
-const answerTime = 15 * time.Second
+// With ssh there may be several machines on the way.
+const (
+	answerTime    = 15 * time.Second
+	sshAnswerTime = 60 * time.Second
+)
 
 func dial(ctx context.Context, at endpoint) (*docker, error) {
-	if strings.HasPrefix(at.host, "ssh://") {
-		return nil, errors.New(`ssh is not spoken here: forward its socket ` +
-			`("ssh -NL /tmp/engine.sock:/var/run/docker.sock HOST") and name that in DOCKER_HOST`)
-	}
+	opts := []client.Opt{client.WithHost(at.host), client.WithAPIVersionNegotiation()}
+	wait, far := answerTime, (*sshDialer)(nil)
 	if sock, ok := strings.CutPrefix(at.host, "unix://"); ok {
 		// A folder that this user may not look into (root's Podman) is no engine that refuses.
 		if _, err := os.Stat(sock); err != nil {
 			return nil, errors.New("no such socket")
 		}
 	}
-	opts := []client.Opt{client.WithHost(at.host), client.WithAPIVersionNegotiation()}
-	if at.tls != "" {
+	if strings.HasPrefix(at.host, "ssh://") {
+		var err error
+		if far, err = newSSHDialer(at.host); err != nil {
+			return nil, err
+		}
+		// The address of a socket, and no URL: no proxy of the environment's gets in between.
+		opts[0] = client.WithHost("unix:///ssh")
+		opts = append(opts, client.WithDialContext(far.dial))
+		wait = sshAnswerTime
+	} else if at.tls != "" {
 		file := func(name string) string { return filepath.Join(at.tls, name) }
 		opts = append(opts, client.WithTLSClientConfig(file("ca.pem"), file("cert.pem"), file("key.pem")))
 	}
@@ -49,12 +60,18 @@ func dial(ctx context.Context, at endpoint) (*docker, error) {
 		return nil, err
 	}
 	e := &docker{api: api}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	work, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if err := e.ask(ctx); err != nil {
+	if err := e.ask(work, at.host); err != nil {
 		api.Close()
-		if errors.Is(err, fs.ErrPermission) {
-			err = fs.ErrPermission // without the client's request and address around it
+		// Without the client's request and address around it.
+		switch {
+		case far != nil && far.failure() != nil:
+			err = far.failure()
+		case ctx.Err() == nil && work.Err() != nil:
+			err = fmt.Errorf("no answer within %v", wait)
+		case errors.Is(err, fs.ErrPermission):
+			err = fs.ErrPermission
 		}
 		return nil, err
 	}
@@ -65,8 +82,8 @@ func (e *docker) Info() Info { return e.info }
 
 func (e *docker) Close() error { return e.api.Close() }
 
-// ask fills in info; an engine that does not answer is an error.
-func (e *docker) ask(ctx context.Context) error {
+// ask fills in info; an engine that does not answer at host is an error.
+func (e *docker) ask(ctx context.Context, host string) error {
 	version, err := e.api.ServerVersion(ctx)
 	if err != nil {
 		return err
@@ -79,8 +96,8 @@ func (e *docker) ask(ctx context.Context) error {
 		Name:       "docker",
 		Version:    version.Version,
 		APIVersion: e.api.ClientVersion(),
-		Host:       e.api.DaemonHost(),
-		Local:      isLocal(e.api.DaemonHost(), about.Name),
+		Host:       host,
+		Local:      isLocal(host, about.Name),
 		CPUs:       about.NCPU,
 		Memory:     about.MemTotal,
 		Warnings:   about.Warnings,

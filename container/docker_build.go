@@ -31,8 +31,8 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	if log == nil {
 		log = io.Discard
 	}
-	body := lend(spec.Context)
-	defer body.takeBack()
+	body := acquire(spec.Context)
+	defer body.release()
 	mark, hosts := newName(), []string(nil)
 	if e.info.Name != podman {
 		hosts = []string{mark + ":127.0.0.1"} // see removeSteps

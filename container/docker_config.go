@@ -72,7 +72,8 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		host.SecurityOpt = []string{"no-new-privileges"}
 	}
 	for _, d := range cmd.Devices {
-		host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: d, PathInContainer: d, CgroupPermissions: "rw"})
+		host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: d, PathInContainer: d,
+			CgroupPermissions: "rw"})
 	}
 	return cfg, host, nil
 }

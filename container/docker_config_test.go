@@ -29,36 +29,47 @@ func TestConfig(t *testing.T) {
 		want func(*container.Config, *container.HostConfig)
 	}{
 		{"the least", Cmd{}, func(*container.Config, *container.HostConfig) {}},
-		{"capabilities", Cmd{Caps: []string{"CAP_MKNOD", "chown", "CHOWN"}}, func(_ *container.Config, h *container.HostConfig) {
-			h.CapAdd = []string{"CHOWN", "MKNOD"}
-		}},
-		{"privileged", Cmd{Privileged: true, Caps: []string{"CHOWN"}}, func(_ *container.Config, h *container.HostConfig) {
-			h.Privileged, h.CapDrop, h.SecurityOpt = true, nil, nil
-		}},
-		{"network", Cmd{Network: "bridge"}, func(_ *container.Config, h *container.HostConfig) { h.NetworkMode = "bridge" }},
-		{"process", Cmd{Env: []string{"A=1"}, Dir: "/d", User: "1:2", Hostname: "h", Init: true}, func(c *container.Config, h *container.HostConfig) {
-			c.Env, c.WorkingDir, c.User, c.Hostname = []string{"A=1"}, "/d", "1:2", "h"
-			h.Init = &yes
-		}},
-		{"streams", Cmd{Stdin: strings.NewReader(""), Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}, func(c *container.Config, _ *container.HostConfig) {
-			c.AttachStdin, c.OpenStdin, c.StdinOnce, c.AttachStdout, c.AttachStderr = true, true, true, true, true
-		}},
-		{"terminal", Cmd{TTY: true, Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}, func(c *container.Config, _ *container.HostConfig) {
-			c.Tty, c.AttachStdout = true, true
-		}},
-		{"files", Cmd{ReadOnly: true, ShmSize: 5, Tmpfs: map[string]string{"/t": "size=1m"}, Devices: []string{"/dev/kvm"}, Mounts: []Mount{
-			{Volume: "v", Target: "/v"}, {Bind: "/host", Target: "/b", ReadOnly: true},
-		}}, func(_ *container.Config, h *container.HostConfig) {
+		{"capabilities", Cmd{Caps: []string{"CAP_MKNOD", "chown", "CHOWN"}},
+			func(_ *container.Config, h *container.HostConfig) {
+				h.CapAdd = []string{"CHOWN", "MKNOD"}
+			}},
+		{"privileged", Cmd{Privileged: true, Caps: []string{"CHOWN"}},
+			func(_ *container.Config, h *container.HostConfig) {
+				h.Privileged, h.CapDrop, h.SecurityOpt = true, nil, nil
+			}},
+		{"network", Cmd{Network: "bridge"},
+			func(_ *container.Config, h *container.HostConfig) {
+				h.NetworkMode = "bridge"
+			}},
+		{"process", Cmd{Env: []string{"A=1"}, Dir: "/d", User: "1:2", Hostname: "h", Init: true},
+			func(c *container.Config, h *container.HostConfig) {
+				c.Env, c.WorkingDir, c.User, c.Hostname = []string{"A=1"}, "/d", "1:2", "h"
+				h.Init = &yes
+			}},
+		{"streams", Cmd{Stdin: strings.NewReader(""), Stdout: &strings.Builder{}, Stderr: &strings.Builder{}},
+			func(c *container.Config, _ *container.HostConfig) {
+				c.AttachStdin, c.OpenStdin, c.StdinOnce, c.AttachStdout, c.AttachStderr = true, true, true, true, true
+			}},
+		{"terminal", Cmd{TTY: true, Stdout: &strings.Builder{}, Stderr: &strings.Builder{}},
+			func(c *container.Config, _ *container.HostConfig) {
+				c.Tty, c.AttachStdout = true, true
+			}},
+		{"files", Cmd{ReadOnly: true, ShmSize: 5, Tmpfs: map[string]string{"/t": "size=1m"},
+			Devices: []string{"/dev/kvm"}, Mounts: []Mount{
+				{Volume: "v", Target: "/v"}, {Bind: "/host", Target: "/b", ReadOnly: true},
+			}}, func(_ *container.Config, h *container.HostConfig) {
 			h.ReadonlyRootfs, h.ShmSize, h.Tmpfs = true, 5, map[string]string{"/t": "size=1m"}
-			h.Devices = []container.DeviceMapping{{PathOnHost: "/dev/kvm", PathInContainer: "/dev/kvm", CgroupPermissions: "rw"}}
+			h.Devices = []container.DeviceMapping{{PathOnHost: "/dev/kvm", PathInContainer: "/dev/kvm",
+				CgroupPermissions: "rw"}}
 			h.Mounts = []mount.Mount{
 				{Type: "volume", Source: "v", Target: "/v", VolumeOptions: &mount.VolumeOptions{Labels: labels}},
 				{Type: "bind", Source: "/host", Target: "/b", ReadOnly: true},
 			}
 		}},
-		{"labels", Cmd{Labels: map[string]string{"x": "y", "kimg.owner": "another"}}, func(c *container.Config, _ *container.HostConfig) {
-			c.Labels["x"] = "y"
-		}},
+		{"labels", Cmd{Labels: map[string]string{"x": "y", "kimg.owner": "another"}},
+			func(c *container.Config, _ *container.HostConfig) {
+				c.Labels["x"] = "y"
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cmd.Image, test.cmd.Args = "i", []string{"a", "b"}
@@ -93,7 +104,8 @@ func TestConfigRefuses(t *testing.T) {
 
 // Podman has device nodes on the volume that asks for them, and on no other.
 func TestForPodman(t *testing.T) {
-	cmd := Cmd{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Volume: "v", Target: "/v"}, {Volume: "w", Target: "/w", Devices: true}, {Bind: "/b", Target: "/b"}}}
+	cmd := Cmd{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Volume: "v", Target: "/v"},
+		{Volume: "w", Target: "/w", Devices: true}, {Bind: "/b", Target: "/b"}}}
 	_, host, err := config(&cmd, "me")
 	if err != nil {
 		t.Fatal(err)

@@ -59,8 +59,8 @@ func (e *docker) Create(ctx context.Context, cmd *Cmd) (Container, error) {
 }
 
 func (c *dockerContainer) CopyIn(ctx context.Context, dir string, tar io.Reader) error {
-	body := lend(tar)
-	defer body.takeBack()
+	body := acquire(tar)
+	defer body.release()
 	// CopyUIDGID stays off: it would replace the tar's owners, and fails for user "0:0".
 	err := c.eng.api.CopyToContainer(ctx, c.id, dir, body, container.CopyToContainerOptions{})
 	if bad := body.fault(); bad != nil && ctx.Err() == nil {

@@ -29,8 +29,8 @@ func (e *docker) RemoveImage(ctx context.Context, ref string) error {
 
 func (e *docker) Import(ctx context.Context, ref string, tar io.Reader) error {
 	doing := "import image " + ref
-	body := lend(tar)
-	defer body.takeBack()
+	body := acquire(tar)
+	defer body.release()
 	answer, err := e.api.ImageImport(ctx, image.ImportSource{Source: body, SourceName: "-"}, ref,
 		image.ImportOptions{Changes: []string{"LABEL " + labelKimg + "=1"}})
 	if err == nil {

@@ -8,7 +8,8 @@ import (
 )
 
 func (e *docker) Kept(ctx context.Context) ([]Kept, error) {
-	usage, err := e.api.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.VolumeObject, types.ImageObject}})
+	usage, err := e.api.DiskUsage(ctx,
+		types.DiskUsageOptions{Types: []types.DiskUsageObject{types.VolumeObject, types.ImageObject}})
 	if err != nil {
 		return nil, fault(ctx, "ask for the volumes and images that are kept", err)
 	}

@@ -51,7 +51,7 @@ func converse(ctx context.Context, conn types.HijackedResponse, with streams, ki
 		s.copyOut(with)
 	}()
 	if with.stdin != nil {
-		s.stdin = lend(with.stdin)
+		s.stdin = acquire(with.stdin)
 		go s.copyIn(with.tty)
 	}
 	if with.tty && with.resize != nil {
@@ -178,7 +178,7 @@ func (s *session) close() {
 	close(s.done)
 	s.conn.Close()
 	if s.stdin != nil {
-		s.stdin.takeBack()
+		s.stdin.release()
 	}
 }
 

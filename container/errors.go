@@ -26,11 +26,14 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // fault words an engine's error. The end of ctx goes before whatever it led to.
 func fault(ctx context.Context, doing string, err error) error {
+	var lost *sshError
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", doing, ended(ctx))
+	case errors.As(err, &lost):
+		return fmt.Errorf("%s: %w", doing, lost) // without the client's request around it
 	case strings.Contains(err.Error(), "no space left on device"):
 		return fmt.Errorf("%s: %w: %w", doing, ErrNoSpace, err)
 	}

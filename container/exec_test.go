@@ -19,7 +19,8 @@ import (
 func TestExec(t *testing.T) {
 	e := containertest.Engine(t)
 	ref := containertest.Image(t, e)
-	c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "sleep"}, Caps: []string{"CHOWN"}, Init: true})
+	c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "sleep"},
+		Caps: []string{"CHOWN"}, Init: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,18 +30,22 @@ func TestExec(t *testing.T) {
 	}
 	in := numbers(16 << 20)
 	var out, bad bytes.Buffer
-	if err := c.Exec(t.Context(), &container.ExecCmd{Args: []string{containertest.Helper, "count"}, Stdin: bytes.NewReader(in), Stdout: &out, Stderr: &bad}); err != nil {
+	if err := c.Exec(t.Context(), &container.ExecCmd{Args: []string{containertest.Helper, "count"},
+		Stdin: bytes.NewReader(in), Stdout: &out, Stderr: &bad}); err != nil {
 		t.Error(err)
 	}
 	if want := fmt.Sprintf("%d %x\n", len(in), sha256.Sum256(in)); out.String() != want || bad.Len() > 0 {
 		t.Errorf("got %q %q, want %q", &out, &bad, want)
 	}
 	var exit *container.ExitError
-	if err := c.Exec(t.Context(), &container.ExecCmd{Args: []string{containertest.Helper, "exit", "9"}}); !errors.As(err, &exit) || exit.Code != 9 {
+	if err := c.Exec(t.Context(),
+		&container.ExecCmd{Args: []string{containertest.Helper, "exit", "9"}}); !errors.As(err, &exit) ||
+		exit.Code != 9 {
 		t.Errorf("got %v, want exit status 9", err)
 	}
 	out.Reset()
-	if err := c.Exec(t.Context(), &container.ExecCmd{Args: []string{containertest.Helper, "status"}, Stdout: &out}); err != nil {
+	if err := c.Exec(t.Context(), &container.ExecCmd{Args: []string{containertest.Helper, "status"},
+		Stdout: &out}); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(out.String(), "CapEff:\t0000000000000001\n") {
@@ -48,7 +53,8 @@ func TestExec(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if err := c.Exec(ctx, &container.ExecCmd{Args: []string{containertest.Helper, "sleep"}}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.Exec(ctx,
+		&container.ExecCmd{Args: []string{containertest.Helper, "sleep"}}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	if err := c.Signal(t.Context(), "SIGKILL"); err != nil {
@@ -68,7 +74,8 @@ func TestTerminal(t *testing.T) {
 	sizes := make(chan container.Winsize, 1)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- container.Run(ctx, e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "size"}, TTY: true, Stdout: in, Resize: sizes})
+		ended <- container.Run(ctx, e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "size"},
+			TTY: true, Stdout: in, Resize: sizes})
 		in.Close()
 	}()
 	lines := bufio.NewScanner(out)
@@ -88,7 +95,8 @@ func TestTerminal(t *testing.T) {
 
 	// Ctrl-P Ctrl-Q is the process's own, not the engine's: in a line, a terminal echoes it and gives it to cat.
 	var echoed bytes.Buffer
-	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "cat"}, TTY: true,
+	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "cat"},
+		TTY:   true,
 		Stdin: strings.NewReader("a\x10\x11b\n\x04"), Stdout: &echoed})
 	if err != nil || !strings.Contains(echoed.String(), "a\x10b\r\n") {
 		t.Errorf("got %q, %v", &echoed, err)

@@ -40,7 +40,8 @@ RUN ["/helper", "exit", "1"]
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
-	if text := log.String(); !strings.Contains(text, "Step 1/") || !strings.Contains(text, "\nlo\n") || strings.Contains(text, "eth0") {
+	if text := log.String(); !strings.Contains(text, "Step 1/") || !strings.Contains(text, "\nlo\n") ||
+		strings.Contains(text, "eth0") {
 		t.Errorf("log:\n%s", text)
 	}
 	out, _, err := run(t, e, container.Cmd{Image: tag, Args: []string{"env"}})
@@ -58,12 +59,14 @@ func TestBuildFails(t *testing.T) {
 	ref := containertest.Image(t, e)
 	const tag = "kimg-test:not-built"
 	for name, text := range map[string]string{
-		"returned a non-zero code: 3": "FROM " + ref + "\nRUN [\"/helper\", \"echo\", \"x\"]\nRUN [\"/helper\", \"exit\", \"3\"]\n",
-		"unknown instruction: FETCH":  "FROM " + ref + "\nFETCH x\n",
-		"dockerfile":                  "",
+		"returned a non-zero code: 3": "FROM " + ref + "\nRUN [\"/helper\", \"echo\", \"x\"]\nRUN [\"/helper\", " +
+			"\"exit\", \"3\"]\n",
+		"unknown instruction: FETCH": "FROM " + ref + "\nFETCH x\n",
+		"dockerfile":                 "",
 	} {
 		err := e.Build(t.Context(), container.BuildSpec{Context: dockerfile(t, text), Tag: tag})
-		if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(name)) || !strings.HasPrefix(err.Error(), "build image "+tag+": ") {
+		if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(name)) ||
+			!strings.HasPrefix(err.Error(), "build image "+tag+": ") {
 			t.Errorf("got %v, want %q", err, name)
 		}
 		nothingLeft(t, e, ref)

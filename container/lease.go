@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// lease lends a caller's reader to an HTTP request or a connection, which may
+// lease is a caller's reader in the hands of an HTTP request or a connection, which may
 // still be reading when the call that was given the reader returns.
 type lease struct {
 	r io.Reader
 
 	mu   sync.Mutex    // held while a Read is under way
-	ends chan struct{} // closed by takeBack
+	ends chan struct{} // closed by release
 	end  bool          // r has ended
 	err  error         // the first error of r that is not its end
 }
 
-var errTakenBack = errors.New("the reader was taken back")
+var errReleased = errors.New("the reader was released")
 
-func lend(r io.Reader) *lease { return &lease{r: r, ends: make(chan struct{})} }
+func acquire(r io.Reader) *lease { return &lease{r: r, ends: make(chan struct{})} }
 
 func (l *lease) Read(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
 	case <-l.ends:
-		return 0, errTakenBack
+		return 0, errReleased
 	default:
 	}
 	n, err := l.r.Read(p)
@@ -60,10 +60,10 @@ func (l *lease) ended() bool {
 	return l.end
 }
 
-// takeBack ends the lease: no Read of r begins after it. A Read that is under
+// release ends the lease: no Read of r begins after it. A Read that is under
 // way is waited for, but not long: nothing can interrupt it. A file may be read
 // by two at once and is not waited for, so a terminal costs no time.
-func (l *lease) takeBack() {
+func (l *lease) release() {
 	close(l.ends)
 	if _, ok := l.r.(*os.File); ok {
 		return

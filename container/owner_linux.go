@@ -3,6 +3,7 @@ package container
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 )
@@ -43,4 +44,10 @@ func alive(pid int, start string) bool {
 		return syscall.Kill(pid, 0) == syscall.EPERM
 	}
 	return false
+}
+
+// apart keeps a helper process out of the terminal's Ctrl-C, which would end the way to the engine before what runs
+// there has been removed, and ends it with this process.
+func apart(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 }

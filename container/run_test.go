@@ -49,7 +49,8 @@ func TestRunStreamsAndStatus(t *testing.T) {
 		}
 	})
 	t.Run("no streams", func(t *testing.T) {
-		if err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "echo", "x"}}); err != nil {
+		if err := container.Run(t.Context(), e, &container.Cmd{Image: ref,
+			Args: []string{containertest.Helper, "echo", "x"}}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -94,7 +95,8 @@ func TestRunLeastPrivilege(t *testing.T) {
 	const none = "0000000000000000"
 	plain := status(container.Cmd{})
 	if plain["CapBnd"] != none || plain["CapEff"] != none || plain["NoNewPrivs"] != "1" {
-		t.Errorf("a plain command has CapBnd %s CapEff %s NoNewPrivs %s", plain["CapBnd"], plain["CapEff"], plain["NoNewPrivs"])
+		t.Errorf("a plain command has CapBnd %s CapEff %s NoNewPrivs %s", plain["CapBnd"], plain["CapEff"],
+			plain["NoNewPrivs"])
 	}
 	// CHOWN is 0 and MKNOD is 27: capabilities(7), linux/capability.h.
 	some := status(container.Cmd{Caps: []string{"MKNOD", "CAP_CHOWN"}})
@@ -125,14 +127,16 @@ func TestRunStdin(t *testing.T) {
 	// Not a multiple of anything, and not compressible to a pattern that hides a shift.
 	in := numbers(64 << 20)[:64<<20-3]
 	var out bytes.Buffer
-	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "count"}, Stdin: bytes.NewReader(in), Stdout: &out})
+	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "count"},
+		Stdin: bytes.NewReader(in), Stdout: &out})
 	if want := fmt.Sprintf("%d %x\n", len(in), sha256.Sum256(in)); err != nil || out.String() != want {
 		t.Errorf("got %q, %v; want %q", out.String(), err, want)
 	}
 
 	// A command that does not read its input ends all the same.
 	out.Reset()
-	err = container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "echo", "x"}, Stdin: bytes.NewReader(in), Stdout: &out})
+	err = container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "echo", "x"},
+		Stdin: bytes.NewReader(in), Stdout: &out})
 	if err != nil || out.String() != "x\n" {
 		t.Errorf("unread input: got %q, %v", out.String(), err)
 	}
@@ -152,7 +156,8 @@ func TestRunStdout(t *testing.T) {
 	ref := containertest.Image(t, e)
 	const mib = 300
 	sum := sha256.New()
-	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(mib << 10)}, Stdout: sum})
+	err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood",
+		fmt.Sprint(mib << 10)}, Stdout: sum})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +170,8 @@ func TestRunStdout(t *testing.T) {
 	// A writer that fails ends the command.
 	full := errors.New("the disk is full")
 	begun := time.Now()
-	err = container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", "4000000"}, Stdout: failing{full}})
+	err = container.Run(t.Context(), e, &container.Cmd{Image: ref,
+		Args: []string{containertest.Helper, "flood", "4000000"}, Stdout: failing{full}})
 	if !errors.Is(err, full) || time.Since(begun) > 10*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(begun))
 	}
@@ -181,7 +187,8 @@ func TestRunSlowReader(t *testing.T) {
 		t.Run(fmt.Sprint(kib), func(t *testing.T) {
 			t.Parallel()
 			slow := &stalling{after: 1, wait: 6 * time.Second}
-			err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper, "flood", fmt.Sprint(kib)}, Stdout: slow})
+			err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{containertest.Helper,
+				"flood", fmt.Sprint(kib)}, Stdout: slow})
 			if err != nil || slow.n != kib<<10 {
 				t.Errorf("%d of %d bytes arrived, %v", slow.n, kib<<10, err)
 			}

@@ -15,7 +15,10 @@ func (a *app) engine() *cobra.Command {
 		Short: "Print which container engine answers",
 		Long: `Print which container engine kimg uses: the one that DOCKER_HOST or the Docker context
 in use names, else the first of the usual sockets that answers. The exit status is 3
-when none does.`,
+when none does.
+
+Either may name an engine of another machine: DOCKER_HOST=ssh://USER@HOST has your ssh
+run "docker system dial-stdio" there. It has to get in without a password.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			eng, err := container.Connect(cmd.Context())
