@@ -3,7 +3,6 @@ package compare
 import (
 	"bytes"
 	"compress/bzip2"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )

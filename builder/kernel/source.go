@@ -58,17 +58,14 @@ func (e *SourceError) Hint() string {
 
 var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
 
-// compressions are the tarballs that can be read, with the command that reads
-// each in the toolchain container.
-var compressions = []struct {
-	suffix string
-	argv   []string
-}{
-	{".tar.xz", []string{"xz", "-T0", "-dc"}}, {".txz", []string{"xz", "-T0", "-dc"}},
-	{".tar.gz", []string{"gzip", "-dc"}}, {".tgz", []string{"gzip", "-dc"}},
-	{".tar.bz2", []string{"bzip2", "-dc"}},
-	{".tar.zst", []string{"zstd", "-dc"}},
-	{".tar", []string{"cat"}},
+// tarballs are the endings of the tarballs that can be read, each with the suffix of
+// its compression and the command that undoes that in the toolchain container.
+var tarballs = []struct{ ending, suffix, command string }{
+	{".tar.xz", ".xz", "xz -T0 -dc"}, {".txz", ".xz", "xz -T0 -dc"},
+	{".tar.gz", ".gz", "gzip -dc"}, {".tgz", ".gz", "gzip -dc"},
+	{".tar.bz2", ".bz2", "bzip2 -dc"},
+	{".tar.zst", ".zst", "zstd -dc"},
+	{".tar", "", "cat"},
 }
 
 // ParseSource reads what --kernel takes: "" or "suite", "suite:linux-source-5.10",
@@ -102,7 +99,7 @@ func parseURL(s string) (Source, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return Source{}, fmt.Errorf("parse kernel %q: want an http or https URL of a tarball", s)
 	}
-	if decompressor(u.Path) == nil {
+	if _, _, ok := compression(u.Path); !ok {
 		return Source{}, fmt.Errorf("parse kernel %q: not a tarball by its name; kimg reads .tar.xz, .tar.gz and .tar.zst from URLs", s)
 	}
 	return Source{Kind: URL, URL: s}, nil
@@ -123,20 +120,22 @@ func parsePath(s string) (Source, error) {
 		return Source{Kind: Directory, Path: abs}, nil
 	case !fi.Mode().IsRegular():
 		return Source{}, fmt.Errorf("parse kernel %q: neither a directory nor a plain file", s)
-	case decompressor(abs) == nil:
+	}
+	if _, _, ok := compression(abs); !ok {
 		return Source{}, fmt.Errorf("parse kernel %q: not a tarball by its name; kimg reads .tar.xz, .tar.gz, .tar.bz2, .tar.zst and .tar", s)
 	}
 	return Source{Kind: Tarball, Path: abs}, nil
 }
 
-// decompressor is the command that reads a tarball of that name; nil: none does.
-func decompressor(name string) []string {
-	for _, c := range compressions {
-		if strings.HasSuffix(name, c.suffix) {
-			return c.argv
+// compression is that of a tarball of that name; ok is false where its name is not
+// that of a tarball.
+func compression(name string) (suffix, command string, ok bool) {
+	for _, t := range tarballs {
+		if strings.HasSuffix(name, t.ending) {
+			return t.suffix, t.command, true
 		}
 	}
-	return nil
+	return "", "", false
 }
 
 // String is the source as ParseSource reads it back.

@@ -210,7 +210,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	defer in.Close()
 	script := debScript
 	if d.tree.Kind != Suite {
-		script = strings.Join(decompressor(d.tree.name), " ")
+		_, script, _ = compression(d.tree.name)
 	}
 	if err := d.start(ctx); err != nil {
 		return err

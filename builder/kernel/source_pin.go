@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"compress/bzip2"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -17,11 +15,10 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 
 	"github.com/kimg/kimg/builder/kernel/tree"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -213,27 +210,14 @@ func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, 
 // findIn decompresses by the file's name: whether it is what it is called is
 // found out here.
 func findIn(name string, r io.Reader) (treeInTar, error) {
-	argv := decompressor(name)
-	if argv == nil {
+	suffix, _, ok := compression(name)
+	if !ok {
 		return treeInTar{}, fmt.Errorf("%s: not a tarball by its name", name)
 	}
-	var err error
-	switch argv[0] {
-	case "xz":
-		r, err = xz.NewReader(r)
-	case "gzip":
-		r, err = gzip.NewReader(r)
-	case "bzip2":
-		r = bzip2.NewReader(r)
-	case "zstd":
-		var d *zstd.Decoder
-		if d, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(1<<30)); err == nil {
-			defer d.Close()
-			r = d
-		}
-	}
+	plain, err := decompress.NewReader(r, suffix)
 	if err != nil {
-		return treeInTar{}, fmt.Errorf("decompress: %w", truncated(err))
+		return treeInTar{}, truncated(err)
 	}
-	return findTree(reading.Bounded(r, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))))
+	defer plain.Close()
+	return findTree(reading.Bounded(plain, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))))
 }

@@ -3,15 +3,13 @@ package toolchain
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/kimg/kimg/internal/decompress"
 
 	"github.com/kimg/kimg/internal/deb822"
 )
@@ -38,7 +36,7 @@ type infoFile struct {
 	body []byte
 }
 
-// unpackDeb takes a .deb apart. Its parts may be plain or compressed with gzip,
+// unpackDeb takes a .deb apart. Its parts may be plain or compressed with gzip, bzip2,
 // xz or zstd. It refuses what is no package, is cut short, or unpacks to more
 // than its limits.
 func unpackDeb(b []byte) (*unpacked, error) {
@@ -84,10 +82,11 @@ func member(ar *arReader, name string, limit int64) ([]byte, error) {
 		if !ok {
 			return nil, fmt.Errorf("read package: found member %q instead of %s", found, name)
 		}
-		r, err := decompress(bytes.NewReader(packed), suffix)
+		r, err := decompress.NewReader(bytes.NewReader(packed), suffix)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", found, err)
 		}
+		defer r.Close()
 		var out bytes.Buffer
 		n, err := io.Copy(&out, io.LimitReader(r, limit+1))
 		if err != nil {
@@ -98,24 +97,6 @@ func member(ar *arReader, name string, limit int64) ([]byte, error) {
 		}
 		return out.Bytes(), nil
 	}
-}
-
-func decompress(r io.Reader, suffix string) (io.Reader, error) {
-	switch suffix {
-	case "":
-		return r, nil
-	case ".gz":
-		return gzip.NewReader(r)
-	case ".xz":
-		return xz.NewReader(r)
-	case ".zst":
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxData))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
-	}
-	return nil, fmt.Errorf("compression %q is not known", suffix)
 }
 
 // readControl fills the stanza and the info files from the control part.

@@ -15,12 +15,11 @@ import (
 	"sync"
 
 	"github.com/google/renameio/v2"
-	"github.com/klauspost/compress/gzip"
-	"github.com/ulikunitz/xz"
 	"pault.ag/go/debian/version"
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/cache"
+	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -96,19 +95,13 @@ func (c *Client) Index(ctx context.Context, rel *Release, components []string) (
 }
 
 // compressions are the forms of a list that kimg reads, the smallest first.
-var compressions = []struct {
-	suffix string
-	open   func(io.Reader) (io.Reader, error)
-}{
-	{".xz", func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }},
-	{".gz", func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
-}
+var compressions = []string{".xz", ".gz"}
 
 // list returns a component's reduced package list.
 func (c *Client) list(ctx context.Context, rel *Release, component string) (string, error) {
 	dir := component + "/binary-" + c.Arch.Name + "/"
-	for _, form := range compressions {
-		file, ok := rel.files[dir+"Packages"+form.suffix]
+	for _, suffix := range compressions {
+		file, ok := rel.files[dir+"Packages"+suffix]
 		if !ok {
 			continue
 		}
@@ -118,16 +111,16 @@ func (c *Client) list(ctx context.Context, rel *Release, component string) (stri
 				return text, nil
 			}
 		}
-		if err := c.fetchList(ctx, rel, dir, "Packages"+form.suffix, file); err != nil {
+		if err := c.fetchList(ctx, rel, dir, "Packages"+suffix, file); err != nil {
 			return "", err
 		}
 		size := int64(maxList)
 		if plain, ok := rel.files[dir+"Packages"]; ok {
 			size = plain.size
 		}
-		text, err := c.unpackList(file.sha256, form.open, size)
+		text, err := c.unpackList(file.sha256, suffix, size)
 		if err != nil {
-			return "", fmt.Errorf("unpack %s: %w", dir+"Packages"+form.suffix, err)
+			return "", fmt.Errorf("unpack %s: %w", dir+"Packages"+suffix, err)
 		}
 		if c.Cache != "" {
 			writeCached(cached, text)
@@ -152,17 +145,18 @@ func (c *Client) fetchList(ctx context.Context, rel *Release, dir, name string, 
 }
 
 // unpackList reads a list from the store and reduces it.
-func (c *Client) unpackList(d units.Digest, open func(io.Reader) (io.Reader, error), size int64) ([]byte, error) {
+func (c *Client) unpackList(d units.Digest, suffix string, size int64) ([]byte, error) {
 	entry, err := c.Store.Open(d)
 	if err != nil {
 		return nil, err
 	}
 	defer entry.Close()
 	packed := bufio.NewReaderSize(entry, 256<<10)
-	plain, err := open(packed)
+	plain, err := decompress.NewReader(packed, suffix)
 	if err != nil {
 		return nil, err
 	}
+	defer plain.Close()
 	var text bytes.Buffer
 	text.Grow(int(min(size/3, 64<<20)))
 	limited := &io.LimitedReader{R: plain, N: size + 1}

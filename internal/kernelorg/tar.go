@@ -3,16 +3,13 @@ package kernelorg
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
-
+	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/reading"
 )
@@ -61,40 +58,16 @@ func (c *Client) checkTar(ctx context.Context, r io.Reader, sig []byte) ([]strin
 	return pgp.VerifyDetached(reading.Bounded(tar, maxTar, fmt.Errorf("it unpacks to more than %d bytes", int64(maxTar))), sig, c.Keys.Tar, c.now())
 }
 
-// The beginnings of compressed files.
-var (
-	magicXZ   = []byte("\xfd7zXZ\x00")     // https://tukaani.org/xz/xz-file-format.txt, 2.1.1.1
-	magicGzip = []byte("\x1f\x8b\x08")     // RFC 1952, 2.3.1
-	magicZstd = []byte("\x28\xb5\x2f\xfd") // RFC 8878, 3.1.1
-)
-
-// maxWindow is the most memory that a zstd file may ask for: the window of
-// "zstd --ultra --long=27".
-const maxWindow = 128 << 20
-
 // unpack undoes the compression that r begins with.
 func unpack(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 1<<16)
-	head, err := b.Peek(len(magicXZ))
+	head, err := b.Peek(decompress.HeadSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	switch {
-	case bytes.HasPrefix(head, magicXZ):
-		x, err := xz.NewReader(b)
-		if err != nil {
-			return nil, fmt.Errorf("unpack xz: %w", err)
-		}
-		return io.NopCloser(x), nil
-	case bytes.HasPrefix(head, magicGzip):
-		return gzip.NewReader(b)
-	case bytes.HasPrefix(head, magicZstd):
-		z, err := zstd.NewReader(b, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, fmt.Errorf("unpack zstd: %w", err)
-		}
-		return z.IOReadCloser(), nil
+	if suffix, ok := decompress.Suffix(head); ok {
+		return decompress.NewReader(b, suffix)
 	}
 	line, _, _ := bytes.Cut(head, []byte("\n"))
-	return nil, fmt.Errorf("it is no xz, gzip or zstd file (it begins with %q)", line)
+	return nil, fmt.Errorf("it is no xz, gzip, bzip2 or zstd file (it begins with %q)", line)
 }

@@ -69,8 +69,8 @@ func TestFetchURLRefuses(t *testing.T) {
 		"a stranger's":           {data, pgptest.Detached(t, data, k.stranger), true, false, "may not sign it"},
 		"tampered":               {changed(data), pgptest.Detached(t, data, k.tar), false, false, ""},
 		"another file":           {gzOf("4.20.6"), pgptest.Detached(t, data, k.tar), false, false, "does not match"},
-		"a page":                 {[]byte("<html>log in</html>"), pgptest.Detached(t, data, k.tar), false, false, "no xz, gzip or zstd"},
-		"an empty file":          {[]byte{}, pgptest.Detached(t, data, k.tar), false, false, "no xz, gzip or zstd"},
+		"a page":                 {[]byte("<html>log in</html>"), pgptest.Detached(t, data, k.tar), false, false, "no xz, gzip, bzip2 or zstd"},
+		"an empty file":          {[]byte{}, pgptest.Detached(t, data, k.tar), false, false, "no xz, gzip, bzip2 or zstd"},
 		"nothing":                {nil, nil, false, true, "does not have it"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,7 +3,6 @@ package tree
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
+	"github.com/klauspost/compress/gzip"
 )
 
 // cacheHead is the first line of the files that keep a list. The number is
