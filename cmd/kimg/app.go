@@ -46,6 +46,7 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 	root.PersistentFlags().StringVar(&a.progressMode, "progress", "auto",
 		"show what happens on stderr as `MODE`: "+strings.Join(progress.Modes, ", "))
 	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(), a.console(), a.check(), a.lock(), a.verify(), a.sign(), a.diff(), a.export(), a.toolchain(), a.cache(), a.engine(), a.version())
+	addCompletions(root, flagValues())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,23 +13,48 @@ import (
 	"github.com/spf13/cobra"
 )
 
-var update = flag.Bool("update", false, "write docs/cli.md anew")
+var update = flag.Bool("update", false, "write docs/cli.md and docs/man anew")
 
-// TestDocs compares docs/cli.md with the commands as they are.
+// TestDocs compares docs/cli.md and docs/man with the commands as they are.
 func TestDocs(t *testing.T) {
-	file := filepath.Join("..", "..", "docs", "cli.md")
-	got := reference((&app{stdout: os.Stdout, stderr: os.Stderr}).root())
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
+	docs := filepath.Join("..", "..", "docs")
+	root := (&app{stdout: os.Stdout, stderr: os.Stderr}).root()
+	want := map[string]string{"cli.md": reference(root)}
+	addManPages(want, root)
+	found, err := filepath.Glob(filepath.Join(docs, "man", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("docs/cli.md is not what the commands say; go test ./cmd/kimg -update writes it anew (-file +commands):\n%s", diff)
+	for _, file := range found {
+		name, err := filepath.Rel(docs, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := want[name]; ok {
+			continue
+		}
+		if *update {
+			err = os.Remove(file)
+		}
+		if err != nil || !*update {
+			t.Errorf("docs/%s is of no command (%v)", name, err)
+		}
+	}
+	for name, text := range want {
+		file := filepath.Join(docs, name)
+		if *update {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(string(got), text); diff != "" {
+			t.Errorf("docs/%s is not what the commands say; go test ./cmd/kimg -update writes it anew (-file +commands):\n%s",
+				name, diff)
+		}
 	}
 }
 
@@ -36,7 +62,7 @@ func TestDocs(t *testing.T) {
 func reference(root *cobra.Command) string {
 	var b strings.Builder
 	b.WriteString("# The command line of kimg\n\n")
-	b.WriteString("This page is made from the commands themselves: `go test ./cmd/kimg -update` writes it.\n\n")
+	b.WriteString("This page and the man pages in docs/man are made from the commands themselves: `go test ./cmd/kimg -update` writes them.\n\n")
 	describe(&b, root)
 	b.WriteString("## Exit statuses\n\n| status | meaning |\n|---|---|\n")
 	for _, c := range exitCodes {
