@@ -127,7 +127,7 @@ func (s *session) fetchToolchain(ctx context.Context, t ToolchainLock, task *pro
 	if err != nil {
 		return err
 	}
-	return toolchain.Fetch(ctx, eng, ac, t.Lock, task)
+	return toolchain.Maker{Engine: eng, Archive: ac, Task: task}.Fetch(ctx, t.Lock)
 }
 
 // isGone reports whether a server said that it does not have a kernel.

@@ -84,7 +84,7 @@ func (s *session) toolchainStep(t *ToolchainLock) *steps.Step {
 			if err != nil {
 				return err
 			}
-			_, err = toolchain.Ensure(ctx, eng, ac, s.locks(), t.Lock, task)
+			_, err = toolchain.Maker{Engine: eng, Archive: ac, Locks: s.locks(), Task: task}.Ensure(ctx, t.Lock)
 			return err
 		},
 	}

@@ -65,10 +65,11 @@ func newRig(t *testing.T) *rig {
 	}
 	var log bytes.Buffer
 	task := progress.Start(nil, "imaging", "Imaging", progress.LogTo(&log, ""))
-	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
+	made, err := maker.Ensure(t.Context(), lock)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
 		if lock, err = toolchain.Resolve(t.Context(), ac, toolchain.Imaging); err == nil {
-			made, err = toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+			made, err = maker.Ensure(t.Context(), lock)
 		}
 	}
 	if err != nil {

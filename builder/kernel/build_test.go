@@ -106,10 +106,11 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 	}
 	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 	task := progress.Start(nil, "toolchain", "toolchain")
-	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
+	made, err := maker.Ensure(t.Context(), lock)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) { // a point release came
 		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
-			made, err = toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+			made, err = maker.Ensure(t.Context(), lock)
 		}
 	}
 	if err != nil {

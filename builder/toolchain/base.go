@@ -15,16 +15,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kimg/kimg/internal/arch"
 )
 
 // baseVersion counts the changes of this file that change what is laid: it
 // goes into the images' tags.
 const baseVersion = "1"
-
-// mergedDirs are the directories of the root that are links into /usr. Packages
-// up to Debian 12 still carry files below them.
-// Source: debootstrap's functions, setup_merged_usr, for amd64.
-var mergedDirs = []string{"bin", "lib", "lib32", "lib64", "libx32", "sbin"}
 
 // dropped names files that the images do without, in the words of dpkg's
 // path-exclude: a * stands for slashes too. Nobody reads a manual in a
@@ -51,6 +48,7 @@ var dropped = []string{
 // twice and directories come before what is in them.
 type layout struct {
 	w     *tar.Writer
+	links []string          // the directories of the root that are links into /usr
 	when  time.Time         // of what belongs to no package
 	owner map[string]string // path, without a leading slash, to the package that laid it
 	dirs  map[string]bool
@@ -65,8 +63,8 @@ type layout struct {
 //
 // dpkg --install of the same packages over the tree, as debootstrap does it,
 // would write every file a second time and keep both in the image.
-func layBase(ctx context.Context, w io.Writer, when time.Time, next func() (*unpacked, error)) error {
-	l := &layout{w: tar.NewWriter(w), when: when.UTC().Truncate(time.Second),
+func layBase(ctx context.Context, w io.Writer, a arch.Arch, when time.Time, next func() (*unpacked, error)) error {
+	l := &layout{w: tar.NewWriter(w), links: strings.Fields(a.UsrLinks), when: when.UTC().Truncate(time.Second),
 		owner: map[string]string{}, dirs: map[string]bool{}}
 	if err := l.begin(); err != nil {
 		return fmt.Errorf("lay base: %w", err)
@@ -95,7 +93,7 @@ func layBase(ctx context.Context, w io.Writer, when time.Time, next func() (*unp
 // begin lays the links of the merged /usr, so that everything after them can
 // only land behind them.
 func (l *layout) begin() error {
-	for _, d := range mergedDirs {
+	for _, d := range l.links {
 		if err := l.mkdir("usr/" + d); err != nil {
 			return err
 		}
@@ -169,13 +167,13 @@ func (l *layout) addEntry(pkg string, h *tar.Header, p string, body io.Reader) e
 	out := &tar.Header{Typeflag: h.Typeflag, Mode: h.Mode & 0o7777, Uid: h.Uid, Gid: h.Gid, ModTime: h.ModTime.Truncate(time.Second)}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		if slices.Contains(mergedDirs, p) || l.dirs[merged(p)] {
+		if slices.Contains(l.links, p) || l.dirs[l.merged(p)] {
 			return nil // the first to lay a directory decides, as with dpkg
 		}
 	case tar.TypeReg:
 		out.Size = h.Size
 	case tar.TypeSymlink:
-		if slices.Contains(mergedDirs, p) && path.Clean(h.Linkname) == "usr/"+p {
+		if slices.Contains(l.links, p) && path.Clean(h.Linkname) == "usr/"+p {
 			return nil // what a base-files of Debian 13 carries itself
 		}
 		out.Linkname = h.Linkname
@@ -184,20 +182,20 @@ func (l *layout) addEntry(pkg string, h *tar.Header, p string, body io.Reader) e
 		if err != nil {
 			return err
 		}
-		out.Linkname = merged(target)
+		out.Linkname = l.merged(target)
 		if drop("/" + target) {
 			return fmt.Errorf("%s is a hard link to %s, which is left out", p, target)
 		}
 	default:
 		return fmt.Errorf("%s is of a type (%q) that a package's file cannot have", p, h.Typeflag)
 	}
-	if slices.Contains(mergedDirs, p) {
+	if slices.Contains(l.links, p) {
 		return fmt.Errorf("%s would replace a link of the merged /usr", p)
 	}
 	if drop("/" + p) {
 		return nil
 	}
-	out.Name = merged(p)
+	out.Name = l.merged(p)
 	return l.put(pkg, out, body)
 }
 
@@ -323,8 +321,8 @@ func localPath(name string) (string, error) {
 }
 
 // merged is where p is in a root whose top directories are links into /usr.
-func merged(p string) string {
-	if top, _, below := strings.Cut(p, "/"); below && slices.Contains(mergedDirs, top) {
+func (l *layout) merged(p string) string {
+	if top, _, below := strings.Cut(p, "/"); below && slices.Contains(l.links, top) {
 		return "usr/" + p
 	}
 	return p

@@ -13,13 +13,16 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/units"
 )
 
 var testDate = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // lay lays packages as layBase does.
 func lay(w io.Writer, packages ...*unpacked) error {
-	return layBase(context.Background(), w, testDate, func() (*unpacked, error) {
+	return layBase(context.Background(), w, arch.AMD64, testDate, func() (*unpacked, error) {
 		if len(packages) == 0 {
 			return nil, io.EOF
 		}
@@ -167,7 +170,7 @@ func TestLayBaseStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := errors.New("stopped by the test")
 	n := 0
-	err := layBase(ctx, io.Discard, testDate, func() (*unpacked, error) {
+	err := layBase(ctx, io.Discard, arch.AMD64, testDate, func() (*unpacked, error) {
 		if n++; n == 2 {
 			cancel(stop)
 		}
@@ -214,5 +217,26 @@ func TestLayBaseIsReadByTar(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "long/name\n") {
 		t.Errorf("tar: %v\n%s", err, out)
+	}
+}
+
+// What is laid is known by baseVersion: whoever changes the bytes of a base raises it,
+// or bases that were made before would be taken for those that are made now.
+func TestBaseVersion(t *testing.T) {
+	const version, want = "1", "2e69c62bec8ee5c06d841a6523d635339eb4c3142171386880db2223ec559a28"
+	var out bytes.Buffer
+	err := lay(&out,
+		pkg(t, stanza("mawk", "Multi-Arch: same\n"), []entry{file("conffiles", "/etc/mawk.conf\n"),
+			{name: "postinst", body: "#!/bin/sh\n", mode: 0o755}},
+			dir("./bin/"), entry{name: "./bin/mawk", body: "#!", mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
+			dir("./etc/"), file("./etc/mawk.conf", "old\n"), dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"),
+			file("./usr/share/doc/mawk", "left out")),
+		pkg(t, stanza("base-files"), nil, symlink("./bin", "usr/bin"), dir("./etc/"), dir("./lib/"), file("./lib/x", "x")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := units.DigestOf(out.Bytes()); baseVersion != version || got != want {
+		t.Errorf("baseVersion %s makes %s, want %s by version %s: raise baseVersion and set both here",
+			baseVersion, got, want, version)
 	}
 }

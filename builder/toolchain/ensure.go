@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/store"
 )
 
 // Image is a toolchain image that the engine has.
@@ -28,55 +29,67 @@ type Image struct {
 	Made bool   // it was not there before
 }
 
-const cleanupTime = 30 * time.Second
-
-// Ensure makes the image that the lock describes, unless the engine has it.
-// Packages come through ac. Processes that want the same image wait for one
-// another by lock files below the directory locks. Where packages can no longer be had
-// the error is an *archive.MissingError: Resolve makes a lock of those that can.
-//
-// A base that was laid whole stays when a later step fails, as a download does;
-// nothing else of a failed or cancelled Ensure stays.
-func Ensure(ctx context.Context, eng container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) (Image, error) {
-	doing := "make toolchain image " + l.Ref()
-	if err := l.check(); err != nil {
-		return Image{}, fmt.Errorf("%s: %w", doing, err)
-	}
-	if id, ok, err := eng.ImageID(ctx, l.Ref()); err != nil || ok {
-		return Image{Ref: l.Ref(), ID: id}, err
-	}
-	made, err := once(ctx, eng, locks, l.Ref(), task, func() error {
-		if err := Fetch(ctx, eng, ac, l, task); err != nil {
-			return err
-		}
-		if err := ensureBase(ctx, eng, ac, locks, l, task); err != nil {
-			return err
-		}
-		return finish(ctx, eng, ac, l, task)
-	})
-	if err != nil {
-		return Image{}, fmt.Errorf("%s: %w", doing, err)
-	}
-	id, ok, err := eng.ImageID(ctx, l.Ref())
-	if err == nil && !ok {
-		err = errors.New("somebody removed it at once")
-	}
-	if err != nil {
-		return Image{}, fmt.Errorf("%s: %w", doing, err)
-	}
-	return Image{Ref: l.Ref(), ID: id, Made: made}, nil
+// Maker makes toolchain images.
+type Maker struct {
+	Engine  container.Engine
+	Archive *archive.Client // downloads packages into its store
+	Locks   string          // directory of the lock files of images that are being made
+	Task    *progress.Task
 }
 
-// once runs make unless the engine has ref, while no other process of this
-// cache does. made says whether it ran.
-func once(ctx context.Context, eng container.Engine, locks, ref string, task *progress.Task, make func() error) (made bool, err error) {
-	name := filepath.Join(locks, string(tagUnsafe.ReplaceAll([]byte(ref), []byte("-")))+".lock")
-	unlock, err := filelock.Take(ctx, name, func() { task.Say("another kimg makes " + ref + ": waiting for it") })
+const cleanupTime = 30 * time.Second
+
+// Ensure makes the image that the lock describes, unless the engine has it. Of
+// several calls for the same image, in this process or others, one makes it and the
+// others wait for it. Where packages can no longer be downloaded the error is an
+// *archive.MissingError: Resolve makes a lock of those that can.
+//
+// A finished base stays when a later step fails, as a download does; nothing else
+// of a failed or cancelled Ensure stays.
+func (m Maker) Ensure(ctx context.Context, l *Lock) (Image, error) {
+	image, err := m.ensure(ctx, l)
 	if err != nil {
-		return false, fmt.Errorf("lock %s: %w", ref, err)
+		return Image{}, fmt.Errorf("make toolchain image %s: %w", l.Target, err)
+	}
+	return image, nil
+}
+
+func (m Maker) ensure(ctx context.Context, l *Lock) (Image, error) {
+	if err := l.check(); err != nil {
+		return Image{}, err
+	}
+	if id, ok, err := m.Engine.ImageID(ctx, l.Ref()); err != nil || ok {
+		return Image{Ref: l.Ref(), ID: id}, err
+	}
+	made, err := m.once(ctx, l.Ref(), "toolchain image "+string(l.Target), func() error {
+		if err := m.Fetch(ctx, l); err != nil {
+			return err
+		}
+		if err := m.ensureBase(ctx, l); err != nil {
+			return err
+		}
+		return m.finish(ctx, l)
+	})
+	if err != nil {
+		return Image{}, err
+	}
+	id, ok, err := m.Engine.ImageID(ctx, l.Ref())
+	if err == nil && !ok {
+		err = errors.New("it was removed at once")
+	}
+	return Image{Ref: l.Ref(), ID: id, Made: made}, err
+}
+
+// once runs make unless the engine has ref, while nothing else that shares the lock
+// files does. what names the image in messages; made reports whether make ran.
+func (m Maker) once(ctx context.Context, ref, what string, make func() error) (made bool, err error) {
+	file := filepath.Join(m.Locks, string(tagUnsafe.ReplaceAll([]byte(ref), []byte("-")))+".lock")
+	unlock, err := filelock.Take(ctx, file, func() { m.Task.Say("another kimg is making the " + what + ": waiting for it") })
+	if err != nil {
+		return false, fmt.Errorf("lock %s: %w", file, err)
 	}
 	defer unlock()
-	if _, ok, err := eng.ImageID(ctx, ref); err != nil || ok {
+	if _, ok, err := m.Engine.ImageID(ctx, ref); err != nil || ok {
 		return false, err
 	}
 	return true, make()
@@ -84,13 +97,14 @@ func once(ctx context.Context, eng container.Engine, locks, ref string, task *pr
 
 var tagUnsafe = regexp.MustCompile(`[^a-z0-9.-]`)
 
-// Fetch brings the packages into the store that making the image takes, and makes
-// nothing. All in one go: downloads run in parallel, and where some are gone the
-// *archive.MissingError names every one of them. eng may be nil: it has nothing then.
-func Fetch(ctx context.Context, eng container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
+// Fetch downloads the packages that the image is made of and that the engine does
+// not have in its base, and makes nothing. All in one go: downloads run in parallel,
+// and where some are gone the *archive.MissingError names every one of them. Without
+// an Engine it downloads all.
+func (m Maker) Fetch(ctx context.Context, l *Lock) error {
 	packages := slices.Concat(l.Base, l.Packages)
-	if eng != nil {
-		_, haveBase, err := eng.ImageID(ctx, l.baseRef())
+	if m.Engine != nil {
+		_, haveBase, err := m.Engine.ImageID(ctx, l.baseRef())
 		if err != nil {
 			return err
 		}
@@ -98,43 +112,43 @@ func Fetch(ctx context.Context, eng container.Engine, ac *archive.Client, l *Loc
 			packages = l.Packages
 		}
 	}
-	return ac.Fetch(ctx, l.Suite, packages, l.Date, func(n, total int64) { task.Add(n, total, "bytes") })
+	return m.Archive.Fetch(ctx, l.Suite, packages, l.Date, func(n, total int64) { m.Task.Add(n, total, "bytes") })
 }
 
-// ensureBase lays and imports the base unless the engine has it.
-func ensureBase(ctx context.Context, eng container.Engine, ac *archive.Client, locks string, l *Lock, task *progress.Task) error {
+// ensureBase makes and imports the base unless the engine has it.
+func (m Maker) ensureBase(ctx context.Context, l *Lock) error {
 	ref := l.baseRef()
-	_, err := once(ctx, eng, locks, ref, task, func() error {
-		// Nothing to do, unless the base went away since Ensure asked for it.
-		if err := ac.Fetch(ctx, l.Suite, l.Base, l.Date, nil); err != nil {
+	_, err := m.once(ctx, ref, "base of the "+l.Suite.Name+" toolchains", func() error {
+		// Nothing to do, unless the base was removed since Ensure asked for it.
+		if err := m.Archive.Fetch(ctx, l.Suite, l.Base, l.Date, nil); err != nil {
 			return err
 		}
-		fmt.Fprintf(task.Log(), "Laying %s from %d packages\n", ref, len(l.Base))
-		next, stop := unpackAll(ctx, ac.Store, l.Base)
+		fmt.Fprintf(m.Task.Log(), "Laying %s from %d packages\n", ref, len(l.Base))
+		next, stop := unpackAll(ctx, m.Archive.Store, l.Base)
 		defer stop()
 		return stream(func(w io.Writer) error {
-			return layBase(ctx, w, l.Date, next)
+			return layBase(ctx, w, m.Archive.Arch, l.Date, next)
 		}, func(r io.Reader) error {
-			return eng.Import(ctx, ref, r)
+			return m.Engine.Import(ctx, ref, r)
 		})
 	})
 	return err
 }
 
 // finish runs Dockerfile.builder over the base.
-func finish(ctx context.Context, eng container.Engine, ac *archive.Client, l *Lock, task *progress.Task) error {
-	seen := &steps{w: task.Log()}
+func (m Maker) finish(ctx context.Context, l *Lock) error {
+	log := &buildLog{w: m.Task.Log()}
 	err := stream(func(w io.Writer) error {
-		return writeContext(ctx, w, ac, l)
+		return writeContext(ctx, w, m.Archive.Store, l)
 	}, func(r io.Reader) error {
-		return eng.Build(ctx, container.BuildSpec{
+		return m.Engine.Build(ctx, container.BuildSpec{
 			Context:    r,
 			Dockerfile: "Dockerfile.builder",
 			Target:     l.Target.stage(),
 			Tag:        l.Ref(),
 			Args:       map[string]string{"BASE": l.baseRef()},
 			Labels:     map[string]string{"kimg.lock": string(l.Digest())},
-			Log:        seen,
+			Log:        log,
 		})
 	})
 	if err == nil {
@@ -144,45 +158,44 @@ func finish(ctx context.Context, eng container.Engine, ac *archive.Client, l *Lo
 	// next build that may never come.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	if id := seen.last(); id != "" {
-		if left := eng.RemoveImage(work, id); left != nil {
-			// Such as one that another image stands on: no news for the person.
-			fmt.Fprintln(seen, left)
+	if id := log.last(); id != "" {
+		if left := m.Engine.RemoveImage(work, id); left != nil {
+			// It may be below another image, which is no news for the user.
+			fmt.Fprintln(log, left)
 		}
 	}
 	return err
 }
 
 // writeContext writes the build's context: Dockerfile.builder, hugepages.c and debs/.
-func writeContext(ctx context.Context, w io.Writer, ac *archive.Client, l *Lock) error {
+func writeContext(ctx context.Context, w io.Writer, st *store.Store, l *Lock) error {
 	tw := tar.NewWriter(w)
 	put := func(name string, size int64, r io.Reader) error {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: l.Date}
 		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		_, err := io.Copy(tw, r)
-		return err
-	}
-	for _, f := range []struct {
-		name string
-		text []byte
-	}{{"Dockerfile.builder", dockerfile}, {"hugepages.c", hugepages}} {
-		if err := put(f.name, int64(len(f.text)), bytes.NewReader(f.text)); err != nil {
 			return fmt.Errorf("write build context: %w", err)
 		}
+		if _, err := io.Copy(tw, r); err != nil {
+			return fmt.Errorf("write build context: %s: %w", name, err)
+		}
+		return nil
+	}
+	if err := put("Dockerfile.builder", int64(len(dockerfile)), bytes.NewReader(dockerfile)); err != nil {
+		return err
+	}
+	if err := put("hugepages.c", int64(len(hugepages)), bytes.NewReader(hugepages)); err != nil {
+		return err
 	}
 	for _, p := range l.Packages {
 		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("write build context: %w", err)
 		}
-		r, err := ac.Store.Open(p.SHA256)
+		r, err := st.Open(p.SHA256)
 		if err != nil {
 			return fmt.Errorf("write build context: package %s: %w", p.Name, err)
 		}
-		err = put("debs/"+path.Base(p.Filename), p.Size, r)
-		if err = errors.Join(err, r.Close()); err != nil {
-			return fmt.Errorf("write build context: package %s: %w", p.Name, err)
+		if err := errors.Join(put("debs/"+path.Base(p.Filename), p.Size, r), r.Close()); err != nil {
+			return err
 		}
 	}
 	return tw.Close()
@@ -210,11 +223,11 @@ func stream(write func(io.Writer) error, read func(io.Reader) error) error {
 	return err
 }
 
-var errStopped = errors.New("nobody reads on")
+var errStopped = errors.New("the reader has stopped")
 
-// steps passes on what the classic builder says and notes the images that it
-// says it made: " ---> 0123456789ab".
-type steps struct {
+// buildLog passes on the classic builder's output and notes the images that it
+// made: " ---> 0123456789ab".
+type buildLog struct {
 	w    io.Writer
 	mu   sync.Mutex
 	line []byte
@@ -224,7 +237,7 @@ type steps struct {
 
 var stepImage = regexp.MustCompile(`^ ---> ([0-9a-f]{12,64})$`)
 
-func (s *steps) Write(p []byte) (int, error) {
+func (s *buildLog) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	for _, c := range p {
 		if c != '\n' {
@@ -242,7 +255,7 @@ func (s *steps) Write(p []byte) (int, error) {
 
 // last is the newest image; "" while there is none but the base, which the
 // builder names first.
-func (s *steps) last() string {
+func (s *buildLog) last() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.n < 2 {

@@ -143,7 +143,7 @@ func TestWriteContext(t *testing.T) {
 	l := testLock(t)
 	l.Packages = []archive.Locked{put(t, st, "a", []byte("first")), put(t, st, "b", []byte("second"))}
 	var b bytes.Buffer
-	if err := writeContext(t.Context(), &b, &archive.Client{Store: st}, l); err != nil {
+	if err := writeContext(t.Context(), &b, st, l); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
@@ -166,14 +166,14 @@ func TestWriteContext(t *testing.T) {
 		t.Errorf("context (-want +got):\n%s", d)
 	}
 	l.Packages[0].Size++ // as a store that was tampered with would have it
-	if err := writeContext(t.Context(), io.Discard, &archive.Client{Store: st}, l); err == nil {
+	if err := writeContext(t.Context(), io.Discard, st, l); err == nil {
 		t.Error("a package of another size than locked passed")
 	}
 }
 
-func TestStepsNotesTheNewestImage(t *testing.T) {
+func TestBuildLogNotesTheNewestImage(t *testing.T) {
 	var log bytes.Buffer
-	s := &steps{w: &log}
+	s := &buildLog{w: &log}
 	said := "Step 1/4 : ARG BASE\nStep 2/4 : FROM ${BASE} AS installed\n ---> 01dafa186c69\nStep 3/4 : COPY debs /debs\n"
 	for _, c := range said {
 		fmt.Fprintf(s, "%c", c)

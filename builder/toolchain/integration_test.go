@@ -64,11 +64,12 @@ func image(t *testing.T, eng container.Engine, target toolchain.Target) (toolcha
 	}
 	var log bytes.Buffer
 	task := progress.Start(nil, "toolchain", "Toolchain "+string(target), progress.LogTo(&log, ""))
+	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
 	begun := time.Now()
-	made, err := toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+	made, err := maker.Ensure(t.Context(), lock)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
 		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
-			made, err = toolchain.Ensure(t.Context(), eng, ac, filepath.Join(cache, "locks"), lock, task)
+			made, err = maker.Ensure(t.Context(), lock)
 		}
 	}
 	if err != nil {
@@ -222,7 +223,8 @@ func TestEnsureLeavesNothing(t *testing.T) {
 			defer cancel(nil)
 			log := &watch{what: test.stop, found: func() { cancel(errors.New("stopped by the test")) }}
 			task := progress.Start(nil, "toolchain", "Toolchain", progress.LogTo(log, ""))
-			_, err := toolchain.Ensure(ctx, eng, client(t, cache), filepath.Join(cache, "locks"), lock, task)
+			maker := toolchain.Maker{Engine: eng, Archive: client(t, cache), Locks: filepath.Join(cache, "locks"), Task: task}
+			_, err := maker.Ensure(ctx, lock)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %v, want %q in it; the log:\n%s", err, test.want, log.all.Bytes())
 			}

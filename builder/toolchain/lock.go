@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -110,23 +111,30 @@ func (l *Lock) Encode() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Digest is the sha256 of all that goes into the image: the lock,
-// Dockerfile.builder, hugepages.c and how the base is laid.
+// Digest is the sha256 of all that goes into the image: the lock's packages, what
+// Dockerfile.builder does, hugepages.c and how the base is made.
 func (l *Lock) Digest() units.Digest {
-	return units.DigestOf(fmt.Appendf(l.baseInputs(), "target %s\n%s%s%s", l.Target, list("package", l.Packages), dockerfile, hugepages))
+	return units.DigestOf(fmt.Appendf(l.baseInputs(), "target %s\n%s%s%s", l.Target, list("package", l.Packages),
+		comments.ReplaceAll(dockerfile, nil), hugepages))
 }
 
-// Ref is the image's name: its tag is its Digest's beginning.
-func (l *Lock) Ref() string { return fmt.Sprintf("kimg-toolchain:%s-%s", l.Target, l.Digest().Short()) }
+// comments are the lines of Dockerfile.builder that do nothing.
+var comments = regexp.MustCompile(`(?m)^#.*\n`)
+
+// Ref is the image's name. Its tag has the whole Digest: an image of that name is
+// made of these inputs.
+func (l *Lock) Ref() string { return fmt.Sprintf("kimg-toolchain:%s-%s", l.Target, l.Digest()) }
 
 // baseRef is the name of the base below it, which targets of one suite may share.
 func (l *Lock) baseRef() string {
-	return fmt.Sprintf("kimg-base:%s-%s", l.Suite, units.DigestOf(l.baseInputs()).Short())
+	return fmt.Sprintf("kimg-base:%s-%s", l.Suite, units.DigestOf(l.baseInputs()))
 }
 
-// baseInputs spells out all that the base depends on.
+// baseInputs spells out all that the base depends on. Its architecture is that of
+// its packages.
 func (l *Lock) baseInputs() []byte {
-	return fmt.Appendf(nil, "base %s\ndate %d\ndropped %q\n%s", baseVersion, l.Date.Unix(), dropped, list("base", l.Base))
+	return fmt.Appendf(nil, "base %s\ndate %d\ndropped %q\n%s",
+		baseVersion, l.Date.Unix(), dropped, list("base", l.Base))
 }
 
 func list(kind string, packages []archive.Locked) string {

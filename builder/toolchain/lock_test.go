@@ -53,7 +53,7 @@ func TestLockRoundTrip(t *testing.T) {
 	if d := cmp.Diff(string(b), string(again)); d != "" {
 		t.Errorf("encoded again (-first +second):\n%s", d)
 	}
-	if back.Ref() != l.Ref() || !regexp.MustCompile(`^kimg-toolchain:trixie-[0-9a-f]{12}$`).MatchString(l.Ref()) {
+	if back.Ref() != l.Ref() || l.Ref() != "kimg-toolchain:trixie-"+string(l.Digest()) || len(l.Digest()) != 64 {
 		t.Errorf("ref %s became %s", l.Ref(), back.Ref())
 	}
 	// In other files, too: a person's lock and the manifest hold it.
@@ -124,11 +124,23 @@ func TestRefNamesTheInputs(t *testing.T) {
 			t.Errorf("%s: the base's name changed: %v", test.name, got)
 		}
 	}
-	for name, text := range map[string]*[]byte{"Dockerfile.builder": &dockerfile, "hugepages.c": &hugepages} {
-		t.Run(name, func(t *testing.T) {
-			defer func(was []byte) { *text = was }(*text)
-			*text = append(slices.Clone(*text), '\n')
-			if l := testLock(t); l.Ref() == image || l.baseRef() != base {
+	if !strings.HasSuffix(base, "-"+string(units.DigestOf(testLock(t).baseInputs()))) {
+		t.Errorf("the base's name %s does not have the whole digest of its inputs", base)
+	}
+	for _, test := range []struct {
+		name  string
+		text  *[]byte
+		more  string
+		image bool // its name changes
+	}{
+		{"Dockerfile.builder", &dockerfile, "RUN true\n", true},
+		{"a comment of Dockerfile.builder", &dockerfile, "# It is short.\n", false},
+		{"hugepages.c", &hugepages, "int x;\n", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			defer func(was []byte) { *test.text = was }(*test.text)
+			*test.text = append(slices.Clone(*test.text), test.more...)
+			if l := testLock(t); (l.Ref() != image) != test.image || l.baseRef() != base {
 				t.Errorf("%s over %s", l.Ref(), l.baseRef())
 			}
 		})

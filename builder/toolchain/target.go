@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/suite"
 )
 
@@ -32,8 +33,16 @@ var kernelTools = []string{
 	"ccache",
 }
 
-// imagingSuite is whose packages the imaging image is made of.
+// imagingSuite is whose packages the imaging image is made of, and imagingTools are
+// those that do not depend on guests' architectures.
 const imagingSuite = "trixie"
+
+var imagingTools = []string{
+	"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
+	"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
+	"qemu-utils", "gdb", "socat",
+	"bzip2", "xz-utils", "zstd",
+}
 
 // contents are what a target is made of.
 type contents struct {
@@ -45,13 +54,11 @@ type contents struct {
 func (t Target) contents() (contents, error) {
 	if t == Imaging {
 		s, err := suite.Parse(imagingSuite)
-		return contents{s, []string{
-			"debootstrap", "debian-archive-keyring", "ubuntu-keyring",
-			"e2fsprogs", "libarchive13t64", // mke2fs opens it at run time to fill a file system from a tar
-			"qemu-system-x86", "qemu-utils", "seabios", "ipxe-qemu", // the last: e1000 and virtio-net ask for its ROMs
-			"gdb", "socat",
-			"bzip2", "xz-utils", "zstd",
-		}}, err
+		packages := slices.Clone(imagingTools)
+		for _, a := range arch.All {
+			packages = append(packages, strings.Fields(a.QEMUPackages)...)
+		}
+		return contents{s, packages}, err
 	}
 	for _, s := range suite.All() {
 		for _, image := range s.Images() {

@@ -27,6 +27,9 @@ type Arch struct {
 	Machine string // -M
 	CPU     string // -cpu, emulated or not
 
+	UsrLinks     string // the directories of a root that are links into /usr: "bin lib lib64 sbin"
+	QEMUPackages string // Debian's packages of QEMU and the firmware of its machine
+
 	OCI     string // platform.architecture of an OCI image, GOARCH's words
 	Libvirt string // <os><type arch=...>
 }
@@ -39,7 +42,12 @@ var AMD64 = Arch{
 	QEMU:    "qemu-system-x86_64", Machine: "pc",
 	// Without la57, which QEMU's max has and the kernels of the older eras do not survive.
 	CPU: "max,la57=off",
-	OCI: "amd64", Libvirt: "x86_64",
+	// debootstrap's functions, setup_merged_usr. Packages up to Debian 12 still carry
+	// files below these.
+	UsrLinks: "bin lib lib32 lib64 libx32 sbin",
+	// The last for e1000 and virtio-net, which ask for its ROMs.
+	QEMUPackages: "qemu-system-x86 seabios ipxe-qemu",
+	OCI:          "amd64", Libvirt: "x86_64",
 }
 
 // Default is the architecture of whoever names none, on every machine: the same
