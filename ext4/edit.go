@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -90,11 +91,10 @@ func Change(ctx context.Context, bench Bench, file string, edits []Edit) error {
 		return fmt.Errorf("edit image %s: %w", file, err)
 	}
 	defer out.Cleanup() //nolint:errcheck // after CloseAtomicallyReplace it has nothing to do
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(bench.Get(ctx, name, w)) }()
-	_, err = sparse.Copy(out.File, r)
-	r.CloseWithError(err)
-	if err != nil {
+	if err := reading.Pipe(
+		func(w io.Writer) error { return bench.Get(ctx, name, w) },
+		func(r io.Reader) error { _, err := sparse.Copy(out.File, r); return err },
+	); err != nil {
 		return fmt.Errorf("edit image %s: %w", file, err)
 	}
 	// A trailer behind the file system is kept.

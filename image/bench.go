@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/ext4"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // bench is e2fsprogs in a container of the imaging image: no network, no
@@ -74,22 +75,22 @@ func (b *bench) Put(ctx context.Context, name string, r io.Reader) error {
 // Get is ext4.Bench's. GNU tar leaves holes out, so an empty gigabyte costs
 // nothing on the way.
 func (b *bench) Get(ctx context.Context, name string, w io.Writer) error {
-	r, out := io.Pipe()
-	go func() {
-		out.CloseWithError(b.c.Exec(ctx, &container.ExecCmd{
+	err := reading.Pipe(func(out io.Writer) error {
+		return b.c.Exec(ctx, &container.ExecCmd{
 			Args: []string{"tar", "--create", "--sparse", "--file=-", "--", name},
 			Dir:  workDir, Stdout: out, Stderr: b.log,
-		}))
-	}()
-	tr := tar.NewReader(r)
-	_, err := tr.Next()
-	if err == nil {
-		_, err = io.Copy(w, tr)
-	}
-	if err == nil { // the tar's end, and tar's exit status
-		_, err = io.Copy(io.Discard, r)
-	}
-	r.CloseWithError(io.ErrClosedPipe)
+		})
+	}, func(r io.Reader) error {
+		tr := tar.NewReader(r)
+		if _, err := tr.Next(); err != nil {
+			return err
+		}
+		if _, err := io.Copy(w, tr); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, r) // the tar's end, and tar's exit status
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("get %s from the bench: %w", name, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/suite"
 )
 
@@ -110,7 +111,10 @@ func Bootstrap(ctx context.Context, eng container.Engine, imaging string, pkgs P
 	// Deferred later, so done earlier: a volume in use cannot be removed.
 	defer func() { err = errors.Join(err, cleanup(ctx, c.Remove)) }()
 
-	if err := copyIn(ctx, c, workDir, func(w io.Writer) error { return writeUnpack(w, pkgs, spec) }); err != nil {
+	if err := reading.Pipe(
+		func(w io.Writer) error { return writeUnpack(w, pkgs, spec) },
+		func(r io.Reader) error { return c.CopyIn(ctx, workDir, r) },
+	); err != nil {
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, err)
 	}
 	if err := c.Start(ctx); err != nil {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"github.com/kimg/kimg/container"
 )
 
 // cleanupTime bounds what is done after the end of a context.
@@ -19,24 +17,6 @@ func cleanup(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	return f(ctx)
-}
-
-// copyIn unpacks the tar that write makes into a container's directory. An error
-// of write's own is told rather than what the engine makes of the broken tar.
-func copyIn(ctx context.Context, c container.Container, dir string, write func(io.Writer) error) error {
-	r, w := io.Pipe()
-	wrote := make(chan error, 1)
-	go func() {
-		err := write(w)
-		w.CloseWithError(err)
-		wrote <- err
-	}()
-	cerr := c.CopyIn(ctx, dir, r)
-	r.CloseWithError(io.ErrClosedPipe)
-	if werr := <-wrote; werr != nil && (cerr == nil || werr != io.ErrClosedPipe) {
-		return werr
-	}
-	return cerr
 }
 
 // complaints passes a log on and remembers the first line in it that names an

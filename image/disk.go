@@ -18,6 +18,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/ext4"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -111,14 +112,16 @@ func fill(ctx context.Context, eng container.Engine, imaging string, spec DiskSp
 	if err := ext4.Apply(ctx, b, diskName, s, edits(spec.Epoch)); err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(b.Get(ctx, diskName, w)) }()
-	n, err := sparse.Copy(out, r)
-	r.CloseWithError(io.ErrClosedPipe)
-	if err == nil && n != int64(spec.Size) {
-		err = fmt.Errorf("it came back with %d bytes, want %d", n, int64(spec.Size))
-	}
-	return err
+	return reading.Pipe(
+		func(w io.Writer) error { return b.Get(ctx, diskName, w) },
+		func(r io.Reader) error {
+			n, err := sparse.Copy(out, r)
+			if err == nil && n != int64(spec.Size) {
+				err = fmt.Errorf("it came back with %d bytes, want %d", n, int64(spec.Size))
+			}
+			return err
+		},
+	)
 }
 
 // diskName is the file system's file on the bench.

@@ -22,6 +22,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // Job is one kernel to be compiled.
@@ -169,23 +170,22 @@ func (b *bench) collect(ctx context.Context, c kconfig.Config, put Put) error {
 func (b *bench) give(ctx context.Context, dir string, names map[string]string, options []string, put Put) error {
 	args := slices.Concat([]string{"tar", "-C", dir, "-ch", "--hard-dereference"}, options, []string{"--null", "-T", "-"})
 	list := strings.Join(slices.Sorted(maps.Keys(names)), "\x00")
-	pr, pw := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := takeAll(pr, names, put)
-		pr.CloseWithError(err)
-		done <- err
-	}()
+	return reading.Pipe(func(w io.Writer) error {
+		if err := b.said(ctx, strings.NewReader(list), w, args); err != nil {
+			return fmt.Errorf("collect the kernel: %w", err)
+		}
+		return nil
+	}, func(r io.Reader) error { return takeAll(r, names, put) })
+}
+
+// said runs a command; its error begins with the first line of what the command wrote to its standard error.
+func (b *bench) said(ctx context.Context, in io.Reader, out io.Writer, args []string) error {
 	var errs strings.Builder
-	err := b.exec(ctx, strings.NewReader(list), pw, &errs, args...)
-	pw.CloseWithError(err)
-	if bad := <-done; bad != nil {
-		return bad
-	}
+	err := b.exec(ctx, in, out, &errs, args...)
 	if err != nil {
-		return fmt.Errorf("collect the kernel: %s: %w", firstLine(errs.String()), err)
+		err = fmt.Errorf("%s: %w", firstLine(errs.String()), err)
 	}
-	return nil
+	return err
 }
 
 func takeAll(r io.Reader, names map[string]string, put Put) error {

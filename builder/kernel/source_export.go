@@ -15,6 +15,7 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // Where debug information says that sources are: those of the tree, and those
@@ -91,21 +92,11 @@ func (b *bench) unpackTo(ctx context.Context, dir string, args ...string) (err e
 	if err := os.MkdirAll(fresh, 0o755); err != nil {
 		return err
 	}
-	pr, pw := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := unpack(ctx, pr, fresh)
-		pr.CloseWithError(err)
-		done <- err
-	}()
-	var errs strings.Builder
-	err = b.exec(ctx, nil, pw, &errs, args...)
-	pw.CloseWithError(err)
-	if bad := <-done; bad != nil {
-		return bad
-	}
+	err = reading.Pipe(func(w io.Writer) error {
+		return b.said(ctx, nil, w, args)
+	}, func(r io.Reader) error { return unpack(ctx, r, fresh) })
 	if err != nil {
-		return fmt.Errorf("%s: %w", firstLine(errs.String()), err)
+		return err
 	}
 	old := dir + ".kimg-old"
 	if err := errors.Join(os.RemoveAll(old), notThere(os.Rename(dir, old)), os.Rename(fresh, dir)); err != nil {

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/tree"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // syncScript applies a delta to a source volume: from its input it takes $1
@@ -54,22 +54,19 @@ func (d *delivery) directory(ctx context.Context) error {
 	d.half = true
 	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.Send), len(want), len(changes.Remove))
 	files, dirs := zeroed(changes.Remove), zeroed(changes.Rmdir)
-	pr, pw := io.Pipe()
-	sent := make(chan error, 1)
-	go func() {
-		err := d.send(ctx, pw, files+dirs, changes.Send)
-		pw.CloseWithError(err)
-		sent <- err
-	}()
-	var errs bytes.Buffer
-	err = d.exec(ctx, pr, nil, limitWriter(&errs, 1<<20), "bash", "-c", syncScript, "bash",
-		strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
-	pr.CloseWithError(errors.New("the container took no more"))
-	if bad := <-sent; bad != nil && code(err) == 0 {
-		return fmt.Errorf("send kernel tree: %w", bad)
-	}
+	err = reading.Pipe(func(w io.Writer) error {
+		return d.send(ctx, w, files+dirs, changes.Send)
+	}, func(r io.Reader) error {
+		var errs bytes.Buffer
+		err := d.exec(ctx, r, nil, limitWriter(&errs, 1<<20), "bash", "-c", syncScript, "bash",
+			strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", firstLine(errs.String()), err)
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("send kernel tree: %s: %w", firstLine(errs.String()), err)
+		return fmt.Errorf("send kernel tree: %w", err)
 	}
 	d.half = false
 	return nil

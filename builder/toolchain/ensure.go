@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/store"
 )
 
@@ -126,7 +127,7 @@ func (m Maker) ensureBase(ctx context.Context, l *Lock) error {
 		fmt.Fprintf(m.Task.Log(), "Laying %s from %d packages\n", ref, len(l.Base))
 		next, stop := unpackAll(ctx, m.Archive.Store, l.Base)
 		defer stop()
-		return stream(func(w io.Writer) error {
+		return reading.Pipe(func(w io.Writer) error {
 			return layBase(ctx, w, m.Archive.Arch, l.Date, next)
 		}, func(r io.Reader) error {
 			return m.Engine.Import(ctx, ref, r)
@@ -138,7 +139,7 @@ func (m Maker) ensureBase(ctx context.Context, l *Lock) error {
 // finish runs Dockerfile.builder over the base.
 func (m Maker) finish(ctx context.Context, l *Lock) error {
 	log := &buildLog{w: m.Task.Log()}
-	err := stream(func(w io.Writer) error {
+	err := reading.Pipe(func(w io.Writer) error {
 		return writeContext(ctx, w, m.Archive.Store, l)
 	}, func(r io.Reader) error {
 		return m.Engine.Build(ctx, container.BuildSpec{

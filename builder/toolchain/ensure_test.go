@@ -116,28 +116,6 @@ func TestUnpackAllStops(t *testing.T) {
 	stop()
 }
 
-func TestStreamTellsWhoFailed(t *testing.T) {
-	bad := errors.New("bad package")
-	fromWriter := stream(func(io.Writer) error { return bad }, func(r io.Reader) error {
-		_, err := io.Copy(io.Discard, r)
-		return fmt.Errorf("import: %w", err)
-	})
-	if !errors.Is(fromWriter, bad) || strings.Contains(fromWriter.Error(), "import") {
-		t.Errorf("the writer failed: %v", fromWriter)
-	}
-	refused := errors.New("refused")
-	fromReader := stream(func(w io.Writer) error {
-		_, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 4<<20)))
-		return err
-	}, func(io.Reader) error { return refused })
-	if !errors.Is(fromReader, refused) {
-		t.Errorf("the reader failed: %v", fromReader)
-	}
-	if err := stream(func(io.Writer) error { return nil }, func(r io.Reader) error { _, err := io.ReadAll(r); return err }); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestWriteContext(t *testing.T) {
 	st := testStore(t)
 	l := testLock(t)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -112,26 +113,18 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 	if err := inner(&long, zeros{}); err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
+	return reading.Pipe(func(w io.Writer) error {
 		tw := tar.NewWriter(w)
-		err := tw.WriteHeader(&tar.Header{
+		if err := tw.WriteHeader(&tar.Header{
 			Typeflag: tar.TypeReg, Name: benchTar, Mode: 0o600, Uid: benchUser, Gid: benchUser, Size: int64(long),
-		})
-		if err == nil {
-			err = inner(tw, src.File)
+		}); err != nil {
+			return err
 		}
-		if err == nil {
-			err = tw.Close()
+		if err := inner(tw, src.File); err != nil {
+			return err
 		}
-		w.CloseWithError(err)
-	}()
-	err = c.CopyIn(ctx, benchDir, r)
-	r.CloseWithError(io.ErrClosedPipe)
-	<-sent // it reads src
-	return err
+		return tw.Close()
+	}, func(r io.Reader) error { return c.CopyIn(ctx, benchDir, r) })
 }
 
 // counter counts what is written to it.

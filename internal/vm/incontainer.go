@@ -21,6 +21,7 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/terminal"
 )
 
@@ -190,16 +191,13 @@ func (p Container) begin(ctx context.Context, cmd *container.Cmd, need Need, loc
 // copyIn copies the needed files into the container. Compressed: most of an
 // image is nothing, and the engine may be far away.
 func copyIn(ctx context.Context, box container.Container, need Need) error {
-	r, w := io.Pipe()
-	defer r.Close()
-	go func() {
+	return reading.Pipe(func(w io.Writer) error {
 		zw, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		if err == nil {
-			err = errors.Join(writeTar(zw, need), zw.Close())
+		if err != nil {
+			return err
 		}
-		w.CloseWithError(err)
-	}()
-	return box.CopyIn(ctx, "/", r)
+		return errors.Join(writeTar(zw, need), zw.Close())
+	}, func(r io.Reader) error { return box.CopyIn(ctx, "/", r) })
 }
 
 func writeTar(w io.Writer, need Need) error {
