@@ -2,7 +2,6 @@ package toolchain
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -201,30 +200,6 @@ func writeContext(ctx context.Context, w io.Writer, st *store.Store, l *Lock) er
 	}
 	return tw.Close()
 }
-
-// stream runs write and read side by side with a pipe between them and returns
-// the error of the one that failed first.
-func stream(write func(io.Writer) error, read func(io.Reader) error) error {
-	pr, pw := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		w := bufio.NewWriterSize(pw, 1<<20)
-		err := write(w)
-		if err == nil {
-			err = w.Flush()
-		}
-		pw.CloseWithError(err)
-		done <- err
-	}()
-	err := read(pr)
-	pr.CloseWithError(errStopped)
-	if werr := <-done; werr != nil && !errors.Is(werr, errStopped) {
-		return werr // the reader only saw its stream break
-	}
-	return err
-}
-
-var errStopped = errors.New("the reader has stopped")
 
 // buildLog passes on the classic builder's output and notes the images that it
 // made: " ---> 0123456789ab".
