@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 )
@@ -22,77 +20,106 @@ import (
 type Runner struct {
 	Cache *Cache
 	Sink  progress.Sink
-	Logs  string // directory of whole step logs
-	Fresh bool   // run every step anew, whatever is remembered (and remember the new result)
-
-	mu   sync.Mutex
-	once map[*Step]func(context.Context) (Record, error)
+	Logs  string          // directory of whole step logs
+	Work  map[string]Work // what each step does, by the step's ID
 }
 
-// Get returns the records of the wanted steps, by ID. The first failure stops
-// the others.
+// Get returns the records of the wanted steps, by ID. The first failure stops all
+// that still runs, at once, and is the error: what was stopped by it is not.
 func (r *Runner) Get(ctx context.Context, wanted ...*Step) (Results, error) {
-	var mu sync.Mutex
-	res := Results{}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, s := range wanted {
-		g.Go(func() error {
-			rec, err := r.need(ctx, s)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			res[s.ID] = rec
-			return nil
-		})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	run := &running{Runner: r, ctx: ctx, fail: cancel, results: map[*Step]*result{}}
+	res, err := run.all(wanted)
+	run.steps.Wait() // what was stopped cleans up
+	if err != nil {
+		err = errors.Join(append([]error{err}, run.left...)...)
 	}
-	err := g.Wait()
 	return res, err
 }
 
-// need runs a step once in the life of the runner, however many ask for it.
-func (r *Runner) need(ctx context.Context, s *Step) (Record, error) {
-	r.mu.Lock()
-	if r.once == nil {
-		r.once = map[*Step]func(context.Context) (Record, error){}
-	}
-	f := r.once[s]
-	if f == nil {
-		done := make(chan struct{})
-		var rec Record
-		var err error
-		var begin sync.Once
-		f = func(ctx context.Context) (Record, error) {
-			begin.Do(func() { rec, err = r.run(ctx, s); close(done) })
-			<-done
-			return rec, err
-		}
-		r.once[s] = f
-	}
-	r.mu.Unlock()
-	return f(ctx)
+// running is one Get. Every step runs under its context, and not under that of
+// whoever asked for the step first.
+type running struct {
+	*Runner
+	ctx   context.Context
+	fail  context.CancelCauseFunc
+	steps sync.WaitGroup
+
+	mu      sync.Mutex
+	results map[*Step]*result
+	left    []error // what stopped steps could not clean up
 }
 
-func (r *Runner) run(ctx context.Context, s *Step) (Record, error) {
-	if err := ctx.Err(); err != nil {
-		return Record{}, err
+// result is what a step came to, once done is closed.
+type result struct {
+	done chan struct{}
+	rec  Record
+}
+
+// all runs the wanted steps and waits for them, or for the first failure.
+func (r *running) all(wanted []*Step) (Results, error) {
+	var begun []*result
+	for _, s := range wanted {
+		begun = append(begun, r.begin(s))
+	}
+	all := Results{}
+	for i, s := range wanted {
+		select {
+		case <-begun[i].done:
+		case <-r.ctx.Done():
+			return nil, context.Cause(r.ctx)
+		}
+		all[s.ID] = begun[i].rec
+	}
+	return all, nil
+}
+
+// begin starts a step once, however many ask for it.
+func (r *running) begin(s *Step) *result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if res := r.results[s]; res != nil {
+		return res
+	}
+	res := &result{done: make(chan struct{})}
+	r.results[s] = res
+	r.steps.Go(func() {
+		rec, err := r.run(s)
+		if err != nil {
+			r.fail(err)
+			return // nobody reads a result after a failure
+		}
+		res.rec = rec
+		close(res.done)
+	})
+	return res
+}
+
+func (r *running) run(s *Step) (Record, error) {
+	ctx := r.ctx
+	if ctx.Err() != nil {
+		return Record{}, context.Cause(ctx)
+	}
+	work, ok := r.Work[s.ID]
+	if !ok {
+		return Record{}, fmt.Errorf("run step %s: nothing is known to do it", s.ID)
 	}
 	id := s.ActionID()
-	if s.Ready != nil {
-		ok, err := s.Ready(ctx)
+	if work.Ready != nil {
+		ok, err := work.Ready(ctx)
 		if err != nil {
 			return Record{}, fmt.Errorf("%s: %w", s.ID, err)
 		}
 		if ok {
-			r.cached(s)
+			progress.Cached(r.Sink, s.ID, s.Title)
 			return Record{Step: s.ID, Reads: s.Reads}, nil
 		}
-	} else if rec, ok := r.Cache.Load(id); ok && !r.Fresh {
-		r.cached(s)
+	} else if rec, ok := r.Cache.Load(id); ok {
+		progress.Cached(r.Sink, s.ID, s.Title)
 		return rec, nil
 	}
-	in, err := r.Get(ctx, s.After...)
+	in, err := r.all(s.After)
 	if err != nil {
 		return Record{}, err
 	}
@@ -103,16 +130,37 @@ func (r *Runner) run(ctx context.Context, s *Step) (Record, error) {
 	defer log.Close()
 	task := progress.Start(r.Sink, s.ID, s.Title, progress.LogTo(log, name))
 	out := &Outputs{store: r.Cache.Store}
-	err = s.Run(ctx, in, out, task)
+	err = work.Run(ctx, in, out, task)
 	rec := Record{Step: s.ID, Reads: s.Reads, Outputs: out.outs}
 	if err == nil {
 		err = r.Cache.save(id, rec)
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil: // whatever it says, it was stopped
+		r.leave(err)
+		err = context.Canceled
+	default:
 		err = &StepError{Step: s.ID, Log: name, Err: err}
 	}
 	task.End(false, err)
 	return rec, err
+}
+
+// leave keeps what a stopped step reports beside having been stopped: something
+// that it could not remove, say.
+func (r *running) leave(err error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range joined.Unwrap() {
+		if !errors.Is(e, context.Canceled) && !errors.Is(e, context.Cause(r.ctx)) {
+			r.left = append(r.left, e)
+		}
+	}
 }
 
 // StepError is a step's failure; Log names the file with all that it printed.
@@ -126,10 +174,6 @@ func (e *StepError) Error() string { return e.Step + ": " + e.Err.Error() }
 
 // Unwrap gives the step's own error.
 func (e *StepError) Unwrap() error { return e.Err }
-
-func (r *Runner) cached(s *Step) {
-	progress.Cached(r.Sink, s.ID, s.Title)
-}
 
 // keepLogs is how many logs of earlier runs of one step stay.
 const keepLogs = 5
@@ -182,8 +226,8 @@ func (r *Runner) Explain(ctx context.Context, all []*Step, last map[string]Actio
 	for i := len(all) - 1; i >= 0; i-- {
 		s := all[i]
 		var unknown error
-		if s.Ready != nil {
-			st[i].Cached, unknown = s.Ready(ctx)
+		if ready := r.Work[s.ID].Ready; ready != nil {
+			st[i].Cached, unknown = ready(ctx)
 		} else {
 			_, st[i].Cached = r.Cache.Load(s.ActionID())
 		}
@@ -213,9 +257,9 @@ func (r *Runner) why(s *Step, st Status, last map[string]ActionID) []string {
 	if !ok {
 		return []string{"not made before"}
 	}
-	old := map[string]string{}
+	old := map[string]Fact{}
 	for _, f := range reads {
-		old[f.Name] = f.Value
+		old[f.Name] = f
 	}
 	var why []string
 	for _, f := range s.Reads {
@@ -223,8 +267,8 @@ func (r *Runner) why(s *Step, st Status, last map[string]ActionID) []string {
 		switch {
 		case !had:
 			why = append(why, f.Name+" is new")
-		case was != f.Value:
-			why = append(why, fmt.Sprintf("%s changed: %s -> %s", f.Name, brief(was), brief(f.Value)))
+		case was.Value != f.Value:
+			why = append(why, fmt.Sprintf("%s changed: %s -> %s", f.Name, brief(was.String()), brief(f.String())))
 		}
 		delete(old, f.Name)
 	}

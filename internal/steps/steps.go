@@ -1,14 +1,13 @@
 // Package steps runs repeatable computations and remembers what they made. A
-// Step is known by its ActionID, a hash over everything that it reads; once it
-// has run, its outputs lie in the store and a record of them under the
-// ActionID. A Step whose record and outputs are there is not run again.
+// Step is known by its ActionID, a hash over everything that it reads; a Work is
+// how it is done. Once it has run, its outputs lie in the store and a record of
+// them under the ActionID. A Step whose record and outputs are there is not run
+// again.
 //
 // An ActionID hashes the ActionIDs of the steps before it, not their outputs
 // (cmd/go hashes outputs, which stops a rebuild early where an input changed
 // and its output did not). That way a whole Plan can be named, printed and
 // compared before anything has run, which is worth more here.
-//
-// The package must not know what a kernel, a package or a container is.
 package steps
 
 import (
@@ -17,13 +16,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/renameio/v2"
 
@@ -36,23 +35,41 @@ import (
 // ActionID names everything that a step reads, in hexadecimal.
 type ActionID string
 
-// Short is enough of an ActionID for a person.
+// Short is enough of an ActionID for users to tell two apart.
 func (a ActionID) Short() string { return string(a[:min(12, len(a))]) }
 
-// Fact is one thing that a step reads, by name.
+// Fact is one thing that a step reads, by name. Its value is hashed whole: what
+// is only enough for a user to tell two of them apart goes into Shown.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+	Shown string `json:"shown,omitempty"` // of Value, for users; empty: Value itself
 }
 
-// Step is a repeatable computation.
+// String is the fact's value for users.
+func (f Fact) String() string { return cmp.Or(f.Shown, f.Value) }
+
+// DigestFact is a fact whose value is a digest; name, which may be empty, says
+// to users what it is the digest of. It is hashed, too.
+func DigestFact(name string, d units.Digest, what string) Fact {
+	return Fact{
+		Name:  name,
+		Value: strings.TrimSuffix(string(d)+" "+what, " "),
+		Shown: strings.TrimSuffix(d.Short()+" "+what, " "),
+	}
+}
+
+// Step describes a repeatable computation. What it does is a Work's.
 type Step struct {
 	ID    string  // short and unique in a plan: "kernel"
-	Title string  // for people: "compile Linux 6.12.43"
+	Title string  // for users: "compile Linux 6.12.43"
 	Reads []Fact  // all that decides the outputs, in a fixed order
 	After []*Step // steps whose outputs it reads
+}
 
-	// Run does the work. Results go to out; the task tells the person.
+// Work is how a step is done on this machine.
+type Work struct {
+	// Run does the work. Results go to out; the task reports to the user.
 	Run func(ctx context.Context, in Results, out *Outputs, task *progress.Task) error
 
 	// Ready, where not nil, marks a step whose result lives outside the store (an
@@ -64,7 +81,7 @@ type Step struct {
 func (s *Step) ActionID() ActionID {
 	h := sha256.New()
 	put := func(v string) { fmt.Fprintf(h, "%d:%s\n", len(v), v) }
-	put("kimg step 1")
+	put("kimg step 2")
 	put(s.ID)
 	for _, f := range s.Reads {
 		put(f.Name)
@@ -219,12 +236,4 @@ func (c *Cache) save(id ActionID, r Record) error {
 		return err
 	}
 	return renameio.WriteFile(c.file(id), append(b, '\n'), 0o644)
-}
-
-// Forget removes an action's record, so that the step runs again.
-func (c *Cache) Forget(id ActionID) error {
-	if err := os.Remove(c.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

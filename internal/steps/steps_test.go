@@ -12,6 +12,7 @@ import (
 
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/units"
 )
 
 func newRunner(t *testing.T) *Runner {
@@ -21,25 +22,35 @@ func newRunner(t *testing.T) *Runner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Runner{Cache: &Cache{Dir: filepath.Join(dir, "actions"), Store: st}, Logs: filepath.Join(dir, "logs")}
+	return &Runner{Cache: &Cache{Dir: filepath.Join(dir, "actions"), Store: st},
+		Logs: filepath.Join(dir, "logs"), Work: map[string]Work{}}
 }
 
 // renew is a second kimg with the same cache.
-func renew(r *Runner) *Runner { return &Runner{Cache: r.Cache, Sink: r.Sink, Logs: r.Logs} }
+func renew(r *Runner) *Runner {
+	return &Runner{Cache: r.Cache, Sink: r.Sink, Logs: r.Logs, Work: r.Work}
+}
 
-func writes(ran *atomic.Int32, text string) func(context.Context, Results, *Outputs, *progress.Task) error {
-	return func(_ context.Context, _ Results, out *Outputs, _ *progress.Task) error {
+// step adds a step and what it does.
+func step(r *Runner, s Step, w Work) *Step {
+	r.Work[s.ID] = w
+	return &s
+}
+
+func writes(ran *atomic.Int32, text string) Work {
+	return Work{Run: func(_ context.Context, _ Results, out *Outputs, _ *progress.Task) error {
 		ran.Add(1)
 		return out.Add("file", 0o644, strings.NewReader(text))
-	}
+	}}
 }
 
 func TestUnchangedIsNotRunAgain(t *testing.T) {
 	r := newRunner(t)
 	var before, after atomic.Int32
 	plan := func(config string) *Step {
-		a := &Step{ID: "a", Run: writes(&before, "a")}
-		return &Step{ID: "b", Reads: []Fact{{"config", config}}, After: []*Step{a}, Run: writes(&after, config)}
+		a := step(r, Step{ID: "a"}, writes(&before, "a"))
+		reads := []Fact{{Name: "config", Value: config}}
+		return step(r, Step{ID: "b", Reads: reads, After: []*Step{a}}, writes(&after, config))
 	}
 	check := func(config string, wantA, wantB int32) {
 		t.Helper()
@@ -60,7 +71,7 @@ func TestFailureIsNotRemembered(t *testing.T) {
 	r := newRunner(t)
 	boom := errors.New("boom")
 	fails := true
-	s := &Step{ID: "s", Run: func(_ context.Context, _ Results, out *Outputs, task *progress.Task) error {
+	s := step(r, Step{ID: "s"}, Work{Run: func(_ context.Context, _ Results, out *Outputs, task *progress.Task) error {
 		if err := out.Add("half", 0o644, strings.NewReader("x")); err != nil {
 			return err
 		}
@@ -71,7 +82,7 @@ func TestFailureIsNotRemembered(t *testing.T) {
 			return boom
 		}
 		return nil
-	}}
+	}})
 	_, err := r.Get(t.Context(), s)
 	var se *StepError
 	if !errors.Is(err, boom) || !errors.As(err, &se) {
@@ -89,10 +100,10 @@ func TestFailureIsNotRemembered(t *testing.T) {
 func TestSharedStepRunsOnce(t *testing.T) {
 	r := newRunner(t)
 	var ran, other atomic.Int32
-	shared := &Step{ID: "shared", Run: writes(&ran, "s")}
+	shared := step(r, Step{ID: "shared"}, writes(&ran, "s"))
 	var wanted []*Step
 	for _, id := range []string{"x", "y", "z"} {
-		wanted = append(wanted, &Step{ID: id, After: []*Step{shared}, Run: writes(&other, id)})
+		wanted = append(wanted, step(r, Step{ID: id, After: []*Step{shared}}, writes(&other, id)))
 	}
 	res, err := r.Get(t.Context(), wanted...)
 	if err != nil {
@@ -106,7 +117,7 @@ func TestSharedStepRunsOnce(t *testing.T) {
 func TestLostOutputIsAMiss(t *testing.T) {
 	r := newRunner(t)
 	var ran atomic.Int32
-	s := &Step{ID: "s", Run: writes(&ran, "content")}
+	s := step(r, Step{ID: "s"}, writes(&ran, "content"))
 	res, err := r.Get(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +143,9 @@ func TestLostOutputIsAMiss(t *testing.T) {
 func TestReadyStepIsNotRun(t *testing.T) {
 	r := newRunner(t)
 	var ran atomic.Int32
-	s := &Step{ID: "image", Ready: func(context.Context) (bool, error) { return ran.Load() > 0, nil }, Run: writes(&ran, "")}
+	w := writes(&ran, "")
+	w.Ready = func(context.Context) (bool, error) { return ran.Load() > 0, nil }
+	s := step(r, Step{ID: "image"}, w)
 	for range 2 {
 		if _, err := renew(r).Get(t.Context(), s); err != nil {
 			t.Fatal(err)
@@ -147,8 +160,9 @@ func TestExplainNamesWhatChanged(t *testing.T) {
 	r := newRunner(t)
 	var n atomic.Int32
 	plan := func(config string) []*Step {
-		tool := &Step{ID: "tool", Run: writes(&n, "t")}
-		k := &Step{ID: "kernel", Reads: []Fact{{"config", config}}, After: []*Step{tool}, Run: writes(&n, config)}
+		tool := step(r, Step{ID: "tool"}, writes(&n, "t"))
+		reads := []Fact{{Name: "config", Value: "whole digest of " + config, Shown: config}}
+		k := step(r, Step{ID: "kernel", Reads: reads, After: []*Step{tool}}, writes(&n, config))
 		return []*Step{tool, k}
 	}
 	first := plan("old")
@@ -166,10 +180,77 @@ func TestExplainNamesWhatChanged(t *testing.T) {
 }
 
 func TestActionIDsDoNotRunTogether(t *testing.T) {
-	a := &Step{ID: "s", Reads: []Fact{{"ab", "c"}}}
-	b := &Step{ID: "s", Reads: []Fact{{"a", "bc"}}}
-	c := &Step{ID: "s", Reads: []Fact{{"a", "b"}, {"c", ""}}}
+	a := &Step{ID: "s", Reads: []Fact{{Name: "ab", Value: "c"}}}
+	b := &Step{ID: "s", Reads: []Fact{{Name: "a", Value: "bc"}}}
+	c := &Step{ID: "s", Reads: []Fact{{Name: "a", Value: "b"}, {Name: "c"}}}
 	if a.ActionID() == b.ActionID() || b.ActionID() == c.ActionID() || a.ActionID() == c.ActionID() {
 		t.Error("different facts, the same ActionID")
+	}
+}
+
+// What users see of a fact is no part of the key, and no short form is in it.
+func TestActionIDsAreOfWholeValues(t *testing.T) {
+	d := units.DigestOf([]byte("x"))
+	other := d[:63] + "0"
+	if other == d {
+		other = d[:63] + "1"
+	}
+	of := func(f Fact) ActionID { return (&Step{ID: "s", Reads: []Fact{f}}).ActionID() }
+	if of(DigestFact("patches", d, "a.patch")) == of(DigestFact("patches", other, "a.patch")) {
+		t.Error("digests that differ in their last digit have one ActionID")
+	}
+	if of(DigestFact("patches", d, "a.patch")) == of(DigestFact("patches", d, "b.patch")) {
+		t.Error("two names have one ActionID")
+	}
+	if of(Fact{Name: "a", Value: "b", Shown: "c"}) != of(Fact{Name: "a", Value: "b", Shown: "d"}) {
+		t.Error("what is shown is in the key")
+	}
+}
+
+// The first failure stops what runs beside it at once, though neither needs the
+// other: this is the plan's own diamond, in which the packages fail while the image
+// of the tools is being made.
+func TestFirstFailureStopsTheRest(t *testing.T) {
+	r := newRunner(t)
+	gone := errors.New("a package is gone")
+	begun := make(chan struct{})
+	var later atomic.Int32
+	imaging := step(r, Step{ID: "imaging"}, Work{Run: func(ctx context.Context, _ Results, _ *Outputs, _ *progress.Task) error {
+		close(begun)
+		<-ctx.Done() // for ever, unless it is stopped
+		return errors.Join(context.Cause(ctx), errors.New("a container stayed"))
+	}})
+	packages := step(r, Step{ID: "packages"}, Work{Run: func(context.Context, Results, *Outputs, *progress.Task) error {
+		<-begun
+		return gone
+	}})
+	rootfs := step(r, Step{ID: "rootfs", After: []*Step{imaging, packages}}, writes(&later, "rootfs"))
+	image := step(r, Step{ID: "image", After: []*Step{imaging, rootfs}}, writes(&later, "image"))
+	_, err := r.Get(t.Context(), image)
+	var failed *StepError
+	if !errors.Is(err, gone) || !errors.As(err, &failed) || failed.Step != "packages" {
+		t.Errorf("got %v, want the failure of packages", err)
+	}
+	if err == nil || !strings.Contains(err.Error(), "a container stayed") {
+		t.Errorf("what the stopped step left behind is lost: %v", err)
+	}
+	if later.Load() != 0 {
+		t.Error("a step ran whose inputs failed")
+	}
+}
+
+// Whoever cancels is told so, and not that a step failed.
+func TestCancelled(t *testing.T) {
+	r := newRunner(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s := step(r, Step{ID: "s"}, Work{Run: func(ctx context.Context, _ Results, _ *Outputs, _ *progress.Task) error {
+		cancel()
+		<-ctx.Done()
+		return errors.New("the tool was killed")
+	}})
+	_, err := r.Get(ctx, s)
+	var failed *StepError
+	if !errors.Is(err, context.Canceled) || errors.As(err, &failed) {
+		t.Errorf("got %v", err)
 	}
 }
