@@ -2,8 +2,6 @@ package builder
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,31 +15,32 @@ import (
 func TestBinDebToolchain(t *testing.T) {
 	v := units.KernelVersion{Major: 5, Minor: 10, Patch: 223}
 	s := testSession(t)
-	plain, err := s.resolveToolchain(v, ToolchainLock{})
+	plain, err := s.toolchainFor(v, ToolchainLock{})
 	if err != nil || plain.Target != "bullseye" {
 		t.Fatalf("%s, %v", plain.Target, err)
 	}
 	s.spec.Targets = []string{"fs/open.i", kernel.BinDeb}
-	packing, err := s.resolveToolchain(v, plain) // as for an out directory that had another build
+	packing, err := s.toolchainFor(v, plain) // as for an out directory that had another build
 	if err != nil || packing.Target != "bullseye-deb" || packing.Compiler != plain.Compiler || packing.Lock.Target != "bullseye-deb" {
 		t.Fatalf("%s with %s, %v", packing.Target, packing.Compiler, err)
 	}
 
 	s.spec.Toolchain = "bookworm/gcc-11"
 	var none *kernel.EraError
-	if _, err := s.resolveToolchain(v, packing); !errors.As(err, &none) || !strings.Contains(none.Hint(), "bookworm/gcc-12") {
+	if _, err := s.toolchainFor(v, packing); !errors.As(err, &none) || !strings.Contains(none.Hint(), "bookworm/gcc-12") {
 		t.Errorf("a compiler without an image that packs: %v", err)
 	}
-	if err := s.hasEra(kernel.Source{Kind: kernel.Release, Version: v}); !errors.As(err, &none) {
+	s.spec.Kernel = v.String()
+	if _, err := s.resolver(nil).localSource(t.Context()); !errors.As(err, &none) {
 		t.Errorf("it is not refused before the download: %v", err)
 	}
 
 	l := fixture(t)
-	was := s.plan(l).means()
+	was := s.plan(l).actions()
 	l.Toolchain, l.Kernel.Targets = packing, []string{"fs/open.i", kernel.BinDeb}
 	s.spec.Toolchain = ""
 	p := s.plan(l)
-	if p.means().Kernel == was.Kernel || p.All[0].ID != "toolchain-bullseye-deb" {
+	if p.actions().Kernel == was.Kernel || p.All[0].ID != "toolchain-bullseye-deb" {
 		t.Errorf("the plan begins with %s", p.All[0].ID)
 	}
 }
@@ -57,17 +56,8 @@ func replayPacked(t *testing.T, target toolchain.Target) error {
 	l.Toolchain.Target, l.Toolchain.Lock, l.Toolchain.Image = target, lock, lock.Ref()
 	l.Kernel.Targets = []string{kernel.BinDeb}
 	s := testSession(t)
-	s.spec.Targets = l.Kernel.Targets
-	l.Means = s.plan(l).means()
-	b, err := l.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), LockFile)
-	if err := os.WriteFile(file, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p, err := replayOf(t, file, nil)
+	l.Actions = s.plan(l).actions()
+	p, err := replayOf(t, writeLock(t, l), nil)
 	if err == nil && !slices.Equal(p.Lock.Kernel.Targets, l.Kernel.Targets) {
 		t.Errorf("replayed are %q", p.Lock.Kernel.Targets)
 	}

@@ -1,9 +1,18 @@
-// Package builder builds the whole: it turns a Spec into a Lock (resolve), the
-// Lock into Steps (plan), and runs them into artifacts and a manifest. Each of
-// the three is a file of its own and knows nothing of the ones after it. The
-// kernel's part is in builder/kernel, the images that things run in are made by
-// builder/toolchain, the root filesystem's part is in package image. The
-// package must not know of flags, terminals or exit statuses.
+// Package builder builds kernels and the root filesystems that they boot. Begin with
+// [Build], which makes what a [spec.Spec] asks for and puts it into a directory:
+//
+//	sp := spec.Default()
+//	sp.Kernel, sp.Suite = "4.20.6", "bionic"
+//	manifest, err := builder.Build(ctx, builder.Env{}, sp)
+//
+// [Explain] says what Build would do, [Rebuild] does it again and compares, [Export]
+// hands the artifacts on. Below them, [Resolve] turns what is wanted into a lock, the
+// only part that asks the outside world; [NewPlan] unfolds a lock into steps, and is a
+// function of the lock alone; a run binds the plan to an engine and a store.
+//
+// The kernel's part is in builder/kernel, the images that things run in are made by
+// builder/toolchain, what is wanted and pinned is builder/spec, what a build leaves is
+// builder/outdir, and the root filesystem's part is package image.
 package builder
 
 import (
@@ -11,177 +20,98 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"slices"
 	"strings"
 
-	"github.com/kimg/kimg/builder/kernel"
-	"github.com/kimg/kimg/internal/cache"
-	"github.com/kimg/kimg/internal/filelock"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
-	"github.com/kimg/kimg/internal/store"
-	"github.com/kimg/kimg/internal/units"
-	"github.com/kimg/kimg/internal/version"
 )
 
 // Build makes what the Spec asks for and puts it into the Spec's out directory.
 // A build in which nothing changed only looks.
-func Build(ctx context.Context, env Env, spec Spec) (_ *Manifest, err error) {
-	s, done, err := openLocked(ctx, env, spec)
+func Build(ctx context.Context, env Env, sp spec.Spec) (_ *outdir.Manifest, err error) {
+	w, err := want(sp)
+	if err != nil {
+		return nil, err
+	}
+	t, done, err := openLocked(ctx, env, w.from, w.q.Suite, sp.Out)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	out, err := s.outDir()
+	out, err := t.outDir(sp.Out)
 	if err != nil {
 		return nil, err
 	}
-	if err := out.ready(); err != nil {
+	if err := out.Ready(); err != nil {
 		return nil, err
 	}
-	if err := out.guard(slices.Concat(artifactNames, documentNames)); err != nil {
+	if err := out.Guard(artifact.TopLevel(w.q.Arch)); err != nil { // Put does so for the rest, when it is known
 		return nil, err
 	}
-	p, err := s.prepare(ctx)
+	r := &run{tools: t, jobs: sp.Jobs, privileged: sp.Privileged, kernel: w.q.Kernel}
+	p, err := r.prepare(ctx, w, sp.Out)
 	if err != nil {
 		return nil, err
 	}
-	progress.Say(s.Sink, p.Lock.Toolchain.Why)
-	p, res, err := s.runAll(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	m, lock, err := s.manifest(p, res)
-	if err != nil {
-		return nil, err
-	}
-	kept, err := out.put(ctx, s.store, m.Build.Artifacts)
-	var damaged *store.CorruptError
-	if errors.As(err, &damaged) {
-		progress.Warn(s.Sink, damaged.Error())
-		if p, res, err = s.runAll(ctx, p); err == nil {
-			m, lock, err = s.manifest(p, res)
-		}
-		if err == nil {
-			kept, err = out.put(ctx, s.store, m.Build.Artifacts)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := out.drop(m.Build.Artifacts); err != nil {
-		return nil, err
-	}
-	for name, aside := range kept {
-		progress.Warn(s.Sink, fmt.Sprintf("%s had been written to since it was built; it is kept as %s", name, aside))
-	}
-	if err := out.write(LockFile, lock); err != nil {
-		return nil, err
-	}
-	if err := s.forTools(ctx, p, out); err != nil {
-		return nil, err
-	}
-	if m, err = out.writeManifest(m, p.Lock); err != nil {
-		return nil, err
-	}
-	return m, s.sign(ctx, out)
-}
-
-// runAll runs the plan. What can be mended without the person is mended and run
-// again: a toolchain whose packages are gone is resolved anew (which makes
-// another plan), and what lay damaged in the store, and is no longer there, is
-// made or fetched once more.
-func (s *session) runAll(ctx context.Context, p *Plan) (*Plan, steps.Results, error) {
-	for again := 0; ; again++ {
-		res, err := s.runner().Get(ctx, p.Kernel, p.Image)
-		var damaged *store.CorruptError
-		switch {
-		case again == maxAgain:
-			return p, res, err
-		case isMissing(err):
-			if err = s.renewMissing(ctx, p, err); err != nil {
-				return p, nil, err
-			}
-			p = s.plan(p.Lock)
-		case errors.As(err, &damaged):
-			progress.Warn(s.Sink, damaged.Error())
-		default:
-			return p, res, err
-		}
-	}
-}
-
-// maxAgain is how often a build is mended: once for each toolchain, and once for
-// the store.
-const maxAgain = 3
-
-// prepare resolves and plans.
-func (s *session) prepare(ctx context.Context) (*Plan, error) {
-	if s.spec.Lock != "" {
-		return s.replay(ctx)
-	}
-	if err := s.spec.Check(); err != nil {
-		return nil, err
-	}
-	old, err := s.oldLock()
-	if err != nil {
-		return nil, err
-	}
-	lock, err := s.resolve(ctx, old)
-	if err != nil {
-		return nil, err
-	}
-	return s.plan(lock), nil
-}
-
-// means are the actions of a plan's artifacts.
-func (p *Plan) means() MeansLock {
-	return MeansLock{Kernel: p.Kernel.ActionID(), Image: p.Image.ActionID()}
-}
-
-// renewMissing resolves the toolchain anew that a failed step could not fetch. For
-// the kernel's and the root filesystem's own packages the person decides, and for
-// all where nothing may be resolved.
-func (s *session) renewMissing(ctx context.Context, p *Plan, cause error) error {
-	for _, t := range []*ToolchainLock{&p.Lock.Toolchain, &p.Lock.Imaging} {
-		if !s.spec.Frozen && failedStep(cause) == toolchainID(*t) {
-			return s.renew(ctx, t)
-		}
-	}
-	return s.allMissing(ctx, p, cause)
-}
-
-// lockOut keeps two builds from writing one out directory at once.
-func (s *session) lockOut(ctx context.Context) (func(), error) {
-	abs, err := filepath.Abs(s.spec.Out)
-	if err != nil {
-		return nil, fmt.Errorf("lock out directory: %w", err)
-	}
-	file := filepath.Join(s.locks(), "out-"+units.DigestOf([]byte(abs)).Short())
-	cache.Stamp(s.Cache, filepath.Base(file), abs) // keep knows by it what the directory needs
-	unlock, err := filelock.Take(ctx, file, func() {
-		progress.Say(s.Sink, "another kimg builds into "+s.spec.Out+": waiting for it to end")
+	progress.Say(t.env.Sink, p.Lock.Toolchain.Why)
+	var m *outdir.Manifest
+	err = r.all(ctx, p, w.file, func(ran *Plan, res steps.Results) error {
+		p = ran
+		m, err = r.leave(ctx, ran, res, out)
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("lock out directory: %w", err)
+		return nil, err
 	}
-	return unlock, nil
+	if err := r.devFiles(ctx, p, out, sp.ExportSource); err != nil {
+		return nil, err
+	}
+	if m, err = out.WriteManifest(m, p.Lock); err != nil {
+		return nil, err
+	}
+	return m, out.Sign(ctx, t.env.Sign, t.env.Sink)
+}
+
+// leave puts what a plan made into the out directory, and its lock.
+func (r *run) leave(ctx context.Context, p *Plan, res steps.Results, out *outdir.Dir) (*outdir.Manifest, error) {
+	m, lock, err := r.manifest(p, res)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := out.Put(ctx, r.store, m.Build.Artifacts)
+	for name, aside := range kept {
+		progress.Warn(r.env.Sink, fmt.Sprintf("%s had been changed since it was built; it is kept as %s", name, aside))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := out.Drop(m.Build.Artifacts); err != nil {
+		return nil, err
+	}
+	return m, out.Write(artifact.Lock, lock)
 }
 
 // Explain writes what Build would do, and why, and does none of it. It may ask
 // the archive what there is, as Build would.
-func Explain(ctx context.Context, env Env, spec Spec, w io.Writer) error {
-	s, err := open(env, spec)
+func Explain(ctx context.Context, env Env, sp spec.Spec, to io.Writer) error {
+	w, err := want(sp)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	p, err := s.prepare(ctx)
+	t, err := openTools(env, w.from, w.q.Suite)
 	if err != nil {
 		return err
 	}
-	return writePlan(w, p, s.runner().Explain(ctx, p.All, actions(spec.Out)))
+	defer t.close()
+	r := &run{tools: t, kernel: w.q.Kernel}
+	p, err := r.prepare(ctx, w, sp.Out)
+	if err != nil {
+		return err
+	}
+	return writePlan(to, p, t.runner(r.work(p)).Explain(ctx, p.All, outdir.Actions(sp.Out)))
 }
 
 func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
@@ -204,20 +134,18 @@ func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
 	return err
 }
 
-// manifest tells of a build that is done, and writes its lock, which it names.
-func (s *session) manifest(p *Plan, res steps.Results) (m *Manifest, lock []byte, err error) {
-	p.Lock.Means = p.means()
-	if lock, err = p.Lock.Marshal(); err != nil {
-		return nil, nil, err
+// Sign signs the build in a directory with the environment's key, without
+// building. What is not as its build left it is not signed: the faults are in what is
+// returned, and nothing is written.
+func Sign(ctx context.Context, env Env, dir string) (_ *outdir.Verified, err error) {
+	t, done, err := openLocked(ctx, env, spec.Sources{}, spec.Default().Suite, dir)
+	if err != nil {
+		return nil, err
 	}
-	m = &Manifest{Version: manifestVersion, Build: p.facts(res), Run: RunFacts{Kimg: version.String(), Mirror: s.mirror, Privileged: s.spec.Privileged}}
-	m.Build.Lock = units.DigestOf(lock)
-	if s.eng != nil {
-		i := s.eng.Info()
-		m.Run.Engine = i.Name + " " + i.Version
+	defer func() { err = errors.Join(err, done()) }()
+	out, err := t.outDir(dir)
+	if err != nil {
+		return nil, err
 	}
-	if s.tree != nil && (s.tree.Kind == kernel.Directory || s.tree.Kind == kernel.Tarball) {
-		m.Run.Source, m.Run.Git = s.tree.Path, s.gitState()
-	}
-	return m, lock, nil
+	return out.SignUnchanged(ctx, env.Sign, env.Sink)
 }

@@ -18,9 +18,10 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // ConfigEdit says how the kernel's configuration is edited and where the change
@@ -36,19 +37,19 @@ type ConfigEdit struct {
 type ConfigChange struct {
 	File           string // what was written; empty: nothing changed, nothing was written
 	Added, Dropped []string
-	Lost           []string // SYMBOL=VALUE that the person chose and the file cannot bring about
+	Lost           []string // SYMBOL=VALUE that the user chose and the file cannot bring about
 }
 
 // EditConfig opens an editor on the configuration that the Spec asks for, and
-// writes what the person changed, and no more, into kimg.yaml's set: or into a
+// writes what the user changed, and no more, into kimg.yaml's set: or into a
 // fragment. kimg.yaml is made where there is none.
-func EditConfig(ctx context.Context, env Env, spec Spec, e ConfigEdit) (*ConfigChange, error) {
-	mine, err := Load(e.Dir)
+func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*ConfigChange, error) {
+	mine, err := spec.Load(e.Dir)
 	if err != nil {
 		return nil, err
 	}
 	var change *ConfigChange
-	err = onConfig(ctx, env, spec, "edit the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
+	err = onConfig(ctx, env, sp, "edit the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		editing := kernel.Editing{Editor: e.Editor, Open: e.Open}
 		for _, f := range mine.Fragments {
 			r, err := readFragment(f)
@@ -83,7 +84,7 @@ func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigC
 	if edited == nil || len(edited.Added)+len(edited.Dropped) == 0 {
 		return &ConfigChange{}, nil
 	}
-	c := &ConfigChange{File: cmp.Or(e.Save, filepath.Join(e.Dir, SpecFile)), Lost: edited.Lost}
+	c := &ConfigChange{File: cmp.Or(e.Save, filepath.Join(e.Dir, spec.File)), Lost: edited.Lost}
 	var fragment bytes.Buffer
 	for _, r := range edited.Added {
 		c.Added = append(c.Added, r.String())
@@ -108,8 +109,8 @@ func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigC
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("edit spec: %w", err)
 	}
-	if text, err = editSet(text, append(set, c.Added...)); err != nil {
-		return nil, specFileError(c.File, err)
+	if text, err = spec.EditSet(text, append(set, c.Added...)); err != nil {
+		return nil, &spec.InputError{Field: spec.File, Err: fmt.Errorf("edit %s: %w", c.File, err)}
 	}
 	mode := fs.FileMode(0o644)
 	if st, err := os.Stat(c.File); err == nil {
@@ -121,9 +122,21 @@ func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigC
 	return c, nil
 }
 
+// readFragment reads one of the user's fragments.
+func readFragment(name string) ([]kernel.Request, error) {
+	b, err := reading.Small(name, maxFragment)
+	if err != nil {
+		return nil, fmt.Errorf("read config fragment: %w", err)
+	}
+	return kernel.ParseFragment(bytes.NewReader(b), name)
+}
+
+// maxFragment bounds a fragment, in bytes.
+const maxFragment = 4 << 20
+
 // ShowConfig writes the whole .config that the Spec asks for, unproven.
-func ShowConfig(ctx context.Context, env Env, spec Spec, w io.Writer) error {
-	return onConfig(ctx, env, spec, "compose the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
+func ShowConfig(ctx context.Context, env Env, sp spec.Spec, w io.Writer) error {
+	return onConfig(ctx, env, sp, "compose the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		_, final, _, err := kernel.Compose(ctx, eng, j, task)
 		if err != nil {
 			return err
@@ -135,16 +148,16 @@ func ShowConfig(ctx context.Context, env Env, spec Spec, w io.Writer) error {
 
 // DiffConfig writes, one a line, the symbols that differ from the base, with
 // both values and who asked; and those that were asked for and not taken.
-func DiffConfig(ctx context.Context, env Env, spec Spec, dir string, w io.Writer) error {
-	mine, err := Load(dir)
+func DiffConfig(ctx context.Context, env Env, sp spec.Spec, dir string, w io.Writer) error {
+	mine, err := spec.Load(dir)
 	if err != nil {
 		return err
 	}
-	return onConfig(ctx, env, spec, "compare the configuration with its base", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
+	return onConfig(ctx, env, sp, "compare the configuration with its base", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		for i, r := range j.Config.Requests {
 			// kimg.yaml's settings come before those of flags, after all fragments.
-			if n := i - (len(j.Config.Requests) - len(spec.Set)); n >= 0 && n < len(mine.Set) {
-				r.Origin = SpecFile
+			if n := i - (len(j.Config.Requests) - len(sp.Set)); n >= 0 && n < len(mine.Set) {
+				r.Origin = spec.File
 				j.Config.Requests[i] = r
 			}
 		}
@@ -192,75 +205,45 @@ func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Reque
 
 // onConfig does what has to do with the kernel's configuration alone: the
 // source and the toolchain are resolved and made, the rest of a build is not.
-func onConfig(ctx context.Context, env Env, spec Spec, title string, do func(context.Context, container.Engine, kernel.Job, *progress.Task) error) error {
-	s, err := open(env, spec)
+func onConfig(ctx context.Context, env Env, sp spec.Spec, title string, do func(context.Context, container.Engine, kernel.Job, *progress.Task) error) error {
+	if err := sp.Check(); err != nil {
+		return err
+	}
+	q, err := sp.Request()
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	if err := spec.Check(); err != nil {
-		return err
-	}
-	l, err := s.resolveKernelOnly(ctx)
+	old, err := lockIn(sp.Out)
 	if err != nil {
 		return err
 	}
-	tool := s.toolchainStep(&l.Toolchain)
-	config, err := s.config(l.Config)
+	t, err := openTools(env, sp.Sources, q.Suite)
 	if err != nil {
 		return err
 	}
-	if _, err = s.runner().Get(ctx, s.beforeKernel(l, tool)...); isMissing(err) && !s.spec.Frozen && failedStep(err) == tool.ID {
-		if err = s.renew(ctx, &l.Toolchain); err == nil {
-			_, err = s.runner().Get(ctx, s.beforeKernel(l, s.toolchainStep(&l.Toolchain))...)
-		}
-	}
+	defer t.close()
+	l, err := (&resolver{Sources: t.Sources, q: q, old: old, kernelOnly: true}).lock(ctx)
 	if err != nil {
 		return err
 	}
-	eng, job, err := s.job(ctx, l, config)
+	if err := t.ensureToolchain(ctx, &l.Toolchain); err != nil {
+		return err
+	}
+	r := &run{tools: t, kernel: q.Kernel, jobs: sp.Jobs}
+	p := &Plan{Lock: l}
+	if _, err := p.planKernel(); err != nil {
+		return err
+	}
+	if _, err := t.runner(r.work(p)).Get(ctx, p.Kernel.After...); err != nil {
+		return err
+	}
+	eng, job, err := r.job(ctx, l)
 	if err != nil {
 		return err
 	}
-	task := progress.Start(s.Sink, "config", title, progress.Why(fmt.Sprintf("Linux %s, %s", l.Kernel.Version, l.Config.Base)))
+	why := progress.Why(fmt.Sprintf("Linux %s, %s", l.Kernel.Version, l.Config.Base))
+	task := progress.Start(t.env.Sink, "config", title, why)
 	err = do(ctx, eng, job, task)
 	task.End(false, err)
 	return err
-}
-
-// beforeKernel are the steps that the kernel's step needs.
-func (s *session) beforeKernel(l *Lock, tool *steps.Step) []*steps.Step {
-	compile, _ := s.kernelSteps(l, tool)
-	return compile.After
-}
-
-// resolveKernelOnly is resolve for the kernel's branch.
-func (s *session) resolveKernelOnly(ctx context.Context) (*Lock, error) {
-	old, err := s.oldLock()
-	if err != nil {
-		return nil, err
-	}
-	if old == nil {
-		old = &Lock{}
-	}
-	l := &Lock{Version: lockVersion}
-	src, err := s.localSource(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if l.Config, err = s.resolveConfig(); err != nil {
-		return nil, err
-	}
-	patches, err := readPatches(s.spec.Patches)
-	if err != nil {
-		return nil, err
-	}
-	if l.Kernel, err = s.resolveKernel(ctx, src, old.Kernel); err != nil {
-		return nil, err
-	}
-	if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, old.Toolchain); err != nil {
-		return nil, err
-	}
-	l.Kernel.Epoch, l.Kernel.Patches, l.Kernel.NoFixes = l.Toolchain.Lock.Date.Unix(), patches, s.spec.NoFixes
-	return l, nil
 }

@@ -10,13 +10,14 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/builder/spec"
 )
 
 func TestWriteConfigDiff(t *testing.T) {
 	var b strings.Builder
 	base := kconfig.Config{"A": "y", "HZ": "250", "S": "y"}
 	now := kconfig.Config{"HZ": "1000", "B": "m", "S": "y"}
-	asked := []kernel.Request{{Symbol: "B", Value: "m", Origin: SpecFile}, {Symbol: "A", Value: "n", Origin: "a.config:3"}, {Symbol: "X", Value: "y", Origin: "--set X=y"}, {Symbol: "S", Value: "y", Origin: "z"}}
+	asked := []kernel.Request{{Symbol: "B", Value: "m", Origin: spec.File}, {Symbol: "A", Value: "n", Origin: "a.config:3"}, {Symbol: "X", Value: "y", Origin: "--set X=y"}, {Symbol: "S", Value: "y", Origin: "z"}}
 	if err := writeConfigDiff(&b, base, now, asked); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ X       n     n     --set X=y (wants y: not met)
 
 func TestConfigEditWrites(t *testing.T) {
 	dir := t.TempDir()
-	file := filepath.Join(dir, SpecFile)
+	file := filepath.Join(dir, spec.File)
 	e := ConfigEdit{Dir: dir}
 	if c, err := e.write(nil, nil); err != nil || c.File != "" {
 		t.Errorf("nothing changed: %v, %v", c, err)
@@ -49,11 +50,11 @@ func TestConfigEditWrites(t *testing.T) {
 	if _, err := e.write(&kernel.Edited{Added: add[1:], Dropped: had}, had); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := Load(dir)
+	sp, err := spec.Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{`B="x"`}, spec.Set); diff != "" {
+	if diff := cmp.Diff([]string{`B="x"`}, sp.Set); diff != "" {
 		t.Error(diff)
 	}
 	e.Save = filepath.Join(dir, "f.config")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,8 +13,11 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -28,31 +32,29 @@ type ExportRequest struct {
 	Stream  *os.File // where to, when there is no file
 }
 
-// ExistsError is a file that nobody said may be replaced.
+// ExistsError is a file that is there and may not be replaced without Force.
 type ExistsError struct{ File string }
 
 func (e *ExistsError) Error() string { return fmt.Sprintf("write %s: it is there already", e.File) }
 
-// Hint is the way out.
+// Hint says how to go on.
 func (e *ExistsError) Hint() string { return "choose another name, or replace it with --force" }
 
 // InUseError is a disk image that a guest may be writing to.
 type InUseError struct{ File string }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("read %s: a guest may write to it now", e.File)
+	return fmt.Sprintf("read %s: a running guest has it open for writing", e.File)
 }
 
-// Hint is the way out.
+// Hint says how to go on.
 func (e *InUseError) Hint() string { return "end the guest that was started with --write first" }
 
 // Export hands the artifacts of the build in an out directory on. The file is
 // written beside its place and renamed into it: an export that ends early leaves
 // what was there. No build changes the artifacts meanwhile.
 func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
-	spec := Default()
-	spec.Out = req.Out
-	_, done, err := openLocked(ctx, env, spec)
+	_, done, err := openLocked(ctx, env, spec.Sources{}, spec.Default().Suite, req.Out)
 	if err != nil {
 		return err
 	}
@@ -79,8 +81,8 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 		return err
 	}
 	if !req.Format.Text { // the descriptions only name it
-		image := filepath.Join(b.Dir, ImageFile)
-		if busy, err := inUse(image); err != nil {
+		image := filepath.Join(b.Dir, artifact.Disk)
+		if busy, err := outdir.InUse(image); err != nil {
 			return fmt.Errorf("export %s: %w", req.Format.Name, err)
 		} else if busy {
 			return &InUseError{image}
@@ -126,31 +128,33 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find artifacts: %w", err)
 	}
-	m, err := ReadManifest(dir)
+	m, err := outdir.Read(dir)
 	switch {
-	case err != nil && !made(err):
-		return nil, &vm.MissingArtifactError{Dir: out, File: ManifestFile}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &vm.MissingArtifactError{Dir: out, File: artifact.Manifest}
 	case err != nil:
 		return nil, err
-	case m.Version != manifestVersion:
-		return nil, fmt.Errorf("read manifest: it has the form %d, and this kimg knows %d", m.Version, manifestVersion)
+	}
+	if err := m.CheckVersion(); err != nil {
+		return nil, err
 	}
 	for _, name := range kind.Needs {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return nil, &vm.MissingArtifactError{Dir: out, File: name}
 		}
 	}
-	b := &artifacts{export.Build{Dir: dir, Kernel: m.Build.Kernel, Suite: m.Build.Suite, Epoch: time.Unix(m.Build.Epoch, 0).UTC()}}
+	epoch := time.Unix(m.Build.Epoch, 0).UTC()
+	b := &artifacts{export.Build{Dir: dir, Kernel: m.Build.Kernel, Suite: m.Build.Suite, Epoch: epoch}}
 	for _, a := range m.Build.Artifacts {
 		b.Files = append(b.Files, export.File{Path: a.Path, Mode: a.Mode, SHA256: string(a.SHA256)})
 	}
-	b.Files = append(b.Files, export.File{Path: LockFile, Mode: 0o644})
-	m.Run = RunFacts{} // where and when this one build ran is not what is handed on
-	text, err := m.marshal()
+	b.Files = append(b.Files, export.File{Path: artifact.Lock, Mode: 0o644})
+	m.Run = outdir.RunFacts{} // where and when this one build ran is not what is handed on
+	text, err := m.Marshal()
 	if err != nil {
 		return nil, err
 	}
-	b.Files = append(b.Files, export.File{Path: ManifestFile, Mode: 0o644, Data: text})
+	b.Files = append(b.Files, export.File{Path: artifact.Manifest, Mode: 0o644, Data: text})
 	for _, d := range m.Documents {
 		b.Files = append(b.Files, export.File{Path: d.Path, Mode: 0o644, SHA256: string(d.SHA256)})
 	}
@@ -165,7 +169,8 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 		return nil, err
 	}
 	b.Guest = export.Guest{
-		Argv: p.Argv, Append: p.Append, Disk: string(p.Bus), Net: p.Net, Memory: int64(p.Memory) >> 20, CPUs: p.CPUs, Options: p.Config,
+		Argv: p.Argv, Append: p.Append, Disk: string(p.Bus), Net: p.Net,
+		Memory: int64(p.Memory) >> 20, CPUs: p.CPUs, Options: p.Config,
 	}
 	return b, nil
 }

@@ -13,7 +13,10 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/builder/attest/attesttest"
+	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -25,21 +28,21 @@ func (f formatFunc) Export(ctx context.Context, b *export.Build, w io.Writer) er
 }
 
 func kindOf(f formatFunc) *export.Kind {
-	return &export.Kind{Name: "test", File: "test", Needs: []string{ImageFile}, New: func(export.Options) export.Format { return f }}
+	return &export.Kind{Name: "test", File: "test", Needs: []string{artifact.Disk}, New: func(export.Options) export.Format { return f }}
 }
 
 // builtDir is an out directory with a manifest and next to no artifacts.
 func builtDir(t *testing.T) (Env, string) {
 	t.Helper()
 	dir := t.TempDir()
-	m := &Manifest{Version: manifestVersion, Run: RunFacts{Engine: "an engine", Mirror: "a mirror"}}
+	m := outdir.NewManifest(outdir.BuildFacts{}, outdir.RunFacts{Engine: "an engine", Mirror: "a mirror"})
 	m.Build.Suite, m.Build.Epoch = "trixie", 1700000000
-	m.Build.Artifacts = []Artifact{{Path: ImageFile, Mode: 0o644}}
-	text, err := m.marshal()
+	m.Build.Artifacts = []outdir.Artifact{{Path: artifact.Disk, Mode: 0o644}}
+	text, err := m.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{ManifestFile: text, ImageFile: []byte("image"), LockFile: []byte("lock")} {
+	for name, b := range map[string][]byte{artifact.Manifest: text, artifact.Disk: []byte("image"), LockFile: []byte("lock")} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +81,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("it was told of %+v", was)
 	}
 	for _, f := range was.Files {
-		if f.Path == ManifestFile && (strings.Contains(string(f.Data), "a mirror") || !strings.Contains(string(f.Data), "trixie")) {
+		if f.Path == artifact.Manifest && (strings.Contains(string(f.Data), "a mirror") || !strings.Contains(string(f.Data), "trixie")) {
 			t.Errorf("the manifest that is handed on:\n%s", f.Data)
 		}
 	}
@@ -128,32 +131,32 @@ func TestExportRefuses(t *testing.T) {
 		return err
 	})
 	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(filepath.Join(out, ImageFile), link); err != nil {
+	if err := os.Symlink(filepath.Join(out, artifact.Disk), link); err != nil {
 		t.Fatal(err)
 	}
 	hard := filepath.Join(filepath.Dir(out), "hard")
-	if err := os.Link(filepath.Join(out, ImageFile), hard); err != nil {
+	if err := os.Link(filepath.Join(out, artifact.Disk), hard); err != nil {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		filepath.Join(out, ImageFile): "is an artifact of the build itself",
-		hard:                          "is an artifact of the build itself",
-		link:                          "is no regular file",
-		t.TempDir():                   "is no regular file",
-		os.DevNull:                    "is no regular file",
-		filepath.Join(out, "no/dir"):  "no such file or directory",
+		filepath.Join(out, artifact.Disk): "is an artifact of the build itself",
+		hard:                              "is an artifact of the build itself",
+		link:                              "is no regular file",
+		t.TempDir():                       "is no regular file",
+		os.DevNull:                        "is no regular file",
+		filepath.Join(out, "no/dir"):      "no such file or directory",
 	} {
 		err := Export(t.Context(), env, ExportRequest{Out: out, File: file, Force: true, Format: any})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", file, err, want)
 		}
 	}
-	if b, err := os.ReadFile(filepath.Join(out, ImageFile)); err != nil || string(b) != "image" {
+	if b, err := os.ReadFile(filepath.Join(out, artifact.Disk)); err != nil || string(b) != "image" {
 		t.Errorf("the artifact holds %q (%v)", b, err)
 	}
 
 	var missing *vm.MissingArtifactError
-	for dir, want := range map[string]string{t.TempDir(): ManifestFile, out: "bzImage"} {
+	for dir, want := range map[string]string{t.TempDir(): artifact.Manifest, out: "bzImage"} {
 		kind := *any
 		kind.Needs = []string{"bzImage"}
 		err := Export(t.Context(), env, ExportRequest{Out: dir, File: filepath.Join(t.TempDir(), "f"), Format: &kind})
@@ -187,8 +190,10 @@ func TestExportToAFullDisk(t *testing.T) {
 // Who gets the bundle can check it as well as who made it.
 func TestBundleIsWholeToVerify(t *testing.T) {
 	dir, _ := described(t)
-	key, pub := testKey(t)
-	sign(t, dir, key)
+	key, pub := attesttest.Key(t)
+	if v, err := Sign(t.Context(), Env{Cache: t.TempDir(), Sign: key}, dir); err != nil || len(v.Faults) > 0 {
+		t.Fatalf("%+v (%v)", v, err)
+	}
 	kind, err := export.Find("bundle")
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +228,7 @@ func TestBundleIsWholeToVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v, err := Verify(t.Context(), filepath.Join(to, "kimg-out"), []*attest.PublicKey{pub})
+	v, err := outdir.Verify(t.Context(), filepath.Join(to, "kimg-out"), []*attest.PublicKey{pub})
 	if err != nil || len(v.Faults) > 0 || len(v.SignedBy) != 1 {
 		t.Errorf("%+v (%v)", v, err)
 	}

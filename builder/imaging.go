@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 )
@@ -18,49 +19,41 @@ import (
 // A directory without a lock gets the image that ships with kimg. The caller
 // closes the engine.
 func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id string, err error) {
-	spec := Default()
-	spec.Out = dir
-	s, err := open(env, spec)
+	t, err := openFor(env)
 	if err != nil {
 		return nil, "", err
 	}
 	defer func() {
 		if err != nil {
-			_ = s.close() // err says what is wrong
+			_ = t.close() // err says what is wrong
 		}
 	}()
-	old, err := s.oldLock()
+	old, err := lockIn(dir)
 	if err != nil {
 		return nil, "", err
 	}
 	if old == nil {
-		old = &Lock{}
+		old = &spec.Lock{}
 	}
-	t, err := shippedToolchain(toolchain.Imaging, old.Imaging)
+	l, err := shippedToolchain(toolchain.Imaging, old.Imaging)
 	if err != nil {
 		return nil, "", err
 	}
-	_, err = s.runner().Get(ctx, s.toolchainStep(&t))
-	if isMissing(err) {
-		if err = s.renew(ctx, &t); err == nil {
-			_, err = s.runner().Get(ctx, s.toolchainStep(&t))
-		}
-	}
-	if err != nil {
+	if err := t.ensureToolchain(ctx, &l); err != nil {
 		return nil, "", err
 	}
-	return s.image(ctx, t)
+	return t.image(ctx, l)
 }
 
 // Relock resolves the locks of the targets (none named: of all) anew from the
 // signed archive and writes them into kimg's own source, which is the current
 // directory.
 func Relock(ctx context.Context, env Env, targets []string) error {
-	s, err := open(env, Default())
+	tools, err := openFor(env)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer tools.close()
 	list := toolchain.Targets()
 	if len(targets) > 0 {
 		list = nil
@@ -68,24 +61,24 @@ func Relock(ctx context.Context, env Env, targets []string) error {
 	for _, name := range targets {
 		t, err := toolchain.ParseTarget(name)
 		if err != nil {
-			return &SpecError{Field: "relock", Err: err}
+			return &spec.InputError{Field: "relock", Err: err}
 		}
 		list = append(list, t)
 	}
 	for _, t := range list {
-		if err := s.relock(ctx, t); err != nil {
+		if err := tools.relock(ctx, t); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *session) relock(ctx context.Context, t toolchain.Target) error {
+func (s *Sources) relock(ctx context.Context, t toolchain.Target) error {
 	file := toolchain.LockPath(t)
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("relock %s: %s is not here: run it in a clone of kimg's own repository", t, filepath.Dir(file))
 	}
-	fresh, err := s.resolveAnew(ctx, t)
+	fresh, err := s.resolveToolchain(ctx, t)
 	if err != nil {
 		return err
 	}

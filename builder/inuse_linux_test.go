@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 func TestExportWaitsForNoGuest(t *testing.T) {
 	env, out := builtDir(t)
-	guest, err := os.Open(filepath.Join(out, ImageFile))
+	guest, err := os.Open(filepath.Join(out, artifact.Disk))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func TestExportWaitsForNoGuest(t *testing.T) {
 		kind.Text = text
 		return Export(t.Context(), env, ExportRequest{Out: out, File: filepath.Join(t.TempDir(), "f"), Format: kind})
 	}
-	const reads = 100 // BLK_PERM_CONSISTENT_READ
+	const reads, qemuWrites = 100, 101 // of RAW_LOCK_PERM_BASE: BLK_PERM_CONSISTENT_READ, BLK_PERM_WRITE
 	lock(unix.F_RDLCK, reads)
 	if err := do(false); err != nil {
 		t.Errorf("a guest that only reads: %v", err)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/builder/compare"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/container/containertest"
@@ -204,34 +206,22 @@ func TestKernelLeaks(t *testing.T) {
 	tree := leakyTree(t)
 	var dirs []string
 	for range 2 {
-		spec := Default()
-		spec.Kernel, spec.Config = tree, "vm"
-		s, err := open(realEnv(t), spec)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sp := spec.Default()
+		sp.Kernel, sp.Config = tree, "vm"
+		s := openSession(t, realEnv(t), sp)
 		l := fixture(t)
-		if l.Config, err = s.resolveConfig(); err != nil {
-			t.Fatal(err)
-		}
-		src, err := s.localSource(t.Context())
+		r := s.resolver(nil)
+		r.kernelOnly = true
+		kl, err := r.lock(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l.Kernel, err = s.resolveKernel(t.Context(), src, KernelLock{}); err != nil {
-			t.Fatal(err)
-		}
-		if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, ToolchainLock{}); err != nil {
+		l.Config, l.Kernel, l.Toolchain = kl.Config, kl.Kernel, kl.Toolchain
+		if err := s.ensureToolchain(t.Context(), &l.Toolchain); err != nil {
 			t.Fatal(err)
 		}
 		p := s.plan(l)
-		res, err := s.runner().Get(t.Context(), p.Kernel)
-		if isMissing(err) {
-			if err = s.renew(t.Context(), &l.Toolchain); err == nil {
-				p = s.plan(l)
-				res, err = s.runner().Get(t.Context(), p.Kernel)
-			}
-		}
+		res, err := s.runner(s.work(p)).Get(t.Context(), p.Kernel)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,12 +247,9 @@ func TestKernelLeaks(t *testing.T) {
 // has them built again: each leak must be found, where it is, and named.
 func TestRebuildNamesLeaks(t *testing.T) {
 	env := realEnv(t)
-	spec := Default()
-	spec.Kernel, spec.Config, spec.Out = leakyTree(t), "vm", filepath.Join(t.TempDir(), "out")
-	s, err := open(env, spec)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sp := spec.Default()
+	sp.Kernel, sp.Config, sp.Out = leakyTree(t), "vm", filepath.Join(t.TempDir(), "out")
+	s := openSession(t, env, sp)
 	l, err := s.resolve(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -280,26 +267,19 @@ func TestRebuildNamesLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Rootfs.Base = append(l.Rootfs.Base, leaky)
-	l.Image = imageLock(l.Image.Size, l.Rootfs)
-	l.Means = s.plan(l).means()
-	b, err := l.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
+	l.Image = spec.NewImageLock(l.Image.Size, l.Rootfs)
+	l.Actions = s.plan(l).actions()
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
-	spec.Lock = filepath.Join(t.TempDir(), LockFile)
-	if err := os.WriteFile(spec.Lock, b, 0o644); err != nil {
+	sp.Lock = writeLock(t, l)
+	if _, err := Build(t.Context(), env, sp); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Build(t.Context(), env, spec); err != nil {
-		t.Fatal(err)
-	}
-	if v, err := Verify(t.Context(), spec.Out, nil); err != nil || len(v.Faults) > 0 {
+	if v, err := outdir.Verify(t.Context(), sp.Out, nil); err != nil || len(v.Faults) > 0 {
 		t.Fatalf("a leak is no damage: %+v, %v", v, err)
 	}
-	r, err := Rebuild(t.Context(), env, RebuildRequest{Dir: spec.Out})
+	r, err := Rebuild(t.Context(), env, RebuildRequest{Dir: sp.Out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,10 +334,7 @@ tar -c --numeric-owner --no-recursion -f - . $NAMES
 // one thing, and wants that thing named.
 func TestPlacesLeak(t *testing.T) {
 	env := realEnv(t)
-	s, err := open(env, Default())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openSession(t, env, spec.Default())
 	defer s.close()
 	images := map[toolchain.Target]string{}
 	for _, target := range []toolchain.Target{"trixie", toolchain.Imaging} {
@@ -365,14 +342,7 @@ func TestPlacesLeak(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		step := s.toolchainStep(&tl)
-		_, err = s.runner().Get(t.Context(), step)
-		if isMissing(err) {
-			if err = s.renew(t.Context(), &tl); err == nil {
-				_, err = s.runner().Get(t.Context(), s.toolchainStep(&tl))
-			}
-		}
-		if err != nil {
+		if err := s.ensureToolchain(t.Context(), &tl); err != nil {
 			t.Fatal(err)
 		}
 		if _, images[target], err = s.image(t.Context(), tl); err != nil {
@@ -413,7 +383,7 @@ func TestPlacesLeak(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := imageLock(64<<20, RootfsLock{})
+		l := spec.NewImageLock(64<<20, spec.RootfsLock{})
 		spec := image.DiskSpec{Size: 64 << 20, UUID: l.UUID, HashSeed: l.HashSeed, Epoch: time.Unix(1763900000, 0),
 			Features: image.Features(suite, units.KernelVersion{Major: 6, Minor: 12})}
 		task := progress.Start(nil, "", "")

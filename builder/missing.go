@@ -7,15 +7,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 )
 
-// MissingError tells of all that a lock pins and that can no longer be had: one
-// part after another, so that nobody has to find them out run by run.
+// MissingError reports all that a lock pins and that can no longer be had: every part
+// of it, so that they need not be found out run by run.
 type MissingError struct {
 	Parts []MissingPart
 	from  string // how the lock is spelled on a command line
@@ -23,8 +23,8 @@ type MissingError struct {
 
 // MissingPart is a part of a lock of which something cannot be had.
 type MissingPart struct {
-	Part string // of UpdateParts
-	What string // for a person
+	Part string // of spec.Parts
+	What string // for users
 	Err  error  // names each thing, and where it was looked for
 }
 
@@ -46,7 +46,7 @@ func (e *MissingError) Unwrap() (all []error) {
 	return all
 }
 
-// Hint is the way out.
+// Hint says where it may be had, or how to go without.
 func (e *MissingError) Hint() string {
 	var parts []string
 	packages, kernel := false, false
@@ -72,20 +72,20 @@ func (e *MissingError) Hint() string {
 // gone: whatever else the plan would have to fetch is looked for as well. What is
 // there comes into the store on the way. Toolchains count only where they may not
 // be resolved anew.
-func (s *session) allMissing(ctx context.Context, p *Plan, cause error) error {
+func (r *run) allMissing(ctx context.Context, p *Plan, lockFile string, cause error) error {
 	missing := &MissingError{}
-	if s.spec.Lock != "" {
-		missing.from = " --lock " + s.spec.Lock
+	if lockFile != "" {
+		missing.from = " --lock " + lockFile
 	}
 	var gone *archive.MissingError
 	if !errors.As(cause, &gone) { // of the kernel's download, which no step is
 		missing.Parts = append(missing.Parts, MissingPart{"kernel", "the kernel", cause})
 	}
-	for _, st := range s.runner().Explain(ctx, p.All, nil) {
+	for _, st := range r.runner(r.work(p)).Explain(ctx, p.All, nil) {
 		if !st.Needed {
 			continue
 		}
-		part, what, err := s.lookFor(ctx, p.Lock, st.Step)
+		part, what, err := r.lookFor(ctx, p.Lock, st.Step)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -94,23 +94,26 @@ func (s *session) allMissing(ctx context.Context, p *Plan, cause error) error {
 		}
 	}
 	if len(missing.Parts) == 0 {
-		return cause // it has come back since: the person will try again
+		return cause // it has come back since: the next run finds it
 	}
 	return missing
 }
 
 // lookFor fetches what a step fetches. Of a step that fetches nothing, part is empty.
-func (s *session) lookFor(ctx context.Context, l *Lock, step *steps.Step) (part, what string, err error) {
-	task := progress.Start(s.Sink, "look-"+step.ID, "look for all of "+step.ID)
+func (r *run) lookFor(ctx context.Context, l *spec.Lock, step *steps.Step) (part, what string, err error) {
+	task := progress.Start(r.env.Sink, "look-"+step.ID, "look for all of "+step.ID)
 	switch step.ID {
-	case "packages":
-		part, what, err = "suite", "root filesystem "+l.Rootfs.Suite, s.fetch(ctx, l.Rootfs.Archive, l.Rootfs.Packages(), task)
-	case "source":
-		part, what, err = "kernel", "kernel", s.fetch(ctx, *l.Kernel.Archive, []archive.Locked{*l.Kernel.Package}, task)
+	case packagesStep:
+		part, what = "suite", "root filesystem "+l.Rootfs.Suite
+		err = r.fetch(ctx, l.Rootfs.Archive, l.Rootfs.Packages(), task)
+	case sourceStep:
+		part, what = "kernel", "kernel"
+		err = r.fetch(ctx, *l.Kernel.Archive, []archive.Locked{*l.Kernel.Package}, task)
 	default:
-		for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
-			if s.spec.Frozen && step.ID == toolchainID(t) {
-				part, what, err = "toolchain", "toolchain "+string(t.Target), s.fetchToolchain(ctx, t, task)
+		for _, t := range []spec.ToolchainLock{l.Toolchain, l.Imaging} {
+			if r.from.Frozen && step.ID == toolchainID(t) {
+				part, what = "toolchain", "toolchain "+string(t.Target)
+				err = r.fetchToolchain(ctx, t, task)
 			}
 		}
 	}
@@ -118,20 +121,14 @@ func (s *session) lookFor(ctx context.Context, l *Lock, step *steps.Step) (part,
 	return part, what, err
 }
 
-func (s *session) fetchToolchain(ctx context.Context, t ToolchainLock, task *progress.Task) error {
-	eng, err := s.engine(ctx)
+func (r *run) fetchToolchain(ctx context.Context, t spec.ToolchainLock, task *progress.Task) error {
+	eng, err := r.engine(ctx)
 	if err != nil {
 		eng = nil // it cannot tell what it has; all is looked for then
 	}
-	ac, err := s.archive(t.Lock.Suite, t.Lock.Date)
+	ac, err := r.archive(t.Lock.Suite, t.Lock.Date)
 	if err != nil {
 		return err
 	}
 	return toolchain.Maker{Engine: eng, Archive: ac, Task: task}.Fetch(ctx, t.Lock)
-}
-
-// isGone reports whether a server said that it does not have a kernel.
-func isGone(err error) bool {
-	var none *kernelorg.NotFoundError
-	return errors.As(err, &none)
 }

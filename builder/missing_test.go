@@ -12,6 +12,7 @@ import (
 
 	"github.com/kimg/kimg/container/containertest"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -72,8 +73,8 @@ func oldLock(t *testing.T) (*session, *Lock, *deadMirror) {
 		tl.Image = lock.Ref()
 	}
 	s := testSession(t)
-	s.spec = l.spec(s.spec)
-	s.spec.Mirror = ""
+	s.asks(l)
+	s.from.Frozen = true
 	return s, l, d
 }
 
@@ -118,8 +119,7 @@ func TestEachPartIsLookedForInTheSnapshot(t *testing.T) {
 func TestAllThatIsMissingIsToldAtOnce(t *testing.T) {
 	containertest.Engine(t) // is asked for the images, which it does not have
 	s, l, _ := oldLock(t)
-	s.spec.Lock = "old.lock"
-	_, _, err := s.runAll(t.Context(), s.plan(l))
+	err := s.all(t.Context(), s.plan(l), "old.lock", func(*Plan, steps.Results) error { return nil })
 	var missing *MissingError
 	if !errors.As(err, &missing) {
 		t.Fatalf("%v", err)
@@ -135,7 +135,7 @@ func TestAllThatIsMissingIsToldAtOnce(t *testing.T) {
 	hint := missing.Hint()
 	for _, want := range []string{"--mirror", "kimg lock update --lock old.lock", "suite", "kernel", "toolchain"} {
 		if !strings.Contains(hint, want) {
-			t.Errorf("the way out %q lacks %s", hint, want)
+			t.Errorf("the hint %q lacks %s", hint, want)
 		}
 	}
 	for _, name := range []string{"rootfs-kept", "rootfs-snapped", "tool-kept", "imaging-snapped"} {
@@ -149,13 +149,13 @@ func TestAllThatIsMissingIsToldAtOnce(t *testing.T) {
 func TestMissingWithoutALock(t *testing.T) {
 	s, l, _ := oldLock(t)
 	t.Setenv("DOCKER_HOST", "unix:///nobody")
-	s.spec.Frozen = false
-	err := s.allMissing(t.Context(), s.plan(l), &archive.MissingError{})
+	s.from.Frozen = false
+	err := s.allMissing(t.Context(), s.plan(l), "", &archive.MissingError{})
 	var missing *MissingError
 	if !errors.As(err, &missing) || len(missing.Parts) != 2 || strings.Contains(err.Error(), "tool-gone") {
 		t.Errorf("%v", err)
 	}
 	if hint := missing.Hint(); !strings.HasSuffix(hint, "kimg lock update kernel suite") {
-		t.Errorf("the way out is %q", hint)
+		t.Errorf("the hint is %q", hint)
 	}
 }

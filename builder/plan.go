@@ -1,26 +1,25 @@
 package builder
 
 import (
-	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/kimg/kimg/builder/toolchain"
-	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/cache"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Plan is the Lock unfolded into Steps. What the steps are, what they read and
-// how they are named follows from the Lock alone; only how they run knows the
-// session.
+// Step is one step of a Plan: what it reads, and what comes before it.
+type Step = steps.Step
+
+// Plan is the Lock unfolded into Steps. It is a function of the Lock alone: the same
+// Lock gives the same Plan on every machine, and what a step does is bound to it only
+// when it runs.
 //
 //	toolchain-T  source        toolchain-imaging  packages
 //	        \     |                      |   \      |
@@ -28,101 +27,149 @@ import (
 //	                                      \    |
 //	                                       image
 type Plan struct {
-	Lock          *Lock
-	Kernel, Image *steps.Step
-	All           []*steps.Step // each after those it reads from
+	Lock          *spec.Lock
+	Kernel, Image *Step   // those that make the artifacts
+	All           []*Step // each after those it reads from
 }
 
-// The steps' versions: raised when what a step does to the same inputs changes.
+// The steps' versions: raised when what a step does to the same inputs changes. The
+// golden tests in builder/kernel and image say when that is.
 const (
-	kernelVersion = "2"
-	rootfsVersion = "1"
-	imageVersion  = "1"
+	kernelVersion  = "2"
+	bindebVersion  = "1"
+	modulesVersion = "1"
+	rootfsVersion  = "1"
+	imageVersion   = "1"
 )
 
-func (s *session) plan(l *Lock) *Plan {
-	tool := s.toolchainStep(&l.Toolchain)
-	imaging := s.toolchainStep(&l.Imaging)
-	packages := s.packagesStep(l)
-	rootfs := s.rootfsStep(l, imaging, packages)
-	p := &Plan{Lock: l}
-	p.Kernel, p.All = s.kernelSteps(l, tool)
-	var modules *steps.Step
-	if config, err := s.config(l.Config); err == nil && config.Modules() {
-		modules = p.Kernel
-	}
-	p.Image = s.imageStep(l, imaging, rootfs, modules)
-	p.All = append(p.All, imaging, packages, rootfs, p.Image)
-	return p
-}
+// The names of steps. That of a toolchain is toolchainID.
+const (
+	sourceStep   = "source"
+	kernelStep   = "kernel"
+	packagesStep = "packages"
+	rootfsStep   = "rootfs"
+	imageStep    = "image"
+)
 
 // toolchainID is the name of the step that makes a toolchain's image.
-func toolchainID(t ToolchainLock) string { return "toolchain-" + string(t.Target) }
+func toolchainID(t spec.ToolchainLock) string { return "toolchain-" + string(t.Target) }
 
-// toolchainStep makes an image in the engine. The image's name holds the hash of
-// all that is in it.
-func (s *session) toolchainStep(t *ToolchainLock) *steps.Step {
-	return &steps.Step{
-		ID:    toolchainID(*t),
-		Title: "make the toolchain image " + t.Image,
-		Reads: []steps.Fact{{Name: "image", Value: t.Image}},
-		Ready: func(ctx context.Context) (bool, error) {
-			eng, err := s.engine(ctx)
-			if err != nil {
-				return false, err
-			}
-			_, ok, err := eng.ImageID(ctx, t.Image)
-			cache.Stamp(s.Cache, t.Image, "")
-			return ok, err
-		},
-		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
-			eng, err := s.engine(ctx)
-			if err != nil {
-				return err
-			}
-			ac, err := s.archive(t.Lock.Suite, t.Lock.Date)
-			if err != nil {
-				return err
-			}
-			_, err = toolchain.Maker{Engine: eng, Archive: ac, Locks: s.locks(), Task: task}.Ensure(ctx, t.Lock)
-			return err
-		},
+// NewPlan unfolds a lock. It fails where something in the lock cannot be read: a line of
+// a fragment, say, or a suite that this kimg does not know.
+func NewPlan(l *spec.Lock) (*Plan, error) {
+	p := &Plan{Lock: l}
+	config, err := p.planKernel()
+	if err != nil {
+		return nil, err
+	}
+	suite, err := archive.ParseSuite(l.Rootfs.Suite)
+	if err != nil {
+		return nil, err
+	}
+	imaging := toolchainStep(l.Imaging)
+	all := l.Rootfs.Packages()
+	packages := &Step{
+		ID:    packagesStep,
+		Title: fmt.Sprintf("fetch %d packages of %s", len(all), l.Rootfs.Suite),
+		Reads: []steps.Fact{steps.DigestFact("packages", packageDigest(all), "")},
+	}
+	rootfs := planRootfs(l, suite, imaging, packages)
+	after := []*Step{imaging, rootfs}
+	// The image reads the kernel's step only where that makes modules: else another
+	// kernel would make another image, and the two branches would not run side by side.
+	if config.Modules() {
+		after = append(after, p.Kernel)
+	}
+	p.Image = planImage(l, suite, after)
+	p.All = append(p.All, imaging, packages, rootfs, p.Image)
+	return p, nil
+}
+
+// actions are the actions of a plan's artifacts.
+func (p *Plan) actions() spec.ActionsLock {
+	return spec.ActionsLock{Kernel: p.Kernel.ActionID(), Image: p.Image.ActionID()}
+}
+
+// toolchainStep makes an image in the engine.
+func toolchainStep(t spec.ToolchainLock) *Step {
+	d := t.Lock.Digest()
+	return &Step{
+		ID:    toolchainID(t),
+		Title: fmt.Sprintf("make the toolchain image %s (%s)", t.Target, d.Short()),
+		Reads: []steps.Fact{{Name: "image", Value: t.Image + " " + string(d), Shown: d.Short()}},
 	}
 }
 
-func (s *session) packagesStep(l *Lock) *steps.Step {
-	list := l.Rootfs.Packages()
-	return &steps.Step{
-		ID:    "packages",
-		Title: fmt.Sprintf("fetch %d packages of %s", len(list), l.Rootfs.Suite),
-		Reads: []steps.Fact{{Name: "packages", Value: packageDigest(list).Short()}},
-		Ready: func(context.Context) (bool, error) { return s.haveAll(list), nil },
-		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
-			return s.fetch(ctx, l.Rootfs.Archive, list, task)
-		},
+// planKernel adds the kernel's branch: its toolchain, its source, where that has to be
+// fetched, and the compile.
+func (p *Plan) planKernel() (kernel.Config, error) {
+	l := p.Lock
+	config, err := l.Config.Parse()
+	if err != nil {
+		return config, &spec.InputError{Field: "config", Err: err}
 	}
+	after := []*Step{toolchainStep(l.Toolchain)}
+	if pkg := l.Kernel.Package; pkg != nil {
+		after = append(after, &Step{
+			ID:    sourceStep,
+			Title: fmt.Sprintf("fetch %s %s", pkg.Name, pkg.Version),
+			Reads: []steps.Fact{steps.DigestFact("package", pkg.SHA256, "")},
+		})
+	}
+	p.Kernel = &Step{
+		ID:    kernelStep,
+		Title: fmt.Sprintf("compile Linux %s (%s, %s)", l.Kernel.Version, l.Config.Base, l.Toolchain.Compiler),
+		Reads: []steps.Fact{
+			{Name: "version", Value: kernelVersion},
+			{Name: "arch", Value: l.Arch.Name},
+			steps.DigestFact("source", l.Kernel.SHA256, l.Kernel.Source),
+			configFact(l.Config, config),
+			{Name: "compiler", Value: l.Toolchain.Compiler},
+			{Name: "epoch", Value: strconv.FormatInt(l.Kernel.Epoch, 10)},
+		},
+		After: after,
+	}
+	reads := func(f steps.Fact) { p.Kernel.Reads = append(p.Kernel.Reads, f) }
+	if fixes := l.Kernel.KimgFixes(l.Toolchain.Request); len(fixes) > 0 {
+		reads(fixesFact(fixes))
+	}
+	if list := l.Kernel.Patches; len(list) > 0 {
+		d := spec.PatchDigest(list)
+		reads(steps.Fact{Name: "patches", Value: string(d), Shown: d.Short() + " " + spec.PatchNames(list)})
+	}
+	if len(l.Kernel.Targets) > 0 {
+		reads(steps.Fact{Name: "targets", Value: strings.Join(l.Kernel.Targets, " ")})
+	}
+	if slices.Contains(l.Kernel.Targets, kernel.BinDeb) {
+		reads(steps.Fact{Name: kernel.BinDeb, Value: bindebVersion})
+	}
+	if config.Modules() {
+		reads(steps.Fact{Name: "modules", Value: modulesVersion})
+	}
+	p.All = append(slices.Clone(after), p.Kernel)
+	return config, nil
 }
 
-func (s *session) haveAll(list []archive.Locked) bool {
+// configFact is the configuration: what the user wrote is shown, and all that is
+// behind it is hashed.
+func configFact(l spec.ConfigLock, c kernel.Config) steps.Fact {
+	base := l.Base
+	if !kernel.Builtin(base) {
+		base = fmt.Sprintf("file of %d bytes", len(c.File)) // what it is called changes nothing
+	}
+	d := units.DigestOf([]byte(base + "\n" + c.Text()))
+	return steps.Fact{Name: "config", Value: string(d), Shown: strings.Join(append([]string{l.Base, d.Short()}, l.Set...), " ")}
+}
+
+// fixesFact is kimg's own patches.
+func fixesFact(list []kernel.Patch) steps.Fact {
+	var all, names strings.Builder
 	for _, p := range list {
-		if !s.store.Has(p.SHA256) {
-			return false
-		}
+		fmt.Fprintf(&all, "%q %+q\n", p.Text, fmt.Sprint(p.Fix.Needs))
+		names.WriteString(" " + p.Name)
 	}
-	return true
-}
-
-// fetch brings packages of a locked archive into the store.
-func (s *session) fetch(ctx context.Context, from ArchiveLock, list []archive.Locked, task *progress.Task) error {
-	suite, err := archive.ParseSuite(from.Suite)
-	if err != nil {
-		return err
-	}
-	ac, err := s.archive(suite, from.Date)
-	if err != nil {
-		return err
-	}
-	return ac.Fetch(ctx, suite, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
+	d := units.DigestOf([]byte(all.String()))
+	return steps.Fact{Name: "fixes", Value: string(d), Shown: d.Short() + names.String()}
 }
 
 func packageDigest(list []archive.Locked) units.Digest {
@@ -133,101 +180,38 @@ func packageDigest(list []archive.Locked) units.Digest {
 	return units.DigestOf([]byte(b.String()))
 }
 
-// rootfsTar is the name of the root filesystem's tar among its step's outputs.
-const rootfsTar = "rootfs.tar"
-
-func (s *session) rootfsStep(l *Lock, imaging, packages *steps.Step) *steps.Step {
-	suite, serr := archive.ParseSuite(l.Rootfs.Suite)
-	return &steps.Step{
-		ID:    "rootfs",
+func planRootfs(l *spec.Lock, suite archive.Suite, imaging, packages *Step) *Step {
+	return &Step{
+		ID:    rootfsStep,
 		Title: fmt.Sprintf("bootstrap %s (%s)", l.Rootfs.Suite, l.Rootfs.Variant),
 		Reads: []steps.Fact{
 			{Name: "version", Value: rootfsVersion},
+			{Name: "arch", Value: l.Arch.Name},
 			{Name: "suite", Value: l.Rootfs.Suite},
 			{Name: "variant", Value: string(l.Rootfs.Variant)},
-			{Name: "required", Value: packageDigest(l.Rootfs.Required).Short()},
-			{Name: "base", Value: packageDigest(l.Rootfs.Base).Short()},
+			steps.DigestFact("required", packageDigest(l.Rootfs.Required), ""),
+			steps.DigestFact("base", packageDigest(l.Rootfs.Base), ""),
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			{Name: "recipe", Value: image.RootfsRecipe(suite).Short()},
+			steps.DigestFact("inputs", image.RootfsRecipe(suite), ""),
 		},
-		After: []*steps.Step{imaging, packages},
-		Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
-			eng, id, err := s.image(ctx, l.Imaging)
-			if err != nil {
-				return err
-			}
-			if serr != nil {
-				return serr
-			}
-			w, err := out.Create(rootfsTar, 0o644)
-			if err != nil {
-				return err
-			}
-			defer w.Abort()
-			spec := image.RootfsSpec{
-				Suite: suite, Variant: l.Rootfs.Variant,
-				Required: l.Rootfs.Required, Base: l.Rootfs.Base,
-				Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: s.spec.Privileged,
-			}
-			if err := image.Bootstrap(ctx, eng, id, s.store, spec, w, task); err != nil {
-				return err
-			}
-			return w.Commit()
-		},
+		After: []*Step{imaging, packages},
 	}
 }
 
-// imageStep reads the kernel's step only where that makes modules: else another
-// kernel would make another image, and the two branches would not run side by side.
-func (s *session) imageStep(l *Lock, imaging, rootfs, modules *steps.Step) *steps.Step {
-	after := []*steps.Step{imaging, rootfs}
-	if modules != nil {
-		after = append(after, modules)
-	}
-	suite, err := archive.ParseSuite(l.Rootfs.Suite)
-	features := image.Features(suite, l.Kernel.Version)
-	return &steps.Step{
-		ID:    "image",
+func planImage(l *spec.Lock, suite archive.Suite, after []*Step) *Step {
+	return &Step{
+		ID:    imageStep,
 		Title: fmt.Sprintf("make the ext4 image of %s", l.Image.Size),
 		Reads: []steps.Fact{
 			{Name: "version", Value: imageVersion},
+			{Name: "arch", Value: l.Arch.Name},
 			{Name: "size", Value: l.Image.Size.String()},
 			{Name: "uuid", Value: l.Image.UUID.String()},
 			{Name: "hash-seed", Value: l.Image.HashSeed.String()},
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			{Name: "features", Value: strings.Join(features, ",")},
-			{Name: "recipe", Value: image.DiskRecipe().Short()},
+			{Name: "features", Value: strings.Join(image.Features(suite, l.Kernel.Version), ",")},
+			steps.DigestFact("inputs", image.DiskRecipe(), ""),
 		},
 		After: after,
-		Run: func(ctx context.Context, in steps.Results, out *steps.Outputs, task *progress.Task) error {
-			if err != nil {
-				return err
-			}
-			return s.makeImage(ctx, l, suite, features, in, out, task)
-		},
 	}
-}
-
-// image returns the engine and the id of a toolchain image that is there.
-func (s *session) image(ctx context.Context, t ToolchainLock) (eng container.Engine, id string, err error) {
-	if eng, err = s.engine(ctx); err != nil {
-		return nil, "", err
-	}
-	id, ok, err := eng.ImageID(ctx, t.Image)
-	if err != nil {
-		return nil, "", err
-	}
-	if !ok {
-		return nil, "", fmt.Errorf("image %s is gone", t.Image)
-	}
-	return eng, id, nil
-}
-
-// failedStep is the step that an error of the runner came from.
-func failedStep(err error) string {
-	var se *steps.StepError
-	if errors.As(err, &se) {
-		return se.Step
-	}
-	return ""
 }

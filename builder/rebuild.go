@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/compare"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
 )
@@ -16,11 +20,11 @@ import (
 // RebuildRequest asks to build again what is in a directory, and to compare.
 type RebuildRequest struct {
 	Dir    string // the out directory
-	Kernel string // where the locked source of the person's own is now; empty: where it was
+	Kernel string // where the user's own locked source is now; empty: where it was
 	Keep   string // where the second build is kept; empty: it is removed
 	Jobs   int    // as Spec.Jobs
 
-	// Privileged is as Spec's: the person's choice. The manifest's Run, which no digest
+	// Privileged is as Spec's: the user's choice. The manifest's Run, which no digest
 	// and no signature protects, cannot make it.
 	Privileged bool
 }
@@ -30,11 +34,15 @@ type RebuildRequest struct {
 // from the store, by their digests, and toolchain images by theirs; steps, sources,
 // objects and compiled objects are all made anew, and removed at the end.
 func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Report, err error) {
-	m, err := ReadManifest(req.Dir)
+	m, err := outdir.Read(req.Dir)
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(filepath.Join(env.Cache, "store"))
+	env, err = env.whole()
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(env.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -43,19 +51,19 @@ func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Repor
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	spec := req.spec(m, temp)
+	sp := req.spec(m, temp)
 	if m.Run.Privileged && !req.Privileged {
-		progress.Warn(env.Sink, "the manifest says that the file system was made in a privileged container; here it is not, unless you ask for it with --privileged")
+		progress.Warn(env.Sink, "the manifest says that the file system was made in a privileged container; "+
+			"here it is not, unless you ask for it with --privileged")
 	}
-	progress.Say(env.Sink, "build again what "+spec.Lock+" pins, with nothing that was made before")
-	again := env
-	again.Store, again.Cache = filepath.Join(env.Cache, "store"), filepath.Join(temp, "cache")
-	again.Logs = env.logs() // what failed is read after the end
+	progress.Say(env.Sink, "build again what "+sp.Lock+" pins, with nothing that was made before")
+	again := env // its logs stay: what failed is read after the end
+	again.Cache = filepath.Join(temp, "cache")
 	again.Temporary, again.Ccache = true, "kimg-"+strings.ToLower(rand.Text()[:12])
-	if _, err := Build(ctx, again, spec); err != nil {
+	if _, err := Build(ctx, again, sp); err != nil {
 		return nil, fmt.Errorf("build again: %w", err)
 	}
-	r, err := compare.Dirs(ctx, req.Dir, spec.Out)
+	r, err := compare.Dirs(ctx, req.Dir, sp.Out)
 	if err != nil {
 		return nil, err
 	}
@@ -67,17 +75,12 @@ func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Repor
 
 // spec is the Spec of the second build. What a manifest says of how to build is
 // taken for nothing but where the source is, which must have the lock's digest.
-func (r RebuildRequest) spec(m *Manifest, temp string) Spec {
-	spec := Default()
-	spec.Lock, spec.Jobs, spec.Privileged = filepath.Join(r.Dir, LockFile), r.Jobs, r.Privileged
-	if spec.Out = r.Keep; spec.Out == "" {
-		spec.Out = filepath.Join(temp, "again")
+func (r RebuildRequest) spec(m *outdir.Manifest, temp string) spec.Spec {
+	sp := spec.Default()
+	sp.Lock, sp.Jobs, sp.Privileged = filepath.Join(r.Dir, artifact.Lock), r.Jobs, r.Privileged
+	sp.Out = cmp.Or(r.Keep, filepath.Join(temp, "again"))
+	if sp.Kernel = cmp.Or(r.Kernel, m.Run.Source); sp.Kernel != "" {
+		sp.Given = []string{"kernel"}
 	}
-	if spec.Kernel = r.Kernel; spec.Kernel == "" {
-		spec.Kernel = m.Run.Source
-	}
-	if spec.Kernel != "" {
-		spec.Given = []string{"kernel"}
-	}
-	return spec
+	return sp
 }

@@ -3,12 +3,15 @@ package builder
 import (
 	"path/filepath"
 	"testing"
+
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 )
 
 // TestRebuildSpec: who wrote the manifest may be anybody, and must not say what
 // privileges there are.
 func TestRebuildSpec(t *testing.T) {
-	foreign := &Manifest{Run: RunFacts{Privileged: true, Source: "/src/linux", Mirror: "http://elsewhere.example"}}
+	foreign := &Manifest{Run: outdir.RunFacts{Privileged: true, Source: "/src/linux", Mirror: "http://elsewhere.example"}}
 	for _, tt := range []struct {
 		name                   string
 		req                    RebuildRequest
@@ -22,7 +25,7 @@ func TestRebuildSpec(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := tt.req.spec(tt.m, "temp")
-			want := Default()
+			want := spec.Default()
 			want.Lock, want.Privileged, want.Out, want.Kernel = filepath.Join("d", LockFile), tt.privileged, tt.out, tt.kernel
 			given := ""
 			if len(s.Given) > 0 {
@@ -35,14 +38,17 @@ func TestRebuildSpec(t *testing.T) {
 	}
 }
 
-// TestLogsOfARebuildStay: they are named to the person, and its cache is removed.
+// TestLogsOfARebuildStay: their names are reported, and the rebuild's cache is removed.
 func TestLogsOfARebuildStay(t *testing.T) {
-	env := Env{Cache: "cache"}
+	env, err := Env{Cache: "cache"}.whole()
+	if err != nil {
+		t.Fatal(err)
+	}
 	again := env
-	again.Cache, again.Logs = "temporary", env.logs()
+	again.Cache = "temporary"
 	for _, e := range []Env{env, again} {
-		if got := (&session{Env: e}).runner().Logs; got != "cache/logs" {
-			t.Errorf("%+v: logs in %s", e, got)
+		if got, err := e.whole(); err != nil || got.Logs != "cache/logs" {
+			t.Errorf("%+v: logs in %s, %v", e, got.Logs, err)
 		}
 	}
 }

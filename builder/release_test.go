@@ -71,7 +71,7 @@ func newKernelSite(t *testing.T) *kernelSite {
 func (site *kernelSite) session(t *testing.T, trusted bool) *session {
 	t.Helper()
 	s := testSession(t)
-	s.Now = func() time.Time { return pgptest.Today }
+	s.env.Now = func() time.Time { return pgptest.Today }
 	s.spec.Kernel, s.spec.KernelMirror = "4.20.6", site.URL
 	if trusted {
 		file := filepath.Join(t.TempDir(), "key.gpg")
@@ -89,11 +89,7 @@ func (site *kernelSite) session(t *testing.T, trusted bool) *session {
 
 func resolveKernelOf(t *testing.T, s *session, old KernelLock) (KernelLock, error) {
 	t.Helper()
-	src, err := s.localSource(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.resolveKernel(t.Context(), src, old)
+	return s.resolveKernel(t.Context(), old)
 }
 
 func TestReleaseIsPinnedOnce(t *testing.T) {
@@ -106,7 +102,7 @@ func TestReleaseIsPinnedOnce(t *testing.T) {
 	if l.Version.String() != "4.20.6" || l.SHA256 != units.DigestOf(site.tarball) || len(l.Download.SignedBy) != 1 || l.Download.Unsigned {
 		t.Errorf("lock is %+v, download %+v", l, l.Download)
 	}
-	era, err := s.resolveToolchain(l.Version, ToolchainLock{})
+	era, err := s.toolchainFor(l.Version, ToolchainLock{})
 	if err != nil || string(era.Target) != "bullseye" || era.Compiler != "gcc-9" {
 		t.Errorf("4.20.6 compiles in %s with %s, %v", era.Target, era.Compiler, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -23,20 +25,13 @@ func written(t *testing.T) (file string, l *Lock) {
 	l.Config = ConfigLock{Base: "my.config", SHA256: units.DigestOf([]byte(base)), Text: base, Set: []string{"KASAN=y"},
 		Fragments: []FileLock{{Path: "debug.fragment", SHA256: units.DigestOf([]byte("CONFIG_DEBUG_LIST=y\n")), Text: "CONFIG_DEBUG_LIST=y\n"}}}
 	patch := "From: x\n\n" + aPatch("open.c", "\ty")
-	l.Kernel.Patches = []PatchLock{{Path: "open.patch", Strip: 1, SHA256: units.DigestOf([]byte(patch)), Text: patchText(patch)}}
+	l.Kernel.Patches = []PatchLock{{Path: "open.patch", Strip: 1, SHA256: units.DigestOf([]byte(patch)), Text: spec.PatchText(patch)}}
 	for _, tl := range []*ToolchainLock{&l.Toolchain, &l.Imaging} {
 		tl.Image = tl.Lock.Ref()
 	}
-	l.Means = testSession(t).plan(l).means()
-	b, err := l.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(t.TempDir(), LockFile)
-	if err := os.WriteFile(file, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return file, l
+	l.Kernel.Fixes = spec.FixLocks(l.Kernel.KimgFixes(l.Toolchain.Request))
+	l.Actions = testSession(t).plan(l).actions()
+	return writeLock(t, l), l
 }
 
 func replayOf(t *testing.T, file string, edit func(*Spec)) (*Plan, error) {
@@ -46,12 +41,17 @@ func replayOf(t *testing.T, file string, edit func(*Spec)) (*Plan, error) {
 	if edit != nil {
 		edit(&s.spec)
 	}
-	return s.prepare(t.Context())
+	w, err := want(s.spec)
+	if err != nil {
+		return nil, err
+	}
+	s.from, s.suite, s.kernel = w.from, w.q.Suite, w.q.Kernel
+	return s.prepare(t.Context(), w, s.spec.Out)
 }
 
 func TestLockIsWrittenAsRead(t *testing.T) {
 	file, l := written(t)
-	got, err := ReadLock(file)
+	got, err := spec.ReadLock(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestLockDamaged(t *testing.T) {
 		t.Helper()
 		bad := bytes.Clone(b)
 		bad[i] ^= 1
-		if _, err := parseLock(bad); err == nil || !strings.Contains(err.Error(), "damaged or was changed") {
+		if _, err := spec.ParseLock(bad); err == nil || !strings.Contains(err.Error(), "damaged or was changed") {
 			t.Errorf("byte %d (%q) flipped: %v", i, b[i], err)
 		}
 	}
@@ -97,11 +97,11 @@ func TestLockDamaged(t *testing.T) {
 	}
 	last := bytes.Clone(b) // of the digest, where a short form of it shows nothing
 	last[len(b)-2] = "ab"[last[len(b)-2]%2]
-	if _, err := parseLock(last); err == nil || !strings.Contains(err.Error(), string(last[len(b)-65:len(b)-1])) {
+	if _, err := spec.ParseLock(last); err == nil || !strings.Contains(err.Error(), string(last[len(b)-65:len(b)-1])) {
 		t.Errorf("the digests are not told in full: %v", err)
 	}
 	for _, cut := range []int{0, 1, len(b) / 2, len(b) - 1, bytes.LastIndex(b, []byte("digest:"))} {
-		if _, err := parseLock(b[:cut]); err == nil {
+		if _, err := spec.ParseLock(b[:cut]); err == nil {
 			t.Errorf("cut off after %d of %d bytes: no error", cut, len(b))
 		}
 	}
@@ -128,7 +128,7 @@ func TestLockIsWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := parseLock(b); err == nil || got != nil {
+		if got, err := spec.ParseLock(b); err == nil || got != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -139,10 +139,10 @@ func TestReadLockOfNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(name, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadLock(name); err == nil || !strings.Contains(err.Error(), "not a plain file") {
+	if _, err := spec.ReadLock(name); err == nil || !strings.Contains(err.Error(), "not a plain file") {
 		t.Errorf("a pipe: %v", err)
 	}
-	if _, err := ReadLock(name + "x"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := spec.ReadLock(name + "x"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing: %v", err)
 	}
 }
@@ -153,10 +153,10 @@ func TestReplayIsTheLocksOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.means(); got != l.Means {
-		t.Errorf("it means %v, want %v", got, l.Means)
+	if got := p.actions(); got != l.Actions {
+		t.Errorf("it means %v, want %v", got, l.Actions)
 	}
-	if b, err := p.Lock.Marshal(); err != nil || !strings.Contains(string(b), string(l.Means.Kernel)) {
+	if b, err := p.Lock.Marshal(); err != nil || !strings.Contains(string(b), string(l.Actions.Kernel)) {
 		t.Errorf("the lock it leaves: %v", err)
 	}
 }
@@ -190,7 +190,7 @@ func TestReplayRefusesContradictions(t *testing.T) {
 		{"out", func(s *Spec) { s.Out = "x" }, true},
 	} {
 		_, err := replayOf(t, file, func(s *Spec) { c.edit(s); s.Given = []string{c.flag} })
-		var bad *SpecError
+		var bad *InputError
 		if c.ok && err != nil || !c.ok && (!errors.As(err, &bad) || bad.Field != "--"+c.flag || !strings.Contains(err.Error(), file)) {
 			t.Errorf("--%s (fits: %v): %v", c.flag, c.ok, err)
 		}
@@ -200,13 +200,13 @@ func TestReplayRefusesContradictions(t *testing.T) {
 // A kimg that would make other bits from a lock says so.
 func TestReplayRefusesAnotherMeaning(t *testing.T) {
 	for name, edit := range map[string]func(*Lock){
-		"kernel":    func(l *Lock) { l.Means.Kernel = "0" },
-		"image":     func(l *Lock) { l.Means.Image = "0" },
+		"kernel":    func(l *Lock) { l.Actions.Kernel = "0" },
+		"image":     func(l *Lock) { l.Actions.Image = "0" },
 		"toolchain": func(l *Lock) { l.Imaging.Image += "0" },
 		"compiler":  func(l *Lock) { l.Toolchain.Compiler = "gcc-9" },
 	} {
 		file, _ := written(t)
-		l, err := ReadLock(file)
+		l, err := spec.ReadLock(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,16 +241,14 @@ func TestReplayOfALocalTree(t *testing.T) {
 	_, l := written(t)
 	s := testSession(t)
 	s.spec.Kernel = here
-	src, err := s.localSource(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l.Kernel, err = s.resolveKernel(t.Context(), src, KernelLock{}); err != nil {
+	var err error
+	if l.Kernel, err = s.resolveKernel(t.Context(), KernelLock{}); err != nil {
 		t.Fatal(err)
 	}
 	l.Kernel.Epoch = 1
-	l.Means = s.plan(l).means()
-	if got := l.inputs()[0].Name; got != "linux" {
+	l.Kernel.Fixes = spec.FixLocks(l.Kernel.KimgFixes(l.Toolchain.Request))
+	l.Actions = s.plan(l).actions()
+	if got := outdir.Inputs(l)[0].Name; got != "linux" {
 		t.Errorf("the manifest calls the source %q", got)
 	}
 	b, err := l.Marshal()
@@ -289,14 +287,15 @@ func TestLockNamesNoDirectories(t *testing.T) {
 		}
 	}
 	s.spec.Config, s.spec.Fragments = filepath.Join(dir, "vm"), []string{filepath.Join(dir, "b.fragment")}
-	c, err := s.resolveConfig()
+	q, err := s.spec.Request()
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := q.Config
 	if c.Base != "./vm" || c.Fragments[0].Path != "b.fragment" || c.Text != "CONFIG_X=y\n" {
 		t.Errorf("lock is %+v", c)
 	}
-	k, err := s.config(c)
+	k, err := c.Parse()
 	if err != nil || string(k.File) != "CONFIG_X=y\n" || len(k.Requests) != 1 {
 		t.Errorf("config is %+v, %v", k, err)
 	}

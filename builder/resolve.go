@@ -4,138 +4,136 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/units"
 )
 
-// FrozenError is a part of the Spec that the lock does not pin while --frozen
-// forbids to resolve it.
-type FrozenError struct{ What string }
-
-func (e *FrozenError) Error() string {
-	return "the lock does not pin " + e.What + " and --frozen forbids to look for it"
+// Resolve pins what a request asks for: the only part of a build that asks the outside
+// world what there is. Sections of the previous lock (nil: none) that were made for the
+// same request are kept as they are. With Frozen sources, what the previous lock does
+// not pin is a *spec.FrozenError.
+func Resolve(ctx context.Context, s *Sources, q spec.Request, previous *spec.Lock) (*spec.Lock, error) {
+	return (&resolver{Sources: s, q: q, old: previous}).lock(ctx)
 }
 
-// resolve turns the Spec into a Lock: the only part of a build that asks the
-// outside world what there is. Sections of the old lock (nil: none) that were
-// made for the same request are kept as they are.
-func (s *session) resolve(ctx context.Context, old *Lock) (*Lock, error) {
-	if old == nil {
-		old = &Lock{}
+// resolver is one Resolve.
+type resolver struct {
+	*Sources
+	q   spec.Request
+	old *spec.Lock
+
+	kernelOnly bool // the root filesystem and the image are not pinned
+	keepKernel bool // the previous lock's, though the user's own source may have changed
+}
+
+func (r *resolver) lock(ctx context.Context) (*spec.Lock, error) {
+	if r.old == nil {
+		r.old = &spec.Lock{Arch: r.q.Arch}
 	}
-	l := &Lock{Version: lockVersion}
-	// What is on this machine first: a slip in it is told before anything is asked.
-	src, err := s.localSource(ctx)
+	l := &spec.Lock{Version: spec.LockVersion, Arch: r.q.Arch, Config: r.q.Config}
+	// Validate local inputs before going to the network.
+	src, err := r.localSource(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.hasEra(src); err != nil {
+	if !r.kernelOnly {
+		if l.Rootfs, err = r.rootfs(ctx); err != nil {
+			return nil, err
+		}
+		if l.Imaging, err = shippedToolchain(toolchain.Imaging, r.old.Imaging); err != nil {
+			return nil, err
+		}
+	}
+	if l.Kernel, err = r.kernel(ctx, src); err != nil {
 		return nil, err
 	}
-	if l.Config, err = s.resolveConfig(); err != nil {
+	if l.Toolchain, err = r.toolchain(l.Kernel); err != nil {
 		return nil, err
 	}
-	patches, err := readPatches(s.spec.Patches)
-	if err != nil {
-		return nil, err
-	}
-	if l.Rootfs, err = s.resolveRootfs(ctx, old.Rootfs); err != nil {
-		return nil, err
-	}
-	if l.Kernel, err = s.resolveKernel(ctx, src, old.Kernel); err != nil {
-		return nil, err
-	}
-	if l.Toolchain, err = s.resolveToolchain(l.Kernel.Version, old.Toolchain); err != nil {
-		return nil, err
-	}
-	if l.Imaging, err = shippedToolchain(toolchain.Imaging, old.Imaging); err != nil {
-		return nil, err
-	}
-	l.Kernel.Epoch, l.Kernel.Targets, l.Kernel.Patches = l.Toolchain.Lock.Date.Unix(), s.spec.Targets, patches
-	l.Kernel.NoFixes = s.spec.NoFixes
-	l.Kernel.Fixes = fixLocks(l.Kernel.fixes(l.Toolchain.Request))
-	l.Image = imageLock(s.spec.Size, l.Rootfs)
-	if s.spec.Frozen {
-		return l, l.unmoved(old)
+	r.derive(l)
+	if r.from.Frozen {
+		return l, l.Unmoved(r.old)
 	}
 	return l, nil
 }
 
-func (s *session) resolveRootfs(ctx context.Context, old RootfsLock) (RootfsLock, error) {
-	if old.asks(s.spec) {
-		return old, nil
+// derive fills in what follows from the request and from what is pinned.
+func (r *resolver) derive(l *spec.Lock) {
+	k := &l.Kernel
+	k.Epoch, k.Targets, k.Patches, k.NoFixes = l.Toolchain.Lock.Date.Unix(), r.q.Targets, r.q.Patches, r.q.NoFixes
+	k.Fixes = spec.FixLocks(k.KimgFixes(l.Toolchain.Request))
+	if !r.kernelOnly {
+		l.Image = spec.NewImageLock(r.q.Size, l.Rootfs)
 	}
-	if s.spec.Frozen {
-		return RootfsLock{}, &FrozenError{"the packages of " + s.spec.Suite}
-	}
-	suite, err := archive.ParseSuite(s.spec.Suite)
+}
+
+// localSource reads what --kernel says, looks at a source of the user's own, and
+// refuses a kernel that is too old, or that cannot be packed, before anything is
+// downloaded for it, where its version is known by then.
+func (r *resolver) localSource(ctx context.Context) (kernel.Source, error) {
+	src, err := kernel.ParseSource(r.q.Kernel)
 	if err != nil {
-		return RootfsLock{}, err
+		return src, &spec.InputError{Field: "--kernel", Err: err}
 	}
-	rel, index, err := s.index(ctx, suite)
+	if r.keepKernel {
+		return src, nil
+	}
+	version := src.Version
+	switch src.Kind {
+	case kernel.Directory, kernel.Tarball:
+		tree, err := r.localTree(ctx, src)
+		if err != nil {
+			return src, err
+		}
+		version = tree.Version
+	case kernel.Release:
+	default:
+		return src, nil
+	}
+	era, err := kernel.EraFor(version, r.q.Toolchain)
+	if err == nil {
+		_, err = era.Target(r.q.Targets)
+	}
+	return src, err
+}
+
+func (r *resolver) rootfs(ctx context.Context) (spec.RootfsLock, error) {
+	if r.old.Rootfs.Asks(r.q) {
+		return r.old.Rootfs, nil
+	}
+	if r.from.Frozen {
+		return spec.RootfsLock{}, &spec.FrozenError{What: "the packages of " + r.q.Suite}
+	}
+	suite, err := archive.ParseSuite(r.q.Suite)
 	if err != nil {
-		return RootfsLock{}, err
+		return spec.RootfsLock{}, err
 	}
-	set, err := index.Closure(archive.ClosureSpec{Suite: suite, Variant: s.spec.Variant, Include: append(image.Includes(s.spec.Variant), includes(s.spec)...)})
+	rel, index, err := r.index(ctx, suite)
 	if err != nil {
-		return RootfsLock{}, fmt.Errorf("choose packages of %s: %w", suite, err)
+		return spec.RootfsLock{}, err
 	}
-	return RootfsLock{
-		Suite: suite.Name, Variant: s.spec.Variant, Include: includes(s.spec),
+	include := slices.Concat(image.Includes(r.q.Variant), r.q.Include)
+	set, err := index.Closure(archive.ClosureSpec{Suite: suite, Variant: r.q.Variant, Include: include})
+	if err != nil {
+		return spec.RootfsLock{}, fmt.Errorf("choose packages of %s: %w", suite, err)
+	}
+	return spec.RootfsLock{
+		Suite: suite.Name, Variant: r.q.Variant, Include: r.q.Include,
 		Epoch: rel.Date.Unix(), Archive: archiveLock(rel),
 		Required: locked(set.Required), Base: locked(set.Base),
 	}, nil
 }
 
-// indexed is a suite's signed index.
-type indexed struct {
-	release *archive.Release
-	index   *archive.Index
-}
-
-// index reads the signed index of a suite, once in a run.
-func (s *session) index(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
-	if i, ok := s.indices[suite.Name]; ok {
-		return i.release, i.index, nil
-	}
-	rel, index, err := s.readIndex(ctx, suite)
-	if err == nil {
-		s.indices[suite.Name] = indexed{rel, index}
-	}
-	return rel, index, err
-}
-
-func (s *session) readIndex(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
-	ac, err := s.archive(suite, time.Time{})
-	if err != nil {
-		return nil, nil, err
-	}
-	task := progress.Start(s.Sink, "index-"+suite.Name, "read the index of "+suite.Name, progress.Why(ac.Mirror.URL))
-	rel, err := ac.Release(ctx, suite)
-	if err != nil {
-		task.End(false, err)
-		return nil, nil, err
-	}
-	index, err := ac.Index(ctx, rel, nil)
-	task.End(false, err)
-	if err != nil {
-		return nil, nil, err
-	}
-	return rel, index, nil
-}
-
-func archiveLock(r *archive.Release) ArchiveLock {
-	return ArchiveLock{Suite: r.Suite.Name, Date: r.Date.UTC(), InRelease: r.InRelease, SignedBy: r.SignedBy}
+func archiveLock(r *archive.Release) spec.ArchiveLock {
+	return spec.ArchiveLock{Suite: r.Suite.Name, Date: r.Date.UTC(), InRelease: r.InRelease, SignedBy: r.SignedBy}
 }
 
 func locked(list []archive.Package) []archive.Locked {
@@ -146,86 +144,165 @@ func locked(list []archive.Package) []archive.Locked {
 	return out
 }
 
-func (s *session) resolveConfig() (ConfigLock, error) {
-	c := ConfigLock{Base: s.spec.Config, Set: s.spec.Set}
-	if !kernel.Builtin(s.spec.Config) {
-		f, err := lockFile(s.spec.Config)
-		if err != nil {
-			return c, err
-		}
-		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; kernel.Builtin(c.Base) {
-			c.Base = "./" + c.Base // a file that is called so
-		}
+// kernel pins the kernel's source. A package and a download keep their pins while the
+// request is the same.
+func (r *resolver) kernel(ctx context.Context, src kernel.Source) (spec.KernelLock, error) {
+	if r.keepKernel {
+		return r.old.Kernel, nil
 	}
-	for _, name := range s.spec.Fragments {
-		f, err := lockFile(name)
-		if err != nil {
-			return c, err
-		}
-		c.Fragments = append(c.Fragments, f)
+	l := spec.KernelLock{Request: src.String(), Source: string(src.Kind)}
+	switch src.Kind {
+	case kernel.Suite:
+		return r.sourcePackage(ctx, src, l)
+	case kernel.Release, kernel.URL:
+		return r.downloaded(ctx, src, l)
 	}
-	parsed, err := s.config(c)
-	if err == nil {
-		err = parsed.Check()
+	tree, err := r.localTree(ctx, src)
+	if err != nil {
+		return l, err
 	}
-	if err != nil { // before anything is made for it
-		return c, &SpecError{Field: "config", Err: err}
+	l.Version, l.SHA256, l.Request = tree.Version, tree.SHA256, r.q.Kernel
+	if r.from.Frozen && l.SHA256 != r.old.Kernel.SHA256 {
+		return l, &spec.FrozenError{What: fmt.Sprintf("the kernel source %s as it is now", tree.Path)}
 	}
-	return c, nil
+	return l, nil
 }
 
-// maxConfig bounds a config or a fragment, in bytes: a distribution's has 300 KB.
-const maxConfig = 4 << 20
+func (r *resolver) sourcePackage(ctx context.Context, src kernel.Source, l spec.KernelLock) (spec.KernelLock, error) {
+	l.Suite = r.q.Suite
+	old := r.old.Kernel
+	if old.Request == l.Request && old.Suite == l.Suite && old.Package != nil && old.Archive != nil {
+		return old, nil
+	}
+	if r.from.Frozen {
+		return l, &spec.FrozenError{What: "the kernel of " + l.Suite}
+	}
+	suite, err := archive.ParseSuite(l.Suite)
+	if err != nil {
+		return l, err
+	}
+	rel, index, err := r.index(ctx, suite)
+	if err != nil {
+		return l, err
+	}
+	p, err := kernel.FindPackage(index, src)
+	if err != nil {
+		return l, err
+	}
+	pin, from := p.Locked(), archiveLock(rel)
+	l.Package, l.Archive, l.SHA256 = &pin, &from, pin.SHA256
+	l.Version, err = kernel.PackageVersion(pin)
+	return l, err
+}
 
-// lockFile is for the person's own small files.
-func lockFile(name string) (FileLock, error) {
-	f, err := os.Open(name)
+// downloaded pins a kernel that has to be downloaded. It is downloaded here and not in
+// a step: only its own Makefile tells its version, and with that its toolchain.
+func (r *resolver) downloaded(ctx context.Context, src kernel.Source, l spec.KernelLock) (spec.KernelLock, error) {
+	old := r.old.Kernel
+	pinned := old.Request == l.Request && old.Source == l.Source && old.Download != nil
+	switch {
+	case pinned && r.from.VerifyTar && len(old.Download.TarSignedBy) == 0:
+		pinned = false // it was not checked as far as is asked now
+	case pinned && old.Download.Unsigned && !r.from.AllowUnsigned:
+		pinned = false // it was let pass, and no longer is
+	}
+	if r.from.Frozen && !pinned {
+		return l, &spec.FrozenError{What: "the kernel " + l.Request}
+	}
+	if pinned {
+		l = old
+	}
+	if !pinned || !r.store.Has(l.SHA256) {
+		got, err := r.download(ctx, src, l)
+		if err != nil {
+			return l, err
+		}
+		if !pinned {
+			l.Download = &got
+		}
+	}
+	l.SHA256 = l.Download.SHA256
+	tree, err := r.tree(ctx, l, "")
 	if err != nil {
-		return FileLock{}, fmt.Errorf("read config: %w", err)
+		return l, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err == nil && len(b) > maxConfig {
-		err = fmt.Errorf("%s has more than %d bytes: is it a config?", name, maxConfig)
-	}
+	l.Version = tree.Version
+	return l, nil
+}
+
+// toolchain chooses the toolchain of the kernel's era, in the image that the asked
+// make targets need.
+func (r *resolver) toolchain(k spec.KernelLock) (spec.ToolchainLock, error) {
+	era, err := kernel.EraFor(k.Version, r.q.Toolchain)
 	if err != nil {
-		return FileLock{}, fmt.Errorf("read config: %w", err)
+		return spec.ToolchainLock{}, err
 	}
-	return FileLock{Path: filepath.Base(name), SHA256: units.DigestOf(b), Text: string(b)}, nil
+	image, err := era.Target(r.q.Targets)
+	if err != nil {
+		return spec.ToolchainLock{}, err
+	}
+	target, err := toolchain.ParseTarget(image)
+	if err != nil {
+		return spec.ToolchainLock{}, err
+	}
+	l, err := shippedToolchain(target, r.old.Toolchain)
+	l.Request, l.Compiler, l.Why = r.q.Toolchain, era.CC, era.Line(k.Version)
+	return l, err
 }
 
 // shippedToolchain returns the pins of a target: those of the old lock, so that
 // a new kimg does not move them, else those that ship with kimg.
-func shippedToolchain(target toolchain.Target, old ToolchainLock) (ToolchainLock, error) {
+func shippedToolchain(target toolchain.Target, old spec.ToolchainLock) (spec.ToolchainLock, error) {
 	if old.Target == target && old.Lock != nil {
 		old.Image = old.Lock.Ref()
 		return old, nil
 	}
 	lock, err := toolchain.Load(target)
 	if err != nil {
-		return ToolchainLock{}, err
+		return spec.ToolchainLock{}, err
 	}
-	return ToolchainLock{Target: target, Origin: Shipped, Image: lock.Ref(), Lock: lock}, nil
+	return spec.ToolchainLock{Target: target, Origin: spec.Shipped, Image: lock.Ref(), Lock: lock}, nil
 }
 
-// renew resolves the toolchains anew from the signed archive where their locked
-// packages can no longer be had, and tells the person: a fresh machine always
-// gets its kernel, and no one takes a moved toolchain for the shipped one.
-func (s *session) renew(ctx context.Context, t *ToolchainLock) error {
-	progress.Warn(s.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew from the signed archive (the result differs from what the lock would have given)", t.Target))
-	lock, err := s.resolveAnew(ctx, t.Target)
+// renew resolves a toolchain anew from the signed archive where its locked packages
+// can no longer be had, and says so: a fresh machine always gets its kernel, and a
+// moved toolchain is not taken for the shipped one.
+func (s *Sources) renew(ctx context.Context, t *spec.ToolchainLock) error {
+	progress.Warn(s.env.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew "+
+		"from the signed archive (the result differs from what the lock would have given)", t.Target))
+	lock, err := s.resolveToolchain(ctx, t.Target)
 	if err != nil {
 		return err
 	}
-	t.Lock, t.Origin, t.Image = lock, Resolved, lock.Ref()
+	t.Lock, t.Origin, t.Image = lock, spec.Resolved, lock.Ref()
 	return nil
 }
 
-// oldLock reads the lock of the out directory; nil when there is none.
-func (s *session) oldLock() (*Lock, error) {
-	l, err := ReadLock(filepath.Join(s.spec.Out, LockFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+// resolveToolchain resolves the packages of a toolchain from the signed archive.
+func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target) (*toolchain.Lock, error) {
+	suite, err := target.Suite()
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	ac, err := s.archive(suite, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	task := progress.Start(s.env.Sink, "relock-"+string(target), "resolve the toolchain "+string(target), progress.Why(ac.Mirror.URL))
+	fresh, err := toolchain.Resolve(ctx, ac, target)
+	task.End(false, err)
+	return fresh, err
+}
+
+// isMissing reports whether packages can no longer be had, which a lock that is
+// resolved anew mends.
+func isMissing(err error) bool {
+	var m *archive.MissingError
+	return errors.As(err, &m)
+}
+
+// isGone reports whether a server said that it does not have a kernel.
+func isGone(err error) bool {
+	var none *kernelorg.NotFoundError
+	return errors.As(err, &none)
 }

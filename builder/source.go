@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/cache"
 )
@@ -13,29 +14,23 @@ import (
 // where debug information says that it is. It is empty where the source is no
 // longer kept: a build with --export-source has it written beside the artifacts.
 func KernelSource(ctx context.Context, env Env, eng container.Engine, dir string) ([]container.Mount, error) {
-	spec := Default()
-	spec.Out = dir
-	s, err := open(env, spec)
+	env, err := env.whole()
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
-	lock, err := s.oldLock()
+	lock, err := lockIn(dir)
 	if err != nil || lock == nil {
 		return nil, err
 	}
-	m, err := ReadManifest(dir)
+	m, err := outdir.Read(dir)
 	if err != nil {
 		return nil, nil // artifacts without one are no build of ours
 	}
-	era, err := kernel.EraFor(lock.Kernel.Version, lock.Toolchain.Request)
+	j, err := kernelJob(lock)
 	if err != nil {
 		return nil, nil
 	}
-	j := kernel.Job{
-		Tree: &kernel.Tree{Kind: kernel.Kind(lock.Kernel.Source), Path: m.Run.Source, SHA256: lock.Kernel.SHA256},
-		Era:  era, CacheDir: env.Cache,
-	}
+	j.Tree.Path, j.CacheDir = m.Run.Source, env.Cache
 	if id, ok, err := eng.ImageID(ctx, lock.Toolchain.Image); err == nil && ok {
 		j.ImageID = id
 	}

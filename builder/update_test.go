@@ -16,6 +16,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ulikunitz/xz"
 
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
@@ -100,10 +101,9 @@ func resolved(t *testing.T) (*session, *Lock) {
 	t.Helper()
 	l := fixture(t)
 	s := testSession(t)
-	s.spec = l.spec(s.spec)
-	s.spec.Frozen = false
+	s.asks(l)
 	s.knows(t, "bullseye", time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC), bullseye(map[string]string{"linux-source-5.10": "5.10.223-1"}))
-	old, err := s.update(t.Context(), l, UpdateRequest{})
+	old, err := s.updated(l, UpdateRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func resolved(t *testing.T) (*session, *Lock) {
 }
 
 // lines are the moves as text.
-func lines(parts []PartChange) (all []string) {
+func lines(parts []spec.PartChange) (all []string) {
 	for _, p := range parts {
 		for _, m := range slices.Concat(p.Facts, p.Packages) {
 			all = append(all, strings.TrimSpace(fmt.Sprintf("%s %s: %s -> %s", p.Part, m.Name, m.From, m.To)))
@@ -136,14 +136,14 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 		s, old := resolved(t)
 		old.Kernel.Patches = []PatchLock{{Path: "0001.patch", SHA256: units.DigestOf(nil)}}
 		s.knows(t, "bullseye", time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC), bullseye(later))
-		l, err := s.update(t.Context(), old, UpdateRequest{Parts: tt.parts})
+		l, err := s.updated(old, UpdateRequest{Parts: tt.parts})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := l.Kernel.Version.String(); got != tt.kernel {
 			t.Errorf("%v: the kernel is %s, want %s", tt.parts, got, tt.kernel)
 		}
-		if got := byName(l.Rootfs.Packages())["udev"].Version; got != tt.udev {
+		if got := versionOf(l, "udev"); got != tt.udev {
 			t.Errorf("%v: udev is %s, want %s", tt.parts, got, tt.udev)
 		}
 		if moved := l.Rootfs.Archive.Date != old.Rootfs.Archive.Date; moved != (tt.udev == "1.1-1") || moved != (l.Image.UUID != old.Image.UUID) {
@@ -152,10 +152,10 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 		if len(l.Kernel.Patches) != 1 {
 			t.Errorf("%v: the patches are lost", tt.parts)
 		}
-		if want := s.plan(l).means(); l.Means != want {
-			t.Errorf("%v: it means %v, want %v", tt.parts, l.Means, want)
+		if want := s.plan(l).actions(); l.Actions != want {
+			t.Errorf("%v: it means %v, want %v", tt.parts, l.Actions, want)
 		}
-		got := lines(diffLocks(old, l, s.plan(old).means()))
+		got := lines(spec.Diff(old, l, s.plan(old).actions()))
 		want := slices.Contains(got, "kernel linux-source-5.10: 5.10.223-1 -> 5.10.230-1")
 		if want != (tt.kernel == "5.10.230") {
 			t.Errorf("%v: told is\n%s", tt.parts, strings.Join(got, "\n"))
@@ -167,11 +167,11 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 func TestUpdateOfTheSamePackages(t *testing.T) {
 	s, old := resolved(t)
 	s.knows(t, "bullseye", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), bullseye(map[string]string{"linux-source-5.10": "5.10.223-1", "no-such-use": "2"}))
-	l, err := s.update(t.Context(), old, UpdateRequest{})
+	l, err := s.updated(old, UpdateRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := diffLocks(old, l, s.plan(old).means()); len(got) > 0 {
+	if got := spec.Diff(old, l, s.plan(old).actions()); len(got) > 0 {
 		t.Errorf("moved: %q", lines(got))
 	}
 	a, errA := old.Marshal()
@@ -186,7 +186,7 @@ func TestUpdateOfTheSamePackages(t *testing.T) {
 func TestBuildAfterUpdateKeepsIt(t *testing.T) {
 	s, old := resolved(t)
 	s.knows(t, "bullseye", time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC), bullseye(map[string]string{"linux-source-5.10": "5.10.230-1", "udev": "1.1-1"}))
-	l, err := s.update(t.Context(), old, UpdateRequest{})
+	l, err := s.updated(old, UpdateRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,9 +196,9 @@ func TestBuildAfterUpdateKeepsIt(t *testing.T) {
 	}
 	for _, frozen := range []bool{false, true} {
 		next := testSession(t)
-		next.spec = l.spec(Default())
+		next.asks(l)
 		next.spec.Mirror, next.spec.Frozen = "http://127.0.0.1:1/nobody-asks-it", frozen
-		read, err := parseLock(want)
+		read, err := spec.ParseLock(want)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,9 +206,9 @@ func TestBuildAfterUpdateKeepsIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again.Means = next.plan(again).means()
+		again.Actions = next.plan(again).actions()
 		if got, err := again.Marshal(); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("frozen %v: the next build's lock differs: %v\n%q", frozen, err, lines(diffLocks(l, again, again.Means)))
+			t.Errorf("frozen %v: the next build's lock differs: %v\n%q", frozen, err, lines(spec.Diff(l, again, again.Actions)))
 		}
 	}
 }
@@ -217,7 +217,7 @@ func TestBuildAfterUpdateKeepsIt(t *testing.T) {
 // an update, which says what is made in another way.
 func TestUpdateOfAnotherKimgsLock(t *testing.T) {
 	s, l := resolved(t)
-	l.Means = MeansLock{Kernel: "0123456789abcdef", Image: "fedcba9876543210"}
+	l.Actions = spec.ActionsLock{Kernel: "0123456789abcdef", Image: "fedcba9876543210"}
 	l.Imaging.Image = "kimg-toolchain:imaging-000000000000"
 	file := filepath.Join(t.TempDir(), LockFile)
 	write := func(l *Lock) {
@@ -234,12 +234,12 @@ func TestUpdateOfAnotherKimgsLock(t *testing.T) {
 	if _, err := replayOf(t, file, nil); err == nil || !strings.Contains(err.Error(), "in another way") {
 		t.Fatalf("a build from it: %v", err)
 	}
-	fresh, err := s.update(t.Context(), l, UpdateRequest{Parts: []string{"suite"}})
+	fresh, err := s.updated(l, UpdateRequest{Parts: []string{"suite"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := strings.Join(lines(diffLocks(l, fresh, s.plan(l).means())), "\n")
-	for _, want := range []string{"kernel recipe: 0123456789ab ->", "suite recipe: fedcba987654 ->", "toolchain image: kimg-toolchain:imaging-000000000000 ->"} {
+	told := strings.Join(lines(spec.Diff(l, fresh, s.plan(l).actions())), "\n")
+	for _, want := range []string{"kernel action: 0123456789ab ->", "suite action: fedcba987654 ->", "toolchain image: kimg-toolchain:imaging-000000000000 ->"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("not told: %s, but\n%s", want, told)
 		}
@@ -259,22 +259,22 @@ func TestUpdateToolchain(t *testing.T) {
 	old.Date = old.Date.AddDate(-1, 0, 0)
 	old.Packages = slices.Clone(old.Packages)
 	old.Packages[0].Version = "0.1"
-	l.Toolchain.Lock, l.Toolchain.Origin = &old, Resolved
-	fresh, err := s.update(t.Context(), l, UpdateRequest{Parts: []string{"toolchain"}})
+	l.Toolchain.Lock, l.Toolchain.Origin = &old, spec.Resolved
+	fresh, err := s.updated(l, UpdateRequest{Parts: []string{"toolchain"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh.Toolchain.Origin != Shipped || fresh.Toolchain.Image != shipped.Ref() || fresh.Kernel.Epoch != shipped.Date.Unix() {
+	if fresh.Toolchain.Origin != spec.Shipped || fresh.Toolchain.Image != shipped.Ref() || fresh.Kernel.Epoch != shipped.Date.Unix() {
 		t.Errorf("an older one moved to %s (%s), epoch %d", fresh.Toolchain.Image, fresh.Toolchain.Origin, fresh.Kernel.Epoch)
 	}
 	if fresh.Imaging.Image != l.Imaging.Image {
 		t.Errorf("imaging moved to %s", fresh.Imaging.Image)
 	}
 	old.Date = shipped.Date.AddDate(1, 0, 0)
-	s.spec.Mirror = "http://127.0.0.1:1/debian"
+	s.from.Mirror = "http://127.0.0.1:1/debian"
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if _, err := s.update(ctx, l, UpdateRequest{Parts: []string{"toolchain"}}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+	if _, err := s.update(ctx, l, s.spec, UpdateRequest{Parts: []string{"toolchain"}}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
 		t.Errorf("a newer one must be resolved from the archive: %v", err)
 	}
 }
@@ -296,10 +296,10 @@ func TestUpdateWritesTheLockAlone(t *testing.T) {
 	if err := os.Symlink("my.lock", link); err != nil {
 		t.Fatal(err)
 	}
-	spec := Default()
-	spec.Lock = link
+	sp := spec.Default()
+	sp.Lock = link
 	for _, dry := range []bool{true, false} {
-		c, err := Update(t.Context(), s.Env, spec, UpdateRequest{Parts: []string{"toolchain"}, DryRun: dry})
+		c, err := Update(t.Context(), s.env, sp, UpdateRequest{Parts: []string{"toolchain"}, DryRun: dry})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -311,7 +311,7 @@ func TestUpdateWritesTheLockAlone(t *testing.T) {
 			t.Errorf("dry run %v: written %v, the same %v, %q", dry, c.Written, bytes.Equal(before, after), lines(c.Parts))
 		}
 	}
-	if c, err := Update(t.Context(), s.Env, spec, UpdateRequest{Parts: []string{"toolchain"}}); err != nil || c.Written || len(c.Parts) > 0 {
+	if c, err := Update(t.Context(), s.env, sp, UpdateRequest{Parts: []string{"toolchain"}}); err != nil || c.Written || len(c.Parts) > 0 {
 		t.Errorf("again: %+v, %v", c, err)
 	}
 	names, err := os.ReadDir(dir)
@@ -321,28 +321,20 @@ func TestUpdateWritesTheLockAlone(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("its mode: %v, %v", info.Mode(), err)
 	}
-	spec.Lock = filepath.Join(dir, "none")
-	if _, err := Update(t.Context(), s.Env, spec, UpdateRequest{}); err == nil || !strings.Contains(err.Error(), "there is no ") {
+	sp.Lock = filepath.Join(dir, "none")
+	if _, err := Update(t.Context(), s.env, sp, UpdateRequest{}); err == nil || !strings.Contains(err.Error(), "there is no ") {
 		t.Errorf("no lock: %v", err)
 	}
-	if _, err := Update(t.Context(), s.Env, spec, UpdateRequest{Parts: []string{"rootfs"}}); err == nil {
+	if _, err := Update(t.Context(), s.env, sp, UpdateRequest{Parts: []string{"rootfs"}}); err == nil {
 		t.Error("an unknown part is taken")
 	}
 }
 
-func TestDiffPackages(t *testing.T) {
-	p := func(name, version, content string) archive.Locked {
-		return archive.Locked{Name: name, Version: version, SHA256: units.DigestOf([]byte(content))}
+func versionOf(l *Lock, name string) string {
+	for _, p := range l.Rootfs.Packages() {
+		if p.Name == name {
+			return p.Version
+		}
 	}
-	got := diffPackages(
-		[]archive.Locked{p("same", "1", "a"), p("up", "1.9-1", "a"), p("down", "1.10", "a"), p("gone", "1", "a"), p("rebuilt", "1", "a")},
-		[]archive.Locked{p("rebuilt", "1", "b"), p("new", "2", "a"), p("down", "1.9", "b"), p("up", "1.10-1", "b"), p("same", "1", "a")})
-	want := []Move{
-		{Name: "down", From: "1.10", To: "1.9", Older: true}, {Name: "gone", From: "1"}, {Name: "new", To: "2"},
-		{Name: "rebuilt", From: "1 " + units.DigestOf([]byte("a")).Short(), To: "1 " + units.DigestOf([]byte("b")).Short()},
-		{Name: "up", From: "1.9-1", To: "1.10-1"},
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
+	return ""
 }

@@ -204,7 +204,8 @@ var treeCauses = []struct {
 	{"image.", Follows}, // from the packages
 	{"artifacts", Follows},
 	{"steps", Follows},
-	{"means", Follows},
+	{"actions", Follows},
+	{"means", Follows}, // of a lock of version 2
 	{"digest", Follows},
 }
 

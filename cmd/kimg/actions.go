@@ -8,6 +8,8 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/keep"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
@@ -17,8 +19,8 @@ import (
 // table is what the commands do once their words have been read. It is a value
 // so that a test can read words without an engine.
 type table struct {
-	build  func(context.Context, builder.Env, builder.Spec) (*builder.Manifest, error)
-	plan   func(context.Context, builder.Env, builder.Spec, io.Writer) error
+	build  func(context.Context, builder.Env, spec.Spec) (*outdir.Manifest, error)
+	plan   func(context.Context, builder.Env, spec.Spec, io.Writer) error
 	run    func(context.Context, builder.Env, runRequest) error
 	check  func(context.Context, builder.Env, checkRequest) error
 	debug  func(context.Context, builder.Env, debugRequest) error

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 )
@@ -76,7 +77,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	sink, err := progress.New(a.progressMode, a.stderr)
 	if err != nil {
-		return &builder.SpecError{Field: "--progress", Err: err}
+		return &spec.InputError{Field: "--progress", Err: err}
 	}
 	defer sink.Close()
 	dir, err := builder.CacheDir()

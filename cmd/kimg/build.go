@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/outdir"
 )
 
 func (a *app) build() *cobra.Command {
@@ -32,18 +33,18 @@ one of them.`,
 	flags.addLock()
 	signing := addSignFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		spec, err := flags.spec(".")
+		sp, err := flags.spec(".")
 		if err != nil {
 			return err
 		}
-		key, err := signing.read(a, spec)
+		key, err := signing.read(a, sp)
 		if err != nil {
 			return err
 		}
-		var m *builder.Manifest
+		var m *outdir.Manifest
 		err = a.withEnv(func(env builder.Env, _ func()) error {
 			env.Sign = key
-			if m, err = a.actions.build(cmd.Context(), env, spec); err == nil {
+			if m, err = a.actions.build(cmd.Context(), env, sp); err == nil {
 				a.trim(cmd.Context(), env)
 			}
 			return err
@@ -52,7 +53,7 @@ one of them.`,
 			return err
 		}
 		for _, name := range m.Tops() {
-			fmt.Fprintln(a.stdout, filepath.Join(spec.Out, filepath.FromSlash(name)))
+			fmt.Fprintln(a.stdout, filepath.Join(sp.Out, filepath.FromSlash(name)))
 		}
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/progress"
@@ -64,7 +65,7 @@ installed.`,
 				return err
 			}
 			if req.extras.init != "" && req.extras.init != "sh" {
-				return &builder.SpecError{Field: "--init", Err: fmt.Errorf("%q: want sh, which leaves systemd out", req.extras.init)}
+				return &spec.InputError{Field: "--init", Err: fmt.Errorf("%q: want sh, which leaves systemd out", req.extras.init)}
 			}
 			if err := req.read(cmd, words, args); err != nil {
 				return err
@@ -134,7 +135,7 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 		req.all = append(req.all, c.Name)
 	}
 	if req.list, err = checks.Select(req.list, w.only); err != nil {
-		return &builder.SpecError{Field: "--only", Err: err}
+		return &spec.InputError{Field: "--only", Err: err}
 	}
 	req.over(cmd.Flags())
 	return nil
@@ -157,13 +158,13 @@ func (w *checkFlags) checks() ([]checks.Check, error) {
 	var err error
 	if w.when != "" {
 		if one.When, err = checks.ParseWhen(w.when); err != nil {
-			return nil, &builder.SpecError{Field: "--when", Err: err}
+			return nil, &spec.InputError{Field: "--when", Err: err}
 		}
 	}
 	for _, text := range w.expect {
 		e, err := checks.ParseExpectation(text)
 		if err != nil {
-			return nil, &builder.SpecError{Field: "--expect", Err: err}
+			return nil, &spec.InputError{Field: "--expect", Err: err}
 		}
 		one.Expect = append(one.Expect, e)
 	}
@@ -183,7 +184,7 @@ func (w *checkFlags) checks() ([]checks.Check, error) {
 			c.Name = fmt.Sprintf("%s (%d)", c.Name, seen[c.Name])
 		}
 		if err := c.Complete(); err != nil {
-			return nil, &builder.SpecError{Field: "check", Err: err}
+			return nil, &spec.InputError{Field: "check", Err: err}
 		}
 		list = append(list, c)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/progress"
@@ -30,7 +32,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			continue
 		}
 		if err := checks.CheckReportFile(name); err != nil {
-			return &builder.SpecError{Field: "report", Err: err}
+			return &spec.InputError{Field: "report", Err: err}
 		}
 	}
 	o, closeEngine, err := req.options(ctx, env)
@@ -55,7 +57,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 	var keep *checks.Keeper
 	if req.report != "" {
 		if keep, err = checks.NewKeeper(req.report, req.all); err != nil {
-			return &builder.SpecError{Field: "--report", Err: err}
+			return &spec.InputError{Field: "--report", Err: err}
 		}
 		defer func() { err = errors.Join(err, keep.Close()) }()
 	}
@@ -204,7 +206,7 @@ func (req *checkRequest) suite() string {
 
 // kernelOf is the release of the kernel in an out directory, where it says.
 func kernelOf(out string) string {
-	m, err := builder.ReadManifest(out)
+	m, err := outdir.Read(out)
 	if err != nil {
 		return ""
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/artifact"
@@ -108,11 +108,11 @@ func completedOut(cmd *cobra.Command) string {
 	if f := cmd.Flags().Lookup("out"); f != nil && f.Changed {
 		return f.Value.String()
 	}
-	spec, err := builder.Load(".")
+	sp, err := spec.Load(".")
 	if err != nil {
-		return builder.Default().Out
+		return spec.Default().Out
 	}
-	return spec.Out
+	return sp.Out
 }
 
 func snapshotNames(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {

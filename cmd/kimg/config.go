@@ -14,6 +14,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/terminal"
@@ -21,9 +22,9 @@ import (
 
 // configTable is what kimg config does.
 type configTable struct {
-	edit func(context.Context, builder.Env, builder.Spec, builder.ConfigEdit) (*builder.ConfigChange, error)
-	diff func(context.Context, builder.Env, builder.Spec, string, io.Writer) error
-	show func(context.Context, builder.Env, builder.Spec, io.Writer) error
+	edit func(context.Context, builder.Env, spec.Spec, builder.ConfigEdit) (*builder.ConfigChange, error)
+	diff func(context.Context, builder.Env, spec.Spec, string, io.Writer) error
+	show func(context.Context, builder.Env, spec.Spec, io.Writer) error
 }
 
 func (a *app) config() *cobra.Command {
@@ -56,9 +57,9 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 			return usageError{cmd, errors.New("--diff and --show only print: neither goes with the other, --save or --editor")}
 		}
 		if !slices.Contains(kernel.Editors, edit.Editor) {
-			return &builder.SpecError{Field: "--editor", Err: fmt.Errorf("%q is none of %s", edit.Editor, strings.Join(kernel.Editors, ", "))}
+			return &spec.InputError{Field: "--editor", Err: fmt.Errorf("%q is none of %s", edit.Editor, strings.Join(kernel.Editors, ", "))}
 		}
-		spec, err := flags.spec(".")
+		sp, err := flags.spec(".")
 		if err != nil {
 			return err
 		}
@@ -68,22 +69,22 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 		return a.withEnv(func(env builder.Env, done func()) error {
 			switch {
 			case diff:
-				return a.actions.config.diff(cmd.Context(), env, spec, ".", a.stdout)
+				return a.actions.config.diff(cmd.Context(), env, sp, ".", a.stdout)
 			case show:
-				return a.actions.config.show(cmd.Context(), env, spec, a.stdout)
+				return a.actions.config.show(cmd.Context(), env, sp, a.stdout)
 			}
 			edit.Open = func() (kernel.Terminal, func(), error) {
 				done()
 				return a.openTerminal(cmd.Context())
 			}
-			change, err := a.actions.config.edit(cmd.Context(), env, spec, edit)
+			change, err := a.actions.config.edit(cmd.Context(), env, sp, edit)
 			if err != nil {
 				return err
 			}
 			done()
 			a.tellChange(change)
 			if change.File != "" && cmd.Flags().Changed("config") {
-				fmt.Fprintf(a.stderr, "note: the change is one to --config %s: give it to build, too, or write it into %s\n", spec.Config, builder.SpecFile)
+				fmt.Fprintf(a.stderr, "note: the change is one to --config %s: give it to build, too, or write it into %s\n", sp.Config, spec.File)
 			}
 			return nil
 		})

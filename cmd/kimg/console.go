@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -47,7 +47,7 @@ Without a name it is the guest of this directory's build, or the only one there 
 func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
 	list = slices.DeleteFunc(list, func(g vm.RunningGuest) bool { return !g.Console })
 	if len(list) == 0 {
-		return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: errors.New("no guest runs whose console is free: kimg debug and kimg ssh start one")}
+		return vm.RunningGuest{}, &spec.InputError{Field: "console", Err: errors.New("no guest runs whose console is free: kimg debug and kimg ssh start one")}
 	}
 	fit := func(ok func(vm.RunningGuest) bool) []vm.RunningGuest {
 		return slices.DeleteFunc(slices.Clone(list), func(g vm.RunningGuest) bool { return !ok(g) })
@@ -56,8 +56,8 @@ func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
 	if name != "" {
 		found = fit(func(g vm.RunningGuest) bool { return g.Name == name })
 	} else if len(list) > 1 {
-		if spec, err := builder.Load("."); err == nil {
-			if out, err := filepath.Abs(spec.Out); err == nil {
+		if sp, err := spec.Load("."); err == nil {
+			if out, err := filepath.Abs(sp.Out); err == nil {
 				if here := fit(func(g vm.RunningGuest) bool { return g.Out == out }); len(here) > 0 {
 					found = here
 				}
@@ -72,7 +72,7 @@ func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
 		fmt.Fprintf(&words, "\n%s  %s, for %s", g.Name, g.Out, time.Since(g.Since).Round(time.Second))
 	}
 	if name != "" {
-		return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: fmt.Errorf("there is no guest %q; there are%s", name, words.String())}
+		return vm.RunningGuest{}, &spec.InputError{Field: "console", Err: fmt.Errorf("there is no guest %q; there are%s", name, words.String())}
 	}
-	return vm.RunningGuest{}, &builder.SpecError{Field: "console", Err: fmt.Errorf("which one?%s", words.String())}
+	return vm.RunningGuest{}, &spec.InputError{Field: "console", Err: fmt.Errorf("which one?%s", words.String())}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/diffs"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
@@ -67,16 +69,16 @@ type way struct {
 // ways is tried from the top.
 var ways = []way{
 	{is[usageError], codeUsage, ""},
-	{is[*builder.SpecError], codeUsage, ""},
+	{is[*spec.InputError], codeUsage, ""},
 	{is[*diffs.Error], codeUsage, ""},
 	{is[*kernel.PatchError], codeUsage, ""}, // knows its own way out
 	{is[*attest.KeyError], codeUsage, ""},
 	{isErr(errNoTerminal), codeUsage, ""},
-	{is[*builder.LockError], codeUsage, "take it from where it was whole (a backup, version control); a build without it pins everything anew"},
-	{is[*builder.NoLockError], codeUsage, ""},
+	{is[*spec.LockError], codeUsage, "take it from where it was whole (a backup, version control); a build without it pins everything anew"},
+	{is[*spec.NoLockError], codeUsage, ""},
 	{is[*builder.ReplayError], codeUsage, ""},
-	{is[*builder.FrozenError], codeUsage, "build once without --frozen to have it pinned"},
-	{is[*builder.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},
+	{is[*spec.FrozenError], codeUsage, "build once without --frozen to have it pinned"},
+	{is[*outdir.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},
 	{is[*builder.ExistsError], codeUsage, ""},
 	{isErr(container.ErrNoEngine), codeEngine, ""},
 	{isErr(container.ErrPermission), codeEngine, ""},

@@ -8,9 +8,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/diffs"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/vm"
@@ -46,7 +46,7 @@ func TestReport(t *testing.T) {
 		{"a directory that cannot be shared", fmt.Errorf("x: %w", &vm.ShareError{Dir: "d", Err: errors.New("no")}), 2, false,
 			[]string{"share d: no\n  way out: name a directory"}},
 		{"missing packages", fmt.Errorf("rootfs: %w", &archive.MissingError{}), 4, false, []string{"--mirror"}},
-		{"spec", &builder.SpecError{Field: "--size", Err: errors.New("too small")}, 2, false, []string{"kimg: --size: too small\n"}},
+		{"spec", &spec.InputError{Field: "--size", Err: errors.New("too small")}, 2, false, []string{"kimg: --size: too small\n"}},
 		{"own fault beside a command", container.ErrNoEngine, 125, true, []string{"no container engine"}},
 		{"the command's status", fmt.Errorf("run: %w", guestStatus(42)), 42, true, nil},
 		{"interrupted in the guest", fmt.Errorf("run: %w", vm.ErrInterrupted), 130, true, []string{"kimg: interrupted\n"}},

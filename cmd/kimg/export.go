@@ -8,12 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/terminal"
 )
 
 func (a *app) export() *cobra.Command {
-	req := builder.ExportRequest{Out: builder.Default().Out}
+	req := builder.ExportRequest{Out: spec.Default().Out}
 	to := ""
 	cmd := &cobra.Command{
 		Use:   "export --to FORMAT [FILE]",
@@ -42,11 +43,11 @@ only by a whole one.`,
 				return err
 			}
 			if !cmd.Flags().Changed("out") {
-				spec, err := builder.Load(".")
+				sp, err := spec.Load(".")
 				if err != nil {
 					return err
 				}
-				req.Out = spec.Out
+				req.Out = sp.Out
 			}
 			err := a.withEnv(func(env builder.Env, _ func()) error { return a.actions.export(cmd.Context(), env, req) })
 			if err == nil && req.Stream == nil {
@@ -70,14 +71,14 @@ func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to stri
 		return usageError{cmd, errors.New("no format: name one with --to")}
 	}
 	if req.Format, err = export.Find(to); err != nil {
-		return &builder.SpecError{Field: "--to", Err: err}
+		return &spec.InputError{Field: "--to", Err: err}
 	}
 	if req.Options.Compress && !req.Format.Compresses {
 		err := fmt.Errorf("%s knows no compression of its own", to)
 		if req.Format.Packs {
 			err = fmt.Errorf("%w: end FILE in .gz or .zst", err)
 		}
-		return &builder.SpecError{Field: "--compress", Err: err}
+		return &spec.InputError{Field: "--compress", Err: err}
 	}
 	switch {
 	case len(args) == 0:

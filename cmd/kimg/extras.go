@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -43,16 +43,16 @@ func (e *extras) parse(write bool) error {
 	for _, text := range e.sharing {
 		s, err := vm.ParseShare(text)
 		if err != nil {
-			return &builder.SpecError{Field: "--share", Err: err}
+			return &spec.InputError{Field: "--share", Err: err}
 		}
 		e.shares = append(e.shares, s)
 	}
 	if e.snapshot != "" {
 		if err := vm.CheckSnapshotName(e.snapshot); err != nil {
-			return &builder.SpecError{Field: "--snapshot", Err: err}
+			return &spec.InputError{Field: "--snapshot", Err: err}
 		}
 		if write {
-			return &builder.SpecError{Field: "--snapshot", Err: errors.New("--write keeps what the guest writes in rootfs.img: want one of the two")}
+			return &spec.InputError{Field: "--snapshot", Err: errors.New("--write keeps what the guest writes in rootfs.img: want one of the two")}
 		}
 	}
 	return e.parseNet()
@@ -60,7 +60,7 @@ func (e *extras) parse(write bool) error {
 
 func (e *extras) parseNet() (err error) {
 	if e.network, err = vm.ParseNetwork(e.net); err != nil {
-		return &builder.SpecError{Field: "--net", Err: err}
+		return &spec.InputError{Field: "--net", Err: err}
 	}
 	for _, text := range e.forwarding {
 		f, err := vm.ParseForward(text)
@@ -68,7 +68,7 @@ func (e *extras) parseNet() (err error) {
 			err = errors.New("ports are forwarded by --net user")
 		}
 		if err != nil {
-			return &builder.SpecError{Field: "--forward", Err: err}
+			return &spec.InputError{Field: "--forward", Err: err}
 		}
 		e.network.Forwards = append(e.network.Forwards, f)
 	}

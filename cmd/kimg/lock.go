@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
@@ -21,8 +22,8 @@ import (
 
 // lockTable is what kimg lock does.
 type lockTable struct {
-	update func(context.Context, builder.Env, builder.Spec, builder.UpdateRequest) (*builder.LockChange, error)
-	look   func(builder.Env, builder.Spec) (l *builder.Lock, file string, why, err error)
+	update func(context.Context, builder.Env, spec.Spec, builder.UpdateRequest) (*spec.Change, error)
+	look   func(sp spec.Spec) (l *spec.Lock, file string, why, err error)
 }
 
 func (a *app) lock() *cobra.Command {
@@ -37,14 +38,14 @@ func (a *app) lock() *cobra.Command {
 }
 
 // lockFlags say which lock is meant.
-func lockFlags(cmd *cobra.Command, given *builder.Spec) {
+func lockFlags(cmd *cobra.Command, given *spec.Spec) {
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVar(&given.Out, "out", builder.Default().Out, "the lock of the build in `DIR`")
+	cmd.Flags().StringVar(&given.Out, "out", spec.Default().Out, "the lock of the build in `DIR`")
 	cmd.Flags().StringVar(&given.Lock, "lock", "", "the lock `FILE`")
 }
 
 func (a *app) lockShow() *cobra.Command {
-	var given builder.Spec
+	var given spec.Spec
 	cmd := &cobra.Command{
 		Use:     "show",
 		Short:   "Tell in a few lines what a lock pins",
@@ -54,29 +55,26 @@ func (a *app) lockShow() *cobra.Command {
 	}
 	lockFlags(cmd, &given)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		spec, err := lockSpec(cmd, given)
+		sp, err := lockSpec(cmd, given)
 		if err != nil {
 			return err
 		}
-		return a.withEnv(func(env builder.Env, done func()) error {
-			l, file, why, err := a.actions.lock.look(env, spec)
-			if err != nil {
-				return err
-			}
-			done()
-			_, err = io.WriteString(a.stdout, lockText(l, file, why))
+		l, file, why, err := a.actions.lock.look(sp)
+		if err != nil {
 			return err
-		})
+		}
+		_, err = io.WriteString(a.stdout, lockText(l, file, why))
+		return err
 	}
 	return cmd
 }
 
 func (a *app) lockUpdate() *cobra.Command {
-	var given builder.Spec
+	var given spec.Spec
 	var req builder.UpdateRequest
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "update [" + strings.Join(builder.UpdateParts, "|") + "]...",
+		Use:   "update [" + strings.Join(spec.Parts, "|") + "]...",
 		Short: "Move the pins of a lock, and tell what moved",
 		Long: `Move pins of a lock (that of the last build, or another one) to what there is now: the
 kernel's source, the packages of the root filesystem's suite, the toolchains, or
@@ -89,12 +87,12 @@ ship with this kimg, which are known to make kernels that boot; with --newest to
 the archive has. A kernel.org version stays that version.
 
 A lock that another kimg wrote becomes one of this kimg's: what is made in another way
-is told as a recipe that moved.`,
+is reported as an action that moved.`,
 		Example: `  kimg lock update --dry-run
   kimg lock update suite
   kimg lock update --lock kimg.lock kernel toolchain
   kimg lock update --json | jq -r '.parts[].packages[].name'`,
-		ValidArgs: builder.UpdateParts,
+		ValidArgs: spec.Parts,
 	}
 	lockFlags(cmd, &given)
 	flags := cmd.Flags()
@@ -107,19 +105,19 @@ is told as a recipe that moved.`,
 	flags.BoolVar(&asJSON, "json", false, "print what moved as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, arg := range args {
-			if !slices.Contains(builder.UpdateParts, arg) {
-				return usageError{cmd, fmt.Errorf("%q is no part of a lock: want %s", arg, strings.Join(builder.UpdateParts, ", "))}
+			if !slices.Contains(spec.Parts, arg) {
+				return usageError{cmd, fmt.Errorf("%q is no part of a lock: want %s", arg, strings.Join(spec.Parts, ", "))}
 			}
 		}
 		if req.Parts = args; req.Newest && len(args) > 0 && !slices.Contains(args, "toolchain") {
 			return usageError{cmd, errors.New("--newest is about toolchains, which are not to be moved")}
 		}
-		spec, err := lockSpec(cmd, given)
+		sp, err := lockSpec(cmd, given)
 		if err != nil {
 			return err
 		}
 		return a.withEnv(func(env builder.Env, done func()) error {
-			change, err := a.actions.lock.update(cmd.Context(), env, spec, req)
+			change, err := a.actions.lock.update(cmd.Context(), env, sp, req)
 			if err != nil {
 				return err
 			}
@@ -131,29 +129,29 @@ is told as a recipe that moved.`,
 }
 
 // lockSpec is where a lock is, and where from its pins come.
-func lockSpec(cmd *cobra.Command, given builder.Spec) (builder.Spec, error) {
-	spec, err := builder.Load(".")
+func lockSpec(cmd *cobra.Command, given spec.Spec) (spec.Spec, error) {
+	sp, err := spec.Load(".")
 	if err != nil {
-		return spec, err
+		return sp, err
 	}
 	if cmd.Flags().Changed("out") {
 		if given.Lock != "" {
-			return spec, usageError{cmd, errors.New("--out and --lock both say which lock is meant: leave one of them out")}
+			return sp, usageError{cmd, errors.New("--out and --lock both say which lock is meant: leave one of them out")}
 		}
-		spec.Out = given.Out
+		sp.Out = given.Out
 	}
-	spec.Lock = given.Lock
-	spec.Mirror = cmp.Or(given.Mirror, spec.Mirror)
-	spec.KernelMirror = cmp.Or(given.KernelMirror, spec.KernelMirror)
-	spec.KernelKeyrings = slices.Concat(spec.KernelKeyrings, given.KernelKeyrings)
+	sp.Lock = given.Lock
+	sp.Mirror = cmp.Or(given.Mirror, sp.Mirror)
+	sp.KernelMirror = cmp.Or(given.KernelMirror, sp.KernelMirror)
+	sp.KernelKeyrings = slices.Concat(sp.KernelKeyrings, given.KernelKeyrings)
 	if given.Kernel != "" {
-		spec.Kernel, spec.Given = given.Kernel, []string{"kernel"}
+		sp.Kernel, sp.Given = given.Kernel, []string{"kernel"}
 	}
-	return spec, nil
+	return sp, nil
 }
 
 // showChange prints what moved.
-func (a *app) showChange(c *builder.LockChange, req builder.UpdateRequest, asJSON bool) error {
+func (a *app) showChange(c *spec.Change, req builder.UpdateRequest, asJSON bool) error {
 	if asJSON {
 		enc := json.NewEncoder(a.stdout)
 		enc.SetIndent("", "  ")
@@ -173,7 +171,7 @@ func (a *app) showChange(c *builder.LockChange, req builder.UpdateRequest, asJSO
 }
 
 // changeText is what moved, for a person: part by part, what is pinned first.
-func changeText(c *builder.LockChange) string {
+func changeText(c *spec.Change) string {
 	if len(c.Parts) == 0 {
 		return "nothing moved\n"
 	}
@@ -202,7 +200,7 @@ func changeText(c *builder.LockChange) string {
 	return trimLines(b.String())
 }
 
-func moveLine(w io.Writer, sign string, m builder.Move) {
+func moveLine(w io.Writer, sign string, m spec.Move) {
 	arrow, note := "->", ""
 	if m.From == "" || m.To == "" {
 		arrow = ""
@@ -214,7 +212,7 @@ func moveLine(w io.Writer, sign string, m builder.Move) {
 }
 
 // counts says how many packages of a part moved, came and went.
-func counts(p builder.PartChange) string {
+func counts(p spec.PartChange) string {
 	var moved, came, went int
 	for _, m := range p.Packages {
 		switch {
@@ -249,7 +247,7 @@ func trimLines(s string) string {
 }
 
 // lockText is what a lock pins, in a few lines.
-func lockText(l *builder.Lock, file string, why error) string {
+func lockText(l *spec.Lock, file string, why error) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(name string, words ...string) {
@@ -272,20 +270,20 @@ func lockText(l *builder.Lock, file string, why error) string {
 	row("image", l.Image.Size.String(), l.Image.UUID.String())
 	for _, tc := range []struct {
 		name string
-		l    builder.ToolchainLock
+		l    spec.ToolchainLock
 	}{{"toolchain", l.Toolchain}, {"imaging", l.Imaging}} {
 		row(tc.name, tc.l.Image, tc.l.Compiler, packages(slices.Concat(tc.l.Lock.Base, tc.l.Lock.Packages)), tc.l.Origin+" "+tc.l.Lock.Date.UTC().Format("2006-01-02"))
 	}
 	if why == nil {
-		row("this kimg", "builds what it means")
+		row("compatible with this kimg", "yes")
 	} else {
-		row("this kimg", "refuses it: "+why.Error())
+		row("compatible with this kimg", "no: "+why.Error())
 	}
 	t.Flush()
 	return trimLines(b.String())
 }
 
-func of(l builder.ArchiveLock) string { return "archive of " + l.Date.UTC().Format("2006-01-02") }
+func of(l spec.ArchiveLock) string { return "archive of " + l.Date.UTC().Format("2006-01-02") }
 
 func some(n int, what string) string {
 	if n == 0 {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/units"
@@ -66,7 +67,7 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 // guest returns the defaults of run and check.
 func (a *app) guest() guest {
 	return guest{
-		out: builder.Default().Out, memory: units.Size(1 << 30),
+		out: spec.Default().Out, memory: units.Size(1 << 30),
 		stdin: a.stdin, stdout: a.stdout, stderr: a.stderr, interrupts: a.interrupts,
 	}
 }
@@ -78,19 +79,19 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 		return err
 	}
 	if err := checks.CheckMemory(g.memory); err != nil {
-		return &builder.SpecError{Field: "--memory", Err: err}
+		return &spec.InputError{Field: "--memory", Err: err}
 	}
 	if g.cpus < 1 && flags.Changed("cpus") {
-		return &builder.SpecError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
+		return &spec.InputError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
 	}
 	if g.timeout < 0 {
-		return &builder.SpecError{Field: "--timeout", Err: fmt.Errorf("%s is over already", g.timeout)}
+		return &spec.InputError{Field: "--timeout", Err: fmt.Errorf("%s is over already", g.timeout)}
 	}
 	if flags.Changed("out") {
 		return nil
 	}
-	spec, err := builder.Load(dir)
-	g.out = spec.Out
+	sp, err := spec.Load(dir)
+	g.out = sp.Out
 	return err
 }
 
@@ -100,7 +101,7 @@ func noEmpty(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "append" && err == nil {
 			want, _ := pflag.UnquoteUsage(f)
-			err = &builder.SpecError{Field: "--" + f.Name, Err: fmt.Errorf(`"": want %s`, want)}
+			err = &spec.InputError{Field: "--" + f.Name, Err: fmt.Errorf(`"": want %s`, want)}
 		}
 	})
 	return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/terminal"
 )
 
@@ -33,10 +34,10 @@ func addSignFlag(cmd *cobra.Command) *signFlag {
 // read reads the key that the flag names, or kimg.yaml, or the environment; nil
 // when none of them does. It comes before anything else: a wrong key is told at
 // once, and a passphrase asked for while the person is still there.
-func (f *signFlag) read(a *app, spec builder.Spec) (*attest.Key, error) {
+func (f *signFlag) read(a *app, sp spec.Spec) (*attest.Key, error) {
 	file := f.file
 	if !f.cmd.Flags().Changed("sign-key") {
-		file = cmp.Or(spec.SignKey, os.Getenv("KIMG_SIGN_KEY"))
+		file = cmp.Or(sp.SignKey, os.Getenv("KIMG_SIGN_KEY"))
 	}
 	if file == "" {
 		return nil, nil
@@ -85,15 +86,15 @@ signed. Signatures of other keys stay.`,
 	}
 	flag := addSignFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		spec, err := builder.Load(".")
+		sp, err := spec.Load(".")
 		if err != nil {
 			return err
 		}
-		dir := spec.Out
+		dir := sp.Out
 		if len(args) == 1 {
 			dir = args[0]
 		}
-		key, err := flag.read(a, spec)
+		key, err := flag.read(a, sp)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -14,59 +14,59 @@ import (
 // specFlag is a flag that says what to build, and the field of a Spec that it sets.
 type specFlag struct {
 	name  string
-	field func(*builder.Spec) any // a pointer to a text, a list, a size, a number or a switch
+	field func(*spec.Spec) any // a pointer to a text, a list, a size, a number or a switch
 	usage string
 }
 
 // specFlagTable is all of them, in the order of the help.
 var specFlagTable = []specFlag{
-	{"kernel", func(s *builder.Spec) any { return &s.Kernel },
+	{"kernel", func(s *spec.Spec) any { return &s.Kernel },
 		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version,\n" +
 			"a directory, a tarball, or the URL of one"},
-	{"suite", func(s *builder.Spec) any { return &s.Suite },
+	{"suite", func(s *spec.Spec) any { return &s.Suite },
 		"`SUITE` of the root filesystem: " + strings.Join(suite.Names(), ", ")},
-	{"config", func(s *builder.Spec) any { return &s.Config },
+	{"config", func(s *spec.Spec) any { return &s.Config },
 		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file"},
-	{"patch", func(s *builder.Spec) any { return &s.Patches },
+	{"patch", func(s *spec.Spec) any { return &s.Patches },
 		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n" +
 			"(repeatable; after those of kimg.yaml)"},
-	{"no-fixes", func(s *builder.Spec) any { return &s.NoFixes },
+	{"no-fixes", func(s *spec.Spec) any { return &s.NoFixes },
 		"apply none of kimg's own patches, which cure kernels that a chosen toolchain does not compile"},
-	{"fragment", func(s *builder.Spec) any { return &s.Fragments },
+	{"fragment", func(s *spec.Spec) any { return &s.Fragments },
 		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)"},
-	{"set", func(s *builder.Spec) any { return &s.Set },
+	{"set", func(s *spec.Spec) any { return &s.Set },
 		"set a config symbol, `SYM=VALUE`, over base and fragments (repeatable; after those of kimg.yaml)"},
-	{"size", func(s *builder.Spec) any { return &s.Size },
+	{"size", func(s *spec.Spec) any { return &s.Size },
 		"`SIZE` of rootfs.img"},
-	{"include", func(s *builder.Spec) any { return &s.Include },
+	{"include", func(s *spec.Spec) any { return &s.Include },
 		"install `PKG,...` too (repeatable; besides those of kimg.yaml)"},
-	{"variant", func(s *builder.Spec) any { return (*string)(&s.Variant) },
+	{"variant", func(s *spec.Spec) any { return (*string)(&s.Variant) },
 		"packages to start from, `NAME`: minbase or standard"},
-	{"out", func(s *builder.Spec) any { return &s.Out },
+	{"out", func(s *spec.Spec) any { return &s.Out },
 		"put the artifacts into `DIR`"},
-	{"mirror", func(s *builder.Spec) any { return &s.Mirror },
+	{"mirror", func(s *spec.Spec) any { return &s.Mirror },
 		"take packages from `URL` (default: KIMG_MIRROR, this machine's own, or the snapshot service)"},
-	{"jobs", func(s *builder.Spec) any { return &s.Jobs },
+	{"jobs", func(s *spec.Spec) any { return &s.Jobs },
 		"compile with `N` jobs (default: the engine's processors)"},
-	{"kernel-mirror", func(s *builder.Spec) any { return &s.KernelMirror },
+	{"kernel-mirror", func(s *spec.Spec) any { return &s.KernelMirror },
 		"take kernel.org's kernels from `URL` (default: KIMG_KERNEL_MIRROR, or kernel.org itself)"},
-	{"kernel-keyring", func(s *builder.Spec) any { return &s.KernelKeyrings },
+	{"kernel-keyring", func(s *spec.Spec) any { return &s.KernelKeyrings },
 		"trust the keys in `FILE` to sign kernels, too (repeatable)"},
-	{"verify-tar", func(s *builder.Spec) any { return &s.VerifyTar },
+	{"verify-tar", func(s *spec.Spec) any { return &s.VerifyTar },
 		"check the signature of the kernel's uncompressed tar, too"},
-	{"allow-unsigned", func(s *builder.Spec) any { return &s.AllowUnsigned },
+	{"allow-unsigned", func(s *spec.Spec) any { return &s.AllowUnsigned },
 		"take a kernel that no known key has signed"},
-	{"toolchain", func(s *builder.Spec) any { return &s.Toolchain },
+	{"toolchain", func(s *spec.Spec) any { return &s.Toolchain },
 		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)"},
-	{"target", func(s *builder.Spec) any { return &s.Targets },
+	{"target", func(s *spec.Spec) any { return &s.Targets },
 		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i or bindeb-pkg; the file of that name,\n" +
 			"or the packages, are put below targets/ (repeatable; after those of kimg.yaml)"},
-	{"export-source", func(s *builder.Spec) any { return &s.ExportSource },
+	{"export-source", func(s *spec.Spec) any { return &s.ExportSource },
 		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n" +
 			"into the out directory, for clangd and gdb"},
-	{"privileged", func(s *builder.Spec) any { return &s.Privileged },
+	{"privileged", func(s *spec.Spec) any { return &s.Privileged },
 		"bootstrap in a fully privileged container, for engines that need it"},
-	{"frozen", func(s *builder.Spec) any { return &s.Frozen },
+	{"frozen", func(s *spec.Spec) any { return &s.Frozen },
 		"refuse whatever kimg.lock does not name"},
 }
 
@@ -74,7 +74,7 @@ var specFlagTable = []specFlag{
 const commaList = "include"
 
 // add defines the flag, with what is in given as its default.
-func (f specFlag) add(flags *pflag.FlagSet, given *builder.Spec) {
+func (f specFlag) add(flags *pflag.FlagSet, given *spec.Spec) {
 	switch at := f.field(given).(type) {
 	case *string:
 		flags.StringVar(at, f.name, *at, f.usage)
@@ -96,8 +96,8 @@ func (f specFlag) add(flags *pflag.FlagSet, given *builder.Spec) {
 }
 
 // take lays what was given over spec: a list goes behind the list that is there.
-func (f specFlag) take(spec, given *builder.Spec) {
-	switch to := f.field(spec).(type) {
+func (f specFlag) take(sp, given *spec.Spec) {
+	switch to := f.field(sp).(type) {
 	case *string:
 		*to = *f.field(given).(*string)
 	case *[]string:
@@ -114,11 +114,11 @@ func (f specFlag) take(spec, given *builder.Spec) {
 // specFlags are the flags of one command that say what to build.
 type specFlags struct {
 	flags *pflag.FlagSet
-	given builder.Spec
+	given spec.Spec
 }
 
 func addSpecFlags(flags *pflag.FlagSet) *specFlags {
-	f := &specFlags{flags: flags, given: builder.Default()}
+	f := &specFlags{flags: flags, given: spec.Default()}
 	flags.SortFlags = false
 	for _, flag := range specFlagTable {
 		flag.add(flags, &f.given)
@@ -133,28 +133,28 @@ func (f *specFlags) addLock() {
 }
 
 // spec returns the flags over dir's kimg.yaml over the defaults.
-func (f *specFlags) spec(dir string) (builder.Spec, error) {
-	spec, err := builder.Load(dir)
+func (f *specFlags) spec(dir string) (spec.Spec, error) {
+	sp, err := spec.Load(dir)
 	if err != nil {
-		return spec, err
+		return sp, err
 	}
 	for _, flag := range specFlagTable {
 		if f.flags.Changed(flag.name) {
-			flag.take(&spec, &f.given)
+			flag.take(&sp, &f.given)
 		}
 	}
 	if f.given.Lock != "" {
-		return f.locked(spec), nil // the lock's values are checked where it is read
+		return f.locked(sp), nil // the lock's values are checked where it is read
 	}
-	return spec, spec.Check()
+	return sp, sp.Check()
 }
 
 // locked is a Spec whose values come from a lock: kimg.yaml says where and how
 // things are done, and flags what the lock is held against.
-func (f *specFlags) locked(merged builder.Spec) builder.Spec {
-	spec := f.given
-	spec.Out, spec.Mirror, spec.Jobs, spec.Privileged = merged.Out, merged.Mirror, merged.Jobs, merged.Privileged
-	spec.KernelMirror, spec.KernelKeyrings, spec.SignKey = merged.KernelMirror, merged.KernelKeyrings, merged.SignKey
-	f.flags.Visit(func(flag *pflag.Flag) { spec.Given = append(spec.Given, flag.Name) })
-	return spec
+func (f *specFlags) locked(merged spec.Spec) spec.Spec {
+	sp := f.given
+	sp.Out, sp.Mirror, sp.Jobs, sp.Privileged = merged.Out, merged.Mirror, merged.Jobs, merged.Privileged
+	sp.KernelMirror, sp.KernelKeyrings, sp.SignKey = merged.KernelMirror, merged.KernelKeyrings, merged.SignKey
+	f.flags.Visit(func(flag *pflag.Flag) { sp.Given = append(sp.Given, flag.Name) })
+	return sp
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 )
 
 const yaml = `
@@ -23,11 +24,11 @@ out: results
 `
 
 // specOf returns the Spec that "kimg plan ARGS" asks for.
-func specOf(t *testing.T, args ...string) builder.Spec {
+func specOf(t *testing.T, args ...string) spec.Spec {
 	t.Helper()
-	var got builder.Spec
-	a, read := testApp(t, table{plan: func(_ context.Context, _ builder.Env, spec builder.Spec, _ io.Writer) error {
-		got = spec
+	var got spec.Spec
+	a, read := testApp(t, table{plan: func(_ context.Context, _ builder.Env, sp spec.Spec, _ io.Writer) error {
+		got = sp
 		return nil
 	}})
 	root := a.root()
@@ -41,16 +42,16 @@ func specOf(t *testing.T, args ...string) builder.Spec {
 
 func TestSpecIsFlagsOverFileOverDefaults(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if diff := cmp.Diff(builder.Default(), specOf(t)); diff != "" {
+	if diff := cmp.Diff(spec.Default(), specOf(t)); diff != "" {
 		t.Errorf("no flags, no file: (-default +got)\n%s", diff)
 	}
 
-	for name, text := range map[string]string{builder.SpecFile: yaml, "debug.config": "", "more.config": ""} {
+	for name, text := range map[string]string{spec.File: yaml, "debug.config": "", "more.config": ""} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := builder.Default()
+	want := spec.Default()
 	want.Kernel, want.Suite, want.Size, want.Out = "6.12", "bookworm", 2<<30, "results"
 	want.Fragments, want.Set, want.Include = []string{"debug.config"}, []string{"KASAN=y"}, []string{"strace"}
 	if diff := cmp.Diff(want, specOf(t)); diff != "" {
@@ -77,9 +78,11 @@ func TestEverySpecFlagReachesTheSpec(t *testing.T) {
 	got := specOf(t, "--kernel", "k", "--suite", "noble", "--config", "f", "--fragment", "f", "--set", "A=y",
 		"--size", "512M", "--include", "vim", "--variant", "standard", "--out", "o", "--mirror", "http://m",
 		"--jobs", "3", "--toolchain", "bookworm/gcc-12", "--patch", "f", "--no-fixes", "--privileged", "--frozen")
-	want := builder.Spec{Kernel: "k", Suite: "noble", Config: "f", Fragments: []string{"f"}, Set: []string{"A=y"},
-		Size: 512 << 20, Include: []string{"vim"}, Variant: "standard", Out: "o", Mirror: "http://m",
-		Jobs: 3, Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, NoFixes: true, Privileged: true, Frozen: true}
+	want := spec.Spec{Kernel: "k", Suite: "noble", Config: "f", Fragments: []string{"f"}, Set: []string{"A=y"},
+		Size: 512 << 20, Include: []string{"vim"}, Variant: "standard",
+		Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, NoFixes: true,
+		Sources: spec.Sources{Mirror: "http://m", Frozen: true},
+		Options: spec.Options{Out: "o", Jobs: 3, Privileged: true}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -87,7 +90,7 @@ func TestEverySpecFlagReachesTheSpec(t *testing.T) {
 
 func TestRunTakesItsCommandAndDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile(builder.SpecFile, []byte("out: results\n"), 0o644); err != nil {
+	if err := os.WriteFile(spec.File, []byte("out: results\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var got runRequest

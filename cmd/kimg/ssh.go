@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/ext4"
 	"github.com/kimg/kimg/internal/artifact"
 	guestfiles "github.com/kimg/kimg/internal/guest"
@@ -105,7 +106,7 @@ func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if req.extras.network.Mode == vm.NoNet {
-		return &builder.SpecError{Field: "--net", Err: errors.New("a guest without a network cannot be logged in to: want user or tap:INTERFACE")}
+		return &spec.InputError{Field: "--net", Err: errors.New("a guest without a network cannot be logged in to: want user or tap:INTERFACE")}
 	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {

@@ -13,13 +13,15 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/compare"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/progress"
 )
 
 // verifyTable is what kimg verify does.
 type verifyTable struct {
-	check   func(ctx context.Context, dir string, keys []*attest.PublicKey) (*builder.Verified, error)
-	sign    func(context.Context, builder.Env, string) (*builder.Verified, error)
+	check   func(ctx context.Context, dir string, keys []*attest.PublicKey) (*outdir.Verified, error)
+	sign    func(context.Context, builder.Env, string) (*outdir.Verified, error)
 	rebuild func(context.Context, builder.Env, builder.RebuildRequest) (*compare.Report, error)
 }
 
@@ -58,11 +60,11 @@ The exit status is 7 where anything is not as it was.`,
 			if !rebuild && (req.Keep != "" || req.Kernel != "" || req.Jobs != 0 || req.Privileged) {
 				return usageError{cmd, errors.New("--keep, --kernel, --jobs and --privileged say how to build again: they need --rebuild")}
 			}
-			spec, err := builder.Load(".")
+			sp, err := spec.Load(".")
 			if err != nil {
 				return err
 			}
-			if req.Dir = spec.Out; len(args) == 1 {
+			if req.Dir = sp.Out; len(args) == 1 {
 				req.Dir = args[0]
 			}
 			var keys []*attest.PublicKey
@@ -116,7 +118,7 @@ type faulty struct{ dir string }
 
 func (f faulty) Error() string { return f.dir + " is not as its build left it" }
 
-func showVerified(w io.Writer, v *builder.Verified, asJSON bool) error {
+func showVerified(w io.Writer, v *outdir.Verified, asJSON bool) error {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")

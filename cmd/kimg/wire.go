@@ -13,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
@@ -28,7 +29,7 @@ var actions = table{
 	ssh:    sshGuest,
 	check:  checkGuest,
 	export: builder.Export,
-	verify: verifyTable{check: builder.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
+	verify: verifyTable{check: outdir.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
 	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
 	lock:   lockTable{update: builder.Update, look: builder.LookAtLock},
 	list:   listEras,

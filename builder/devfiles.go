@@ -1,0 +1,113 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/steps"
+)
+
+// What the out directory holds for the tools of this machine, beside the
+// artifacts. Paths of this machine are in them, so they are no artifacts: they
+// are not in the manifest, and two machines' are not alike.
+const (
+	SourceDir       = "source"    // the kernel's tree as compiled
+	GeneratedDir    = "generated" // headers and sources that the build made
+	CommandsFile    = "compile_commands.json"
+	GDBFile         = "kimg.gdb"
+	exportStateFile = ".kimg-export" // in GeneratedDir: what was exported
+)
+
+// sourceExport is what an export was made of.
+type sourceExport struct {
+	Kernel steps.ActionID `json:"kernel"`
+	Source string         `json:"source"`
+}
+
+// devFiles writes what clangd and gdb want of this build. Without --export-source
+// that is kimg.gdb alone, and only for a directory of the user's own: it needs
+// no more than its path.
+func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export bool) error {
+	is := sourceExport{Kernel: p.Kernel.ActionID(), Source: out.Path(SourceDir)}
+	k := p.Lock.Kernel
+	directory, patched := k.Source == string(kernel.Directory), len(k.Patches)+len(k.Fixes) > 0
+	own := directory && !patched // a patched tree is nowhere but in its volume
+	if own {
+		is.Source = r.local.Path
+	}
+	was, err := readExported(out)
+	if err != nil {
+		return err
+	}
+	generated := out.Path(GeneratedDir)
+	if !export {
+		switch {
+		case was != nil && *was != is:
+			progress.Say(r.env.Sink, "the exported source and "+CommandsFile+" are those of an earlier build: --export-source renews them")
+		case was == nil && own:
+			return out.Write(GDBFile, kernel.GDBScript(is.Source, ""))
+		case was == nil && directory:
+			// That of a build without the patches names lines of another source.
+			if err := os.Remove(out.Path(GDBFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove %s: %w", GDBFile, err)
+			}
+		}
+		return nil
+	}
+	if was != nil && *was == is {
+		return nil
+	}
+	if was == nil {
+		for _, name := range []string{SourceDir, GeneratedDir, CommandsFile} {
+			if _, err := os.Lstat(out.Path(name)); err == nil {
+				return &outdir.ForeignError{File: out.Path(name)}
+			}
+		}
+	}
+	eng, job, err := r.job(ctx, p.Lock)
+	if err != nil {
+		return err
+	}
+	task := progress.Start(r.env.Sink, "export-source", "export the source for tools", progress.Why(is.Source))
+	commands, err := kernel.ExportSource(ctx, eng, job, kernel.SourceExport{Source: is.Source, Have: own, Generated: generated}, task)
+	task.End(false, err)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(out.Write(CommandsFile, commands), out.Write(GDBFile, kernel.GDBScript(is.Source, generated))); err != nil {
+		return err
+	}
+	state, err := json.Marshal(is)
+	if err != nil {
+		return err
+	}
+	return out.Write(filepath.Join(GeneratedDir, exportStateFile), state)
+}
+
+// maxExportState bounds exportStateFile, in bytes.
+const maxExportState = 1 << 16
+
+// readExported reads what the last export was made of; nil: there was none.
+func readExported(out *outdir.Dir) (*sourceExport, error) {
+	b, err := reading.Small(filepath.Join(out.Path(GeneratedDir), exportStateFile), maxExportState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the last export: %w", err)
+	}
+	var e sourceExport
+	if json.Unmarshal(b, &e) != nil {
+		return &sourceExport{}, nil
+	}
+	return &e, nil
+}

@@ -1,0 +1,288 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/cache"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/store"
+)
+
+// run binds plans to this machine: to its store, its engine, and what the user said of
+// how to build here, none of which decides the artifacts.
+type run struct {
+	*tools
+	jobs       int
+	privileged bool
+	kernel     string // where the user's own kernel source is, as a Request's
+}
+
+// work is what each step of a plan does here.
+func (r *run) work(p *Plan) map[string]steps.Work {
+	l := p.Lock
+	work := map[string]steps.Work{
+		kernelStep: {Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
+			return r.compile(ctx, l, out, task)
+		}},
+		packagesStep: r.fetching(l.Rootfs.Archive, l.Rootfs.Packages()),
+		rootfsStep: {Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
+			return r.bootstrap(ctx, l, out, task)
+		}},
+		imageStep: {Run: func(ctx context.Context, in steps.Results, out *steps.Outputs, task *progress.Task) error {
+			return r.makeImage(ctx, l, in, out, task)
+		}},
+	}
+	if l.Kernel.Package != nil {
+		work[sourceStep] = r.fetching(*l.Kernel.Archive, []archive.Locked{*l.Kernel.Package})
+	}
+	for _, t := range []spec.ToolchainLock{l.Toolchain, l.Imaging} {
+		work[toolchainID(t)] = r.toolchainWork(t)
+	}
+	return work
+}
+
+// fetching brings packages of a locked archive into the store.
+func (r *run) fetching(from spec.ArchiveLock, list []archive.Locked) steps.Work {
+	return steps.Work{
+		Ready: func(context.Context) (bool, error) { return r.haveAll(list), nil },
+		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
+			return r.fetch(ctx, from, list, task)
+		},
+	}
+}
+
+// toolchainWork makes a toolchain's image in the engine.
+func (t *tools) toolchainWork(l spec.ToolchainLock) steps.Work {
+	return steps.Work{
+		Ready: func(ctx context.Context) (bool, error) {
+			eng, err := t.engine(ctx)
+			if err != nil {
+				return false, err
+			}
+			cache.Stamp(t.env.Cache, l.Image, "")
+			_, ok, err := eng.ImageID(ctx, l.Image)
+			return ok, err
+		},
+		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
+			eng, err := t.engine(ctx)
+			if err != nil {
+				return err
+			}
+			ac, err := t.archive(l.Lock.Suite, l.Lock.Date)
+			if err != nil {
+				return err
+			}
+			_, err = toolchain.Maker{Engine: eng, Archive: ac, Locks: t.locks(), Task: task}.Ensure(ctx, l.Lock)
+			return err
+		},
+	}
+}
+
+func (t *tools) runner(work map[string]steps.Work) *steps.Runner {
+	return &steps.Runner{
+		Cache: &steps.Cache{Dir: filepath.Join(t.env.Cache, "actions"), Store: t.store},
+		Sink:  t.env.Sink, Logs: t.env.Logs, Work: work,
+	}
+}
+
+// ensureToolchain makes a toolchain's image where it is missing. One whose packages are
+// gone is resolved anew, where that is not forbidden.
+func (t *tools) ensureToolchain(ctx context.Context, l *spec.ToolchainLock) error {
+	get := func() error {
+		step := toolchainStep(*l)
+		_, err := t.runner(map[string]steps.Work{step.ID: t.toolchainWork(*l)}).Get(ctx, step)
+		return err
+	}
+	err := get()
+	if isMissing(err) && !t.from.Frozen {
+		if err = t.renew(ctx, l); err == nil {
+			err = get()
+		}
+	}
+	return err
+}
+
+// maxAgain is how often a build is mended: once for each toolchain, and once for
+// the store.
+const maxAgain = 3
+
+// all runs the plan and gives what it made to put. What can be mended without the user
+// is mended and run again: a toolchain whose packages are gone is resolved anew (which
+// makes another plan), and what lay damaged in the store, and is no longer there, is
+// made or fetched once more.
+func (r *run) all(ctx context.Context, p *Plan, lockFile string, put func(*Plan, steps.Results) error) error {
+	for again := 0; ; again++ {
+		res, err := r.runner(r.work(p)).Get(ctx, p.Kernel, p.Image)
+		if err == nil {
+			err = put(p, res)
+		}
+		var damaged *store.CorruptError
+		switch {
+		case again == maxAgain:
+			return err
+		case isMissing(err):
+			if p, err = r.renewMissing(ctx, p, lockFile, err); err != nil {
+				return err
+			}
+		case errors.As(err, &damaged):
+			progress.Warn(r.env.Sink, damaged.Error())
+		default:
+			return err
+		}
+	}
+}
+
+// renewMissing resolves the toolchain anew that a failed step could not fetch. For
+// the kernel's and the root filesystem's own packages the user decides, and for all
+// where nothing may be resolved.
+func (r *run) renewMissing(ctx context.Context, p *Plan, lockFile string, cause error) (*Plan, error) {
+	for _, t := range []*spec.ToolchainLock{&p.Lock.Toolchain, &p.Lock.Imaging} {
+		if !r.from.Frozen && failedStep(cause) == toolchainID(*t) {
+			if err := r.renew(ctx, t); err != nil {
+				return nil, err
+			}
+			return NewPlan(p.Lock)
+		}
+	}
+	return nil, r.allMissing(ctx, p, lockFile, cause)
+}
+
+// failedStep is the step that an error of the runner came from.
+func failedStep(err error) string {
+	var se *steps.StepError
+	if errors.As(err, &se) {
+		return se.Step
+	}
+	return ""
+}
+
+func (r *run) compile(ctx context.Context, l *spec.Lock, out *steps.Outputs, task *progress.Task) error {
+	eng, job, err := r.job(ctx, l)
+	if err != nil {
+		return err
+	}
+	return kernel.Build(ctx, eng, job, task, func(name string, mode fs.FileMode, _ int64, r io.Reader) error {
+		return out.Add(name, mode, r)
+	})
+}
+
+// job is the kernel to be compiled; its source and its toolchain are there.
+func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.Job, error) {
+	eng, id, err := r.image(ctx, l.Toolchain)
+	if err != nil {
+		return nil, kernel.Job{}, err
+	}
+	job, err := kernelJob(l)
+	if err != nil {
+		return nil, kernel.Job{}, err
+	}
+	if job.Tree, err = r.tree(ctx, l.Kernel, r.kernel); err != nil {
+		return nil, kernel.Job{}, err
+	}
+	job.ImageID, job.Jobs = id, r.jobs
+	job.CacheDir, job.Ccache, job.Temporary = r.env.Cache, r.env.Ccache, r.env.Temporary
+	if job.Temporary {
+		r.removeLater(job)
+	}
+	return eng, job, nil
+}
+
+// kernelJob is what a lock says of the kernel to be compiled.
+func kernelJob(l *spec.Lock) (kernel.Job, error) {
+	config, err := l.Config.Parse()
+	if err != nil {
+		return kernel.Job{}, err
+	}
+	patches, err := l.Kernel.UserPatches()
+	if err != nil {
+		return kernel.Job{}, err
+	}
+	era, err := kernel.EraFor(l.Kernel.Version, l.Toolchain.Request)
+	if err != nil {
+		return kernel.Job{}, err
+	}
+	return kernel.Job{
+		Tree:    &kernel.Tree{Kind: kernel.Kind(l.Kernel.Source), Version: l.Kernel.Version, SHA256: l.Kernel.SHA256},
+		Patches: slices.Concat(l.Kernel.KimgFixes(l.Toolchain.Request), patches),
+		Era:     era, Image: l.Toolchain.Image, Config: config,
+		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Targets: l.Kernel.Targets,
+	}, nil
+}
+
+// rootfsTar is the name of the root filesystem's tar among its step's outputs.
+const rootfsTar = "rootfs.tar"
+
+func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, task *progress.Task) error {
+	eng, id, err := r.image(ctx, l.Imaging)
+	if err != nil {
+		return err
+	}
+	suite, err := archive.ParseSuite(l.Rootfs.Suite)
+	if err != nil {
+		return err
+	}
+	w, err := out.Create(rootfsTar, 0o644)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	rootfs := image.RootfsSpec{
+		Suite: suite, Variant: l.Rootfs.Variant,
+		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
+		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
+	}
+	if err := image.Bootstrap(ctx, eng, id, r.store, rootfs, w, task); err != nil {
+		return err
+	}
+	return w.Commit()
+}
+
+// makeImage makes the disk image from the root filesystem's tar and, where the
+// kernel has them, its modules.
+func (r *run) makeImage(ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task) (err error) {
+	suite, err := archive.ParseSuite(l.Rootfs.Suite)
+	if err != nil {
+		return err
+	}
+	tar, ok := in[rootfsStep].Find(rootfsTar)
+	if !ok {
+		return fmt.Errorf("make the image of %s: its tree is missing", suite)
+	}
+	eng, id, err := r.image(ctx, l.Imaging)
+	if err != nil {
+		return err
+	}
+	dir, remove, err := r.store.TempDir()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	file := filepath.Join(dir, artifact.Disk)
+	disk := image.DiskSpec{
+		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
+		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(suite, l.Kernel.Version),
+	}
+	tree := func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) }
+	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {
+		tree = image.WithModules(tree, func() (io.ReadCloser, error) { return r.store.Open(modules.Digest) }, disk.Epoch)
+	}
+	if err := image.MakeDisk(ctx, eng, id, disk, tree, file, task); err != nil {
+		return err
+	}
+	return out.Take(artifact.Disk, 0o644, file)
+}

@@ -1,0 +1,234 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/fetch"
+	"github.com/kimg/kimg/internal/kernelorg"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/store"
+)
+
+// Sources is what there is outside of a build, asked once in a run: package archives,
+// kernel.org, and the user's own kernel trees. What it finds is in the store.
+type Sources struct {
+	env   Env
+	from  spec.Sources
+	suite string // of the root filesystem
+	store *store.Store
+
+	indices map[string]indexed // by the suite's name
+
+	local *kernel.Tree // the user's own kernel source, once it was looked at
+	path  string       // that it was asked for by
+
+	git     chan *kernel.GitState // of the source, one value; nil: it is no directory
+	stopGit context.CancelFunc
+}
+
+func (s *Sources) close() {
+	if s.git != nil {
+		s.stopGit()
+		<-s.git
+	}
+}
+
+// archive returns a client of the suite's archive. at is the lock's date for the
+// snapshot service, or zero.
+func (s *Sources) archive(suite archive.Suite, at time.Time) (*archive.Client, error) {
+	m, err := s.mirror(suite, at)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := archive.SnapshotBase(suite.Family)
+	if err != nil {
+		return nil, err
+	}
+	return &archive.Client{
+		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m,
+		Arch: arch.Default, Snapshot: snapshot,
+		Cache: filepath.Join(s.env.Cache, "indices"), Now: s.env.Now,
+		Warn: func(text string) { progress.Warn(s.env.Sink, text) },
+	}, nil
+}
+
+// mirror is where a suite's archive is had from. --mirror names one of the family of
+// the root filesystem's suite.
+func (s *Sources) mirror(suite archive.Suite, at time.Time) (archive.Mirror, error) {
+	flag := s.from.Mirror
+	if own, err := archive.ParseSuite(s.suite); err == nil && own.Family != suite.Family {
+		flag = ""
+	}
+	return archive.MirrorQuery{Root: s.env.Host, Family: suite.Family, Arch: arch.Default, Flag: flag, At: at}.Resolve()
+}
+
+// indexed is a suite's signed index.
+type indexed struct {
+	release *archive.Release
+	index   *archive.Index
+}
+
+// index reads the signed index of a suite.
+func (s *Sources) index(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
+	if i, ok := s.indices[suite.Name]; ok {
+		return i.release, i.index, nil
+	}
+	ac, err := s.archive(suite, time.Time{})
+	if err != nil {
+		return nil, nil, err
+	}
+	task := progress.Start(s.env.Sink, "index-"+suite.Name, "read the index of "+suite.Name, progress.Why(ac.Mirror.URL))
+	rel, index, err := readIndex(ctx, ac, suite)
+	task.End(false, err)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.indices[suite.Name] = indexed{rel, index}
+	return rel, index, nil
+}
+
+func readIndex(ctx context.Context, ac *archive.Client, suite archive.Suite) (*archive.Release, *archive.Index, error) {
+	rel, err := ac.Release(ctx, suite)
+	if err != nil {
+		return nil, nil, err
+	}
+	index, err := ac.Index(ctx, rel, nil)
+	return rel, index, err
+}
+
+// fetch brings packages of a locked archive into the store.
+func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archive.Locked, task *progress.Task) error {
+	suite, err := archive.ParseSuite(from.Suite)
+	if err != nil {
+		return err
+	}
+	ac, err := s.archive(suite, from.Date)
+	if err != nil {
+		return err
+	}
+	return ac.Fetch(ctx, suite, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
+}
+
+func (s *Sources) haveAll(list []archive.Locked) bool {
+	for _, p := range list {
+		if !s.store.Has(p.SHA256) {
+			return false
+		}
+	}
+	return true
+}
+
+// localTree pins the user's own kernel source, and has git asked about a directory
+// meanwhile.
+func (s *Sources) localTree(ctx context.Context, src kernel.Source) (*kernel.Tree, error) {
+	if s.local != nil && s.path == src.Path {
+		return s.local, nil
+	}
+	tree, err := kernel.Pin(ctx, src, s.env.Cache)
+	if err != nil {
+		return nil, err
+	}
+	s.local, s.path = tree, src.Path
+	if src.Kind == kernel.Directory {
+		ctx, s.stopGit = context.WithCancel(ctx)
+		git := make(chan *kernel.GitState, 1)
+		s.git = git
+		go func() { git <- kernel.ReadGit(ctx, tree.Path, tree.SHA256, s.env.Cache) }()
+	}
+	return tree, nil
+}
+
+// gitState is what git said of the user's own source; nil: there is none.
+func (s *Sources) gitState() *kernel.GitState {
+	if s.git == nil {
+		return nil
+	}
+	state := <-s.git
+	s.git <- state
+	return state
+}
+
+// tree is the source of a lock's kernel, on this machine. request says where the
+// user's own is.
+func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (*kernel.Tree, error) {
+	switch {
+	case l.Package != nil:
+		if err := s.store.Verify(l.SHA256); err != nil {
+			return nil, err
+		}
+		return kernel.PinPackage(*l.Package, s.store.Path(l.SHA256))
+	case l.Download != nil:
+		tree, err := kernel.PinDownload(ctx, kernel.Kind(l.Source), l.Download.URL, s.store.Path(l.SHA256), s.env.Cache)
+		if err == nil && tree.SHA256 != l.SHA256 { // damaged since: the store's own check removes it
+			err = errors.Join(s.store.Verify(l.SHA256), fmt.Errorf("read kernel source %s: it is damaged in the store: run the command again", l.Request))
+		}
+		return tree, err
+	}
+	src, err := kernel.ParseSource(request)
+	if err != nil {
+		return nil, &spec.InputError{Field: "--kernel", Err: err}
+	}
+	tree, err := s.localTree(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case string(src.Kind) != l.Source:
+		return nil, fmt.Errorf("the kernel source %s is no %s", request, l.Source)
+	case tree.SHA256 != l.SHA256:
+		return nil, fmt.Errorf("the kernel source %s is not the locked one: its digest is %s, the lock's %s", request, tree.SHA256, l.SHA256)
+	}
+	return tree, nil
+}
+
+// kernelOrg is a client of kernel.org, or of the mirror that the Spec or
+// KIMG_KERNEL_MIRROR names.
+func (s *Sources) kernelOrg(progress func(int64)) (*kernelorg.Client, error) {
+	keys, err := kernelorg.ShippedKeys()
+	if err != nil {
+		return nil, err
+	}
+	if keys, err = keys.Add(s.from.KernelKeyrings...); err != nil {
+		return nil, &spec.InputError{Field: "--kernel-keyring", Err: err}
+	}
+	base := s.from.KernelMirror
+	if base == "" {
+		base = os.Getenv("KIMG_KERNEL_MIRROR")
+	}
+	return &kernelorg.Client{
+		Store: s.store, HTTP: &fetch.Client{}, Keys: keys, Base: base,
+		VerifyTar: s.from.VerifyTar, AllowUnsigned: s.from.AllowUnsigned, Now: s.env.Now, Progress: progress,
+	}, nil
+}
+
+// download brings the kernel into the store: by the digest that the lock pins,
+// where it pins one, else by who signed it.
+func (s *Sources) download(ctx context.Context, src kernel.Source, l spec.KernelLock) (kernelorg.Verified, error) {
+	task := progress.Start(s.env.Sink, "source", "fetch Linux "+l.Request)
+	got, err := func() (kernelorg.Verified, error) {
+		client, err := s.kernelOrg(func(n int64) { task.Add(n, 0, "bytes") })
+		switch {
+		case err != nil:
+			return kernelorg.Verified{}, err
+		case l.Download != nil:
+			return client.FetchURL(ctx, l.Download.URL, l.Download.SHA256)
+		case src.Kind == kernel.URL:
+			return client.FetchURL(ctx, src.URL, "")
+		}
+		return client.Fetch(ctx, src.Version)
+	}()
+	task.End(false, err)
+	if err == nil && got.Unsigned {
+		progress.Warn(s.env.Sink, fmt.Sprintf("no known key signed the kernel %s: %s (--allow-unsigned)", l.Request, got.Why))
+	}
+	return got, err
+}

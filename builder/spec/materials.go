@@ -1,0 +1,105 @@
+package spec
+
+import (
+	"path"
+	"slices"
+
+	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/archive"
+)
+
+// Materials are the outside things that a lock names, in the manifest's order.
+func (l *Lock) Materials() []attest.Material {
+	k := attest.Material{
+		Kind: attest.Kernel, Name: l.Kernel.Name(), Version: l.Kernel.Version.String(), Digest: l.Kernel.SHA256,
+		For: "kernel", Tree: l.Kernel.Source == string(kernel.Directory),
+	}
+	if d := l.Kernel.Download; d != nil {
+		k.Name, k.URI, k.Unsigned = path.Base(d.URL), d.URL, d.Unsigned
+		k.SignedBy = slices.Concat(d.SignedBy, d.TarSignedBy)
+	}
+	all := []attest.Material{k}
+	if p := l.Kernel.Package; p != nil {
+		all = []attest.Material{packageMaterial(*p, l.Kernel.Archive.Suite, "kernel")}
+		all[0].Kind = attest.Kernel
+		all = append(all, indexMaterial(*l.Kernel.Archive, "kernel"))
+	}
+	for _, f := range l.Kernel.Fixes {
+		m := attest.Material{Kind: attest.Fix, Name: f.Name, Version: f.Commit, Digest: f.SHA256, For: "kernel"}
+		all = append(all, m)
+	}
+	for _, p := range l.Kernel.Patches {
+		all = append(all, attest.Material{Kind: attest.Patch, Name: p.Path, Digest: p.SHA256, For: "kernel"})
+	}
+	if l.Config.SHA256 != "" {
+		all = append(all, attest.Material{Kind: attest.Config, Name: l.Config.Base, Digest: l.Config.SHA256, For: "kernel"})
+	}
+	for _, f := range l.Config.Fragments {
+		all = append(all, attest.Material{Kind: attest.Config, Name: f.Path, Digest: f.SHA256, For: "kernel"})
+	}
+	packages := func(what string, from ArchiveLock, list []archive.Locked) {
+		all = append(all, indexMaterial(from, what))
+		for _, p := range list {
+			all = append(all, packageMaterial(p, from.Suite, what))
+		}
+	}
+	packages(attest.RootFS, l.Rootfs.Archive, l.Rootfs.Packages())
+	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
+		from := ArchiveLock{Suite: t.Lock.Suite.Name, Date: t.Lock.Date, InRelease: t.Lock.InRelease}
+		packages("toolchain "+string(t.Target), from, slices.Concat(t.Lock.Base, t.Lock.Packages))
+	}
+	return all
+}
+
+func packageMaterial(p archive.Locked, suite, what string) attest.Material {
+	m := attest.Material{
+		Kind: attest.Package, Name: p.Name, Version: p.Version, File: p.Filename, Digest: p.SHA256, For: what,
+	}
+	if s, err := archive.ParseSuite(suite); err == nil {
+		m.URI, m.Supplier = attest.DebURL(s.Family.Name, s.Name, p.Name, p.Version, p.Arch), s.Family.Title
+	}
+	return m
+}
+
+// indexMaterial is told by the address that it has for ever, and not by that of
+// the mirror it came from, which is the user's own business.
+func indexMaterial(a ArchiveLock, what string) attest.Material {
+	m := attest.Material{
+		Kind: attest.Index, Name: a.Suite, Digest: a.InRelease, Date: a.Date, SignedBy: a.SignedBy, For: what,
+	}
+	if s, err := archive.ParseSuite(a.Suite); err == nil {
+		m.URI = archive.SnapshotURL(s.Family, a.Date) + "/dists/" + s.Name + "/InRelease"
+	}
+	return m
+}
+
+// Requested is what the user asked for, without where on their machine it is.
+func (l *Lock) Requested() map[string]any {
+	m := map[string]any{
+		"kernel": l.Kernel.Name(), "suite": l.Rootfs.Suite, "variant": string(l.Rootfs.Variant),
+		"config": l.Config.Base, "size": l.Image.Size.String(),
+	}
+	var fragments, patches []string
+	for _, f := range l.Config.Fragments {
+		fragments = append(fragments, f.Path)
+	}
+	for _, p := range l.Kernel.Patches {
+		patches = append(patches, p.Path)
+	}
+	for name, list := range map[string][]string{
+		"include": l.Rootfs.Include, "fragments": fragments, "patches": patches,
+		"set": l.Config.Set, "targets": l.Kernel.Targets,
+	} {
+		if len(list) > 0 {
+			m[name] = attest.List(list)
+		}
+	}
+	if l.Kernel.NoFixes {
+		m["noFixes"] = true
+	}
+	if l.Toolchain.Request != "" {
+		m["toolchain"] = l.Toolchain.Request
+	}
+	return m
+}

@@ -1,0 +1,240 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/kernel/diffs"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// PatchLock pins a patch to the kernel's source, whole, so that it can be replayed
+// where its file is not.
+type PatchLock struct {
+	Path   string       `yaml:"path"` // without its directory, which is the user's own business
+	Strip  int          `yaml:"strip"`
+	SHA256 units.Digest `yaml:"sha256"`
+	Text   PatchText    `yaml:"text"`
+}
+
+// The bounds of the patches of one kernel: they are all in its lock.
+const (
+	maxPatches   = 4096
+	maxPatchText = 8 << 20 // bytes, of all of them
+)
+
+// seriesFile is what quilt calls the list of a directory's patches.
+const seriesFile = "series"
+
+// coverLetter is a mail of git format-patch that has no patch in it.
+const coverLetter = "0000-cover-letter.patch"
+
+// ReadPatches reads what --patch names, in order: files, directories and series.
+func ReadPatches(paths []string) ([]PatchLock, error) {
+	var all []PatchLock
+	left := maxPatchText
+	for _, p := range paths {
+		list, err := listPatches(p)
+		if err != nil {
+			return nil, &InputError{Field: "--patch", Err: err}
+		}
+		for _, at := range list {
+			lock, err := at.read(left)
+			if err == nil && len(all) == maxPatches {
+				err = fmt.Errorf("there are more than %d patches", maxPatches)
+			}
+			if err != nil {
+				return nil, &InputError{Field: "--patch", Err: err}
+			}
+			left -= len(lock.Text)
+			all = append(all, lock)
+		}
+	}
+	if _, err := kernel.ParsePatches(texts(all)); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// patchAt is where a patch is. A directory's own names do not lead out of it.
+type patchAt struct {
+	dir, name string
+	strip     int
+}
+
+func listPatches(path string) ([]patchAt, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read patch: %w", err)
+	}
+	if st.IsDir() {
+		_, err := os.Stat(filepath.Join(path, seriesFile))
+		switch {
+		case err == nil:
+			return readSeries(path, seriesFile)
+		case errors.Is(err, fs.ErrNotExist):
+			return sortedPatches(path)
+		}
+		return nil, fmt.Errorf("read patch: %w", err)
+	}
+	dir, name := filepath.Split(path)
+	if name == seriesFile || strings.HasPrefix(name, seriesFile+".") || strings.HasSuffix(name, "."+seriesFile) {
+		return readSeries(dir, name)
+	}
+	return []patchAt{{dir, name, 1}}, nil
+}
+
+// sortedPatches are a directory's patches where it has no series file.
+func sortedPatches(dir string) ([]patchAt, error) {
+	des, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read patches: %w", err)
+	}
+	var list []patchAt
+	for _, de := range des {
+		name := de.Name()
+		if ext := filepath.Ext(name); (ext == ".patch" || ext == ".diff") && name != coverLetter && !de.IsDir() {
+			list = append(list, patchAt{dir, name, 1})
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("read patches: %s has no series file, and no file that ends in .patch or .diff", dir)
+	}
+	return list, nil // os.ReadDir sorts
+}
+
+// readSeries reads quilt's list of patches: a name on each line, relative to the
+// list, maybe with -pN, and comments.
+func readSeries(dir, name string) ([]patchAt, error) {
+	text, err := patchAt{dir: dir, name: name}.text(maxPatchText)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseSeries(text)
+	for i := range list {
+		list[i].dir = dir
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read series %s: %w", filepath.Join(dir, name), err)
+	}
+	return list, nil
+}
+
+func parseSeries(text string) ([]patchAt, error) {
+	var list []patchAt
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		words := strings.Fields(line)
+		if i := slices.IndexFunc(words, func(w string) bool { return w[0] == '#' }); i >= 0 {
+			words = words[:i]
+		}
+		if len(words) == 0 {
+			continue
+		}
+		at := patchAt{name: words[0], strip: 1}
+		if !filepath.IsLocal(at.name) {
+			return nil, fmt.Errorf("line %d: refused: %q leads out of the directory", n, at.name)
+		}
+		for _, w := range words[1:] {
+			strip, ok := strings.CutPrefix(w, "-p")
+			var err error
+			if at.strip, err = strconv.Atoi(strip); !ok || err != nil || at.strip < 0 || at.strip > diffs.MaxStrip {
+				return nil, fmt.Errorf("line %d: %q: want -pN, which is the one option that kimg knows", n, w)
+			}
+		}
+		list = append(list, at)
+	}
+	if len(list) == 0 {
+		return nil, errors.New("it names no patch")
+	}
+	return list, nil
+}
+
+func (p patchAt) read(left int) (PatchLock, error) {
+	text, err := p.text(left)
+	if err != nil {
+		return PatchLock{}, err
+	}
+	return PatchLock{Path: filepath.Base(p.name), Strip: p.strip, SHA256: units.DigestOf([]byte(text)), Text: PatchText(text)}, nil
+}
+
+// text reads a file of at most left bytes. What a series names, and what lies in
+// a directory, is opened below that directory.
+func (p patchAt) text(left int) (string, error) {
+	dir := p.dir
+	if dir == "" {
+		dir = "."
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", fmt.Errorf("read patch: %w", err)
+	}
+	defer root.Close()
+	b, err := reading.SmallIn(root, p.name, int64(left))
+	if err != nil {
+		return "", fmt.Errorf("read patch %s: %w (at most %d bytes of patches are read)", filepath.Join(p.dir, p.name), err, maxPatchText)
+	}
+	return string(b), nil
+}
+
+// texts are a lock's patches as the kernel's step takes them.
+func texts(list []PatchLock) []kernel.Patch {
+	var all []kernel.Patch
+	for _, p := range list {
+		all = append(all, kernel.Patch{Name: p.Path, Text: string(p.Text), Strip: p.Strip})
+	}
+	return all
+}
+
+// FixLock names one of kimg's own patches. Its text comes with kimg, like kimg's own
+// configs, and the lock's actions tell whether it is the same.
+type FixLock struct {
+	Name   string       `yaml:"name"`
+	Commit string       `yaml:"commit"` // mainline's, that did the same or better
+	SHA256 units.Digest `yaml:"sha256"`
+}
+
+// KimgFixes are those of kimg's own patches that the source may need with its
+// toolchain, which was chosen by this request.
+func (l KernelLock) KimgFixes(toolchain string) []kernel.Patch {
+	era, err := kernel.EraFor(l.Version, toolchain)
+	if err != nil || l.NoFixes {
+		return nil
+	}
+	return kernel.FixesFor(l.Version, era)
+}
+
+// FixLocks pins fixes.
+func FixLocks(list []kernel.Patch) []FixLock {
+	var all []FixLock
+	for _, p := range list {
+		all = append(all, FixLock{p.Name, p.Fix.Commit, units.DigestOf([]byte(p.Text))})
+	}
+	return all
+}
+
+// UserPatches are the user's own that a lock has applied to its source.
+func (l KernelLock) UserPatches() ([]kernel.Patch, error) {
+	for _, p := range l.Patches {
+		if units.DigestOf([]byte(p.Text)) != p.SHA256 {
+			return nil, fmt.Errorf("read patch %s: the lock's text of it is not what its sha256 says", p.Path)
+		}
+	}
+	list := texts(l.Patches)
+	_, err := kernel.ParsePatches(list)
+	return list, err
+}
+
+// SamePatches reports whether two lists have the same effect.
+func SamePatches(a, b []PatchLock) bool {
+	return slices.EqualFunc(a, b, func(a, b PatchLock) bool { return a.SHA256 == b.SHA256 && a.Strip == b.Strip })
+}

@@ -1,0 +1,108 @@
+package spec
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// Request is what is wanted, with the user's own files in it: what a Spec and a Lock
+// have in common, and all that resolving one into the other starts from.
+type Request struct {
+	Arch      arch.Arch
+	Kernel    string // as Spec.Kernel
+	Suite     string
+	Variant   archive.Variant
+	Include   []string // sorted, without repeats: the order does not change what is installed
+	Config    ConfigLock
+	Patches   []PatchLock
+	NoFixes   bool
+	Targets   []string
+	Toolchain string
+	Size      units.Size
+}
+
+// Request reads the files that a Spec names and checks what is in them. Errors are
+// *InputError where the user can mend what they wrote.
+func (s Spec) Request() (Request, error) {
+	config, err := s.config()
+	if err != nil {
+		return Request{}, err
+	}
+	patches, err := ReadPatches(s.Patches)
+	if err != nil {
+		return Request{}, err
+	}
+	return Request{
+		Arch: arch.Default, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
+		Config: config, Patches: patches, NoFixes: s.NoFixes, Targets: s.Targets, Toolchain: s.Toolchain, Size: s.Size,
+	}, nil
+}
+
+// Request is what the lock was made for.
+func (l *Lock) Request() Request {
+	return Request{
+		Arch: l.Arch, Kernel: l.Kernel.Request, Suite: l.Rootfs.Suite, Variant: l.Rootfs.Variant, Include: l.Rootfs.Include,
+		Config: l.Config, Patches: l.Kernel.Patches, NoFixes: l.Kernel.NoFixes, Targets: l.Kernel.Targets,
+		Toolchain: l.Toolchain.Request, Size: l.Image.Size,
+	}
+}
+
+// Check validates a request that came from a lock, which may be anybody's.
+func (q Request) Check() error {
+	s := Default()
+	s.Kernel, s.Suite, s.Variant, s.Include = q.Kernel, q.Suite, q.Variant, q.Include
+	s.Set, s.Targets, s.Size = q.Config.Set, q.Targets, q.Size
+	return s.CheckValues()
+}
+
+// includes is --include in one order and without repeats.
+func (s Spec) includes() []string {
+	return slices.Compact(slices.Sorted(slices.Values(s.Include)))
+}
+
+func (s Spec) config() (ConfigLock, error) {
+	c := ConfigLock{Base: s.Config, Set: s.Set}
+	if !kernel.Builtin(s.Config) {
+		f, err := lockFile(s.Config)
+		if err != nil {
+			return c, &InputError{Field: "--config", Err: err}
+		}
+		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; kernel.Builtin(c.Base) {
+			c.Base = "./" + c.Base // a file that is called so
+		}
+	}
+	for _, name := range s.Fragments {
+		f, err := lockFile(name)
+		if err != nil {
+			return c, &InputError{Field: "--fragment", Err: err}
+		}
+		c.Fragments = append(c.Fragments, f)
+	}
+	parsed, err := c.Parse()
+	if err == nil {
+		err = parsed.Check()
+	}
+	if err != nil { // before anything is made for it
+		return c, &InputError{Field: "config", Err: err}
+	}
+	return c, nil
+}
+
+// maxConfig bounds a config or a fragment, in bytes: a distribution's has 300 KB.
+const maxConfig = 4 << 20
+
+// lockFile pins one of the user's own small files.
+func lockFile(name string) (FileLock, error) {
+	b, err := reading.Small(name, maxConfig)
+	if err != nil {
+		return FileLock{}, fmt.Errorf("read config: %w", err)
+	}
+	return FileLock{Path: filepath.Base(name), SHA256: units.DigestOf(b), Text: string(b)}, nil
+}

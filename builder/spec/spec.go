@@ -1,0 +1,216 @@
+// Package spec is what is wanted and what is pinned: a Spec is what the user
+// wrote, a Lock is that with every outside thing pinned by digest, and a Request is
+// what the two have in common. It is data, read and checked; it knows no engine and
+// asks no server.
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/kernelorg"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/units"
+)
+
+// File is where a project keeps its Spec.
+const File = "kimg.yaml"
+
+// Spec is what is wanted, as the user wrote it: flags over kimg.yaml over defaults.
+type Spec struct {
+	Kernel    string          `yaml:"kernel"`    // "suite", "suite:linux-source-X.Y", a version, a directory or a tarball
+	Suite     string          `yaml:"suite"`     // trixie, bionic, ...
+	Config    string          `yaml:"config"`    // "defconfig", "vm" or a file
+	Fragments []string        `yaml:"fragments"` // config fragment files, merged in this order
+	Set       []string        `yaml:"set"`       // SYM=VALUE, merged last
+	Size      units.Size      `yaml:"size"`      // of rootfs.img
+	Include   []string        `yaml:"include"`   // packages on top of the variant's
+	Variant   archive.Variant `yaml:"variant"`   // minbase or standard
+	Targets   []string        `yaml:"targets"`   // further make targets
+	Patches   []string        `yaml:"patches"`   // patch files, directories of them and series files, applied in this order
+	Toolchain string          `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
+	NoFixes   bool            `yaml:"no-fixes"`  // none of kimg's own patches
+
+	Sources `yaml:",inline"`
+	Options `yaml:",inline"`
+
+	Lock  string   `yaml:"-"` // a lock file that all of the above up to NoFixes comes from
+	Given []string `yaml:"-"` // with Lock: the fields, as kimg.yaml and the flags call them, that were set all the same
+}
+
+// Sources is where the things come from that a Spec wants, and who may vouch for
+// them. None of it is in a lock: another mirror has the same bits.
+type Sources struct {
+	Mirror         string   `yaml:"mirror"`         // of the suite's archive; empty: the machine's own, or the default
+	KernelMirror   string   `yaml:"kernel-mirror"`  // base of kernel.org's layout; empty: kernel.org's own
+	KernelKeyrings []string `yaml:"kernel-keyring"` // files of more keys that may sign kernels
+	VerifyTar      bool     `yaml:"verify-tar"`     // check the signature of the uncompressed tar, too
+	AllowUnsigned  bool     `yaml:"allow-unsigned"` // take a kernel that no known key signed
+	Frozen         bool     `yaml:"-"`              // refuse what the lock does not name
+}
+
+// Options is how a build runs on this machine and what it leaves there. None of it
+// is in a lock or reaches the artifacts.
+type Options struct {
+	Out          string `yaml:"out"`           // directory of the artifacts
+	Jobs         int    `yaml:"jobs"`          // of make; 0: as many as the engine has processors
+	Privileged   bool   `yaml:"privileged"`    // the bootstrap container is fully privileged
+	ExportSource bool   `yaml:"export-source"` // write the source, compile_commands.json and kimg.gdb for tools
+	SignKey      string `yaml:"sign-key"`      // file of the private key that signs the provenance; cmd reads it
+}
+
+// Default is the Spec of a user who asks for nothing.
+func Default() Spec {
+	return Spec{
+		Kernel: "suite", Suite: "trixie", Config: "defconfig", Size: 1 << 30,
+		Variant: archive.Minbase, Options: Options{Out: "kimg-out"},
+	}
+}
+
+// maxFile bounds a kimg.yaml, in bytes.
+const maxFile = 1 << 20
+
+// Load returns the defaults with dir's kimg.yaml, where there is one, over them.
+// Paths in the file are relative to it.
+func Load(dir string) (Spec, error) {
+	s := Default()
+	name := filepath.Join(dir, File)
+	b, err := reading.Small(name, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read spec: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
+		return s, &InputError{Field: File, Err: fmt.Errorf("read %s: %w", name, err)}
+	}
+	rel := func(p string) string {
+		if p == "" || filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(dir, p)
+	}
+	for i := range s.Fragments {
+		s.Fragments[i] = rel(s.Fragments[i])
+	}
+	for i := range s.Patches {
+		s.Patches[i] = rel(s.Patches[i])
+	}
+	for i := range s.KernelKeyrings {
+		s.KernelKeyrings[i] = rel(s.KernelKeyrings[i])
+	}
+	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)
+	if !kernel.Builtin(s.Config) {
+		s.Config = rel(s.Config)
+	}
+	if strings.Contains(s.Kernel, "/") && !strings.Contains(s.Kernel, "://") {
+		s.Kernel = rel(s.Kernel)
+	}
+	return s, nil
+}
+
+// InputError reports an invalid field of what the user asked for.
+type InputError struct {
+	Field string // as the flag or the file spells it
+	Err   error
+}
+
+func (e *InputError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
+
+// Unwrap gives the reason.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// packageName is Debian policy 5.6.1.
+var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
+
+// setting is SYM=VALUE, with or without CONFIG_.
+var setting = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=[^\n]*$`)
+
+// maxSize bounds --size: ext4's own limit with 4 KiB blocks is far above what a
+// laptop can hold, so a larger number is a slip of the keyboard.
+const maxSize = units.Size(1 << 40)
+
+// minSize holds a file system with a journal; the tree's own need is checked
+// against its real size later.
+const minSize = units.Size(64 << 20)
+
+// Check validates what can be judged on this machine.
+func (s Spec) Check() error {
+	if err := s.CheckValues(); err != nil {
+		return err
+	}
+	if err := kernelorg.CheckKeyrings(s.KernelKeyrings...); err != nil {
+		return &InputError{"--kernel-keyring", err}
+	}
+	files := slices.Clone(s.Fragments)
+	if !kernel.Builtin(s.Config) {
+		files = append(files, s.Config)
+	}
+	for _, f := range files {
+		if st, err := os.Stat(f); err != nil {
+			return &InputError{"config", fmt.Errorf("read %s: %w (a base config is defconfig, vm or a file)", f, err)}
+		} else if !st.Mode().IsRegular() {
+			return &InputError{"config", fmt.Errorf("read %s: not a regular file", f)}
+		}
+	}
+	return nil
+}
+
+// CheckValues is Check without the files.
+func (s Spec) CheckValues() error {
+	if _, err := archive.ParseSuite(s.Suite); err != nil {
+		return &InputError{"--suite", err}
+	}
+	if s.Variant != archive.Minbase && s.Variant != archive.Standard {
+		return &InputError{"--variant", fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, archive.Minbase, archive.Standard)}
+	}
+	if s.Size < minSize || s.Size > maxSize || s.Size%(1<<20) != 0 {
+		return &InputError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, in whole MiB", s.Size, minSize, maxSize)}
+	}
+	if s.Jobs < 0 || s.Jobs > 4096 {
+		return &InputError{"--jobs", fmt.Errorf("%d is not a number of jobs", s.Jobs)}
+	}
+	for _, p := range s.Include {
+		if !packageName.MatchString(p) {
+			return &InputError{"--include", fmt.Errorf("%q is not a package name", p)}
+		}
+	}
+	for _, v := range s.Set {
+		if !setting.MatchString(v) {
+			return &InputError{"--set", fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v)}
+		}
+	}
+	for _, t := range s.Targets {
+		if err := kernel.CheckTarget(t); err != nil {
+			return &InputError{"--target", err}
+		}
+	}
+	if err := kernelorg.CheckBase(s.KernelMirror); err != nil {
+		return &InputError{"--kernel-mirror", err}
+	}
+	if err := archive.CheckMirror(s.Mirror); err != nil {
+		return &InputError{"--mirror", err}
+	}
+	if s.Kernel == "" {
+		return &InputError{"--kernel", errors.New("is empty: want suite, a version, a directory or a tarball")}
+	}
+	if s.Out == "" {
+		return &InputError{"--out", errors.New("is empty")}
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package spec
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestSpecFile(t *testing.T) {
+	dir := t.TempDir()
+	load := func(text string) (Spec, error) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, File), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return Load(dir)
+	}
+	s, err := load("kernel: ./linux\nsuite: bionic\nsize: 2G\nconfig: my.config\nset: [KASAN=y]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Kernel != filepath.Join(dir, "linux") || s.Config != filepath.Join(dir, "my.config") || s.Suite != "bionic" || s.Size != 2<<30 || s.Variant != Default().Variant {
+		t.Errorf("spec %+v", s)
+	}
+	if _, err := load("suit: bionic\n"); err == nil || !strings.Contains(err.Error(), "suit") {
+		t.Errorf("a field that does not exist: %v", err)
+	}
+	if _, err := load("mirror: http://m.example/debian\njobs: 3\nout: there\n"); err != nil {
+		t.Errorf("fields of the embedded parts: %v", err)
+	}
+	if _, err := load(""); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestSpecCheckNamesTheField(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		field string
+		edit  func(*Spec)
+	}{
+		{"--suite", func(s *Spec) { s.Suite = "wheezy" }},
+		{"--variant", func(s *Spec) { s.Variant = "fancy" }},
+		{"--size", func(s *Spec) { s.Size = 4096 }},
+		{"--size", func(s *Spec) { s.Size = 1<<30 + 1 }},
+		{"--jobs", func(s *Spec) { s.Jobs = -1 }},
+		{"--include", func(s *Spec) { s.Include = []string{"no way"} }},
+		{"--set", func(s *Spec) { s.Set = []string{"KASAN"} }},
+		{"config", func(s *Spec) { s.Fragments = []string{filepath.Join(dir, "absent")} }},
+		{"config", func(s *Spec) { s.Config = dir }},
+		{"--kernel", func(s *Spec) { s.Kernel = "" }},
+		{"--kernel-mirror", func(s *Spec) { s.KernelMirror = "ftp://mirror.example/" }},
+		{"--kernel-keyring", func(s *Spec) { s.KernelKeyrings = []string{filepath.Join(dir, "absent")} }},
+		{"--mirror", func(s *Spec) { s.Mirror = "mirror.example/debian" }},
+	} {
+		s := Default()
+		c.edit(&s)
+		var se *InputError
+		if err := s.Check(); !errors.As(err, &se) || se.Field != c.field {
+			t.Errorf("%+v: got %v, want an InputError of %s", s, err, c.field)
+		}
+	}
+	if err := Default().Check(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+}
+
+// A pipe in the place of a file is refused, and not waited for: nobody writes to it.
+func TestPipesAreNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := &Lock{}
+	for _, s := range []Spec{
+		{Config: pipe, Given: []string{"config"}},
+		{Fragments: []string{pipe}, Given: []string{"fragment"}},
+		{Patches: []string{pipe}, Given: []string{"patch"}},
+	} {
+		if err := s.Conflict(l); err == nil || !strings.Contains(err.Error(), "a pipe") {
+			t.Errorf("--%s: %v", s.Given[0], err)
+		}
+	}
+	for _, edit := range []func(*Spec){
+		func(s *Spec) { s.Config = pipe },
+		func(s *Spec) { s.Fragments = []string{pipe} },
+		func(s *Spec) { s.Patches = []string{pipe} },
+	} {
+		s := Default()
+		edit(&s)
+		if _, err := s.Request(); err == nil || !strings.Contains(err.Error(), "a pipe") {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+}
+
+// What is only shown short is compared whole.
+func TestConflictComparesWholeDigests(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "my.config")
+	if err := os.WriteFile(file, []byte("CONFIG_A=y\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := lockFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := f.SHA256[:63] + "0"
+	if near == f.SHA256 {
+		near = f.SHA256[:63] + "1"
+	}
+	s := Spec{Config: file, Fragments: []string{file}}
+	for _, field := range []string{"config", "fragment"} {
+		s.Given = []string{field}
+		l := &Lock{Config: ConfigLock{Base: f.Path, SHA256: f.SHA256, Fragments: []FileLock{f}}}
+		if err := s.Conflict(l); err != nil {
+			t.Errorf("the same --%s: %v", field, err)
+		}
+		l.Config.SHA256, l.Config.Fragments = near, []FileLock{{Path: f.Path, SHA256: near}}
+		if err := s.Conflict(l); err == nil {
+			t.Errorf("another --%s whose digest begins alike is taken for the same", field)
+		}
+	}
+}
