@@ -36,6 +36,9 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("the root filesystem does not fit %s: it needs at least %s", e.Size, e.Need)
 }
 
+// Hint says what gives it more.
+func (e *SizeError) Hint() string { return "give it more with --size" }
+
 // layout is how a disk of some size is laid out.
 type layout struct {
 	blocks  int64

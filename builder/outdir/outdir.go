@@ -133,6 +133,11 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s is there and kimg did not make it", e.File)
 }
 
+// Hint says how to go on.
+func (e *ForeignError) Hint() string {
+	return "move that file away, or choose another directory with --out"
+}
+
 // Guard refuses, with a *ForeignError, to write over files that no build of kimg put
 // there. Nothing is read but the manifest.
 func (o *Dir) Guard(names []string) error {

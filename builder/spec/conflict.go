@@ -133,6 +133,9 @@ func (e *FrozenError) Error() string {
 	return "the lock does not pin " + e.What + " and --frozen forbids to look for it"
 }
 
+// Hint says what pins it.
+func (e *FrozenError) Hint() string { return "build once without --frozen to have it pinned" }
+
 // Unmoved refuses, with a *FrozenError, what old does not pin as l does. Parts that
 // l does not have are not compared.
 func (l *Lock) Unmoved(old *Lock) error {

@@ -367,3 +367,8 @@ func (e *LockError) Error() string { return fmt.Sprintf("read lock %s: %v", e.Fi
 
 // Unwrap gives the reason.
 func (e *LockError) Unwrap() error { return e.Err }
+
+// Hint says what to do without it.
+func (e *LockError) Hint() string {
+	return "take it from where it was whole (a backup, version control); a build without it pins everything anew"
+}

@@ -102,8 +102,8 @@ func TestCheckFlagsOverAFile(t *testing.T) {
 	}
 }
 
-// What helps with one of several places is told beside that one, and is no way out.
-func TestProblemsHaveNoWayOut(t *testing.T) {
+// What helps with one of several places is said beside that one, and is no hint.
+func TestProblemsHaveNoHint(t *testing.T) {
 	a, read := testApp(t, table{})
 	code := a.report(t.Context(), &checks.ProblemsError{Problems: []checks.Problem{
 		{Err: &gdb.NoBreakError{Break: "vfs_raed", Msg: "no", Near: []string{"vfs_read"}}}, {Err: errors.New("other")}}}, false)

@@ -132,18 +132,14 @@ func (a *app) openTerminal(ctx context.Context) (_ kernel.Terminal, restore func
 	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: cmp.Or(os.Getenv("TERM"), "xterm"), Resize: sizes}, restore, nil
 }
 
-// noTerminalError says that an editor has nobody to show itself to.
+// noTerminalError reports that there is no terminal to show an editor on.
 type noTerminalError struct{ editor string }
 
 func (e *noTerminalError) Error() string {
-	return "open " + e.editor + ": " + errNoTerminal.Error()
+	return "open " + e.editor + ": stdin and stdout are no terminal"
 }
 
-func (e *noTerminalError) Unwrap() error { return errNoTerminal }
-
-// Hint is the way out.
+// Hint says what needs none.
 func (e *noTerminalError) Hint() string {
 	return "run it on a terminal; or ask with --set SYM=VALUE, and look with kimg config --diff or --show"
 }
-
-var errNoTerminal = errors.New("stdin and stdout are no terminal")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -45,72 +46,51 @@ var exitCodes = []struct {
 	code    int
 	meaning string
 }{
-	{0, "all went well"},
+	{0, "success"},
 	{codeFault, "a step failed, or something else went wrong"},
-	{codeUsage, "the flags, `kimg.yaml` or `kimg.lock` cannot be meant"},
+	{codeUsage, "invalid flags, `kimg.yaml` or `kimg.lock`"},
 	{codeEngine, "no container engine answers, or this user may not use it"},
-	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not signed as it must be"},
+	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not signed " +
+		"as it must be"},
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
-	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the report says where"},
-	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the command failed; 6 where a guest failed too"},
-	{codeRun, "`kimg run -- COMMAND` or `kimg ssh -- COMMAND` failed itself, for any of the reasons above; any other status is the command's own, as that of `kimg run` and `kimg ssh` is their shell's"},
-	{codeInterrupted, "interrupted by a signal (Ctrl-C); what was begun has been taken away"},
+	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the report " +
+		"says where"},
+	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the " +
+		"command failed; 6 where a guest failed too"},
+	{codeRun, "`kimg run -- COMMAND` or `kimg ssh -- COMMAND` failed itself, for any of the reasons above; any other " +
+		"status is the command's own, as that of `kimg run` and `kimg ssh` is their shell's"},
+	{codeInterrupted, "interrupted by a signal (Ctrl-C), and cleaned up"},
 }
 
-// way is an exit status and a way out for a kind of error. An error that knows
-// its own way out, by a method Hint, goes before.
-type way struct {
-	is   func(error) bool
-	code int
-	hint string
-}
-
-// ways is tried from the top.
-var ways = []way{
-	{is[usageError], codeUsage, ""},
-	{is[*spec.InputError], codeUsage, ""},
-	{is[*diffs.Error], codeUsage, ""},
-	{is[*kernel.PatchError], codeUsage, ""}, // knows its own way out
-	{is[*attest.KeyError], codeUsage, ""},
-	{isErr(errNoTerminal), codeUsage, ""},
-	{is[*spec.LockError], codeUsage, "take it from where it was whole (a backup, version control); a build without it pins everything anew"},
-	{is[*spec.NoLockError], codeUsage, ""},
-	{is[*builder.ReplayError], codeUsage, ""},
-	{is[*spec.FrozenError], codeUsage, "build once without --frozen to have it pinned"},
-	{is[*outdir.ForeignError], codeUsage, "move that file away, or choose another directory with --out"},
-	{is[*builder.ExistsError], codeUsage, ""},
-	{isErr(container.ErrNoEngine), codeEngine, ""},
-	{isErr(container.ErrPermission), codeEngine, ""},
-	{is[*kernel.EraError], codeUsage, ""},
-	{is[*kernel.UnmetError], codeConfig, ""}, // says itself what is not met
-	{is[*image.SizeError], codeUsage, "give it more with --size"},
-	{isFull, codeFault, "make room on that disk: kimg cache prune frees what kimg keeps, there and in the engine; " +
-		"docker system df shows what else the engine has, and KIMG_CACHE moves kimg's cache to another disk"},
-	{is[*vm.MissingArtifactError], codeUsage, ""},
-	{isErr(errNoBuild), codeUsage, "run kimg build first, or name the directory of a build"},
-	{is[*vm.MissingConfigError], codeConfig, ""},
-	{is[*gdb.NoBreakError], codeGuest, ""},
-	{is[*checks.ProblemsError], codeUsage, ""},
-	{is[*vm.GuestError], codeGuest, ""},
-	{is[*vm.DiskError], codeGuest, ""},
-	{is[*gdb.EndedError], codeFault, ""},
-	{is[*vm.PortTakenError], codeUsage, ""},
-	{is[*vm.TAPError], codeUsage, ""},
-	{is[*vm.ShareError], codeUsage, ""},
-	{is[*vm.NoSnapshotError], codeUsage, ""},
-	{is[*NoSSHError], codeUsage, ""},
-	{is[*vm.KeyError], codeFault, ""},
-	{isErr(vm.ErrDiskInUse), codeFault, "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, is in nobody's way"},
-	{is[*archive.UntrustedError], codeArchive, "take another mirror with --mirror, and see that this machine's clock is right"},
-	{is[*kernelorg.UntrustedError], codeArchive, ""},
-	{is[*kernelorg.NotFoundError], codeArchive, ""},
-	{is[*kernelorg.DownError], codeArchive, ""},
-	{is[*archive.MissingError], codeArchive,
-		"name an archive that has them with --mirror, or a snapshot service with KIMG_SNAPSHOT"},
-	{is[*fetch.Error], codeArchive, "check the network, or try another archive with --mirror"},
-	{is[*fetch.GetError], codeArchive, "check the network, or try another archive with --mirror"},
-	{is[*fetch.StatusError], codeArchive, "check the address, or try another archive with --mirror"},
+// statuses says which kinds of errors end kimg with which status; any other is a codeFault. It is tried from the top.
+// What helps against an error is said by its method Hint.
+var statuses = []struct {
+	code  int
+	kinds []func(error) bool
+}{
+	{codeUsage, []func(error) bool{
+		is[usageError], is[*noTerminalError], is[*noBuildError], is[*noSSHError],
+		is[*spec.InputError], is[*spec.LockError], is[*spec.NoLockError], is[*spec.FrozenError],
+		is[*builder.ReplayError], is[*builder.ExistsError], is[*outdir.ForeignError],
+		is[*diffs.Error], is[*kernel.PatchError], is[*attest.KeyError],
+	}},
+	{codeEngine, []func(error) bool{isErr(container.ErrNoEngine), isErr(container.ErrPermission)}},
+	{codeUsage, []func(error) bool{is[*kernel.EraError]}},
+	{codeConfig, []func(error) bool{is[*kernel.UnmetError]}},
+	{codeUsage, []func(error) bool{is[*image.SizeError], is[*vm.MissingArtifactError]}},
+	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
+	{codeConfig, []func(error) bool{is[*vm.MissingConfigError]}},
+	{codeGuest, []func(error) bool{is[*gdb.NoBreakError], is[*vm.GuestError], is[*vm.DiskError]}},
+	{codeUsage, []func(error) bool{
+		is[*vm.PortTakenError], is[*vm.TAPError], is[*vm.ShareError], is[*vm.NoSnapshotError],
+		is[*checks.ProblemsError], // what the problems are goes before
+	}},
+	{codeArchive, []func(error) bool{
+		is[*archive.UntrustedError], is[*archive.MissingError],
+		is[*kernelorg.UntrustedError], is[*kernelorg.NotFoundError], is[*kernelorg.DownError],
+		is[*fetch.Error], is[*fetch.GetError], is[*fetch.StatusError],
+	}},
 }
 
 // is matches errors by type.
@@ -130,7 +110,10 @@ func isFull(err error) bool {
 		strings.Contains(strings.ToLower(err.Error()), "no space left on device")
 }
 
-// usageError is a command line that cannot be meant.
+const fullHint = "make room on that disk: kimg cache prune frees what kimg keeps, there and in the engine; " +
+	"docker system df shows what else the engine has, and KIMG_CACHE moves kimg's cache to another disk"
+
+// usageError is an invalid command line.
 type usageError struct {
 	cmd *cobra.Command
 	err error
@@ -139,7 +122,7 @@ type usageError struct {
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// Hint is the way out.
+// Hint says where the command line is explained.
 func (e usageError) Hint() string { return e.cmd.CommandPath() + " --help" }
 
 // guestStatus is the status other than zero that a command in the guest ended
@@ -148,7 +131,7 @@ type guestStatus int
 
 func (s guestStatus) Error() string { return fmt.Sprintf("the command's exit status is %d", int(s)) }
 
-// report tells the person of err and returns the exit status. inGuest says that
+// report prints err and returns the exit status. inGuest says that
 // the status of a command in the guest was asked for.
 func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 	var status guestStatus
@@ -170,37 +153,43 @@ func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 		return codeInterrupted
 	}
 	fmt.Fprintf(a.stderr, "kimg: %s\n", progress.CleanText(err.Error()))
-	code, hint := codeFault, ""
-	for _, w := range ways {
-		if w.is(err) {
-			code, hint = w.code, w.hint
-			break
-		}
-	}
-	var own interface{ Hint() string }
-	if errors.As(err, &own) {
-		hint = own.Hint()
-	}
-	if hint != "" {
-		fmt.Fprintf(a.stderr, "  way out: %s\n", progress.CleanText(hint))
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(a.stderr, "  hint: %s\n", progress.CleanText(hint))
 	}
 	if inGuest {
 		return codeRun
 	}
-	return code
+	return statusOf(err)
 }
 
-// onlyCancelled reports whether err tells of nothing but the end of a context.
-// What could not be taken away after it is worth telling.
+func statusOf(err error) int {
+	for _, s := range statuses {
+		for _, kind := range s.kinds {
+			if kind(err) {
+				return s.code
+			}
+		}
+	}
+	return codeFault
+}
+
+func hintOf(err error) string {
+	var own interface{ Hint() string }
+	switch {
+	case isFull(err):
+		return fullHint
+	case errors.As(err, &own):
+		return own.Hint()
+	}
+	return ""
+}
+
+// onlyCancelled reports whether err is nothing but the end of a context.
+// What could not be cleaned up after it is worth printing.
 func onlyCancelled(err error) bool {
 	switch e := err.(type) {
 	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			if !onlyCancelled(one) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(e.Unwrap(), func(one error) bool { return !onlyCancelled(one) })
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			return onlyCancelled(inner)

@@ -30,11 +30,11 @@ func TestReport(t *testing.T) {
 		{"no engine", fmt.Errorf("build kernel: %w", container.ErrNoEngine), 3, false,
 			[]string{"kimg: build kernel: no container engine answers\n"}},
 		{"no permission", fmt.Errorf("connect: %w", container.ErrPermission), 3, false, nil},
-		{"an error with a way out", fmt.Errorf("run: %w", &vm.MissingArtifactError{Dir: "d", File: "bzImage"}), 2, false,
-			[]string{"kimg: run: find bzImage in d: there is none\n  way out: run kimg build first"}},
+		{"an error with a hint", fmt.Errorf("run: %w", &vm.MissingArtifactError{Dir: "d", File: "bzImage"}), 2, false,
+			[]string{"kimg: run: find bzImage in d: there is none\n  hint: run kimg build first"}},
 		{"unmet config", &kernel.UnmetError{Version: "6.12"}, 5, false, []string{"configure Linux 6.12"}},
 		{"a patch that does not apply", fmt.Errorf("x: %w", &kernel.PatchError{Patch: "a.patch", Faults: []kernel.PatchFault{{File: "fs/open.c", Hunk: 1, Of: 2, Header: "@@ -1 +1 @@"}}}), 2, false,
-			[]string{"a.patch", "\n  fs/open.c: hunk 1 of 2: @@ -1 +1 @@", "way out: make it again"}},
+			[]string{"a.patch", "\n  fs/open.c: hunk 1 of 2: @@ -1 +1 @@", "hint: make it again"}},
 		{"a hostile patch", &diffs.Error{Patch: "a.patch", Line: 3, Err: errors.New("refused")}, 2, false, []string{"read patch a.patch line 3: refused"}},
 		{"unsigned archive", fmt.Errorf("x: %w", &archive.UntrustedError{What: "it", Why: "no"}), 4, false, []string{"--mirror"}},
 		{"a guest's panic", fmt.Errorf("x: %w", &vm.GuestError{What: "the kernel panicked"}), 6, false, []string{"the kernel panicked"}},
@@ -44,7 +44,7 @@ func TestReport(t *testing.T) {
 		{"disk below a compiler", errors.New("compile:\n  fatal error: cannot write x.o: No space left on device"), 1, false,
 			[]string{"kimg cache prune frees"}},
 		{"a directory that cannot be shared", fmt.Errorf("x: %w", &vm.ShareError{Dir: "d", Err: errors.New("no")}), 2, false,
-			[]string{"share d: no\n  way out: name a directory"}},
+			[]string{"share d: no\n  hint: name a directory"}},
 		{"missing packages", fmt.Errorf("rootfs: %w", &archive.MissingError{}), 4, false, []string{"--mirror"}},
 		{"spec", &spec.InputError{Field: "--size", Err: errors.New("too small")}, 2, false, []string{"kimg: --size: too small\n"}},
 		{"own fault beside a command", container.ErrNoEngine, 125, true, []string{"no container engine"}},
@@ -103,9 +103,9 @@ func TestEveryExitStatusIsInTheTable(t *testing.T) {
 		}
 		known[c.code] = true
 	}
-	for _, w := range ways {
-		if !known[w.code] {
-			t.Errorf("status %d of a way out is not in the table", w.code)
+	for _, s := range statuses {
+		if !known[s.code] {
+			t.Errorf("status %d of an error is not in the table", s.code)
 		}
 	}
 }

@@ -118,13 +118,13 @@ func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// NoSSHError says that there is nobody in an image to log in with.
-type NoSSHError struct {
+// noSSHError says that there is nobody in an image to log in with.
+type noSSHError struct {
 	Image string
 	Old   bool // it has an sshd, and is of a kimg that gave it no keys
 }
 
-func (e *NoSSHError) Error() string {
+func (e *noSSHError) Error() string {
 	if e.Old {
 		return fmt.Sprintf("log in to the guest of %s: it was built by a kimg that gave its sshd no keys", e.Image)
 	}
@@ -132,14 +132,14 @@ func (e *NoSSHError) Error() string {
 }
 
 // Hint is the way out.
-func (e *NoSSHError) Hint() string {
+func (e *noSSHError) Hint() string {
 	if e.Old {
 		return "build it again, with the same words"
 	}
 	return "build it in: kimg build --include openssh-server, with the words of the last build; the kernel is not compiled again"
 }
 
-// checkSSH is a *NoSSHError where the image that the guest boots from has no sshd that
+// checkSSH is a *noSSHError where the image that the guest boots from has no sshd that
 // heeds kimg. A snapshot that is yet to be taken is as rootfs.img is.
 func (g *guest) checkSSH(e *extras) error {
 	name := filepath.Join(g.out, artifact.Disk)
@@ -161,10 +161,10 @@ func (g *guest) checkSSH(e *extras) error {
 		return err == nil
 	}
 	if !has("/usr/sbin/sshd") {
-		return &NoSSHError{Image: name}
+		return &noSSHError{Image: name}
 	}
 	if !has(guestfiles.KeysUnit) {
-		return &NoSSHError{Image: name, Old: true}
+		return &noSSHError{Image: name, Old: true}
 	}
 	return nil
 }

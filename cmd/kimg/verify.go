@@ -103,17 +103,24 @@ The exit status is 7 where anything is not as it was.`,
 	return cmd
 }
 
-var errNoBuild = errors.New("there is no build")
+// noBuildError reports a directory without a manifest.
+type noBuildError struct{ err error }
 
-// noBuild tells of a directory without a manifest as what it is.
+func (e *noBuildError) Error() string { return "there is no build: " + e.err.Error() }
+func (e *noBuildError) Unwrap() error { return e.err }
+
+// Hint says how there is one.
+func (e *noBuildError) Hint() string { return "run kimg build first, or name the directory of a build" }
+
+// noBuild is a *noBuildError for the error of a manifest that is not there.
 func noBuild(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", errNoBuild, err)
+		return &noBuildError{err}
 	}
 	return err
 }
 
-// faulty is a build that is not as it was left. What was found has been told.
+// faulty is a build that is not as it was left. What was found has been printed.
 type faulty struct{ dir string }
 
 func (f faulty) Error() string { return f.dir + " is not as its build left it" }

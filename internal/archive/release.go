@@ -45,6 +45,11 @@ type UntrustedError struct {
 
 func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.What, e.Why) }
 
+// Hint says what to try.
+func (e *UntrustedError) Hint() string {
+	return "take another mirror with --mirror, and see that this machine's clock is right"
+}
+
 // maxInRelease is some ten times what the largest of today is.
 const maxInRelease = 4 << 20
 

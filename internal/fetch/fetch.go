@@ -69,6 +69,11 @@ func (e *GetError) Error() string { return fmt.Sprintf("download %s: %v", e.URL,
 // Unwrap gives the reason.
 func (e *GetError) Unwrap() error { return e.Err }
 
+// Hint says what to try.
+func (e *GetError) Hint() string { return networkHint }
+
+const networkHint = "check the network, or try another archive with --mirror"
+
 // Get downloads url, of at most max bytes, to w. It is for small things: it is
 // tried again from the start, so w sees nothing before all has arrived.
 func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) error {

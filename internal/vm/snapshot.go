@@ -141,7 +141,16 @@ func DropSnapshot(dir, name string) error {
 }
 
 // ErrDiskInUse says that another guest has the image, and it or this one writes to it.
-var ErrDiskInUse = errors.New("another guest uses it")
+var ErrDiskInUse error = diskInUse{}
+
+type diskInUse struct{}
+
+func (diskInUse) Error() string { return "another guest uses it" }
+
+// Hint says how to go on.
+func (diskInUse) Hint() string {
+	return "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, can run beside it"
+}
 
 // shareDisk has no other guest write to rootfs.img while this one, which does not, reads
 // it. A file system without locks is no reason to do without the guest.
