@@ -217,6 +217,7 @@ func kernelJob(l *spec.Lock) (kernel.Job, error) {
 		return kernel.Job{}, err
 	}
 	return kernel.Job{
+		Arch:    l.Arch,
 		Tree:    &kernel.Tree{Kind: kernel.Kind(l.Kernel.Source), Version: l.Kernel.Version, SHA256: l.Kernel.SHA256},
 		Patches: slices.Concat(l.Kernel.KimgFixes(l.Toolchain.Request), patches),
 		Era:     era, Image: l.Toolchain.Image, Config: config,

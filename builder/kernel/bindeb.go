@@ -51,41 +51,41 @@ const startOver = `find ` + objDir + ` -mindepth 1 -maxdepth 1 ! -name 'kimg.*' 
 const debPrepare = `rm -rf "$1"/debian && mkdir -p "$2" && tar -x -C "$3"`
 
 // bindeb makes the packages and gives them out.
-func (b *bench) bindeb(ctx context.Context, j Job, n int, put Put) error {
-	var release strings.Builder
-	if err := b.exec(ctx, nil, limitWriter(&release, 1<<10), io.Discard, "cat", objDir+"/include/config/kernel.release"); err != nil {
+func (w *worker) bindeb(ctx context.Context, j Job, n int, put Put) error {
+	release, err := w.output(ctx, nil, 1<<10, "cat", objDir+"/include/config/kernel.release")
+	if err != nil {
 		return fmt.Errorf("read the kernel's release: %w", err)
 	}
 	tools, err := debToolsTar()
 	if err != nil {
 		return err
 	}
-	if err := b.exec(ctx, tools, nil, io.Discard, "sh", "-c", debPrepare, "sh", objDir, debsDir, workDir); err != nil {
+	if err := w.run(ctx, tools, nil, "sh", "-c", debPrepare, "sh", objDir, debsDir, workDir); err != nil {
 		return fmt.Errorf("prepare the packing: %w", err)
 	}
-	pack := *b
-	pack.env = append(pack.env[:len(pack.env):len(pack.env)], debEnv(strings.TrimSpace(release.String()), j.Epoch)...)
+	pack := *w
+	pack.env = append(pack.env[:len(pack.env):len(pack.env)], debEnv(strings.TrimSpace(release), j.Epoch)...)
 	if err := pack.make(ctx, jobs(n), BinDeb); err != nil {
 		return err
 	}
-	return b.giveDebs(ctx, put)
+	return w.giveDebs(ctx, put)
 }
 
 // giveDebs gives out the packages, and removes what they were packed from.
-func (b *bench) giveDebs(ctx context.Context, put Put) error {
-	var list bytes.Buffer
-	if err := b.exec(ctx, nil, limitWriter(&list, 1<<16), io.Discard, "sh", "-c", `cd "$1" && ls -1 && rm -rf "$2"/debian`, "sh", debsDir, objDir); err != nil {
+func (w *worker) giveDebs(ctx context.Context, put Put) error {
+	list, err := w.output(ctx, nil, 1<<16, "sh", "-c", `cd "$1" && ls -1 && rm -rf "$2"/debian`, "sh", debsDir, objDir)
+	if err != nil {
 		return fmt.Errorf("list the packages: %w", err)
 	}
 	names := map[string]string{}
-	for name := range strings.Lines(list.String()) {
+	for name := range strings.Lines(list) {
 		name = strings.TrimSuffix(name, "\n")
 		names[name] = path.Join(TargetsDir, name)
 	}
 	if len(names) == 0 {
 		return errors.New("make ended well and left no package")
 	}
-	return b.give(ctx, debsDir, names, nil, put)
+	return w.give(ctx, debsDir, names, nil, put)
 }
 
 // debToolsTar is the tools as a tar of their directory.

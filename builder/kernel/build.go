@@ -21,12 +21,14 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/reading"
 )
 
 // Job is one kernel to be compiled.
 type Job struct {
+	Arch     arch.Arch
 	Tree     *Tree
 	Patches  []Patch // applied in this order
 	Era      Era
@@ -68,35 +70,35 @@ type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 // An *UnmetError says that the configuration did not take what was asked for, a
 // *CompileError that make failed.
 func Build(ctx context.Context, eng container.Engine, j Job, task *progress.Task, put Put) error {
-	return onBench(ctx, eng, j, task, func(b *bench) error {
-		config, err := b.build(ctx, eng, j, task)
+	return onWorker(ctx, eng, j, task, func(w *worker) error {
+		config, err := w.build(ctx, eng, j, task)
 		if err != nil {
 			return err
 		}
-		if err := b.collect(ctx, config, put); err != nil {
+		if err := w.collect(ctx, config, put); err != nil {
 			return err
 		}
 		if config.Get("MODULES") == "y" {
-			if err := b.modules(ctx, j, put); err != nil {
+			if err := w.modules(ctx, j, put); err != nil {
 				return err
 			}
 		}
-		return b.further(ctx, j, j.jobs(eng), put)
+		return w.further(ctx, j, j.jobs(eng), put)
 	})
 }
 
 // build configures and compiles.
-func (b *bench) build(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
-	text, err := b.configure(ctx, j, task)
+func (w *worker) build(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
+	text, err := w.configure(ctx, j, task)
 	if err != nil {
 		return nil, err
 	}
-	return kconfig.ParseConfig(text), b.compile(ctx, j, text, j.jobs(eng))
+	return kconfig.ParseConfig(text), w.compile(ctx, j, text, j.jobs(eng))
 }
 
-// onBench brings the job's source into its volume, opens a bench on it, and
+// onWorker brings the job's source into its volume, starts a worker on it, and
 // keeps other kimgs from it while do works there.
-func onBench(ctx context.Context, eng container.Engine, j Job, task *progress.Task, do func(*bench) error) (err error) {
+func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task, do func(*worker) error) (err error) {
 	unlock, err := lockTree(ctx, j, task)
 	if err != nil {
 		return err
@@ -109,12 +111,15 @@ func onBench(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 	if err := eng.EnsureVolume(ctx, j.ccache(), !j.Temporary); err != nil {
 		return err
 	}
-	b, err := openBench(ctx, eng, j, src, j.ObjectVolume(), task)
+	w, err := newCompiler(ctx, eng, j, src, task)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.c.Remove(ctx)) }()
-	return do(b)
+	defer func() { err = errors.Join(err, w.Remove(ctx)) }()
+	if err := w.Start(ctx); err != nil {
+		return err
+	}
+	return do(w)
 }
 
 // configScript puts the .config of its input to $2, by way of $1, where another one
@@ -123,23 +128,24 @@ const configScript = `cat > "$1" && { cmp -s "$1" "$2" || { eval "$3" && cp "$1"
 
 // compile runs make. The .config is only replaced where it differs: its time
 // alone would make kbuild read all of it again.
-func (b *bench) compile(ctx context.Context, j Job, config []byte, n int) error {
+func (w *worker) compile(ctx context.Context, j Job, config []byte, n int) error {
 	before := ":"
 	if slices.Contains(j.Targets, BinDeb) {
 		before = startOver
 	}
-	err := b.exec(ctx, bytes.NewReader(config), nil, io.Discard, "sh", "-c", configScript, "sh", newConfig, objDir+"/.config", before)
+	err := w.run(ctx, bytes.NewReader(config), nil,
+		"sh", "-c", configScript, "sh", newConfig, objDir+"/.config", before)
 	if err != nil {
 		return fmt.Errorf("write .config: %w", err)
 	}
-	built, err := b.has(ctx, objDir+"/vmlinux")
+	built, err := w.has(ctx, objDir+"/vmlinux")
 	if err != nil {
 		return err
 	}
-	count := newCounter(b.task, j, !built)
+	count := newCounter(w.task, j, !built)
 	var fault faults
-	argv := makeArgv(b.vars, append([]string{jobs(n)}, targets(j, kconfig.ParseConfig(config))...)...)
-	err = b.exec(ctx, nil, io.MultiWriter(b.task.Log(), count, &fault), io.MultiWriter(b.task.Log(), &fault), argv...)
+	argv := makeArgv(w.vars, append([]string{jobs(n)}, targets(j, kconfig.ParseConfig(config))...)...)
+	err = w.exec(ctx, nil, io.MultiWriter(w.task.Log(), count, &fault), io.MultiWriter(w.task.Log(), &fault), argv...)
 	if err != nil {
 		return fault.wrap(err)
 	}
@@ -149,43 +155,34 @@ func (b *bench) compile(ctx context.Context, j Job, config []byte, n int) error 
 
 // artifacts are the files of the object directory that are given out, by the
 // names they get.
-func artifacts(c kconfig.Config) map[string]string {
+func artifacts(a arch.Arch, c kconfig.Config) map[string]string {
 	m := map[string]string{
-		"arch/x86/boot/bzImage": "bzImage", "vmlinux": "vmlinux", "System.map": "System.map", ".config": "config",
+		a.ImagePath: artifact.KernelImage(a), "vmlinux": artifact.Vmlinux, "System.map": artifact.SystemMap,
+		".config": artifact.Config,
 	}
 	if c.Get("GDB_SCRIPTS") == "y" {
-		m["vmlinux-gdb.py"], m["scripts/gdb"] = "vmlinux-gdb.py", "scripts/gdb"
+		m["vmlinux-gdb.py"], m["scripts/gdb"] = artifact.GDBLoader, artifact.GDBScripts
 	}
 	return m
 }
 
 // collect streams the artifacts out, links resolved: those of scripts/gdb point
 // into the source.
-func (b *bench) collect(ctx context.Context, c kconfig.Config, put Put) error {
-	return b.give(ctx, objDir, artifacts(c), []string{"--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d"}, put)
+func (w *worker) collect(ctx context.Context, c kconfig.Config, put Put) error {
+	leave := []string{"--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d"}
+	return w.give(ctx, objDir, artifacts(w.arch, c), leave, put)
 }
 
 // give streams files and directories of dir out, under the names that names
 // gives them.
-func (b *bench) give(ctx context.Context, dir string, names map[string]string, options []string, put Put) error {
+func (w *worker) give(ctx context.Context, dir string, names map[string]string, options []string, put Put) error {
 	args := slices.Concat([]string{"tar", "-C", dir, "-ch", "--hard-dereference"}, options, []string{"--null", "-T", "-"})
 	list := strings.Join(slices.Sorted(maps.Keys(names)), "\x00")
-	return reading.Pipe(func(w io.Writer) error {
-		if err := b.said(ctx, strings.NewReader(list), w, args); err != nil {
-			return fmt.Errorf("collect the kernel: %w", err)
-		}
-		return nil
-	}, func(r io.Reader) error { return takeAll(r, names, put) })
-}
-
-// said runs a command; its error begins with the first line of what the command wrote to its standard error.
-func (b *bench) said(ctx context.Context, in io.Reader, out io.Writer, args []string) error {
-	var errs strings.Builder
-	err := b.exec(ctx, in, out, &errs, args...)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", firstLine(errs.String()), err)
+	take := func(r io.Reader) error { return takeAll(r, names, put) }
+	if err := w.stream(ctx, strings.NewReader(list), take, args...); err != nil {
+		return fmt.Errorf("collect the kernel: %w", err)
 	}
-	return err
+	return nil
 }
 
 func takeAll(r io.Reader, names map[string]string, put Put) error {
@@ -199,7 +196,7 @@ func takeAll(r io.Reader, names map[string]string, put Put) error {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("collect the kernel: %w", err)
+			return err
 		}
 		if h.Typeflag != tar.TypeReg {
 			continue
@@ -219,15 +216,10 @@ func takeAll(r io.Reader, names map[string]string, put Put) error {
 		}
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
-		return fmt.Errorf("collect the kernel: %w", err)
+		return err
 	}
 	for from := range missing {
-		return fmt.Errorf("collect the kernel: make ended well and left no %s", from)
+		return fmt.Errorf("make ended well and left no %s", from)
 	}
 	return nil
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
-	return s
 }

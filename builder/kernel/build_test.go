@@ -138,7 +138,7 @@ func newFixtureIn(t *testing.T, target toolchain.Target) *fixture {
 
 func (f *fixture) job(tree *Tree, sets ...string) Job {
 	f.t.Helper()
-	j := Job{Tree: tree, Era: Era{Suite: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id, CacheDir: f.cache,
+	j := Job{Arch: arch.Default, Tree: tree, Era: Era{Suite: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id, CacheDir: f.cache,
 		Config: Config{Base: VM}, Epoch: time.Unix(1700000000, 0), Jobs: 1}
 	for _, s := range sets {
 		r, err := ParseSet(s)

@@ -54,7 +54,7 @@ func renamed(version units.KernelVersion, c Config) []Request {
 // lost are those lines of a person's own base config that did not survive and that
 // nothing later asked to be otherwise, with the reasons. What a tree sets by
 // itself, such as the compiler's version, is no wish of the person's.
-func (b *bench) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request) ([]Unmet, error) {
+func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request) ([]Unmet, error) {
 	if Builtin(c.Base) {
 		return nil, nil
 	}
@@ -67,7 +67,7 @@ func (b *bench) lost(ctx context.Context, c Config, version units.KernelVersion,
 	if len(list) == 0 {
 		return nil, nil
 	}
-	tree, files, err := b.kconfigTree(ctx)
+	tree, files, err := w.kconfigTree(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,8 @@ func (b *bench) lost(ctx context.Context, c Config, version units.KernelVersion,
 
 // keepsFile refuses a configuration in which lines of the person's own base config
 // are lost. Of a file that another version wrote that is to be expected: it is told.
-func (b *bench) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request, task *progress.Task) error {
-	lost, err := b.lost(ctx, c, version, final, asked)
+func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request, task *progress.Task) error {
+	lost, err := w.lost(ctx, c, version, final, asked)
 	switch {
 	case err != nil:
 		task.Warn("what became of " + c.Base + " could not be seen: " + err.Error())

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -75,28 +73,28 @@ const kvmGuest = "kernel/configs/kvm_guest.config"
 // configure composes the configuration with the tree's own kconfig and returns
 // it, proven: an *UnmetError names what was asked for and not taken. What was
 // proven before is not composed again.
-func (b *bench) configure(ctx context.Context, j Job, task *progress.Task) ([]byte, error) {
+func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]byte, error) {
 	version, c := j.Tree.Version, j.Config
-	key, final, err := b.proven(ctx, j)
+	key, final, err := w.proven(ctx, j)
 	if err != nil {
 		return nil, err
 	}
 	known, asked := final != nil, translate(version, c.Requests)
 	if !known {
-		if final, asked, err = b.compose(ctx, version, c); err != nil {
+		if final, asked, err = w.compose(ctx, version, c); err != nil {
 			return nil, err
 		}
 	}
 	warnOverruled(task, own("same.config", sameConfig, version), asked)
 	cfg := kconfig.ParseConfig(final)
 	if list := Unmets(cfg, asked); len(list) > 0 {
-		if err := b.explain(ctx, cfg, list); err != nil {
+		if err := w.explain(ctx, cfg, list); err != nil {
 			task.Warn("the reasons could not be read from the tree's Kconfig: " + err.Error())
 		}
 		return nil, &UnmetError{Version: version.String(), Unmet: list}
 	}
 	if !known {
-		if err := b.keepsFile(ctx, c, version, cfg, asked, task); err != nil {
+		if err := w.keepsFile(ctx, c, version, cfg, asked, task); err != nil {
 			return nil, err
 		}
 	}
@@ -104,48 +102,48 @@ func (b *bench) configure(ctx context.Context, j Job, task *progress.Task) ([]by
 		task.Warn(w)
 	}
 	if !known {
-		err = b.remember(ctx, key, final)
+		err = w.remember(ctx, key, final)
 	}
 	return final, err
 }
 
 // compose lays the requests over the base. asked are the requests in the words
 // of this version; what became of them is not looked at.
-func (b *bench) compose(ctx context.Context, version units.KernelVersion, c Config) (final []byte, asked []Request, err error) {
-	base, mine, err := b.base(ctx, version, c, own("same.config", sameConfig, version))
+func (w *worker) compose(ctx context.Context, version units.KernelVersion, c Config) (final []byte, asked []Request, err error) {
+	base, mine, err := w.base(ctx, version, c, own("same.config", sameConfig, version))
 	if err != nil {
 		return nil, nil, err
 	}
 	asked = translate(version, c.Requests)
-	final, err = b.lay(ctx, base, mine, asked)
+	final, err = w.lay(ctx, base, mine, asked)
 	return final, asked, err
 }
 
 // lay lays requests over what base returned.
-func (b *bench) lay(ctx context.Context, base []byte, mine, asked []Request) ([]byte, error) {
+func (w *worker) lay(ctx context.Context, base []byte, mine, asked []Request) ([]byte, error) {
 	all := slices.Concat(mine, asked)
 	if len(all) == 0 {
 		return base, nil
 	}
-	return b.olddefconfig(ctx, merge(base, all))
+	return w.olddefconfig(ctx, merge(base, all))
 }
 
 // base makes the base's .config, and says what is still to be merged over it.
-func (b *bench) base(ctx context.Context, version units.KernelVersion, c Config, same []Request) ([]byte, []Request, error) {
+func (w *worker) base(ctx context.Context, version units.KernelVersion, c Config, same []Request) ([]byte, []Request, error) {
 	switch c.Base {
 	case VM:
 		all := merge(nil, slices.Concat(own("vm.config", vmConfig, version), same))
-		if err := b.write(ctx, workDir+"/base.config", all); err != nil {
+		if err := w.write(ctx, workDir+"/base.config", all); err != nil {
 			return nil, nil, err
 		}
-		final, err := b.kconfig(ctx, "KCONFIG_ALLCONFIG="+workDir+"/base.config", "allnoconfig")
+		final, err := w.kconfig(ctx, "KCONFIG_ALLCONFIG="+workDir+"/base.config", "allnoconfig")
 		return final, nil, err
 	case Defconfig:
-		base, err := b.kconfig(ctx, "defconfig")
+		base, err := w.kconfig(ctx, "defconfig")
 		if err != nil {
 			return nil, nil, err
 		}
-		guest, err := b.read(ctx, srcDir+"/"+kvmGuest)
+		guest, err := w.read(ctx, srcDir+"/"+kvmGuest)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read %s of the tree: %w", kvmGuest, err)
 		}
@@ -161,23 +159,23 @@ func (b *bench) base(ctx context.Context, version units.KernelVersion, c Config,
 
 // kconfig runs one of kconfig's targets and returns the .config that it made. It
 // works beside the .config of the last build, whose time decides what make builds.
-func (b *bench) kconfig(ctx context.Context, args ...string) ([]byte, error) {
-	if err := b.make(ctx, append([]string{"KCONFIG_CONFIG=" + newConfig}, args...)...); err != nil {
+func (w *worker) kconfig(ctx context.Context, args ...string) ([]byte, error) {
+	if err := w.make(ctx, append([]string{"KCONFIG_CONFIG=" + newConfig}, args...)...); err != nil {
 		return nil, fmt.Errorf("make %s: %w", args[len(args)-1], err)
 	}
-	return b.read(ctx, newConfig)
+	return w.read(ctx, newConfig)
 }
 
-func (b *bench) olddefconfig(ctx context.Context, text []byte) ([]byte, error) {
-	if err := b.write(ctx, newConfig, text); err != nil {
+func (w *worker) olddefconfig(ctx context.Context, text []byte) ([]byte, error) {
+	if err := w.write(ctx, newConfig, text); err != nil {
 		return nil, err
 	}
-	return b.kconfig(ctx, "olddefconfig")
+	return w.kconfig(ctx, "olddefconfig")
 }
 
 // explain puts into each of list why it is so.
-func (b *bench) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {
-	tree, files, err := b.kconfigTree(ctx)
+func (w *worker) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {
+	tree, files, err := w.kconfigTree(ctx)
 	if err != nil {
 		return err
 	}
@@ -191,12 +189,12 @@ func (b *bench) explain(ctx context.Context, final kconfig.Config, list []Unmet)
 }
 
 // kconfigTree reads the tree's Kconfig.
-func (b *bench) kconfigTree(ctx context.Context) (*kconfig.Tree, kconfig.Files, error) {
-	files, err := b.kconfigFiles(ctx)
+func (w *worker) kconfigTree(ctx context.Context) (*kconfig.Tree, kconfig.Files, error) {
+	files, err := w.kconfigFiles(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	tree, err := kconfig.Read(files, "x86", "x86_64")
+	tree, err := kconfig.Read(files, w.arch.SourceDir, w.arch.Kernel)
 	return tree, files, err
 }
 
@@ -232,30 +230,4 @@ func bootWarnings(c kconfig.Config) []string {
 		}
 	}
 	return out
-}
-
-var errNoFile = errors.New("no such file")
-
-// read returns a small file of the container.
-func (b *bench) read(ctx context.Context, name string) ([]byte, error) {
-	var out bytes.Buffer
-	err := b.exec(ctx, nil, &out, io.Discard, "sh", "-c", `test -f "$1" || exit 44; exec cat "$1"`, "sh", name)
-	if code(err) == 44 {
-		return nil, errNoFile
-	}
-	return out.Bytes(), err
-}
-
-// has reports whether the container has a file of that name.
-func (b *bench) has(ctx context.Context, name string) (bool, error) {
-	err := b.exec(ctx, nil, nil, io.Discard, "test", "-f", name)
-	if code(err) == 1 {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// write makes a small file in the container.
-func (b *bench) write(ctx context.Context, name string, text []byte) error {
-	return b.exec(ctx, bytes.NewReader(text), nil, io.Discard, "sh", "-c", `exec cat > "$1"`, "sh", name)
 }

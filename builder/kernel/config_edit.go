@@ -54,8 +54,8 @@ type Edited struct {
 // person, and is not what kconfig would choose anyway. It is composed again to
 // see that it gives what the editor saved.
 func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
-	err = onBench(ctx, eng, j, task, func(b *bench) error {
-		out, err = b.edit(ctx, j.Tree.Version, j.Config, e)
+	err = onWorker(ctx, eng, j, task, func(w *worker) error {
+		out, err = w.edit(ctx, j.Tree.Version, j.Config, e)
 		return err
 	})
 	return out, err
@@ -65,20 +65,20 @@ func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *pro
 // those requests in the words of the kernel's version, with the lines of a person's
 // own base that did not survive. Nothing is proven.
 func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (base, final []byte, asked []Request, err error) {
-	err = onBench(ctx, eng, j, task, func(b *bench) error {
+	err = onWorker(ctx, eng, j, task, func(w *worker) error {
 		version := j.Tree.Version
-		text, mine, err := b.base(ctx, version, j.Config, own("same.config", sameConfig, version))
+		text, mine, err := w.base(ctx, version, j.Config, own("same.config", sameConfig, version))
 		if err != nil {
 			return err
 		}
-		if base, err = b.lay(ctx, text, mine, nil); err != nil {
+		if base, err = w.lay(ctx, text, mine, nil); err != nil {
 			return err
 		}
 		asked = translate(version, j.Config.Requests)
-		if final, err = b.lay(ctx, text, mine, asked); err != nil {
+		if final, err = w.lay(ctx, text, mine, asked); err != nil {
 			return err
 		}
-		lost, err := b.lost(ctx, j.Config, version, kconfig.ParseConfig(final), asked)
+		lost, err := w.lost(ctx, j.Config, version, kconfig.ParseConfig(final), asked)
 		for _, u := range lost {
 			asked = append(asked, u.Request)
 		}
@@ -92,22 +92,22 @@ func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 // that newConfig is.
 const editConfig = objDir + "/kimg.edit"
 
-func (b *bench) edit(ctx context.Context, version units.KernelVersion, c Config, e Editing) (*Edited, error) {
-	base, mine, err := b.base(ctx, version, c, own("same.config", sameConfig, version))
+func (w *worker) edit(ctx context.Context, version units.KernelVersion, c Config, e Editing) (*Edited, error) {
+	base, mine, err := w.base(ctx, version, c, own("same.config", sameConfig, version))
 	if err != nil {
 		return nil, err
 	}
-	before, err := b.lay(ctx, base, mine, translate(version, c.Requests))
+	before, err := w.lay(ctx, base, mine, translate(version, c.Requests))
 	if err != nil {
 		return nil, err
 	}
-	if err := b.write(ctx, editConfig, before); err != nil {
+	if err := w.write(ctx, editConfig, before); err != nil {
 		return nil, err
 	}
-	if err := b.editor(ctx, e); err != nil {
+	if err := w.editor(ctx, e); err != nil {
 		return nil, err
 	}
-	after, err := b.read(ctx, editConfig)
+	after, err := w.read(ctx, editConfig)
 	if err != nil {
 		return nil, fmt.Errorf("read what %s saved: %w", e.Editor, err)
 	}
@@ -116,21 +116,21 @@ func (b *bench) edit(ctx context.Context, version units.KernelVersion, c Config,
 	}
 	held, dropped := split(version, e.Set, after)
 	written := func(more []Request) ([]byte, error) {
-		return b.lay(ctx, base, mine, translate(version, slices.Concat(e.Kept, held, more)))
+		return w.lay(ctx, base, mine, translate(version, slices.Concat(e.Kept, held, more)))
 	}
 	from, err := written(nil)
 	if err != nil {
 		return nil, err
 	}
-	tree, _, err := b.kconfigTree(ctx)
+	tree, _, err := w.kconfigTree(ctx)
 	if ctx.Err() != nil {
 		return nil, err
 	}
 	if err != nil { // what was edited is worth more
-		b.task.Warn("what was changed may be more than is needed: " + err.Error())
+		w.task.Warn("what was changed may be more than is needed: " + err.Error())
 	}
 	all := changes(from, after, translate(version, e.Kept), tree)
-	odd, err := b.oddities(ctx, from, after)
+	odd, err := w.oddities(ctx, from, after)
 	if err != nil {
 		return nil, err
 	}
@@ -152,16 +152,16 @@ func (b *bench) edit(ctx context.Context, version units.KernelVersion, c Config,
 
 // editor runs the editor on the person's terminal. A TERM that the image's
 // terminfo does not know is taken for the most common one.
-func (b *bench) editor(ctx context.Context, e Editing) error {
+func (w *worker) editor(ctx context.Context, e Editing) error {
 	t, restore, err := e.Open()
 	if err != nil {
 		return err
 	}
-	argv := makeArgv(b.vars, "--no-print-directory", "KCONFIG_CONFIG="+editConfig, e.Editor)
+	argv := makeArgv(w.vars, "--no-print-directory", "KCONFIG_CONFIG="+editConfig, e.Editor)
 	argv[2] = `infocmp "$TERM" >/dev/null 2>&1 || TERM=xterm-256color; ` + argv[2]
 	var tail faults
-	err = b.c.Exec(ctx, &container.ExecCmd{
-		Args: argv, Env: append(slices.Clone(b.env), "TERM="+t.Name), User: user, Dir: workDir,
+	err = w.Exec(ctx, &container.ExecCmd{
+		Args: argv, Env: append(slices.Clone(w.env), "TERM="+t.Name), User: user, Dir: workDir,
 		Stdin: t.In, Stdout: io.MultiWriter(t.Out, &tail), TTY: true, Resize: t.Resize,
 	})
 	restore()
@@ -176,16 +176,16 @@ func (b *bench) editor(ctx context.Context, e Editing) error {
 
 // oddities are the symbols that, in one of the two or in both, are not what
 // kconfig would choose by itself.
-func (b *bench) oddities(ctx context.Context, configs ...[]byte) (map[string]bool, error) {
+func (w *worker) oddities(ctx context.Context, configs ...[]byte) (map[string]bool, error) {
 	odd := map[string]bool{}
 	for _, text := range configs {
-		if err := b.write(ctx, newConfig, text); err != nil {
+		if err := w.write(ctx, newConfig, text); err != nil {
 			return nil, err
 		}
-		if err := b.make(ctx, "KCONFIG_CONFIG="+newConfig, "savedefconfig"); err != nil {
+		if err := w.make(ctx, "KCONFIG_CONFIG="+newConfig, "savedefconfig"); err != nil {
 			return nil, fmt.Errorf("make savedefconfig: %w", err)
 		}
-		short, err := b.read(ctx, objDir+"/defconfig")
+		short, err := w.read(ctx, objDir+"/defconfig")
 		if err != nil {
 			return nil, fmt.Errorf("read what savedefconfig wrote: %w", err)
 		}

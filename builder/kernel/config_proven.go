@@ -1,10 +1,8 @@
 package kernel
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/kimg/kimg/internal/units"
@@ -16,20 +14,20 @@ import (
 // make after one edited file.
 const provenConfig = objDir + "/kimg.proven"
 
-// provenScript prints the state of all that kconfig reads of the source ($1),
-// and then $2. Content is not read: an engine's volume has honest change times,
+// provenScript prints the state of all that kconfig reads of the source ($1)
+// for an architecture ($3), and then $2. Content is not read: an engine's volume has honest change times,
 // and nobody but kimg writes there.
 const provenScript = `cd "$1" && find . -path ./` + objName + ` -prune -o -type f \( -name 'Kconfig*' -o -name '*.config' -o -name '*defconfig' \
--o -path './scripts/*' -o -path './Makefile' -o -path './arch/x86/Makefile*' \) -printf '%P %s %C@ %i\n' | sha256sum && { cat "$2" 2>/dev/null || true; }`
+-o -path './scripts/*' -o -path './Makefile' -o -path "./arch/$3/Makefile*" \) -printf '%P %s %C@ %i\n' | sha256sum && { cat "$2" 2>/dev/null || true; }`
 
 // proven returns the key of a configuration, and its .config where it was proven
 // before; nil: it was not.
-func (b *bench) proven(ctx context.Context, j Job) (key string, config []byte, err error) {
-	var out bytes.Buffer
-	if err := b.exec(ctx, nil, limitWriter(&out, 64<<20), io.Discard, "sh", "-c", provenScript, "sh", srcDir, provenConfig); err != nil {
+func (w *worker) proven(ctx context.Context, j Job) (key string, config []byte, err error) {
+	out, err := w.output(ctx, nil, 64<<20, "sh", "-c", provenScript, "sh", srcDir, provenConfig, w.arch.SourceDir)
+	if err != nil {
 		return "", nil, fmt.Errorf("look at the last configuration: %w", err)
 	}
-	tree, last, _ := strings.Cut(out.String(), "\n")
+	tree, last, _ := strings.Cut(out, "\n")
 	key = provenKey(j, tree)
 	if text, ok := strings.CutPrefix(last, key+"\n"); ok {
 		return key, []byte(text), nil
@@ -39,12 +37,12 @@ func (b *bench) proven(ctx context.Context, j Job) (key string, config []byte, e
 
 // provenKey is a line that names all that a configuration follows from.
 func provenKey(j Job, tree string) string {
-	all := strings.Join(append(makeVars(j.Era), tree, j.ImageID, j.Tree.Version.String(), j.Config.Base, j.Config.Text()), "\x00")
+	all := strings.Join(append(makeVars(j), tree, j.ImageID, j.Tree.Version.String(), j.Config.Base, j.Config.Text()), "\x00")
 	return "kimg 1 " + string(units.DigestOf([]byte(all)))
 }
 
 // remember keeps a proven configuration.
-func (b *bench) remember(ctx context.Context, key string, config []byte) error {
-	return b.exec(ctx, strings.NewReader(key+"\n"+string(config)), nil, io.Discard,
+func (w *worker) remember(ctx context.Context, key string, config []byte) error {
+	return w.run(ctx, strings.NewReader(key+"\n"+string(config)), nil,
 		"sh", "-c", `cat > "$1.new" && mv "$1.new" "$1"`, "sh", provenConfig)
 }

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
-	"github.com/kimg/kimg/builder/kernel/tree"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // ModulesTar is the artifact that holds what modules_install installed, as
@@ -18,8 +17,8 @@ import (
 // filesystem. Its modules carry no debug information; those below ModulesDir do,
 // for a debugger to load (lx-symbols finds them by their names).
 const (
-	ModulesTar = "modules.tar"
-	ModulesDir = "modules"
+	ModulesTar = artifact.Modules
+	ModulesDir = artifact.ModulesDir
 )
 
 // Modules reports whether the configuration asks for loadable modules. It is
@@ -42,32 +41,35 @@ const modulesRoot = workDir + "/" + ModulesDir
 const modulesScript = `cd "$1" && find lib -type d -exec chmod 755 {} + && exec tar -cf "$2" --format=gnu --sort=name --mtime="@$3" --owner=0 --group=0 --numeric-owner \
 --exclude='lib/modules/*/build' --exclude='lib/modules/*/source' lib/modules`
 
+// maxList bounds the list of a kernel's modules, in bytes.
+const maxList = 64 << 20
+
 // modules installs the modules and gives them out.
-func (b *bench) modules(ctx context.Context, j Job, put Put) error {
-	if err := b.make(ctx, "INSTALL_MOD_PATH="+modulesRoot, "INSTALL_MOD_STRIP=1", "modules_install"); err != nil {
+func (w *worker) modules(ctx context.Context, j Job, put Put) error {
+	if err := w.make(ctx, "INSTALL_MOD_PATH="+modulesRoot, "INSTALL_MOD_STRIP=1", "modules_install"); err != nil {
 		return fmt.Errorf("install the modules: %w", err)
 	}
-	var errs strings.Builder
-	err := b.exec(ctx, nil, nil, &errs, "sh", "-c", modulesScript, "sh", modulesRoot, workDir+"/"+ModulesTar, fmt.Sprint(j.Epoch.Unix()))
+	err := w.run(ctx, nil, nil,
+		"sh", "-c", modulesScript, "sh", modulesRoot, workDir+"/"+ModulesTar, fmt.Sprint(j.Epoch.Unix()))
 	if err != nil {
-		return fmt.Errorf("install the modules: %s: %w", firstLine(errs.String()), err)
+		return fmt.Errorf("install the modules: %w", err)
 	}
-	if err := b.give(ctx, workDir, map[string]string{ModulesTar: ModulesTar}, nil, put); err != nil {
+	if err := w.give(ctx, workDir, map[string]string{ModulesTar: ModulesTar}, nil, put); err != nil {
 		return err
 	}
-	var list bytes.Buffer
-	if err := b.exec(ctx, nil, limitWriter(&list, tree.MaxPacked), io.Discard, "find", objDir, "-name", "*.ko", "-printf", `%P\n`); err != nil {
+	list, err := w.output(ctx, nil, maxList, "find", objDir, "-name", "*.ko", "-printf", `%P\n`)
+	if err != nil {
 		return fmt.Errorf("list the modules: %w", err)
 	}
 	names := map[string]string{}
-	for name := range strings.Lines(list.String()) {
+	for name := range strings.Lines(list) {
 		name = strings.TrimSuffix(name, "\n")
 		names[name] = path.Join(ModulesDir, name)
 	}
 	if len(names) == 0 {
 		return nil
 	}
-	return b.give(ctx, objDir, names, nil, func(name string, _ fs.FileMode, size int64, r io.Reader) error {
+	return w.give(ctx, objDir, names, nil, func(name string, _ fs.FileMode, size int64, r io.Reader) error {
 		return put(name, 0o644, size, r)
 	})
 }

@@ -148,15 +148,14 @@ func (d *delivery) patch(ctx context.Context, list []Patch) error {
 		return err
 	}
 	d.half = true
-	var out, errs bytes.Buffer
-	err = d.exec(ctx, strings.NewReader(string(state)+"\n"+put), limitWriter(&out, 64<<20), limitWriter(&errs, 1<<20),
+	out, err := d.output(ctx, strings.NewReader(string(state)+"\n"+put), 64<<20,
 		"bash", "-c", patchPut, "bash", srcDir, srcDir+"/"+patchDir, patchWork, sourceMark)
 	if err != nil {
-		return fmt.Errorf("put the patched files into the tree: %s: %w", firstLine(errs.String()), err)
+		return fmt.Errorf("put the patched files into the tree: %w", err)
 	}
 	d.half, d.patched = false, next
 	if n := len(list); n > 0 {
-		fmt.Fprintf(d.task.Log(), "applied %d patches, which changed %d files since the last build\n", n, strings.Count(out.String(), "\n"))
+		fmt.Fprintf(d.task.Log(), "applied %d patches, which changed %d files since the last build\n", n, strings.Count(out, "\n"))
 	}
 	d.tellFixes(list)
 	return nil
@@ -168,13 +167,12 @@ func (d *delivery) try(ctx context.Context, j *patchJob) error {
 	if err != nil {
 		return err
 	}
-	var out, errs bytes.Buffer
-	err = d.exec(ctx, bytes.NewReader(in), limitWriter(&out, 64<<20), limitWriter(&errs, 1<<20),
+	out, err := d.output(ctx, bytes.NewReader(in), 64<<20,
 		"bash", "-c", patchTry, "bash", srcDir, srcDir+"/"+patchDir, patchWork)
 	if err != nil {
-		return fmt.Errorf("apply patches: %s: %w", firstLine(errs.String()), err)
+		return fmt.Errorf("apply patches: %w", err)
 	}
-	fault, err := j.read(out.String(), d.tree.Version)
+	fault, err := j.read(out, d.tree.Version)
 	if err != nil {
 		return err
 	}

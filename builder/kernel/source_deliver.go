@@ -75,7 +75,7 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 // at all, and returns the volume's name.
 func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (name string, err error) {
 	volume := j.SourceVolume()
-	d := &delivery{bench: bench{env: buildEnv(j), task: task}, tree: j.Tree}
+	d := &delivery{tree: j.Tree}
 	var made []string
 	defer func() {
 		if err == nil {
@@ -100,16 +100,14 @@ func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 			return "", err
 		}
 	}
-	d.c, err = eng.Create(ctx, &container.Cmd{
-		Image: j.Image, User: user, Dir: workDir, Init: true, Args: []string{"sleep", "infinity"},
-		// A new volume gets its owner from the image's directory, so the object
-		// volume is first seen there.
-		Mounts: []container.Mount{{Volume: volume, Target: srcDir}, {Volume: j.ObjectVolume(), Target: "/kimg/obj"}},
-	})
+	// A new volume gets its owner from the image's directory, so the object volume is
+	// first seen there.
+	d.worker, err = newWorker(ctx, eng, j, task, nil,
+		container.Mount{Volume: volume, Target: srcDir}, container.Mount{Volume: j.ObjectVolume(), Target: DebugGenerated})
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, d.c.Remove(ctx)) }()
+	defer func() { err = errors.Join(err, d.Remove(ctx)) }()
 	if err := d.look(ctx); err != nil {
 		return "", err
 	}
@@ -124,7 +122,7 @@ func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 }
 
 type delivery struct {
-	bench
+	*worker
 	tree    *Tree
 	mark    []byte  // nil: the volume holds no whole tree
 	patched patched // what has been applied to it
@@ -138,15 +136,15 @@ func (d *delivery) start(ctx context.Context) error {
 		return nil
 	}
 	d.running = true
-	return d.c.Start(ctx)
+	return d.Start(ctx)
 }
 
 // look reads what the volume says that it holds.
 func (d *delivery) look(ctx context.Context) (err error) {
-	if d.mark, err = readFile(ctx, d.c, srcDir+"/"+sourceMark); err != nil || d.mark == nil {
+	if d.mark, err = readFile(ctx, d, srcDir+"/"+sourceMark); err != nil || d.mark == nil {
 		return err
 	}
-	text, err := readFile(ctx, d.c, srcDir+"/"+patchState)
+	text, err := readFile(ctx, d, srcDir+"/"+patchState)
 	if err != nil || text == nil {
 		return err
 	}
@@ -234,7 +232,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	if err := d.check(ctx); err != nil {
 		return d.fault(err)
 	}
-	if err := d.exec(ctx, nil, nil, io.Discard, "mkdir", objDir); err != nil {
+	if err := d.run(ctx, nil, nil, "mkdir", objDir); err != nil {
 		return fmt.Errorf("make the place for objects: %w", err)
 	}
 	err = d.write(ctx, srcDir+"/"+sourceMark, mark)
@@ -249,7 +247,7 @@ func (d *delivery) fault(err error) error { return sourceError("unpack", d.tree.
 // nothing in it leads out of it.
 func (d *delivery) check(ctx context.Context) error {
 	makefile, err := d.read(ctx, srcDir+"/Makefile")
-	if errors.Is(err, errNoFile) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return errNoTree
 	}
 	if err != nil {
@@ -262,13 +260,14 @@ func (d *delivery) check(ctx context.Context) error {
 	if want := d.tree.Version; version.Major != want.Major || version.Minor != want.Minor {
 		return fmt.Errorf("it holds Linux %s, not %s", version, want)
 	}
-	var out bytes.Buffer
-	err = d.exec(ctx, nil, limitWriter(&out, 16<<20), io.Discard, "find", srcDir,
-		"-path", srcDir+"/"+tree.OwnNames+"*", "-printf", `k%P\0`, "-prune", "-o", "-type", "l", "-printf", `l%P\t%l\0`, "-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
+	out, err := d.output(ctx, nil, 16<<20, "find", srcDir,
+		"-path", srcDir+"/"+tree.OwnNames+"*", "-printf", `k%P\0`, "-prune",
+		"-o", "-type", "l", "-printf", `l%P\t%l\0`,
+		"-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
 	if err != nil {
 		return fmt.Errorf("list the tree: %w", err)
 	}
-	for item := range strings.SplitSeq(out.String(), "\x00") {
+	for item := range strings.SplitSeq(out, "\x00") {
 		if item == "" {
 			continue
 		}

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/reading"
 )
 
 // Where debug information says that sources are: those of the tree, and those
@@ -36,19 +34,19 @@ type SourceExport struct {
 // compile_commands.json that speaks of it. It compiles what is missing. Each
 // directory is replaced whole, or left as it was.
 func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExport, task *progress.Task) (commands []byte, err error) {
-	err = onBench(ctx, eng, j, task, func(b *bench) error {
-		if _, err := b.build(ctx, eng, j, task); err != nil {
+	err = onWorker(ctx, eng, j, task, func(w *worker) error {
+		if _, err := w.build(ctx, eng, j, task); err != nil {
 			return err
 		}
 		if !e.Have {
-			if err := b.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c", "--exclude=./"+objName, "--exclude=./"+patchDir, "--exclude=./"+sourceMark, "."); err != nil {
+			if err := w.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c", "--exclude=./"+objName, "--exclude=./"+patchDir, "--exclude=./"+sourceMark, "."); err != nil {
 				return fmt.Errorf("export the source: %w", err)
 			}
 		}
-		if err := b.unpackTo(ctx, e.Generated, "sh", "-c", generatedScript, "sh", objDir); err != nil {
+		if err := w.unpackTo(ctx, e.Generated, "sh", "-c", generatedScript, "sh", objDir); err != nil {
 			return fmt.Errorf("export what was generated: %w", err)
 		}
-		commands, err = b.commands(ctx, e)
+		commands, err = w.commands(ctx, e)
 		return err
 	})
 	return commands, err
@@ -65,12 +63,12 @@ const commandsScript = `cd "$1" && find . -name '.*.o.cmd' ! -path './scripts/*'
 // kernel of 6.12 has some 60 MB.
 const maxCommands = 512 << 20
 
-func (b *bench) commands(ctx context.Context, e SourceExport) ([]byte, error) {
-	var lines bytes.Buffer
-	if err := b.exec(ctx, nil, limitWriter(&lines, maxCommands), io.Discard, "sh", "-c", commandsScript, "sh", objDir); err != nil {
+func (w *worker) commands(ctx context.Context, e SourceExport) ([]byte, error) {
+	lines, err := w.output(ctx, nil, maxCommands, "sh", "-c", commandsScript, "sh", objDir)
+	if err != nil {
 		return nil, fmt.Errorf("read kbuild's .cmd files: %w", err)
 	}
-	list, err := compileCommands(&lines, e.Source, e.Generated)
+	list, err := compileCommands(strings.NewReader(lines), e.Source, e.Generated)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +77,7 @@ func (b *bench) commands(ctx context.Context, e SourceExport) ([]byte, error) {
 }
 
 // unpackTo runs a command that writes a tar and unpacks it as dir.
-func (b *bench) unpackTo(ctx context.Context, dir string, args ...string) (err error) {
+func (w *worker) unpackTo(ctx context.Context, dir string, args ...string) (err error) {
 	fresh := dir + ".kimg-new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
@@ -92,10 +90,8 @@ func (b *bench) unpackTo(ctx context.Context, dir string, args ...string) (err e
 	if err := os.MkdirAll(fresh, 0o755); err != nil {
 		return err
 	}
-	err = reading.Pipe(func(w io.Writer) error {
-		return b.said(ctx, nil, w, args)
-	}, func(r io.Reader) error { return unpack(ctx, r, fresh) })
-	if err != nil {
+	take := func(r io.Reader) error { return unpack(ctx, r, fresh) }
+	if err := w.stream(ctx, nil, take, args...); err != nil {
 		return err
 	}
 	old := dir + ".kimg-old"

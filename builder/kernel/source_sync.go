@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -57,13 +56,7 @@ func (d *delivery) directory(ctx context.Context) error {
 	err = reading.Pipe(func(w io.Writer) error {
 		return d.send(ctx, w, files+dirs, changes.Send)
 	}, func(r io.Reader) error {
-		var errs bytes.Buffer
-		err := d.exec(ctx, r, nil, limitWriter(&errs, 1<<20), "bash", "-c", syncScript, "bash",
-			strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
-		if err != nil {
-			err = fmt.Errorf("%s: %w", firstLine(errs.String()), err)
-		}
-		return err
+		return d.run(ctx, r, nil, "bash", "-c", syncScript, "bash", strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
 	})
 	if err != nil {
 		return fmt.Errorf("send kernel tree: %w", err)

@@ -13,7 +13,7 @@ import (
 
 // targets are what make is asked for in every build.
 func targets(j Job, c kconfig.Config) []string {
-	t := []string{"bzImage"}
+	t := []string{j.Arch.Image}
 	if c.Get("MODULES") == "y" {
 		t = append(t, "modules")
 	}
@@ -59,29 +59,29 @@ func CheckTarget(name string) error {
 // further makes the job's own targets, one after the other, and gives out each
 // file of the object directory that a target names, as fs/open.i does, and the
 // packages of BinDeb.
-func (b *bench) further(ctx context.Context, j Job, n int, put Put) error {
+func (w *worker) further(ctx context.Context, j Job, n int, put Put) error {
 	for _, t := range j.Targets {
-		b.task.Say("make " + t)
+		w.task.Say("make " + t)
 		if t == BinDeb {
-			if err := b.bindeb(ctx, j, n, put); err != nil {
+			if err := w.bindeb(ctx, j, n, put); err != nil {
 				return fmt.Errorf("make %s: %w", t, err)
 			}
 			continue
 		}
-		if err := b.make(ctx, jobs(n), t); err != nil {
+		if err := w.make(ctx, jobs(n), t); err != nil {
 			return fmt.Errorf("make %s: %w", t, err)
 		}
-		if _, given := artifacts(kconfig.Config{"GDB_SCRIPTS": "y"})[t]; given {
+		if _, given := artifacts(w.arch, kconfig.Config{"GDB_SCRIPTS": "y"})[t]; given {
 			continue
 		}
-		there, err := b.has(ctx, objDir+"/"+t)
+		there, err := w.has(ctx, objDir+"/"+t)
 		if err != nil {
 			return err
 		}
 		if !there {
 			continue
 		}
-		if err := b.give(ctx, objDir, map[string]string{t: path.Join(TargetsDir, t)}, nil, put); err != nil {
+		if err := w.give(ctx, objDir, map[string]string{t: path.Join(TargetsDir, t)}, nil, put); err != nil {
 			return err
 		}
 	}

@@ -7,13 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // Where things are in every toolchain container. The paths are fixed: they are
@@ -39,49 +43,47 @@ const (
 	newConfig = objDir + "/kimg.config"
 )
 
-// bench is a toolchain container that waits for commands. It has no network, no
+// worker is a toolchain container that waits for commands. It has no network, no
 // capabilities and no new privileges, and runs nothing as root.
-type bench struct {
-	c    container.Container
+type worker struct {
+	container.Container
+	arch arch.Arch
 	vars []string // variables of make's command line
 	env  []string
 	task *progress.Task
 }
 
-// openBench starts a bench on a source and an object volume. The source cannot
-// be written to. The caller calls Remove on its container.
-func openBench(ctx context.Context, eng container.Engine, j Job, src, obj string, task *progress.Task) (*bench, error) {
+// newWorker creates a worker that has mounts and tmpfs, and does not start it. The
+// caller removes it.
+func newWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task,
+	tmpfs map[string]string, mounts ...container.Mount) (*worker, error) {
 	c, err := eng.Create(ctx, &container.Cmd{
-		Image: j.Image, User: user, Dir: workDir, Init: true,
-		Args: []string{"sleep", "infinity"},
-		Mounts: []container.Mount{
-			{Volume: src, Target: srcDir, ReadOnly: true},
-			{Volume: obj, Target: objDir},
-			{Volume: j.ccache(), Target: ccacheDir},
-		},
-		// The compiler hands the assembler megabytes for every object. On an engine
-		// whose layers are in user space (fuse-overlayfs) that is a tenth of a build.
-		Tmpfs: map[string]string{"/tmp": "mode=1777,exec"},
+		Image: j.Image, User: user, Dir: workDir, Init: true, Args: []string{"sleep", "infinity"},
+		Mounts: mounts, Tmpfs: tmpfs,
 	})
-	if err != nil {
-		return nil, err
-	}
-	b := &bench{c: c, vars: makeVars(j.Era), env: buildEnv(j), task: task}
-	if err := c.Start(ctx); err != nil {
-		return nil, errors.Join(err, c.Remove(ctx))
-	}
-	return b, nil
+	return &worker{c, j.Arch, makeVars(j), buildEnv(j), task}, err
+}
+
+// newCompiler creates the worker that compiles. It cannot write to the source.
+func newCompiler(ctx context.Context, eng container.Engine, j Job, src string, task *progress.Task) (*worker, error) {
+	// The compiler hands the assembler megabytes for every object. On an engine
+	// whose layers are in user space (fuse-overlayfs) that is a tenth of a build.
+	tmpfs := map[string]string{"/tmp": "mode=1777,exec"}
+	return newWorker(ctx, eng, j, task, tmpfs,
+		container.Mount{Volume: src, Target: srcDir, ReadOnly: true},
+		container.Mount{Volume: j.ObjectVolume(), Target: objDir},
+		container.Mount{Volume: j.ccache(), Target: ccacheDir})
 }
 
 // prefixMap makes debug information name sources as /kimg/src/fs/open.c, which a
 // debugger can substitute as one prefix.
 const prefixMap = "-fdebug-prefix-map=..=" + srcDir + " -fdebug-prefix-map=" + objDir + "=/kimg/obj"
 
-// makeVars are the variables that every make of an era is given.
-func makeVars(e Era) []string {
+// makeVars are the variables that every make is given.
+func makeVars(j Job) []string {
 	return []string{
-		"O=" + objDir, "ARCH=x86_64", "KCFLAGS=" + prefixMap, "KAFLAGS=" + prefixMap,
-		"CC=ccache " + e.CC, "HOSTCC=ccache " + e.CC,
+		"O=" + objDir, "ARCH=" + j.Arch.Kernel, "KCFLAGS=" + prefixMap, "KAFLAGS=" + prefixMap,
+		"CC=ccache " + j.Era.CC, "HOSTCC=ccache " + j.Era.CC,
 	}
 }
 
@@ -110,23 +112,84 @@ func makeArgv(vars []string, args ...string) []string {
 	return append(append(argv, vars...), args...)
 }
 
-// exec runs a command on the bench.
-func (b *bench) exec(ctx context.Context, in io.Reader, out, errs io.Writer, args ...string) error {
-	return b.c.Exec(ctx, &container.ExecCmd{Args: args, Env: b.env, User: user, Dir: workDir,
+// exec runs a command in the worker.
+func (w *worker) exec(ctx context.Context, in io.Reader, out, errs io.Writer, args ...string) error {
+	return w.Exec(ctx, &container.ExecCmd{Args: args, Env: w.env, User: user, Dir: workDir,
 		Stdin: in, Stdout: out, Stderr: errs})
+}
+
+// run runs a command whose errors are no news unless it fails.
+func (w *worker) run(ctx context.Context, in io.Reader, out io.Writer, args ...string) error {
+	var errs beginning
+	err := w.exec(ctx, in, out, &errs, args...)
+	if said := firstLine(string(errs)); err != nil && said != "" {
+		return fmt.Errorf("%s: %w", said, err)
+	}
+	return err
+}
+
+// beginning keeps the first kilobytes that are written to it.
+type beginning []byte
+
+func (b *beginning) Write(p []byte) (int, error) {
+	*b = append(*b, p[:min(len(p), max(0, 4<<10-len(*b)))]...)
+	return len(p), nil
+}
+
+// output runs a command and returns what it prints, which is limit bytes at most.
+func (w *worker) output(ctx context.Context, in io.Reader, limit int, args ...string) (string, error) {
+	var out strings.Builder
+	err := w.run(ctx, in, limitWriter(&out, limit), args...)
+	return out.String(), err
+}
+
+// stream runs a command and has take read what it prints, as it comes.
+func (w *worker) stream(ctx context.Context, in io.Reader, take func(io.Reader) error, args ...string) error {
+	return reading.Pipe(func(out io.Writer) error { return w.run(ctx, in, out, args...) }, take)
+}
+
+// read returns a small file of the worker's; that there is none is fs.ErrNotExist.
+func (w *worker) read(ctx context.Context, name string) ([]byte, error) {
+	var out bytes.Buffer
+	err := w.run(ctx, nil, &out, "sh", "-c", `test -f "$1" || exit 44; exec cat "$1"`, "sh", name)
+	if code(err) == 44 {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
+	}
+	return out.Bytes(), err
+}
+
+// has reports whether the worker has a file of that name.
+func (w *worker) has(ctx context.Context, name string) (bool, error) {
+	err := w.run(ctx, nil, nil, "test", "-f", name)
+	if code(err) == 1 {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// write makes a small file in the worker.
+func (w *worker) write(ctx context.Context, name string, text []byte) error {
+	return w.run(ctx, bytes.NewReader(text), nil, "sh", "-c", `exec cat > "$1"`, "sh", name)
 }
 
 // make runs one make command; what it prints goes to the step's log and, should
 // it fail, into the error.
-func (b *bench) make(ctx context.Context, args ...string) error {
+func (w *worker) make(ctx context.Context, args ...string) error {
 	var fault faults
-	out, errs := io.MultiWriter(b.task.Log(), &fault), io.MultiWriter(b.task.Log(), &fault)
-	if err := b.exec(ctx, nil, out, errs, makeArgv(b.vars, args...)...); err != nil {
+	out, errs := io.MultiWriter(w.task.Log(), &fault), io.MultiWriter(w.task.Log(), &fault)
+	if err := w.exec(ctx, nil, out, errs, makeArgv(w.vars, args...)...); err != nil {
 		return fault.wrap(err)
 	}
 	return nil
 }
 
+// firstLine is what an error has room for of what a command said.
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return s
+}
+
+// code is the exit status of a command that failed; 0: it did not, or was not run.
 func code(err error) int {
 	var exit *container.ExitError
 	if errors.As(err, &exit) {
@@ -139,15 +202,14 @@ func code(err error) int {
 const maxKconfig = 64 << 20
 
 // kconfigFiles reads the Kconfig files of the tree into memory.
-func (b *bench) kconfigFiles(ctx context.Context) (kconfig.Files, error) {
-	var buf bytes.Buffer
-	err := b.exec(ctx, nil, limitWriter(&buf, maxKconfig), io.Discard, "sh", "-c",
+func (w *worker) kconfigFiles(ctx context.Context) (kconfig.Files, error) {
+	text, err := w.output(ctx, nil, maxKconfig, "sh", "-c",
 		"cd "+srcDir+" && find . -path ./"+objName+" -prune -o -type f -name 'Kconfig*' -print0 | tar -c --null -T -")
 	if err != nil {
 		return nil, fmt.Errorf("read Kconfig files: %w", err)
 	}
 	files := kconfig.Files{}
-	for tr := tar.NewReader(&buf); ; {
+	for tr := tar.NewReader(strings.NewReader(text)); ; {
 		h, err := tr.Next()
 		if err == io.EOF {
 			return files, nil
