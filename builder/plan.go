@@ -38,8 +38,6 @@ const (
 	kernelVersion  = "2"
 	bindebVersion  = "1"
 	modulesVersion = "1"
-	rootfsVersion  = "1"
-	imageVersion   = "1"
 )
 
 // The names of steps. That of a toolchain is toolchainID.
@@ -185,14 +183,14 @@ func planRootfs(l *spec.Lock, suite archive.Suite, imaging, packages *Step) *Ste
 		ID:    rootfsStep,
 		Title: fmt.Sprintf("bootstrap %s (%s)", l.Rootfs.Suite, l.Rootfs.Variant),
 		Reads: []steps.Fact{
-			{Name: "version", Value: rootfsVersion},
+			{Name: "version", Value: image.RootfsVersion},
 			{Name: "arch", Value: l.Arch.Name},
 			{Name: "suite", Value: l.Rootfs.Suite},
 			{Name: "variant", Value: string(l.Rootfs.Variant)},
 			steps.DigestFact("required", packageDigest(l.Rootfs.Required), ""),
 			steps.DigestFact("base", packageDigest(l.Rootfs.Base), ""),
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			steps.DigestFact("inputs", image.RootfsRecipe(suite), ""),
+			steps.DigestFact("inputs", image.RootfsInputs(suite), ""),
 		},
 		After: []*Step{imaging, packages},
 	}
@@ -203,14 +201,14 @@ func planImage(l *spec.Lock, suite archive.Suite, after []*Step) *Step {
 		ID:    imageStep,
 		Title: fmt.Sprintf("make the ext4 image of %s", l.Image.Size),
 		Reads: []steps.Fact{
-			{Name: "version", Value: imageVersion},
+			{Name: "version", Value: image.DiskVersion},
 			{Name: "arch", Value: l.Arch.Name},
 			{Name: "size", Value: l.Image.Size.String()},
 			{Name: "uuid", Value: l.Image.UUID.String()},
 			{Name: "hash-seed", Value: l.Image.HashSeed.String()},
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
 			{Name: "features", Value: strings.Join(image.Features(suite, l.Kernel.Version), ",")},
-			steps.DigestFact("inputs", image.DiskRecipe(), ""),
+			steps.DigestFact("inputs", image.DiskInputs(), ""),
 		},
 		After: after,
 	}
