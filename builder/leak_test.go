@@ -23,7 +23,6 @@ import (
 	"github.com/kimg/kimg/container/containertest"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -386,8 +385,9 @@ func TestPlacesLeak(t *testing.T) {
 		l := spec.NewImageLock(64<<20, spec.RootfsLock{})
 		spec := image.DiskSpec{Size: 64 << 20, UUID: l.UUID, HashSeed: l.HashSeed, Epoch: time.Unix(1763900000, 0),
 			Features: image.Features(suite, units.KernelVersion{Major: 6, Minor: 12})}
-		task := progress.Start(nil, "", "")
-		if err := image.MakeDisk(t.Context(), s.eng, images[toolchain.Imaging], spec, func() (io.ReadCloser, error) { return os.Open(tree) }, tree+".img", task); err != nil {
+		maker := image.Maker{Engine: s.eng, Imaging: images[toolchain.Imaging]}
+		open := func() (io.ReadCloser, error) { return os.Open(tree) }
+		if err := maker.MakeDisk(t.Context(), spec, open, tree+".img"); err != nil {
 			t.Fatal(err)
 		}
 		return tree + ".img"

@@ -247,7 +247,8 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}
-	if err := image.Bootstrap(ctx, eng, id, r.store, rootfs, w, task); err != nil {
+	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log()}
+	if err := maker.Bootstrap(ctx, rootfs, r.store, w); err != nil {
 		return err
 	}
 	return w.Commit()
@@ -278,11 +279,12 @@ func (r *run) makeImage(ctx context.Context, l *spec.Lock, in steps.Results, out
 		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(suite, l.Kernel.Version),
 	}
-	tree := func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) }
+	tree := image.Tree(func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) })
 	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {
 		tree = image.WithModules(tree, func() (io.ReadCloser, error) { return r.store.Open(modules.Digest) }, disk.Epoch)
 	}
-	if err := image.MakeDisk(ctx, eng, id, disk, tree, file, task); err != nil {
+	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log()}
+	if err := maker.MakeDisk(ctx, disk, tree, file); err != nil {
 		return err
 	}
 	return out.Take(artifact.Disk, 0o644, file)

@@ -68,7 +68,8 @@ func (m *mapper) add(r run) error {
 		if r.logical < last.logical+last.n {
 			return corrupt("its map has block %d twice or out of order", r.logical)
 		}
-		if r.logical == last.logical+last.n && r.physical != 0 && last.physical != 0 && r.physical == last.physical+last.n {
+		if r.logical == last.logical+last.n && r.physical != 0 && last.physical != 0 &&
+			r.physical == last.physical+last.n {
 			last.n += r.n
 			return nil
 		}
@@ -104,7 +105,8 @@ func (m *mapper) extents(b []byte, depth int) error {
 			}
 			continue
 		}
-		r := run{logical: logical, n: int64(le.Uint16(e[4:])), physical: int64(le.Uint32(e[8:])) | int64(le.Uint16(e[6:]))<<32}
+		r := run{logical: logical, n: int64(le.Uint16(e[4:])),
+			physical: int64(le.Uint32(e[8:])) | int64(le.Uint16(e[6:]))<<32}
 		if r.n > extentMaxLen {
 			r.n, r.physical = r.n-extentMaxLen, 0
 		} else if r.physical == 0 {

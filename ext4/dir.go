@@ -290,7 +290,8 @@ func (i info) Mode() fs.FileMode {
 }
 
 func (i info) Sys() any {
-	s := &Stat{Inode: i.in.num, UID: i.in.uid, GID: i.in.gid, Links: int(i.in.links), Flags: i.in.flags, Generation: i.in.gen, Blocks: i.in.blocks,
+	s := &Stat{Inode: i.in.num, UID: i.in.uid, GID: i.in.gid, Links: int(i.in.links), Flags: i.in.flags,
+		Generation: i.in.gen, Blocks: i.in.blocks,
 		Accessed: i.in.atime, Changed: i.in.ctime, Created: i.in.crtime}
 	if i.in.typ()&fs.ModeDevice != 0 {
 		// The old form in the first word, else the new one in the second (the

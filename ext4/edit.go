@@ -21,8 +21,8 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// Bench is a directory in which e2fsprogs run: on the host, or in a container.
-type Bench interface {
+// Worker is a directory in which e2fsprogs run: on the host, or in a container.
+type Worker interface {
 	// Put makes or replaces the file called name, holes where there are zeros.
 	Put(ctx context.Context, name string, r io.Reader) error
 	// Get writes the file called name to w.
@@ -69,7 +69,7 @@ type Remove struct{ Path string }
 // Change applies the edits to a copy of the image in file, checks the copy with
 // e2fsck, reads it back with this package's own reader, and renames it into the
 // image's place. On any error the image is as it was.
-func Change(ctx context.Context, bench Bench, file string, edits []Edit) error {
+func Change(ctx context.Context, worker Worker, file string, edits []Edit) error {
 	file, err := filepath.EvalSymlinks(file) // the copy goes where the image is, not in the link's place
 	if err != nil {
 		return fmt.Errorf("edit image: %w", err)
@@ -80,10 +80,10 @@ func Change(ctx context.Context, bench Bench, file string, edits []Edit) error {
 	}
 	defer before.Close()
 	const name = "image"
-	if err := bench.Put(ctx, name, io.NewSectionReader(before.r, 0, before.sb.bytes())); err != nil {
+	if err := worker.Put(ctx, name, io.NewSectionReader(before.r, 0, before.sb.bytes())); err != nil {
 		return fmt.Errorf("edit image %s: %w", file, err)
 	}
-	if err := Apply(ctx, bench, name, before, edits); err != nil {
+	if err := Apply(ctx, worker, name, before, edits); err != nil {
 		return fmt.Errorf("edit image %s: %w", file, err)
 	}
 	out, err := renameio.NewPendingFile(file, renameio.WithExistingPermissions())
@@ -92,7 +92,7 @@ func Change(ctx context.Context, bench Bench, file string, edits []Edit) error {
 	}
 	defer out.Cleanup() //nolint:errcheck // after CloseAtomicallyReplace it has nothing to do
 	if err := reading.Pipe(
-		func(w io.Writer) error { return bench.Get(ctx, name, w) },
+		func(w io.Writer) error { return worker.Get(ctx, name, w) },
 		func(r io.Reader) error { _, err := sparse.Copy(out.File, r); return err },
 	); err != nil {
 		return fmt.Errorf("edit image %s: %w", file, err)
@@ -118,14 +118,14 @@ func keepTrailer(out *os.File, before *Image, st os.FileInfo) error {
 	return err
 }
 
-// Apply runs the edits with debugfs on the image called name on the bench, and
+// Apply runs the edits with debugfs on the image called name with the worker, and
 // e2fsck after them. tree is what is in the image before. Every time that is
 // written into the image is the edits' own, so two runs write the same bytes.
 //
 // debugfs exits 0 on most failures, so whatever it says on stderr beside its
 // version is one. It leaves holes where space ran out: that shows only when the
 // files are read back, so a caller calls Verify when it has the image.
-func Apply(ctx context.Context, bench Bench, name string, tree fs.ReadLinkFS, edits []Edit) error {
+func Apply(ctx context.Context, worker Worker, name string, tree fs.ReadLinkFS, edits []Edit) error {
 	p := newPlanner(tree)
 	for _, e := range edits {
 		if err := e.plan(p); err != nil {
@@ -133,16 +133,16 @@ func Apply(ctx context.Context, bench Bench, name string, tree fs.ReadLinkFS, ed
 		}
 	}
 	for i, b := range p.payloads {
-		if err := bench.Put(ctx, payloadName(i), bytes.NewReader(b)); err != nil {
+		if err := worker.Put(ctx, payloadName(i), bytes.NewReader(b)); err != nil {
 			return err
 		}
 	}
 	const script = "debugfs.cmd"
-	if err := bench.Put(ctx, script, strings.NewReader(p.script())); err != nil {
+	if err := worker.Put(ctx, script, strings.NewReader(p.script())); err != nil {
 		return err
 	}
 	clock := strconv.FormatInt(p.latest.Unix(), 10)
-	stdout, stderr, err := bench.Run(ctx, "env", "LC_ALL=C", "SOURCE_DATE_EPOCH="+clock,
+	stdout, stderr, err := worker.Run(ctx, "env", "LC_ALL=C", "SOURCE_DATE_EPOCH="+clock,
 		"E2FSPROGS_FAKE_TIME="+clock, // the same for e2fsprogs before 1.47.1
 		"debugfs", "-w", "-f", script, name)
 	if err != nil {
@@ -151,12 +151,12 @@ func Apply(ctx context.Context, bench Bench, name string, tree fs.ReadLinkFS, ed
 	if said := debugfsComplaint(stderr); said != "" {
 		return fmt.Errorf("run debugfs: %s (after %q)", said, lastLine(stdout))
 	}
-	return Check(ctx, bench, name)
+	return Check(ctx, worker, name)
 }
 
 // Check runs e2fsck -fn: a clean file system or an error with what it found.
-func Check(ctx context.Context, bench Bench, name string) error {
-	stdout, stderr, err := bench.Run(ctx, "env", "LC_ALL=C", "e2fsck", "-fn", name)
+func Check(ctx context.Context, worker Worker, name string) error {
+	stdout, stderr, err := worker.Run(ctx, "env", "LC_ALL=C", "e2fsck", "-fn", name)
 	if err != nil {
 		return fmt.Errorf("check the file system with e2fsck: %w\n%s%s", err, stderr, stdout)
 	}

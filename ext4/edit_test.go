@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-func hostBench(t *testing.T) *HostBench {
+func hostWorker(t *testing.T) *HostWorker {
 	t.Helper()
 	tool(t, "debugfs", "-V") // skips or fails where it is missing
-	b, err := NewHostBench(t.TempDir())
+	b, err := NewHostWorker(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<17) // 2 MiB
-	err := Change(t.Context(), hostBench(t), image, []Edit{
+	err := Change(t.Context(), hostWorker(t), image, []Edit{
 		put("/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf", []byte("[Service]\n")),
 		put("/etc/hosts", []byte("replaced")),  // over a file
 		put("/uno", []byte("one of two")),      // over a hard link: the other name keeps its bytes
@@ -68,8 +68,10 @@ func TestChange(t *testing.T) {
 	}
 	defer img.Close()
 	for name, want := range map[string][]byte{
-		"etc/hosts": []byte("replaced"), "one": files["one"], "uno": []byte("one of two"), "usr/lib/kimg/agent": []byte("usr"),
-		"with space/\"quoted\"/<7>": big, "twice": []byte("second"), "odd": files["odd"], "hole/last": files["hole/last"],
+		"etc/hosts": []byte("replaced"), "one": files["one"], "uno": []byte("one of two"),
+		"usr/lib/kimg/agent":        []byte("usr"),
+		"with space/\"quoted\"/<7>": big, "twice": []byte("second"), "odd": files["odd"],
+		"hole/last":     files["hole/last"],
 		"many/#comment": []byte("#"),
 	} {
 		if got, err := img.ReadFile(name); err != nil || !bytes.Equal(got, want) {
@@ -114,7 +116,8 @@ func TestChangeIsRepeatable(t *testing.T) {
 		if err := os.WriteFile(p, before, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Change(t.Context(), hostBench(t), p, []Edit{put("/a/b", []byte("1")), put("/etc/hosts", []byte("2")), Remove{"/a/b"}}); err != nil {
+		if err := Change(t.Context(), hostWorker(t), p, []Edit{put("/a/b", []byte("1")), put("/etc/hosts", []byte("2")),
+			Remove{"/a/b"}}); err != nil {
 			t.Fatal(err)
 		}
 		fsck(t, p)
@@ -130,9 +133,9 @@ func TestChangeIsRepeatable(t *testing.T) {
 	}
 }
 
-// breaking is a bench on which one thing goes wrong.
+// breaking is a worker on which one thing goes wrong.
 type breaking struct {
-	Bench
+	Worker
 	run func(ctx context.Context, args ...string) ([]byte, []byte, error)
 	get func(ctx context.Context, name string, w io.Writer) error
 }
@@ -141,14 +144,14 @@ func (b breaking) Run(ctx context.Context, args ...string) ([]byte, []byte, erro
 	if b.run != nil {
 		return b.run(ctx, args...)
 	}
-	return b.Bench.Run(ctx, args...)
+	return b.Worker.Run(ctx, args...)
 }
 
 func (b breaking) Get(ctx context.Context, name string, w io.Writer) error {
 	if b.get != nil {
 		return b.get(ctx, name, w)
 	}
-	return b.Bench.Get(ctx, name, w)
+	return b.Worker.Get(ctx, name, w)
 }
 
 // TestFailedChangeLeavesTheImage holds the promise of Change in every way that we
@@ -161,7 +164,7 @@ func TestFailedChangeLeavesTheImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := hostBench(t)
+	host := hostWorker(t)
 	random := make([]byte, 20<<20)
 	for i := range random {
 		random[i] = byte(i>>12 + 1)
@@ -172,9 +175,9 @@ func TestFailedChangeLeavesTheImage(t *testing.T) {
 	}
 	ok := []Edit{put("/f", []byte("1"))}
 	cases := map[string]struct {
-		bench Bench
-		edits []Edit
-		want  string
+		worker Worker
+		edits  []Edit
+		want   string
 	}{
 		"no space":         {host, []Edit{put("/big", random)}, ""},
 		"no inodes":        {host, many, "inode"},
@@ -186,26 +189,28 @@ func TestFailedChangeLeavesTheImage(t *testing.T) {
 		"relative":         {host, []Edit{put("a", nil)}, "absolute"},
 		"dots":             {host, []Edit{put("/a/../b", nil)}, "absolute"},
 		"long name":        {host, []Edit{put("/"+strings.Repeat("n", 256), nil)}, "255"},
-		"debugfs complains": {breaking{Bench: host, run: func(context.Context, ...string) ([]byte, []byte, error) {
+		"debugfs complains": {breaking{Worker: host, run: func(context.Context, ...string) ([]byte, []byte, error) {
 			return nil, []byte("debugfs 1.47.2 (1-Jan-2025)\nsomething went wrong\n"), nil
 		}}, ok, "something went wrong"},
-		"e2fsck finds something": {breaking{Bench: host, run: func(ctx context.Context, args ...string) ([]byte, []byte, error) {
-			if args[2] == "e2fsck" {
-				return []byte("Inode 12 is wrong"), nil, errors.New("exit status 4")
-			}
-			return host.Run(ctx, args...)
-		}}, ok, "Inode 12"},
-		"nothing was written": {breaking{Bench: host, run: func(context.Context, ...string) ([]byte, []byte, error) {
+		"e2fsck finds " +
+			"something": {breaking{Worker: host,
+			run: func(ctx context.Context, args ...string) ([]byte, []byte, error) {
+				if args[2] == "e2fsck" {
+					return []byte("Inode 12 is wrong"), nil, errors.New("exit status 4")
+				}
+				return host.Run(ctx, args...)
+			}}, ok, "Inode 12"},
+		"nothing was written": {breaking{Worker: host, run: func(context.Context, ...string) ([]byte, []byte, error) {
 			return nil, nil, nil
 		}}, ok, "read back"},
-		"the way back breaks": {breaking{Bench: host, get: func(_ context.Context, _ string, w io.Writer) error {
+		"the way back breaks": {breaking{Worker: host, get: func(_ context.Context, _ string, w io.Writer) error {
 			_, err := w.Write(before[:1<<20])
 			return errors.Join(err, errors.New("connection lost"))
 		}}, ok, "connection lost"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			err := Change(t.Context(), c.bench, image, c.edits)
+			err := Change(t.Context(), c.worker, image, c.edits)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -222,7 +227,8 @@ func TestFailedChangeLeavesTheImage(t *testing.T) {
 }
 
 func TestPlanIsText(t *testing.T) {
-	tree := fstestLinks{"etc": fs.ModeDir, "etc/hosts": 0, "usr": fs.ModeDir, "usr/lib": fs.ModeDir, "lib": fs.ModeSymlink}
+	tree := fstestLinks{"etc": fs.ModeDir, "etc/hosts": 0, "usr": fs.ModeDir, "usr/lib": fs.ModeDir,
+		"lib": fs.ModeSymlink}
 	p := newPlanner(tree)
 	for _, e := range []Edit{
 		WriteFile{Path: `/lib/a "b"/c`, Data: []byte("x"), Mode: 0o644, Time: time.Unix(9, 5)},
@@ -235,7 +241,8 @@ func TestPlanIsText(t *testing.T) {
 	}
 	set := func(path, mode string) string {
 		var out string
-		for _, f := range []string{`"mode" "` + mode, `"uid" "0`, `"gid" "0`, `"atime" "@9`, `"ctime" "@9`, `"mtime" "@9`, `"crtime" "@9`} {
+		for _, f := range []string{`"mode" "` + mode, `"uid" "0`, `"gid" "0`, `"atime" "@9`, `"ctime" "@9`,
+			`"mtime" "@9`, `"crtime" "@9`} {
 			out += "set_inode_field " + path + " " + f + "\"\n"
 		}
 		return out
@@ -259,7 +266,8 @@ func (l fstestLinks) Lstat(name string) (fs.FileInfo, error) {
 	if !ok {
 		return nil, &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
 	}
-	return info{name, &inode{mode: map[fs.FileMode]uint16{0: 0x8000, fs.ModeDir: 0x4000, fs.ModeSymlink: 0xA000}[m]}}, nil
+	return info{name, &inode{mode: map[fs.FileMode]uint16{0: 0x8000, fs.ModeDir: 0x4000,
+		fs.ModeSymlink: 0xA000}[m]}}, nil
 }
 
 func (l fstestLinks) ReadLink(string) (string, error) { return "usr/lib", nil }

@@ -1,6 +1,6 @@
 // Package ext4 opens an ext4 image in a file, reads what is in it, and edits it
 // safely, without a mount and without privileges. It must not know what an image
-// is for, nor how a container runs: edits are done by e2fsprogs on a [Bench] that
+// is for, nor how a container runs: edits are done by e2fsprogs on a [Worker] that
 // the caller brings.
 //
 // The reader is kimg's own. The libraries at hand were tried: one returns holes

@@ -236,9 +236,11 @@ func sameStat(t *testing.T, img *Image, dir string) {
 		}
 		sys, st := want.Sys().(*syscall.Stat_t), got.Sys().(*Stat)
 		mtime := want.ModTime().Truncate(time.Second)
-		if got.Mode() != want.Mode() || st.UID != sys.Uid || st.GID != sys.Gid || !got.ModTime().Truncate(time.Second).Equal(mtime) ||
+		if got.Mode() != want.Mode() || st.UID != sys.Uid || st.GID != sys.Gid ||
+			!got.ModTime().Truncate(time.Second).Equal(mtime) ||
 			!got.IsDir() && got.Size() != want.Size() || d.Type() != want.Mode().Type() {
-			t.Errorf("%s: %v %d:%d %v %d bytes, want %v %d:%d %v %d bytes", name, got.Mode(), st.UID, st.GID, got.ModTime(), got.Size(),
+			t.Errorf("%s: %v %d:%d %v %d bytes, want %v %d:%d %v %d bytes", name, got.Mode(), st.UID, st.GID,
+				got.ModTime(), got.Size(),
 				want.Mode(), sys.Uid, sys.Gid, mtime, want.Size())
 		}
 		return nil
@@ -268,7 +270,8 @@ func TestSpecialFiles(t *testing.T) {
 	for name, want := range map[string]struct {
 		mode         fs.FileMode
 		major, minor uint32
-	}{"null": {fs.ModeDevice | fs.ModeCharDevice, 1, 3}, "new": {fs.ModeDevice, 259, 300}, "pipe": {fs.ModeNamedPipe, 0, 0}} {
+	}{"null": {fs.ModeDevice | fs.ModeCharDevice, 1, 3}, "new": {fs.ModeDevice, 259, 300},
+		"pipe": {fs.ModeNamedPipe, 0, 0}} {
 		st, err := img.Lstat(name)
 		if err != nil {
 			t.Fatal(err)

@@ -191,11 +191,13 @@ func (img *Image) Fields() []Field {
 // features are the names that mke2fs -O knows them by (e2fsprogs, lib/e2p/feature.c).
 var features = map[string][]string{
 	"s_feature_compat": {
-		"dir_prealloc", "imagic_inodes", "has_journal", "ext_attr", "resize_inode", "dir_index", "lazy_bg", "", "snapshot_bitmap",
+		"dir_prealloc", "imagic_inodes", "has_journal", "ext_attr", "resize_inode", "dir_index", "lazy_bg", "",
+		"snapshot_bitmap",
 		"sparse_super2", "fast_commit", "stable_inodes", "orphan_file",
 	},
 	"s_feature_incompat": {
-		"compression", "filetype", "needs_recovery", "journal_dev", "meta_bg", "", "extent", "64bit", "mmp", "flex_bg", "ea_inode", "",
+		"compression", "filetype", "needs_recovery", "journal_dev", "meta_bg", "", "extent", "64bit", "mmp", "flex_bg",
+		"ea_inode", "",
 		"dirdata", "metadata_csum_seed", "large_dir", "inline_data", "encrypt", "casefold",
 	},
 	"s_feature_ro_compat": {

@@ -27,18 +27,19 @@ const (
 
 // Features that decide how, and whether, an image can be read.
 const (
-	incompatFiletype    = 0x0002
-	incompatRecover     = 0x0004
-	incompatExtents     = 0x0040
-	incompat64bit       = 0x0080
-	incompatMMP         = 0x0100
-	incompatFlexBG      = 0x0200
-	incompatEAInode     = 0x0400
-	incompatCsumSeed    = 0x2000
-	incompatLargeDir    = 0x4000
-	incompatInlineData  = 0x8000
-	incompatCasefold    = 0x20000
-	incompatUnderstood  = incompatFiletype | incompatExtents | incompat64bit | incompatMMP | incompatFlexBG | incompatEAInode | incompatCsumSeed | incompatLargeDir | incompatInlineData | incompatCasefold
+	incompatFiletype   = 0x0002
+	incompatRecover    = 0x0004
+	incompatExtents    = 0x0040
+	incompat64bit      = 0x0080
+	incompatMMP        = 0x0100
+	incompatFlexBG     = 0x0200
+	incompatEAInode    = 0x0400
+	incompatCsumSeed   = 0x2000
+	incompatLargeDir   = 0x4000
+	incompatInlineData = 0x8000
+	incompatCasefold   = 0x20000
+	incompatUnderstood = incompatFiletype | incompatExtents | incompat64bit | incompatMMP | incompatFlexBG |
+		incompatEAInode | incompatCsumSeed | incompatLargeDir | incompatInlineData | incompatCasefold
 	roCompatHugeFile    = 0x0008
 	roCompatBigalloc    = 0x0200
 	inodeFlagHugeFile   = 0x00040000
@@ -78,7 +79,8 @@ func readSuperblock(r io.ReaderAt, size int64) ([]byte, *Superblock, error) {
 		return nil, nil, fmt.Errorf("no ext4 file system: its magic number is missing")
 	}
 	sb := &Superblock{
-		Inodes: le.Uint32(b), Blocks: int64(le.Uint32(b[0x4:])), FreeBlocks: int64(le.Uint32(b[0xC:])), FreeInodes: le.Uint32(b[0x10:]),
+		Inodes: le.Uint32(b), Blocks: int64(le.Uint32(b[0x4:])), FreeBlocks: int64(le.Uint32(b[0xC:])),
+		FreeInodes:     le.Uint32(b[0x10:]),
 		BlocksPerGroup: le.Uint32(b[0x20:]), InodesPerGroup: le.Uint32(b[0x28:]),
 		Compat: le.Uint32(b[0x5C:]), Incompat: le.Uint32(b[0x60:]), ROCompat: le.Uint32(b[0x64:]),
 		UUID: [16]byte(b[0x68:]), HashSeed: [16]byte(b[0xEC:]), Label: cString(b[0x78:0x88]),
@@ -103,7 +105,8 @@ func readSuperblock(r io.ReaderAt, size int64) ([]byte, *Superblock, error) {
 // quotient of the superblock's fields overflows or divides by zero.
 func (sb *Superblock) check(size int64) error {
 	if no := sb.Incompat &^ incompatUnderstood; no&incompatRecover != 0 {
-		return fmt.Errorf("its journal has not been replayed (it was not shut down cleanly): run e2fsck on a copy first")
+		return fmt.Errorf("its journal has not been replayed (it was not shut down cleanly): " +
+			"run e2fsck on a copy first")
 	} else if no != 0 {
 		return fmt.Errorf("it uses features that kimg cannot read (incompat %#x)", no)
 	}

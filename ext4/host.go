@@ -14,12 +14,12 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// HostBench is a Bench in a directory of this machine, with its own e2fsprogs.
-type HostBench struct{ dir string }
+// HostWorker is a Worker in a directory of this machine, with its own e2fsprogs.
+type HostWorker struct{ dir string }
 
-// NewHostBench makes a bench in a new directory below dir (empty: os.TempDir).
+// NewHostWorker makes a worker in a new directory below dir (empty: os.TempDir).
 // Where debugfs or e2fsck is missing the error is exec.ErrNotFound.
-func NewHostBench(dir string) (*HostBench, error) {
+func NewHostWorker(dir string) (*HostWorker, error) {
 	for _, tool := range []string{"debugfs", "e2fsck"} {
 		if _, err := findTool(tool); err != nil {
 			return nil, err
@@ -27,16 +27,16 @@ func NewHostBench(dir string) (*HostBench, error) {
 	}
 	d, err := os.MkdirTemp(dir, "kimg-ext4-*")
 	if err != nil {
-		return nil, fmt.Errorf("make a bench: %w", err)
+		return nil, fmt.Errorf("make a working directory: %w", err)
 	}
-	return &HostBench{d}, nil
+	return &HostWorker{d}, nil
 }
 
-// Close removes the bench and what is on it.
-func (b *HostBench) Close() error { return os.RemoveAll(b.dir) }
+// Close removes the worker and what is on it.
+func (b *HostWorker) Close() error { return os.RemoveAll(b.dir) }
 
-// Put is Bench's.
-func (b *HostBench) Put(_ context.Context, name string, r io.Reader) error {
+// Put is Worker's.
+func (b *HostWorker) Put(_ context.Context, name string, r io.Reader) error {
 	f, err := os.Create(filepath.Join(b.dir, name))
 	if err != nil {
 		return err
@@ -48,8 +48,8 @@ func (b *HostBench) Put(_ context.Context, name string, r io.Reader) error {
 	return f.Close()
 }
 
-// Get is Bench's.
-func (b *HostBench) Get(_ context.Context, name string, w io.Writer) error {
+// Get is Worker's.
+func (b *HostWorker) Get(_ context.Context, name string, w io.Writer) error {
 	f, err := os.Open(filepath.Join(b.dir, name))
 	if err != nil {
 		return err
@@ -59,8 +59,8 @@ func (b *HostBench) Get(_ context.Context, name string, w io.Writer) error {
 	return err
 }
 
-// Run is Bench's.
-func (b *HostBench) Run(ctx context.Context, args ...string) (stdout, stderr []byte, err error) {
+// Run is Worker's.
+func (b *HostWorker) Run(ctx context.Context, args ...string) (stdout, stderr []byte, err error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var o, e bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, &o, &e

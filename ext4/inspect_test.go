@@ -46,7 +46,8 @@ func TestWalk(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := fs.WalkDir(img, ".", func(name string, _ fs.DirEntry, err error) error { want = append(want, name); return err }); err != nil {
+	if err := fs.WalkDir(img, ".",
+		func(name string, _ fs.DirEntry, err error) error { want = append(want, name); return err }); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(got)
@@ -133,8 +134,10 @@ func TestFields(t *testing.T) {
 	// dumpe2fs reads them with code of its own.
 	said := tool(t, "dumpe2fs", "-h", image)
 	for field, label := range map[string]string{
-		"s_inodes_count": "Inode count", "s_free_blocks_count": "Free blocks", "s_uuid": "Filesystem UUID", "s_hash_seed": "Directory Hash Seed",
-		"s_want_extra_isize": "Desired extra isize", "s_journal_inum": "Journal inode", "s_checksum_seed": "Checksum seed", "s_checksum": "Checksum",
+		"s_inodes_count": "Inode count", "s_free_blocks_count": "Free blocks", "s_uuid": "Filesystem UUID",
+		"s_hash_seed":        "Directory Hash Seed",
+		"s_want_extra_isize": "Desired extra isize", "s_journal_inum": "Journal inode",
+		"s_checksum_seed": "Checksum seed", "s_checksum": "Checksum",
 		"s_mnt_count": "Mount count", "s_first_ino": "First inode", "s_reserved_gdt_blocks": "Reserved GDT blocks",
 	} {
 		if want := dumped(said, label); got[field].Value() != want {
@@ -148,7 +151,8 @@ func TestFields(t *testing.T) {
 	for _, f := range []string{"s_feature_compat", "s_feature_incompat", "s_feature_ro_compat"} {
 		bits = append(bits, strings.Split(got[f].Bits(), ",")...)
 	}
-	if want := strings.Fields(dumped(said, "Filesystem features")); !slices.Equal(slices.Sorted(slices.Values(bits)), slices.Sorted(slices.Values(want))) {
+	if want := strings.Fields(dumped(said, "Filesystem features")); !slices.Equal(slices.Sorted(slices.Values(bits)),
+		slices.Sorted(slices.Values(want))) {
 		t.Errorf("features %v, dumpe2fs says %v", bits, want)
 	}
 	fsck(t, image)

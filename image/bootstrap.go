@@ -14,10 +14,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
-	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
-	"github.com/kimg/kimg/internal/suite"
 )
 
 // Capability is a capability that a step's container gets, and why it needs it.
@@ -55,9 +52,9 @@ var includes = []string{
 
 // Includes returns the packages that kimg adds to a variant: debootstrap's
 // --include, to be resolved with what the person includes.
-func Includes(v archive.Variant) []string {
+func Includes(v Variant) []string {
 	// The standard variant has all of these but these few.
-	if v == archive.Standard {
+	if v == Standard {
 		return []string{"dbus", "systemd-sysv"}
 	}
 	return append([]string(nil), includes...)
@@ -65,11 +62,11 @@ func Includes(v archive.Variant) []string {
 
 // RootfsSpec says which tree Bootstrap makes.
 type RootfsSpec struct {
-	Suite          suite.Suite
-	Variant        archive.Variant
-	Required, Base []archive.Locked // what debootstrap installs, in its order
-	Epoch          time.Time        // no file is younger
-	Privileged     bool             // a fully privileged container, for engines that need it
+	Suite          Suite
+	Variant        Variant
+	Required, Base []Package // what debootstrap installs, in its order
+	Epoch          time.Time // no file is younger
+	Privileged     bool      // a fully privileged container, for engines that need it
 }
 
 // workDir is where the imaging image has a directory for the step's volume.
@@ -80,31 +77,33 @@ var bootstrapScript string
 
 // Bootstrap runs debootstrap in a container of the imaging image, offline, on
 // packages from pkgs, and writes the normalised tar of the tree to out. What
-// debootstrap says goes to the task's log.
+// debootstrap prints goes to the log.
 //
 // debootstrap checks no signatures here: with an unpack tarball it looks at no
 // Release file at all. It need not: every package comes by its sha256 from a
 // lock, or from an index that kimg verified, and is checked again while it is
 // read. (Letting debootstrap fetch would be worse: it installs unsigned packages
 // when its keyring is missing.)
-func Bootstrap(ctx context.Context, eng container.Engine, imaging string, pkgs Packages, spec RootfsSpec, out io.Writer, task *progress.Task) (err error) {
-	cmd, err := bootstrapCmd(imaging, spec)
+func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, out io.Writer) (err error) {
+	cmd, err := bootstrapCmd(m.Imaging, spec)
 	if err != nil {
 		return err
 	}
-	volume, err := container.TempVolume(ctx, eng)
+	volume, err := container.TempVolume(ctx, m.Engine)
 	if err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
 	defer func() {
-		err = errors.Join(err, cleanup(ctx, func(ctx context.Context) error { return eng.RemoveVolume(ctx, volume) }))
+		err = errors.Join(err, cleanup(ctx,
+			func(ctx context.Context) error { return m.Engine.RemoveVolume(ctx, volume) }))
 	}()
-	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir, Devices: true}} // debootstrap makes some, and looks whether they work
+	// debootstrap makes some, and looks whether they work
+	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir, Devices: true}}
 
 	raw, tree := io.Pipe()
-	said := &complaints{w: task.Log()}
+	said := &complaints{w: m.log()}
 	cmd.Stdout, cmd.Stderr = tree, said
-	c, err := eng.Create(ctx, cmd)
+	c, err := m.Engine.Create(ctx, cmd)
 	if err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
@@ -148,14 +147,15 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	}
 	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir, spec.Suite.Name, spec.Suite.Family.Script}
 	switch spec.Variant {
-	case archive.Minbase:
+	case Minbase:
 		args = append(args, "--variant=minbase")
-	case archive.Standard: // debootstrap's own default has no name on its command line
+	case Standard: // debootstrap's own default has no name on its command line
 	default:
 		return nil, fmt.Errorf("bootstrap %s: unknown variant %q", spec.Suite, spec.Variant)
 	}
 	cmd := &container.Cmd{
-		Image: imaging, Args: append(args, spec.Suite.Bootstrap.Options...), User: "0:0", Hostname: Hostname, Privileged: spec.Privileged,
+		Image: imaging, Args: append(args, spec.Suite.Bootstrap.Options...), User: "0:0", Hostname: Hostname,
+		Privileged: spec.Privileged,
 		Env: []string{
 			"LC_ALL=C", "TZ=UTC",
 			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.Epoch.Unix(), 10), // useradd writes days of change by it
@@ -180,7 +180,8 @@ func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
 	const root, debs = "unpack/", "var/cache/apt/archives/"
 	for _, d := range []string{"", "debootstrap/", "etc/", "etc/dpkg/", "etc/dpkg/dpkg.cfg.d/",
 		"var/", "var/cache/", "var/cache/apt/", debs, "var/lib/", "var/lib/apt/", "var/lib/apt/lists/"} {
-		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: root + d, Mode: 0o755, ModTime: spec.Epoch}); err != nil {
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: root + d, Mode: 0o755,
+			ModTime: spec.Epoch}); err != nil {
 			return err
 		}
 	}
@@ -207,12 +208,14 @@ func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
 		name string
 		data []byte
 	}{
-		{"debootstrap/required", required.Bytes()}, {"debootstrap/base", base.Bytes()}, {"debootstrap/debpaths", paths.Bytes()},
+		{"debootstrap/required", required.Bytes()}, {"debootstrap/base", base.Bytes()},
+		{"debootstrap/debpaths", paths.Bytes()},
 		// No fsync for each file: the tree is a step's, and an interrupted step is
 		// thrown away. Normalise drops the file.
 		{unsafeIO, []byte("force-unsafe-io\n")},
 	} {
-		if err := tw.WriteHeader(&tar.Header{Name: root + f.name, Mode: 0o644, Size: int64(len(f.data)), ModTime: spec.Epoch}); err != nil {
+		if err := tw.WriteHeader(&tar.Header{Name: root + f.name, Mode: 0o644, Size: int64(len(f.data)),
+			ModTime: spec.Epoch}); err != nil {
 			return err
 		}
 		if _, err := tw.Write(f.data); err != nil {
@@ -222,7 +225,7 @@ func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
 	return tw.Close()
 }
 
-func writePackage(tw *tar.Writer, name string, pkgs Packages, p archive.Locked, mtime time.Time) error {
+func writePackage(tw *tar.Writer, name string, pkgs Packages, p Package, mtime time.Time) error {
 	r, err := pkgs.Open(p.SHA256)
 	if err != nil {
 		return err

@@ -17,20 +17,18 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/ext4"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // DiskSpec says which disk image MakeDisk makes. The same spec and the same tree
 // give the same bytes.
 type DiskSpec struct {
-	Size     units.Size // whole MiB
-	UUID     uuid.UUID  // of the file system
-	HashSeed uuid.UUID  // of its directories' hashes
-	Epoch    time.Time  // every time in the file system that is not a file's own
-	Features []string   // ext4's, named whole: see Features
+	Size     Size      // whole MiB
+	UUID     uuid.UUID // of the file system
+	HashSeed uuid.UUID // of its directories' hashes
+	Epoch    time.Time // every time in the file system that is not a file's own
+	Features []string  // ext4's, named whole: see Features
 }
 
 // autologin is the drop-in that logs root in on the serial console.
@@ -48,83 +46,90 @@ func edits(epoch time.Time) []ext4.Edit {
 }
 
 // MakeDisk makes the disk image file, which must not be there yet, from the tar
-// of a normalised tree, which it opens more than once. mke2fs formats and fills
+// of a normalised tree. mke2fs formats and fills
 // it in a container of the imaging image, as an ordinary user without a single
 // capability: the tar carries owners and devices, so nothing needs a mount or a
 // mknod. On an error there is no file.
 //
 // A tree that does not fit is a *SizeError, before anything runs.
-func MakeDisk(ctx context.Context, eng container.Engine, imaging string, spec DiskSpec, tree func() (io.ReadCloser, error), file string, task *progress.Task) (err error) {
+func (m Maker) MakeDisk(ctx context.Context, spec DiskSpec, tree Tree, file string) (err error) {
 	if spec.Size <= 0 || spec.Size%(1<<20) != 0 {
-		return fmt.Errorf("make disk image: %s is no size in whole MiB", spec.Size)
+		return fmt.Errorf("make disk image: %s is not a size in whole MiB", spec.Size)
 	}
-	var s *survey
-	if err := withTar(tree, func(r io.Reader) (err error) { s, err = surveyTar(r); return err }); err != nil {
+	d := disk{DiskSpec: spec, tree: tree}
+	if err := tree.read(func(r io.Reader) (err error) { d.survey, err = surveyTar(r); return err }); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
-	if err := fit(spec.Size, s.size); err != nil {
+	if err := fit(spec.Size, d.survey.size); err != nil {
 		return err
 	}
-	disk, err := diskfs.Create(file, int64(spec.Size), diskfs.SectorSizeDefault)
+	made, err := diskfs.Create(file, int64(spec.Size), diskfs.SectorSizeDefault)
 	if err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
 	defer func() {
-		if err = errors.Join(err, disk.Close()); err != nil {
+		if err = errors.Join(err, made.Close()); err != nil {
 			err = errors.Join(err, os.Remove(file))
 		}
 	}()
-	out, err := disk.Backend.Sys()
-	if err != nil {
+	if d.out, err = made.Backend.Sys(); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
-	if err := fill(ctx, eng, imaging, spec, s, tree, out, task); err != nil {
+	if err := m.fill(ctx, d); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
-	if err := withTar(tree, func(r io.Reader) error { return compare(file, r, edits(spec.Epoch)) }); err != nil {
+	if err := tree.read(func(r io.Reader) error { return compare(file, r, edits(spec.Epoch)) }); err != nil {
 		return fmt.Errorf("check disk image: %w", err)
 	}
-	if err := out.Sync(); err != nil {
+	if err := d.out.Sync(); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
 	return nil
 }
 
-// fill makes the file system in a container and brings it into out.
-func fill(ctx context.Context, eng container.Engine, imaging string, spec DiskSpec, s *survey, tree func() (io.ReadCloser, error), out *os.File, task *progress.Task) (err error) {
-	b, err := openBench(ctx, eng, imaging, task)
+// disk is a disk image that is being made.
+type disk struct {
+	DiskSpec
+	tree   Tree
+	survey *survey
+	out    *os.File
+}
+
+// fill makes the file system in a container and copies it into d.out.
+func (m Maker) fill(ctx context.Context, d disk) (err error) {
+	k, err := m.startWorker(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.close(ctx)) }()
-	if err := b.Put(ctx, mkfsConfName, strings.NewReader(mkfsConf)); err != nil {
+	defer func() { err = errors.Join(err, k.close(ctx)) }()
+	if err := k.Put(ctx, mkfsConfName, strings.NewReader(mkfsConf)); err != nil {
 		return err
 	}
-	said := &complaints{w: task.Log()}
-	if err := withTar(tree, func(r io.Reader) error {
-		return b.c.Exec(ctx, &container.ExecCmd{
-			Args: mkfsArgs(spec, layoutOf(spec.Size, s.size)), Env: mkfsEnv(spec.Epoch), Dir: workDir,
+	said := &complaints{w: m.log()}
+	if err := d.tree.read(func(r io.Reader) error {
+		return k.c.Exec(ctx, &container.ExecCmd{
+			Args: mkfsArgs(d.DiskSpec, layoutOf(d.Size, d.survey.size)), Env: mkfsEnv(d.Epoch), Dir: workDir,
 			Stdin: r, Stdout: said, Stderr: said,
 		})
 	}); err != nil {
 		return fmt.Errorf("run mke2fs: %w%s", err, said.first())
 	}
-	if err := ext4.Apply(ctx, b, diskName, s, edits(spec.Epoch)); err != nil {
+	if err := ext4.Apply(ctx, k, diskName, d.survey, edits(d.Epoch)); err != nil {
 		return err
 	}
 	return reading.Pipe(
-		func(w io.Writer) error { return b.Get(ctx, diskName, w) },
+		func(w io.Writer) error { return k.Get(ctx, diskName, w) },
 		func(r io.Reader) error {
-			n, err := sparse.Copy(out, r)
-			if err == nil && n != int64(spec.Size) {
-				err = fmt.Errorf("it came back with %d bytes, want %d", n, int64(spec.Size))
+			n, err := sparse.Copy(d.out, r)
+			if err == nil && n != int64(d.Size) {
+				err = fmt.Errorf("it came back with %d bytes, want %d", n, int64(d.Size))
 			}
 			return err
 		},
 	)
 }
 
-// diskName is the file system's file on the bench.
+// diskName is the file system's file in the container.
 const diskName = "disk.img"
 
 // mkfsArgs names everything that mke2fs.conf, the clock or chance would decide.
@@ -168,12 +173,3 @@ const (
 	}
 `
 )
-
-// withTar opens the tree's tar for f and closes it.
-func withTar(tree func() (io.ReadCloser, error), f func(io.Reader) error) error {
-	r, err := tree()
-	if err != nil {
-		return fmt.Errorf("open the root filesystem's tar: %w", err)
-	}
-	return errors.Join(f(r), r.Close())
-}

@@ -13,21 +13,24 @@ import (
 )
 
 func TestFeatures(t *testing.T) {
-	old, v414, new612 := units.KernelVersion{Major: 4, Minor: 20, Patch: 6}, units.KernelVersion{Major: 4, Minor: 3}, units.KernelVersion{Major: 6, Minor: 12}
+	old, v414, new612 := units.KernelVersion{Major: 4, Minor: 20, Patch: 6}, units.KernelVersion{Major: 4,
+		Minor: 3}, units.KernelVersion{Major: 6, Minor: 12}
 	for _, c := range []struct {
 		suite  string
 		kernel units.KernelVersion
 		extra  string
 	}{
 		{"bionic", old, ""}, {"bionic", new612, ""}, {"bullseye", new612, ""}, {"bookworm", new612, ""},
-		{"trixie", old, "metadata_csum_seed"}, {"trixie", v414, ""}, {"trixie", new612, "metadata_csum_seed,orphan_file"},
+		{"trixie", old, "metadata_csum_seed"}, {"trixie", v414, ""}, {"trixie", new612,
+			"metadata_csum_seed,orphan_file"},
 	} {
 		s, err := archive.ParseSuite(c.suite)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := Features(s, c.kernel)
-		if !slices.Equal(got[:len(baseFeatures)], baseFeatures) || strings.Join(got[len(baseFeatures):], ",") != c.extra {
+		if !slices.Equal(got[:len(baseFeatures)], baseFeatures) ||
+			strings.Join(got[len(baseFeatures):], ",") != c.extra {
 			t.Errorf("%s %s: %v", c.suite, c.kernel, got)
 		}
 	}
@@ -64,13 +67,16 @@ func TestFitNamesTheSmallestSize(t *testing.T) {
 
 func TestMkfsArgs(t *testing.T) {
 	spec := DiskSpec{
-		Size: 1 << 30, UUID: uuid.MustParse("6b696d67-0000-4000-8000-000000000001"), HashSeed: uuid.MustParse("6b696d67-0000-4000-8000-000000000002"),
-		Epoch: epoch, Features: []string{"extent", "64bit"},
+		Size: 1 << 30, UUID: uuid.MustParse("6b696d67-0000-4000-8000-000000000001"),
+		HashSeed: uuid.MustParse("6b696d67-0000-4000-8000-000000000002"),
+		Epoch:    epoch, Features: []string{"extent", "64bit"},
 	}
 	got := strings.Join(mkfsArgs(spec, layoutOf(spec.Size, treeSize{inodes: 8000, blocks: 60000})), " ")
-	want := "mke2fs -q -F -t ext4 -T default -L kimg-root -U 6b696d67-0000-4000-8000-000000000001 -b 4096 -I 256 -N 65536 -g 32768 -G 16 " +
+	want := "mke2fs -q -F -t ext4 -T default -L kimg-root -U 6b696d67-0000-4000-8000-000000000001 -b 4096 -I 256 -N " +
+		"65536 -g 32768 -G 16 " +
 		"-J size=16 -m 0 -e remount-ro -O none,extent,64bit " +
-		"-E hash_seed=6b696d67-0000-4000-8000-000000000002,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard -d - disk.img 262144"
+		"-E hash_seed=6b696d67-0000-4000-8000-000000000002,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard " +
+		"-d - disk.img 262144"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -2,9 +2,6 @@ package image
 
 import (
 	"slices"
-
-	"github.com/kimg/kimg/internal/suite"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // baseFeatures are ext4's since long before the oldest kernel that kimg builds
@@ -27,7 +24,7 @@ var newFeatures = []struct {
 // Features returns the ext4 features of a suite's root filesystem under a
 // kernel: what the suite's own mke2fs turns on, less what the kernel cannot
 // mount. MakeDisk names the list whole, so that no mke2fs.conf has a say.
-func Features(s suite.Suite, kernel units.KernelVersion) []string {
+func Features(s Suite, kernel KernelVersion) []string {
 	features := slices.Clone(baseFeatures)
 	for _, f := range newFeatures {
 		if kernel.AtLeast(f.major, f.minor) && slices.Contains(s.Ext4, f.name) {

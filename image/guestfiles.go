@@ -10,7 +10,6 @@ import (
 
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/guest"
-	"github.com/kimg/kimg/internal/suite"
 )
 
 // File is laid over a bootstrapped tree. It belongs to root.
@@ -49,7 +48,7 @@ func (f File) node(t time.Time) (*node, error) {
 // guestFiles is what makes a bootstrapped tree of the suite, as it was at a time,
 // kimg's guest: a name, a root, a network, a fast boot, and the agent that the
 // host talks to.
-func guestFiles(s suite.Suite, sshd bool, at time.Time) []File {
+func guestFiles(s Suite, sshd bool, at time.Time) []File {
 	files := []File{
 		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(Hostname + "\n")},
 		{Path: "/etc/hosts", Mode: 0o644, Data: []byte(hosts)},
@@ -60,8 +59,10 @@ func guestFiles(s suite.Suite, sshd bool, at time.Time) []File {
 		// nothing, for the boot does not count as the first (machine-id(5)).
 		{Path: "/etc/machine-id", Mode: 0o444},
 		{Path: "/etc/systemd/network/80-kimg.network", Mode: 0o644, Data: []byte(network)},
-		{Path: "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service", Link: "/lib/systemd/system/systemd-networkd.service"},
-		{Path: "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket", Link: "/lib/systemd/system/systemd-networkd.socket"},
+		{Path: "/etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
+			Link: "/lib/systemd/system/systemd-networkd.service"},
+		{Path: "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket",
+			Link: "/lib/systemd/system/systemd-networkd.socket"},
 		{Path: "/etc/systemd/system.conf.d/kimg.conf", Mode: 0o644, Data: []byte(patience)},
 		// Not older than /usr, whose time is clamped too: units with
 		// ConditionNeedsUpdate= (ldconfig, hwdb, journal catalog, sysusers) have
@@ -76,7 +77,8 @@ func guestFiles(s suite.Suite, sshd bool, at time.Time) []File {
 		files = append(files, File{Path: d.path, Mode: fs.ModeDir | d.mode})
 	}
 	for _, d := range devices {
-		files = append(files, File{Path: "/dev/" + d.name, Mode: fs.ModeDevice | fs.ModeCharDevice | d.mode, Major: d.major, Minor: d.minor})
+		files = append(files, File{Path: "/dev/" + d.name, Mode: fs.ModeDevice | fs.ModeCharDevice | d.mode,
+			Major: d.major, Minor: d.minor})
 	}
 	agent := guest.Files()
 	if sshd {
@@ -145,7 +147,7 @@ var masked = []struct{ unit, why string }{
 // when the image's own packages were chosen: what fits them is there for good.
 // It never names the mirror of the machine that built the image. apt verifies
 // signatures; plain http because the image has no certificates to check.
-func aptSources(s suite.Suite, at time.Time) string {
+func aptSources(s Suite, at time.Time) string {
 	base := strings.Replace(archive.SnapshotURL(s.Family, at), "https://", "http://", 1)
 	return fmt.Sprintf("deb [check-valid-until=no] %s/ %s %s\n", base, s.Name, strings.Join(s.Family.Components, " "))
 }

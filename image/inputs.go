@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -26,7 +25,7 @@ var shellComments = regexp.MustCompile(`(?m)^[ \t]*#.*\n|^\n`)
 // RootfsInputs is a digest of all that kimg itself brings into a suite's tree: what
 // runs, what is taken out, and the files that are laid over it. Another kimg may bring
 // something else.
-func RootfsInputs(s suite.Suite) units.Digest {
+func RootfsInputs(s Suite) Digest {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q\n", shellComments.ReplaceAllString(bootstrapScript, ""))
 	for _, r := range rules { // and not why
@@ -42,9 +41,9 @@ func RootfsInputs(s suite.Suite) units.Digest {
 
 // DiskInputs is a digest of what MakeDisk tells mke2fs beside the lock, and of what
 // it adds to the tree. Sizes stand for the rules that a layout follows from.
-func DiskInputs() units.Digest {
+func DiskInputs() Digest {
 	var b strings.Builder
-	for _, size := range []units.Size{64 << 20, 1 << 30, 16 << 30} {
+	for _, size := range []Size{64 << 20, 1 << 30, 16 << 30} {
 		spec := DiskSpec{Size: size, UUID: uuid.Nil, HashSeed: uuid.Nil}
 		fmt.Fprintf(&b, "%q\n", mkfsArgs(spec, layoutOf(size, treeSize{inodes: 40_000})))
 	}

@@ -58,7 +58,8 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
+		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 	lock, err := toolchain.Load(toolchain.Imaging)
 	if err != nil {
 		t.Fatal(err)
@@ -104,14 +105,15 @@ func (r *rig) spec(t *testing.T, suite string, v archive.Variant, include ...str
 	for _, p := range set.Base {
 		out.Base = append(out.Base, p.Locked())
 	}
-	if err := r.ac.Fetch(t.Context(), s, append(out.Required[:len(out.Required):len(out.Required)], out.Base...), rel.Date, nil); err != nil {
+	if err := r.ac.Fetch(t.Context(), s, append(out.Required[:len(out.Required):len(out.Required)], out.Base...),
+		rel.Date, nil); err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-// task writes a step's log to the test's own when the test fails.
-func task(t *testing.T) *progress.Task {
+// maker's log is the test's own when the test fails.
+func (r *rig) maker(t *testing.T) image.Maker {
 	var log bytes.Buffer
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -119,7 +121,7 @@ func task(t *testing.T) *progress.Task {
 			t.Logf("the step's log ends so:\n%s", b[max(0, len(b)-4000):])
 		}
 	})
-	return progress.Start(nil, t.Name(), t.Name(), progress.LogTo(&log, ""))
+	return image.Maker{Engine: r.eng, Imaging: r.imaging, Log: &log}
 }
 
 // bootstrap runs Bootstrap into a file and returns its name and digest.
@@ -132,7 +134,7 @@ func (r *rig) bootstrap(t *testing.T, spec image.RootfsSpec) (string, units.Dige
 	}
 	defer f.Close()
 	begun := time.Now()
-	if err := image.Bootstrap(t.Context(), r.eng, r.imaging, r.ac.Store, spec, f, task(t)); err != nil {
+	if err := r.maker(t).Bootstrap(t.Context(), spec, r.ac.Store, f); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("bootstrapped %s %s in %s", spec.Suite, spec.Variant, time.Since(begun).Round(100*time.Millisecond))
@@ -160,7 +162,8 @@ func opener(name string) func() (io.ReadCloser, error) {
 func diskSpec(spec image.RootfsSpec, kernel units.KernelVersion) image.DiskSpec {
 	return image.DiskSpec{
 		Size: 1 << 30, Epoch: spec.Epoch, Features: image.Features(spec.Suite, kernel),
-		UUID: uuid.MustParse("6b696d67-0000-4000-8000-000000000001"), HashSeed: uuid.MustParse("6b696d67-0000-4000-8000-000000000002"),
+		UUID:     uuid.MustParse("6b696d67-0000-4000-8000-000000000001"),
+		HashSeed: uuid.MustParse("6b696d67-0000-4000-8000-000000000002"),
 	}
 }
 
@@ -191,7 +194,8 @@ func TestSameBitsTwice(t *testing.T) {
 			for range 2 {
 				disk := filepath.Join(t.TempDir(), "rootfs.img")
 				begun := time.Now()
-				if err := image.MakeDisk(t.Context(), r.eng, r.imaging, diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}), opener(tar), disk, task(t)); err != nil {
+				if err := r.maker(t).MakeDisk(t.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}),
+					opener(tar), disk); err != nil {
 					t.Fatal(err)
 				}
 				t.Logf("made the disk in %s", time.Since(begun).Round(100*time.Millisecond))
@@ -261,7 +265,8 @@ func checkGuest(t *testing.T, disk string) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, name := range []string{"debootstrap", "var/lib/dpkg/status-old", "etc/passwd-", "var/log/dpkg.log", "etc/dpkg/dpkg.cfg.d/kimg-unsafe-io"} {
+	for _, name := range []string{"debootstrap", "var/lib/dpkg/status-old", "etc/passwd-", "var/log/dpkg.log",
+		"etc/dpkg/dpkg.cfg.d/kimg-unsafe-io"} {
 		if _, err := img.Lstat(name); err == nil {
 			t.Errorf("%s is there", name)
 		}
@@ -284,7 +289,7 @@ func TestBootstrapTellsWhatWentWrong(t *testing.T) {
 			break
 		}
 	}
-	err := image.Bootstrap(t.Context(), r.eng, r.imaging, r.ac.Store, spec, io.Discard, progress.Start(nil, "", ""))
+	err := image.Maker{Engine: r.eng, Imaging: r.imaging}.Bootstrap(t.Context(), spec, r.ac.Store, io.Discard)
 	var exit *container.ExitError
 	if !errors.As(err, &exit) || !strings.Contains(err.Error(), "debootstrap trixie") {
 		t.Errorf("%v", err)
@@ -298,7 +303,7 @@ func TestCancelledBootstrapStops(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	begun := time.Now()
-	err := image.Bootstrap(ctx, r.eng, r.imaging, r.ac.Store, spec, io.Discard, task(t))
+	err := r.maker(t).Bootstrap(ctx, spec, r.ac.Store, io.Discard)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -328,9 +333,10 @@ func hardTree(t *testing.T, files, fileSize int) string {
 		}
 	}
 	put(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
-	put(&tar.Header{Name: "./caps", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 65534, Gid: 100000, PAXRecords: map[string]string{
-		"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
-	}}, []byte("#!"))
+	put(&tar.Header{Name: "./caps", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 65534, Gid: 100000,
+		PAXRecords: map[string]string{
+			"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20" + strings.Repeat("\x00", 14),
+		}}, []byte("#!"))
 	put(&tar.Header{Name: "./dev/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
 	put(&tar.Header{Name: "./dev/null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}, nil)
 	put(&tar.Header{Name: "./etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
@@ -340,11 +346,14 @@ func hardTree(t *testing.T, files, fileSize int) string {
 	put(&tar.Header{Name: "./link", Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: strings.Repeat("long/", 30)}, nil)
 	put(&tar.Header{Name: "./many/", Typeflag: tar.TypeDir, Mode: 0o1777, Gid: 5}, nil)
 	for i := range files {
-		put(&tar.Header{Name: fmt.Sprintf("./many/f-with-a-name-of-usual-length-%06d", i), Typeflag: tar.TypeReg, Mode: 0o600},
+		put(&tar.Header{Name: fmt.Sprintf("./many/f-with-a-name-of-usual-length-%06d", i), Typeflag: tar.TypeReg,
+			Mode: 0o600},
 			bytes.Repeat([]byte{byte(i), byte(i >> 8), 1}, fileSize/3))
 	}
-	put(&tar.Header{Name: "./name with spaces, Főtanúsítvány, " + strings.Repeat("n", 180), Typeflag: tar.TypeReg, Mode: 0o644}, []byte("utf-8"))
-	put(&tar.Header{Name: "./same", Typeflag: tar.TypeLink, Linkname: "./caps", Mode: 0o4755, Uid: 65534, Gid: 100000}, nil)
+	put(&tar.Header{Name: "./name with spaces, Főtanúsítvány, " + strings.Repeat("n", 180), Typeflag: tar.TypeReg,
+		Mode: 0o644}, []byte("utf-8"))
+	put(&tar.Header{Name: "./same", Typeflag: tar.TypeLink, Linkname: "./caps", Mode: 0o4755, Uid: 65534, Gid: 100000},
+		nil)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -360,15 +369,17 @@ func TestMakeDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := diskSpec(image.RootfsSpec{Suite: suite, Epoch: time.Unix(1_700_000_000, 0)}, units.KernelVersion{Major: 6, Minor: 12})
+	spec := diskSpec(image.RootfsSpec{Suite: suite, Epoch: time.Unix(1_700_000_000, 0)},
+		units.KernelVersion{Major: 6, Minor: 12})
 	for name, tree := range map[string]string{
-		"many small files": hardTree(t, 3000, 300), "few large files": hardTree(t, 3, 12<<20), "nothing much": hardTree(t, 0, 0),
+		"many small files": hardTree(t, 3000, 300), "few large files": hardTree(t, 3, 12<<20),
+		"nothing much": hardTree(t, 0, 0),
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := spec
 			spec.Size = 1 << 20
 			disk := filepath.Join(t.TempDir(), "rootfs.img")
-			err := image.MakeDisk(t.Context(), r.eng, r.imaging, spec, opener(tree), disk, task(t))
+			err := r.maker(t).MakeDisk(t.Context(), spec, opener(tree), disk)
 			var small *image.SizeError
 			if !errors.As(err, &small) {
 				t.Fatalf("a tree in 1 MiB: %v", err)
@@ -381,7 +392,7 @@ func TestMakeDisk(t *testing.T) {
 			for range 2 {
 				disk := filepath.Join(t.TempDir(), "rootfs.img")
 				begun := time.Now()
-				if err := image.MakeDisk(t.Context(), r.eng, r.imaging, spec, opener(tree), disk, task(t)); err != nil {
+				if err := r.maker(t).MakeDisk(t.Context(), spec, opener(tree), disk); err != nil {
 					t.Fatal(err)
 				}
 				t.Logf("%s in %s", spec.Size, time.Since(begun).Round(10*time.Millisecond))
@@ -408,7 +419,7 @@ func TestMakeDiskRefusesABrokenTar(t *testing.T) {
 	}
 	spec := diskSpec(image.RootfsSpec{Epoch: time.Unix(1_700_000_000, 0)}, units.KernelVersion{Major: 6})
 	disk := filepath.Join(t.TempDir(), "rootfs.img")
-	if err := image.MakeDisk(t.Context(), r.eng, r.imaging, spec, opener(cut), disk, task(t)); err == nil {
+	if err := r.maker(t).MakeDisk(t.Context(), spec, opener(cut), disk); err == nil {
 		t.Error("half a tar made a disk")
 	}
 	if _, err := os.Stat(disk); err == nil {

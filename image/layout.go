@@ -2,8 +2,6 @@ package image
 
 import (
 	"fmt"
-
-	"github.com/kimg/kimg/internal/units"
 )
 
 // The layout of every root filesystem. Fixed here and named to mke2fs, so that
@@ -28,8 +26,8 @@ const (
 
 // SizeError says that a tree does not fit a disk.
 type SizeError struct {
-	Size units.Size // what was asked for
-	Need units.Size // the smallest that would do
+	Size Size // what was asked for
+	Need Size // the smallest that would do
 }
 
 func (e *SizeError) Error() string {
@@ -48,7 +46,7 @@ type layout struct {
 
 // layoutOf gives a disk an inode for every 16 KiB, as mke2fs does, or more where
 // the tree has many small files.
-func layoutOf(size units.Size, tree treeSize) layout {
+func layoutOf(size Size, tree treeSize) layout {
 	l := layout{blocks: int64(size) / blockSize}
 	l.inodes = max(int64(size)/bytesPerInode, tree.inodes+tree.inodes/10+spareInodes)
 	// Whole blocks of inodes in every group; mke2fs rounds up just so.
@@ -86,19 +84,19 @@ func power(n, base int64) bool {
 }
 
 // fits tells whether a disk has room for a tree and for a guest's life in it.
-func fits(size units.Size, tree treeSize) bool {
+func fits(size Size, tree treeSize) bool {
 	l := layoutOf(size, tree)
 	return l.blocks > 0 && tree.inodes+spareInodes <= l.inodes &&
 		l.overhead()+tree.blocks+tree.blocks/100+spareBytes/blockSize <= l.blocks
 }
 
 // fit returns nil, or the SizeError for a tree that does not fit.
-func fit(size units.Size, tree treeSize) error {
+func fit(size Size, tree treeSize) error {
 	if fits(size, tree) {
 		return nil
 	}
 	const step = 16 << 20
-	need := max(size, units.Size(tree.blocks)*blockSize)/step*step + step
+	need := max(size, Size(tree.blocks)*blockSize)/step*step + step
 	for !fits(need, tree) {
 		need += step
 	}

@@ -14,7 +14,7 @@ import (
 // opens a tar of lib/modules/VERSION; whatever else is in it is refused. Where
 // the tree's /lib is a link to usr/lib, that is where they go: an entry below a
 // link would hide it. Owners are root's, times are the epoch.
-func WithModules(tree, modules func() (io.ReadCloser, error), epoch time.Time) func() (io.ReadCloser, error) {
+func WithModules(tree, modules Tree, epoch time.Time) Tree {
 	return func() (io.ReadCloser, error) {
 		t, err := tree()
 		if err != nil {
@@ -52,14 +52,16 @@ func addModules(out io.Writer, tree, modules io.Reader, epoch time.Time) error {
 	}
 	err = eachEntry(modules, func(name string, h *tar.Header, r io.Reader) error {
 		rest, ok := strings.CutPrefix(name, "lib/modules")
-		if !ok || rest != "" && rest[0] != '/' || h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeSymlink {
+		if !ok || rest != "" && rest[0] != '/' || h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeReg &&
+			h.Typeflag != tar.TypeSymlink {
 			return fmt.Errorf("add the modules: %q is none", name)
 		}
 		name = lib + "/modules" + rest
 		for _, dir := range parents(name) {
 			if !have[dir] {
 				have[dir] = true
-				if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: epoch}); err != nil {
+				if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755,
+					ModTime: epoch}); err != nil {
 					return err
 				}
 			}
@@ -71,7 +73,8 @@ func addModules(out io.Writer, tree, modules io.Reader, epoch time.Time) error {
 			return fmt.Errorf("add the modules: the tree has %q already", name)
 		}
 		have[name] = true
-		to := &tar.Header{Typeflag: h.Typeflag, Name: name, Linkname: h.Linkname, Size: h.Size, Mode: h.Mode & 0o755, ModTime: epoch}
+		to := &tar.Header{Typeflag: h.Typeflag, Name: name, Linkname: h.Linkname, Size: h.Size, Mode: h.Mode & 0o755,
+			ModTime: epoch}
 		if to.Typeflag == tar.TypeDir {
 			to.Name += "/"
 		}

@@ -44,15 +44,20 @@ func TestWithModules(t *testing.T) {
 		modules []tar.Header
 		want    string // names, or the error
 	}{
-		{"merged", []tar.Header{dir("."), {Typeflag: tar.TypeSymlink, Name: "lib", Linkname: "usr/lib"}, dir("usr"), dir("usr/lib")}, ko,
+		{"merged", []tar.Header{dir("."), {Typeflag: tar.TypeSymlink, Name: "lib", Linkname: "usr/lib"}, dir("usr"),
+			dir("usr/lib")}, ko,
 			". lib usr usr/lib usr/lib/modules usr/lib/modules/6.1 usr/lib/modules/6.1/a.ko"},
-		{"not merged", []tar.Header{dir("lib"), dir("lib/modules")}, ko, "lib lib/modules lib/modules/6.1 lib/modules/6.1/a.ko"},
+		{"not merged", []tar.Header{dir("lib"), dir("lib/modules")}, ko,
+			"lib lib/modules lib/modules/6.1 lib/modules/6.1/a.ko"},
 		{"no parents", nil, ko[2:], "lib lib/modules lib/modules/6.1 lib/modules/6.1/a.ko"},
 		{"elsewhere", nil, []tar.Header{file("etc/passwd")}, `add the modules: "etc/passwd" is none`},
 		{"out of it", nil, []tar.Header{file("lib/modules/../../etc/x")}, ""},
-		{"a device", nil, []tar.Header{{Typeflag: tar.TypeChar, Name: "lib/modules/x"}}, `add the modules: "lib/modules/x" is none`},
-		{"twice", nil, []tar.Header{file("lib/modules/x"), file("lib/modules/x")}, `add the modules: the tree has "lib/modules/x" already`},
-		{"a strange /lib", []tar.Header{{Typeflag: tar.TypeSymlink, Name: "lib", Linkname: "/etc"}}, ko, `add the modules: /lib is a link to "etc"`},
+		{"a device", nil, []tar.Header{{Typeflag: tar.TypeChar, Name: "lib/modules/x"}},
+			`add the modules: "lib/modules/x" is none`},
+		{"twice", nil, []tar.Header{file("lib/modules/x"), file("lib/modules/x")},
+			`add the modules: the tree has "lib/modules/x" already`},
+		{"a strange /lib", []tar.Header{{Typeflag: tar.TypeSymlink, Name: "lib", Linkname: "/etc"}}, ko,
+			`add the modules: /lib is a link to "etc"`},
 	}
 	for _, tt := range tests {
 		r, err := WithModules(opened(tt.tree...), opened(tt.modules...), epoch)()

@@ -139,7 +139,8 @@ var rules = []rule{
 	// dpkg's, debconf's and debootstrap's own left-overs.
 	{"debootstrap", drop, "debootstrap's own files"},
 	{"debootstrap/**", drop, "debootstrap's own files"},
-	{"etc/unsupported-skip-usrmerge-conversion", drop, "debootstrap's mark where /usr is not merged, as it never is in bionic"},
+	{"etc/unsupported-skip-usrmerge-conversion", drop, "debootstrap's mark where /usr is not merged, as it never is " +
+		"in bionic"},
 	{unsafeIO, drop, "for the bootstrap only"},
 	{"var/lib/dpkg/*-old", drop, "a backup"},
 	{"var/lib/dpkg/available", empty, "the bootstrap's package list"},

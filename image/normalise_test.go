@@ -116,14 +116,20 @@ func lookup(items []item, name string) item {
 
 func TestRulesMatchWhatTheyName(t *testing.T) {
 	gone := []string{
-		"dev/null", "proc/x", "run/lock", "tmp/x", "var/lib/dbus/machine-id", "etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_ed25519_key.pub",
+		"dev/null", "proc/x", "run/lock", "tmp/x", "var/lib/dbus/machine-id", "etc/ssh/ssh_host_rsa_key",
+		"etc/ssh/ssh_host_ed25519_key.pub",
 		"etc/ssl/private/ssl-cert-snakeoil.key", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
-		"var/log/journal", "var/log/journal/abc/system.journal", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/dpkg.log",
-		"var/log/apt/history.log", "var/cache/ldconfig/aux-cache", "var/cache/apt/pkgcache.bin", "var/cache/apt/archives/dash.deb",
-		"var/cache/man/index.db", "var/lib/apt/lists/x_Packages", "var/lib/systemd/catalog/database", "usr/lib/python3/__pycache__",
+		"var/log/journal", "var/log/journal/abc/system.journal", "var/log/alternatives.log", "var/log/bootstrap.log",
+		"var/log/dpkg.log",
+		"var/log/apt/history.log", "var/cache/ldconfig/aux-cache", "var/cache/apt/pkgcache.bin",
+		"var/cache/apt/archives/dash.deb",
+		"var/cache/man/index.db", "var/lib/apt/lists/x_Packages", "var/lib/systemd/catalog/database",
+		"usr/lib/python3/__pycache__",
 		"usr/lib/python3/a.pyc", "debootstrap", "debootstrap/debootstrap.log", "etc/dpkg/dpkg.cfg.d/kimg-unsafe-io",
-		"var/lib/dpkg/status-old", "var/lib/dpkg/lock", "var/lib/dpkg/lock-frontend", "var/cache/debconf/config.dat-old",
-		"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "var/backups/dpkg.status.0",
+		"var/lib/dpkg/status-old", "var/lib/dpkg/lock", "var/lib/dpkg/lock-frontend",
+		"var/cache/debconf/config.dat-old",
+		"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
+		"var/backups/dpkg.status.0",
 		"etc/unsupported-skip-usrmerge-conversion",
 	}
 	for _, name := range gone {
@@ -137,8 +143,10 @@ func TestRulesMatchWhatTheyName(t *testing.T) {
 		}
 	}
 	kept := []string{
-		"dev", "proc", "etc/passwd", "etc/ssh/sshd_config", "var/lib/dpkg/status", "var/lib/dpkg/info/dash.list", "usr/share/x.pycx",
-		"etc/ssl/certs/ca-certificates.crt", "var/cache", "usr/lib/python3/a.py", "etc/dpkg/dpkg.cfg.d/other", "var/lib/dpkg/diversions",
+		"dev", "proc", "etc/passwd", "etc/ssh/sshd_config", "var/lib/dpkg/status", "var/lib/dpkg/info/dash.list",
+		"usr/share/x.pycx",
+		"etc/ssl/certs/ca-certificates.crt", "var/cache", "usr/lib/python3/a.py", "etc/dpkg/dpkg.cfg.d/other",
+		"var/lib/dpkg/diversions",
 	}
 	for _, name := range kept {
 		if r := find(name); r != nil {
@@ -159,12 +167,15 @@ func TestNormalise(t *testing.T) {
 	late, early := epoch.Add(time.Hour), epoch.Add(-time.Hour)
 	got, err := normalise(t, Normalisation{},
 		base(
-			dir("./var"), dir("./var/log"), reg("./var/log/lastlog", "secret"), dir("./var/log/apt"), reg("./var/log/apt/term.log", "x"),
+			dir("./var"), dir("./var/log"), reg("./var/log/lastlog", "secret"), dir("./var/log/apt"),
+			reg("./var/log/apt/term.log", "x"),
 			dir("./usr"), dir("./usr/lib"), dir("./usr/lib/__pycache__"), reg("./usr/lib/__pycache__/odd", "x"),
-			change(reg("./z", "z"), func(h *tar.Header) { h.ModTime = late.Add(time.Millisecond); h.Uname = "builder"; h.Uid = 42 }),
+			change(reg("./z", "z"),
+				func(h *tar.Header) { h.ModTime = late.Add(time.Millisecond); h.Uname = "builder"; h.Uid = 42 }),
 			change(reg("./a", "a"), func(h *tar.Header) { h.ModTime = early.Add(5); h.Format = tar.FormatPAX }),
 			change(reg("./ping", "p"), func(h *tar.Header) {
-				h.PAXRecords = map[string]string{xattrPrefix + "security.capability": "\x01\x00cap", xattrPrefix + "security.selinux": "host"}
+				h.PAXRecords = map[string]string{xattrPrefix + "security.capability": "\x01\x00cap", xattrPrefix +
+					"security.selinux": "host"}
 			}),
 			symlink("./lib", "usr/lib"),
 			change(item{entry("./null", tar.TypeChar, ""), ""}, func(h *tar.Header) { h.Devmajor, h.Devminor = 1, 3 }),
@@ -172,7 +183,8 @@ func TestNormalise(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := names(got), "./ ./a ./etc/ ./etc/shadow ./lib ./null ./ping ./usr/ ./usr/lib/ ./var/ ./var/log/ ./var/log/apt/ ./var/log/lastlog ./z"; got != want {
+	if got, want := names(got), "./ ./a ./etc/ ./etc/shadow ./lib ./null ./ping ./usr/ ./usr/lib/ ./var/ ./var/log/ "+
+		"./var/log/apt/ ./var/log/lastlog ./z"; got != want {
 		t.Errorf("names\n%s, want\n%s", got, want)
 	}
 	if i := lookup(got, "var/log/lastlog"); i.Size != 0 {
@@ -184,7 +196,8 @@ func TestNormalise(t *testing.T) {
 	if i := lookup(got, "a"); !i.ModTime.Equal(early) {
 		t.Errorf("a: %v, want %v", i.ModTime, early)
 	}
-	if i := lookup(got, "ping"); len(i.PAXRecords) != 1 || i.PAXRecords[xattrPrefix+"security.capability"] != "\x01\x00cap" {
+	if i := lookup(got, "ping"); len(i.PAXRecords) != 1 ||
+		i.PAXRecords[xattrPrefix+"security.capability"] != "\x01\x00cap" {
 		t.Errorf("ping: %q", i.PAXRecords)
 	}
 	if i := lookup(got, "null"); i.Typeflag != tar.TypeChar || i.Devmajor != 1 || i.Devminor != 3 {
@@ -214,7 +227,8 @@ func TestNormaliseForgetsTheOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, b := lookup(got, "c"), lookup(got, "d/b"); c.content != "same" || b.Typeflag != tar.TypeLink || b.Linkname != "./c" {
+	if c, b := lookup(got, "c"), lookup(got, "d/b"); c.content != "same" || b.Typeflag != tar.TypeLink ||
+		b.Linkname != "./c" {
 		t.Errorf("%+v %+v", c, b)
 	}
 }
@@ -226,7 +240,8 @@ func TestDroppedHardLinkTarget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if x, y := lookup(got, "x"), lookup(got, "y"); x.content != "content" || x.Typeflag != tar.TypeReg || y.Linkname != "./x" {
+	if x, y := lookup(got, "x"), lookup(got, "y"); x.content != "content" || x.Typeflag != tar.TypeReg ||
+		y.Linkname != "./x" {
 		t.Errorf("%+v %+v", x, y)
 	}
 }
@@ -243,7 +258,8 @@ func TestFilesAreLaidOver(t *testing.T) {
 			{Path: "/tmp", Mode: 0o777 | 1<<20, Data: nil},
 		}[:3]
 	}}
-	got, err := normalise(t, o, base(dir("./usr"), dir("./usr/lib"), reg("./usr/lib/x", ""), symlink("./lib", "usr/lib"),
+	got, err := normalise(t, o, base(dir("./usr"), dir("./usr/lib"), reg("./usr/lib/x", ""),
+		symlink("./lib", "usr/lib"),
 		symlink("./etc/hostname", "/run/hostname"))...)
 	if err != nil {
 		t.Fatal(err)
@@ -295,7 +311,8 @@ func TestHostileTars(t *testing.T) {
 		t.Error("a truncated tar passed")
 	}
 	looping := Normalisation{Files: func(func(string) bool) []File { return []File{{Path: "/l/x", Mode: 0o644}} }}
-	if _, err := normalise(t, looping, base(symlink("./l", "m"), symlink("./m", "l"))...); err == nil || !strings.Contains(err.Error(), "symbolic links") {
+	if _, err := normalise(t, looping, base(symlink("./l", "m"), symlink("./m", "l"))...); err == nil ||
+		!strings.Contains(err.Error(), "symbolic links") {
 		t.Errorf("a loop of links: %v", err)
 	}
 }

@@ -31,7 +31,8 @@ const worthHoles = 16 << 20
 // Export implements Format.
 func (Bundle) Export(ctx context.Context, b *Build, w io.Writer) error {
 	t := newTarStream(w)
-	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: bundleDir + "/", Mode: 0o755, ModTime: b.Epoch}); err != nil {
+	if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: bundleDir + "/", Mode: 0o755,
+		ModTime: b.Epoch}); err != nil {
 		return err
 	}
 	run := File{Path: scriptFile, Mode: 0o755, Data: []byte(scriptText(&b.Guest, scriptHere))}
@@ -44,7 +45,8 @@ func (Bundle) Export(ctx context.Context, b *Build, w io.Writer) error {
 }
 
 func putFile(ctx context.Context, b *Build, t *tarStream, f File) error {
-	h := tar.Header{Typeflag: tar.TypeReg, Name: path.Join(bundleDir, f.Path), Mode: int64(f.Mode.Perm()), ModTime: b.Epoch}
+	h := tar.Header{Typeflag: tar.TypeReg, Name: path.Join(bundleDir, f.Path), Mode: int64(f.Mode.Perm()),
+		ModTime: b.Epoch}
 	if f.Data != nil {
 		h.Size = int64(len(f.Data))
 		if err := t.WriteHeader(&h); err != nil {

@@ -145,7 +145,8 @@ var Formats = []Kind{
 	{Name: "libvirt", About: "a domain for virsh create or virsh define", File: "kimg.xml",
 		Needs: []string{bzImage, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Libvirt{} }},
 	{Name: "firecracker", About: "for firecracker --config-file", File: "firecracker.json",
-		Needs: []string{vmlinux, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Firecracker{} }},
+		Needs: []string{vmlinux, diskFile}, Text: true, Guest: true,
+		New: func(Options) Format { return Firecracker{} }},
 }
 
 // Find returns the row of a name.

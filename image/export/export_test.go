@@ -48,9 +48,12 @@ func sample(dir string) *Build {
 	return &Build{
 		Dir: dir, Kernel: "6.12.1", Suite: "trixie", Epoch: time.Unix(1700000000, 0),
 		Guest: Guest{
-			Argv:   []string{"qemu-system-x86_64", "-M", "pc", "-kernel", "./bzImage", "-append", "root=/dev/vda rw", "-drive", "file=./rootfs.img"},
-			Append: "root=/dev/vda rw console=ttyS0 a=\"<&>\"", Disk: "virtio", Net: "virtio-net-pci", Memory: 1024, CPUs: 1,
-			Options: map[string]string{"VIRTIO_MMIO": "y", "VIRTIO_MMIO_CMDLINE_DEVICES": "y", "VIRTIO_BLK": "y", "KVM_GUEST": "y", "SERIAL_8250_CONSOLE": "y"},
+			Argv: []string{"qemu-system-x86_64", "-M", "pc", "-kernel", "./bzImage", "-append", "root=/dev/vda rw",
+				"-drive", "file=./rootfs.img"},
+			Append: "root=/dev/vda rw console=ttyS0 a=\"<&>\"", Disk: "virtio", Net: "virtio-net-pci", Memory: 1024,
+			CPUs: 1,
+			Options: map[string]string{"VIRTIO_MMIO": "y", "VIRTIO_MMIO_CMDLINE_DEVICES": "y", "VIRTIO_BLK": "y",
+				"KVM_GUEST": "y", "SERIAL_8250_CONSOLE": "y"},
 		},
 		Warn: func(string) {}, Log: io.Discard,
 	}
@@ -68,7 +71,8 @@ func export(t *testing.T, f Format, b *Build) []byte {
 func TestFormats(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range Formats {
-		if k.Name == "" || k.About == "" || k.File == "" || k.New == nil || len(k.Needs) == 0 || seen[k.Name] || seen[k.File] {
+		if k.Name == "" || k.About == "" || k.File == "" || k.New == nil || len(k.Needs) == 0 || seen[k.Name] ||
+			seen[k.File] {
 			t.Errorf("%s: a row that lacks something, or repeats another's", k.Name)
 		}
 		seen[k.Name], seen[k.File] = true, true
@@ -120,7 +124,8 @@ func TestFirecrackerWarns(t *testing.T) {
 	b.Guest.Append = "root=/dev/sda rw"
 	var said []string
 	b.Warn = func(s string) { said = append(said, s) }
-	if got := string(export(t, Firecracker{}, b)); !strings.Contains(got, `"root=/dev/vda rw reboot=k pci=off"`) || len(said) != 0 {
+	if got := string(export(t, Firecracker{}, b)); !strings.Contains(got, `"root=/dev/vda rw reboot=k pci=off"`) ||
+		len(said) != 0 {
 		t.Errorf("warned %q, wrote\n%s", said, got)
 	}
 	b.Guest.Options["VIRTIO_MMIO"] = "m"
@@ -135,7 +140,8 @@ func TestScriptRuns(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a 'b' $c,d")
 	bin := t.TempDir()
 	if err := errors.Join(os.Mkdir(dir, 0o755),
-		os.WriteFile(filepath.Join(bin, "qemu-system-x86_64"), []byte("#!/bin/sh\npwd\nfor w; do printf '%s\\n' \"$w\"; done\n"), 0o755)); err != nil {
+		os.WriteFile(filepath.Join(bin, "qemu-system-x86_64"),
+			[]byte("#!/bin/sh\npwd\nfor w; do printf '%s\\n' \"$w\"; done\n"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	b := sample(dir)
@@ -222,7 +228,8 @@ func TestBundle(t *testing.T) {
 	if len(got) > len(image)/2 {
 		t.Errorf("%d bytes: the zeros are in it", len(got))
 	}
-	want := map[string]string{"kimg-out/": "", "kimg-out/rootfs.img": string(image), "kimg-out/scripts/gdb/x.py": "x", "kimg-out/empty": "",
+	want := map[string]string{"kimg-out/": "", "kimg-out/rootfs.img": string(image), "kimg-out/scripts/gdb/x.py": "x",
+		"kimg-out/empty":         "",
 		"kimg-out/manifest.json": "{}\n", "kimg-out/run-qemu": scriptText(&b.Guest, scriptHere)}
 	have := map[string]string{}
 	for tr := tar.NewReader(bytes.NewReader(got)); ; {
@@ -279,7 +286,8 @@ func TestSparseTar(t *testing.T) {
 				t.Fatal(err)
 			}
 			long := strings.Repeat("d/", 20) + "name"
-			if err := ts.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: long, Size: size, Mode: 0o640}, list, bytes.NewReader(data)); err != nil {
+			if err := ts.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: long, Size: size, Mode: 0o640}, list,
+				bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(ts.WriteHeader(&tar.Header{Name: "after", Mode: 0o600}), ts.Close()); err != nil {
@@ -306,7 +314,8 @@ func TestSparseTar(t *testing.T) {
 func TestPaxRecord(t *testing.T) {
 	for _, c := range []struct{ value, want string }{
 		{"", "5 k=\n"}, {"abcd", "9 k=abcd\n"}, {"abcde", "11 k=abcde\n"},
-		{strings.Repeat("x", 93), "99 k=" + strings.Repeat("x", 93) + "\n"}, {strings.Repeat("x", 94), "101 k=" + strings.Repeat("x", 94) + "\n"},
+		{strings.Repeat("x", 93), "99 k=" + strings.Repeat("x", 93) + "\n"}, {strings.Repeat("x", 94), "101 k=" +
+			strings.Repeat("x", 94) + "\n"},
 	} {
 		if got := paxRecord("k", c.value); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
@@ -321,7 +330,8 @@ func TestPack(t *testing.T) {
 		name  string
 		magic string
 	}{
-		{packs, "a.tar", "text"}, {packs, "a.tar.gz", "\x1f\x8b"}, {packs, "a.tgz", "\x1f\x8b"}, {packs, "a.tar.zst", "\x28\xb5\x2f\xfd"},
+		{packs, "a.tar", "text"}, {packs, "a.tar.gz", "\x1f\x8b"}, {packs, "a.tgz", "\x1f\x8b"},
+		{packs, "a.tar.zst", "\x28\xb5\x2f\xfd"},
 		{not, "a.zst", "text"}, {packs, "", "text"},
 	} {
 		var one, two bytes.Buffer

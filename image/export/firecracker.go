@@ -59,7 +59,8 @@ func (Firecracker) Export(_ context.Context, b *Build, w io.Writer) error {
 // (Firecracker's docs/kernel-policy.md, minimal boot requirements).
 func firecrackerLacks(g *Guest) []string {
 	var lacking []string
-	for _, option := range []string{"VIRTIO_MMIO", "VIRTIO_MMIO_CMDLINE_DEVICES", "VIRTIO_BLK", "KVM_GUEST", "SERIAL_8250_CONSOLE"} {
+	for _, option := range []string{"VIRTIO_MMIO", "VIRTIO_MMIO_CMDLINE_DEVICES", "VIRTIO_BLK", "KVM_GUEST",
+		"SERIAL_8250_CONSOLE"} {
 		if !g.builtIn(option) {
 			lacking = append(lacking, option)
 		}

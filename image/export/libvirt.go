@@ -102,7 +102,8 @@ func (Libvirt) Export(_ context.Context, b *Build, w io.Writer) error {
 func domainOf(b *Build) *domain {
 	g := &b.Guest
 	d := &domain{
-		Type: "kvm", Name: "kimg", Memory: measured{"MiB", g.Memory}, VCPU: g.CPUs, OnReboot: "destroy", OnCrash: "destroy",
+		Type: "kvm", Name: "kimg", Memory: measured{"MiB", g.Memory}, VCPU: g.CPUs, OnReboot: "destroy",
+		OnCrash: "destroy",
 		Comment: ` written by kimg export. For a machine without KVM say type="qemu", and take the cpu element out. `,
 	}
 	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = "x86_64", "pc", "hvm"

@@ -63,20 +63,24 @@ func (OCI) Export(ctx context.Context, b *Build, w io.Writer) error {
 		return err
 	}
 	manifest, manifestAt, err := blob(oci.MediaTypeImageManifest, oci.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageManifest, Config: configAt, Layers: []oci.Descriptor{diff},
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageManifest, Config: configAt,
+		Layers: []oci.Descriptor{diff},
 	})
 	if err != nil {
 		return err
 	}
 	manifestAt.Platform = &oci.Platform{Architecture: "amd64", OS: "linux"}
-	manifestAt.Annotations = map[string]string{oci.AnnotationRefName: "docker.io/library/" + ref, "io.containerd.image.name": "docker.io/library/" + ref}
+	manifestAt.Annotations = map[string]string{oci.AnnotationRefName: "docker.io/library/" + ref,
+		"io.containerd.image.name": "docker.io/library/" + ref}
 	_, index, err := document(oci.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageIndex, Manifests: []oci.Descriptor{manifestAt},
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: oci.MediaTypeImageIndex,
+		Manifests: []oci.Descriptor{manifestAt},
 	})
 	if err != nil {
 		return err
 	}
-	_, docker, err := document([]dockerArchive{{Config: blobPath(configAt), RepoTags: []string{ref}, Layers: []string{blobPath(diff)}}})
+	_, docker, err := document([]dockerArchive{{Config: blobPath(configAt), RepoTags: []string{ref},
+		Layers: []string{blobPath(diff)}}})
 	if err != nil {
 		return err
 	}

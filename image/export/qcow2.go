@@ -22,19 +22,20 @@ type Qcow2 struct{ Compress bool }
 // The files in the container. The raw image travels in a tar that leaves its
 // zeros out; and that in the one that the engine unpacks, which would write them.
 const (
-	benchDir  = "/kimg/work"
-	benchTar  = "disk.tar"
-	benchFile = "disk.qcow2"
-	benchUser = 1000
+	workDir  = "/kimg/work"
+	workTar  = "disk.tar"
+	workFile = "disk.qcow2"
+	workUser = 1000
 )
 
 // convert makes the image, and reads it back and compares before it is handed on.
 const convert = `set -e
-tar --extract --file=` + benchTar + `
-rm ` + benchTar + `
-qemu-img convert -q -f raw -O qcow2 $1 -o compat=1.1,cluster_size=65536,lazy_refcounts=off ` + diskFile + ` ` + benchFile + `
-qemu-img check -q -f qcow2 ` + benchFile + `
-qemu-img compare -q -f raw -F qcow2 ` + diskFile + ` ` + benchFile + `
+tar --extract --file=` + workTar + `
+rm ` + workTar + `
+qemu-img convert -q -f raw -O qcow2 $1 -o compat=1.1,cluster_size=65536,lazy_refcounts=off \
+	` + diskFile + ` ` + workFile + `
+qemu-img check -q -f qcow2 ` + workFile + `
+qemu-img compare -q -f raw -F qcow2 ` + diskFile + ` ` + workFile + `
 `
 
 // convertArgs are the container's argv.
@@ -54,8 +55,8 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 	}
 	said := &lastLine{w: b.Log}
 	c, err := eng.Create(ctx, &container.Cmd{
-		Image: image, Args: convertArgs(q.Compress), User: strconv.Itoa(benchUser) + ":" + strconv.Itoa(benchUser),
-		Dir: benchDir, Init: true, Stdout: said, Stderr: said,
+		Image: image, Args: convertArgs(q.Compress), User: strconv.Itoa(workUser) + ":" + strconv.Itoa(workUser),
+		Dir: workDir, Init: true, Stdout: said, Stderr: said,
 	})
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 		}
 		return fmt.Errorf("run qemu-img: %w", err)
 	}
-	r, err := c.CopyOut(ctx, benchDir+"/"+benchFile)
+	r, err := c.CopyOut(ctx, workDir+"/"+workFile)
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,8 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 	}
 	inner := func(w io.Writer, r io.ReaderAt) error {
 		t := newTarStream(w)
-		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: diskFile, Mode: 0o644, Size: size}, extents, r); err != nil {
+		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: diskFile, Mode: 0o644, Size: size}, extents,
+			r); err != nil {
 			return err
 		}
 		return t.Close()
@@ -116,7 +118,7 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 	return reading.Pipe(func(w io.Writer) error {
 		tw := tar.NewWriter(w)
 		if err := tw.WriteHeader(&tar.Header{
-			Typeflag: tar.TypeReg, Name: benchTar, Mode: 0o600, Uid: benchUser, Gid: benchUser, Size: int64(long),
+			Typeflag: tar.TypeReg, Name: workTar, Mode: 0o600, Uid: workUser, Gid: workUser, Size: int64(long),
 		}); err != nil {
 			return err
 		}
@@ -124,7 +126,7 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 			return err
 		}
 		return tw.Close()
-	}, func(r io.Reader) error { return c.CopyIn(ctx, benchDir, r) })
+	}, func(r io.Reader) error { return c.CopyIn(ctx, workDir, r) })
 }
 
 // counter counts what is written to it.

@@ -37,7 +37,8 @@ func e2fs(t *testing.T, name string, args ...string) {
 		}
 		t.Skipf("%s is missing: install e2fsprogs", name)
 	}
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil || name == "debugfs" && bytes.Contains(out, []byte("rror")) {
+	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil || name == "debugfs" &&
+		bytes.Contains(out, []byte("rror")) {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	}
 }
@@ -48,7 +49,8 @@ func tree(t *testing.T) *Build {
 	dir, b := t.TempDir(), sample(t.TempDir())
 	when := time.Unix(1600000000, 0)
 	for _, f := range []struct{ name, data string }{
-		{"etc/hosts", "127.0.0.1 localhost\n"}, {"a-b", "1"}, {"a/c", "2"}, {"odd name\n", "3"}, {"big", strings.Repeat("0123456789abcdef", 1<<16)},
+		{"etc/hosts", "127.0.0.1 localhost\n"}, {"a-b", "1"}, {"a/c", "2"}, {"odd name\n", "3"},
+		{"big", strings.Repeat("0123456789abcdef", 1<<16)},
 		{"usr/bin/ping", "ELF"}, {"z", "linked"},
 	} {
 		p := filepath.Join(dir, f.name)
@@ -57,13 +59,16 @@ func tree(t *testing.T) *Build {
 		}
 	}
 	long := strings.Repeat("x", 150)
-	if err := errors.Join(os.Symlink("/etc/hosts", filepath.Join(dir, "short")), os.Symlink(long, filepath.Join(dir, "long")),
-		os.Link(filepath.Join(dir, "z"), filepath.Join(dir, "a/link")), os.Mkdir(filepath.Join(dir, "dev"), 0o755)); err != nil {
+	if err := errors.Join(os.Symlink("/etc/hosts", filepath.Join(dir, "short")),
+		os.Symlink(long, filepath.Join(dir, "long")),
+		os.Link(filepath.Join(dir, "z"), filepath.Join(dir, "a/link")),
+		os.Mkdir(filepath.Join(dir, "dev"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 		if err == nil && d.Type()&os.ModeSymlink == 0 {
-			err = errors.Join(os.Chmod(p, map[bool]os.FileMode{true: 0o755, false: 0o644}[d.IsDir()]), os.Chtimes(p, when, when))
+			err = errors.Join(os.Chmod(p, map[bool]os.FileMode{true: 0o755, false: 0o644}[d.IsDir()]),
+				os.Chtimes(p, when, when))
 		}
 		return err
 	})
@@ -73,7 +78,8 @@ func tree(t *testing.T) *Build {
 	image := b.path(diskFile)
 	e2fs(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, image, "8M")
 	attr := filepath.Join(t.TempDir(), "capability")
-	if err := os.WriteFile(attr, []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0o600); err != nil {
+	if err := os.WriteFile(attr,
+		[]byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	script := filepath.Join(t.TempDir(), "script")
@@ -198,11 +204,13 @@ func TestTarOfADirtyImage(t *testing.T) {
 func TestTreeIsBounded(t *testing.T) {
 	b, name := tree(t), strings.Repeat("d", 250)
 	script := filepath.Join(t.TempDir(), "script")
-	if err := os.WriteFile(script, []byte(strings.Repeat("mkdir "+name+"\ncd "+name+"\n", ext4.MaxPath/251+1)), 0o600); err != nil {
+	if err := os.WriteFile(script, []byte(strings.Repeat("mkdir "+name+"\ncd "+name+"\n", ext4.MaxPath/251+1)),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	e2fs(t, "debugfs", "-w", "-f", script, b.path(diskFile))
-	if err := (Tar{}).Export(t.Context(), b, io.Discard); !errors.Is(err, ext4.ErrCorrupt) || !strings.Contains(err.Error(), "so deep") {
+	if err := (Tar{}).Export(t.Context(), b, io.Discard); !errors.Is(err, ext4.ErrCorrupt) ||
+		!strings.Contains(err.Error(), "so deep") {
 		t.Errorf("deep directories: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -258,13 +266,16 @@ func TestOCI(t *testing.T) {
 	read(blobPath(index.Manifests[0]), &manifest)
 	read(blobPath(manifest.Config), &config)
 	layer := manifest.Layers[0]
-	if layout.Version != "1.0.0" || config.OS != "linux" || config.Architecture != "amd64" || !config.Created.Equal(b.Epoch) ||
-		len(config.RootFS.DiffIDs) != 1 || config.RootFS.DiffIDs[0] != layer.Digest || layer.Size != int64(len(files[blobPath(layer)])) {
+	if layout.Version != "1.0.0" || config.OS != "linux" || config.Architecture != "amd64" ||
+		!config.Created.Equal(b.Epoch) ||
+		len(config.RootFS.DiffIDs) != 1 || config.RootFS.DiffIDs[0] != layer.Digest ||
+		layer.Size != int64(len(files[blobPath(layer)])) {
 		t.Errorf("%+v\n%+v\n%+v", layout, manifest, config)
 	}
 	var docker []dockerArchive
 	read("manifest.json", &docker)
-	want := []dockerArchive{{Config: blobPath(manifest.Config), RepoTags: []string{"kimg-rootfs:trixie"}, Layers: []string{blobPath(layer)}}}
+	want := []dockerArchive{{Config: blobPath(manifest.Config), RepoTags: []string{"kimg-rootfs:trixie"},
+		Layers: []string{blobPath(layer)}}}
 	if diff := cmp.Diff(want, docker); diff != "" {
 		t.Errorf("manifest.json: -want +got:\n%s", diff)
 	}
@@ -277,11 +288,13 @@ func TestOCI(t *testing.T) {
 
 func TestACL(t *testing.T) {
 	disk := []byte("\x01\x00\x00\x00" + "\x01\x00\x06\x00" + "\x08\x00\x04\x00\x2a\x00\x00\x00" + "\x20\x00\x04\x00")
-	want := []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x08\x00\x04\x00\x2a\x00\x00\x00" + "\x20\x00\x04\x00\xff\xff\xff\xff")
+	want := []byte("\x02\x00\x00\x00" + "\x01\x00\x06\x00\xff\xff\xff\xff" + "\x08\x00\x04\x00\x2a\x00\x00\x00" +
+		"\x20\x00\x04\x00\xff\xff\xff\xff")
 	if got, err := aclForUsers(disk); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%x, %v; want %x", got, err, want)
 	}
-	for _, bad := range []string{"", "\x01", "\x02\x00\x00\x00", "\x01\x00\x00\x00\x01\x00", "\x01\x00\x00\x00\x08\x00\x04\x00\x2a"} {
+	for _, bad := range []string{"", "\x01", "\x02\x00\x00\x00", "\x01\x00\x00\x00\x01\x00",
+		"\x01\x00\x00\x00\x08\x00\x04\x00\x2a"} {
 		if got, err := aclForUsers([]byte(bad)); err == nil {
 			t.Errorf("%q gives %x", bad, got)
 		}
