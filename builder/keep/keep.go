@@ -22,6 +22,7 @@ import (
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/units"
 )
 
 // Item is one thing that kimg keeps.
@@ -69,7 +70,7 @@ var files = []struct {
 	{"record of a step", "actions", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false},
 	{"package list", "indices", regexp.MustCompile(`^[0-9a-f]{64}\.packages$`), false},
 	{"log", "logs", regexp.MustCompile(`^[A-Za-z0-9._-]+\.log$`), false},
-	{"state of an out directory", "outs", regexp.MustCompile(`^[0-9a-f]{12,64}\.json$`), false},
+	{"state of an out directory", "outs", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false},
 	{"list of a kernel source", "kernel", regexp.MustCompile(`^(tree|tarball|git|objects)-[A-Za-z0-9._-]+$`), false},
 	{kindIndex, "gdb-index", regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{64}$`), false},
 }
@@ -166,7 +167,7 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 		case e.InUse:
 			i.Stays = "a container uses it"
 		case !e.Image && i.stamp == "":
-			i.Stays = "another cache directory's, or from before this kimg: docker volume rm removes it"
+			i.Stays = "another cache directory's, or an older kimg's: docker volume rm removes it"
 		}
 		remove := eng.RemoveImage
 		if !e.Image {
@@ -212,14 +213,13 @@ func volumeKind(name string) string {
 	return "ccache volume"
 }
 
-// outDirs are the out directories that this cache knows of and that are there, by their stamps' names.
-func outDirs(dir string) map[string]string {
-	outs := map[string]string{}
+// outDirs are the out directories that this cache knows of and that are there.
+func outDirs(dir string) (outs []string) {
 	found, _ := filepath.Glob(cache.StampFile(escapeGlob(dir), "out-*"))
 	for _, stamp := range found {
 		text, err := reading.Small(stamp, 1<<16)
 		if info, bad := os.Stat(string(text)); err == nil && bad == nil && info.IsDir() {
-			outs[filepath.Base(stamp)] = string(text)
+			outs = append(outs, string(text))
 		}
 	}
 	return outs
@@ -229,7 +229,7 @@ var digest = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
 // needed says why entries stay, by their names: every digest counts that the manifest or the lock of an out directory
 // names, whatever for, and those in the records of steps among them.
-func needed(dir string, outs map[string]string) map[string]string {
+func needed(dir string, outs []string) map[string]string {
 	need := map[string]string{}
 	note := func(file, why string) (found []string) {
 		text, err := reading.Small(file, 64<<20)
@@ -242,9 +242,9 @@ func needed(dir string, outs map[string]string) map[string]string {
 		}
 		return found
 	}
-	for stamp, out := range outs {
+	for _, out := range outs {
 		why := "the build in " + out + " needs it"
-		need[strings.TrimPrefix(stamp, "out-")] = why
+		need[string(units.DigestOf([]byte(out)))] = why // package outdir's memory of it
 		for _, name := range []string{artifact.Manifest, artifact.Lock} {
 			for _, d := range note(filepath.Join(out, name), why) {
 				note(filepath.Join(dir, "actions", d+".json"), why)

@@ -91,7 +91,7 @@ func TestPruneTakesWhatIsOldAndKnown(t *testing.T) {
 		put(t, 40, "{}", dir, "actions", hex("c")+".json"),
 		put(t, 40, "x", dir, "indices", hex("d")+".packages"),
 		put(t, 40, "x", dir, "logs", "kernel-20260101T000000-1.log"),
-		put(t, 40, "{}", dir, "outs", hex("e")[:12]+".json"),
+		put(t, 40, "{}", dir, "outs", hex("e")+".json"),
 		put(t, 40, "x", dir, "kernel", "tree-"+hex("f")[:12]),
 		filepath.Dir(put(t, 40, "x", dir, "gdb-index", hex("g")[:16]+"-"+hex("h"), "1.gdb-index")),
 	}
@@ -160,10 +160,10 @@ func TestWhatAnOutDirectoryNamesStays(t *testing.T) {
 	dir, out := t.TempDir(), t.TempDir()
 	pkg, output, other := storeEntry(t, dir, 40, "package"), storeEntry(t, dir, 40, "output"), storeEntry(t, dir, 40, "other")
 	record := put(t, 40, fmt.Sprintf(`{"outputs":[{"sha256":%q}]}`, hex("output")), dir, "actions", hex("action")+".json")
-	state := put(t, 40, "{}", dir, "outs", hex(out)[:12]+".json")
+	state := put(t, 40, "{}", dir, "outs", hex(out)+".json")
 	put(t, 40, "- {sha256: "+hex("package")+"}\n", out, "kimg.lock")
 	put(t, 40, fmt.Sprintf(`{"action":%q}`, hex("action")), out, "manifest.json")
-	cache.Stamp(dir, "out-"+hex(out)[:12], out)
+	cache.Stamp(dir, "out-"+hex(out), out)
 
 	prune(t, dir, nil, Options{To: -1})
 	if want, left := []string{pkg, output, record, state}, there(pkg, output, record, state, other); !slices.Equal(left, want) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -34,7 +35,7 @@ root on this machine, nothing is mounted, and nothing is installed.`,
   kimg run                        # a root shell on the serial console
   kimg run -- uname -r            # one command in the guest
   kimg debug --break do_sys_open  # gdb's prompt there
-  kimg check --break do_sys_open  # the same without a person: prints the backtrace`,
+  kimg check --break do_sys_open  # the same unattended: prints the backtrace`,
 		SilenceUsage:  true, // report says it in fewer lines
 		SilenceErrors: true,
 		Args:          noCommand,
@@ -46,12 +47,13 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
 	root.PersistentFlags().StringVar(&a.progressMode, "progress", "auto",
 		"show what happens on stderr as `MODE`: "+strings.Join(progress.Modes, ", "))
-	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(), a.console(), a.check(), a.lock(), a.verify(), a.sign(), a.diff(), a.export(), a.toolchain(), a.cache(), a.engine(), a.version())
+	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(), a.console(), a.check(),
+		a.lock(), a.verify(), a.sign(), a.diff(), a.export(), a.toolchain(), a.cache(), a.engine(), a.version())
 	addCompletions(root, flagValues())
 	return root
 }
 
-// noCommand refuses words after kimg that are no command of it.
+// noCommand refuses arguments that are not a command.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -64,12 +66,17 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return usageError{cmd, err}
 }
 
-// noArgs refuses words after a command that takes none.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error { return atMost(0)(cmd, args) }
+
+// atMost refuses more arguments than n.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= n {
+			return nil
+		}
+		return usageError{cmd, fmt.Errorf("unexpected argument %q", args[n])}
 	}
-	return usageError{cmd, fmt.Errorf("unexpected argument %q", args[0])}
 }
 
 // withEnv runs do with an environment whose progress is shown. done takes the
@@ -86,4 +93,15 @@ func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	}
 	defer cache.Enter(dir)()
 	return do(builder.Env{Cache: dir, Sink: sink, Host: "/", Ccache: os.Getenv("KIMG_CCACHE")}, sink.Close)
+}
+
+// printJSON prints a result for other programs.
+func (a *app) printJSON(what string, v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("print %s: %w", what, err)
+	}
+	return nil
 }

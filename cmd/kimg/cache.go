@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -38,9 +37,7 @@ What was not used for 30 days goes by itself, after a build, once a day.`,
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(a.stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(kept)
+				return a.printJSON("what is kept", kept)
 			}
 			return a.showKept(kept)
 		},
@@ -73,7 +70,7 @@ directory first. What a kimg that runs may need stays, and so do the snapshots o
 	flags.Var(&age, "older", "remove what was not used for `AGE`, such as 12h or 7d")
 	flags.TextVar(&to, "to", to, "remove what was used longest ago, until no more than `SIZE` is kept")
 	flags.BoolVar(&all, "all", false, "remove everything that is not needed, however lately it was used")
-	flags.BoolVar(&dryRun, "dry-run", false, "tell what would go, and remove nothing")
+	flags.BoolVar(&dryRun, "dry-run", false, "print what would be removed, and remove nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if all && (flags.Changed("older") || flags.Changed("to")) {
 			return usageError{cmd, errors.New("--all leaves nothing for --older and --to")}
@@ -175,7 +172,7 @@ func (a *app) trim(ctx context.Context, env builder.Env) {
 		size += s.Size
 	}
 	if size > 0 {
-		progress.Say(env.Sink, fmt.Sprintf("freed %s of the cache that was not used for 30 days: see kimg cache", humanSize(size)))
+		progress.Say(env.Sink, "freed "+humanSize(size)+" of what was not used for 30 days: see kimg cache")
 	}
 }
 

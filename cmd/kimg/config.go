@@ -39,8 +39,8 @@ change brings along by itself is left out. kimg.yaml keeps its comments, and is 
 where there is none. Leaving without saving changes nothing.
 
 --diff and --show need no terminal. --diff prints each symbol that is not as the base
-has it: the base's value, the value now, and who asked for it: kimg.yaml, a fragment's
-line, a flag, kimg's own requests, or nobody (it follows from others).`,
+has it: the base's value, the value now, and where that comes from: kimg.yaml, a
+fragment's line, a flag, kimg's own requests, or other symbols that it follows from.`,
 		Example: `  kimg config
   kimg config --kernel ~/src/linux --editor nconfig
   kimg config --save debug.config     # a fragment, for build --fragment
@@ -49,15 +49,18 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 	}
 	cmd.Flags().BoolVar(&diff, "diff", false, "print what differs from the base")
 	cmd.Flags().BoolVar(&show, "show", false, "print the whole .config")
-	cmd.Flags().StringVar(&edit.Editor, "editor", edit.Editor, "`NAME` of the editor: "+strings.Join(kernel.Editors, " or "))
+	cmd.Flags().StringVar(&edit.Editor, "editor", edit.Editor,
+		"`NAME` of the editor: "+strings.Join(kernel.Editors, " or "))
 	cmd.Flags().StringVar(&edit.Save, "save", "", "write what was changed into the fragment `FILE`, not into kimg.yaml")
 	flags := addSpecFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if diff && show || (diff || show) && (cmd.Flags().Changed("save") || cmd.Flags().Changed("editor")) {
-			return usageError{cmd, errors.New("--diff and --show only print: neither goes with the other, --save or --editor")}
+			return usageError{cmd,
+				errors.New("--diff and --show only print: neither goes with the other, --save or --editor")}
 		}
 		if !slices.Contains(kernel.Editors, edit.Editor) {
-			return &spec.InputError{Field: "--editor", Err: fmt.Errorf("%q is none of %s", edit.Editor, strings.Join(kernel.Editors, ", "))}
+			return &spec.InputError{Field: "--editor",
+				Err: fmt.Errorf("%q is none of %s", edit.Editor, strings.Join(kernel.Editors, ", "))}
 		}
 		sp, err := flags.spec(".")
 		if err != nil {
@@ -82,9 +85,10 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 				return err
 			}
 			done()
-			a.tellChange(change)
+			a.showConfigChange(change)
 			if change.File != "" && cmd.Flags().Changed("config") {
-				fmt.Fprintf(a.stderr, "note: the change is one to --config %s: give it to build, too, or write it into %s\n", sp.Config, spec.File)
+				fmt.Fprintf(a.stderr, "note: the change is to --config %s: give it to build, too, or write it into %s\n",
+					sp.Config, spec.File)
 			}
 			return nil
 		})
@@ -92,8 +96,8 @@ line, a flag, kimg's own requests, or nobody (it follows from others).`,
 	return cmd
 }
 
-// tellChange prints what was written: results to stdout, the rest to stderr.
-func (a *app) tellChange(c *builder.ConfigChange) {
+// showConfigChange prints what was written: results to stdout, the rest to stderr.
+func (a *app) showConfigChange(c *builder.ConfigChange) {
 	if c.File == "" {
 		fmt.Fprintln(a.stderr, "nothing changed: nothing was written")
 		return
@@ -106,7 +110,8 @@ func (a *app) tellChange(c *builder.ConfigChange) {
 	}
 	fmt.Fprintln(a.stderr, "written to "+c.File)
 	if len(c.Lost) > 0 {
-		fmt.Fprintf(a.stderr, "warning: these cannot be brought about by requests: %s\n", progress.CleanText(strings.Join(c.Lost, " ")))
+		fmt.Fprintf(a.stderr, "warning: these changes cannot be requested: %s\n",
+			progress.CleanText(strings.Join(c.Lost, " ")))
 	}
 }
 

@@ -2,10 +2,7 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,16 +18,15 @@ func (a *app) diff() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "diff A B",
-		Short: "Tell how two builds differ, and why they likely do",
+		Short: "Show how two builds differ, and the likely causes",
 		Long: `Compare two builds (their out directories), or two files: images, kernels (vmlinux,
-bzImage), locks, configs. Each difference is told with the part of the artifact that
+bzImage), locks, configs. Each difference is shown with the part of the artifact that
 it is in - a section or symbol of vmlinux, a file, inode field, time or superblock
 field of the image - and with its likely cause. Nothing is written and nothing needs
 a container.
 
 The exit status is 0 when both are the same, byte for byte, and 7 when they differ. What
-two manifests say of the run that made the build, and not of the build, is no difference:
-it is noted.`,
+the manifests say of where and when each build ran is no difference, and only noted.`,
 		Example: `  kimg diff kimg-out other-out
   kimg diff --all kimg-out/rootfs.img other-out/rootfs.img
   kimg diff --json kimg-out other-out | jq '.differences[].cause'`,
@@ -45,11 +41,11 @@ it is noted.`,
 			if err != nil {
 				return err
 			}
-			return showReport(a.stdout, r, asJSON, all)
+			return a.showReport(r, asJSON, all)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole report as JSON")
-	cmd.Flags().BoolVar(&all, "all", false, "print every difference, and not the first of each artifact")
+	cmd.Flags().BoolVar(&all, "all", false, "print every difference, not only the first ones of each artifact")
 	return cmd
 }
 
@@ -69,31 +65,24 @@ func compareTwo(cmd *cobra.Command, a, b string) (*compare.Report, error) {
 	if x.IsDir() {
 		return compare.Dirs(cmd.Context(), a, b)
 	}
-	return compareFiles(cmd.Context(), a, b)
+	return compare.Files(cmd.Context(), filepath.Base(a), a, b)
 }
 
-func compareFiles(ctx context.Context, a, b string) (*compare.Report, error) {
-	return compare.Files(ctx, filepath.Base(a), a, b)
-}
-
-// differs is the outcome of a comparison. The report has said what there is to say.
+// differs reports that a comparison found differences, which have been printed.
 type differs struct{ a, b string }
 
 func (d differs) Error() string { return fmt.Sprintf("%s and %s differ", d.a, d.b) }
 
 // showReport prints a report and returns differs where there are differences.
-func showReport(w io.Writer, r *compare.Report, asJSON, all bool) error {
+func (a *app) showReport(r *compare.Report, asJSON, all bool) error {
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		if err := enc.Encode(struct {
+		if err := a.printJSON("report", struct {
 			Same bool `json:"same"`
 			*compare.Report
 		}{r.Same(), r}); err != nil {
-			return fmt.Errorf("print report: %w", err)
+			return err
 		}
-	} else if _, err := io.WriteString(w, reportText(r, all)); err != nil {
+	} else if _, err := a.stdout.WriteString(reportText(r, all)); err != nil {
 		return fmt.Errorf("print report: %w", err)
 	}
 	if !r.Same() {
@@ -105,7 +94,7 @@ func showReport(w io.Writer, r *compare.Report, asJSON, all bool) error {
 // fewDifferences is how many of an artifact's are shown without --all.
 const fewDifferences = 12
 
-// reportText is a report for a person: by artifact, then what the causes mean.
+// reportText is a report for a reader: by artifact, then what the causes mean.
 func reportText(r *compare.Report, all bool) string {
 	var b strings.Builder
 	if r.Same() {
@@ -122,7 +111,7 @@ func reportText(r *compare.Report, all bool) string {
 		fmt.Fprintf(&b, "\n%s: %s\n", progress.Clean(g[0].Artifact), plural(len(g), "difference"))
 		shown := g
 		if !all {
-			shown = telling(g, fewDifferences)
+			shown = mostTelling(g, fewDifferences)
 		}
 		for _, d := range shown {
 			b.WriteString(differenceText(d))
@@ -170,9 +159,9 @@ func groups(l []compare.Difference) [][]compare.Difference {
 	return out
 }
 
-// telling chooses n differences: one of each cause, then the first of those that
+// mostTelling chooses n differences: one of each cause, then the first of those that
 // follow from nothing else. Their order stays.
-func telling(l []compare.Difference, n int) []compare.Difference {
+func mostTelling(l []compare.Difference, n int) []compare.Difference {
 	if len(l) <= n {
 		return l
 	}

@@ -54,10 +54,10 @@ func TestReportText(t *testing.T) {
 	}
 }
 
-// TestTelling shows one of each cause, however many there are of another.
-func TestTelling(t *testing.T) {
+// TestMostTelling shows one of each cause, however many there are of another.
+func TestMostTelling(t *testing.T) {
 	l := manyDifferences().Differences[1:]
-	got := telling(l, 5)
+	got := mostTelling(l, 5)
 	var causes []compare.Cause
 	for _, d := range got {
 		causes = append(causes, d.Cause)

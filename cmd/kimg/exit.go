@@ -50,12 +50,12 @@ var exitCodes = []struct {
 	{codeFault, "a step failed, or something else went wrong"},
 	{codeUsage, "invalid flags, `kimg.yaml` or `kimg.lock`"},
 	{codeEngine, "no container engine answers, or this user may not use it"},
-	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not signed " +
-		"as it must be"},
+	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not " +
+		"signed as it must be"},
 	{codeConfig, "a requested kernel config option did not survive"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
-	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the report " +
-		"says where"},
+	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the " +
+		"report says where"},
 	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the " +
 		"command failed; 6 where a guest failed too"},
 	{codeRun, "`kimg run -- COMMAND` or `kimg ssh -- COMMAND` failed itself, for any of the reasons above; any other " +

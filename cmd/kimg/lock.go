@@ -3,13 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +37,7 @@ func (a *app) lock() *cobra.Command {
 	return cmd
 }
 
-// lockFlags say which lock is meant.
+// lockFlags name the lock.
 func lockFlags(cmd *cobra.Command, given *spec.Spec) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&given.Out, "out", spec.Default().Out, "the lock of the build in `DIR`")
@@ -48,8 +48,8 @@ func (a *app) lockShow() *cobra.Command {
 	var given spec.Spec
 	cmd := &cobra.Command{
 		Use:     "show",
-		Short:   "Tell in a few lines what a lock pins",
-		Long:    "Tell in a few lines what a lock pins, and whether this kimg builds from it what it meant.",
+		Short:   "Show in a few lines what a lock pins",
+		Long:    "Show in a few lines what a lock pins, and whether this kimg can build from it.",
 		Example: "  kimg lock show\n  kimg lock show --lock kimg.lock",
 		Args:    noArgs,
 	}
@@ -75,7 +75,7 @@ func (a *app) lockUpdate() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "update [" + strings.Join(spec.Parts, "|") + "]...",
-		Short: "Move the pins of a lock, and tell what moved",
+		Short: "Move the pins of a lock, and print what moved",
 		Long: `Move pins of a lock (that of the last build, or another one) to what there is now: the
 kernel's source, the packages of the root filesystem's suite, the toolchains, or
 all of them when none is named. What moved is printed for review, a line each:
@@ -96,21 +96,23 @@ is reported as an action that moved.`,
 	}
 	lockFlags(cmd, &given)
 	flags := cmd.Flags()
-	flags.BoolVar(&req.DryRun, "dry-run", false, "tell what would move, and write nothing")
+	flags.BoolVar(&req.DryRun, "dry-run", false, "print what would move, and write nothing")
 	flags.BoolVar(&req.Newest, "newest", false, "take the toolchains' packages from the archive as it is now")
 	flags.StringVar(&given.Kernel, "kernel", "", "the locked directory or tarball is now at `PATH`")
 	flags.StringVar(&given.Mirror, "mirror", "", "take packages from `URL`")
 	flags.StringVar(&given.KernelMirror, "kernel-mirror", "", "take kernel.org's kernels from `URL`")
-	flags.StringArrayVar(&given.KernelKeyrings, "kernel-keyring", nil, "trust the keys in `FILE` to sign kernels, too (repeatable)")
+	flags.StringArrayVar(&given.KernelKeyrings, "kernel-keyring", nil,
+		"trust the keys in `FILE` to sign kernels, too (repeatable)")
 	flags.BoolVar(&asJSON, "json", false, "print what moved as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, arg := range args {
 			if !slices.Contains(spec.Parts, arg) {
-				return usageError{cmd, fmt.Errorf("%q is no part of a lock: want %s", arg, strings.Join(spec.Parts, ", "))}
+				return usageError{cmd,
+					fmt.Errorf("%q is no part of a lock: want %s", arg, strings.Join(spec.Parts, ", "))}
 			}
 		}
 		if req.Parts = args; req.Newest && len(args) > 0 && !slices.Contains(args, "toolchain") {
-			return usageError{cmd, errors.New("--newest is about toolchains, which are not to be moved")}
+			return usageError{cmd, errors.New("--newest needs the part toolchain")}
 		}
 		sp, err := lockSpec(cmd, given)
 		if err != nil {
@@ -128,7 +130,7 @@ is reported as an action that moved.`,
 	return cmd
 }
 
-// lockSpec is where a lock is, and where from its pins come.
+// lockSpec says where a lock is, and where its pins come from.
 func lockSpec(cmd *cobra.Command, given spec.Spec) (spec.Spec, error) {
 	sp, err := spec.Load(".")
 	if err != nil {
@@ -136,7 +138,7 @@ func lockSpec(cmd *cobra.Command, given spec.Spec) (spec.Spec, error) {
 	}
 	if cmd.Flags().Changed("out") {
 		if given.Lock != "" {
-			return sp, usageError{cmd, errors.New("--out and --lock both say which lock is meant: leave one of them out")}
+			return sp, usageError{cmd, errors.New("--out and --lock both name a lock: leave one of them out")}
 		}
 		sp.Out = given.Out
 	}
@@ -153,10 +155,8 @@ func lockSpec(cmd *cobra.Command, given spec.Spec) (spec.Spec, error) {
 // showChange prints what moved.
 func (a *app) showChange(c *spec.Change, req builder.UpdateRequest, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(c); err != nil {
-			return fmt.Errorf("print what moved: %w", err)
+		if err := a.printJSON("what moved", c); err != nil {
+			return err
 		}
 	} else if _, err := io.WriteString(a.stdout, changeText(c)); err != nil {
 		return fmt.Errorf("print what moved: %w", err)
@@ -170,7 +170,7 @@ func (a *app) showChange(c *spec.Change, req builder.UpdateRequest, asJSON bool)
 	return nil
 }
 
-// changeText is what moved, for a person: part by part, what is pinned first.
+// changeText is what moved, for a reader: part by part, the pins first.
 func changeText(c *spec.Change) string {
 	if len(c.Parts) == 0 {
 		return "nothing moved\n"
@@ -208,7 +208,8 @@ func moveLine(w io.Writer, sign string, m spec.Move) {
 	if m.Older {
 		note = "\t(older)"
 	}
-	fmt.Fprintf(w, "  %s %s\t%s\t%s\t%s%s\n", sign, progress.Clean(m.Name), progress.Clean(m.From), arrow, progress.Clean(m.To), note)
+	fmt.Fprintf(w, "  %s %s\t%s\t%s\t%s%s\n",
+		sign, progress.Clean(m.Name), progress.Clean(m.From), arrow, progress.Clean(m.To), note)
 }
 
 // counts says how many packages of a part moved, came and went.
@@ -258,21 +259,26 @@ func lockText(l *spec.Lock, file string, why error) string {
 	k := l.Kernel
 	switch {
 	case k.Package != nil:
-		row("kernel", k.Version.String(), k.Package.Name+" "+k.Package.Version, of(*k.Archive))
+		row("kernel", k.Version.String(), k.Package.Name+" "+k.Package.Version, archiveText(*k.Archive))
 	case k.Download != nil:
 		row("kernel", k.Version.String(), k.Download.URL)
 	default:
 		row("kernel", k.Version.String(), k.Source+" "+k.Request, k.SHA256.Short())
 	}
-	row("config", l.Config.Base, some(len(l.Config.Fragments), "fragment"), strings.Join(l.Config.Set, " "))
+	fragments := ""
+	if n := len(l.Config.Fragments); n > 0 {
+		fragments = plural(n, "fragment")
+	}
+	row("config", l.Config.Base, fragments, strings.Join(l.Config.Set, " "))
 	r := l.Rootfs
-	row("rootfs", r.Suite+" "+string(r.Variant), strings.Join(r.Include, " "), packages(r.Packages()), of(r.Archive))
+	row("rootfs", r.Suite+" "+string(r.Variant), strings.Join(r.Include, " "), packagesText(r.Packages()), archiveText(r.Archive))
 	row("image", l.Image.Size.String(), l.Image.UUID.String())
 	for _, tc := range []struct {
 		name string
 		l    spec.ToolchainLock
 	}{{"toolchain", l.Toolchain}, {"imaging", l.Imaging}} {
-		row(tc.name, tc.l.Image, tc.l.Compiler, packages(slices.Concat(tc.l.Lock.Base, tc.l.Lock.Packages)), tc.l.Origin+" "+tc.l.Lock.Date.UTC().Format("2006-01-02"))
+		row(tc.name, tc.l.Image, tc.l.Compiler, packagesText(slices.Concat(tc.l.Lock.Base, tc.l.Lock.Packages)),
+			tc.l.Origin+" "+tc.l.Lock.Date.UTC().Format(time.DateOnly))
 	}
 	if why == nil {
 		row("compatible with this kimg", "yes")
@@ -283,17 +289,12 @@ func lockText(l *spec.Lock, file string, why error) string {
 	return trimLines(b.String())
 }
 
-func of(l spec.ArchiveLock) string { return "archive of " + l.Date.UTC().Format("2006-01-02") }
-
-func some(n int, what string) string {
-	if n == 0 {
-		return ""
-	}
-	return plural(n, what)
+func archiveText(l spec.ArchiveLock) string {
+	return "archive of " + l.Date.UTC().Format(time.DateOnly)
 }
 
-// packages says how many there are, and how much there is to download for them.
-func packages(list []archive.Locked) string {
+// packagesText says how many there are, and how much there is to download for them.
+func packagesText(list []archive.Locked) string {
 	var size int64
 	for _, p := range list {
 		size += p.Size

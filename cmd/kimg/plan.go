@@ -11,7 +11,7 @@ func (a *app) plan() *cobra.Command {
 		Use:   "plan",
 		Short: "Print what build would do, and why",
 		Long: `Print each step that build would take, whether its result is there already and, if
-not, what changed. Nothing is built. What the plan hangs on may be
+not, what changed. Nothing is built. What the plan depends on may be
 downloaded: package lists, and a kernel that is a version or a URL.`,
 		Args: noArgs,
 	}

@@ -27,13 +27,14 @@ type signFlag struct {
 func addSignFlag(cmd *cobra.Command) *signFlag {
 	f := &signFlag{cmd: cmd}
 	cmd.Flags().StringVar(&f.file, "sign-key", "",
-		"sign provenance.json with the private key in `FILE`, of openssl, ssh-keygen or cosign (default: KIMG_SIGN_KEY)")
+		"sign provenance.json with the private key in `FILE`, of openssl, ssh-keygen or cosign "+
+			"(default: KIMG_SIGN_KEY)")
 	return f
 }
 
 // read reads the key that the flag names, or kimg.yaml, or the environment; nil
-// when none of them does. It comes before anything else: a wrong key is told at
-// once, and a passphrase asked for while the person is still there.
+// when none of them does. It comes before anything else: a wrong key is reported
+// and a passphrase asked for while the user is still at the terminal.
 func (f *signFlag) read(a *app, sp spec.Spec) (*attest.Key, error) {
 	file := f.file
 	if !f.cmd.Flags().Changed("sign-key") {
@@ -47,14 +48,15 @@ func (f *signFlag) read(a *app, sp spec.Spec) (*attest.Key, error) {
 		func(warning string) { fmt.Fprintf(a.stderr, "kimg: %s\n", warning) })
 }
 
-// passphrase is that of the environment, or what the person types.
+// passphrase is that of the environment, or what the user types.
 func passphrase(ctx context.Context, file string) ([]byte, error) {
 	if p, ok := os.LookupEnv(passphraseEnv); ok {
 		return []byte(p), nil
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return nil, errors.New("it is encrypted, and there is no terminal to ask for its passphrase: " + passphraseEnv + " may hold it")
+		return nil, errors.New("it is encrypted, and there is no terminal to ask for its passphrase: " +
+			passphraseEnv + " may hold it")
 	}
 	defer tty.Close()
 	fmt.Fprintf(tty, "Passphrase of %s: ", file)
@@ -66,23 +68,18 @@ func passphrase(ctx context.Context, file string) ([]byte, error) {
 	return text, nil
 }
 
-// sign signs a build that is there.
+// sign signs an existing build.
 func (a *app) sign() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign [DIR]",
-		Short: "Sign a build that is there, without building",
+		Short: "Sign an existing build",
 		Long: `Sign the provenance of a build (the last one, or that in DIR), for kimg verify --key and
 for other tools: it may be another machine than the one that built, and needs no container
 engine. The build is checked first, as kimg verify does: what is not as it was left is not
 signed. Signatures of other keys stay.`,
 		Example: `  kimg sign --sign-key ~/.ssh/id_ed25519
   kimg sign --sign-key release.pem ./kimg-out`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{cmd, fmt.Errorf("want one directory, got %d", len(args))}
-			}
-			return nil
-		},
+		Args: atMost(1),
 	}
 	flag := addSignFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -99,7 +96,8 @@ signed. Signatures of other keys stay.`,
 			return err
 		}
 		if key == nil {
-			return usageError{cmd, errors.New("no key: name one with --sign-key, KIMG_SIGN_KEY, or sign-key in kimg.yaml")}
+			return usageError{cmd,
+				errors.New("no key: name one with --sign-key, KIMG_SIGN_KEY, or sign-key in kimg.yaml")}
 		}
 		return a.withEnv(func(env builder.Env, done func()) error {
 			env.Sign = key
@@ -109,7 +107,7 @@ signed. Signatures of other keys stay.`,
 			}
 			done()
 			if len(v.Faults) > 0 {
-				return showVerified(a.stdout, v, false)
+				return a.showVerified(v, false)
 			}
 			return nil
 		})

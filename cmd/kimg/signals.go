@@ -15,7 +15,7 @@ import (
 // graceful bounds what is left of kimg after a second signal.
 const graceful = 5 * time.Second
 
-// signals ends kimg by the person's Ctrl-C and the system's SIGTERM and SIGHUP.
+// signals ends kimg at the user's Ctrl-C and the system's SIGTERM and SIGHUP.
 type signals struct {
 	cancel  context.CancelFunc
 	restore func() // gives stdin's terminal the settings that it had at the start
@@ -28,7 +28,7 @@ func newSignals(cancel context.CancelFunc) *signals {
 	return &signals{cancel: cancel, restore: terminal.Of(os.Stdin).Save()}
 }
 
-// toGuest gives every later SIGINT to the one who reads the channel.
+// toGuest sends every later SIGINT to the channel instead.
 func (s *signals) toGuest() <-chan os.Signal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,14 +45,14 @@ func (s *signals) passed(sig os.Signal) bool {
 	}
 	select {
 	case s.guest <- sig:
-	default: // it has not heard of the last one yet
+	default: // it has not taken the last one yet
 	}
 	return true
 }
 
-// watch cancels at the first signal: every part of kimg then takes away what it
-// made, which takes a moment. A second one bounds that moment. What is still
-// there after it carries this process's name, and the next kimg removes it.
+// watch cancels at the first signal: every part of kimg then cleans up, which takes
+// a moment. A second one bounds that moment. What is left after it carries this
+// process's name, and the next kimg removes it.
 func (s *signals) watch() {
 	// A reader of stdout or stderr that goes away must not kill kimg between making
 	// a container and removing it. Caught and dropped rather than ignored: children
@@ -71,7 +71,7 @@ func (s *signals) watch() {
 	next()
 	s.cancel()
 	next()
-	fmt.Fprintf(os.Stderr, "\nkimg: taking away what was begun, for %s at most\n", graceful)
+	fmt.Fprintf(os.Stderr, "\nkimg: cleaning up (%s at most)\n", graceful)
 	time.Sleep(graceful)
 	s.restore()
 	os.Exit(codeInterrupted)

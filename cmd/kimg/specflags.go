@@ -31,7 +31,7 @@ var specFlagTable = []specFlag{
 		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n" +
 			"(repeatable; after those of kimg.yaml)"},
 	{"no-fixes", func(s *spec.Spec) any { return &s.NoFixes },
-		"apply none of kimg's own patches, which cure kernels that a chosen toolchain does not compile"},
+		"apply none of kimg's own patches, which fix kernels that the toolchain does not compile"},
 	{"fragment", func(s *spec.Spec) any { return &s.Fragments },
 		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)"},
 	{"set", func(s *spec.Spec) any { return &s.Set },

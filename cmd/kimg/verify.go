@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	"github.com/spf13/cobra"
@@ -34,15 +32,14 @@ func (a *app) verify() *cobra.Command {
 		Short: "Check a build against its manifest, or build it again and compare",
 		Long: `Read every artifact of a build (the last one, or that in DIR), its lock, its manifest, its
 provenance and its SBOM, and hold them against each other. Whatever is missing, changed, or
-not a plain file is told.
+not a plain file is reported.
 
-With --key the build must be signed, too, by that key or by one of them: the signature
-vouches for the provenance, and with that for the artifacts and for all they were made
-from.
+With --key the build must be signed, too, by that key or by one of them. The signature
+covers the provenance, and with that the artifacts and all that they were made from.
 
 With --rebuild it is then built again from its lock, with nothing that was made or
-compiled before, and the two are compared; how they differ, and why they likely do,
-is told as kimg diff does. Downloads are taken from the store by their digests, and the
+compiled before, and the two are compared; how they differ, and the likely causes, are
+reported as by kimg diff. Downloads are taken from the store by their digests, and the
 toolchain images by theirs. Nothing of the second build stays, unless --keep.
 
 The exit status is 7 where anything is not as it was.`,
@@ -50,15 +47,10 @@ The exit status is 7 where anything is not as it was.`,
   kimg verify --key release.pub ./kimg-out
   kimg verify --rebuild
   kimg verify --json ./kimg-out`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{cmd, fmt.Errorf("want one directory, got %d", len(args))}
-			}
-			return nil
-		},
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !rebuild && (req.Keep != "" || req.Kernel != "" || req.Jobs != 0 || req.Privileged) {
-				return usageError{cmd, errors.New("--keep, --kernel, --jobs and --privileged say how to build again: they need --rebuild")}
+				return usageError{cmd, errors.New("--keep, --kernel, --jobs and --privileged need --rebuild")}
 			}
 			sp, err := spec.Load(".")
 			if err != nil {
@@ -79,7 +71,7 @@ The exit status is 7 where anything is not as it was.`,
 			if err != nil {
 				return noBuild(err)
 			}
-			if err := showVerified(a.stdout, v, asJSON); err != nil || !rebuild {
+			if err := a.showVerified(v, asJSON); err != nil || !rebuild {
 				return err
 			}
 			return a.withEnv(func(env builder.Env, done func()) error {
@@ -88,18 +80,20 @@ The exit status is 7 where anything is not as it was.`,
 					return err
 				}
 				done()
-				return showReport(a.stdout, r, asJSON, all)
+				return a.showReport(r, asJSON, all)
 			})
 		},
 	}
-	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "want it signed by the owner of the public key in `FILE` (repeatable: of one of them)")
+	cmd.Flags().StringArrayVar(&keyFiles, "key", nil,
+		"require a signature by the public key in `FILE` (repeatable: by one of them)")
 	cmd.Flags().BoolVar(&rebuild, "rebuild", false, "build it again from its lock and compare")
 	cmd.Flags().StringVar(&req.Keep, "keep", "", "keep the second build in `DIR`")
 	cmd.Flags().StringVar(&req.Kernel, "kernel", "", "the directory or tarball of the locked kernel is now at `PATH`")
 	cmd.Flags().IntVar(&req.Jobs, "jobs", 0, "compile with `N` jobs (default: one a processor)")
-	cmd.Flags().BoolVar(&req.Privileged, "privileged", false, "bootstrap in a fully privileged container, for engines that need it; the manifest is not asked")
+	cmd.Flags().BoolVar(&req.Privileged, "privileged", false,
+		"bootstrap in a fully privileged container, for engines that need it; what the manifest says of it is ignored")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print what was found as JSON")
-	cmd.Flags().BoolVar(&all, "all", false, "print every difference, and not the first of each artifact")
+	cmd.Flags().BoolVar(&all, "all", false, "print every difference, not only the first ones of each artifact")
 	return cmd
 }
 
@@ -125,12 +119,11 @@ type faulty struct{ dir string }
 
 func (f faulty) Error() string { return f.dir + " is not as its build left it" }
 
-func showVerified(w io.Writer, v *outdir.Verified, asJSON bool) error {
+func (a *app) showVerified(v *outdir.Verified, asJSON bool) error {
+	w := a.stdout
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(v); err != nil {
-			return fmt.Errorf("print what was found: %w", err)
+		if err := a.printJSON("what was found", v); err != nil {
+			return err
 		}
 	} else {
 		for _, f := range v.Faults {
@@ -139,7 +132,8 @@ func showVerified(w io.Writer, v *outdir.Verified, asJSON bool) error {
 		if len(v.Faults) == 0 {
 			fmt.Fprintf(w, "%s: %d files are as the build left them\n", progress.Clean(v.Dir), v.Checked)
 			for _, s := range v.SignedBy {
-				fmt.Fprintf(w, "%s: signed with %s (%s %s)\n", progress.Clean(v.Dir), progress.Clean(s.Key), s.Type, s.ID)
+				fmt.Fprintf(w, "%s: signed with %s (%s %s)\n",
+					progress.Clean(v.Dir), progress.Clean(s.Key), s.Type, s.ID)
 			}
 		} else {
 			fmt.Fprintf(w, "%s: %s in %d files\n", progress.Clean(v.Dir), plural(len(v.Faults), "fault"), v.Checked)

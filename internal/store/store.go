@@ -90,8 +90,8 @@ func (s *Store) Verify(d units.Digest) error {
 type CorruptError struct{ Want, Got units.Digest }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("store entry %s was damaged (its content is %s) and has been removed: run the command again to fetch or make it anew",
-		e.Want.Short(), e.Got.Short())
+	return fmt.Sprintf("store entry %s was damaged (its content is %s) and has been removed: "+
+		"run the command again to fetch or make it anew", e.Want.Short(), e.Got.Short())
 }
 
 // Is makes a damaged entry count as a missing one.
