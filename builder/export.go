@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
@@ -138,7 +139,7 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if err := m.CheckVersion(); err != nil {
 		return nil, err
 	}
-	for _, name := range kind.Needs {
+	for _, name := range kind.Artifacts(arch.Default) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return nil, &vm.MissingArtifactError{Dir: out, File: name}
 		}

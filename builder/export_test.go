@@ -179,7 +179,7 @@ func TestExportToAFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		plain := *kind
-		plain.Guest, plain.Needs = false, nil
+		plain.Guest, plain.Kernel, plain.Needs = false, false, nil
 		err = Export(t.Context(), env, ExportRequest{Out: out, Stream: full, Format: &plain})
 		if !errors.Is(err, syscall.ENOSPC) || !strings.HasPrefix(fmt.Sprint(err), "export "+name+": ") {
 			t.Errorf("%s: %v", name, err)

@@ -243,7 +243,7 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	}
 	defer w.Abort()
 	rootfs := image.RootfsSpec{
-		Suite: suite, Variant: l.Rootfs.Variant,
+		Suite: suite, Arch: l.Arch, Variant: l.Rootfs.Variant,
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}
@@ -277,7 +277,7 @@ func (r *run) makeImage(ctx context.Context, l *spec.Lock, in steps.Results, out
 	file := filepath.Join(dir, artifact.Disk)
 	disk := image.DiskSpec{
 		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
-		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(suite, l.Kernel.Version),
+		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(suite, l.Kernel.Version), Arch: l.Arch,
 	}
 	tree := image.Tree(func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) })
 	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {

@@ -63,6 +63,7 @@ func Includes(v Variant) []string {
 // RootfsSpec says which tree Bootstrap makes.
 type RootfsSpec struct {
 	Suite          Suite
+	Arch           Arch // of the packages; zero: the default
 	Variant        Variant
 	Required, Base []Package // what debootstrap installs, in its order
 	Epoch          time.Time // no file is younger
@@ -145,7 +146,8 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	if spec.Suite.Family == nil {
 		return nil, errors.New("bootstrap: no suite is named")
 	}
-	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir, spec.Suite.Name, spec.Suite.Family.Script}
+	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir,
+		spec.Suite.Name, archOr(spec.Arch).Name, spec.Suite.Family.Script}
 	switch spec.Variant {
 	case Minbase:
 		args = append(args, "--variant=minbase")

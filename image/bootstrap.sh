@@ -1,9 +1,9 @@
-# bootstrap.sh WORK SUITE SCRIPT [OPTION]...
+# bootstrap.sh WORK SUITE ARCH SCRIPT [OPTION]...
 # Runs debootstrap on the packages in WORK/unpack and writes the tree as a tar to
-# stdout. Everything else is said on stderr.
+# stdout. Everything else goes to stderr.
 set -eu
-work=$1 suite=$2 script=$3
-shift 3
+work=$1 suite=$2 arch=$3 script=$4
+shift 4
 
 # debootstrap asks dpkg for packages that others pre-depend on, and dpkg needs an
 # index for that, with file names. The packages' own control files are one.
@@ -11,7 +11,7 @@ cd "$work/unpack"
 for deb in var/cache/apt/archives/*.deb; do
 	dpkg-deb --field "$deb"
 	printf 'Filename: %s\n\n' "$deb"
-done >"var/lib/apt/lists/kimg_dists_${suite}_main_binary-amd64_Packages"
+done >"var/lib/apt/lists/kimg_dists_${suite}_main_binary-${arch}_Packages"
 tar --create --file=../unpack.tar .
 cd /
 

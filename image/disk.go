@@ -17,6 +17,7 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
@@ -29,11 +30,13 @@ type DiskSpec struct {
 	HashSeed uuid.UUID // of its directories' hashes
 	Epoch    time.Time // every time in the file system that is not a file's own
 	Features []string  // ext4's, named whole: see Features
+	Arch     Arch      // of the guest, whose serial console logs in; zero: the default
 }
 
-// autologin is the drop-in that logs root in on the serial console.
+// autologin is the drop-in that logs root in on the serial console, whose name is in
+// its path.
 const (
-	autologinPath = "/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf"
+	autologinPath = "/etc/systemd/system/serial-getty@%s.service.d/autologin.conf"
 	autologin     = `[Service]
 ExecStart=
 ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 %I $TERM
@@ -41,8 +44,17 @@ ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 %I 
 )
 
 // edits are what goes into an image after its tree.
-func edits(epoch time.Time) []ext4.Edit {
-	return []ext4.Edit{ext4.WriteFile{Path: autologinPath, Data: []byte(autologin), Mode: 0o644, Time: epoch}}
+func (s *DiskSpec) edits() []ext4.Edit {
+	file := fmt.Sprintf(autologinPath, archOr(s.Arch).Console)
+	return []ext4.Edit{ext4.WriteFile{Path: file, Data: []byte(autologin), Mode: 0o644, Time: s.Epoch}}
+}
+
+// archOr is the architecture that a spec means.
+func archOr(a Arch) Arch {
+	if a == (Arch{}) {
+		return arch.Default
+	}
+	return a
 }
 
 // MakeDisk makes the disk image file, which must not be there yet, from the tar
@@ -78,7 +90,7 @@ func (m Maker) MakeDisk(ctx context.Context, spec DiskSpec, tree Tree, file stri
 	if err := m.fill(ctx, d); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
-	if err := tree.read(func(r io.Reader) error { return compare(file, r, edits(spec.Epoch)) }); err != nil {
+	if err := tree.read(func(r io.Reader) error { return compare(file, r, spec.edits()) }); err != nil {
 		return fmt.Errorf("check disk image: %w", err)
 	}
 	if err := d.out.Sync(); err != nil {
@@ -114,7 +126,7 @@ func (m Maker) fill(ctx context.Context, d disk) (err error) {
 	}); err != nil {
 		return fmt.Errorf("run mke2fs: %w%s", err, said.first())
 	}
-	if err := ext4.Apply(ctx, k, diskName, d.survey, edits(d.Epoch)); err != nil {
+	if err := ext4.Apply(ctx, k, diskName, d.survey, d.edits()); err != nil {
 		return err
 	}
 	return reading.Pipe(

@@ -16,6 +16,7 @@ import (
 	"io"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
@@ -25,6 +26,8 @@ import (
 type (
 	// Suite is a release of Debian or Ubuntu; ParseSuite returns one.
 	Suite = suite.Suite
+	// Arch is an architecture that guests may have; ParseArch returns one.
+	Arch = arch.Arch
 	// Variant is a set of packages that debootstrap starts from.
 	Variant = archive.Variant
 	// Package names one package file exactly.
@@ -45,6 +48,9 @@ const (
 
 // ParseSuite returns the suite of a codename, such as "trixie".
 func ParseSuite(name string) (Suite, error) { return suite.Parse(name) }
+
+// ParseArch returns the architecture that Debian calls so, such as "amd64".
+func ParseArch(name string) (Arch, error) { return arch.Parse(name) }
 
 // Hostname is every guest's name. It is fixed, so that an image does not tell
 // which machine it was made on.

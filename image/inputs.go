@@ -48,6 +48,6 @@ func DiskInputs() Digest {
 		fmt.Fprintf(&b, "%q\n", mkfsArgs(spec, layoutOf(size, treeSize{inodes: 40_000})))
 	}
 	fmt.Fprintf(&b, "%q\n%q\n%d\n", mkfsEnv(time.Unix(0, 0)), mkfsConf, spareInodes)
-	fmt.Fprintf(&b, "%#v\n", edits(time.Unix(0, 0).UTC()))
+	fmt.Fprintf(&b, "%#v\n", (&DiskSpec{Epoch: time.Unix(0, 0).UTC()}).edits())
 	return units.DigestOf([]byte(b.String()))
 }

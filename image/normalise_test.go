@@ -363,10 +363,10 @@ func TestBootstrapCmd(t *testing.T) {
 		variant archive.Variant
 		want    string
 	}{
-		{"trixie", archive.Minbase, "bootstrap /kimg/work trixie sid --variant=minbase"},
-		{"bullseye", archive.Standard, "bootstrap /kimg/work bullseye sid"},
-		{"bionic", archive.Minbase, "bootstrap /kimg/work bionic gutsy --variant=minbase --no-merged-usr"},
-		{"noble", archive.Minbase, "bootstrap /kimg/work noble gutsy --variant=minbase"},
+		{"trixie", archive.Minbase, "bootstrap /kimg/work trixie amd64 sid --variant=minbase"},
+		{"bullseye", archive.Standard, "bootstrap /kimg/work bullseye amd64 sid"},
+		{"bionic", archive.Minbase, "bootstrap /kimg/work bionic amd64 gutsy --variant=minbase --no-merged-usr"},
+		{"noble", archive.Minbase, "bootstrap /kimg/work noble amd64 gutsy --variant=minbase"},
 	} {
 		s, err := archive.ParseSuite(c.suite)
 		if err != nil {

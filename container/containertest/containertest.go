@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 )
 
 // Engine returns an engine. Where there is none the test is skipped on a laptop,
@@ -74,7 +75,7 @@ var helper = sync.OnceValues(func() ([]byte, error) {
 	out := filepath.Join(dir, "helper")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out,
 		"github.com/kimg/kimg/container/containertest/helper")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch.Default.OCI, "GOFLAGS=")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("compile helper: %w: %s", err, b)
 	}

@@ -20,11 +20,17 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 )
+
+// Arch is an architecture that guests may have; image.ParseArch returns one.
+type Arch = arch.Arch
 
 // Build is what a build left in its out directory.
 type Build struct {
 	Dir    string    // of the artifacts, absolute
+	Arch   Arch      // zero: the default
 	Kernel string    // its version
 	Suite  string    // of the root filesystem
 	Epoch  time.Time // the build's own time
@@ -59,12 +65,13 @@ type Guest struct {
 // builtIn says whether the kernel has an option built in.
 func (g *Guest) builtIn(option string) bool { return g.Options[option] == "y" }
 
-// The artifacts that formats are made of.
-const (
-	bzImage  = "bzImage"
-	vmlinux  = "vmlinux"
-	diskFile = "rootfs.img"
-)
+// arch is the guest's architecture.
+func (b *Build) arch() Arch {
+	if b.Arch == (Arch{}) {
+		return arch.Default
+	}
+	return b.Arch
+}
 
 // path is where an artifact is.
 func (b *Build) path(file string) string { return filepath.Join(b.Dir, filepath.FromSlash(file)) }
@@ -124,28 +131,37 @@ type Kind struct {
 	Compresses bool        // Options.Compress means something
 	Holes      bool        // an empty file may be written with holes, not only as a stream
 	Guest      bool        // Build.Guest must be there
-	Needs      []string    // artifacts it cannot do without
+	Kernel     bool        // it needs the kernel image, which each architecture names in its own way
+	Needs      []string    // the other artifacts that it needs
 	New        func(Options) Format
+}
+
+// Artifacts are the names of all artifacts that the format needs.
+func (k *Kind) Artifacts(a Arch) []string {
+	if k.Kernel {
+		return append([]string{artifact.KernelImage(a)}, k.Needs...)
+	}
+	return k.Needs
 }
 
 // Formats is the table.
 var Formats = []Kind{
 	{Name: "raw", About: "the disk image; zeros become holes", File: "rootfs.raw",
-		Needs: []string{diskFile}, Holes: true, New: func(Options) Format { return Raw{} }},
+		Needs: []string{artifact.Disk}, Holes: true, New: func(Options) Format { return Raw{} }},
 	{Name: "qcow2", About: "the disk image in QEMU's own format", File: "rootfs.qcow2",
-		Needs: []string{diskFile}, Compresses: true, New: func(o Options) Format { return Qcow2(o) }},
+		Needs: []string{artifact.Disk}, Compresses: true, New: func(o Options) Format { return Qcow2(o) }},
 	{Name: "tar", About: "the root filesystem's files", File: "rootfs.tar",
-		Needs: []string{diskFile}, Packs: true, New: func(Options) Format { return Tar{} }},
+		Needs: []string{artifact.Disk}, Packs: true, New: func(Options) Format { return Tar{} }},
 	{Name: "oci", About: "the root filesystem, for docker load or podman load", File: "rootfs-oci.tar",
-		Needs: []string{diskFile}, Packs: true, New: func(Options) Format { return OCI{} }},
+		Needs: []string{artifact.Disk}, Packs: true, New: func(Options) Format { return OCI{} }},
 	{Name: "bundle", About: "all artifacts, and a script that boots them", File: "kimg-bundle.tar.zst",
-		Needs: []string{bzImage, diskFile}, Packs: true, Guest: true, New: func(Options) Format { return Bundle{} }},
+		Kernel: true, Needs: []string{artifact.Disk}, Packs: true, Guest: true, New: func(Options) Format { return Bundle{} }},
 	{Name: "qemu", About: "a script with the plain QEMU command", File: "run-qemu", Mode: 0o755,
-		Needs: []string{bzImage, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Script{} }},
+		Kernel: true, Needs: []string{artifact.Disk}, Text: true, Guest: true, New: func(Options) Format { return Script{} }},
 	{Name: "libvirt", About: "a domain for virsh create or virsh define", File: "kimg.xml",
-		Needs: []string{bzImage, diskFile}, Text: true, Guest: true, New: func(Options) Format { return Libvirt{} }},
+		Kernel: true, Needs: []string{artifact.Disk}, Text: true, Guest: true, New: func(Options) Format { return Libvirt{} }},
 	{Name: "firecracker", About: "for firecracker --config-file", File: "firecracker.json",
-		Needs: []string{vmlinux, diskFile}, Text: true, Guest: true,
+		Needs: []string{artifact.Vmlinux, artifact.Disk}, Text: true, Guest: true,
 		New: func(Options) Format { return Firecracker{} }},
 }
 

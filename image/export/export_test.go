@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -192,7 +193,7 @@ func disk() []byte {
 func TestRaw(t *testing.T) {
 	b := sample(t.TempDir())
 	want := disk()
-	artifactsIn(t, b, map[string][]byte{diskFile: want})
+	artifactsIn(t, b, map[string][]byte{artifact.Disk: want})
 	if !bytes.Equal(export(t, Raw{}, b), want) {
 		t.Error("the stream differs")
 	}
@@ -217,7 +218,7 @@ func TestRaw(t *testing.T) {
 func TestBundle(t *testing.T) {
 	b := sample(t.TempDir())
 	image := disk()
-	artifactsIn(t, b, map[string][]byte{diskFile: image, "scripts/gdb/x.py": []byte("x"), "empty": nil})
+	artifactsIn(t, b, map[string][]byte{artifact.Disk: image, "scripts/gdb/x.py": []byte("x"), "empty": nil})
 	b.Files = append(b.Files, File{Path: "manifest.json", Mode: 0o644, Data: []byte("{}\n")})
 	var said []string
 	b.Warn = func(s string) { said = append(said, s) }

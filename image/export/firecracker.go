@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // Firecracker is a configuration file of Firecracker's, which boots the
@@ -43,8 +45,8 @@ func (Firecracker) Export(_ context.Context, b *Build, w io.Writer) error {
 			"; build it with --set " + strings.Join(lacking, "=y --set ") + "=y")
 	}
 	var c firecrackerConfig
-	c.BootSource.Kernel, c.BootSource.Args = b.path(vmlinux), firecrackerArgs(&b.Guest)
-	c.Drives = []firecrackerDrive{{ID: "rootfs", Path: b.path(diskFile), Root: true}}
+	c.BootSource.Kernel, c.BootSource.Args = b.path(artifact.Vmlinux), firecrackerArgs(&b.Guest)
+	c.Drives = []firecrackerDrive{{ID: "rootfs", Path: b.path(artifact.Disk), Root: true}}
 	c.Machine.CPUs, c.Machine.Memory = b.Guest.CPUs, b.Guest.Memory
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // Libvirt is a domain of libvirt's QEMU driver that boots the artifacts where
@@ -106,14 +108,15 @@ func domainOf(b *Build) *domain {
 		OnCrash: "destroy",
 		Comment: ` written by kimg export. For a machine without KVM say type="qemu", and take the cpu element out. `,
 	}
-	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = "x86_64", "pc", "hvm"
-	d.OS.Kernel, d.OS.Cmdline = b.path(bzImage), g.Append
+	a := b.arch()
+	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = a.Libvirt, a.Machine, "hvm"
+	d.OS.Kernel, d.OS.Cmdline = b.path(artifact.KernelImage(a)), g.Append
 	d.Features.ACPI = &struct{}{}
 	d.CPU.Mode = "host-passthrough"
 
 	disk := &d.Devices.Disk
 	disk.Type, disk.Device, disk.Driver.Name, disk.Driver.Type = "file", "disk", "qemu", "raw"
-	disk.Source.File, disk.Transient = b.path(diskFile), &struct{}{}
+	disk.Source.File, disk.Transient = b.path(artifact.Disk), &struct{}{}
 	switch g.Disk {
 	case "virtio":
 		disk.Target.Dev, disk.Target.Bus = "vda", "virtio"

@@ -48,10 +48,11 @@ func (OCI) Export(ctx context.Context, b *Build, w io.Writer) error {
 	b = &quiet
 
 	created, ref := b.Epoch.UTC(), "kimg-rootfs:"+b.Suite
+	platform := oci.Platform{Architecture: b.arch().OCI, OS: "linux"}
 	diff := oci.Descriptor{MediaType: oci.MediaTypeImageLayer, Digest: sum.Digest(), Size: sum.n}
 	config, configAt, err := blob(oci.MediaTypeImageConfig, oci.Image{
 		Created:  &created,
-		Platform: oci.Platform{Architecture: "amd64", OS: "linux"},
+		Platform: platform,
 		Config: oci.ImageConfig{
 			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			Cmd: []string{"bash"}, WorkingDir: "/",
@@ -69,7 +70,7 @@ func (OCI) Export(ctx context.Context, b *Build, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	manifestAt.Platform = &oci.Platform{Architecture: "amd64", OS: "linux"}
+	manifestAt.Platform = &platform
 	manifestAt.Annotations = map[string]string{oci.AnnotationRefName: "docker.io/library/" + ref,
 		"io.containerd.image.name": "docker.io/library/" + ref}
 	_, index, err := document(oci.Index{

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
@@ -33,9 +34,9 @@ const convert = `set -e
 tar --extract --file=` + workTar + `
 rm ` + workTar + `
 qemu-img convert -q -f raw -O qcow2 $1 -o compat=1.1,cluster_size=65536,lazy_refcounts=off \
-	` + diskFile + ` ` + workFile + `
+	` + artifact.Disk + ` ` + workFile + `
 qemu-img check -q -f qcow2 ` + workFile + `
-qemu-img compare -q -f raw -F qcow2 ` + diskFile + ` ` + workFile + `
+qemu-img compare -q -f raw -F qcow2 ` + artifact.Disk + ` ` + workFile + `
 `
 
 // convertArgs are the container's argv.
@@ -94,7 +95,7 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 
 // sendDisk brings the disk image into the container.
 func sendDisk(ctx context.Context, b *Build, c container.Container) error {
-	src, _, err := b.open(ctx, diskFile)
+	src, _, err := b.open(ctx, artifact.Disk)
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 	}
 	inner := func(w io.Writer, r io.ReaderAt) error {
 		t := newTarStream(w)
-		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: diskFile, Mode: 0o644, Size: size}, extents,
+		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: artifact.Disk, Mode: 0o644, Size: size}, extents,
 			r); err != nil {
 			return err
 		}

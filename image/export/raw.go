@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -15,7 +16,7 @@ type Raw struct{}
 
 // Export implements Format.
 func (Raw) Export(ctx context.Context, b *Build, w io.Writer) error {
-	src, _, err := b.open(ctx, diskFile)
+	src, _, err := b.open(ctx, artifact.Disk)
 	if err != nil {
 		return err
 	}

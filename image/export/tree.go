@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // Tar is the root filesystem's files as they are in the image, so what a guest
@@ -29,7 +30,7 @@ func (Tar) Export(ctx context.Context, b *Build, w io.Writer) error {
 
 // exportTree writes the files that keep wants.
 func exportTree(ctx context.Context, b *Build, w io.Writer, keep func(name string, st fs.FileInfo) bool) (err error) {
-	img, err := ext4.Open(b.path(diskFile))
+	img, err := ext4.Open(b.path(artifact.Disk))
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	oci "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg/ext4"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // e2fs runs a program of e2fsprogs. A missing one is a skip on a laptop and a
@@ -75,7 +76,7 @@ func tree(t *testing.T) *Build {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := b.path(diskFile)
+	image := b.path(artifact.Disk)
 	e2fs(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, image, "8M")
 	attr := filepath.Join(t.TempDir(), "capability")
 	if err := os.WriteFile(attr,
@@ -177,7 +178,7 @@ func listing(t *testing.T, b []byte) []string {
 
 func TestTarOfADirtyImage(t *testing.T) {
 	b := tree(t)
-	f, err := os.OpenFile(b.path(diskFile), os.O_RDWR, 0)
+	f, err := os.OpenFile(b.path(artifact.Disk), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,14 +209,14 @@ func TestTreeIsBounded(t *testing.T) {
 		0o600); err != nil {
 		t.Fatal(err)
 	}
-	e2fs(t, "debugfs", "-w", "-f", script, b.path(diskFile))
+	e2fs(t, "debugfs", "-w", "-f", script, b.path(artifact.Disk))
 	if err := (Tar{}).Export(t.Context(), b, io.Discard); !errors.Is(err, ext4.ErrCorrupt) ||
 		!strings.Contains(err.Error(), "so deep") {
 		t.Errorf("deep directories: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &treeWriter{ctx: ctx, keep: func(string, os.FileInfo) bool { cancel(); return true }}
-	img, err := ext4.Open(b.path(diskFile))
+	img, err := ext4.Open(b.path(artifact.Disk))
 	if err != nil {
 		t.Fatal(err)
 	}
