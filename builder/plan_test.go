@@ -360,7 +360,7 @@ func TestPlanIsAFunctionOfTheLock(t *testing.T) {
 		tl.Image = tl.Lock.Ref()
 	}
 	l.Kernel.Targets = nil
-	if err := compatible(l); !errors.As(err, &bad) {
+	if err := Compatible(l); !errors.As(err, &bad) {
 		t.Errorf("a lock with such a fragment: %v", err)
 	}
 }

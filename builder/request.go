@@ -98,7 +98,7 @@ func (r *run) replay(ctx context.Context, w *wanted) (*Plan, error) {
 			return nil, &ReplayError{File: w.file, Err: err, hint: localHint}
 		}
 	}
-	if err := compatible(pinned); err != nil {
+	if err := Compatible(pinned); err != nil {
 		return nil, &ReplayError{File: w.file, Err: err, hint: updateHint}
 	}
 	p, err := NewPlan(pinned)
@@ -116,9 +116,9 @@ func (r *run) replay(ctx context.Context, w *wanted) (*Plan, error) {
 	return NewPlan(l)
 }
 
-// compatible reports what keeps this kimg from building what the lock meant to the one
+// Compatible reports what keeps this kimg from building what the lock meant to the one
 // that wrote it; nil: nothing that is in the lock.
-func compatible(l *spec.Lock) error {
+func Compatible(l *spec.Lock) error {
 	if err := l.Current(); err != nil {
 		return err
 	}

@@ -35,7 +35,22 @@ type Sources struct {
 	stopGit context.CancelFunc
 }
 
-func (s *Sources) close() {
+// NewSources opens the sources that a Spec says things come from. suite is that of the
+// root filesystem, whose archive a mirror is of.
+func NewSources(env Env, from spec.Sources, suite string) (*Sources, error) {
+	env, err := env.whole()
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(env.Store)
+	if err != nil {
+		return nil, err
+	}
+	return &Sources{env: env, from: from, suite: suite, store: st, indices: map[string]indexed{}}, nil
+}
+
+// Close ends what the sources still ask.
+func (s *Sources) Close() {
 	if s.git != nil {
 		s.stopGit()
 		<-s.git

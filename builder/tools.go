@@ -19,7 +19,6 @@ import (
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -89,21 +88,13 @@ type tools struct {
 	volumes map[string]bool // to be removed at the end
 }
 
-// openTools opens the tools for things from these sources. suite is that of the root
-// filesystem, whose archive a mirror is of.
+// openTools opens the tools for things from these sources, as NewSources does.
 func openTools(env Env, from spec.Sources, suite string) (*tools, error) {
-	env, err := env.whole()
+	s, err := NewSources(env, from, suite)
 	if err != nil {
 		return nil, err
 	}
-	st, err := store.Open(env.Store)
-	if err != nil {
-		return nil, err
-	}
-	return &tools{
-		Sources: &Sources{env: env, from: from, suite: suite, store: st, indices: map[string]indexed{}},
-		volumes: map[string]bool{},
-	}, nil
+	return &tools{Sources: s, volumes: map[string]bool{}}, nil
 }
 
 // openFor opens the tools for what was built in a directory.
@@ -147,7 +138,7 @@ func (t *tools) engine(ctx context.Context) (container.Engine, error) {
 }
 
 func (t *tools) close() error {
-	t.Sources.close()
+	t.Sources.Close()
 	if t.eng == nil {
 		return nil
 	}

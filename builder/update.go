@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
-	"github.com/kimg/kimg/internal/artifact"
 )
 
 // UpdateRequest asks to move pins of a lock.
@@ -37,7 +35,7 @@ func Update(ctx context.Context, env Env, sp spec.Spec, req UpdateRequest) (_ *s
 			return nil, &spec.InputError{Field: "lock update", Err: fmt.Errorf("%q is no part of a lock: want %s", p, strings.Join(spec.Parts, ", "))}
 		}
 	}
-	file := lockOf(sp)
+	file := sp.LockPath()
 	if real, err := filepath.EvalSymlinks(file); err == nil { // the link stays one
 		file = real
 	}
@@ -75,9 +73,6 @@ func Update(ctx context.Context, env Env, sp spec.Spec, req UpdateRequest) (_ *s
 	change.Written = true
 	return change, nil
 }
-
-// lockOf is the lock that a Spec names.
-func lockOf(sp spec.Spec) string { return cmp.Or(sp.Lock, filepath.Join(sp.Out, artifact.Lock)) }
 
 // update moves the parts of old that are asked for. A part that would hold the
 // same packages keeps its pins whole: that the archive was signed again since is
@@ -153,15 +148,4 @@ func (s *Sources) moveToolchain(ctx context.Context, t *spec.ToolchainLock, newe
 	}
 	t.Lock, t.Origin, t.Image = lock, origin, lock.Ref()
 	return nil
-}
-
-// LookAtLock reads the lock that a Spec names. why says what keeps this kimg from
-// building what the lock meant to the one that wrote it; nil: nothing that is in the
-// lock.
-func LookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
-	file = lockOf(sp)
-	if l, err = spec.NamedLock(file); err != nil {
-		return nil, file, nil, err
-	}
-	return l, file, compatible(l), nil
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/reading"
-	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -26,10 +25,10 @@ const maxManifest = 32 << 20
 // Manifest tells what a build made and from what. Build is the same wherever
 // the same lock is built; Run is what was true of this one run.
 type Manifest struct {
-	Version int          `json:"version"`
-	Build   BuildFacts   `json:"build"`
-	Digest  units.Digest `json:"digest,omitempty"` // of Build as compact JSON
-	Run     RunFacts     `json:"run"`
+	Version int         `json:"version"`
+	Build   BuildFacts  `json:"build"`
+	Digest  spec.Digest `json:"digest,omitempty"` // of Build as compact JSON
+	Run     RunFacts    `json:"run"`
 
 	// Documents describe the build in other tools' forms. They are not in Build, whose
 	// digest one of them has.
@@ -43,50 +42,50 @@ func NewManifest(build BuildFacts, run RunFacts) *Manifest {
 
 // BuildFacts is the part of a manifest that does not depend on where or when.
 type BuildFacts struct {
-	Kernel    string       `json:"kernel"` // its version
-	Suite     string       `json:"suite"`
-	Config    string       `json:"config"`
-	Epoch     int64        `json:"epoch"` // seconds since 1970
-	Lock      units.Digest `json:"lock"`  // of kimg.lock
-	Toolchain Toolchain    `json:"toolchain"`
-	Imaging   Toolchain    `json:"imaging"`
-	Artifacts []Artifact   `json:"artifacts"`
-	Inputs    []Input      `json:"inputs"`
-	Steps     []StepFact   `json:"steps"`
+	Kernel    string      `json:"kernel"` // its version
+	Suite     string      `json:"suite"`
+	Config    string      `json:"config"`
+	Epoch     int64       `json:"epoch"` // seconds since 1970
+	Lock      spec.Digest `json:"lock"`  // of kimg.lock
+	Toolchain Toolchain   `json:"toolchain"`
+	Imaging   Toolchain   `json:"imaging"`
+	Artifacts []Artifact  `json:"artifacts"`
+	Inputs    []Input     `json:"inputs"`
+	Steps     []StepFact  `json:"steps"`
 }
 
 // Toolchain is what a part of the build ran in.
 type Toolchain struct {
-	Image    string       `json:"image"`
-	Lock     units.Digest `json:"lock"`
-	Origin   string       `json:"origin"`
-	Compiler string       `json:"compiler,omitempty"`
-	Why      string       `json:"why,omitempty"`
+	Image    string      `json:"image"`
+	Lock     spec.Digest `json:"lock"`
+	Origin   string      `json:"origin"`
+	Compiler string      `json:"compiler,omitempty"`
+	Why      string      `json:"why,omitempty"`
 }
 
 // Artifact is a file that was asked for.
 type Artifact struct {
-	Path   string       `json:"path"` // relative to the manifest, with slashes
-	Size   int64        `json:"size"` // bytes
-	SHA256 units.Digest `json:"sha256"`
-	Mode   fs.FileMode  `json:"mode"` // permission bits
-	Step   string       `json:"step"`
+	Path   string      `json:"path"` // relative to the manifest, with slashes
+	Size   int64       `json:"size"` // bytes
+	SHA256 spec.Digest `json:"sha256"`
+	Mode   fs.FileMode `json:"mode"` // permission bits
+	Step   string      `json:"step"`
 }
 
 // Document is a file that describes the artifacts and is none.
 type Document struct {
-	Path   string       `json:"path"` // as an Artifact's
-	Size   int64        `json:"size"` // bytes
-	SHA256 units.Digest `json:"sha256"`
+	Path   string      `json:"path"` // as an Artifact's
+	Size   int64       `json:"size"` // bytes
+	SHA256 spec.Digest `json:"sha256"`
 }
 
 // Input is an outside thing that the build read.
 type Input struct {
-	Kind    string       `json:"kind"` // kernel, fix (applied where the source needs it), patch, config, index, package
-	Name    string       `json:"name"`
-	Version string       `json:"version,omitempty"`
-	SHA256  units.Digest `json:"sha256"`
-	For     string       `json:"for"` // the part of the build that read it
+	Kind    string      `json:"kind"` // kernel, fix (applied where the source needs it), patch, config, index, package
+	Name    string      `json:"name"`
+	Version string      `json:"version,omitempty"`
+	SHA256  spec.Digest `json:"sha256"`
+	For     string      `json:"for"` // the part of the build that read it
 
 	SignedBy []string `json:"signed_by,omitempty"` // of a kernel: fingerprints
 	Unsigned bool     `json:"unsigned,omitempty"`  // of a kernel: no known key signed it, and --allow-unsigned was given
@@ -94,10 +93,10 @@ type Input struct {
 
 // StepFact is one step: how it is known and what its containers were given.
 type StepFact struct {
-	ID      string         `json:"id"`
-	Action  steps.ActionID `json:"action"`
-	Output  units.Digest   `json:"output,omitempty"`
-	Allowed string         `json:"allowed"` // privileges, in words
+	ID      string        `json:"id"`
+	Action  spec.ActionID `json:"action"`
+	Output  spec.Digest   `json:"output,omitempty"`
+	Allowed string        `json:"allowed"` // privileges, in words
 }
 
 // RunFacts is the part of a manifest that depends on where and when.
@@ -157,7 +156,7 @@ func Read(dir string) (*Manifest, error) {
 }
 
 // digest is that of the part that does not depend on where or when.
-func (m *Manifest) digest() (units.Digest, error) {
+func (m *Manifest) digest() (spec.Digest, error) {
 	b, err := json.Marshal(m.Build)
 	if err != nil {
 		return "", fmt.Errorf("write manifest: %w", err)
@@ -178,12 +177,12 @@ func (m *Manifest) Marshal() (b []byte, err error) {
 
 // Actions are the ActionIDs of the build that made the artifacts of a directory, by
 // step; nil where there is none, or none that can be read.
-func Actions(dir string) map[string]steps.ActionID {
+func Actions(dir string) map[string]spec.ActionID {
 	m, err := Read(dir)
 	if err != nil {
 		return nil
 	}
-	ids := map[string]steps.ActionID{}
+	ids := map[string]spec.ActionID{}
 	for _, s := range m.Build.Steps {
 		ids[s.ID] = s.Action
 	}

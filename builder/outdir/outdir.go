@@ -43,11 +43,11 @@ type Memory struct {
 
 // FileStat is how a file looks from outside, and what was in it then.
 type FileStat struct {
-	Size   int64        `json:"size"`
-	MTime  int64        `json:"mtime"` // nanoseconds since 1970
-	CTime  int64        `json:"ctime"` // nanoseconds since 1970: cannot be set by a program
-	Inode  uint64       `json:"inode"`
-	SHA256 units.Digest `json:"sha256"`
+	Size   int64       `json:"size"`
+	MTime  int64       `json:"mtime"` // nanoseconds since 1970
+	CTime  int64       `json:"ctime"` // nanoseconds since 1970: cannot be set by a program
+	Inode  uint64      `json:"inode"`
+	SHA256 spec.Digest `json:"sha256"`
 }
 
 // same reports whether a file that looks like now still is what l says.
@@ -158,8 +158,8 @@ func (o *Dir) Guard(names []string) error {
 
 // known are the files that builds of kimg put into the directory, with the digests
 // that they had, as far as they are known.
-func (o *Dir) known() (map[string]units.Digest, error) {
-	known := map[string]units.Digest{}
+func (o *Dir) known() (map[string]spec.Digest, error) {
+	known := map[string]spec.Digest{}
 	m, err := Read(o.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -326,7 +326,7 @@ func (o *Dir) Drop(list []Artifact) error {
 // setAside renames an artifact that was changed since it was built (a rootfs.img by
 // kimg run --write, a script of the kernel's by hand) rather than throw the work away.
 // was is the digest that a build gave it; one that still has it was not changed.
-func (o *Dir) setAside(a Artifact, was units.Digest) (string, error) {
+func (o *Dir) setAside(a Artifact, was spec.Digest) (string, error) {
 	name := o.Path(a.Path)
 	l, err := statFile(name)
 	if err != nil {
@@ -354,7 +354,7 @@ func (o *Dir) setAside(a Artifact, was units.Digest) (string, error) {
 }
 
 // digestFile is the digest of a plain file; what is none has a digest of nothing.
-func digestFile(name string) (units.Digest, error) {
+func digestFile(name string) (spec.Digest, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err

@@ -49,7 +49,7 @@ func (m *Manifest) record(l *spec.Lock, builder string) (attest.Build, error) {
 }
 
 // withSBOM is a build whose statement vouches for its SBOM, too.
-func withSBOM(b attest.Build, sum units.Digest) attest.Build {
+func withSBOM(b attest.Build, sum spec.Digest) attest.Build {
 	b.Artifacts = append(slices.Clone(b.Artifacts), attest.Artifact{Path: attest.SBOMFile, SHA256: sum})
 	return b
 }

@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,6 +11,9 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/units"
 )
+
+// LockPath is the lock that a Spec names: Lock, or that of its out directory.
+func (s Spec) LockPath() string { return cmp.Or(s.Lock, filepath.Join(s.Out, LockFile)) }
 
 // Conflict reports the first of the fields in Given that asks for something else
 // than the lock pins, as an *InputError. A --kernel that is a path is none: it says
@@ -117,7 +121,7 @@ func PatchNames(list []PatchLock) string {
 }
 
 // PatchDigest is of all that a list of patches does.
-func PatchDigest(list []PatchLock) units.Digest {
+func PatchDigest(list []PatchLock) Digest {
 	var all strings.Builder
 	for _, p := range list {
 		fmt.Fprintln(&all, p.Strip, p.SHA256)

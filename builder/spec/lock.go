@@ -16,11 +16,8 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/arch"
-	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/artifact"
-	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/reading"
-	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -39,7 +36,7 @@ const oldVersion = 2
 // something else is asked for or the lock is removed.
 type Lock struct {
 	Version   int           `yaml:"version"`
-	Arch      arch.Arch     `yaml:"arch"`
+	Arch      Arch          `yaml:"arch"`
 	Kernel    KernelLock    `yaml:"kernel"`
 	Config    ConfigLock    `yaml:"config"`
 	Toolchain ToolchainLock `yaml:"toolchain"` // what the kernel compiles in
@@ -47,32 +44,32 @@ type Lock struct {
 	Rootfs    RootfsLock    `yaml:"rootfs"`
 	Image     ImageLock     `yaml:"image"`
 	Actions   ActionsLock   `yaml:"actions"`
-	Digest    units.Digest  `yaml:"digest,omitempty"` // of all lines before it; the file's last line
+	Digest    Digest        `yaml:"digest,omitempty"` // of all lines before it; the file's last line
 }
 
 // ActionsLock records the action IDs that the rest of the lock had in the kimg that
 // wrote it. A kimg that makes the artifacts in another way, and so might make other
 // bits, has other ones.
 type ActionsLock struct {
-	Kernel steps.ActionID `yaml:"kernel"`
-	Image  steps.ActionID `yaml:"image"`
+	Kernel ActionID `yaml:"kernel"`
+	Image  ActionID `yaml:"image"`
 }
 
 // KernelLock pins the kernel's source.
 type KernelLock struct {
-	Request  string              `yaml:"request"`                // --kernel
-	Epoch    int64               `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel tells
-	Targets  []string            `yaml:"targets,omitempty,flow"` // --target
-	Patches  []PatchLock         `yaml:"patches,omitempty"`      // --patch, in the order in which they are applied
-	Fixes    []FixLock           `yaml:"fixes,omitempty"`        // that the source may need, applied before them
-	NoFixes  bool                `yaml:"no-fixes,omitempty"`     // --no-fixes
-	Suite    string              `yaml:"suite,omitempty"`
-	Version  units.KernelVersion `yaml:"version"`          // as its Makefile says
-	Source   string              `yaml:"source"`           // as kernel.Kind
-	SHA256   units.Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
-	Archive  *ArchiveLock        `yaml:"archive,omitempty"`
-	Package  *archive.Locked     `yaml:"package,omitempty"`
-	Download *kernelorg.Verified `yaml:"download,omitempty"`
+	Request  string        `yaml:"request"`                // --kernel
+	Epoch    int64         `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel tells
+	Targets  []string      `yaml:"targets,omitempty,flow"` // --target
+	Patches  []PatchLock   `yaml:"patches,omitempty"`      // --patch, in the order in which they are applied
+	Fixes    []FixLock     `yaml:"fixes,omitempty"`        // that the source may need, applied before them
+	NoFixes  bool          `yaml:"no-fixes,omitempty"`     // --no-fixes
+	Suite    string        `yaml:"suite,omitempty"`
+	Version  KernelVersion `yaml:"version"`          // as its Makefile says
+	Source   string        `yaml:"source"`           // as kernel.Kind
+	SHA256   Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
+	Archive  *ArchiveLock  `yaml:"archive,omitempty"`
+	Package  *Package      `yaml:"package,omitempty"`
+	Download *Download     `yaml:"download,omitempty"`
 }
 
 // Name is the source without the directory that it is in: where the user keeps it
@@ -91,20 +88,20 @@ func (l KernelLock) Local() bool {
 
 // ArchiveLock pins one state of a package archive.
 type ArchiveLock struct {
-	Suite     string       `yaml:"suite"`
-	Date      time.Time    `yaml:"date"` // the InRelease's own
-	InRelease units.Digest `yaml:"inrelease"`
-	SignedBy  []string     `yaml:"signed-by,flow"` // fingerprints of the keys
+	Suite     string    `yaml:"suite"`
+	Date      time.Time `yaml:"date"` // the InRelease's own
+	InRelease Digest    `yaml:"inrelease"`
+	SignedBy  []string  `yaml:"signed-by,flow"` // fingerprints of the keys
 }
 
 // ConfigLock pins what the kernel is configured from. Files are in it whole, so
 // that it can be replayed where they are not.
 type ConfigLock struct {
-	Base      string       `yaml:"base"`             // defconfig, vm or a file's name, without its directory
-	SHA256    units.Digest `yaml:"sha256,omitempty"` // of a file
-	Text      string       `yaml:"text,omitempty"`   // of a file
-	Fragments []FileLock   `yaml:"fragments,omitempty"`
-	Set       []string     `yaml:"set,omitempty"`
+	Base      string     `yaml:"base"`             // defconfig, vm or a file's name, without its directory
+	SHA256    Digest     `yaml:"sha256,omitempty"` // of a file
+	Text      string     `yaml:"text,omitempty"`   // of a file
+	Fragments []FileLock `yaml:"fragments,omitempty"`
+	Set       []string   `yaml:"set,omitempty"`
 }
 
 // Parse reads what the kernel is configured from, all of which is in the lock.
@@ -127,9 +124,9 @@ func (c ConfigLock) Parse() (kernel.Config, error) {
 
 // FileLock pins one of the user's own files.
 type FileLock struct {
-	Path   string       `yaml:"path"` // without its directory, which is the user's own business
-	SHA256 units.Digest `yaml:"sha256"`
-	Text   string       `yaml:"text,omitempty"`
+	Path   string `yaml:"path"` // without its directory, which is the user's own business
+	SHA256 Digest `yaml:"sha256"`
+	Text   string `yaml:"text,omitempty"`
 }
 
 // ToolchainLock pins a toolchain image.
@@ -151,17 +148,17 @@ const (
 
 // RootfsLock pins the root filesystem's packages.
 type RootfsLock struct {
-	Suite    string           `yaml:"suite"`
-	Variant  archive.Variant  `yaml:"variant"`
-	Include  []string         `yaml:"include,flow"`
-	Epoch    int64            `yaml:"epoch"` // seconds since 1970: no file is newer
-	Archive  ArchiveLock      `yaml:"archive"`
-	Required []archive.Locked `yaml:"required"` // in debootstrap's order
-	Base     []archive.Locked `yaml:"base"`
+	Suite    string      `yaml:"suite"`
+	Variant  Variant     `yaml:"variant"`
+	Include  []string    `yaml:"include,flow"`
+	Epoch    int64       `yaml:"epoch"` // seconds since 1970: no file is newer
+	Archive  ArchiveLock `yaml:"archive"`
+	Required []Package   `yaml:"required"` // in debootstrap's order
+	Base     []Package   `yaml:"base"`
 }
 
 // Packages are all of them.
-func (r RootfsLock) Packages() []archive.Locked { return slices.Concat(r.Required, r.Base) }
+func (r RootfsLock) Packages() []Package { return slices.Concat(r.Required, r.Base) }
 
 // Asks reports whether the lock was made for this request.
 func (r RootfsLock) Asks(q Request) bool {
@@ -170,9 +167,9 @@ func (r RootfsLock) Asks(q Request) bool {
 
 // ImageLock pins what mke2fs would otherwise draw at random.
 type ImageLock struct {
-	Size     units.Size `yaml:"size"`
-	UUID     uuid.UUID  `yaml:"uuid"`
-	HashSeed uuid.UUID  `yaml:"hash-seed"`
+	Size     Size      `yaml:"size"`
+	UUID     uuid.UUID `yaml:"uuid"`
+	HashSeed uuid.UUID `yaml:"hash-seed"`
 }
 
 // idSpace is the name space of kimg's version 5 UUIDs (RFC 9562 5.5).
@@ -180,7 +177,7 @@ var idSpace = uuid.MustParse("8f3d4c0e-52a5-4f0b-9a43-6b696d672031")
 
 // NewImageLock derives the identifiers from what is in the image, so that two
 // laptops that resolve the same packages write the same file system.
-func NewImageLock(size units.Size, r RootfsLock) ImageLock {
+func NewImageLock(size Size, r RootfsLock) ImageLock {
 	var b bytes.Buffer
 	for _, p := range r.Packages() {
 		fmt.Fprintln(&b, p.SHA256)
@@ -312,7 +309,7 @@ func (l *Lock) whole() error {
 	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
 		return errors.New("it names no packages: is it cut off?")
 	}
-	if l.Arch == (arch.Arch{}) {
+	if l.Arch == (Arch{}) {
 		return errors.New("it names no architecture")
 	}
 	if (k.Package == nil) != (k.Archive == nil) {

@@ -8,9 +8,6 @@ import (
 	"time"
 
 	"pault.ag/go/debian/version"
-
-	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // Change is how one lock differs from another, for a user to review.
@@ -52,7 +49,7 @@ func Diff(a, b *Lock, again ActionsLock) []PartChange {
 	}
 	kernel := PartChange{Part: "kernel", Name: b.Kernel.Name(), Facts: diffFacts(a.Kernel.facts(), b.Kernel.facts())}
 	if a.Kernel.Package != nil && b.Kernel.Package != nil {
-		kernel.Packages = diffPackages([]archive.Locked{*a.Kernel.Package}, []archive.Locked{*b.Kernel.Package})
+		kernel.Packages = diffPackages([]Package{*a.Kernel.Package}, []Package{*b.Kernel.Package})
 		kernel.Name, kernel.Total = b.Kernel.Package.Name, 1
 	}
 	kernel.Facts = append(kernel.Facts, moved(a.Actions.Kernel, again.Kernel)...)
@@ -130,7 +127,7 @@ func (t ToolchainLock) facts() []fact {
 	return append(f, fact{"archive of", day(t.Lock.Date)}, fact{"InRelease", brief(string(t.Lock.InRelease))})
 }
 
-func (t ToolchainLock) packages() []archive.Locked {
+func (t ToolchainLock) packages() []Package {
 	if t.Lock == nil {
 		return nil
 	}
@@ -144,7 +141,7 @@ func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") 
 func brief(digest string) string { return digest[:min(12, len(digest))] }
 
 // short is a digest behind a name, for users.
-func short(d units.Digest) string {
+func short(d Digest) string {
 	if d == "" {
 		return ""
 	}
@@ -172,7 +169,7 @@ func diffFacts(a, b []fact) (moves []Move) {
 
 // diffPackages tells which packages moved, by name. A package of the same version
 // with another content is shown with the digests: nothing else tells them apart.
-func diffPackages(a, b []archive.Locked) (moves []Move) {
+func diffPackages(a, b []Package) (moves []Move) {
 	was, now := byName(a), byName(b)
 	for name, p := range was {
 		q, stays := now[name]
@@ -195,8 +192,8 @@ func diffPackages(a, b []archive.Locked) (moves []Move) {
 	return moves
 }
 
-func byName(list []archive.Locked) map[string]archive.Locked {
-	m := make(map[string]archive.Locked, len(list))
+func byName(list []Package) map[string]Package {
+	m := make(map[string]Package, len(list))
 	for _, p := range list {
 		m[p.Name] = p
 	}

@@ -38,7 +38,7 @@ func (l *Lock) Materials() []attest.Material {
 	for _, f := range l.Config.Fragments {
 		all = append(all, attest.Material{Kind: attest.Config, Name: f.Path, Digest: f.SHA256, For: "kernel"})
 	}
-	packages := func(what string, from ArchiveLock, list []archive.Locked) {
+	packages := func(what string, from ArchiveLock, list []Package) {
 		all = append(all, indexMaterial(from, what))
 		for _, p := range list {
 			all = append(all, packageMaterial(p, from.Suite, what))
@@ -52,7 +52,7 @@ func (l *Lock) Materials() []attest.Material {
 	return all
 }
 
-func packageMaterial(p archive.Locked, suite, what string) attest.Material {
+func packageMaterial(p Package, suite, what string) attest.Material {
 	m := attest.Material{
 		Kind: attest.Package, Name: p.Name, Version: p.Version, File: p.Filename, Digest: p.SHA256, For: what,
 	}

@@ -19,10 +19,10 @@ import (
 // PatchLock pins a patch to the kernel's source, whole, so that it can be replayed
 // where its file is not.
 type PatchLock struct {
-	Path   string       `yaml:"path"` // without its directory, which is the user's own business
-	Strip  int          `yaml:"strip"`
-	SHA256 units.Digest `yaml:"sha256"`
-	Text   PatchText    `yaml:"text"`
+	Path   string    `yaml:"path"` // without its directory, which is the user's own business
+	Strip  int       `yaml:"strip"`
+	SHA256 Digest    `yaml:"sha256"`
+	Text   PatchText `yaml:"text"`
 }
 
 // The bounds of the patches of one kernel: they are all in its lock.
@@ -198,9 +198,9 @@ func texts(list []PatchLock) []kernel.Patch {
 // FixLock names one of kimg's own patches. Its text comes with kimg, like kimg's own
 // configs, and the lock's actions tell whether it is the same.
 type FixLock struct {
-	Name   string       `yaml:"name"`
-	Commit string       `yaml:"commit"` // mainline's, that did the same or better
-	SHA256 units.Digest `yaml:"sha256"`
+	Name   string `yaml:"name"`
+	Commit string `yaml:"commit"` // mainline's, that did the same or better
+	SHA256 Digest `yaml:"sha256"`
 }
 
 // KimgFixes are those of kimg's own patches that the source may need with its

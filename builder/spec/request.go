@@ -7,7 +7,6 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
-	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -15,17 +14,17 @@ import (
 // Request is what is wanted, with the user's own files in it: what a Spec and a Lock
 // have in common, and all that resolving one into the other starts from.
 type Request struct {
-	Arch      arch.Arch
+	Arch      Arch
 	Kernel    string // as Spec.Kernel
 	Suite     string
-	Variant   archive.Variant
+	Variant   Variant
 	Include   []string // sorted, without repeats: the order does not change what is installed
 	Config    ConfigLock
 	Patches   []PatchLock
 	NoFixes   bool
 	Targets   []string
 	Toolchain string
-	Size      units.Size
+	Size      Size
 }
 
 // Request reads the files that a Spec names and checks what is in them. Errors are

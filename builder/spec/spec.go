@@ -22,7 +22,6 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/reading"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // File is where a project keeps its Spec.
@@ -30,18 +29,18 @@ const File = "kimg.yaml"
 
 // Spec is what is wanted, as the user wrote it: flags over kimg.yaml over defaults.
 type Spec struct {
-	Kernel    string          `yaml:"kernel"`    // "suite", "suite:linux-source-X.Y", a version, a directory or a tarball
-	Suite     string          `yaml:"suite"`     // trixie, bionic, ...
-	Config    string          `yaml:"config"`    // "defconfig", "vm" or a file
-	Fragments []string        `yaml:"fragments"` // config fragment files, merged in this order
-	Set       []string        `yaml:"set"`       // SYM=VALUE, merged last
-	Size      units.Size      `yaml:"size"`      // of rootfs.img
-	Include   []string        `yaml:"include"`   // packages on top of the variant's
-	Variant   archive.Variant `yaml:"variant"`   // minbase or standard
-	Targets   []string        `yaml:"targets"`   // further make targets
-	Patches   []string        `yaml:"patches"`   // patch files, directories of them and series files, applied in this order
-	Toolchain string          `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
-	NoFixes   bool            `yaml:"no-fixes"`  // none of kimg's own patches
+	Kernel    string   `yaml:"kernel"`    // "suite", "suite:linux-source-X.Y", a version, a directory or a tarball
+	Suite     string   `yaml:"suite"`     // trixie, bionic, ...
+	Config    string   `yaml:"config"`    // "defconfig", "vm" or a file
+	Fragments []string `yaml:"fragments"` // config fragment files, merged in this order
+	Set       []string `yaml:"set"`       // SYM=VALUE, merged last
+	Size      Size     `yaml:"size"`      // of rootfs.img
+	Include   []string `yaml:"include"`   // packages on top of the variant's
+	Variant   Variant  `yaml:"variant"`   // minbase or standard
+	Targets   []string `yaml:"targets"`   // further make targets
+	Patches   []string `yaml:"patches"`   // patch files, directories of them and series files, applied in this order
+	Toolchain string   `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
+	NoFixes   bool     `yaml:"no-fixes"`  // none of kimg's own patches
 
 	Sources `yaml:",inline"`
 	Options `yaml:",inline"`
@@ -75,7 +74,7 @@ type Options struct {
 func Default() Spec {
 	return Spec{
 		Kernel: "suite", Suite: "trixie", Config: "defconfig", Size: 1 << 30,
-		Variant: archive.Minbase, Options: Options{Out: "kimg-out"},
+		Variant: Minbase, Options: Options{Out: "kimg-out"},
 	}
 }
 
@@ -143,11 +142,11 @@ var setting = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=[^\n]*$`)
 
 // maxSize bounds --size: ext4's own limit with 4 KiB blocks is far above what a
 // laptop can hold, so a larger number is a slip of the keyboard.
-const maxSize = units.Size(1 << 40)
+const maxSize = Size(1 << 40)
 
 // minSize holds a file system with a journal; the tree's own need is checked
 // against its real size later.
-const minSize = units.Size(64 << 20)
+const minSize = Size(64 << 20)
 
 // Check validates what can be judged on this machine.
 func (s Spec) Check() error {
@@ -176,8 +175,8 @@ func (s Spec) CheckValues() error {
 	if _, err := archive.ParseSuite(s.Suite); err != nil {
 		return &InputError{"--suite", err}
 	}
-	if s.Variant != archive.Minbase && s.Variant != archive.Standard {
-		return &InputError{"--variant", fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, archive.Minbase, archive.Standard)}
+	if s.Variant != Minbase && s.Variant != Standard {
+		return &InputError{"--variant", fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, Minbase, Standard)}
 	}
 	if s.Size < minSize || s.Size > maxSize || s.Size%(1<<20) != 0 {
 		return &InputError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, in whole MiB", s.Size, minSize, maxSize)}

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
@@ -31,10 +32,20 @@ var actions = table{
 	export: builder.Export,
 	verify: verifyTable{check: outdir.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
 	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
-	lock:   lockTable{update: builder.Update, look: builder.LookAtLock},
+	lock:   lockTable{update: builder.Update, look: lookAtLock},
 	list:   listEras,
 	trim:   trimCache,
 	relock: builder.Relock,
+}
+
+// lookAtLock reads the lock that a Spec names. why says what keeps this kimg from
+// building what it meant to the one that wrote it.
+func lookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
+	file = sp.LockPath()
+	if l, err = spec.NamedLock(file); err == nil {
+		why = builder.Compatible(l)
+	}
+	return l, file, why, err
 }
 
 // options says where and how to boot the guest. The caller calls closeEngine at its end.
