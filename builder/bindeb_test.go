@@ -21,13 +21,15 @@ func TestBinDebToolchain(t *testing.T) {
 	}
 	s.spec.Targets = []string{"fs/open.i", kernel.BinDeb}
 	packing, err := s.toolchainFor(v, plain) // as for an out directory that had another build
-	if err != nil || packing.Target != "bullseye-deb" || packing.Compiler != plain.Compiler || packing.Lock.Target != "bullseye-deb" {
+	if err != nil || packing.Target != "bullseye-deb" || packing.Compiler != plain.Compiler ||
+		packing.Lock.Target != "bullseye-deb" {
 		t.Fatalf("%s with %s, %v", packing.Target, packing.Compiler, err)
 	}
 
 	s.spec.Toolchain = "bookworm/gcc-11"
 	var none *kernel.EraError
-	if _, err := s.toolchainFor(v, packing); !errors.As(err, &none) || !strings.Contains(none.Hint(), "bookworm/gcc-12") {
+	if _, err := s.toolchainFor(v, packing); !errors.As(err, &none) ||
+		!strings.Contains(none.Hint(), "bookworm/gcc-12") {
 		t.Errorf("a compiler without an image that packs: %v", err)
 	}
 	s.spec.Kernel = v.String()
@@ -69,7 +71,8 @@ func TestBinDebReplay(t *testing.T) {
 		t.Error(err)
 	}
 	err := replayPacked(t, "bullseye")
-	if want := "compiles Linux 5.10.223 with gcc-10 of bullseye-deb, not with gcc-10 of bullseye"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "compiles Linux 5.10.223 with gcc-10 of bullseye-deb, not with gcc-10 of bullseye"; err == nil ||
+		!strings.Contains(err.Error(), want) {
 		t.Errorf("a lock of the image that cannot pack: %v", err)
 	}
 }

@@ -49,7 +49,7 @@ func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*Conf
 		return nil, err
 	}
 	var change *ConfigChange
-	err = onConfig(ctx, env, sp, "edit the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
+	edit := func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		editing := kernel.Editing{Editor: e.Editor, Open: e.Open}
 		for _, f := range mine.Fragments {
 			r, err := readFragment(f)
@@ -75,7 +75,8 @@ func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*Conf
 		}
 		change, err = e.write(edited, editing.Set)
 		return err
-	})
+	}
+	err = onConfig(ctx, env, sp, "edit the configuration", edit)
 	return change, err
 }
 
@@ -136,14 +137,15 @@ const maxFragment = 4 << 20
 
 // ShowConfig writes the whole .config that the Spec asks for, unproven.
 func ShowConfig(ctx context.Context, env Env, sp spec.Spec, w io.Writer) error {
-	return onConfig(ctx, env, sp, "compose the configuration", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
+	show := func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		_, final, _, err := kernel.Compose(ctx, eng, j, task)
 		if err != nil {
 			return err
 		}
 		_, err = w.Write(final)
 		return err
-	})
+	}
+	return onConfig(ctx, env, sp, "compose the configuration", show)
 }
 
 // DiffConfig writes, one a line, the symbols that differ from the base, with
@@ -153,7 +155,7 @@ func DiffConfig(ctx context.Context, env Env, sp spec.Spec, dir string, w io.Wri
 	if err != nil {
 		return err
 	}
-	return onConfig(ctx, env, sp, "compare the configuration with its base", func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
+	diff := func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		for i, r := range j.Config.Requests {
 			// kimg.yaml's settings come before those of flags, after all fragments.
 			if n := i - (len(j.Config.Requests) - len(sp.Set)); n >= 0 && n < len(mine.Set) {
@@ -166,7 +168,8 @@ func DiffConfig(ctx context.Context, env Env, sp spec.Spec, dir string, w io.Wri
 			return err
 		}
 		return writeConfigDiff(w, kconfig.ParseConfig(base), kconfig.ParseConfig(final), asked)
-	})
+	}
+	return onConfig(ctx, env, sp, "compare the configuration with its base", diff)
 }
 
 func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Request) error {
@@ -203,9 +206,12 @@ func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Reque
 	return tw.Flush()
 }
 
-// onConfig does what has to do with the kernel's configuration alone: the
-// source and the toolchain are resolved and made, the rest of a build is not.
-func onConfig(ctx context.Context, env Env, sp spec.Spec, title string, do func(context.Context, container.Engine, kernel.Job, *progress.Task) error) error {
+// configWork is what has to do with the kernel's configuration alone.
+type configWork func(context.Context, container.Engine, kernel.Job, *progress.Task) error
+
+// onConfig does such work: the source and the toolchain are resolved and made, the
+// rest of a build is not.
+func onConfig(ctx context.Context, env Env, sp spec.Spec, title string, do configWork) error {
 	if err := sp.Check(); err != nil {
 		return err
 	}

@@ -17,7 +17,12 @@ func TestWriteConfigDiff(t *testing.T) {
 	var b strings.Builder
 	base := kconfig.Config{"A": "y", "HZ": "250", "S": "y"}
 	now := kconfig.Config{"HZ": "1000", "B": "m", "S": "y"}
-	asked := []kernel.Request{{Symbol: "B", Value: "m", Origin: spec.File}, {Symbol: "A", Value: "n", Origin: "a.config:3"}, {Symbol: "X", Value: "y", Origin: "--set X=y"}, {Symbol: "S", Value: "y", Origin: "z"}}
+	asked := []kernel.Request{
+		{Symbol: "B", Value: "m", Origin: spec.File},
+		{Symbol: "A", Value: "n", Origin: "a.config:3"},
+		{Symbol: "X", Value: "y", Origin: "--set X=y"},
+		{Symbol: "S", Value: "y", Origin: "z"},
+	}
 	if err := writeConfigDiff(&b, base, now, asked); err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,8 @@ func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export boo
 	if !export {
 		switch {
 		case was != nil && *was != is:
-			progress.Say(r.env.Sink, "the exported source and "+CommandsFile+" are those of an earlier build: --export-source renews them")
+			progress.Say(r.env.Sink, "the exported source and "+CommandsFile+" are those of an earlier build: "+
+				"--export-source renews them")
 		case was == nil && own:
 			return out.Write(GDBFile, kernel.GDBScript(is.Source, ""))
 		case was == nil && directory:
@@ -78,12 +79,16 @@ func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export boo
 		return err
 	}
 	task := progress.Start(r.env.Sink, "export-source", "export the source for tools", progress.Why(is.Source))
-	commands, err := kernel.ExportSource(ctx, eng, job, kernel.SourceExport{Source: is.Source, Have: own, Generated: generated}, task)
+	to := kernel.SourceExport{Source: is.Source, Have: own, Generated: generated}
+	commands, err := kernel.ExportSource(ctx, eng, job, to, task)
 	task.End(false, err)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(out.Write(CommandsFile, commands), out.Write(GDBFile, kernel.GDBScript(is.Source, generated))); err != nil {
+	if err := out.Write(CommandsFile, commands); err != nil {
+		return err
+	}
+	if err := out.Write(GDBFile, kernel.GDBScript(is.Source, generated)); err != nil {
 		return err
 	}
 	state, err := json.Marshal(is)

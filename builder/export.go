@@ -99,7 +99,8 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	if mode == 0 {
 		mode = 0o644
 	}
-	f, err := renameio.NewPendingFile(req.File, renameio.WithTempDir(filepath.Dir(req.File)), renameio.WithPermissions(mode))
+	beside := renameio.WithTempDir(filepath.Dir(req.File))
+	f, err := renameio.NewPendingFile(req.File, beside, renameio.WithPermissions(mode))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", req.File, err)
 	}

@@ -28,7 +28,12 @@ func (f formatFunc) Export(ctx context.Context, b *export.Build, w io.Writer) er
 }
 
 func kindOf(f formatFunc) *export.Kind {
-	return &export.Kind{Name: "test", File: "test", Needs: []string{artifact.Disk}, New: func(export.Options) export.Format { return f }}
+	return &export.Kind{
+		Name:  "test",
+		File:  "test",
+		Needs: []string{artifact.Disk},
+		New:   func(export.Options) export.Format { return f },
+	}
 }
 
 // builtDir is an out directory with a manifest and next to no artifacts.
@@ -55,11 +60,15 @@ func TestExport(t *testing.T) {
 	to := filepath.Join(t.TempDir(), "to")
 	var was *export.Build
 	write := func(text string) ExportRequest {
-		return ExportRequest{Out: out, File: to, Format: kindOf(func(_ context.Context, b *export.Build, w io.Writer) error {
-			was = b
-			_, err := io.WriteString(w, text)
-			return err
-		})}
+		return ExportRequest{
+			Out:  out,
+			File: to,
+			Format: kindOf(func(_ context.Context, b *export.Build, w io.Writer) error {
+				was = b
+				_, err := io.WriteString(w, text)
+				return err
+			}),
+		}
 	}
 	holds := func(want string) {
 		t.Helper()
@@ -81,7 +90,8 @@ func TestExport(t *testing.T) {
 		t.Errorf("it was told of %+v", was)
 	}
 	for _, f := range was.Files {
-		if f.Path == artifact.Manifest && (strings.Contains(string(f.Data), "a mirror") || !strings.Contains(string(f.Data), "trixie")) {
+		if f.Path == artifact.Manifest &&
+			(strings.Contains(string(f.Data), "a mirror") || !strings.Contains(string(f.Data), "trixie")) {
 			t.Errorf("the manifest that is handed on:\n%s", f.Data)
 		}
 	}

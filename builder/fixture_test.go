@@ -145,7 +145,9 @@ func described(t *testing.T) (string, *Lock) {
 	}
 	m := outdir.NewManifest(outdir.BuildFacts{
 		Kernel: l.Kernel.Version.String(), Suite: l.Rootfs.Suite, Config: l.Config.Base, Epoch: l.Rootfs.Epoch,
-		Lock: units.DigestOf(lock), Toolchain: outdir.NewToolchain(l.Toolchain), Imaging: outdir.NewToolchain(l.Imaging),
+		Lock: units.DigestOf(
+			lock,
+		), Toolchain: outdir.NewToolchain(l.Toolchain), Imaging: outdir.NewToolchain(l.Imaging),
 		Inputs: outdir.Inputs(l),
 	}, outdir.RunFacts{})
 	for _, name := range []string{"bzImage", "rootfs.img", "scripts/gdb/x.py"} {

@@ -23,7 +23,20 @@ func TestGitIsTold(t *testing.T) {
 	dir := t.TempDir()
 	files(t, dir, "Makefile", "VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 1\n")
 	run := func(args ...string) string {
-		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgSign=false"}, args...)...)
+		cmd := exec.Command(
+			"git",
+			append(
+				[]string{
+					"-C",
+					dir,
+					"-c",
+					"user.name=x",
+					"-c",
+					"user.email=x@example.org",
+					"-c",
+					"commit.gpgSign=false",
+				},
+				args...)...)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("git %q: %v\n%s", args, err, out)

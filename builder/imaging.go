@@ -76,7 +76,7 @@ func Relock(ctx context.Context, env Env, targets []string) error {
 func (s *Sources) relock(ctx context.Context, t toolchain.Target) error {
 	file := toolchain.LockPath(t)
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("relock %s: %s is not here: run it in a clone of kimg's own repository", t, filepath.Dir(file))
+		return fmt.Errorf("relock %s: %s is not here: run it in a clone of kimg", t, filepath.Dir(file))
 	}
 	fresh, err := s.resolveToolchain(ctx, t)
 	if err != nil {

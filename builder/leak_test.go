@@ -126,7 +126,14 @@ func leakyPackage(t *testing.T) (archive.Locked, []byte) {
 		}
 	}
 	b := deb.Bytes()
-	return archive.Locked{Name: "leaky", Version: "1.0", Arch: "all", Filename: "pool/leaky_1.0_all.deb", Size: int64(len(b)), SHA256: units.DigestOf(b)}, b
+	return archive.Locked{
+		Name:     "leaky",
+		Version:  "1.0",
+		Arch:     "all",
+		Filename: "pool/leaky_1.0_all.deb",
+		Size:     int64(len(b)),
+		SHA256:   units.DigestOf(b),
+	}, b
 }
 
 // realEnv is an environment with a cache of its own, into which packages come from
@@ -364,8 +371,15 @@ func TestPlacesLeak(t *testing.T) {
 	run := func(t *testing.T, target toolchain.Target, script string, p place) string {
 		t.Helper()
 		var out, errs bytes.Buffer
-		err := container.Run(t.Context(), s.eng, &container.Cmd{Image: images[target], User: p.user, Hostname: p.host, Dir: "/tmp",
-			Env: append(slices.Clone(p.env), "PLACE="+p.dir), Args: []string{"sh", "-ec", script}, Stdout: &out, Stderr: &errs})
+		err := container.Run(
+			t.Context(),
+			s.eng,
+			&container.Cmd{Image: images[target], User: p.user, Hostname: p.host, Dir: "/tmp",
+				Env: append(
+					slices.Clone(p.env),
+					"PLACE="+p.dir,
+				), Args: []string{"sh", "-ec", script}, Stdout: &out, Stderr: &errs},
+		)
 		if err != nil {
 			t.Fatalf("%v: %s", err, errs.String())
 		}
@@ -437,7 +451,10 @@ func TestPlacesLeak(t *testing.T) {
 				there.env = slices.Clone(here.env)
 				tt.change(&there)
 				got := differences(t, name, first, make(t, there))
-				if !slices.ContainsFunc(got, func(d compare.Difference) bool { return strings.HasPrefix(d.Where, tt.where) && d.Cause == tt.cause }) {
+				if !slices.ContainsFunc(
+					got,
+					func(d compare.Difference) bool { return strings.HasPrefix(d.Where, tt.where) && d.Cause == tt.cause },
+				) {
 					t.Errorf("no difference %q by %s in", tt.where, tt.cause)
 					for _, d := range got {
 						t.Logf("%+v", d)

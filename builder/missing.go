@@ -60,12 +60,14 @@ func (e *MissingError) Hint() string {
 	}
 	var ways []string
 	if packages {
-		ways = append(ways, "name a mirror that has the packages with --mirror, or a snapshot service with KIMG_SNAPSHOT")
+		ways = append(ways, "name a mirror that has the packages with --mirror, "+
+			"or a snapshot service with KIMG_SNAPSHOT")
 	}
 	if kernel {
 		ways = append(ways, "name a mirror that has the kernel with --kernel-mirror")
 	}
-	return strings.Join(append(ways, "have other ones pinned with kimg lock update"+e.from+" "+strings.Join(parts, " ")), "; or ")
+	ways = append(ways, "have other ones pinned with kimg lock update"+e.from+" "+strings.Join(parts, " "))
+	return strings.Join(ways, "; or ")
 }
 
 // allMissing makes of an error about something that is gone one about all that is

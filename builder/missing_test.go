@@ -58,7 +58,14 @@ func oldLock(t *testing.T) (*session, *Lock, *deadMirror) {
 			where[name] = true
 		}
 		c := contentOf(name)
-		return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: int64(len(c)), SHA256: units.DigestOf([]byte(c))}
+		return archive.Locked{
+			Name:     name,
+			Version:  "1.0-1",
+			Arch:     "amd64",
+			Filename: "pool/" + name + ".deb",
+			Size:     int64(len(c)),
+			SHA256:   units.DigestOf([]byte(c)),
+		}
 	}
 	source := pkg("kernel-gone", nil)
 	l.Kernel.Package, l.Kernel.SHA256 = &source, source.SHA256

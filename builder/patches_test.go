@@ -39,14 +39,16 @@ func TestPatchesPinned(t *testing.T) {
 		}
 		return ""
 	}
-	if fact := patchFact(l.Kernel.Patches); !strings.HasSuffix(fact, " one.patch two.patch") || strings.Contains(fact, dir) {
+	if fact := patchFact(l.Kernel.Patches); !strings.HasSuffix(fact, " one.patch two.patch") ||
+		strings.Contains(fact, dir) {
 		t.Errorf("what plan shows: %q", fact)
 	}
 	if a, b := patchFact(read("one.patch", "two.patch")), patchFact(read("two.patch", "one.patch")); a == b {
 		t.Errorf("the order of patches does not count: %s", a)
 	}
 	in := outdir.Inputs(l)
-	if i := slices.IndexFunc(in, func(i outdir.Input) bool { return i.Kind == "patch" && i.Name == "two.patch" }); i < 0 || in[i].SHA256 != units.DigestOf([]byte(aPatch("b", "1"))) {
+	if i := slices.IndexFunc(in, func(i outdir.Input) bool { return i.Kind == "patch" && i.Name == "two.patch" }); i < 0 ||
+		in[i].SHA256 != units.DigestOf([]byte(aPatch("b", "1"))) {
 		t.Errorf("the manifest does not name the patch: %+v", in[:3])
 	}
 	for _, c := range []struct {
@@ -96,7 +98,8 @@ func TestPatchesPinned(t *testing.T) {
 	if _, err := damaged.UserPatches(); err == nil {
 		t.Error("a lock's text that is not that of its digest is used")
 	}
-	if list, err := l.Kernel.UserPatches(); err != nil || len(list) != 2 || list[1].Name != "two.patch" || list[1].Strip != 1 {
+	if list, err := l.Kernel.UserPatches(); err != nil || len(list) != 2 || list[1].Name != "two.patch" ||
+		list[1].Strip != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

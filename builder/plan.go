@@ -156,7 +156,8 @@ func configFact(l spec.ConfigLock, c kernel.Config) steps.Fact {
 		base = fmt.Sprintf("file of %d bytes", len(c.File)) // what it is called changes nothing
 	}
 	d := units.DigestOf([]byte(base + "\n" + c.Text()))
-	return steps.Fact{Name: "config", Value: string(d), Shown: strings.Join(append([]string{l.Base, d.Short()}, l.Set...), " ")}
+	shown := append([]string{l.Base, d.Short()}, l.Set...)
+	return steps.Fact{Name: "config", Value: string(d), Shown: strings.Join(shown, " ")}
 }
 
 // fixesFact is kimg's own patches.

@@ -35,7 +35,10 @@ func TestPlanAsText(t *testing.T) {
 	var lines []string
 	for line := range strings.Lines(got.String()) {
 		if f := strings.Fields(line); len(f) > 3 && f[0] == "run" {
-			lines = append(lines, f[1]+": "+strings.Join(f[3:], " ")) // without the ActionID, which changes with kimg's own recipes
+			lines = append(
+				lines,
+				f[1]+": "+strings.Join(f[3:], " "),
+			) // without the ActionID, which changes with kimg's own recipes
 		}
 	}
 	want := []string{
@@ -235,7 +238,12 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		l.Kernel.Patches = []PatchLock{{Path: "p", Strip: 1, SHA256: units.DigestOf([]byte("p")), Text: "p"}}
 		l.Kernel.Targets, l.Kernel.Fixes = []string{"fs/open.i"}, []spec.FixLock{{Name: "f"}}
 		l.Kernel.Download = &kernelorg.Verified{}
-		l.Config = ConfigLock{Base: "my.config", Text: "CONFIG_A=y\n", Set: []string{"B=y"}, Fragments: []FileLock{{Path: "f", Text: "CONFIG_C=y\n"}}}
+		l.Config = ConfigLock{
+			Base:      "my.config",
+			Text:      "CONFIG_A=y\n",
+			Set:       []string{"B=y"},
+			Fragments: []FileLock{{Path: "f", Text: "CONFIG_C=y\n"}},
+		}
 		return l
 	}
 	key := func(l *Lock) string {
@@ -296,7 +304,9 @@ func leaves(v reflect.Value, name string, at func(reflect.Value) reflect.Value) 
 	case reflect.Struct:
 		for i := range v.NumField() {
 			path := strings.TrimPrefix(name+"."+v.Type().Field(i).Name, ".")
-			all = append(all, leaves(v.Field(i), path, func(l reflect.Value) reflect.Value { return at(l).Field(i) })...)
+			all = append(
+				all,
+				leaves(v.Field(i), path, func(l reflect.Value) reflect.Value { return at(l).Field(i) })...)
 		}
 		return all
 	case reflect.Pointer:
@@ -382,7 +392,8 @@ func TestOldLockIsRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *ReplayError
-	if _, err := replayOf(t, file, nil); !errors.As(err, &refused) || !strings.Contains(refused.Hint(), "kimg lock update") {
+	if _, err := replayOf(t, file, nil); !errors.As(err, &refused) ||
+		!strings.Contains(refused.Hint(), "kimg lock update") {
 		t.Fatalf("a build from it: %v", err)
 	}
 	sp := spec.Default()

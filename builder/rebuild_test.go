@@ -11,7 +11,9 @@ import (
 // TestRebuildSpec: who wrote the manifest may be anybody, and must not say what
 // privileges there are.
 func TestRebuildSpec(t *testing.T) {
-	foreign := &Manifest{Run: outdir.RunFacts{Privileged: true, Source: "/src/linux", Mirror: "http://elsewhere.example"}}
+	foreign := &Manifest{
+		Run: outdir.RunFacts{Privileged: true, Source: "/src/linux", Mirror: "http://elsewhere.example"},
+	}
 	for _, tt := range []struct {
 		name                   string
 		req                    RebuildRequest
@@ -26,12 +28,17 @@ func TestRebuildSpec(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := tt.req.spec(tt.m, "temp")
 			want := spec.Default()
-			want.Lock, want.Privileged, want.Out, want.Kernel = filepath.Join("d", LockFile), tt.privileged, tt.out, tt.kernel
+			want.Lock, want.Privileged, want.Out, want.Kernel = filepath.Join(
+				"d",
+				LockFile,
+			), tt.privileged, tt.out, tt.kernel
 			given := ""
 			if len(s.Given) > 0 {
 				given = s.Given[0]
 			}
-			if s.Privileged != want.Privileged || s.Lock != want.Lock || s.Out != want.Out || s.Kernel != want.Kernel || s.Mirror != want.Mirror || given != tt.givenFlag {
+			if s.Privileged != want.Privileged || s.Lock != want.Lock || s.Out != want.Out || s.Kernel != want.Kernel ||
+				s.Mirror != want.Mirror ||
+				given != tt.givenFlag {
 				t.Errorf("%+v, want %+v", s, want)
 			}
 		})

@@ -99,7 +99,8 @@ func TestReleaseIsPinnedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Version.String() != "4.20.6" || l.SHA256 != units.DigestOf(site.tarball) || len(l.Download.SignedBy) != 1 || l.Download.Unsigned {
+	if l.Version.String() != "4.20.6" || l.SHA256 != units.DigestOf(site.tarball) || len(l.Download.SignedBy) != 1 ||
+		l.Download.Unsigned {
 		t.Errorf("lock is %+v, download %+v", l, l.Download)
 	}
 	era, err := s.toolchainFor(l.Version, ToolchainLock{})
@@ -144,7 +145,8 @@ func TestReleaseIsRefused(t *testing.T) {
 	}
 	s.spec.Kernel = "4.20.99"
 	var absent *kernelorg.NotFoundError
-	if _, err := resolveKernelOf(t, s, KernelLock{}); !errors.As(err, &absent) || !strings.Contains(err.Error(), "4.20.6") {
+	if _, err := resolveKernelOf(t, s, KernelLock{}); !errors.As(err, &absent) ||
+		!strings.Contains(err.Error(), "4.20.6") {
 		t.Errorf("a version that is not there: %v", err)
 	}
 	s.spec.Frozen = true

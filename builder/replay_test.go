@@ -23,9 +23,17 @@ func written(t *testing.T) (file string, l *Lock) {
 	l = fixture(t)
 	base := "CONFIG_X=y\n\ttab, \"quotes\" and no end"
 	l.Config = ConfigLock{Base: "my.config", SHA256: units.DigestOf([]byte(base)), Text: base, Set: []string{"KASAN=y"},
-		Fragments: []FileLock{{Path: "debug.fragment", SHA256: units.DigestOf([]byte("CONFIG_DEBUG_LIST=y\n")), Text: "CONFIG_DEBUG_LIST=y\n"}}}
+		Fragments: []FileLock{
+			{
+				Path:   "debug.fragment",
+				SHA256: units.DigestOf([]byte("CONFIG_DEBUG_LIST=y\n")),
+				Text:   "CONFIG_DEBUG_LIST=y\n",
+			},
+		}}
 	patch := "From: x\n\n" + aPatch("open.c", "\ty")
-	l.Kernel.Patches = []PatchLock{{Path: "open.patch", Strip: 1, SHA256: units.DigestOf([]byte(patch)), Text: spec.PatchText(patch)}}
+	l.Kernel.Patches = []PatchLock{
+		{Path: "open.patch", Strip: 1, SHA256: units.DigestOf([]byte(patch)), Text: spec.PatchText(patch)},
+	}
 	for _, tl := range []*ToolchainLock{&l.Toolchain, &l.Imaging} {
 		tl.Image = tl.Lock.Ref()
 	}
@@ -191,7 +199,8 @@ func TestReplayRefusesContradictions(t *testing.T) {
 	} {
 		_, err := replayOf(t, file, func(s *Spec) { c.edit(s); s.Given = []string{c.flag} })
 		var bad *InputError
-		if c.ok && err != nil || !c.ok && (!errors.As(err, &bad) || bad.Field != "--"+c.flag || !strings.Contains(err.Error(), file)) {
+		if c.ok && err != nil ||
+			!c.ok && (!errors.As(err, &bad) || bad.Field != "--"+c.flag || !strings.Contains(err.Error(), file)) {
 			t.Errorf("--%s (fits: %v): %v", c.flag, c.ok, err)
 		}
 	}

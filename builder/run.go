@@ -256,7 +256,9 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 
 // makeImage makes the disk image from the root filesystem's tar and, where the
 // kernel has them, its modules.
-func (r *run) makeImage(ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task) (err error) {
+func (r *run) makeImage(
+	ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task,
+) (err error) {
 	suite, err := archive.ParseSuite(l.Rootfs.Suite)
 	if err != nil {
 		return err
@@ -281,7 +283,8 @@ func (r *run) makeImage(ctx context.Context, l *spec.Lock, in steps.Results, out
 	}
 	tree := image.Tree(func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) })
 	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {
-		tree = image.WithModules(tree, func() (io.ReadCloser, error) { return r.store.Open(modules.Digest) }, disk.Epoch)
+		open := func() (io.ReadCloser, error) { return r.store.Open(modules.Digest) }
+		tree = image.WithModules(tree, open, disk.Epoch)
 	}
 	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log()}
 	if err := maker.MakeDisk(ctx, disk, tree, file); err != nil {

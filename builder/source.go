@@ -35,7 +35,8 @@ func KernelSource(ctx context.Context, env Env, eng container.Engine, dir string
 		j.ImageID = id
 	}
 	var mounts []container.Mount
-	for target, volume := range map[string]string{kernel.DebugSource: j.SourceVolume(), kernel.DebugGenerated: j.ObjectVolume()} {
+	volumes := map[string]string{kernel.DebugSource: j.SourceVolume(), kernel.DebugGenerated: j.ObjectVolume()}
+	for target, volume := range volumes {
 		there, err := eng.VolumeExists(ctx, volume)
 		if err != nil {
 			return nil, err

@@ -101,7 +101,8 @@ func (s *Sources) index(ctx context.Context, suite archive.Suite) (*archive.Rele
 	if err != nil {
 		return nil, nil, err
 	}
-	task := progress.Start(s.env.Sink, "index-"+suite.Name, "read the index of "+suite.Name, progress.Why(ac.Mirror.URL))
+	title := "read the index of " + suite.Name
+	task := progress.Start(s.env.Sink, "index-"+suite.Name, title, progress.Why(ac.Mirror.URL))
 	rel, index, err := readIndex(ctx, ac, suite)
 	task.End(false, err)
 	if err != nil {
@@ -184,7 +185,8 @@ func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (
 	case l.Download != nil:
 		tree, err := kernel.PinDownload(ctx, kernel.Kind(l.Source), l.Download.URL, s.store.Path(l.SHA256), s.env.Cache)
 		if err == nil && tree.SHA256 != l.SHA256 { // damaged since: the store's own check removes it
-			err = errors.Join(s.store.Verify(l.SHA256), fmt.Errorf("read kernel source %s: it is damaged in the store: run the command again", l.Request))
+			err = fmt.Errorf("read kernel source %s: it is damaged in the store: run the command again", l.Request)
+			err = errors.Join(s.store.Verify(l.SHA256), err)
 		}
 		return tree, err
 	}
@@ -200,7 +202,8 @@ func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (
 	case string(src.Kind) != l.Source:
 		return nil, fmt.Errorf("the kernel source %s is no %s", request, l.Source)
 	case tree.SHA256 != l.SHA256:
-		return nil, fmt.Errorf("the kernel source %s is not the locked one: its digest is %s, the lock's %s", request, tree.SHA256, l.SHA256)
+		return nil, fmt.Errorf("the kernel source %s is not the locked one: its digest is %s, the lock's %s",
+			request, tree.SHA256, l.SHA256)
 	}
 	return tree, nil
 }
@@ -243,7 +246,8 @@ func (s *Sources) download(ctx context.Context, src kernel.Source, l spec.Kernel
 	}()
 	task.End(false, err)
 	if err == nil && got.Unsigned {
-		progress.Warn(s.env.Sink, fmt.Sprintf("no known key signed the kernel %s: %s (--allow-unsigned)", l.Request, got.Why))
+		text := "no known key signed the kernel %s: %s (--allow-unsigned)"
+		progress.Warn(s.env.Sink, fmt.Sprintf(text, l.Request, got.Why))
 	}
 	return got, err
 }

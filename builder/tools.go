@@ -101,7 +101,9 @@ func openTools(env Env, from spec.Sources, suite string) (*tools, error) {
 func openFor(env Env) (*tools, error) { return openTools(env, spec.Sources{}, spec.Default().Suite) }
 
 // openLocked opens the tools and has an out directory for itself until done.
-func openLocked(ctx context.Context, env Env, from spec.Sources, suite, dir string) (t *tools, done func() error, err error) {
+func openLocked(
+	ctx context.Context, env Env, from spec.Sources, suite, dir string,
+) (t *tools, done func() error, err error) {
 	t, err = openTools(env, from, suite)
 	if err != nil {
 		return nil, nil, err

@@ -44,8 +44,17 @@ func (s *session) knows(t *testing.T, suite string, date time.Time, packages map
 		case name == "linux-source":
 			depends = "Depends: linux-source-5.10 (= 1)\n"
 		}
-		fmt.Fprintf(z, "Package: %s\nVersion: %s\nArchitecture: amd64\nPriority: %s\n%sFilename: pool/%s_%s.deb\nSize: 7\nSHA256: %s\n\n",
-			name, version, priority, depends, name, version, units.DigestOf([]byte(name+version)))
+		fmt.Fprintf(
+			z,
+			"Package: %s\nVersion: %s\nArchitecture: amd64\nPriority: %s\n%sFilename: pool/%s_%s.deb\nSize: 7\nSHA256: %s\n\n",
+			name,
+			version,
+			priority,
+			depends,
+			name,
+			version,
+			units.DigestOf([]byte(name+version)),
+		)
 	}
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
@@ -84,7 +93,14 @@ func (s *session) knows(t *testing.T, suite string, date time.Time, packages map
 // bullseye is what an archive has that the fixture could have been resolved from,
 // and what has moved there since.
 func bullseye(moved map[string]string) map[string]string {
-	all := map[string]string{"dpkg": "1.0-1", "apt": "1.0-1", "systemd-sysv": "1.0-1", "udev": "1.0-1", "linux-source": "1", "linux-source-5.10": "1.0-1"}
+	all := map[string]string{
+		"dpkg":              "1.0-1",
+		"apt":               "1.0-1",
+		"systemd-sysv":      "1.0-1",
+		"udev":              "1.0-1",
+		"linux-source":      "1",
+		"linux-source-5.10": "1.0-1",
+	}
 	for _, name := range image.Includes(archive.Minbase) {
 		if all[name] == "" {
 			all[name] = "1.0-1"
@@ -102,7 +118,12 @@ func resolved(t *testing.T) (*session, *Lock) {
 	l := fixture(t)
 	s := testSession(t)
 	s.asks(l)
-	s.knows(t, "bullseye", time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC), bullseye(map[string]string{"linux-source-5.10": "5.10.223-1"}))
+	s.knows(
+		t,
+		"bullseye",
+		time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC),
+		bullseye(map[string]string{"linux-source-5.10": "5.10.223-1"}),
+	)
 	old, err := s.updated(l, UpdateRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +167,8 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 		if got := versionOf(l, "udev"); got != tt.udev {
 			t.Errorf("%v: udev is %s, want %s", tt.parts, got, tt.udev)
 		}
-		if moved := l.Rootfs.Archive.Date != old.Rootfs.Archive.Date; moved != (tt.udev == "1.1-1") || moved != (l.Image.UUID != old.Image.UUID) {
+		if moved := l.Rootfs.Archive.Date != old.Rootfs.Archive.Date; moved != (tt.udev == "1.1-1") ||
+			moved != (l.Image.UUID != old.Image.UUID) {
 			t.Errorf("%v: the archive's date moved: %v, the UUID %v", tt.parts, moved, l.Image.UUID != old.Image.UUID)
 		}
 		if len(l.Kernel.Patches) != 1 {
@@ -166,7 +188,12 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 // An archive that was signed again and holds the same packages moves nothing.
 func TestUpdateOfTheSamePackages(t *testing.T) {
 	s, old := resolved(t)
-	s.knows(t, "bullseye", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), bullseye(map[string]string{"linux-source-5.10": "5.10.223-1", "no-such-use": "2"}))
+	s.knows(
+		t,
+		"bullseye",
+		time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
+		bullseye(map[string]string{"linux-source-5.10": "5.10.223-1", "no-such-use": "2"}),
+	)
 	l, err := s.updated(old, UpdateRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +212,12 @@ func TestUpdateOfTheSamePackages(t *testing.T) {
 // nothing, and its lock is the updated one, byte for byte.
 func TestBuildAfterUpdateKeepsIt(t *testing.T) {
 	s, old := resolved(t)
-	s.knows(t, "bullseye", time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC), bullseye(map[string]string{"linux-source-5.10": "5.10.230-1", "udev": "1.1-1"}))
+	s.knows(
+		t,
+		"bullseye",
+		time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC),
+		bullseye(map[string]string{"linux-source-5.10": "5.10.230-1", "udev": "1.1-1"}),
+	)
 	l, err := s.updated(old, UpdateRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +240,12 @@ func TestBuildAfterUpdateKeepsIt(t *testing.T) {
 		}
 		again.Actions = next.plan(again).actions()
 		if got, err := again.Marshal(); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("frozen %v: the next build's lock differs: %v\n%q", frozen, err, lines(spec.Diff(l, again, again.Actions)))
+			t.Errorf(
+				"frozen %v: the next build's lock differs: %v\n%q",
+				frozen,
+				err,
+				lines(spec.Diff(l, again, again.Actions)),
+			)
 		}
 	}
 }
@@ -264,8 +301,14 @@ func TestUpdateToolchain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh.Toolchain.Origin != spec.Shipped || fresh.Toolchain.Image != shipped.Ref() || fresh.Kernel.Epoch != shipped.Date.Unix() {
-		t.Errorf("an older one moved to %s (%s), epoch %d", fresh.Toolchain.Image, fresh.Toolchain.Origin, fresh.Kernel.Epoch)
+	if fresh.Toolchain.Origin != spec.Shipped || fresh.Toolchain.Image != shipped.Ref() ||
+		fresh.Kernel.Epoch != shipped.Date.Unix() {
+		t.Errorf(
+			"an older one moved to %s (%s), epoch %d",
+			fresh.Toolchain.Image,
+			fresh.Toolchain.Origin,
+			fresh.Kernel.Epoch,
+		)
 	}
 	if fresh.Imaging.Image != l.Imaging.Image {
 		t.Errorf("imaging moved to %s", fresh.Imaging.Image)
@@ -274,7 +317,8 @@ func TestUpdateToolchain(t *testing.T) {
 	s.from.Mirror = "http://127.0.0.1:1/debian"
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if _, err := s.update(ctx, l, s.spec, UpdateRequest{Parts: []string{"toolchain"}}); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+	if _, err := s.update(ctx, l, s.spec, UpdateRequest{Parts: []string{"toolchain"}}); err == nil ||
+		!strings.Contains(err.Error(), "127.0.0.1:1") {
 		t.Errorf("a newer one must be resolved from the archive: %v", err)
 	}
 }
@@ -308,10 +352,17 @@ func TestUpdateWritesTheLockAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.Written == dry || bytes.Equal(before, after) != dry || len(c.Parts) == 0 {
-			t.Errorf("dry run %v: written %v, the same %v, %q", dry, c.Written, bytes.Equal(before, after), lines(c.Parts))
+			t.Errorf(
+				"dry run %v: written %v, the same %v, %q",
+				dry,
+				c.Written,
+				bytes.Equal(before, after),
+				lines(c.Parts),
+			)
 		}
 	}
-	if c, err := Update(t.Context(), s.env, sp, UpdateRequest{Parts: []string{"toolchain"}}); err != nil || c.Written || len(c.Parts) > 0 {
+	if c, err := Update(t.Context(), s.env, sp, UpdateRequest{Parts: []string{"toolchain"}}); err != nil || c.Written ||
+		len(c.Parts) > 0 {
 		t.Errorf("again: %+v, %v", c, err)
 	}
 	names, err := os.ReadDir(dir)
@@ -322,7 +373,8 @@ func TestUpdateWritesTheLockAlone(t *testing.T) {
 		t.Errorf("its mode: %v, %v", info.Mode(), err)
 	}
 	sp.Lock = filepath.Join(dir, "none")
-	if _, err := Update(t.Context(), s.env, sp, UpdateRequest{}); err == nil || !strings.Contains(err.Error(), "there is no ") {
+	if _, err := Update(t.Context(), s.env, sp, UpdateRequest{}); err == nil ||
+		!strings.Contains(err.Error(), "there is no ") {
 		t.Errorf("no lock: %v", err)
 	}
 	if _, err := Update(t.Context(), s.env, sp, UpdateRequest{Parts: []string{"rootfs"}}); err == nil {

@@ -88,7 +88,7 @@ type Input struct {
 	For     string      `json:"for"` // the part of the build that read it
 
 	SignedBy []string `json:"signed_by,omitempty"` // of a kernel: fingerprints
-	Unsigned bool     `json:"unsigned,omitempty"`  // of a kernel: no known key signed it, and --allow-unsigned was given
+	Unsigned bool     `json:"unsigned,omitempty"`  // of a kernel: no known key signed it, which was allowed
 }
 
 // StepFact is one step: how it is known and what its containers were given.
@@ -149,7 +149,7 @@ func Read(dir string) (*Manifest, error) {
 	}
 	for _, d := range m.Documents {
 		if !slices.Contains(artifact.Documents(), d.Path) {
-			return nil, fmt.Errorf("read manifest %s: it has a document %q, which this kimg does not know", name, d.Path)
+			return nil, fmt.Errorf("read manifest %s: unknown document %q", name, d.Path)
 		}
 	}
 	return &m, nil
@@ -192,7 +192,7 @@ func Actions(dir string) map[string]spec.ActionID {
 // CheckVersion refuses a manifest of a form that this kimg does not know.
 func (m *Manifest) CheckVersion() error {
 	if m.Version != manifestVersion {
-		return fmt.Errorf("read manifest: it is of version %d, and this kimg knows version %d", m.Version, manifestVersion)
+		return fmt.Errorf("read manifest: its version is %d, and this kimg reads %d", m.Version, manifestVersion)
 	}
 	return nil
 }

@@ -110,7 +110,8 @@ func (o *Dir) Ready() error {
 		if err == nil {
 			break
 		}
-		if parent := filepath.Dir(at); parent != at && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+		if parent := filepath.Dir(at); parent != at && absent {
 			at = parent
 			continue
 		}

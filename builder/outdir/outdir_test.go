@@ -164,7 +164,10 @@ func TestPutInterruptedLeavesNoDirectories(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if _, err := o.Put(ctx, f.store, []Artifact{f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/linux/x.py", "script")}); !errors.Is(err, context.Canceled) {
+			if _, err := o.Put(ctx, f.store, []Artifact{f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/linux/x.py", "script")}); !errors.Is(
+				err,
+				context.Canceled,
+			) {
 				t.Fatal(err)
 			}
 			if _, err := o.Put(t.Context(), f.store, []Artifact{f.artifact("scripts/gdb/linux/x.py", "script"), {Path: "bzImage", SHA256: units.DigestOf(nil)}}); err == nil {
@@ -191,7 +194,16 @@ func TestPutInterruptedLeavesNoDirectories(t *testing.T) {
 
 func TestDropRemovesWhatIsNoLongerMade(t *testing.T) {
 	f := newOutFixture(t)
-	keep, old, edited := f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/old.py", "old"), f.artifact("scripts/gdb/mine.py", "theirs")
+	keep, old, edited := f.artifact(
+		"bzImage",
+		"kernel",
+	), f.artifact(
+		"scripts/gdb/old.py",
+		"old",
+	), f.artifact(
+		"scripts/gdb/mine.py",
+		"theirs",
+	)
 	f.put(keep, old, edited)
 	if err := os.WriteFile(filepath.Join(f.dir, edited.Path), []byte("the person's own"), 0o644); err != nil {
 		t.Fatal(err)
@@ -266,7 +278,8 @@ func TestReady(t *testing.T) {
 		}
 		err = o.Ready()
 		var slip *spec.InputError
-		if (tt.want == "") != (err == nil) || err != nil && (!errors.As(err, &slip) || !strings.Contains(err.Error(), tt.want)) {
+		if (tt.want == "") != (err == nil) ||
+			err != nil && (!errors.As(err, &slip) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.out, err, tt.want)
 		}
 	}
@@ -290,7 +303,8 @@ func TestUsersFileBelowADirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		var foreign *ForeignError
-		if _, err := o.Put(t.Context(), f.store, []Artifact{first, a}); !errors.As(err, &foreign) || foreign.File != mine {
+		if _, err := o.Put(t.Context(), f.store, []Artifact{first, a}); !errors.As(err, &foreign) ||
+			foreign.File != mine {
 			t.Errorf("%s: got %v, want a ForeignError", path, err)
 		}
 		if err := o.Drop(nil); err != nil {

@@ -32,7 +32,10 @@ func described(t *testing.T) (string, *spec.Lock) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(name), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		m.Build.Artifacts = append(m.Build.Artifacts, Artifact{Path: name, Size: int64(len(name)), SHA256: units.DigestOf([]byte(name)), Mode: 0o644})
+		m.Build.Artifacts = append(
+			m.Build.Artifacts,
+			Artifact{Path: name, Size: int64(len(name)), SHA256: units.DigestOf([]byte(name)), Mode: 0o644},
+		)
 	}
 	lock, err := l.Marshal()
 	if err != nil {
@@ -116,7 +119,11 @@ func TestDocumentsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	statement := docs[attest.ProvenanceFile]
-	*m.document(attest.ProvenanceFile) = Document{attest.ProvenanceFile, int64(len(statement)), units.DigestOf(statement)}
+	*m.document(attest.ProvenanceFile) = Document{
+		attest.ProvenanceFile,
+		int64(len(statement)),
+		units.DigestOf(statement),
+	}
 	text, err := m.Marshal()
 	out := openTestDir(t, dir)
 	if err := errors.Join(err, out.Write(artifact.Manifest, text), out.Write(attest.ProvenanceFile, statement)); err != nil {
@@ -124,7 +131,8 @@ func TestDocumentsStay(t *testing.T) {
 	}
 	before = looks()
 	again()
-	if !reflect.DeepEqual(looks(), before) || attest.BuilderOf(read(t, dir, attest.ProvenanceFile)) != attest.Builder("v0.0.1") {
+	if !reflect.DeepEqual(looks(), before) ||
+		attest.BuilderOf(read(t, dir, attest.ProvenanceFile)) != attest.Builder("v0.0.1") {
 		t.Error("who built it was written over by who looked")
 	}
 
@@ -169,9 +177,23 @@ func TestDocumentsAreKnownAsKimgs(t *testing.T) {
 func TestDocumentsTellNoPaths(t *testing.T) {
 	describe := func(request string, edit func(*spec.Lock)) map[string][]byte {
 		l := spectest.Lock(t)
-		l.Kernel = spec.KernelLock{Request: request, Source: "directory", Version: l.Kernel.Version, SHA256: l.Kernel.SHA256, Epoch: l.Kernel.Epoch}
+		l.Kernel = spec.KernelLock{
+			Request: request,
+			Source:  "directory",
+			Version: l.Kernel.Version,
+			SHA256:  l.Kernel.SHA256,
+			Epoch:   l.Kernel.Epoch,
+		}
 		edit(l)
-		m := &Manifest{Build: BuildFacts{Kernel: "6.1", Toolchain: NewToolchain(l.Toolchain), Imaging: NewToolchain(l.Imaging), Artifacts: []Artifact{{Path: "bzImage", SHA256: units.DigestOf(nil)}}, Inputs: Inputs(l)}}
+		m := &Manifest{
+			Build: BuildFacts{
+				Kernel:    "6.1",
+				Toolchain: NewToolchain(l.Toolchain),
+				Imaging:   NewToolchain(l.Imaging),
+				Artifacts: []Artifact{{Path: "bzImage", SHA256: units.DigestOf(nil)}},
+				Inputs:    Inputs(l),
+			},
+		}
 		m.Build.Lock = units.DigestOf([]byte("lock"))
 		docs, err := m.describe(l, attest.Builder("v1"))
 		if err != nil {
@@ -191,7 +213,10 @@ func TestDocumentsTellNoPaths(t *testing.T) {
 			}
 		}
 	}
-	if bytes.Equal(one[attest.ProvenanceFile], describe("linux", func(l *spec.Lock) { l.Config.Set = []string{"KASAN=y"} })[attest.ProvenanceFile]) {
+	if bytes.Equal(
+		one[attest.ProvenanceFile],
+		describe("linux", func(l *spec.Lock) { l.Config.Set = []string{"KASAN=y"} })[attest.ProvenanceFile],
+	) {
 		t.Error("what was asked is not told")
 	}
 }
@@ -220,12 +245,17 @@ func TestMaterials(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 	i := l.Materials()[1]
-	if i.URI != "https://snapshot.debian.org/archive/debian/20250809T091630Z/dists/bullseye/InRelease" || len(i.SignedBy) != 1 {
+	if i.URI != "https://snapshot.debian.org/archive/debian/20250809T091630Z/dists/bullseye/InRelease" ||
+		len(i.SignedBy) != 1 {
 		t.Errorf("%+v", i)
 	}
 
 	l.Kernel = spec.KernelLock{Request: "6.1.9", Source: "release", Version: l.Kernel.Version, SHA256: l.Kernel.SHA256,
-		Download: &kernelorg.Verified{URL: "https://example.org/v6.x/linux-6.1.9.tar.xz", SignedBy: []string{"A"}, TarSignedBy: []string{"B"}}}
+		Download: &kernelorg.Verified{
+			URL:         "https://example.org/v6.x/linux-6.1.9.tar.xz",
+			SignedBy:    []string{"A"},
+			TarSignedBy: []string{"B"},
+		}}
 	k = l.Materials()[0]
 	if k.Name != "linux-6.1.9.tar.xz" || k.URI != l.Kernel.Download.URL || len(k.SignedBy) != 2 {
 		t.Errorf("%+v", k)
@@ -233,7 +263,12 @@ func TestMaterials(t *testing.T) {
 	if in := Inputs(l)[0]; in.Name != l.Kernel.Download.URL || len(in.SignedBy) != 2 {
 		t.Errorf("%+v", in)
 	}
-	l.Kernel = spec.KernelLock{Request: "../dir/linux", Source: "directory", Version: l.Kernel.Version, SHA256: l.Kernel.SHA256}
+	l.Kernel = spec.KernelLock{
+		Request: "../dir/linux",
+		Source:  "directory",
+		Version: l.Kernel.Version,
+		SHA256:  l.Kernel.SHA256,
+	}
 	if k = l.Materials()[0]; !k.Tree || k.Name != "linux" || k.URI != "" {
 		t.Errorf("%+v", k)
 	}
@@ -283,7 +318,8 @@ func TestGitMoves(t *testing.T) {
 	if _, err = openTestDir(t, dir).WriteManifest(m, l); err != nil {
 		t.Fatal(err)
 	}
-	if m, err = Read(dir); err != nil || m.Run.Git == nil || m.Run.Git.Commit != "0123" || m.Run.Kimg != kimg || len(m.Documents) != len(artifact.Documents()) {
+	if m, err = Read(dir); err != nil || m.Run.Git == nil || m.Run.Git.Commit != "0123" || m.Run.Kimg != kimg ||
+		len(m.Documents) != len(artifact.Documents()) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

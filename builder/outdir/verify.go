@@ -72,13 +72,16 @@ func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verifie
 	case err != nil:
 		return nil, err
 	case m.Version != manifestVersion:
-		v.fault(artifact.Manifest, "it is damaged, or another kimg made it: it is of version %d, and this kimg knows version %d", m.Version, manifestVersion)
+		v.fault(artifact.Manifest, "it is damaged, or another kimg made it: its version is %d, and this kimg reads %d",
+			m.Version, manifestVersion)
 		return v, nil
 	case m.Digest == "":
-		v.fault(artifact.Manifest, "it is damaged, or an older kimg made it: it does not say its digest; a build writes it anew")
+		v.fault(artifact.Manifest, "it is damaged, or an older kimg made it: it does not have its digest; "+
+			"a build writes it anew")
 		return v, nil
 	case d != m.Digest:
-		v.fault(artifact.Manifest, "what it says of the build was changed: its sha256 is %s, and it says %.64s itself", d, m.Digest)
+		v.fault(artifact.Manifest, "what it says of the build was changed: its sha256 is %s, and it has %.64s",
+			d, m.Digest)
 	}
 	root, err := os.OpenRoot(dir) // a link in the directory leads nowhere else
 	if err != nil {
@@ -110,7 +113,8 @@ func (v *Verified) lock(root *os.Root, m *Manifest) *spec.Lock {
 		v.fault(artifact.Lock, "%v", err)
 	}
 	if d := units.DigestOf(b); m.Build.Lock != d {
-		v.fault(artifact.Lock, "it is not the lock of this build: its sha256 is %s, and the manifest has %.64s", d, cmp.Or(m.Build.Lock, "none"))
+		v.fault(artifact.Lock, "it is not the lock of this build: its sha256 is %s, and the manifest has %.64s",
+			d, cmp.Or(m.Build.Lock, "none"))
 	}
 	return l
 }

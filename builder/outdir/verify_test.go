@@ -26,7 +26,10 @@ func built(t *testing.T) string {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		m.Build.Artifacts = append(m.Build.Artifacts, Artifact{Path: name, Size: int64(len(text)), SHA256: units.DigestOf([]byte(text)), Mode: 0o644})
+		m.Build.Artifacts = append(
+			m.Build.Artifacts,
+			Artifact{Path: name, Size: int64(len(text)), SHA256: units.DigestOf([]byte(text)), Mode: 0o644},
+		)
 	}
 	lock, err := spectest.Lock(t).Marshal()
 	if err != nil {
@@ -116,7 +119,10 @@ func wantFaults(t *testing.T, v *Verified, want []string) {
 	t.Helper()
 	for _, w := range want {
 		path, word, _ := strings.Cut(w, " ")
-		if !slices.ContainsFunc(v.Faults, func(f Fault) bool { return f.Path == path && strings.Contains(f.What, word) }) {
+		if !slices.ContainsFunc(
+			v.Faults,
+			func(f Fault) bool { return f.Path == path && strings.Contains(f.What, word) },
+		) {
 			t.Errorf("faults %.600q lack %q", v.Faults, w)
 		}
 	}
@@ -160,7 +166,8 @@ func TestVerifyDamagedManifest(t *testing.T) {
 				t.Fatal(err)
 			}
 			if v.Checked != 1 || len(v.Faults) != 1 || v.Faults[0].Path != artifact.Manifest ||
-				!strings.Contains(v.Faults[0].What, "damaged") && !strings.Contains(v.Faults[0].What, "not a plain file") {
+				!strings.Contains(v.Faults[0].What, "damaged") &&
+					!strings.Contains(v.Faults[0].What, "not a plain file") {
 				t.Errorf("%+v", v)
 			}
 			if _, err := Read(dir); err == nil && (name == "too large" || name == "a pipe") {

@@ -35,10 +35,13 @@ func TestVerifySigned(t *testing.T) {
 	if v := faults(); len(v.Faults) > 0 || len(v.Notes) != 1 || !strings.Contains(v.Notes[0], key.ID) {
 		t.Errorf("signed, without a key: %+v", v)
 	}
-	if v := faults(stranger, pub); len(v.Faults) > 0 || len(v.SignedBy) != 1 || v.SignedBy[0] != (Signer{pub.File, "ed25519", pub.ID}) {
+	if v := faults(stranger, pub); len(v.Faults) > 0 || len(v.SignedBy) != 1 ||
+		v.SignedBy[0] != (Signer{pub.File, "ed25519", pub.ID}) {
 		t.Errorf("signed: %+v", v)
 	}
-	if v := faults(stranger); len(v.Faults) != 1 || !strings.Contains(v.Faults[0].What, "not signed by "+stranger.File) || len(v.SignedBy) > 0 {
+	if v := faults(stranger); len(v.Faults) != 1 ||
+		!strings.Contains(v.Faults[0].What, "not signed by "+stranger.File) ||
+		len(v.SignedBy) > 0 {
 		t.Errorf("by another key: %+v", v)
 	}
 	for _, name := range []string{artifact.Manifest, attest.ProvenanceFile, attest.SBOMFile, attest.SignatureFile, artifact.Lock} {
@@ -190,7 +193,8 @@ func TestSignRefuses(t *testing.T) {
 	if _, err := openTestDir(t, t.TempDir()).SignUnchanged(t.Context(), key, nil); !isAbsent(err) {
 		t.Errorf("nothing: %v", err)
 	}
-	if _, err := openTestDir(t, built(t)).SignUnchanged(t.Context(), key, nil); err == nil || !strings.Contains(err.Error(), "build it again") {
+	if _, err := openTestDir(t, built(t)).SignUnchanged(t.Context(), key, nil); err == nil ||
+		!strings.Contains(err.Error(), "build it again") {
 		t.Errorf("an older kimg's: %v", err)
 	}
 }

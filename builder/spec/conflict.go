@@ -25,8 +25,9 @@ func (s Spec) Conflict(l *Lock) error {
 			return &InputError{Field: "--" + field, Err: err}
 		}
 		if !c.same {
-			return &InputError{Field: "--" + field, Err: fmt.Errorf("asks for %s, and the lock %s pins %s: leave one of them out",
-				cmp.Or(c.asked, "nothing"), s.Lock, cmp.Or(c.pinned, "nothing"))}
+			err := fmt.Errorf("asks for %s, and the lock %s pins %s: leave one of them out",
+				cmp.Or(c.asked, "nothing"), s.Lock, cmp.Or(c.pinned, "nothing"))
+			return &InputError{Field: "--" + field, Err: err}
 		}
 	}
 	return nil

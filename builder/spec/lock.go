@@ -189,7 +189,8 @@ func NewImageLock(size Size, r RootfsLock) ImageLock {
 // Marshal writes the lock as YAML; the same lock is the same bytes.
 func (l *Lock) Marshal() ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteString("# Written by kimg: everything outside that this build stands on, pinned. Review it, keep it, do not edit it.\n")
+	b.WriteString("# Written by kimg: everything outside that this build stands on, pinned. " +
+		"Review it, keep it, do not edit it.\n")
 	bare := *l
 	bare.Digest = ""
 	var doc yaml.Node
@@ -281,7 +282,7 @@ func (l *Lock) Current() error {
 	if l.Version == LockVersion {
 		return nil
 	}
-	return fmt.Errorf("it is of version %d, whose actions were of another kind than those of version %d", l.Version, LockVersion)
+	return fmt.Errorf("it is of version %d, and a build takes version %d", l.Version, LockVersion)
 }
 
 // errSeal is a lock without the last line that it must have.

@@ -56,7 +56,8 @@ func Diff(a, b *Lock, again ActionsLock) []PartChange {
 	add(kernel)
 	add(PartChange{
 		Part: "suite", Name: fmt.Sprintf("%s %s", b.Rootfs.Suite, b.Rootfs.Variant),
-		Facts:    append(diffFacts(a.Rootfs.facts(a.Image), b.Rootfs.facts(b.Image)), moved(a.Actions.Image, again.Image)...),
+		Facts: append(diffFacts(a.Rootfs.facts(a.Image), b.Rootfs.facts(b.Image)),
+			moved(a.Actions.Image, again.Image)...),
 		Packages: diffPackages(a.Rootfs.Packages(), b.Rootfs.Packages()), Total: len(b.Rootfs.Packages()),
 	})
 	for _, t := range [][2]ToolchainLock{{a.Toolchain, b.Toolchain}, {a.Imaging, b.Imaging}} {

@@ -164,7 +164,8 @@ func (p patchAt) read(left int) (PatchLock, error) {
 	if err != nil {
 		return PatchLock{}, err
 	}
-	return PatchLock{Path: filepath.Base(p.name), Strip: p.strip, SHA256: units.DigestOf([]byte(text)), Text: PatchText(text)}, nil
+	d := units.DigestOf([]byte(text))
+	return PatchLock{Path: filepath.Base(p.name), Strip: p.strip, SHA256: d, Text: PatchText(text)}, nil
 }
 
 // text reads a file of at most left bytes. What a series names, and what lies in
@@ -181,7 +182,8 @@ func (p patchAt) text(left int) (string, error) {
 	defer root.Close()
 	b, err := reading.SmallIn(root, p.name, int64(left))
 	if err != nil {
-		return "", fmt.Errorf("read patch %s: %w (at most %d bytes of patches are read)", filepath.Join(p.dir, p.name), err, maxPatchText)
+		name := filepath.Join(p.dir, p.name)
+		return "", fmt.Errorf("read patch %s: %w (at most %d bytes of patches are read)", name, err, maxPatchText)
 	}
 	return string(b), nil
 }

@@ -36,10 +36,36 @@ func TestReadPatches(t *testing.T) {
 	dir := t.TempDir()
 	a, b := aPatch("a", "1"), strings.ReplaceAll(aPatch("b", "1"), "a/fs", "fs")
 	b = strings.ReplaceAll(b, "b/fs", "fs")
-	files(t, dir, "one.patch", a,
-		"sorted/10.patch", a, "sorted/2.diff", a, "sorted/1.patch", a, "sorted/"+coverLetter, "words\n", "sorted/README", "words\n", "sorted/x.patch/y", "",
-		"quilt/series", "# a comment\n\nsub/two.patch -p0 # why\n one.patch\n", "quilt/sub/two.patch", b, "quilt/one.patch", a, "quilt/not.patch", "",
-		"suse/series.conf", "a.patch -p1\n", "suse/a.patch", a)
+	files(
+		t,
+		dir,
+		"one.patch",
+		a,
+		"sorted/10.patch",
+		a,
+		"sorted/2.diff",
+		a,
+		"sorted/1.patch",
+		a,
+		"sorted/"+coverLetter,
+		"words\n",
+		"sorted/README",
+		"words\n",
+		"sorted/x.patch/y",
+		"",
+		"quilt/series",
+		"# a comment\n\nsub/two.patch -p0 # why\n one.patch\n",
+		"quilt/sub/two.patch",
+		b,
+		"quilt/one.patch",
+		a,
+		"quilt/not.patch",
+		"",
+		"suse/series.conf",
+		"a.patch -p1\n",
+		"suse/a.patch",
+		a,
+	)
 	for name, c := range map[string]struct {
 		paths []string
 		want  string
@@ -75,9 +101,32 @@ func TestReadPatches(t *testing.T) {
 
 func TestReadPatchesRefuses(t *testing.T) {
 	dir := t.TempDir()
-	files(t, dir, "secret", "s3cret\n", "empty/README", "", "up/series", "../secret\n", "abs/series", "/etc/passwd\n", "option/series", "a.patch -R\n",
-		"strip/series", "a.patch -p99\n", "none/series", "# nothing\n", "gone/series", "gone.patch\n", "link/series", "l.patch\n",
-		"evil.patch", strings.ReplaceAll(aPatch("a", "1"), "fs/a", "../../x"), "big.patch", strings.Repeat("x\n", maxPatchText/2)+aPatch("a", "1"))
+	files(
+		t,
+		dir,
+		"secret",
+		"s3cret\n",
+		"empty/README",
+		"",
+		"up/series",
+		"../secret\n",
+		"abs/series",
+		"/etc/passwd\n",
+		"option/series",
+		"a.patch -R\n",
+		"strip/series",
+		"a.patch -p99\n",
+		"none/series",
+		"# nothing\n",
+		"gone/series",
+		"gone.patch\n",
+		"link/series",
+		"l.patch\n",
+		"evil.patch",
+		strings.ReplaceAll(aPatch("a", "1"), "fs/a", "../../x"),
+		"big.patch",
+		strings.Repeat("x\n", maxPatchText/2)+aPatch("a", "1"),
+	)
 	if err := os.Symlink("../secret", filepath.Join(dir, "link/l.patch")); err != nil {
 		t.Fatal(err)
 	}
@@ -87,12 +136,14 @@ func TestReadPatchesRefuses(t *testing.T) {
 	} {
 		_, err := ReadPatches([]string{filepath.Join(dir, name)})
 		var spec *InputError
-		if !errors.As(err, &spec) || spec.Field != "--patch" || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+		if !errors.As(err, &spec) || spec.Field != "--patch" || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: error %v, want one of --patch with %q", name, err, want)
 		}
 	}
 	var bad *diffs.Error
-	if _, err := ReadPatches([]string{filepath.Join(dir, "evil.patch")}); !errors.As(err, &bad) || bad.Patch != "evil.patch" {
+	if _, err := ReadPatches([]string{filepath.Join(dir, "evil.patch")}); !errors.As(err, &bad) ||
+		bad.Patch != "evil.patch" {
 		t.Errorf("a patch that leads out of the tree: %v", err)
 	}
 }
@@ -112,7 +163,9 @@ func TestPatchText(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out []PatchLock
-		if err := yaml.Unmarshal([]byte(buf.String()), &out); err != nil || len(out) != 2 || out[0].Text != in[0].Text || out[1].Text != "y\n" {
+		if err := yaml.Unmarshal([]byte(buf.String()), &out); err != nil || len(out) != 2 ||
+			out[0].Text != in[0].Text ||
+			out[1].Text != "y\n" {
 			t.Errorf("%q is written as\n%s\nand read as %+v, %v", text, buf.String(), out, err)
 		}
 	}

@@ -47,7 +47,8 @@ func (s Spec) Request() (Request, error) {
 // Request is what the lock was made for.
 func (l *Lock) Request() Request {
 	return Request{
-		Arch: l.Arch, Kernel: l.Kernel.Request, Suite: l.Rootfs.Suite, Variant: l.Rootfs.Variant, Include: l.Rootfs.Include,
+		Arch: l.Arch, Kernel: l.Kernel.Request,
+		Suite: l.Rootfs.Suite, Variant: l.Rootfs.Variant, Include: l.Rootfs.Include,
 		Config: l.Config, Patches: l.Kernel.Patches, NoFixes: l.Kernel.NoFixes, Targets: l.Kernel.Targets,
 		Toolchain: l.Toolchain.Request, Size: l.Image.Size,
 	}

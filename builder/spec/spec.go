@@ -179,7 +179,8 @@ func (s Spec) CheckValues() error {
 		return &InputError{"--variant", fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, Minbase, Standard)}
 	}
 	if s.Size < minSize || s.Size > maxSize || s.Size%(1<<20) != 0 {
-		return &InputError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, in whole MiB", s.Size, minSize, maxSize)}
+		return &InputError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, in whole MiB",
+			s.Size, minSize, maxSize)}
 	}
 	if s.Jobs < 0 || s.Jobs > 4096 {
 		return &InputError{"--jobs", fmt.Errorf("%d is not a number of jobs", s.Jobs)}

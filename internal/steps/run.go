@@ -186,7 +186,8 @@ func (r *Runner) log(s *Step) (io.WriteCloser, string, error) {
 	for ; len(old) >= keepLogs; old = old[1:] {
 		removeLog(old[0]) // names sort by time; one that stays does no harm
 	}
-	name := filepath.Join(r.Logs, fmt.Sprintf("%s-%s-%d.log", s.ID, time.Now().UTC().Format("20060102T150405"), os.Getpid()))
+	at := time.Now().UTC().Format("20060102T150405")
+	name := filepath.Join(r.Logs, fmt.Sprintf("%s-%s-%d.log", s.ID, at, os.Getpid()))
 	f, err := filelock.Try(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return nil, "", fmt.Errorf("keep the log of %s: %w", s.ID, err)

@@ -58,7 +58,14 @@ func TestUnchangedIsNotRunAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if before.Load() != wantA || after.Load() != wantB {
-			t.Errorf("config %s: a ran %d times and b %d, want %d and %d", config, before.Load(), after.Load(), wantA, wantB)
+			t.Errorf(
+				"config %s: a ran %d times and b %d, want %d and %d",
+				config,
+				before.Load(),
+				after.Load(),
+				wantA,
+				wantB,
+			)
 		}
 	}
 	check("1", 1, 1)
@@ -215,11 +222,15 @@ func TestFirstFailureStopsTheRest(t *testing.T) {
 	gone := errors.New("a package is gone")
 	begun := make(chan struct{})
 	var later atomic.Int32
-	imaging := step(r, Step{ID: "imaging"}, Work{Run: func(ctx context.Context, _ Results, _ *Outputs, _ *progress.Task) error {
-		close(begun)
-		<-ctx.Done() // for ever, unless it is stopped
-		return errors.Join(context.Cause(ctx), errors.New("a container stayed"))
-	}})
+	imaging := step(
+		r,
+		Step{ID: "imaging"},
+		Work{Run: func(ctx context.Context, _ Results, _ *Outputs, _ *progress.Task) error {
+			close(begun)
+			<-ctx.Done() // for ever, unless it is stopped
+			return errors.Join(context.Cause(ctx), errors.New("a container stayed"))
+		}},
+	)
 	packages := step(r, Step{ID: "packages"}, Work{Run: func(context.Context, Results, *Outputs, *progress.Task) error {
 		<-begun
 		return gone
