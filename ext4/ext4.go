@@ -1,14 +1,22 @@
-// Package ext4 opens an ext4 image in a file, reads what is in it, and edits it
-// safely, without a mount and without privileges. It must not know what an image
-// is for, nor how a container runs: edits are done by e2fsprogs on a [Worker] that
-// the caller brings.
+// Package ext4 reads an ext4 image in a file and edits it, without a mount and without privileges. Begin with [Open]
+// (or [New], for any io.ReaderAt), which gives an [Image]: a file system of io/fs, so that fs.WalkDir, fs.ReadFile,
+// http.FS and the like work on it. Beside what io/fs has there are symbolic links ([Image.ReadLink]), owners, inode
+// numbers, all four times and devices ([Stat], behind Sys), and extended attributes ([Image.Xattrs]).
 //
-// The reader is kimg's own. The libraries at hand were tried: one returns holes
-// as other files' bytes and can hang, the other panics on a damaged superblock
-// and knows neither owners nor extended attributes. This one treats an image as
-// hostile: what does not add up is an error that wraps ErrCorrupt, every loop is
-// bounded by the image's size, no directory is walked twice, and what a Walk keeps
-// is bounded, too.
+// [Image.Walk] is for those who ask how an image is laid out, and not only what is in it: it goes in the order of the
+// disk, and its [Node] knows the extents, and so the holes, of a file. [Image.Fields], [Image.Areas] and
+// [Image.InodeAt] explain any other byte of the image.
+//
+// [Change] writes files, directories and links into an image, or removes them, and replaces the image only when
+// e2fsck and the reader have found the result whole. debugfs does the work, with a [Worker] that runs it: on this
+// machine ([NewHostWorker]), or wherever the caller has it run. [Apply] and [Verify] are its parts.
+//
+// The reader treats an image as hostile. What does not add up is an error that wraps [ErrCorrupt], every loop is
+// bounded by the image's size, no directory is read twice in a Walk, and what a Walk keeps is bounded as well. It
+// reads extents and block maps, inline data, 64-bit and flexible block groups, and inodes of any size; it refuses a
+// file system whose journal has to be replayed first. Checksums are left to e2fsck. (The libraries at hand were tried
+// first: one returns holes as other files' bytes and can hang, the other panics on a damaged superblock and knows
+// neither owners nor attributes.)
 //
 // The format is that of the kernel's Documentation/filesystems/ext4.
 package ext4
@@ -97,7 +105,7 @@ func (img *Image) Close() error {
 	return img.c.Close()
 }
 
-// Superblock tells what the file system says of itself.
+// Superblock returns what the file system says about itself.
 func (img *Image) Superblock() Superblock { return *img.sb }
 
 // Open opens a file or directory for reading.

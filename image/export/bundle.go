@@ -55,7 +55,7 @@ func putFile(ctx context.Context, b *Build, t *tarStream, f File) error {
 		_, err := t.Write(f.Data)
 		return err
 	}
-	src, _, err := b.open(ctx, f.Path)
+	src, err := b.open(ctx, f.Path)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func putFile(ctx context.Context, b *Build, t *tarStream, f File) error {
 		return err
 	}
 	if f.SHA256 != "" && f.SHA256 != hex.EncodeToString(sum.Sum(nil)) {
-		b.Warn(f.Path + " is not as the build made it: the manifest in the bundle tells of the build's")
+		b.warn(f.Path + " is not as the build made it: the manifest in the bundle describes the original")
 	}
 	h.Size = size
 	data := int64(0)
@@ -77,8 +77,8 @@ func putFile(ctx context.Context, b *Build, t *tarStream, f File) error {
 		if err := t.WriteHeader(&h); err != nil {
 			return err
 		}
-		_, err := io.Copy(t, io.NewSectionReader(src.File, 0, size))
+		_, err := io.Copy(t, io.NewSectionReader(src.At, 0, size))
 		return err
 	}
-	return t.writeSparse(h, extents, src.File)
+	return t.writeSparse(h, extents, src.At)
 }

@@ -1,11 +1,9 @@
-// Package export hands the artifacts of a build to other tools: as disk images,
-// as tars, and as descriptions of the guest that they are. Each form is a small
-// type, and Formats is the one table of them. It must not know how an artifact
-// was made, nor how kimg itself boots a guest: it is told by a Build.
+// Package export hands the artifacts of a build to other tools: as disk images, as tars, and as descriptions of the
+// guest that they are. Begin with a [Build], which says what there is, and a form of it: [Tar], [Qcow2], [OCI] and so
+// on, each a [Format]. [Formats] is the table of them all.
 //
-// The same artifacts give the same bytes, whoever exports them and when. What
-// names the artifacts by their paths (libvirt, firecracker, qemu) differs by
-// these alone.
+// The same artifacts give the same bytes, whoever exports them and when. What names the artifacts by their paths
+// (libvirt, firecracker, qemu) differs by these alone.
 package export
 
 import (
@@ -22,6 +20,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // Arch is an architecture that guests may have; image.ParseArch returns one.
@@ -39,8 +38,8 @@ type Build struct {
 
 	// Imaging gives the engine, and the image in it that has qemu-img and GNU tar.
 	Imaging func(context.Context) (eng container.Engine, image string, err error)
-	Log     io.Writer    // takes what programs say
-	Warn    func(string) // takes a line for the person
+	Log     io.Writer    // gets what programs print; nil drops it
+	Warn    func(string) // gets a line for the user; nil drops it
 }
 
 // File is an artifact, or what stands in for one.
@@ -76,37 +75,29 @@ func (b *Build) arch() Arch {
 // path is where an artifact is.
 func (b *Build) path(file string) string { return filepath.Join(b.Dir, filepath.FromSlash(file)) }
 
-// open opens an artifact for one reading that ends with ctx, and says how many
-// bytes it has.
-func (b *Build) open(ctx context.Context, file string) (*source, int64, error) {
+// warn passes a warning on, if anybody wants it.
+func (b *Build) warn(text string) {
+	if b.Warn != nil {
+		b.Warn(text)
+	}
+}
+
+// open opens an artifact for one reading that ends with ctx.
+func (b *Build) open(ctx context.Context, file string) (*source, error) {
 	f, err := os.Open(b.path(file))
 	if err != nil {
-		return nil, 0, fmt.Errorf("open artifact: %w", err)
+		return nil, fmt.Errorf("open artifact: %w", err)
 	}
-	st, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, fmt.Errorf("open artifact: %w", err)
-	}
-	return &source{ctx, f}, st.Size(), nil
+	return &source{reading.Until(ctx, f), f}, nil
 }
 
-// source reads a file until ctx ends. The context is that of the one call that
-// reads it.
+// source is an artifact. It is read from its beginning to its end, or here and there by At.
 type source struct {
-	ctx context.Context
-	*os.File
+	io.Reader
+	At *os.File
 }
 
-func (s *source) Read(p []byte) (int, error) {
-	if s.ctx.Err() != nil {
-		return 0, context.Cause(s.ctx)
-	}
-	return s.File.Read(p)
-}
-
-// WriteTo is not os.File's: a copy must end with ctx too.
-func (s *source) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct{ io.Reader }{s}) }
+func (s *source) Close() error { return s.At.Close() }
 
 // Format is a form in which artifacts are handed on.
 type Format interface {
@@ -115,7 +106,7 @@ type Format interface {
 	Export(ctx context.Context, b *Build, w io.Writer) error
 }
 
-// Options are what a person may choose of a format.
+// Options are what the user may choose of a format.
 type Options struct {
 	Compress bool // inside of the format itself, where Kind.Compresses
 }
@@ -170,7 +161,7 @@ func Find(name string) (*Kind, error) {
 	if i := slices.IndexFunc(Formats, func(k Kind) bool { return k.Name == name }); i >= 0 {
 		return &Formats[i], nil
 	}
-	return nil, fmt.Errorf("%q is no format: want %s", name, strings.Join(Names(), ", "))
+	return nil, fmt.Errorf("unknown format %q: want %s", name, strings.Join(Names(), ", "))
 }
 
 // Names are the formats' names, in the table's order.

@@ -41,7 +41,7 @@ type firecrackerDrive struct {
 // Export implements Format. It warns of a kernel that cannot boot there.
 func (Firecracker) Export(_ context.Context, b *Build, w io.Writer) error {
 	if lacking := firecrackerLacks(&b.Guest); len(lacking) > 0 {
-		b.Warn("Firecracker will not boot this kernel: it was built without " + strings.Join(lacking, ", ") +
+		b.warn("Firecracker will not boot this kernel: it was built without " + strings.Join(lacking, ", ") +
 			"; build it with --set " + strings.Join(lacking, "=y --set ") + "=y")
 	}
 	var c firecrackerConfig

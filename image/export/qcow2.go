@@ -3,6 +3,7 @@ package export
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	said := &lastLine{w: b.Log}
+	said := &lastLine{w: cmp.Or(b.Log, io.Discard)}
 	c, err := eng.Create(ctx, &container.Cmd{
 		Image: image, Args: convertArgs(q.Compress), User: strconv.Itoa(workUser) + ":" + strconv.Itoa(workUser),
 		Dir: workDir, Init: true, Stdout: said, Stderr: said,
@@ -95,7 +96,7 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 
 // sendDisk brings the disk image into the container.
 func sendDisk(ctx context.Context, b *Build, c container.Container) error {
-	src, _, err := b.open(ctx, artifact.Disk)
+	src, err := b.open(ctx, artifact.Disk)
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 		}); err != nil {
 			return err
 		}
-		if err := inner(tw, src.File); err != nil {
+		if err := inner(tw, src.At); err != nil {
 			return err
 		}
 		return tw.Close()

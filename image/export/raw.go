@@ -16,7 +16,7 @@ type Raw struct{}
 
 // Export implements Format.
 func (Raw) Export(ctx context.Context, b *Build, w io.Writer) error {
-	src, _, err := b.open(ctx, artifact.Disk)
+	src, err := b.open(ctx, artifact.Disk)
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (Raw) Export(ctx context.Context, b *Build, w io.Writer) error {
 		_, err := sparse.Copy(f, src)
 		return err
 	}
-	if _, err := src.WriteTo(w); err != nil {
+	if _, err := io.Copy(w, src); err != nil {
 		return fmt.Errorf("copy the disk image: %w", err)
 	}
 	return nil

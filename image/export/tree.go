@@ -40,7 +40,7 @@ func exportTree(ctx context.Context, b *Build, w io.Writer, keep func(name strin
 		return fmt.Errorf("read the root filesystem: %w", err)
 	}
 	if t.sockets > 0 {
-		b.Warn(fmt.Sprintf("a tar cannot hold sockets: %d of them are left out", t.sockets))
+		b.warn(fmt.Sprintf("a tar cannot hold sockets: %d of them are left out", t.sockets))
 	}
 	return nil
 }
