@@ -166,13 +166,13 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if !kind.Guest {
 		return b, nil
 	}
-	p, err := vm.Describe(out)
+	p, config, err := vm.Describe(out)
 	if err != nil {
 		return nil, err
 	}
 	b.Guest = export.Guest{
-		Argv: p.Argv, Append: p.Append, Disk: string(p.Bus), Net: p.Net,
-		Memory: int64(p.Memory) >> 20, CPUs: p.CPUs, Options: p.Config,
+		Argv: p.Argv(), Append: p.Kernel.String(), Disk: string(p.Bus), Net: p.CardModel(),
+		Memory: int64(p.Memory) >> 20, CPUs: p.CPUs, Options: config,
 	}
 	return b, nil
 }

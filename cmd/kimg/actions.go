@@ -10,6 +10,7 @@ import (
 	"github.com/kimg/kimg/builder/keep"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
@@ -46,6 +47,8 @@ type guest struct {
 	stdout, stderr *os.File
 	takeTerminal   func()                  // takes progress off the screen; called before the guest is shown
 	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
+
+	engine container.Engine // set by options; nil: QEMU and gdb are this machine's
 }
 
 // runRequest asks for a guest on the terminal or, with a command, for what that

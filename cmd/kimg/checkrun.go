@@ -35,11 +35,11 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			return &spec.InputError{Field: "report", Err: err}
 		}
 	}
-	o, closeEngine, err := req.options(ctx, env)
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
 	if err != nil {
 		return err
 	}
-	defer closeEngine()
 	o.Stdin, o.Stdout, o.Stderr = nil, nil, nil // the terminal is not the guests'
 	plans := make(map[string]vm.Planned, len(req.list))
 	var planned []vm.Planned

@@ -6,13 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/gdb"
-	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -76,38 +75,29 @@ func checkBreaks(cmd *cobra.Command, breaks []string) error {
 }
 
 func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
-	o, closeEngine, err := req.options(ctx, env)
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
 	if err != nil {
 		return err
 	}
-	defer closeEngine()
 	req.extras.apply(&o, nil)
 	req.offerSSH(ctx, env, &req.extras, &o)
-	if place, ok := o.Place.(vm.Container); ok {
-		if place.Source, err = builder.KernelSource(ctx, env, place.Engine, req.out); err != nil {
+	if sandbox, ok := o.Toolbox.(toolbox.Container); ok {
+		if sandbox.Source, err = builder.KernelSource(ctx, env, req.engine, req.out); err != nil {
 			return err
 		}
-		if o.Place = place; len(place.Source) == 0 {
+		if o.Toolbox = sandbox; len(sandbox.Source) == 0 {
 			o.Say("the kernel's source is not kept: list shows none; kimg build brings it back")
 		}
 	}
-	var taken atomic.Bool
-	say := o.Say
-	o.Say = func(text string) {
-		if taken.Load() {
-			fmt.Fprintf(req.stderr, "\r\nkimg: %s\r\n", progress.CleanText(text))
-			return
-		}
-		say(text)
-	}
+	screen := req.handOver(&o, "\r\nkimg: %s\r\n")
 	req.debugging.Attached = func(guest string) func() {
 		o.Say("serial console: kimg console " + guest + " in another terminal; Ctrl-C stops the guest, quit ends it")
 		close := func() {}
 		if !req.noTmux && !req.debugging.Batch {
 			close = openPane(guest)
 		}
-		taken.Store(true)
-		req.takeTerminal()
+		screen.now(func() {})
 		_ = req.interrupts() // gdb has the same Ctrl-C from the terminal
 		return close
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/tap"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -83,7 +84,7 @@ var statuses = []struct {
 	{codeConfig, []func(error) bool{is[*vm.MissingConfigError]}},
 	{codeGuest, []func(error) bool{is[*gdb.NoBreakError], is[*vm.GuestError], is[*vm.DiskError]}},
 	{codeUsage, []func(error) bool{
-		is[*vm.PortTakenError], is[*vm.TAPError], is[*vm.ShareError], is[*vm.NoSnapshotError],
+		is[*vm.PortTakenError], is[*tap.Error], is[*vm.ShareError], is[*vm.NoSnapshotError],
 		is[*checks.ProblemsError], // what the problems are goes before
 	}},
 	{codeArchive, []func(error) bool{

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -213,37 +212,33 @@ func sshGuest(ctx context.Context, env builder.Env, req sshRequest) error {
 	if err := req.checkSSH(&req.extras); err != nil {
 		return err
 	}
-	o, closeEngine, err := req.options(ctx, env)
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
 	if err != nil {
 		return err
 	}
-	defer closeEngine()
 	o.Write, o.Keys = req.write, keys
 	req.extras.apply(&o, []string{"sshd"}) // the console is nobody's
 	o.Interrupt = req.interrupts()
 	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
-	var connected atomic.Bool
-	take, say := req.takeTerminal, o.Say
-	req.takeTerminal = func() {
-		if connected.CompareAndSwap(false, true) {
-			task.End(false, nil)
-			take()
-		}
+	screen := req.handOver(&o, req.notice())
+	return req.login(task, screen, func(l vm.Login) (int, error) { return vm.SSH(ctx, o, l) })
+}
+
+// login has the session, and shows the task until the guest's sshd answers.
+func (req *sshRequest) login(
+	task *progress.Task, screen *handOver, session func(vm.Login) (int, error),
+) error {
+	connected := false
+	status, err := session(vm.Login{Command: req.command, Relay: req.relay, Connected: func() {
+		connected = true
+		screen.now(func() { task.End(false, nil) })
+	}})
+	screen.now(func() { task.End(false, err) })
+	if connected && err != nil && len(req.command) == 0 && !req.relay {
+		fmt.Fprintln(req.stderr) // ends the line that the shell was on
 	}
-	o.Say = func(text string) {
-		if !connected.Load() {
-			say(text)
-		} else if !req.quiet {
-			fmt.Fprintf(req.stderr, "kimg: %s\n", progress.CleanText(text))
-		}
-	}
-	status, err := vm.SSH(ctx, o, vm.Login{Command: req.command, Relay: req.relay, Connected: req.takeTerminal})
-	if !connected.Load() {
-		task.End(false, err)
-		take()
-	}
-	req.newLine(connected.Load(), err)
 	req.lastWords(err)
 	return statusError(status, err)
 }
@@ -269,29 +264,11 @@ func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.Running
 		progress.Say(env.Sink, fmt.Sprintf("guest %s runs already, without heed of %s; --new boots another", g.Name, strings.Join(req.shaped, ", ")))
 	}
 	task := progress.Start(env.Sink, "guest", "log in to guest "+g.Name)
-	connected := false
-	o := vm.Options{
-		Keys: keys, Stdin: req.stdin, Stdout: req.stdout, Stderr: req.stderr, Term: os.Getenv("TERM"),
-		Interrupt: req.interrupts(), BootLimit: req.timeout,
-	}
-	status, err := vm.SSHTo(ctx, g, o, vm.Login{Command: req.command, Relay: req.relay, Connected: func() {
-		connected = true
-		task.End(false, nil)
-		req.takeTerminal()
-	}})
-	if !connected {
-		task.End(false, err)
-		req.takeTerminal()
-	}
-	req.newLine(connected, err)
-	return statusError(status, err)
-}
-
-// newLine ends the line that a shell was on which ended against the plan.
-func (req *sshRequest) newLine(connected bool, err error) {
-	if connected && err != nil && len(req.command) == 0 && !req.relay {
-		fmt.Fprintln(req.stderr)
-	}
+	user := req.user()
+	user.RunLimit, user.Interrupt = 0, req.interrupts()
+	return req.login(task, &handOver{take: req.takeTerminal}, func(l vm.Login) (int, error) {
+		return vm.SSHTo(ctx, g, keys, user, l)
+	})
 }
 
 // writeConfig writes what ssh_config(5) says of the guest.

@@ -15,9 +15,10 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
-	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -49,72 +50,107 @@ func lookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
 }
 
 // options says where and how to boot the guest. The caller calls closeEngine at its end.
-func (g *guest) options(ctx context.Context, env builder.Env) (_ vm.Options, closeEngine func(), err error) {
-	closeEngine = func() {}
-	// Asked for first: an image with QEMU may take minutes to make.
+func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error) {
+	// Looked for first: an image with QEMU may take minutes to make.
 	if _, err := os.Stat(filepath.Join(g.out, artifact.Config)); err != nil {
-		return vm.Options{}, closeEngine, &vm.MissingArtifactError{Dir: g.out, File: artifact.Config}
+		return vm.Options{}, &vm.MissingArtifactError{Dir: g.out, File: artifact.Config}
 	}
-	place, err := vm.Choose(ctx, os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (container.Engine, string, error) {
-		eng, image, err := builder.Imaging(ctx, env, g.out)
-		if err == nil {
-			closeEngine = func() { _ = eng.Close() } // nothing is lost with it
-		}
-		return eng, image, err
-	})
+	imaging := func(ctx context.Context) (_ toolbox.Engine, image string, err error) {
+		g.engine, image, err = builder.Imaging(ctx, env, g.out)
+		return g.engine, image, err
+	}
+	tools, err := toolbox.Choose(ctx, arch.Default, os.Getenv("KIMG_TOOLS"), imaging)
 	if err != nil {
-		return vm.Options{}, closeEngine, err
+		return vm.Options{}, err
 	}
-	if box, ok := place.(vm.Container); ok {
-		box.Indexes = filepath.Join(env.Cache, "gdb-index")
-		place = box
+	if sandbox, ok := tools.(toolbox.Container); ok {
+		sandbox.Indexes = filepath.Join(env.Cache, "gdb-index")
+		tools = sandbox
 	}
 	return vm.Options{
-		Dir: g.out, Place: place, Memory: g.memory, CPUs: g.cpus, Append: g.append,
+		Dir: g.out, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),
+		Say: func(text string) { progress.Say(env.Sink, text) },
+	}, nil
+}
+
+// closeEngine closes the engine that options may have connected to.
+func (g *guest) closeEngine() {
+	if g.engine != nil {
+		_ = g.engine.Close() // nothing is lost with it
+	}
+}
+
+// user is how a guest is connected to the user.
+func (g *guest) user() vm.User {
+	return vm.User{
 		Stdin: g.stdin, Stdout: g.stdout, Stderr: g.stderr, Term: os.Getenv("TERM"),
 		BootLimit: g.timeout, RunLimit: g.timeout,
-		Say: func(text string) { progress.Say(env.Sink, text) },
-	}, closeEngine, nil
+	}
+}
+
+// handOver is when the terminal goes from the progress to the guest.
+type handOver struct {
+	done atomic.Bool
+	take func() // removes the progress from the screen
+}
+
+// handOver has the options' notices go to stderr, in this format, once the terminal is
+// handed over; an empty format drops them.
+func (g *guest) handOver(o *vm.Options, format string) *handOver {
+	h := &handOver{take: g.takeTerminal}
+	before := o.Say
+	o.Say = func(text string) {
+		if !h.done.Load() {
+			before(text)
+		} else if format != "" {
+			fmt.Fprintf(g.stderr, format, progress.CleanText(text))
+		}
+	}
+	return h
+}
+
+// now hands the terminal over, unless that was done before; first is called before it.
+func (h *handOver) now(first func()) {
+	if h.done.CompareAndSwap(false, true) {
+		first()
+		h.take()
+	}
+}
+
+// notice is the format of a line on stderr, which may be the command's alone.
+func (req *runRequest) notice() string {
+	if req.quiet {
+		return ""
+	}
+	return "kimg: %s\n"
 }
 
 // consoleLines is how much of the serial console is shown when a guest fails.
 const consoleLines = 30
 
 func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
-	o, closeEngine, err := req.options(ctx, env)
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
 	if err != nil {
 		return err
 	}
-	defer closeEngine()
 	o.Write = req.write
 	req.extras.apply(&o, req.command)
 	req.offerSSH(ctx, env, &req.extras, &o)
-	// What is said once the progress has left the screen is a line of its own.
-	var taken atomic.Bool
-	take, say := req.takeTerminal, o.Say
-	req.takeTerminal = func() {
-		taken.Store(true)
-		take()
-	}
-	o.Say = func(text string) {
-		if !taken.Load() {
-			say(text)
-		} else if !req.quiet {
-			fmt.Fprintf(req.stderr, "kimg: %s\n", progress.CleanText(text))
-		}
-	}
+	screen := req.handOver(&o, req.notice())
+	take := func() { screen.now(func() {}) }
 	if len(req.command) == 0 {
-		req.takeTerminal()
+		take()
 		return statusError(vm.Run(ctx, o))
 	}
 
 	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
-	o.Stdout = &firstWrite{w: req.stdout, first: req.takeTerminal}
-	o.Stderr = &firstWrite{w: req.stderr, first: req.takeTerminal}
+	o.Stdout = &firstWrite{w: req.stdout, first: take}
+	o.Stderr = &firstWrite{w: req.stderr, first: take}
 	o.Interrupt = req.interrupts()
 	status, err := vm.Exec(ctx, o, req.command)
-	req.takeTerminal()
+	take()
 	task.End(false, err)
 	req.lastWords(err)
 	return statusError(status, err)

@@ -76,8 +76,8 @@ func isStill(f *os.File, path string) (bool, error) {
 	return err == nil && os.SameFile(mine, now), err
 }
 
-// dirLock is the file in a directory of NewDir whose lock says that its maker lives.
-const dirLock = ".lock"
+// DirLock is the file in a directory of NewDir that is locked while its maker runs.
+const DirLock = ".lock"
 
 // NewFile makes a temporary file as os.CreateTemp does, which no Sweep removes until
 // it is closed.
@@ -108,7 +108,7 @@ func NewDir(parent, pattern string) (dir string, remove func() error, err error)
 		if err != nil {
 			return nil, err
 		}
-		f, err := Try(filepath.Join(dir, dirLock), os.O_RDWR|os.O_CREATE)
+		f, err := Try(filepath.Join(dir, DirLock), os.O_RDWR|os.O_CREATE)
 		if err != nil {
 			_ = os.RemoveAll(dir)
 		}
@@ -150,7 +150,7 @@ func Sweep(dir string, age time.Duration) {
 func sweepOne(path string, info fs.FileInfo, age time.Duration) {
 	held := path
 	if info.IsDir() {
-		held = filepath.Join(path, dirLock)
+		held = filepath.Join(path, DirLock)
 	}
 	f, err := openRegular(held)
 	if err == nil {

@@ -41,9 +41,9 @@ func TestSweepRemovesWhatNoProcessHolds(t *testing.T) {
 	link := filepath.Join(parent, "link")
 	past := time.Now().Add(-2 * unknownAge)
 	err = errors.Join(os.MkdirAll(filepath.Join(endedDir, "full"), 0o755),
-		os.WriteFile(filepath.Join(endedDir, dirLock), nil, 0o644), os.Mkdir(noLock, 0o755),
+		os.WriteFile(filepath.Join(endedDir, DirLock), nil, 0o644), os.Mkdir(noLock, 0o755),
 		os.Mkdir(oldNoLock, 0o755), os.Chtimes(oldNoLock, past, past), unix.Mkfifo(pipe, 0o644),
-		os.WriteFile(filepath.Join(outside, dirLock), nil, 0o644), os.Symlink(outside, link),
+		os.WriteFile(filepath.Join(outside, DirLock), nil, 0o644), os.Symlink(outside, link),
 		os.Chtimes(live.Name(), past, past), os.Chtimes(liveDir, past, past))
 	if err != nil {
 		t.Fatal(err)

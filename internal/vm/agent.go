@@ -139,8 +139,10 @@ var errSilent = errors.New("the guest stopped answering")
 // its end. How long the person takes to read it is theirs: a pager may wait for days.
 const outputLimit = 30 * time.Second
 
-// run runs a command with the other ports as its streams and returns its exit status.
-func (a *agent) run(ctx context.Context, c command, stdin, stdout, stderr port) (int, error) {
+// run runs a command with the ports as its stdin, stdout and stderr, and returns its exit
+// status.
+func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
+	stdin, stdout, stderr := ports[0], ports[1], ports[2]
 	mark := "kimg-end-" + rand.Text()
 	go feed(stdin, c.stdin)
 	copied := make(chan error, 2)
@@ -314,13 +316,13 @@ func Script(argv []string) string {
 }
 
 // streams are the ports of a command, in the order of commandPorts.
-func (m *machine) streams(ctx context.Context) (*agent, []port, error) {
+func (vm *instance) streams(ctx context.Context) (*agent, []port, error) {
 	ports := make([]port, len(commandPorts))
 	errs := make([]error, len(commandPorts))
 	var wg sync.WaitGroup
 	for i, name := range commandPorts {
 		wg.Go(func() {
-			if conn, err := m.connect(ctx, name); err != nil {
+			if conn, err := vm.connect(ctx, name); err != nil {
 				errs[i] = err
 			} else {
 				ports[i] = conn

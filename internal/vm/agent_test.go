@@ -10,15 +10,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
-
-	"github.com/kimg/kimg/internal/arch"
-	"github.com/kimg/kimg/internal/artifact"
 )
 
 // guestEnd is the guest's side of the ports, played by a test.
@@ -77,7 +73,7 @@ func converse(t *testing.T, c command, play func(*guestEnd)) (int, error) {
 	if c.silence == 0 {
 		c.silence = 10 * time.Second
 	}
-	return a.run(ctx, c, host[1], host[2], host[3])
+	return a.run(ctx, c, []port{host[1], host[2], host[3]})
 }
 
 func TestAgentRun(t *testing.T) {
@@ -256,21 +252,5 @@ func TestCopyUntil(t *testing.T) {
 func TestScript(t *testing.T) {
 	if got := Script([]string{"echo", "a b", "it's", "$x`y`", ""}); got != `exec 'echo' 'a b' 'it'\''s' '$x`+"`y`"+`' ''`+"\n" {
 		t.Error(got)
-	}
-}
-
-func TestReadConfig(t *testing.T) {
-	dir := t.TempDir()
-	name := filepath.Join(dir, artifact.Config)
-	if err := os.WriteFile(name, []byte("# CONFIG_X is not set\nCONFIG_A=y\nCONFIG_S=\"a=b\"\n\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c, err := ReadConfig(name)
-	if err != nil || len(c) != 2 || c["A"] != "y" || c["S"] != `"a=b"` {
-		t.Errorf("%v, %v", c, err)
-	}
-	var missing *MissingArtifactError
-	if _, err := artifacts(dir, artifact.KernelImage(arch.Default)); !errors.As(err, &missing) || missing.File != artifact.KernelImage(arch.Default) {
-		t.Errorf("a missing kernel: %v", err)
 	}
 }

@@ -46,7 +46,7 @@ type Result struct {
 // status, was run. A guest that did not do in time what it should, panicked, or
 // lost its QEMU is a *GuestError; a gdb that died is a *gdb.EndedError.
 func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err error) {
-	k := &checking{o: &o, c: c, result: &Result{}}
+	k := &checking{c: c, result: &Result{}}
 	config, err := c.ready(&o)
 	if err != nil {
 		return k.result, err
@@ -57,35 +57,30 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		}
 	}
 	k.scripts = config["GDB_SCRIPTS"] == "y"
-	site, err := o.open(ctx, config, c.files(true)...)
-	if err != nil {
-		return k.result, err
-	}
-	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
-	if c.Break != "" {
-		var stub qemu.GDBStub
-		stub, k.entry = stubOf(k.kernel, site, []string{c.Break}, c.During)
-		devices = append(devices, stub)
-	}
-	ports := o.agentPorts()
-	if c.Command != nil {
-		ports = commandPorts
-	}
-	devices = append(devices, o.ports(site, ports...)...)
-	k.limits = o.limits(site.Accel)
-	if c.Limit > 0 {
-		k.limits.boot, k.limits.check = c.Limit, c.Limit
-	}
-	if k.m, err = boot(ctx, site, wiring{console: o.Console}, devices...); err != nil {
-		return k.result, err
-	}
-	defer k.m.quit()
-	if c.Command == nil {
-		k.m.listen(ctx, ports...)
-	}
-	defer func() { k.result.Console = k.m.console.lines() }()
-	return k.result, k.run(ctx)
+	err = o.with(ctx, config, c.files(true), func(vm *instance) error {
+		k.vm = vm
+		if c.Break != "" {
+			var stub qemu.GDBStub
+			stub, k.entry = stubOf(k.kernel, vm.tools, []string{c.Break}, c.During)
+			vm.machine.More = []qemu.Device{stub}
+		}
+		ports := o.agentPorts()
+		if c.Command != nil {
+			ports = commandPorts
+		}
+		if c.Limit > 0 {
+			vm.limits.boot, vm.limits.check = c.Limit, c.Limit
+		}
+		if err := vm.boot(ctx, guestIO{console: o.Console, ports: ports}); err != nil {
+			return err
+		}
+		if c.Command == nil {
+			vm.listen(ctx, ports...)
+		}
+		defer func() { k.result.Console = vm.console.lines() }()
+		return k.run(ctx)
+	})
+	return k.result, err
 }
 
 // ready is an error where this build cannot do what the check needs.
@@ -103,10 +98,7 @@ func (c *Check) ready(o *Options) (Config, error) {
 			return nil, fmt.Errorf("print %w", err)
 		}
 	}
-	config, err := o.read(c.files(false)...)
-	if err == nil && c.Command != nil {
-		err = config.agent()
-	}
+	config, err := o.read(needs{agent: c.Command != nil, files: c.files(false)})
 	if err == nil && c.By != "" {
 		err = config.need("tell gdb which process runs", "GDB_SCRIPTS")
 	}
@@ -130,14 +122,12 @@ var errNoDebugInfo = &MissingConfigError{For: "be debugged", Symbols: []string{"
 
 // checking is a check under way.
 type checking struct {
-	o       *Options
 	c       Check
 	kernel  *gdb.Symbols
-	entry   uint64 // where the guest's head start ends; 0: it has none
+	entry   uint64 // where the guest runs to before gdb attaches; 0: it stays halted
 	scripts bool   // gdb has the kernel's own
 	first   int    // the process id of the command's shell; those of its children are higher
-	m       *machine
-	limits  limits
+	vm      *instance
 	result  *Result
 	missing string // what has not been seen yet, for a check that runs out of time
 }
@@ -147,9 +137,9 @@ var errOver = errors.New("the check's time is up")
 
 // run lasts from the boot to the check's end.
 func (k *checking) run(ctx context.Context) error {
-	timed, cancel := context.WithTimeoutCause(ctx, k.limits.check, errOver)
+	timed, cancel := context.WithTimeoutCause(ctx, k.vm.limits.check, errOver)
 	defer cancel()
-	alive, stop := k.m.whileUp(timed)
+	alive, stop := k.vm.whileUp(timed)
 	defer stop()
 	var err error
 	if k.c.During {
@@ -170,9 +160,9 @@ func (k *checking) run(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case context.Cause(timed) == errOver: // whatever it was that this ended
-		return k.m.hung(fmt.Sprintf("%s in %v", k.missing, k.limits.check))
-	case k.m.waitEnd(ctx, time.Second): // gdb and the agent only see that a connection has ended
-		return k.m.endError(ctx)
+		return k.vm.hung(fmt.Sprintf("%s in %v", k.missing, k.vm.limits.check))
+	case k.vm.waitEnd(ctx, time.Second): // gdb and the agent only see that a connection has ended
+		return k.vm.endError(ctx)
 	}
-	return k.m.explain(ctx, err, k.limits)
+	return k.vm.explain(ctx, err)
 }

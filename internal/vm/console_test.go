@@ -12,31 +12,40 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/kimg/kimg/internal/toolbox"
 )
+
+// hostTools are this machine's.
+func hostTools(t *testing.T) *toolbox.Tools {
+	t.Helper()
+	tools, err := toolbox.Host{}.Open(t.Context(), toolbox.Mounts{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tools.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return tools
+}
 
 // openHub is the console of a guest that does not exist.
 func openHub(t *testing.T) (*consoleHub, RunningGuest) {
 	t.Helper()
-	dir, err := makeRunDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dir.remove() })
-	site := &Site{here: dir.path}
-	if site.guest, err = newGuest(site, t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
-	h, err := newConsoleHub(site)
+	entry := newEntry(hostTools(t), t.TempDir())
+	h, err := newConsoleHub(entry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.close)
 	for _, g := range RunningGuests() {
-		if g.Name == site.guest.Name && g.Console {
+		if g.Name == entry.Name && g.Console {
 			return h, g
 		}
 	}
-	t.Fatalf("guest %s is not among the running ones", site.guest.Name)
+	t.Fatalf("guest %s is not among the running ones", entry.Name)
 	return nil, RunningGuest{}
 }
 

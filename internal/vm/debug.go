@@ -9,13 +9,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // Debugging says how a person's gdb session begins.
@@ -47,7 +47,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 			return fmt.Errorf("break at %w", err)
 		}
 	}
-	config, err := o.read(artifact.Vmlinux)
+	config, err := o.read(needs{files: []string{artifact.Vmlinux}})
 	if err != nil {
 		return err
 	}
@@ -61,45 +61,42 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	for _, notice := range debugNotices(config) {
 		o.say("%s", notice)
 	}
-	site, err := o.open(ctx, config, artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts, SourceFile)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	unpacked, err := findBreaks(ctx, site, kernel, d.Breaks)
-	if err != nil {
-		return err
-	}
-
-	hub, err := newConsoleHub(site)
-	if err != nil {
-		return err
-	}
-	defer hub.close()
-	stub, entry := stubOf(kernel, site, d.Breaks, d.Running)
-	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{}, stub)
-	devices = append(devices, o.ports(site, o.agentPorts()...)...)
-	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: hub, keys: o.Keys}, keepPanics(devices)...)
-	if err != nil {
-		return err
-	}
-	defer m.quit()
-	m.listen(ctx, o.agentPorts()...)
-	if d.Attached != nil {
-		defer d.Attached(site.guest.Name)()
-	}
-	session := gdb.Session{
-		Files: gdbFiles(site), Socket: site.Socket(gdbSocket), Settings: !site.Isolated, HoldKeys: site.Isolated,
-		Breaks: d.Breaks, Unpacked: unpacked, Running: d.Running, Commands: d.Commands, Batch: d.Batch,
-	}
-	if _, err := os.Stat(filepath.Join(o.Dir, SourceFile)); err == nil && !site.Isolated {
-		session.Source = site.Path(SourceFile)
-	}
-	return m.settle(ctx, &o, m.lend(ctx, &o, session.Args(), entry))
+	files := []string{artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts, SourceFile}
+	return o.with(ctx, config, files, func(vm *instance) error {
+		unpacked, err := findBreaks(ctx, vm.tools, kernel, d.Breaks)
+		if err != nil {
+			return err
+		}
+		hub, err := newConsoleHub(vm.entry)
+		if err != nil {
+			return err
+		}
+		defer hub.close()
+		stub, entry := stubOf(kernel, vm.tools, d.Breaks, d.Running)
+		vm.machine.More, vm.machine.Kernel.KeepPanics = []qemu.Device{stub}, true
+		to := guestIO{stdin: hub.input(), mute: hub.mute, console: hub, ports: o.agentPorts()}
+		if err := vm.boot(ctx, to); err != nil {
+			return err
+		}
+		vm.listen(ctx, to.ports...)
+		if d.Attached != nil {
+			defer d.Attached(vm.entry.Name)()
+		}
+		session := gdb.Session{
+			Files: gdbFiles(vm.tools), Socket: vm.tools.Socket(gdbSocket),
+			Settings: !vm.tools.Isolated, HoldKeys: vm.tools.Isolated,
+			Breaks: d.Breaks, Unpacked: unpacked, Running: d.Running, Commands: d.Commands, Batch: d.Batch,
+		}
+		if _, err := os.Stat(filepath.Join(o.Dir, SourceFile)); err == nil && !vm.tools.Isolated {
+			session.Source = vm.tools.Path(SourceFile)
+		}
+		return vm.debug(ctx, session.Args(), entry)
+	})
 }
 
-// lend gives the terminal to gdb until it ends, and the guest a head start to entry.
-func (m *machine) lend(ctx context.Context, o *Options, args []string, entry uint64) error {
+// debug gives the terminal to gdb until it ends. Meanwhile the guest runs to entry, if that
+// is not 0.
+func (vm *instance) debug(ctx context.Context, args []string, entry uint64) error {
 	// Ctrl-C and Ctrl-\ are gdb's. Caught rather than ignored, which gdb would inherit.
 	dropped := make(chan os.Signal, 1)
 	signal.Notify(dropped, syscall.SIGQUIT)
@@ -108,8 +105,10 @@ func (m *machine) lend(ctx context.Context, o *Options, args []string, entry uin
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	up := make(chan error, 1)
-	go func() { up <- m.awaitGDB(running, entry) }()
-	wait, err := m.site.run.start(running, program{Args: args, Person: true, Term: o.Term, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr})
+	go func() { up <- vm.awaitGDB(running, entry) }()
+	o := vm.o
+	wait, err := vm.tools.Start(running, toolbox.Program{
+		Args: args, Terminal: true, Term: o.Term, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr})
 	if err != nil {
 		return err
 	}
@@ -119,22 +118,22 @@ func (m *machine) lend(ctx context.Context, o *Options, args []string, entry uin
 	for {
 		select {
 		case err := <-up:
-			if err != nil && !m.waitEnd(ctx, time.Second) { // else QEMU's end tells more
+			if err != nil && !vm.waitEnd(ctx, time.Second) { // else QEMU's end tells more
 				cancel()
 				<-ended
 				return err
 			}
 			came, up = err == nil, nil
-		case <-m.done:
+		case <-vm.done:
 			if !came { // gdb has nothing to attach to
 				cancel()
 				<-ended
-				return m.endError(ctx)
+				return vm.endError(ctx)
 			}
-			if m.err != nil && ctx.Err() == nil {
-				o.say("%v; quit ends gdb", m.endError(ctx))
+			if vm.err != nil && ctx.Err() == nil {
+				o.say("%v; quit ends gdb", vm.endError(ctx))
 			}
-			return errors.Join(gdbEnd(<-ended), m.sessionEnd(ctx))
+			return errors.Join(gdbEnd(<-ended), vm.sessionEnd(ctx))
 		case err := <-ended:
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
@@ -171,14 +170,14 @@ func debugNotices(c Config) []string {
 // findBreaks looks for the places to stop at, before there is a guest. A function
 // is in vmlinux's own table; what is inlined or named by its line only gdb finds.
 // afterUnpacking says that they are more than the processor has breakpoints for.
-func findBreaks(ctx context.Context, site *Site, kernel *gdb.Symbols, breaks []string) (afterUnpacking bool, err error) {
+func findBreaks(ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, breaks []string) (afterUnpacking bool, err error) {
 	ask := slices.DeleteFunc(slices.Clone(breaks), func(at string) bool {
-		return site.Accel == qemu.TCG && slices.Contains(kernel.Functions, at)
+		return tools.Accel == qemu.TCG && slices.Contains(kernel.Functions, at)
 	})
 	if len(ask) == 0 {
 		return false, nil
 	}
-	d, err := startGDB(ctx, site)
+	d, err := startGDB(ctx, tools)
 	if err != nil {
 		return false, err
 	}
@@ -190,32 +189,20 @@ func findBreaks(ctx context.Context, site *Site, kernel *gdb.Symbols, breaks []s
 		}
 		locations += b.Locations
 	}
-	return site.Accel == qemu.KVM && locations > gdb.HardwareBreakpoints, d.Exit(ctx)
+	return tools.Accel == qemu.KVM && locations > gdb.HardwareBreakpoints, d.Exit(ctx)
 }
 
-// gdbFiles are what a gdb at the site reads.
-func gdbFiles(site *Site) gdb.Files {
+// gdbFiles are what a gdb of the tools reads.
+func gdbFiles(tools *toolbox.Tools) gdb.Files {
 	return gdb.Files{
-		Vmlinux: site.Path(artifact.Vmlinux), Index: site.index,
-		Scripts: []string{site.Path(artifact.GDBLoader), site.Path(artifact.GDBScripts)},
+		Vmlinux: tools.Path(artifact.Vmlinux), Index: tools.Index,
+		Scripts: []string{tools.Path(artifact.GDBLoader), tools.Path(artifact.GDBScripts)},
 	}
 }
 
-// startGDB starts a gdb at the site. The end of ctx ends it.
-func startGDB(ctx context.Context, site *Site) (*gdb.Debugger, error) {
+// startGDB starts a gdb of the tools. The end of ctx ends it.
+func startGDB(ctx context.Context, tools *toolbox.Tools) (*gdb.Debugger, error) {
 	return gdb.Start(func(in io.Reader, out, errs io.Writer) (func() error, error) {
-		return site.run.start(ctx, program{Args: gdb.Args(gdbFiles(site)), Stdin: in, Stdout: out, Stderr: errs})
+		return tools.Start(ctx, toolbox.Program{Args: gdb.Args(gdbFiles(tools)), Stdin: in, Stdout: out, Stderr: errs})
 	})
-}
-
-// keepPanics has the kernel stay where it panicked, for gdb.
-func keepPanics(devices []qemu.Device) []qemu.Device {
-	kept := slices.Clone(devices)
-	for i, d := range kept {
-		if k, ok := d.(qemu.Kernel); ok {
-			k.Append = strings.Replace(k.Append, "panic=-1 ", "", 1)
-			kept[i] = k
-		}
-	}
-	return kept
 }

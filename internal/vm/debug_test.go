@@ -3,8 +3,6 @@ package vm
 import (
 	"strings"
 	"testing"
-
-	"github.com/kimg/kimg/internal/qemu"
 )
 
 func TestDebugNotices(t *testing.T) {
@@ -27,17 +25,5 @@ func TestDebugNotices(t *testing.T) {
 				t.Errorf("%v: %q, want %q in it", tt.config, got[i], want)
 			}
 		}
-	}
-}
-
-func TestPanicsAreKept(t *testing.T) {
-	line := Cmdline{Bus: qemu.VirtioBus, Extra: "quiet"}.String()
-	devices := []qemu.Device{qemu.CPU{Count: 1}, qemu.Kernel{Image: "k", Append: line}}
-	kept := keepPanics(devices)[1].(qemu.Kernel).Append
-	if strings.Contains(kept, "panic=") || !strings.Contains(kept, "nokaslr no_timer_check quiet") {
-		t.Errorf("command line %q", kept)
-	}
-	if devices[1].(qemu.Kernel).Append != line {
-		t.Error("the devices given were changed")
 	}
 }

@@ -28,7 +28,7 @@ type commandEnd struct {
 // would be taken for the command's doing, a check names the process (By).
 func (k *checking) during(ctx context.Context) error {
 	k.missing = "the guest did not come up"
-	d, err := startGDB(ctx, k.m.site) // it has long symbols to read, and the guest to boot
+	d, err := startGDB(ctx, k.vm.tools) // it has long symbols to read, and the guest to boot
 	if err != nil {
 		return err
 	}
@@ -37,18 +37,19 @@ func (k *checking) during(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	agent, ports, err := k.agent(ctx)
+	agent, ports, err := k.vm.agent(ctx)
 	if err != nil {
 		return err
 	}
 	defer closePorts(agent, ports)
-	g := newGate(k.o.Stdin, k.o.Stdout)
+	g := newGate(k.vm.o.Stdin, k.vm.o.Stdout)
 	defer g.close()
 	end := &commandEnd{ended: make(chan struct{})}
 	go func() {
 		defer close(end.ended)
-		end.status, end.err = agent.run(ctx, command{script: gated(k.c.Command), stdin: g, stdout: &g.out, stderr: k.o.Stderr,
-			interrupt: k.o.Interrupt, silence: k.limits.silence}, ports[0], ports[1], ports[2])
+		c := k.vm.command(k.c.Command)
+		c.script, c.stdin, c.stdout = gated(k.c.Command), g, &g.out
+		end.status, end.err = agent.run(ctx, c, ports)
 	}()
 	select {
 	case <-g.reached:
@@ -87,7 +88,7 @@ func (k *checking) during(ctx context.Context) error {
 // arm stops the guest, which runs, for as long as it takes to set the breakpoint.
 func (k *checking) arm(ctx context.Context, d *gdb.Debugger, place gdb.Breakpoint) (gdb.Breakpoint, error) {
 	k.missing = "gdb did not set the breakpoint"
-	if err := d.Attach(ctx, k.m.site.Socket(gdbSocket)); err != nil {
+	if err := d.Attach(ctx, k.vm.tools.Socket(gdbSocket)); err != nil {
 		return gdb.Breakpoint{}, err
 	}
 	b, err := d.SetBreak(ctx, k.c.Break, k.hardware(place))
@@ -104,44 +105,21 @@ func (k *checking) unreached(e *commandEnd) error {
 		return e.err
 	}
 	k.result.Ran, k.result.Status = true, e.status
-	return k.m.hung(fmt.Sprintf("the command ended with status %d and did not reach %s", e.status, k.place()))
+	return k.vm.hung(fmt.Sprintf("the command ended with status %d and did not reach %s", e.status, k.place()))
 }
 
 // command runs the check's command in a guest that boots on.
 func (k *checking) command(ctx context.Context) error {
 	k.missing = "the guest did not come up"
-	agent, ports, err := k.agent(ctx)
+	agent, ports, err := k.vm.agent(ctx)
 	if err != nil {
 		return err
 	}
 	defer closePorts(agent, ports)
 	k.missing = "the command did not end"
-	k.result.Status, err = agent.run(ctx, command{script: Script(k.c.Command), stdin: k.o.Stdin, stdout: k.o.Stdout, stderr: k.o.Stderr,
-		interrupt: k.o.Interrupt, silence: k.limits.silence}, ports[0], ports[1], ports[2])
+	k.result.Status, err = agent.run(ctx, k.vm.command(k.c.Command), ports)
 	k.result.Ran = err == nil
 	return err
-}
-
-// agent waits for the guest's agent.
-func (k *checking) agent(ctx context.Context) (*agent, []port, error) {
-	up, cancel := context.WithTimeoutCause(ctx, k.limits.boot, errSlow)
-	defer cancel()
-	agent, ports, err := k.m.streams(up)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := agent.awaitReady(up, k.o.Interrupt); err != nil {
-		closePorts(agent, ports)
-		return nil, nil, err
-	}
-	return agent, ports, nil
-}
-
-func closePorts(a *agent, ports []port) {
-	a.close()
-	for _, p := range ports {
-		p.Close()
-	}
 }
 
 // gated is a script that becomes the command argv, as Script's, but says its process

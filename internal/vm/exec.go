@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Exec boots the guest quietly, runs argv in it as root in /root with the
@@ -15,67 +13,76 @@ import (
 // A kernel that panics, a guest that hangs or does not come up in time, and a
 // QEMU that dies are a *GuestError, which carries the console's last lines.
 func Exec(ctx context.Context, o Options, argv []string) (status int, err error) {
-	config, err := o.read()
+	config, err := o.read(needs{agent: true})
 	if err != nil {
 		return 0, err
 	}
-	if err := config.agent(); err != nil {
-		return 0, err
-	}
-	site, err := o.open(ctx, config)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
-	devices = append(devices, o.ports(site, commandPorts...)...)
-	m, err := boot(ctx, site, wiring{console: o.Console, keys: o.Keys}, devices...)
-	if err != nil {
-		return 0, err
-	}
-	defer m.quit()
-	status, err = m.runCommand(ctx, &o, argv)
-	return status, m.settle(ctx, &o, err)
+	err = o.with(ctx, config, nil, func(vm *instance) error {
+		err := vm.boot(ctx, guestIO{console: o.Console, ports: commandPorts})
+		if err == nil {
+			status, err = vm.runCommand(ctx, argv)
+		}
+		return err
+	})
+	return status, err
 }
 
 // runCommand waits for the guest's agent, has it run argv, and where the guest's
 // writes are kept shuts the guest down.
-func (m *machine) runCommand(ctx context.Context, o *Options, argv []string) (int, error) {
-	limits := o.limits(m.site.Accel)
-	alive, stop := m.whileUp(ctx)
+func (vm *instance) runCommand(ctx context.Context, argv []string) (int, error) {
+	alive, stop := vm.whileUp(ctx)
 	defer stop()
-	up, cancel := context.WithTimeoutCause(alive, limits.boot, errSlow)
-	defer cancel()
-	agent, ports, err := m.streams(up)
+	agent, ports, err := vm.agent(alive)
 	if err != nil {
-		return 0, m.explain(ctx, err, limits)
+		return 0, vm.explain(ctx, err)
 	}
-	defer agent.close()
-	for _, p := range ports {
-		defer p.Close()
-	}
-	if err := agent.awaitReady(up, o.Interrupt); err != nil {
-		return 0, m.explain(ctx, err, limits)
-	}
-	if o.RunLimit > 0 {
+	defer closePorts(agent, ports)
+	if vm.o.RunLimit > 0 {
 		var stop context.CancelFunc
-		alive, stop = context.WithTimeoutCause(alive, o.RunLimit, errLong)
+		alive, stop = context.WithTimeoutCause(alive, vm.o.RunLimit, errLong)
 		defer stop()
 	}
-	status, err := agent.run(alive, command{script: Script(argv), stdin: o.Stdin, stdout: o.Stdout, stderr: o.Stderr,
-		interrupt: o.Interrupt, silence: limits.silence}, ports[0], ports[1], ports[2])
+	status, err := agent.run(alive, vm.command(argv), ports)
 	if err != nil {
-		told := m.explain(ctx, err, limits)
+		explained := vm.explain(ctx, err)
 		if errors.Is(err, errLong) {
-			told = m.hung(fmt.Sprintf("the command did not end in %v", o.RunLimit))
+			explained = vm.hung(fmt.Sprintf("the command did not end in %v", vm.o.RunLimit))
 		}
-		m.part(ctx, o, agent.control, err)
-		return 0, told
+		vm.part(ctx, agent.control, err)
+		return 0, explained
 	}
-	if o.keeps() {
-		return status, m.powerOff(ctx, agent.control, limits.powerOff)
+	if vm.o.keeps() {
+		return status, vm.powerOff(ctx, agent.control, vm.limits.powerOff)
 	}
 	return status, nil
+}
+
+// agent waits for the guest's agent.
+func (vm *instance) agent(ctx context.Context) (*agent, []port, error) {
+	up, cancel := context.WithTimeoutCause(ctx, vm.limits.boot, errSlow)
+	defer cancel()
+	agent, ports, err := vm.streams(up)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := agent.awaitReady(up, vm.o.Interrupt); err != nil {
+		closePorts(agent, ports)
+		return nil, nil, err
+	}
+	return agent, ports, nil
+}
+
+// command is one with the user's streams.
+func (vm *instance) command(argv []string) command {
+	return command{script: Script(argv), stdin: vm.o.Stdin, stdout: vm.o.Stdout, stderr: vm.o.Stderr,
+		interrupt: vm.o.Interrupt, silence: vm.limits.silence}
+}
+
+func closePorts(a *agent, ports []port) {
+	a.close()
+	for _, p := range ports {
+		p.Close()
+	}
 }
 
 // errSlow and errLong are the causes of the two limits.
@@ -84,19 +91,19 @@ var (
 	errLong = errors.New("the command ran too long")
 )
 
-// explain turns what a wait for the guest ended with into what the person is told.
-func (m *machine) explain(ctx context.Context, err error, l limits) error {
+// explain turns the error of a wait for the guest into the one for the user.
+func (vm *instance) explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, errSlow):
-		return m.hung(fmt.Sprintf("the guest did not come up in %v", l.boot))
+		return vm.hung(fmt.Sprintf("the guest did not come up in %v", vm.limits.boot))
 	case errors.Is(err, errSilent):
-		return m.hung(fmt.Sprintf("the guest hung: it has not answered for %v", l.silence))
-	case errors.Is(err, errGone) && m.waitEnd(ctx, 5*time.Second):
-		return m.endError(ctx)
+		return vm.hung(fmt.Sprintf("the guest hung: it has not answered for %v", vm.limits.silence))
+	case errors.Is(err, errGone) && vm.waitEnd(ctx, 5*time.Second):
+		return vm.endError(ctx)
 	case errors.Is(err, errGone):
-		return m.hung(errGone.Error())
+		return vm.hung(errGone.Error())
 	}
 	return err
 }

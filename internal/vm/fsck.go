@@ -2,14 +2,11 @@ package vm
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // DiskError says that a file system is not sound after a guest wrote to it.
@@ -45,22 +42,19 @@ func fsckArgs(e2fsck, disk string, clean bool) []string {
 
 // checkDisk has e2fsck look at the image that the guest has written to, and tells
 // what it found. Faults that are left are a *DiskError. No guest has the image any more.
-func (o *Options) checkDisk(ctx context.Context, site *Site, clean bool) error {
-	tool := "e2fsck"
-	if !site.Isolated {
-		var err error
-		if tool, err = findSystemTool(tool); err != nil {
-			o.say("%s was not checked: %v", o.disk(), err)
-			return nil
-		}
+func (o *Options) checkDisk(ctx context.Context, tools *toolbox.Tools, clean bool) error {
+	e2fsck, err := tools.FindSystem("e2fsck")
+	if err != nil {
+		o.say("%s was not checked: %v", o.disk(), err)
+		return nil
 	}
-	argv := fsckArgs(tool, site.Path(o.disk()), clean)
+	argv := fsckArgs(e2fsck, tools.Path(o.disk()), clean)
 	said := &tail{}
-	wait, err := site.run.start(ctx, program{Args: argv, Stdout: said, Stderr: said})
+	wait, err := tools.Start(ctx, toolbox.Program{Args: argv, Stdout: said, Stderr: said})
 	if err == nil {
 		err = wait()
 	}
-	status, ran := exitStatus(err)
+	status, ran := toolbox.ExitStatus(err)
 	switch {
 	case !ran:
 		return fmt.Errorf("check %s: %w", o.disk(), err)
@@ -73,46 +67,4 @@ func (o *Options) checkDisk(ctx context.Context, site *Site, clean bool) error {
 		return &DiskError{Disk: o.disk(), Said: lines[max(0, len(lines)-5):]}
 	}
 	return nil
-}
-
-// exitStatus is the status that a program at a site ended with; ran is false where
-// it did not come to that.
-func exitStatus(err error) (status int, ran bool) {
-	var onHost *exec.ExitError
-	var inContainer *container.ExitError
-	switch {
-	case err == nil:
-		return 0, true
-	case errors.As(err, &onHost):
-		return onHost.ExitCode(), onHost.Exited()
-	case errors.As(err, &inContainer):
-		return inContainer.Code, true
-	}
-	return 0, false
-}
-
-// wasKilled says whether a program at a site was ended by a SIGKILL, which kimg itself
-// only sends when it no longer asks.
-func wasKilled(err error) bool {
-	var onHost *exec.ExitError
-	if errors.As(err, &onHost) {
-		status, ok := onHost.Sys().(syscall.WaitStatus)
-		return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
-	}
-	status, ran := exitStatus(err)
-	return ran && status == 128+int(syscall.SIGKILL)
-}
-
-// findSystemTool looks where an ordinary user's PATH does not, too.
-func findSystemTool(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
-		if err == nil {
-			break
-		}
-		if there, bad := exec.LookPath(dir + name); bad == nil {
-			path, err = there, nil
-		}
-	}
-	return path, err
 }

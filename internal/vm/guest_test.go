@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -24,18 +26,19 @@ func realGuest(t *testing.T) vm.Options {
 	if dir == "" {
 		t.Skip("KIMG_TEST_OUT names no out directory of a build")
 	}
-	place, err := vm.Choose(t.Context(), os.Getenv("KIMG_TOOLS"), func(ctx context.Context) (container.Engine, string, error) {
+	imaging := func(ctx context.Context) (toolbox.Engine, string, error) {
 		image := os.Getenv("KIMG_TEST_IMAGING")
 		if image == "" {
 			return nil, "", errors.New("no QEMU and gdb here, and KIMG_TEST_IMAGING names no image that has them")
 		}
 		eng, err := container.Connect(ctx)
 		return eng, image, err
-	})
+	}
+	tools, err := toolbox.Choose(t.Context(), arch.Default, os.Getenv("KIMG_TOOLS"), imaging)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return vm.Options{Dir: dir, Place: place, BootLimit: 20 * time.Minute, Say: func(s string) { t.Log(s) }}
+	return vm.Options{Dir: dir, Toolbox: tools, User: vm.User{BootLimit: 20 * time.Minute}, Say: func(s string) { t.Log(s) }}
 }
 
 // tell fails the test with the guest's last words.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -101,12 +102,12 @@ func TestDebugOfAQEMUThatDoesNotStart(t *testing.T) {
 // A first session makes gdb's index of vmlinux, and a second one uses it.
 func TestDebugIndex(t *testing.T) {
 	o := realGuest(t)
-	box, ok := o.Place.(vm.Container)
+	box, ok := o.Toolbox.(toolbox.Container)
 	if !ok {
 		t.Skip("this machine's gdb does as its person has it do")
 	}
 	box.Indexes = t.TempDir()
-	o.Place = box
+	o.Toolbox = box
 	r, w := io.Pipe()
 	go func() {
 		defer io.WriteString(w, "quit\n")

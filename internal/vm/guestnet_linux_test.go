@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/tap/taptest"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -180,9 +181,9 @@ func (f *firstLine) Write(p []byte) (int, error) {
 // systemd-networkd has given it.
 func TestGuestOnTAP(t *testing.T) {
 	o := realGuest(t)
-	vm.OwnNetwork(t)
-	vm.IP(t, "tuntap add dev tap0 mode tap")
-	vm.IP(t, "link set dev tap0 up")
+	taptest.OwnNetwork(t)
+	taptest.IP(t, "tuntap add dev tap0 mode tap")
+	taptest.IP(t, "link set dev tap0 up")
 	ping, err := net.ListenPacket("ip6:ipv6-icmp", "::") // in this thread's network
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func TestGuestSSH(t *testing.T) {
 		r, w := io.Pipe()
 		var first, second bytes.Buffer
 		o.Stdin, o.Stdout, o.Stderr = r, &first, &first
-		other := vm.Options{Keys: o.Keys, Stdin: strings.NewReader("in"), Stdout: &second, Stderr: &second}
+		other := vm.User{Stdin: strings.NewReader("in"), Stdout: &second, Stderr: &second}
 		attached := make(chan error, 1)
 		var otherStatus int
 		status, err := vm.SSH(t.Context(), o, vm.Login{Command: []string{"sh", "-c", "cat; exit 3"}, Connected: func() {
@@ -43,7 +43,7 @@ func TestGuestSSH(t *testing.T) {
 				err := errors.New("the guest is not among the running ones")
 				for _, g := range vm.RunningGuests() {
 					if g.PID == os.Getpid() && g.Keyed {
-						otherStatus, err = vm.SSHTo(t.Context(), g, other, vm.Login{Command: []string{"sh", "-c", "cat; id -u; exit 4"}})
+						otherStatus, err = vm.SSHTo(t.Context(), g, o.Keys, other, vm.Login{Command: []string{"sh", "-c", "cat; id -u; exit 4"}})
 					}
 				}
 				attached <- err

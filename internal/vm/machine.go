@@ -1,317 +1,167 @@
 package vm
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
+	"encoding/base64"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/terminal"
+	"github.com/kimg/kimg/internal/units"
 )
 
-// machine is a guest that runs.
-type machine struct {
-	site    *Site
-	console *tail
-	said    *tail // what QEMU itself said
-	done    chan struct{}
-	err     error         // QEMU's end; read it after done
-	clean   bool          // the guest was seen to shut down
-	keyed   chan struct{} // closed once the guest has taken its keys
-	kill    context.CancelFunc
+// Machine is a guest's machine: all that QEMU's command line says. Argv writes it.
+type Machine struct {
+	Arch   arch.Arch
+	Accel  []qemu.Accel // QEMU uses the first that works
+	Memory units.Size
+	CPUs   int
+
+	Dir    string // the directory of the artifacts, as QEMU sees it
+	Kernel Cmdline
+	Disk   string // the image, in Dir
+	Bus    qemu.Bus
+	Write  bool // to the image
+
+	Card   qemu.Device // the network card; nil: none
+	Shares []qemu.NineP
+	Serial qemu.Serial
+	QMP    string        // QEMU's control socket; empty: none
+	More   []qemu.Device // whatever else it has
+	QEMU   []string      // the user's own arguments
 }
 
-// names of the sockets that are not ports.
-const (
-	qmpSocket = "qmp"
-	gdbSocket = "gdb"
-)
-
-// how a machine is connected to the person.
-type wiring struct {
-	stdin   io.Reader // to the serial console; nil: none
-	mute    func()    // ends a Read of stdin that waits; called at QEMU's end; nil: none would
-	console io.Writer // what the serial console says; nil: only kept for an error
-	keys    *Keys     // for the guest's sshd, where there is a way to it
+// Argv is QEMU's command line. Devices get their addresses by their order.
+func (m Machine) Argv() []string {
+	devices := []qemu.Device{qemu.Base{Machine: m.Arch.Machine}}
+	for _, a := range m.Accel {
+		devices = append(devices, a)
+	}
+	devices = append(devices, qemu.RNG{})
+	if m.QMP != "" {
+		devices = append(devices, qemu.QMP{Socket: m.QMP})
+	}
+	devices = append(devices,
+		qemu.CPU{Model: m.Arch.CPU, Count: m.CPUs}, qemu.Memory(m.Memory),
+		qemu.Kernel{Image: m.Dir + "/" + artifact.KernelImage(m.Arch), Append: m.Kernel.String()},
+		qemu.Disk{Image: m.Dir + "/" + m.Disk, Bus: m.Bus, Write: m.Write})
+	if m.Card != nil {
+		devices = append(devices, m.Card)
+	}
+	for _, share := range m.Shares {
+		devices = append(devices, share)
+	}
+	devices = append(append(devices, m.Serial), m.More...)
+	return qemu.Argv(m.Arch, append(devices, qemu.Verbatim(m.QEMU))...)
 }
 
-// boot starts QEMU with the devices.
-func boot(ctx context.Context, site *Site, w wiring, devices ...qemu.Device) (*machine, error) {
-	for _, d := range devices {
-		if k, ok := d.(qemu.Kernel); ok && len(k.Append) > maxCmdline {
-			return nil, fmt.Errorf("boot: the kernel's command line has %d bytes, and the kernel takes %d: use fewer shares, shorter places, or less --append",
-				len(k.Append), maxCmdline)
-		}
+// CardModel is QEMU's name for the network card; empty: there is none.
+func (m Machine) CardModel() string {
+	if user, ok := m.Card.(qemu.UserNet); ok {
+		return user.Model
 	}
-	m := &machine{site: site, console: &tail{also: w.console}, said: &tail{}, done: make(chan struct{}), keyed: make(chan struct{})}
-	running, kill := context.WithCancel(ctx)
-	m.kill = kill
-	argv := qemu.Argv(arch.Default, append([]qemu.Device{qemu.Base{Machine: arch.Default.Machine}, site.Accel, qemu.RNG{}, qemu.QMP{Socket: site.Socket(qmpSocket)}}, devices...)...)
-	if w.mute != nil {
-		context.AfterFunc(running, w.mute)
-	}
-	wait, err := site.run.start(running, program{Args: argv, Stdin: w.stdin, Stdout: m.console, Stderr: m.said})
+	return ""
+}
+
+// Describe returns the machine that Run boots, for those who boot it without kimg: with
+// the artifacts in the working directory, and KVM where it works, else TCG. It has as
+// many processors as a guest gets that may have to be emulated.
+func Describe(dir string) (Machine, Config, error) {
+	o := Options{Dir: dir}
+	config, err := o.read(needs{})
 	if err != nil {
-		m.kill()
-		return nil, err
+		return Machine{}, nil, err
 	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		// What it says of the end of QEMU is told with that.
-		_ = site.link.serve(running, site)
-	}()
-	keyed := make(chan struct{})
-	go func() {
-		defer close(keyed)
-		if site.link.door != nil {
-			m.giveKeys(running, w.keys)
-		}
-	}()
-	go func() {
-		defer close(m.done)
-		m.err = wait()
-		m.kill()
-		<-served
-		<-keyed
-	}()
-	return m, nil
+	m := o.machine(config, qemu.KVM, qemu.TCG)
+	m.Dir, m.Serial = ".", qemu.Serial{Monitor: true}
+	if model := config.card(UserNet); model != "" {
+		m.Card = qemu.UserNet{Card: qemu.Card{Model: model}}
+	}
+	return m, config, nil
 }
 
-// connect connects to one of the machine's ports.
-func (m *machine) connect(ctx context.Context, name string) (*net.UnixConn, error) {
-	ctx, cancel := m.whileUp(ctx)
-	defer cancel()
-	conn, err := m.site.dial(ctx, name)
-	if err != nil && m.ended() {
-		return nil, m.endError(ctx)
-	}
-	return conn, err
+// Cmdline is the kernel's command line. Besides the fields it has:
+//
+//   - panic=-1: a panic reboots at once, and with -no-reboot that ends QEMU. Not where
+//     KeepPanics is set, for gdb
+//   - nokaslr: gdb finds the kernel where vmlinux says it is
+//   - no_timer_check: the kernel counts ticks early in its boot, and panics ("IO-APIC +
+//     timer doesn't work") when an emulator on a busy machine delivers too few
+//
+// Extra comes last, as the kernel takes the last of most options.
+type Cmdline struct {
+	Console    string // the serial console's device
+	Root       string // the disk's device
+	KeepPanics bool
+	Terminal   Terminal // the user's, for a login on the console; zero: there is none
+	Shares     []Share  // for the guest's agent to mount, by their numbers
+	Keys       bool     // for the guest's sshd
+	Direct     *Direct  // the agent is init; nil: systemd
+	Extra      string
 }
 
-// whileUp is ctx, ended with the machine too: then errGone is its cause.
-func (m *machine) whileUp(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-m.done:
-			cancel(errGone)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
+// Direct is a boot without systemd: the guest's agent is the first process.
+type Direct struct {
+	Command string // run by a shell on the console; empty: none
+	UserNet bool   // the network is QEMU's own, whose addresses are known
 }
 
-func (m *machine) ended() bool {
-	select {
-	case <-m.done:
-		return true
-	default:
-		return false
+// words are the ones for the kernel and the agent.
+func (d *Direct) words() []string {
+	words := []string{"init=" + guest.Agent}
+	if d.UserNet {
+		words = append(words, guest.NetWord+"user")
 	}
+	if d.Command != "" {
+		words = append(words, guest.InitWord+base64.StdEncoding.EncodeToString([]byte(d.Command)))
+	}
+	return words
 }
 
-// endError tells why QEMU ended when it should not have.
-func (m *machine) endError(ctx context.Context) error {
-	<-m.done
-	if ctx.Err() != nil && context.Cause(ctx) != context.Canceled {
-		return context.Cause(ctx)
-	}
-	console := m.console.lines()
-	for _, line := range console {
-		if _, why, ok := strings.Cut(line, "Kernel panic - not syncing: "); ok {
-			return &GuestError{What: "the guest's kernel panicked: " + why, Console: console, panicked: true}
-		}
-	}
-	if m.err == nil {
-		return &GuestError{What: "the guest ended by itself", Console: console}
-	}
-	if wasKilled(m.err) {
-		return &GuestError{What: "QEMU was killed: by somebody, or by the system for want of memory", Console: console, Err: m.err}
-	}
-	what := fmt.Sprintf("QEMU ended: %v", m.err)
-	if said := m.said.lines(); len(said) > 0 {
-		what += ": " + strings.TrimPrefix(said[len(said)-1], arch.Default.QEMU+": ")
-	}
-	return &GuestError{What: what, Console: console, Err: m.err}
+// maxCmdline is COMMAND_LINE_SIZE of Linux on x86, less the byte that ends it: the
+// kernel cuts off the rest.
+const maxCmdline = 2047
+
+// Terminal is what a shell needs to know about a terminal.
+type Terminal struct {
+	terminal.Size
+	Term string // the variable TERM
 }
 
-// hung tells of a guest that did not do in time what it should.
-func (m *machine) hung(what string) error {
-	return &GuestError{What: what, Console: m.console.lines()}
+// String writes the command line.
+func (c Cmdline) String() string {
+	words := []string{"root=" + c.Root, "rw", "console=" + c.Console}
+	if !c.KeepPanics {
+		words = append(words, "panic=-1")
+	}
+	words = append(words, "nokaslr", "no_timer_check")
+	if c.Terminal.Rows > 0 && c.Terminal.Cols > 0 {
+		words = append(words, fmt.Sprintf("%s%d", guest.RowsWord, c.Terminal.Rows),
+			fmt.Sprintf("%s%d", guest.ColsWord, c.Terminal.Cols))
+	}
+	if c.Terminal.Term != "" && !strings.ContainsFunc(c.Terminal.Term, notTermName) {
+		words = append(words, guest.TermWord+c.Terminal.Term)
+	}
+	for n, share := range c.Shares {
+		words = append(words, share.word(n))
+	}
+	if c.Keys {
+		words = append(words, guest.SSHWord)
+	}
+	if c.Direct != nil {
+		words = append(words, c.Direct.words()...)
+	}
+	if extra := strings.TrimSpace(c.Extra); extra != "" {
+		words = append(words, extra)
+	}
+	return strings.Join(words, " ")
 }
 
-// quit ends QEMU at once, and with it what the guest has not written out.
-func (m *machine) quit() {
-	m.kill()
-	<-m.done
-}
-
-// powerOff shuts the guest down cleanly within limit. The agent is asked, on
-// control, and the power button pressed: a guest heeds the one or the other.
-func (m *machine) powerOff(ctx context.Context, control io.Writer, limit time.Duration) error {
-	if m.ended() {
-		return nil
-	}
-	_, err := io.WriteString(control, "poweroff\n")
-	_, noButton := m.order(ctx, "system_powerdown", nil)
-	err = errors.Join(err, noButton)
-	if m.waitEnd(ctx, limit) {
-		m.clean = m.err == nil // else QEMU was killed meanwhile, or let go of
-		return nil
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return errors.Join(m.hung(fmt.Sprintf("the guest did not shut down in %v", limit)), err)
-}
-
-// hurry is how long a guest may take to shut down that the person has had enough of.
-const hurry = 10 * time.Second
-
-// part shuts the guest down that err has left running, where its writes are kept and it
-// can be asked. A Ctrl-C ends the waiting. What does not come of it, the disk's check
-// tells.
-func (m *machine) part(ctx context.Context, o *Options, control io.Writer, err error) {
-	limit := o.limits(m.site.Accel).powerOff
-	switch {
-	case !o.keeps():
-		return
-	case errors.Is(err, ErrInterrupted):
-		limit = hurry
-	case !errors.Is(err, errLong):
-		return
-	}
-	_ = interruptible(ctx, o, func(ctx context.Context) error { return m.powerOff(ctx, control, limit) })
-}
-
-// settle ends the machine, in whatever way a run of it ended, and has the disk checked
-// that the guest's writes are kept on. It returns err with what came of that.
-func (m *machine) settle(ctx context.Context, o *Options, err error) error {
-	m.quit()
-	if !o.keeps() {
-		return err
-	}
-	limit := fsckLimit
-	if ctx.Err() != nil || errors.Is(err, ErrInterrupted) {
-		limit = hurriedFsck
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
-	if !m.clean { // e2fsck must not meet a QEMU that still writes
-		if bad := m.site.run.end(ctx); bad != nil {
-			return errors.Join(err, fmt.Errorf("check %s: %w", o.disk(), bad))
-		}
-	}
-	return errors.Join(err, o.checkDisk(ctx, m.site, m.clean))
-}
-
-func (m *machine) waitEnd(ctx context.Context, limit time.Duration) bool {
-	select {
-	case <-m.done:
-		return true
-	case <-time.After(limit):
-	case <-ctx.Done():
-	}
-	return m.ended()
-}
-
-// order runs a QMP command and returns QEMU's answer, or nothing where QEMU has ended.
-func (m *machine) order(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
-	alive, stop := m.whileUp(ctx)
-	defer stop()
-	up, cancel := context.WithTimeoutCause(alive, qemu.StartLimit, errors.New("QEMU did not start to listen"))
-	defer cancel()
-	conn, err := m.site.dial(up, qmpSocket)
-	var answer json.RawMessage
-	if err == nil {
-		answer, err = qemu.Execute(alive, conn, command, arguments)
-	}
-	switch {
-	case err == nil || m.ended():
-		return answer, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	}
-	return nil, err
-}
-
-// GuestError says that a guest, or the QEMU under it, ended or stopped against
-// the plan. Console is the last of what its serial console said.
-type GuestError struct {
-	What    string
-	Console []string
-	Err     error // QEMU's, or nil
-
-	panicked bool
-}
-
-func (e *GuestError) Error() string { return e.What }
-
-func (e *GuestError) Unwrap() error { return e.Err }
-
-// tailLines is how much of a console is kept for an error: a panic with its
-// registers and its stack.
-const tailLines = 60
-
-// tailLine bounds a line of it, in bytes.
-const tailLine = 512
-
-// tail keeps the last lines of what is written to it, as printable text.
-type tail struct {
-	also io.Writer // gets every byte too; may be nil
-
-	mu   sync.Mutex
-	full []string
-	line []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	for _, b := range p {
-		if b == '\n' || len(t.line) >= tailLine {
-			t.push()
-		}
-		if b >= ' ' || b == '\t' || b == '\x1b' || b == '\a' { // what control sequences are made of
-			t.line = append(t.line, b)
-		}
-	}
-	t.mu.Unlock()
-	if t.also != nil {
-		return t.also.Write(p)
-	}
-	return len(p), nil
-}
-
-func (t *tail) push() {
-	if line := strings.TrimRight(terminal.Plain(string(t.line)), " \t"); line != "" {
-		if len(t.full) == tailLines {
-			t.full = append(t.full[:0], t.full[1:]...)
-		}
-		t.full = append(t.full, line)
-	}
-	t.line = t.line[:0]
-}
-
-// lines returns what is kept; the last line may not have ended.
-func (t *tail) lines() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := append([]string(nil), t.full...)
-	if line := strings.TrimSpace(terminal.Plain(string(t.line))); line != "" {
-		lines = append(lines, line)
-	}
-	return lines
-}
-
-// portsOf makes the ports device.
-func portsOf(site *Site, names ...string) qemu.Ports {
-	return qemu.Ports{Names: names, Socket: site.Socket}
+// notTermName is true of characters that no terminal's name has: the user's TERM must
+// not add options of its own.
+func notTermName(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-+._", r))
 }

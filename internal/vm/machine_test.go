@@ -1,145 +1,76 @@
 package vm
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
-	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
-func TestTail(t *testing.T) {
+func TestCmdline(t *testing.T) {
+	const base = "root=/dev/vda rw console=ttyS0 panic=-1 nokaslr no_timer_check"
 	for _, c := range []struct {
-		name, in string
-		want     []string
+		line Cmdline
+		want string
 	}{
-		{"lines", "one\r\ntwo\n\n  three", []string{"one", "two", "three"}},
-		{"escapes", "\x1b[0;1;31m*\x1b[0m] red\x1b]\x07\n\x1bcx\x1b[", []string{"*] red", "x"}},
-		{"a title", "\x1b]0;evil\aone\r\n\x1b]0;evil\x1b\\two", []string{"one", "two"}},
-		{"not text", "a\x00b\x7f\u009bc\n", []string{"abc"}},
-		{"a long line", strings.Repeat("x", tailLine+1) + "\n", []string{strings.Repeat("x", tailLine), "x"}},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root()}, base},
+		{Cmdline{Console: "ttyS0", Root: qemu.IDEBus.Root()}, strings.Replace(base, "vda", "sda", 1)},
+		{Cmdline{Console: "ttyS0", Root: qemu.AHCIBus.Root(), Extra: " quiet  loglevel=3 "}, strings.Replace(base, "vda", "sda", 1) + " quiet  loglevel=3"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Terminal: Terminal{Size: terminal.Size{Rows: 24, Cols: 80}, Term: "xterm-256color"}},
+			base + " kimg.rows=24 kimg.cols=80 kimg.term=xterm-256color"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Shares: []Share{{Path: "/mnt/a b", Dir: "/x"}, {Path: "/src", Write: true}}, Extra: "quiet"},
+			base + " kimg.share=kimg0,ro,L21udC9hIGI= kimg.share=kimg1,rw,L3NyYw== quiet"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Keys: true, Direct: &Direct{}}, base + " kimg.ssh=1 init=/usr/lib/kimg/agent"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), KeepPanics: true, Extra: "quiet"},
+			strings.Replace(base, "panic=-1 ", "", 1) + " quiet"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Direct: &Direct{}}, base + " init=/usr/lib/kimg/agent"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Direct: &Direct{UserNet: true, Command: "sh"}},
+			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Terminal: Terminal{Size: terminal.Size{Rows: 24}, Term: "x init=/bin/sh"}}, base},
 	} {
-		var also bytes.Buffer
-		w := &tail{also: &also}
-		for i := range len(c.in) {
-			w.Write([]byte{c.in[i]})
-		}
-		got := w.lines()
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%s: -want +got\n%s", c.name, diff)
-		}
-		if also.String() != c.in {
-			t.Errorf("%s: %q was passed on", c.name, also.String())
+		if got := c.line.String(); got != c.want {
+			t.Errorf("%+v:\n got %s\nwant %s", c.line, got, c.want)
 		}
 	}
-	w := &tail{}
-	for i := range 3 * tailLines {
-		fmt.Fprintf(w, "%d\n", i)
+}
+
+func TestDescribe(t *testing.T) {
+	dir := t.TempDir()
+	var missing *MissingArtifactError
+	if _, _, err := Describe(dir); !errors.As(err, &missing) {
+		t.Errorf("an empty directory: %v", err)
 	}
-	if got := w.lines(); len(got) != tailLines || got[0] != fmt.Sprint(2*tailLines) {
-		t.Errorf("kept %d lines from %s", len(got), got[0])
-	}
-}
-
-// waitsForInput is a place whose programs end when their input does, and then only.
-type waitsForInput struct{}
-
-func (waitsForInput) start(ctx context.Context, p program) (func() error, error) {
-	input := make(chan struct{})
-	go func() {
-		defer close(input)
-		io.Copy(io.Discard, p.Stdin)
-	}()
-	return func() error {
-		<-ctx.Done()
-		<-input
-		return context.Cause(ctx)
-	}, nil
-}
-
-func (waitsForInput) local(context.Context, string) (string, error) { return "", errors.New("none") }
-func (waitsForInput) end(context.Context) error                     { return nil }
-func (waitsForInput) close(context.Context) error                   { return nil }
-
-// notes is a place that notes what is done there: programs end with their context,
-// e2fsck at once.
-type notes struct {
-	waitsForInput
-	did *[]string
-}
-
-func (n notes) start(ctx context.Context, p program) (func() error, error) {
-	if p.Args[0] != "e2fsck" {
-		return func() error { <-ctx.Done(); return context.Cause(ctx) }, nil
-	}
-	*n.did = append(*n.did, "e2fsck "+p.Args[1])
-	return ctx.Err, nil
-}
-
-func (n notes) end(ctx context.Context) error {
-	*n.did = append(*n.did, "end")
-	return ctx.Err()
-}
-
-// However a run ended, the disk that it wrote to is checked, and not before QEMU is gone.
-func TestSettle(t *testing.T) {
-	fault := errors.New("fault")
-	for _, tt := range []struct {
-		name      string
-		o         Options
-		err       error
-		clean     bool
-		cancelled bool
-		did       string
-	}{
-		{name: "nothing is kept", err: fault},
-		{name: "a fault", o: Options{Write: true}, err: fault, did: "end,e2fsck -fp"},
-		{name: "a snapshot, interrupted", o: Options{Snapshot: "s"}, err: ErrInterrupted, did: "end,e2fsck -fp"},
-		{name: "a signal", o: Options{Write: true}, err: context.Canceled, cancelled: true, did: "end,e2fsck -fp"},
-		{name: "the plug was pulled", o: Options{Write: true}, did: "end,e2fsck -fp"},
-		{name: "shut down", o: Options{Write: true}, clean: true, did: "e2fsck -fn"},
-		{name: "shut down after a fault", o: Options{Write: true}, err: fault, clean: true, did: "e2fsck -fn"},
+	for name, text := range map[string]string{
+		artifact.Config: "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n", artifact.KernelImage(arch.Default): "", artifact.Disk: "",
 	} {
-		var did []string
-		ctx, cancel := context.WithCancel(t.Context())
-		m, err := boot(ctx, &Site{link: &link{}, Isolated: true, run: notes{did: &did}}, wiring{})
-		if err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if m.clean = tt.clean; tt.cancelled {
-			cancel()
-		}
-		if err := m.settle(ctx, &tt.o, tt.err); !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
-			t.Errorf("%s: %v", tt.name, err)
-		}
-		if got := strings.Join(did, ","); got != tt.did {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.did)
-		}
-		cancel()
 	}
-}
-
-// A console that nobody types to must not hold up the end of the guest.
-func TestQuitEndsTheInput(t *testing.T) {
-	typed, keys := io.Pipe()
-	defer keys.Close()
-	m, err := boot(t.Context(), &Site{link: &link{}, run: waitsForInput{}}, wiring{stdin: typed, mute: func() { typed.Close() }})
+	m, config, err := Describe(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		m.quit()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Error("quit waits for somebody to type")
+	if m.Bus != qemu.IDEBus || m.CardModel() != "e1000" || m.Memory != 1<<30 || m.CPUs != 1 ||
+		m.Kernel.String() != "root=/dev/sda rw console=ttyS0 panic=-1 nokaslr no_timer_check" || config["E1000"] != "y" {
+		t.Errorf("%+v", m)
+	}
+	argv := strings.Join(m.Argv(), " ")
+	for _, want := range []string{
+		"qemu-system-x86_64 -M pc", "-accel kvm -accel tcg", "-kernel ./bzImage -append root=/dev/sda",
+		"file=./rootfs.img,snapshot=on", "-device e1000",
+	} {
+		if !strings.Contains(argv, want) {
+			t.Errorf("no %q in %s", want, argv)
+		}
+	}
+	if strings.Contains(argv, dir) || strings.Contains(argv, "path=") {
+		t.Errorf("a path or a socket of kimg's own in %s", argv)
 	}
 }

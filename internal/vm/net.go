@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/tap"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // NetMode is what a guest's network is made of.
@@ -124,14 +126,14 @@ func (e *PortTakenError) Hint() string {
 		e.Forward.Host, port, e.Forward.Guest)
 }
 
-// link is this machine's part of a guest's network, from before QEMU starts to the
-// end of its site.
+// link is this machine's part of a guest's network, from before QEMU starts until the
+// guest is closed.
 type link struct {
 	network   Network
 	listeners []net.Listener // of the forwards, in their order
 	tap       io.ReadWriteCloser
 	mac       net.HardwareAddr
-	door      *door // to the guest's sshd; nil: none
+	ssh       *sshForward // nil: none
 }
 
 // open takes the ports and the interface, so that what is taken already is told
@@ -156,7 +158,7 @@ func (n Network) open(dir string) (_ *link, err error) {
 	}
 	if n.Mode == TAPNet {
 		l.mac = macOf(dir, n.TAP)
-		if l.tap, err = openTAP(n.TAP); err != nil {
+		if l.tap, err = tap.Open(n.TAP); err != nil {
 			return nil, err
 		}
 	}
@@ -171,76 +173,76 @@ func (l *link) close() {
 	if l.tap != nil {
 		l.tap.Close()
 	}
-	if l.door != nil && l.door.listener != nil {
-		l.door.listener.Close()
+	if l.ssh != nil && l.ssh.listener != nil {
+		l.ssh.listener.Close()
 	}
 }
 
 // isolatedPort is where forwards begin in a container, which has all ports to itself.
 const isolatedPort = 20000
 
-// device is the guest's card. A site with this machine's network gets the ports
-// and the interface handed over: QEMU serves them itself.
-func (l *link) device(config Config, site *Site) (qemu.Device, bool) {
+// device is the guest's card; nil: it has none. A QEMU with this machine's network takes
+// over the ports and the interface: it serves them itself.
+func (l *link) device(config Config, tools *toolbox.Tools) qemu.Device {
 	card := qemu.Card{Model: config.card(l.network.Mode)}
 	if card.Model == "" || l.network.Mode == NoNet {
-		return nil, false
+		return nil
 	}
 	if l.network.Mode == TAPNet {
 		card.MAC = l.mac.String()
-		if site.Isolated {
-			return qemu.FrameNet{Card: card, Socket: site.Socket(tapSocket)}, true
+		if tools.Isolated {
+			return qemu.FrameNet{Card: card, Socket: tools.Socket(tapSocket)}
 		}
 		l.close()
-		return qemu.HostTAP{Card: card, Name: l.network.TAP}, true
+		return qemu.HostTAP{Card: card, Name: l.network.TAP}
 	}
 	var forwards []qemu.Forward
 	for n, f := range l.network.Forwards {
-		if site.Isolated {
+		if tools.Isolated {
 			f.Host = uint16(isolatedPort + n)
 		}
 		forwards = append(forwards, f)
 	}
-	if l.door != nil {
-		forwards = append(forwards, l.door.forward)
+	if l.ssh != nil {
+		forwards = append(forwards, l.ssh.forward)
 	}
-	if !site.Isolated {
+	if !tools.Isolated {
 		l.close()
 	}
-	return qemu.UserNet{Card: card, Forwards: forwards}, true
+	return qemu.UserNet{Card: card, Forwards: forwards}
 }
 
 // tapSocket is where QEMU takes the frames of a TAP.
 const tapSocket = "tap"
 
-// serve relays for a guest at an isolated site until ctx ends.
-func (l *link) serve(ctx context.Context, site *Site) error {
-	if !site.Isolated {
+// serve relays for a guest at isolated tools until ctx ends.
+func (l *link) serve(ctx context.Context, tools *toolbox.Tools) error {
+	if !tools.Isolated {
 		return nil
 	}
 	var relays sync.WaitGroup
 	defer relays.Wait()
 	defer context.AfterFunc(ctx, l.close)()
 	for n, listener := range l.listeners {
-		relays.Go(func() { relayPort(ctx, site, listener, isolatedPort+n) })
+		relays.Go(func() { relayPort(ctx, tools, listener, isolatedPort+n) })
 	}
-	if l.door != nil && l.door.listener != nil {
-		relays.Go(func() { relayPort(ctx, site, l.door.listener, int(l.door.forward.Host)) })
+	if l.ssh != nil && l.ssh.listener != nil {
+		relays.Go(func() { relayPort(ctx, tools, l.ssh.listener, int(l.ssh.forward.Host)) })
 	}
 	if l.tap == nil {
 		<-ctx.Done()
 		return nil
 	}
-	conn, err := site.dial(ctx, tapSocket)
+	conn, err := tools.Dial(ctx, tapSocket)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return relayFrames(ctx, l.tap, conn)
+	return tap.Relay(ctx, l.tap, conn)
 }
 
 // relayPort connects each connection with a port where QEMU is, by a socat there.
-func relayPort(ctx context.Context, site *Site, listener net.Listener, port int) {
+func relayPort(ctx context.Context, tools *toolbox.Tools, listener net.Listener, port int) {
 	var relays sync.WaitGroup
 	defer relays.Wait()
 	for {
@@ -252,8 +254,8 @@ func relayPort(ctx context.Context, site *Site, listener net.Listener, port int)
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			argv := []string{"socat", "-t86400", "-", fmt.Sprintf("TCP4:127.0.0.1:%d", port)}
-			// That a side went away is told by the connection's end.
-			if wait, err := site.run.start(ctx, program{Args: argv, Stdin: conn, Stdout: conn}); err == nil {
+			// That a side went away, the connection's end says.
+			if wait, err := tools.Start(ctx, toolbox.Program{Args: argv, Stdin: conn, Stdout: conn}); err == nil {
 				_ = wait()
 			}
 		})

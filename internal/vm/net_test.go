@@ -1,11 +1,8 @@
 package vm
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -13,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 func TestParseNetwork(t *testing.T) {
@@ -61,7 +59,7 @@ func TestLinkLocal(t *testing.T) {
 
 func TestLinkDevice(t *testing.T) {
 	all := Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y", "E1000": "y"}
-	here, there := &Site{Run: "/run"}, &Site{Run: "/run", Isolated: true}
+	here, there := &toolbox.Tools{Sockets: "/run"}, &toolbox.Tools{Sockets: "/run", Isolated: true}
 	forwards := []qemu.Forward{{Host: 2222, Guest: 22}, {Host: 8080, Guest: 80}}
 	tap := Network{Mode: TAPNet, TAP: "tap0"}
 	mac := net.HardwareAddr{0x52, 0x54, 0, 1, 2, 3}
@@ -70,7 +68,7 @@ func TestLinkDevice(t *testing.T) {
 		name    string
 		network Network
 		config  Config
-		site    *Site
+		tools   *toolbox.Tools
 		want    qemu.Device
 	}{
 		{"default", Network{}, all, here, qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"}}},
@@ -86,7 +84,7 @@ func TestLinkDevice(t *testing.T) {
 			qemu.FrameNet{Card: qemu.Card{Model: "virtio-net-pci", MAC: mac.String()}, Socket: "/run/tap"}},
 	} {
 		l := &link{network: c.network, mac: mac}
-		got, _ := l.device(c.config, c.site)
+		got := l.device(c.config, c.tools)
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: -want +got\n%s", c.name, diff)
 		}
@@ -127,50 +125,4 @@ func TestPortTaken(t *testing.T) {
 	} else {
 		held.close()
 	}
-}
-
-func frame(length int, data string) string {
-	return string(binary.BigEndian.AppendUint32(nil, uint32(length))) + data
-}
-
-func TestReadFrame(t *testing.T) {
-	long := strings.Repeat("x", maxFrame)
-	for _, c := range []struct {
-		name, in, want string
-		err            error
-	}{
-		{"one", frame(3, "abcd"), "abc", nil},
-		{"the longest", frame(maxFrame, long), long, nil},
-		{"nothing", "", "", io.EOF},
-		{"half a length", "\x00\x00", "", io.ErrUnexpectedEOF},
-		{"half a frame", frame(3, "ab"), "", io.ErrUnexpectedEOF},
-		{"no frame", frame(3, ""), "", io.ErrUnexpectedEOF},
-		{"too long", frame(maxFrame+1, long), "", errFrame},
-		{"empty", frame(0, "abc"), "", errFrame},
-		{"a length that is negative to some", "\xff\xff\xff\xff", "", errFrame},
-	} {
-		got, err := readFrame(strings.NewReader(c.in), make([]byte, maxFrame))
-		if !errors.Is(err, c.err) || err == nil && string(got) != c.want {
-			t.Errorf("%s: %d bytes, %v", c.name, len(got), err)
-		}
-	}
-}
-
-func FuzzReadFrame(f *testing.F) {
-	for _, seed := range []string{"", frame(3, "abc") + frame(1, "d"), frame(0, ""), frame(maxFrame+1, "x"), "\x00\x00\x00"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, in []byte) {
-		r, buf, back := bytes.NewReader(in), make([]byte, maxFrame), []byte(nil)
-		for {
-			got, err := readFrame(r, buf)
-			if err != nil {
-				break
-			}
-			back = append(back, frame(len(got), string(got))...)
-		}
-		if !bytes.HasPrefix(in, back) {
-			t.Errorf("%q was read as %q", in, back)
-		}
-	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // Planned is a check that is to be run.
@@ -44,15 +45,15 @@ func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 // started when it is needed.
 type preflight struct {
 	kernel   *gdb.Symbols
-	site     *Site
+	tools    *toolbox.Tools
 	debugger *gdb.Debugger
 }
 
 func (p *preflight) close(ctx context.Context) error {
-	if p.site == nil {
+	if p.tools == nil {
 		return nil
 	}
-	return p.site.Close(ctx)
+	return p.tools.Close(ctx)
 }
 
 // places says what is wrong with the places of a check. The second error is one of
@@ -95,17 +96,18 @@ func (p *preflight) look(ctx context.Context, c *Planned, at string, expected bo
 	return nil, err
 }
 
-// start starts gdb. The guest's disk and network are none of its business.
+// start starts gdb. It needs neither the guest's disk nor its network.
 func (p *preflight) start(ctx context.Context, c *Planned) error {
 	if p.debugger != nil {
 		return nil
 	}
-	o := Options{Dir: c.Options.Dir, Place: c.Options.Place}
-	site, err := o.open(ctx, nil, c.Check.files(true)...)
+	dir, err := filepath.Abs(c.Options.Dir)
 	if err != nil {
 		return err
 	}
-	p.site = site
-	p.debugger, err = startGDB(ctx, site)
+	if p.tools, err = c.Options.Toolbox.Open(ctx, toolbox.Mounts{Dir: dir, Files: c.Check.files(true)}); err != nil {
+		return err
+	}
+	p.debugger, err = startGDB(ctx, p.tools)
 	return err
 }

@@ -9,11 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
+
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // RunningGuest is a guest of this user that another kimg can reach.
@@ -40,9 +40,8 @@ const guestFile = "guest.json"
 
 // RunningGuests are those of this user, the youngest first.
 func RunningGuests() []RunningGuest {
-	dirs, _ := filepath.Glob(filepath.Join(runParent(), runPrefix+"*"))
 	var list []RunningGuest
-	for _, dir := range dirs {
+	for _, dir := range toolbox.RunDirs() {
 		if g, ok := readGuest(dir); ok {
 			list = append(list, g)
 		}
@@ -51,22 +50,14 @@ func RunningGuests() []RunningGuest {
 	return list
 }
 
-// readGuest reads of the guest of a run directory, unless there is none any more.
+// readGuest reads about the guest of a run directory, unless it has ended.
 func readGuest(dir string) (RunningGuest, bool) {
-	g := RunningGuest{Name: strings.TrimPrefix(filepath.Base(dir), runPrefix), dir: dir}
-	if info, err := os.Lstat(dir); err != nil || !info.IsDir() || !isMine(info) {
+	g := RunningGuest{Name: toolbox.GuestName(dir), dir: dir}
+	if !toolbox.Runs(dir) {
 		return g, false
 	}
 	b, err := os.ReadFile(filepath.Join(dir, guestFile))
-	if err != nil || json.Unmarshal(b, &g) != nil {
-		return g, false
-	}
-	lock := flock.New(filepath.Join(dir, lockFile), flock.SetFlag(os.O_RDONLY))
-	if free, err := lock.TryLock(); err != nil || free {
-		_ = lock.Unlock() // its kimg was killed
-		return g, false
-	}
-	return g, true
+	return g, err == nil && json.Unmarshal(b, &g) == nil
 }
 
 // awaitKeys waits until the guest has the keys for its sshd. Its end is errGone.
@@ -107,20 +98,16 @@ func (g RunningGuest) whileRuns(ctx context.Context) (context.Context, context.C
 	return ctx, func() { cancel(nil) }
 }
 
-// newGuest is what others are told of the guest at a site, with the artifacts in out.
-func newGuest(site *Site, out string) (*RunningGuest, error) {
-	abs, err := filepath.Abs(out)
-	if err != nil {
-		return nil, err
-	}
+// newEntry is what others read about a guest with the artifacts in dir.
+func newEntry(tools *toolbox.Tools, dir string) *RunningGuest {
 	return &RunningGuest{
-		Name: strings.TrimPrefix(filepath.Base(site.here), runPrefix), Out: abs,
-		PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second), dir: site.here,
-	}, nil
+		Name: toolbox.GuestName(tools.RunDir), Out: dir, PID: os.Getpid(),
+		Since: time.Now().UTC().Truncate(time.Second), dir: tools.RunDir,
+	}
 }
 
-// tell has others find the guest as it now is. It ends with the run directory.
-func (g *RunningGuest) tell() error {
+// write has others find the guest as it now is, until its run directory is removed.
+func (g *RunningGuest) write() error {
 	b, err := json.Marshal(g)
 	if err == nil {
 		err = renameio.WriteFile(filepath.Join(g.dir, guestFile), b, 0o600)
@@ -129,7 +116,7 @@ func (g *RunningGuest) tell() error {
 		return nil // the guest has ended
 	}
 	if err != nil {
-		return fmt.Errorf("tell of the guest: %w", err)
+		return fmt.Errorf("announce the guest: %w", err)
 	}
 	return nil
 }

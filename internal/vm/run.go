@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/internal/guest"
-	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/terminal"
 )
@@ -24,60 +23,54 @@ import (
 // its shell: then agetty logs in again, the guest ends by Ctrl-a x or by poweroff,
 // and input is passed on as it comes.
 func Run(ctx context.Context, o Options) (status int, err error) {
-	config, err := o.read()
+	config, err := o.read(needs{})
 	if err != nil {
 		return 0, err
 	}
-	site, err := o.open(ctx, config)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	screen := terminal.Of(o.Stdin)
-	devices := append(o.devices(config, site, shown(screen, o.Term)), qemu.Serial{Monitor: true})
-	told := config.agent() == nil
-	if told {
-		devices = append(devices, o.ports(site, guest.Control, guest.Login)...)
-	}
-	w := wiring{stdin: o.Stdin, console: o.Stdout, keys: o.Keys}
-	var input *heldInput
-	if told && !screen.Is() && o.Stdin != nil {
-		input = &heldInput{from: o.Stdin, open: make(chan struct{}), closed: make(chan struct{})}
-		w.stdin, w.mute = input, func() { close(input.closed) }
-	}
-	restore, err := screen.Raw()
-	if err != nil {
-		return 0, err
-	}
-	defer restore()
-	m, err := boot(ctx, site, w, devices...)
-	if err != nil {
-		return 0, err
-	}
-	defer m.quit()
-	if !told {
-		<-m.done
-		err = m.sessionEnd(ctx)
-	} else {
-		status, err = m.session(ctx, &o, screen, input)
-	}
-	restore()
-	return status, m.settle(ctx, &o, err)
+	err = o.with(ctx, config, nil, func(vm *instance) error {
+		screen := terminal.Of(o.Stdin)
+		vm.machine.Serial.Monitor, vm.machine.Kernel.Terminal = true, shown(screen, o.Term)
+		to := guestIO{stdin: o.Stdin, console: o.Stdout}
+		told := config.agent() == nil
+		if told {
+			to.ports = []string{guest.Control, guest.Login}
+		}
+		var input *heldInput
+		if told && !screen.Is() && o.Stdin != nil {
+			input = &heldInput{from: o.Stdin, open: make(chan struct{}), closed: make(chan struct{})}
+			to.stdin, to.mute = input, func() { close(input.closed) }
+		}
+		restore, err := screen.Raw()
+		if err != nil {
+			return err
+		}
+		defer restore()
+		if err := vm.boot(ctx, to); err != nil {
+			return err
+		}
+		if !told {
+			<-vm.done
+			return vm.sessionEnd(ctx)
+		}
+		status, err = vm.session(ctx, screen, input)
+		return err
+	})
+	return status, err
 }
 
 // session lasts from the boot to the end of the login shell, or of the guest.
-func (m *machine) session(ctx context.Context, o *Options, screen terminal.Terminal, input *heldInput) (int, error) {
-	alive, stop := m.whileUp(ctx)
+func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input *heldInput) (int, error) {
+	alive, stop := vm.whileUp(ctx)
 	defer stop()
-	control, err := m.connect(alive, guest.Control)
+	control, err := vm.connect(alive, guest.Control)
 	if err != nil {
-		return 0, m.sessionEnd(ctx)
+		return 0, vm.sessionEnd(ctx)
 	}
 	agent := newAgent(control)
 	defer agent.close()
-	login, err := m.connect(alive, guest.Login)
+	login, err := vm.connect(alive, guest.Login)
 	if err != nil {
-		return 0, m.sessionEnd(ctx)
+		return 0, vm.sessionEnd(ctx)
 	}
 	defer login.Close()
 	shell := make(chan string)
@@ -107,8 +100,8 @@ func (m *machine) session(ctx context.Context, o *Options, screen terminal.Termi
 				if err != nil {
 					continue // not the shell that /etc/profile.d set up
 				}
-				if o.keeps() {
-					return int(n), m.powerOff(ctx, control, o.limits(m.site.Accel).powerOff)
+				if vm.o.keeps() {
+					return int(n), vm.powerOff(ctx, control, vm.limits.powerOff)
 				}
 				return int(n), nil
 			}
@@ -117,18 +110,18 @@ func (m *machine) session(ctx context.Context, o *Options, screen terminal.Termi
 				agent.lines = nil
 			}
 		case <-alive.Done():
-			return 0, m.sessionEnd(ctx)
+			return 0, vm.sessionEnd(ctx)
 		}
 	}
 }
 
 // sessionEnd tells whether a guest that the person had in hand ended well: by
 // poweroff, or by Ctrl-a x.
-func (m *machine) sessionEnd(ctx context.Context) error {
+func (vm *instance) sessionEnd(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err := m.endError(ctx)
+	err := vm.endError(ctx)
 	var guest *GuestError
 	if errors.As(err, &guest) && guest.Err == nil && !guest.panicked {
 		return nil

@@ -116,9 +116,6 @@ func (e *ShareError) Hint() string {
 // errSharePlace says that another directory is where one is to be.
 var errSharePlace = errors.New("is there already")
 
-// errRemoteShare says that a directory is not where the engine is.
-var errRemoteShare = errors.New("the container engine is on another machine, which does not see this one's directories")
-
 // shares checks the shares and resolves their directories, as QEMU follows no
 // link out of them and an engine none to them.
 func (o *Options) shares() ([]Share, error) {

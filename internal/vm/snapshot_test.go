@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 func TestSnapshots(t *testing.T) {
@@ -90,52 +91,12 @@ func TestFsckArgs(t *testing.T) {
 	}
 }
 
-// A directory whose owner is gone is swept; one that is held, and what else is
-// called so, is not.
-func TestRunDirs(t *testing.T) {
-	parent := filepath.Join("/tmp", filepath.Base(t.TempDir())+filepath.Base(filepath.Dir(t.TempDir())))
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(parent) })
-	t.Setenv("TMPDIR", parent)
-	held, err := makeRunDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead, err := makeRunDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := dead.lock.Unlock(); err != nil { // as the end of a process does
-		t.Fatal(err)
-	}
-	foreign := filepath.Join(parent, runPrefix+"of-another")
-	if err := os.Mkdir(foreign, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	next, err := makeRunDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]bool{held.path: true, dead.path: false, foreign: true, next.path: true} {
-		if _, err := os.Stat(path); (err == nil) != want {
-			t.Errorf("%s is there: %v, want %v", path, err == nil, want)
-		}
-	}
-	for _, d := range []*runDir{held, next} {
-		if err := d.remove(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// nowhere is a place that nothing gets to.
+// nowhere is a toolbox that does not open.
 type nowhere struct{}
 
 var errNowhere = errors.New("nowhere")
 
-func (nowhere) Open(context.Context, Need) (*Site, error) { return nil, errNowhere }
+func (nowhere) Open(context.Context, toolbox.Mounts) (*toolbox.Tools, error) { return nil, errNowhere }
 
 // Of two guests that write to one image the second is told; one that does not come
 // to be lets go of it.
@@ -144,19 +105,19 @@ func TestOneWriterAtATime(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, artifact.Disk), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Dir: dir, Write: true, Place: nowhere{}}
-	if _, err := o.open(t.Context(), nil); !errors.Is(err, errNowhere) {
+	o := Options{Dir: dir, Write: true, Toolbox: nowhere{}}
+	if _, err := o.prepare(t.Context(), nil, nil); !errors.Is(err, errNowhere) {
 		t.Error(err)
 	}
 	unlock, err := o.holdDisk(t.Context(), dir)
 	if err != nil {
 		t.Fatalf("it is still held: %v", err)
 	}
-	if _, err := o.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
+	if _, err := o.prepare(t.Context(), nil, nil); !errors.Is(err, ErrDiskInUse) {
 		t.Errorf("a second guest: %v", err)
 	}
-	reads := Options{Dir: dir, Place: nowhere{}}
-	if _, err := reads.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
+	reads := Options{Dir: dir, Toolbox: nowhere{}}
+	if _, err := reads.prepare(t.Context(), nil, nil); !errors.Is(err, ErrDiskInUse) {
 		t.Errorf("a guest that reads beside it: %v", err)
 	}
 	unlock()
@@ -169,17 +130,17 @@ func TestOneWriterAtATime(t *testing.T) {
 		}
 		defer unlock()
 	}
-	if _, err := o.open(t.Context(), nil); !errors.Is(err, ErrDiskInUse) {
+	if _, err := o.prepare(t.Context(), nil, nil); !errors.Is(err, ErrDiskInUse) {
 		t.Errorf("a guest that writes beside them: %v", err)
 	}
-	if _, err := reads.open(t.Context(), nil); !errors.Is(err, errNowhere) {
+	if _, err := reads.prepare(t.Context(), nil, nil); !errors.Is(err, errNowhere) {
 		t.Errorf("a third one that reads: %v", err)
 	}
 	var snapshots errgroup.Group
 	for i := range 8 {
 		snapshots.Go(func() error {
-			one := Options{Dir: dir, Snapshot: fmt.Sprint("s", i/2), Place: nowhere{}}
-			if _, err := one.open(t.Context(), nil); !errors.Is(err, errNowhere) && !errors.Is(err, ErrDiskInUse) {
+			one := Options{Dir: dir, Snapshot: fmt.Sprint("s", i/2), Toolbox: nowhere{}}
+			if _, err := one.prepare(t.Context(), nil, nil); !errors.Is(err, errNowhere) && !errors.Is(err, ErrDiskInUse) {
 				return err
 			}
 			return nil

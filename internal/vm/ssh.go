@@ -35,64 +35,55 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 	case "":
 		o.Network.Mode = UserNet
 	}
-	config, err := o.read()
-	if err == nil {
-		err = config.agent()
-	}
+	config, err := o.read(needs{agent: true})
 	if err != nil {
 		return 0, err
 	}
-	site, err := o.open(ctx, config)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, site.Close(ctx)) }()
-	hub, err := newConsoleHub(site)
-	if err != nil {
-		return 0, err
-	}
-	defer hub.close()
-	var console io.Writer = hub
-	if o.Console != nil {
-		console = io.MultiWriter(hub, o.Console)
-	}
-	devices := append(o.devices(config, site, Terminal{}), qemu.Serial{})
-	devices = append(devices, o.ports(site, guest.Control)...)
-	m, err := boot(ctx, site, wiring{stdin: hub.input(), mute: hub.mute, console: console, keys: o.Keys}, devices...)
-	if err != nil {
-		return 0, err
-	}
-	defer m.quit()
-	status, err = m.logIn(ctx, &o, l)
-	return status, m.settle(ctx, &o, err)
+	err = o.with(ctx, config, nil, func(vm *instance) error {
+		hub, err := newConsoleHub(vm.entry)
+		if err != nil {
+			return err
+		}
+		defer hub.close()
+		to := guestIO{stdin: hub.input(), mute: hub.mute, console: hub, ports: []string{guest.Control}}
+		if o.Console != nil {
+			to.console = io.MultiWriter(hub, o.Console)
+		}
+		if err := vm.boot(ctx, to); err != nil {
+			return err
+		}
+		status, err = vm.logIn(ctx, l)
+		return err
+	})
+	return status, err
 }
 
 // logIn waits for the guest's agent and its sshd, has the session, and where the
 // guest's writes are kept shuts the guest down.
-func (m *machine) logIn(ctx context.Context, o *Options, l Login) (int, error) {
-	limits := o.limits(m.site.Accel)
-	alive, stop := m.whileUp(ctx)
+func (vm *instance) logIn(ctx context.Context, l Login) (int, error) {
+	o, limits := vm.o, vm.limits
+	alive, stop := vm.whileUp(ctx)
 	defer stop()
 	up, cancel := context.WithTimeoutCause(alive, limits.boot, errSlow)
 	defer cancel()
-	control, err := m.connect(up, guest.Control)
+	control, err := vm.connect(up, guest.Control)
 	if err != nil {
-		return 0, m.explain(ctx, err, limits)
+		return 0, vm.explain(ctx, err)
 	}
 	agent := newAgent(control)
 	defer agent.close()
 	if err := agent.awaitReady(up, o.Interrupt); err != nil {
-		return 0, m.explain(ctx, err, limits)
+		return 0, vm.explain(ctx, err)
 	}
-	if err := interruptible(up, o, func(up context.Context) error {
+	if err := o.interruptible(up, func(up context.Context) error {
 		select {
-		case <-m.keyed:
+		case <-vm.keyed:
 			return nil
 		case <-up.Done():
 			return context.Cause(up)
 		}
 	}); err != nil {
-		return 0, m.explain(ctx, err, limits)
+		return 0, vm.explain(ctx, err)
 	}
 	if o.RunLimit > 0 {
 		alive, stop = context.WithTimeoutCause(alive, o.RunLimit, errLong)
@@ -101,25 +92,25 @@ func (m *machine) logIn(ctx context.Context, o *Options, l Login) (int, error) {
 	watched, quit := context.WithCancelCause(alive)
 	defer quit(nil)
 	go func() { quit(agent.heartbeat(watched, limits.silence)) }()
-	status, err := session(watched, m.site.link.door.address, limits.boot, o, l)
+	status, err := o.session(watched, vm.link.ssh.address, o.Keys, limits.boot, l)
 	switch {
 	case errors.Is(err, errLong), errors.Is(err, ErrInterrupted):
-		told := m.explain(ctx, err, limits)
+		told := vm.explain(ctx, err)
 		if errors.Is(err, errLong) {
-			told = m.hung(fmt.Sprintf("the session did not end in %v", o.RunLimit))
+			told = vm.hung(fmt.Sprintf("the session did not end in %v", o.RunLimit))
 		}
-		m.part(ctx, o, control, err)
+		vm.part(ctx, control, err)
 		return 0, told
-	case errors.Is(err, errLost) && m.waitEnd(ctx, 5*time.Second):
-		err = m.sessionEnd(ctx) // the person may have shut it down
+	case errors.Is(err, errLost) && vm.waitEnd(ctx, 5*time.Second):
+		err = vm.sessionEnd(ctx) // the person may have shut it down
 	case errors.Is(err, errGone) && len(l.Command) == 0:
-		err = m.sessionEnd(ctx)
+		err = vm.sessionEnd(ctx)
 	}
 	if err != nil {
-		return 0, m.explain(ctx, err, limits)
+		return 0, vm.explain(ctx, err)
 	}
 	if o.keeps() {
-		return status, m.powerOff(ctx, control, limits.powerOff)
+		return status, vm.powerOff(ctx, control, limits.powerOff)
 	}
 	return status, nil
 }
@@ -149,7 +140,7 @@ func (a *agent) heartbeat(ctx context.Context, silence time.Duration) error {
 }
 
 // session is a login to the sshd at an address, which comes up within limit.
-func session(ctx context.Context, at Address, limit time.Duration, o *Options, l Login) (int, error) {
+func (u *User) session(ctx context.Context, at Address, keys *Keys, limit time.Duration, l Login) (int, error) {
 	up, cancel := context.WithTimeoutCause(ctx, limit, errSlow)
 	defer cancel()
 	connected := func() {
@@ -159,7 +150,7 @@ func session(ctx context.Context, at Address, limit time.Duration, o *Options, l
 	}
 	if l.Relay {
 		var conn *peekedConn
-		if err := interruptible(up, o, func(up context.Context) (err error) {
+		if err := u.interruptible(up, func(up context.Context) (err error) {
 			conn, err = dialSSHD(up, at)
 			return err
 		}); err != nil {
@@ -167,69 +158,68 @@ func session(ctx context.Context, at Address, limit time.Duration, o *Options, l
 		}
 		defer conn.Close()
 		connected()
-		return 0, relayStreams(ctx, conn, o)
+		return 0, u.relay(ctx, conn)
 	}
 	var client *ssh.Client
-	if err := interruptible(up, o, func(up context.Context) (err error) {
-		client, err = logIn(up, at, o.Keys)
+	if err := u.interruptible(up, func(up context.Context) (err error) {
+		client, err = logIn(up, at, keys)
 		return err
 	}); err != nil {
 		return 0, err
 	}
 	defer client.Close()
 	connected()
-	status, err := runSSH(ctx, client, o, l.Command)
+	status, err := u.runSSH(ctx, client, l.Command)
 	if err != nil && ctx.Err() != nil {
 		return 0, context.Cause(ctx) // and what came of it
 	}
 	return status, err
 }
 
-// interruptible ends do with ErrInterrupted at the person's Ctrl-C.
-func interruptible(ctx context.Context, o *Options, do func(context.Context) error) error {
+// interruptible ends do with ErrInterrupted at the user's Ctrl-C.
+func (u *User) interruptible(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	heard := make(chan struct{})
 	go func() {
 		defer close(heard)
 		select {
-		case <-o.Interrupt:
+		case <-u.Interrupt:
 			cancel(ErrInterrupted)
 		case <-ctx.Done():
 		}
 	}()
 	err := do(ctx)
 	cancel(nil)
-	<-heard // later ones are another's
+	<-heard // a later Ctrl-C is for what comes next
 	return err
 }
 
-// relayStreams joins the options' streams with a connection, until it ends.
-func relayStreams(ctx context.Context, conn *peekedConn, o *Options) error {
+// relay joins the user's streams with a connection, until it ends.
+func (u *User) relay(ctx context.Context, conn *peekedConn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
-		if _, err := io.Copy(conn, o.Stdin); err == nil {
+		if _, err := io.Copy(conn, u.Stdin); err == nil {
 			_ = conn.CloseWrite() // its end is told by the other direction
 		}
 	}()
-	_, err := io.Copy(o.Stdout, conn)
+	_, err := io.Copy(u.Stdout, conn)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
 }
 
-// SSHTo logs in to a guest that runs. Of the options only the Keys, the streams,
-// Term, Interrupt and the limits count. The guest's end is a *GuestError.
-func SSHTo(ctx context.Context, g RunningGuest, o Options, l Login) (int, error) {
+// SSHTo logs in to a guest that runs. The guest's end is a *GuestError.
+func SSHTo(ctx context.Context, g RunningGuest, keys *Keys, u User, l Login) (int, error) {
 	alive, stop := g.whileRuns(ctx)
 	defer stop()
-	limit := o.limits(qemu.KVM).boot
+	limit := u.limits(qemu.KVM).boot
 	up, cancel := context.WithTimeoutCause(alive, limit, errSlow)
 	defer cancel()
-	err := interruptible(up, &o, g.awaitKeys)
+	err := u.interruptible(up, g.awaitKeys)
 	var status int
 	if err == nil {
-		status, err = session(alive, *g.SSH, limit, &o, l)
+		status, err = u.session(alive, *g.SSH, keys, limit, l)
 	}
 	if errors.Is(err, errLost) {
 		select { // its kimg takes a moment to see the guest's end, and to tidy up

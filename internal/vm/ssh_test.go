@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 func testKeys(t *testing.T) *Keys {
@@ -152,9 +152,8 @@ func (d *sshd) serve(conn net.Conn) {
 const lost = 1 << 16
 
 // login logs in to d.
-func (d *sshd) login(ctx context.Context, keys *Keys, o Options, argv ...string) (int, error) {
-	o.Keys = keys
-	return session(ctx, d.address, 10*time.Second, &o, Login{Command: argv})
+func (d *sshd) login(ctx context.Context, keys *Keys, u User, argv ...string) (int, error) {
+	return u.session(ctx, d.address, keys, 10*time.Second, Login{Command: argv})
 }
 
 func TestSSHSession(t *testing.T) {
@@ -166,8 +165,8 @@ func TestSSHSession(t *testing.T) {
 		return 7
 	})
 	var stdout, stderr bytes.Buffer
-	o := Options{Stdin: strings.NewReader("input"), Stdout: &stdout, Stderr: &stderr}
-	status, err := d.login(t.Context(), keys, o, "echo", "it's", "$HOME")
+	u := User{Stdin: strings.NewReader("input"), Stdout: &stdout, Stderr: &stderr}
+	status, err := d.login(t.Context(), keys, u, "echo", "it's", "$HOME")
 	if err != nil || status != 7 {
 		t.Errorf("status %d, %v", status, err)
 	}
@@ -183,11 +182,11 @@ func TestSSHKnowsTheGuest(t *testing.T) {
 	keys, others := testKeys(t), testKeys(t)
 	mixed := &Keys{User: keys.User, Host: others.Host}
 	d := startSSHD(t, keys, func(ssh.Channel, string, <-chan string) uint32 { return 0 })
-	if _, err := d.login(t.Context(), mixed, Options{}, "true"); err == nil || !strings.Contains(err.Error(), "host key mismatch") {
+	if _, err := d.login(t.Context(), mixed, User{}, "true"); err == nil || !strings.Contains(err.Error(), "host key mismatch") {
 		t.Errorf("another host key: %v", err)
 	}
 	mixed = &Keys{User: others.User, Host: keys.Host}
-	if _, err := d.login(t.Context(), mixed, Options{}, "true"); err == nil || !strings.Contains(err.Error(), "unable to authenticate") {
+	if _, err := d.login(t.Context(), mixed, User{}, "true"); err == nil || !strings.Contains(err.Error(), "unable to authenticate") {
 		t.Errorf("another user's key: %v", err)
 	}
 }
@@ -199,7 +198,7 @@ func TestSSHInterrupt(t *testing.T) {
 		interrupt <- os.Interrupt
 		return 100 + uint32(len(<-signals))
 	})
-	if status, err := d.login(t.Context(), keys, Options{Interrupt: interrupt}, "sleep"); err != nil || status != 103 {
+	if status, err := d.login(t.Context(), keys, User{Interrupt: interrupt}, "sleep"); err != nil || status != 103 {
 		t.Errorf("status %d, %v", status, err)
 	}
 	d = startSSHD(t, keys, func(ch ssh.Channel, _ string, signals <-chan string) uint32 {
@@ -209,12 +208,12 @@ func TestSSHInterrupt(t *testing.T) {
 		<-t.Context().Done()
 		return 0
 	})
-	if _, err := d.login(t.Context(), keys, Options{Interrupt: interrupt}, "sleep"); !errors.Is(err, ErrInterrupted) {
+	if _, err := d.login(t.Context(), keys, User{Interrupt: interrupt}, "sleep"); !errors.Is(err, ErrInterrupted) {
 		t.Errorf("the second one: %v", err)
 	}
 	interrupt <- os.Interrupt
-	nobody := Options{Keys: keys, Interrupt: interrupt}
-	if _, err := session(t.Context(), Address{"unix", "/nobody"}, time.Minute, &nobody, Login{}); !errors.Is(err, ErrInterrupted) {
+	nobody := User{Interrupt: interrupt}
+	if _, err := nobody.session(t.Context(), Address{"unix", "/nobody"}, keys, time.Minute, Login{}); !errors.Is(err, ErrInterrupted) {
 		t.Errorf("before there is anybody: %v", err)
 	}
 }
@@ -222,7 +221,7 @@ func TestSSHInterrupt(t *testing.T) {
 func TestSSHEnds(t *testing.T) {
 	keys := testKeys(t)
 	d := startSSHD(t, keys, func(ssh.Channel, string, <-chan string) uint32 { return lost })
-	if _, err := d.login(t.Context(), keys, Options{}, "true"); !errors.Is(err, errLost) {
+	if _, err := d.login(t.Context(), keys, User{}, "true"); !errors.Is(err, errLost) {
 		t.Errorf("a connection that was lost: %v", err)
 	}
 	running, gone := context.WithCancelCause(t.Context())
@@ -231,7 +230,7 @@ func TestSSHEnds(t *testing.T) {
 		<-t.Context().Done()
 		return 0
 	})
-	if _, err := d.login(running, keys, Options{}, "true"); !errors.Is(err, errGone) {
+	if _, err := d.login(running, keys, User{}, "true"); !errors.Is(err, errGone) {
 		t.Errorf("a guest that is gone: %v", err)
 	}
 	d = startSSHD(t, keys, func(ch ssh.Channel, _ string, _ <-chan string) uint32 {
@@ -243,11 +242,11 @@ func TestSSHEnds(t *testing.T) {
 	})
 	closed, w := io.Pipe()
 	closed.Close()
-	if _, err := d.login(t.Context(), keys, Options{Stdout: w}, "yes"); err == nil || !strings.Contains(err.Error(), "write the command's output") {
+	if _, err := d.login(t.Context(), keys, User{Stdout: w}, "yes"); err == nil || !strings.Contains(err.Error(), "write the command's output") {
 		t.Errorf("a reader that went away: %v", err)
 	}
-	o := Options{Keys: keys}
-	if _, err := session(t.Context(), Address{"unix", "/nobody"}, 10*time.Millisecond, &o, Login{}); !errors.Is(err, errSlow) {
+	u := User{}
+	if _, err := u.session(t.Context(), Address{"unix", "/nobody"}, keys, 10*time.Millisecond, Login{}); !errors.Is(err, errSlow) {
 		t.Errorf("nobody there: %v", err)
 	}
 }
@@ -270,8 +269,8 @@ func TestSSHRelay(t *testing.T) {
 		fmt.Fprintf(conn, "heard %s", said)
 	}()
 	var out bytes.Buffer
-	o := Options{Stdin: strings.NewReader("hello"), Stdout: &out}
-	if _, err := session(t.Context(), Address{"unix", l.Addr().String()}, time.Minute, &o, Login{Relay: true}); err != nil {
+	u := User{Stdin: strings.NewReader("hello"), Stdout: &out}
+	if _, err := u.session(t.Context(), Address{"unix", l.Addr().String()}, nil, time.Minute, Login{Relay: true}); err != nil {
 		t.Error(err)
 	}
 	if out.String() != "SSH-2.0-test\nheard hello" {
@@ -307,27 +306,21 @@ func TestTilde(t *testing.T) {
 // The guest is given its keys when it asks, and only then told of as one to log in to.
 func TestGiveKeys(t *testing.T) {
 	keys := testKeys(t)
-	dir, err := makeRunDir()
+	vm := &instance{
+		o: &Options{Keys: keys}, tools: hostTools(t), link: &link{}, done: make(chan struct{}), keyed: make(chan struct{}),
+	}
+	vm.entry = newEntry(vm.tools, "/out")
+	if err := vm.link.openSSH(vm.tools); err != nil {
+		t.Fatal(err)
+	}
+	defer vm.link.close()
+	port, err := net.Listen("unix", filepath.Join(vm.tools.RunDir, "kimg.keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.remove()
-	site := &Site{here: dir.path, run: &hostRunner{dir: dir}, link: &link{}}
-	if site.guest, err = newGuest(site, "/out"); err != nil {
-		t.Fatal(err)
-	}
-	if err := site.link.openDoor(site); err != nil {
-		t.Fatal(err)
-	}
-	defer site.link.close()
-	port, err := net.Listen("unix", filepath.Join(dir.path, "kimg.keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &machine{site: site, done: make(chan struct{}), keyed: make(chan struct{})}
 	given := make(chan struct{})
 	go func() {
-		m.giveKeys(t.Context(), keys)
+		vm.giveKeys(t.Context())
 		close(given)
 	}()
 	conn, err := port.Accept()
@@ -345,7 +338,7 @@ func TestGiveKeys(t *testing.T) {
 		t.Errorf("the guest was told %q", got)
 	}
 	of := func() RunningGuest {
-		g, ok := readGuest(dir.path)
+		g, ok := readGuest(vm.tools.RunDir)
 		if !ok || g.SSH == nil || g.SSH.Network != "tcp4" {
 			t.Fatalf("%+v", g)
 		}
@@ -356,7 +349,7 @@ func TestGiveKeys(t *testing.T) {
 	}
 	io.WriteString(conn, "taken\n")
 	<-given
-	<-m.keyed
+	<-vm.keyed
 	if !of().Keyed {
 		t.Error("nobody was told")
 	}
@@ -364,7 +357,7 @@ func TestGiveKeys(t *testing.T) {
 
 // The way to sshd is one more of QEMU's forwards, but on a TAP, where the guest has an
 // address; a kernel that cannot take keys, or be reached, has none.
-func TestDoor(t *testing.T) {
+func TestSSHForward(t *testing.T) {
 	config := Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y", "VIRTIO_CONSOLE": "y"}
 	mac := macOf("/out", "tap0")
 	for _, tt := range []struct {
@@ -379,18 +372,17 @@ func TestDoor(t *testing.T) {
 		{"there", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, true, "unix ssh", "20000:80 20001:22"},
 		{"on a TAP", Network{Mode: TAPNet, TAP: "tap0"}, true, "tcp6 [" + linkLocal(mac).String() + "%tap0]", ""},
 	} {
-		site := &Site{Isolated: tt.isolated, here: t.TempDir(), Run: "/run"}
+		tools := &toolbox.Tools{Isolated: tt.isolated, RunDir: t.TempDir(), Sockets: "/run"}
 		l := &link{network: tt.network, mac: mac}
-		site.link = l
-		if err := l.openDoor(site); err != nil {
+		if err := l.openSSH(tools); err != nil {
 			t.Fatal(err)
 		}
-		got := l.door.address.Network + " " + filepath.Base(l.door.address.Address)
-		if got = strings.TrimSuffix(got, ":"+l.door.address.Address[strings.LastIndex(l.door.address.Address, ":")+1:]); got != tt.address {
+		got := l.ssh.address.Network + " " + filepath.Base(l.ssh.address.Address)
+		if got = strings.TrimSuffix(got, ":"+l.ssh.address.Address[strings.LastIndex(l.ssh.address.Address, ":")+1:]); got != tt.address {
 			t.Errorf("%s: the address is %q, want %q", tt.name, got, tt.address)
 		}
 		var forwards []string
-		device, _ := l.device(config, site)
+		device := l.device(config, tools)
 		if user, ok := device.(qemu.UserNet); ok {
 			for _, f := range user.Forwards {
 				at := fmt.Sprint(f.Host)
@@ -402,9 +394,6 @@ func TestDoor(t *testing.T) {
 		}
 		if got := strings.Join(forwards, " "); got != tt.forwards {
 			t.Errorf("%s: forwards are %q, want %q", tt.name, got, tt.forwards)
-		}
-		if names := (&Options{}).ports(site, "a"); strings.Count(strings.Join(qemu.Argv(arch.Default, names...), " "), "virtserialport") != 2 {
-			t.Errorf("%s: no port for the keys: %v", tt.name, names)
 		}
 		l.close()
 	}
@@ -430,8 +419,21 @@ func TestDoor(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
-	site := &Site{link: &link{}}
-	if (&Options{}).ports(site) != nil {
-		t.Error("ports that nobody asked for")
+	for _, c := range []struct {
+		ssh    *sshForward
+		ports  []string
+		virtio int // virtio-serial ports and their controller
+	}{{nil, nil, 0}, {nil, []string{"a"}, 2}, {&sshForward{}, nil, 2}, {&sshForward{}, []string{"a"}, 3}} {
+		vm := &instance{o: &Options{Keys: &Keys{}}, link: &link{ssh: c.ssh}, keyed: make(chan struct{}),
+			tools: &toolbox.Tools{Sockets: "/run", RunDir: t.TempDir(), Runner: waitsForInput{}}}
+		vm.entry = newEntry(vm.tools, "/out")
+		if err := vm.boot(t.Context(), guestIO{stdin: strings.NewReader(""), ports: c.ports}); err != nil {
+			t.Fatal(err)
+		}
+		vm.quit()
+		argv := strings.Join(vm.machine.Argv(), " ")
+		if got := strings.Count(argv, "virtserialport") + strings.Count(argv, "virtio-serial-pci"); got != c.virtio {
+			t.Errorf("%+v: %d of the ports in %s", c, got, argv)
+		}
 	}
 }

@@ -92,7 +92,7 @@ var errLost = errors.New("the connection to the guest was lost")
 // returns its status: of a signal N 128+N. On a terminal it gets one too. Typed at the
 // beginning of a line, ~. ends the connection, as OpenSSH has it: a guest that hangs
 // answers to nothing else.
-func runSSH(ctx context.Context, client *ssh.Client, o *Options, argv []string) (int, error) {
+func (u *User) runSSH(ctx context.Context, client *ssh.Client, argv []string) (int, error) {
 	defer context.AfterFunc(ctx, func() { client.Close() })()
 	s, err := client.NewSession()
 	if err != nil {
@@ -104,15 +104,15 @@ func runSSH(ctx context.Context, client *ssh.Client, o *Options, argv []string) 
 		return 0, err
 	}
 	broken := make(chan error, 2)
-	s.Stdout, s.Stderr = &watched{o.Stdout, broken}, &watched{o.Stderr, broken}
-	from := o.Stdin
-	if wantsTerminal(o, argv) {
-		restore, err := openPTY(ctx, s, terminal.Of(o.Stdin), o.Term)
+	s.Stdout, s.Stderr = &watched{u.Stdout, broken}, &watched{u.Stderr, broken}
+	from := u.Stdin
+	if u.wantsTerminal(argv) {
+		restore, err := openPTY(ctx, s, terminal.Of(u.Stdin), u.Term)
 		if err != nil {
 			return 0, err
 		}
 		defer restore()
-		from = &tilde{from: o.Stdin, newLine: true}
+		from = &tilde{from: u.Stdin, newLine: true}
 	}
 	if len(argv) == 0 {
 		err = s.Shell()
@@ -146,7 +146,7 @@ func runSSH(ctx context.Context, client *ssh.Client, o *Options, argv []string) 
 				return 0, ErrInterrupted
 			}
 			return 0, nil
-		case <-o.Interrupt:
+		case <-u.Interrupt:
 			if interrupts++; interrupts > 1 {
 				return 0, ErrInterrupted
 			}
@@ -171,11 +171,11 @@ func sshStatus(err error) (int, error) {
 
 // wantsTerminal says whether the command gets a terminal: a shell where its input is
 // one, a command where all of its streams are, so that what goes to a file stays apart.
-func wantsTerminal(o *Options, argv []string) bool {
+func (u *User) wantsTerminal(argv []string) bool {
 	if len(argv) == 0 {
-		return terminal.Of(o.Stdin).Is()
+		return terminal.Of(u.Stdin).Is()
 	}
-	return terminal.Of(o.Stdin).Is() && terminal.Of(o.Stdout).Is() && terminal.Of(o.Stderr).Is()
+	return terminal.Of(u.Stdin).Is() && terminal.Of(u.Stdout).Is() && terminal.Of(u.Stderr).Is()
 }
 
 // openPTY gives the session a terminal of the kind and size of the user's, and has

@@ -34,6 +34,7 @@ const (
 	userKeyFile    = "id_ed25519"
 	hostKeyFile    = "host_ed25519"
 	knownHostsFile = "known_hosts"
+	keysLock       = "lock"
 )
 
 // HostAlias is the guests' name in the file of known hosts: they are where QEMU is,
@@ -51,7 +52,7 @@ func LoadKeys(ctx context.Context, dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}
-	unlock, err := filelock.Take(ctx, filepath.Join(dir, lockFile), func() {}) // for milliseconds
+	unlock, err := filelock.Take(ctx, filepath.Join(dir, keysLock), func() {}) // for milliseconds
 	if err != nil {
 		return nil, fmt.Errorf("make keys: %w", err)
 	}

@@ -12,8 +12,8 @@ import (
 func (k *checking) atBoot(ctx context.Context) error {
 	k.missing = "the guest did not reach " + k.place()
 	came := make(chan error, 1)
-	go func() { came <- k.m.awaitGDB(ctx, k.entry) }()
-	d, err := startGDB(ctx, k.m.site)
+	go func() { came <- k.vm.awaitGDB(ctx, k.entry) }()
+	d, err := startGDB(ctx, k.vm.tools)
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (k *checking) atBoot(ctx context.Context) error {
 	if err := <-came; err != nil {
 		return err
 	}
-	if err := d.Attach(ctx, k.m.site.Socket(gdbSocket)); err != nil {
+	if err := d.Attach(ctx, k.vm.tools.Socket(gdbSocket)); err != nil {
 		return err
 	}
 	// A software breakpoint is an instruction in memory, where the kernel has yet to
@@ -94,7 +94,7 @@ func (k *checking) find(ctx context.Context, d *gdb.Debugger) (b gdb.Breakpoint,
 
 // hardware says whether the processor has breakpoints enough for the place.
 func (k *checking) hardware(b gdb.Breakpoint) bool {
-	return k.m.site.Accel != qemu.KVM || b.Locations <= gdb.HardwareBreakpoints
+	return k.vm.tools.Accel != qemu.KVM || b.Locations <= gdb.HardwareBreakpoints
 }
 
 // look records where the guest has stopped, evaluates the check's expressions there,

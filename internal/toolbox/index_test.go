@@ -1,4 +1,4 @@
-package vm
+package toolbox
 
 import (
 	"os"
@@ -29,16 +29,11 @@ func TestIndexIsKeptWhole(t *testing.T) {
 	write(t, filepath.Join(x.dir, "abc.gdb-index-Xy1"), "half of one") // of a gdb that was killed
 	x.close()
 
-	killed, err := newRunDir(parent) // a kimg that was killed left it
-	if err == nil {
-		err = killed.lock.Unlock()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	killed := filepath.Join(parent, runPrefix+"1")
+	leave(t, killed)
 
 	x = openIndex(parent, vmlinux)
-	if _, err := os.Stat(killed.path); err == nil {
+	if _, err := os.Stat(killed); err == nil {
 		t.Error("what a killed one left is there still")
 	}
 	if x == nil || x.fill != nil {

@@ -32,17 +32,17 @@ type consoleHub struct {
 	closed bool
 }
 
-// newConsoleHub opens the console of the guest at a site.
-func newConsoleHub(site *Site) (*consoleHub, error) {
+// newConsoleHub opens the console of the guest with this entry.
+func newConsoleHub(entry *RunningGuest) (*consoleHub, error) {
 	h := &consoleHub{on: map[net.Conn]bool{}}
 	h.typed, h.keys = io.Pipe()
 	var err error
-	if h.listen, err = net.Listen("unix", filepath.Join(site.here, consoleSocket)); err != nil {
+	if h.listen, err = net.Listen("unix", filepath.Join(entry.dir, consoleSocket)); err != nil {
 		return nil, fmt.Errorf("open the console: %w", err)
 	}
 	go h.accept()
-	site.guest.Console = true
-	if err := site.guest.tell(); err != nil {
+	entry.Console = true
+	if err := entry.write(); err != nil {
 		h.close()
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package vm
+package toolbox
 
 import (
 	"context"
@@ -17,17 +17,20 @@ import (
 // Host runs QEMU and gdb on this machine.
 type Host struct{}
 
-// Open implements Place.
-func (Host) Open(_ context.Context, need Need) (*Site, error) {
-	dir, err := makeRunDir()
+// Open implements Toolbox.
+func (Host) Open(_ context.Context, m Mounts) (*Tools, error) {
+	dir, err := makeRunDir(runParent())
 	if err != nil {
 		return nil, err
 	}
-	site := &Site{Dir: need.Dir, Run: dir.path, here: dir.path, Accel: qemu.KVM, run: &hostRunner{dir: dir}}
-	if err := qemu.ProbeKVM(); err != nil {
-		site.Accel, site.Why = qemu.TCG, err.Error()
+	t := &Tools{Dir: m.Dir, Sockets: dir.path, RunDir: dir.path, Accel: qemu.KVM, Runner: &hostRunner{dir: dir}}
+	for _, share := range m.Shares {
+		t.Shares = append(t.Shares, share.Dir)
 	}
-	return site, nil
+	if err := qemu.ProbeKVM(); err != nil {
+		t.Accel, t.NoKVM = qemu.TCG, err.Error()
+	}
+	return t, nil
 }
 
 type hostRunner struct {
@@ -38,14 +41,15 @@ type hostRunner struct {
 	waits   sync.WaitGroup
 }
 
-func (r *hostRunner) start(ctx context.Context, p program) (func() error, error) {
+// Start implements Runner.
+func (r *hostRunner) Start(ctx context.Context, p Program) (func() error, error) {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	// A child of the killed program may hold its output open.
 	cmd.WaitDelay = 2 * time.Second
 	var stdin io.WriteCloser
 	file, direct := p.Stdin.(*os.File)
-	if !p.Person { // the person's is in the terminal's foreground group, as kimg itself
+	if !p.Terminal { // such a program is in the terminal's foreground group, as kimg itself
 		cmd.SysProcAttr = ownGroup()
 		direct = false
 	}
@@ -77,17 +81,19 @@ func (r *hostRunner) start(ctx context.Context, p program) (func() error, error)
 	}), nil
 }
 
-func (r *hostRunner) local(_ context.Context, socket string) (string, error) {
+// Local implements Runner.
+func (r *hostRunner) Local(_ context.Context, socket string) (string, error) {
 	return filepath.Join(r.dir.path, socket), nil
 }
 
-// end kills what runs. Whoever started it waits for it; so does end.
-func (r *hostRunner) end(context.Context) error {
+// Kill implements Runner: it kills all that runs. Whoever started it waits for it; so
+// does Kill.
+func (r *hostRunner) Kill(context.Context) error {
 	r.mu.Lock()
 	for _, cmd := range r.running {
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			r.mu.Unlock()
-			return fmt.Errorf("end %s: %w", cmd.Args[0], err)
+			return fmt.Errorf("kill %s: %w", cmd.Args[0], err)
 		}
 	}
 	r.mu.Unlock()
@@ -95,8 +101,9 @@ func (r *hostRunner) end(context.Context) error {
 	return nil
 }
 
-func (r *hostRunner) close(ctx context.Context) error {
-	if err := r.end(ctx); err != nil {
+// Close implements Runner.
+func (r *hostRunner) Close(ctx context.Context) error {
+	if err := r.Kill(ctx); err != nil {
 		return err
 	}
 	return r.dir.remove()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // headSocket is where QEMU's gdb stub listens first, for kimg. gdb's is made after that.
@@ -25,36 +26,36 @@ func headLimit(a qemu.Accel) time.Duration {
 
 // stubOf is the stub of a guest that is to stop in breaks, and where it may run to before
 // gdb attaches: 0 where it stays halted, or runs at once.
-func stubOf(kernel *gdb.Symbols, site *Site, breaks []string, running bool) (stub qemu.GDBStub, entry uint64) {
+func stubOf(kernel *gdb.Symbols, tools *toolbox.Tools, breaks []string, running bool) (stub qemu.GDBStub, entry uint64) {
 	if !running {
 		entry = kernel.FirstStop(breaks)
 	}
 	if entry != 0 {
-		return qemu.GDBStub{Socket: site.Socket(headSocket)}, entry
+		return qemu.GDBStub{Socket: tools.Socket(headSocket)}, entry
 	}
-	return qemu.GDBStub{Socket: site.Socket(gdbSocket), Running: running}, 0
+	return qemu.GDBStub{Socket: tools.Socket(gdbSocket), Running: running}, 0
 }
 
 // awaitGDB lets the halted guest run to entry, unless that is 0, and has gdb's socket
 // listen. gdb reads the symbols meanwhile, as long as the firmware takes and longer.
-func (m *machine) awaitGDB(ctx context.Context, entry uint64) error {
+func (vm *instance) awaitGDB(ctx context.Context, entry uint64) error {
 	if entry == 0 {
-		_, err := m.order(ctx, "query-status", nil) // that QEMU is there
+		_, err := vm.order(ctx, "query-status", nil) // that QEMU is there
 		return err
 	}
-	head, cancel := context.WithTimeout(ctx, headLimit(m.site.Accel))
+	head, cancel := context.WithTimeout(ctx, headLimit(vm.tools.Accel))
 	defer cancel()
 	// A guest that does not come that far is gdb's to look at.
-	_ = m.runTo(head, entry)
-	if ctx.Err() != nil || m.ended() {
+	_ = vm.runTo(head, entry)
+	if ctx.Err() != nil || vm.ended() {
 		return nil // that has been told, or is
 	}
-	return m.moveStub(ctx)
+	return vm.moveStub(ctx)
 }
 
 // runTo runs the halted guest to an address.
-func (m *machine) runTo(ctx context.Context, address uint64) error {
-	conn, err := m.connect(ctx, headSocket)
+func (vm *instance) runTo(ctx context.Context, address uint64) error {
+	conn, err := vm.connect(ctx, headSocket)
 	if err != nil {
 		return err
 	}
@@ -64,17 +65,17 @@ func (m *machine) runTo(ctx context.Context, address uint64) error {
 }
 
 // moveStub has QEMU's gdb stub listen at gdb's socket, and nowhere else.
-func (m *machine) moveStub(ctx context.Context) error {
+func (vm *instance) moveStub(ctx context.Context) error {
 	type named = map[string]any
-	_, err := m.order(ctx, "chardev-add", named{"id": "debugger", "backend": named{"type": "socket", "data": named{
-		"addr":   named{"type": "unix", "data": named{"path": m.site.Socket(gdbSocket)}},
+	_, err := vm.order(ctx, "chardev-add", named{"id": "debugger", "backend": named{"type": "socket", "data": named{
+		"addr":   named{"type": "unix", "data": named{"path": vm.tools.Socket(gdbSocket)}},
 		"server": true, "wait": false,
 	}}})
 	if err != nil {
 		return err
 	}
 	// QMP itself has no command for it.
-	said, err := m.order(ctx, "human-monitor-command", named{"command-line": "gdbserver chardev:debugger"})
+	said, err := vm.order(ctx, "human-monitor-command", named{"command-line": "gdbserver chardev:debugger"})
 	var answer string
 	if err == nil && json.Unmarshal(said, &answer) == nil && strings.Contains(answer, "ould not") {
 		err = fmt.Errorf("have QEMU wait for gdb: %s", strings.TrimSpace(answer))

@@ -1,4 +1,4 @@
-package vm
+package tap
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 // bytes, big-endian (net/stream.c). maxFrame is its NET_BUFSIZE.
 const maxFrame = 4096 + 65536
 
-// errFrame says that a length cannot be a frame's.
+// errFrame says that no frame has such a length.
 var errFrame = errors.New("a frame of an impossible length")
 
 // readFrame reads a frame into buf, which has room for maxFrame.
@@ -35,10 +35,10 @@ func readFrame(r io.Reader, buf []byte) ([]byte, error) {
 	return buf[:n], err
 }
 
-// relayFrames carries frames between a TAP, which takes and gives one at each call,
-// and a stream, until ctx ends, one of them does, or a stream is no stream of
-// frames. It closes both.
-func relayFrames(ctx context.Context, tap, stream io.ReadWriteCloser) error {
+// Relay carries frames between a TAP, where each call reads or writes one, and a stream
+// of QEMU's stream netdev, until ctx ends, one of the two does, or the stream holds
+// something else. It closes both.
+func Relay(ctx context.Context, tap, stream io.ReadWriteCloser) error {
 	closeBoth := func() {
 		tap.Close()
 		stream.Close()
@@ -77,10 +77,11 @@ func toTAP(tap io.Writer, from io.Reader) error {
 		if err != nil {
 			return err
 		}
-		// What an interface that is down, or a full queue, does not take is lost, as on
+		// What an interface that is down, or a full queue, does not accept is lost, as on
 		// a wire.
 		_, err = tap.Write(frame)
-		if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOBUFS) && !errors.Is(err, syscall.EINVAL) {
+		if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOBUFS) &&
+			!errors.Is(err, syscall.EINVAL) {
 			return err
 		}
 	}

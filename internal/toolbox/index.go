@@ -1,4 +1,4 @@
-package vm
+package toolbox
 
 import (
 	"fmt"
@@ -8,17 +8,19 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // maxIndexes is how many vmlinux have their index kept. One has 3 to 30 MB.
 const maxIndexes = 8
 
-// index is gdb's index of one vmlinux, its "index cache": with it gdb need not go
-// through all of the debug information, which takes longer than an emulated machine
-// needs to its first system calls. gdb crashes on a damaged one. So what it wrote is
-// kept under a name with its digest in it, and is shown to gdb, read-only, only where
-// it has that digest still. Nobody needs one: what goes wrong with it is no error.
+// index is gdb's index of one vmlinux, its "index cache": with it gdb need not read
+// all of the debug information, which takes longer than an emulated machine needs to
+// its first system calls. gdb crashes on a damaged one. So what it wrote is kept under
+// a name with its digest in it, and shown to gdb, read-only, only while it still has
+// that digest. Best effort: errors are ignored.
 type index struct {
 	parent, key string
 	dir         string  // what gdb is shown
@@ -31,8 +33,8 @@ func openIndex(parent, vmlinux string) *index {
 	if err != nil || os.MkdirAll(parent, 0o755) != nil {
 		return nil
 	}
-	sweepRunDirs(parent) // also where there is an index, and so no need for one
-	// By its place too: gdb looks by a build ID, which anybody's vmlinux can claim to have.
+	sweepRunDirs(parent) // also where there is an index, and none is made
+	// By its path too: gdb looks by build ID, and any vmlinux can claim any build ID.
 	id := units.DigestOf(fmt.Appendf(nil, "%s\x00%d\x00%d", vmlinux, info.Size(), info.ModTime().UnixNano()))
 	x := &index{parent: parent, key: string(id[:16])}
 	found, _ := filepath.Glob(filepath.Join(parent, x.key+"-*"))
@@ -45,7 +47,7 @@ func openIndex(parent, vmlinux string) *index {
 		}
 		_ = os.RemoveAll(dir)
 	}
-	if x.fill, err = makeRunDirIn(parent); err != nil {
+	if x.fill, err = makeRunDir(parent); err != nil {
 		return nil
 	}
 	x.dir = x.fill.path
@@ -109,5 +111,20 @@ func prune(parent string) {
 	slices.SortFunc(dirs, func(a, b string) int { return used[b].Compare(used[a]) })
 	for _, dir := range dirs[min(maxIndexes, len(dirs)):] {
 		_ = os.RemoveAll(dir)
+	}
+}
+
+// indexDelay is how long after the start gdb's index is made, for the next time: it
+// takes a processor for a second or more, and the guest and the first gdb come first.
+const indexDelay = 10 * time.Second
+
+// fillIndex makes gdb's index of vmlinux.
+func (r *containerRunner) fillIndex(vmlinux string) {
+	select {
+	case <-time.After(indexDelay):
+		args := append([]string{"nice", "gdb", "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
+			"-iex", "set auto-load no"}, gdb.IndexArgs(containerIndex)...)
+		r.sandbox.Exec(r.ctx, &container.ExecCmd{Args: append(args, vmlinux)}) // an error means no index
+	case <-r.ctx.Done():
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package vm
+package toolbox
 
 import "syscall"
 

@@ -1,17 +1,17 @@
-package vm
+package tap
 
 import (
 	"errors"
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/tap/taptest"
 )
 
 // packetPair returns two ends that keep what is written apart, as a TAP does.
@@ -29,52 +29,15 @@ func packetPair(t *testing.T) (a, b *os.File) {
 	return a, b
 }
 
-// For the tests of a real guest.
-var (
-	OwnNetwork = ownNetwork
-	IP         = ip
-)
-
-// ownNetwork gives the test's thread a network of its own, in which it may do as it
-// likes. The thread ends with the test.
-func ownNetwork(t *testing.T) {
-	t.Helper()
-	lack := t.Skipf
-	if os.Getenv("CI") == "true" {
-		lack = t.Fatalf
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		lack("a TAP is made by iproute2's ip, which is missing: %v", err)
-	}
-	if os.Geteuid() != 0 {
-		lack("a network namespace is root's")
-	}
-	if _, err := os.Stat(tunDevice); err != nil {
-		lack("no TAPs here: %v", err)
-	}
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		lack("make a network namespace: %v", err)
-	}
-}
-
-// ip runs iproute2's ip in the test's network.
-func ip(t *testing.T, line string) {
-	t.Helper()
-	if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v\n%s", line, err, out)
-	}
-}
-
-func TestOpenTAP(t *testing.T) {
-	ownNetwork(t)
+func TestOpen(t *testing.T) {
+	taptest.OwnNetwork(t)
 	refused := func(name, why, way string) {
 		t.Helper()
-		f, err := openTAP(name)
+		f, err := Open(name)
 		if err == nil {
 			f.Close()
 		}
-		var tap *TAPError
+		var tap *Error
 		if !errors.As(err, &tap) || !strings.Contains(err.Error(), why) || !strings.Contains(tap.Hint(), way) {
 			t.Errorf("%s: %v, %+v", name, err, tap)
 		}
@@ -83,16 +46,16 @@ func TestOpenTAP(t *testing.T) {
 	if _, err := net.InterfaceByName("tap0"); err == nil {
 		t.Error("looking for the interface made it")
 	}
-	ip(t, "tuntap add dev tap0 mode tap")
+	taptest.IP(t, "tuntap add dev tap0 mode tap")
 	refused("tap0", "it is down", "ip link set dev tap0 up")
-	ip(t, "link set dev tap0 up")
-	refused("lo", "it is no TAP", "")
-	ip(t, "tuntap add dev tun0 mode tun")
-	refused("tun0", "it is no TAP", "")
-	ip(t, "tuntap add dev many0 mode tap multi_queue")
-	ip(t, "link set dev many0 up")
+	taptest.IP(t, "link set dev tap0 up")
+	refused("lo", "it is not a TAP", "")
+	taptest.IP(t, "tuntap add dev tun0 mode tun")
+	refused("tun0", "it is not a TAP", "")
+	taptest.IP(t, "tuntap add dev many0 mode tap multi_queue")
+	taptest.IP(t, "link set dev many0 up")
 	for _, name := range []string{"tap0", "many0"} {
-		f, err := openTAP(name)
+		f, err := Open(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,17 +71,17 @@ func TestOpenTAP(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := refusedTAP("tap0", syscall.EPERM); !strings.Contains(err.Error(), "not made for this user") {
+	if err := refusal("tap0", syscall.EPERM); !strings.Contains(err.Error(), "not made for this user") {
 		t.Error(err)
 	}
 }
 
 // The relay keeps frames apart in both directions, and ends with either side.
-func TestRelayFrames(t *testing.T) {
+func TestRelay(t *testing.T) {
 	tap, wire := packetPair(t)
 	stream, qemu := net.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- relayFrames(t.Context(), tap, stream) }()
+	go func() { done <- Relay(t.Context(), tap, stream) }()
 	for _, data := range []string{"first", "second"} {
 		if _, err := wire.Write([]byte(data)); err != nil {
 			t.Fatal(err)
@@ -144,7 +107,7 @@ func TestRelayFrames(t *testing.T) {
 	}
 	tap, _ = packetPair(t)
 	stream, qemu = net.Pipe()
-	go func() { done <- relayFrames(t.Context(), tap, stream) }()
+	go func() { done <- Relay(t.Context(), tap, stream) }()
 	io.WriteString(qemu, frame(0, ""))
 	if err := <-done; !errors.Is(err, errFrame) {
 		t.Errorf("what is no frame: %v", err)

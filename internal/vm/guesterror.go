@@ -1,0 +1,77 @@
+package vm
+
+import (
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/kimg/kimg/internal/terminal"
+)
+
+// GuestError says that a guest, or the QEMU under it, ended or stopped against
+// the plan. Console is the last of what its serial console said.
+type GuestError struct {
+	What    string
+	Console []string
+	Err     error // QEMU's, or nil
+
+	panicked bool
+}
+
+func (e *GuestError) Error() string { return e.What }
+
+func (e *GuestError) Unwrap() error { return e.Err }
+
+// tailLines is how much of a console is kept for an error: a panic with its
+// registers and its stack.
+const tailLines = 60
+
+// tailLine bounds a line of it, in bytes.
+const tailLine = 512
+
+// tail keeps the last lines of what is written to it, as printable text.
+type tail struct {
+	also io.Writer // gets every byte too; may be nil
+
+	mu   sync.Mutex
+	full []string
+	line []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	for _, b := range p {
+		if b == '\n' || len(t.line) >= tailLine {
+			t.push()
+		}
+		if b >= ' ' || b == '\t' || b == '\x1b' || b == '\a' { // what control sequences are made of
+			t.line = append(t.line, b)
+		}
+	}
+	t.mu.Unlock()
+	if t.also != nil {
+		return t.also.Write(p)
+	}
+	return len(p), nil
+}
+
+func (t *tail) push() {
+	if line := strings.TrimRight(terminal.Plain(string(t.line)), " \t"); line != "" {
+		if len(t.full) == tailLines {
+			t.full = append(t.full[:0], t.full[1:]...)
+		}
+		t.full = append(t.full, line)
+	}
+	t.line = t.line[:0]
+}
+
+// lines returns what is kept; the last line may not have ended.
+func (t *tail) lines() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := append([]string(nil), t.full...)
+	if line := strings.TrimSpace(terminal.Plain(string(t.line))); line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}

@@ -1,0 +1,344 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/toolbox"
+)
+
+// instance is a guest that is prepared, runs or has ended.
+type instance struct {
+	o       *Options
+	config  Config
+	machine Machine
+	limits  limits
+	tools   *toolbox.Tools
+	link    *link         // its network's part on this machine
+	entry   *RunningGuest // what other kimgs read
+	unlock  func()        // its disk
+
+	console *tail
+	said    *tail         // what QEMU itself said
+	done    chan struct{} // closed when QEMU has ended
+	err     error         // QEMU's end; read it after done
+	clean   bool          // the guest was seen to shut down
+	keyed   chan struct{} // closed once the guest has taken its keys
+	kill    context.CancelFunc
+}
+
+// The sockets that are not ports.
+const (
+	qmpSocket = "qmp"
+	gdbSocket = "gdb"
+)
+
+// with prepares a guest of the options, has use boot it and work with it, ends it and
+// cleans up. files are artifacts that the programs need to see.
+func (o *Options) with(ctx context.Context, config Config, files []string, use func(*instance) error) (err error) {
+	vm, err := o.prepare(ctx, config, files)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, vm.close(ctx)) }()
+	return vm.settle(ctx, use(vm))
+}
+
+// prepare opens what the guest needs of this machine.
+func (o *Options) prepare(ctx context.Context, config Config, files []string) (_ *instance, err error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	shares, err := o.shares()
+	if err != nil {
+		return nil, err
+	}
+	mounts := toolbox.Mounts{
+		Dir: dir, Files: append([]string{artifact.KernelImage(o.arch()), artifact.Disk}, files...),
+	}
+	for _, share := range shares {
+		mounts.Shares = append(mounts.Shares, toolbox.Share{Dir: share.Dir, Write: share.Write})
+	}
+	vm := &instance{o: o, config: config, keyed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, vm.close(ctx))
+		}
+	}()
+	if vm.link, err = o.Network.open(dir); err != nil {
+		return nil, err
+	}
+	if o.keeps() {
+		mounts.Write = o.disk()
+		vm.unlock, err = o.holdDisk(ctx, dir)
+	} else {
+		vm.unlock, err = shareDisk(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if vm.tools, err = o.Toolbox.Open(ctx, mounts); err != nil {
+		return nil, err
+	}
+	vm.entry = newEntry(vm.tools, dir)
+	if o.ssh(config) {
+		if err := vm.link.openSSH(vm.tools); err != nil {
+			return nil, err
+		}
+	}
+	vm.limits = o.limits(vm.tools.Accel)
+	vm.machine = o.machine(config, vm.tools.Accel)
+	vm.machine.Dir, vm.machine.QMP = vm.tools.Dir, vm.tools.Socket(qmpSocket)
+	vm.machine.Kernel.Shares, vm.machine.Kernel.Keys = shares, vm.link.ssh != nil
+	for n, dir := range vm.tools.Shares {
+		vm.machine.Shares = append(vm.machine.Shares, qemu.NineP{Tag: shareTag(n), Dir: dir, Write: shares[n].Write})
+	}
+	if vm.tools.Accel == qemu.TCG {
+		o.say("no KVM (%s): the guest is emulated, some ten times slower", vm.tools.NoKVM)
+	}
+	if o.Network.Mode == TAPNet {
+		o.say("the guest on %s: ping %s%%%[1]s", o.Network.TAP, linkLocal(vm.link.mac))
+	}
+	return vm, nil
+}
+
+// close ends the guest and removes what was made for it.
+func (vm *instance) close(ctx context.Context) (err error) {
+	if vm.done != nil {
+		vm.quit()
+	}
+	if vm.link != nil {
+		vm.link.close()
+	}
+	if vm.tools != nil {
+		err = vm.tools.Close(ctx)
+	}
+	if vm.unlock != nil {
+		vm.unlock()
+	}
+	return err
+}
+
+// guestIO is how a guest is connected.
+type guestIO struct {
+	stdin   io.Reader // to the serial console; nil: none
+	mute    func()    // ends a Read of stdin that waits; called at QEMU's end; nil: none would
+	console io.Writer // what the serial console says; nil: only kept for an error
+	ports   []string  // virtio-serial ports
+}
+
+// boot starts QEMU.
+func (vm *instance) boot(ctx context.Context, to guestIO) error {
+	vm.machine.Card = vm.link.device(vm.config, vm.tools)
+	if vm.machine.Kernel.Direct != nil {
+		_, vm.machine.Kernel.Direct.UserNet = vm.machine.Card.(qemu.UserNet)
+	}
+	if vm.link.ssh != nil {
+		to.ports = append(to.ports[:len(to.ports):len(to.ports)], guest.Keys)
+	}
+	if len(to.ports) > 0 {
+		vm.machine.More = append(vm.machine.More, qemu.Ports{Names: to.ports, Socket: vm.tools.Socket})
+	}
+	if n := len(vm.machine.Kernel.String()); n > maxCmdline {
+		return fmt.Errorf("boot: the kernel's command line has %d bytes, and the kernel takes %d: "+
+			"use fewer shares, shorter places, or less --append", n, maxCmdline)
+	}
+	running, kill := context.WithCancel(ctx)
+	vm.kill, vm.console, vm.said = kill, &tail{also: to.console}, &tail{}
+	if to.mute != nil {
+		context.AfterFunc(running, to.mute)
+	}
+	wait, err := vm.tools.Start(running, toolbox.Program{
+		Args: vm.machine.Argv(), Stdin: to.stdin, Stdout: vm.console, Stderr: vm.said})
+	if err != nil {
+		kill()
+		return err
+	}
+	vm.done = make(chan struct{})
+	var aside sync.WaitGroup
+	// The end of QEMU tells more than what these say about it.
+	aside.Go(func() { _ = vm.link.serve(running, vm.tools) })
+	if vm.link.ssh != nil {
+		aside.Go(func() { vm.giveKeys(running) })
+	}
+	go func() {
+		defer close(vm.done)
+		vm.err = wait()
+		kill()
+		aside.Wait()
+	}()
+	return nil
+}
+
+// connect connects to one of the machine's ports.
+func (vm *instance) connect(ctx context.Context, name string) (*net.UnixConn, error) {
+	ctx, cancel := vm.whileUp(ctx)
+	defer cancel()
+	conn, err := vm.tools.Dial(ctx, name)
+	if err != nil && vm.ended() {
+		return nil, vm.endError(ctx)
+	}
+	return conn, err
+}
+
+// whileUp is ctx, ended with the machine too: then errGone is its cause.
+func (vm *instance) whileUp(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-vm.done:
+			cancel(errGone)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+func (vm *instance) ended() bool {
+	select {
+	case <-vm.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// endError is why QEMU ended when it should not have.
+func (vm *instance) endError(ctx context.Context) error {
+	<-vm.done
+	if ctx.Err() != nil && context.Cause(ctx) != context.Canceled {
+		return context.Cause(ctx)
+	}
+	console := vm.console.lines()
+	for _, line := range console {
+		if _, why, ok := strings.Cut(line, "Kernel panic - not syncing: "); ok {
+			return &GuestError{What: "the guest's kernel panicked: " + why, Console: console, panicked: true}
+		}
+	}
+	if vm.err == nil {
+		return &GuestError{What: "the guest ended by itself", Console: console}
+	}
+	if toolbox.WasKilled(vm.err) {
+		return &GuestError{
+			What: "QEMU was killed: by somebody, or by the system for want of memory", Console: console, Err: vm.err}
+	}
+	what := fmt.Sprintf("QEMU ended: %v", vm.err)
+	if said := vm.said.lines(); len(said) > 0 {
+		what += ": " + strings.TrimPrefix(said[len(said)-1], vm.machine.Arch.QEMU+": ")
+	}
+	return &GuestError{What: what, Console: console, Err: vm.err}
+}
+
+// hung is the error of a guest that did not do in time what it should.
+func (vm *instance) hung(what string) error {
+	return &GuestError{What: what, Console: vm.console.lines()}
+}
+
+// quit ends QEMU at once, and with it what the guest has not written out.
+func (vm *instance) quit() {
+	vm.kill()
+	<-vm.done
+}
+
+// powerOff shuts the guest down cleanly within limit. It asks the agent, on control, and
+// presses the power button: a guest obeys one of the two.
+func (vm *instance) powerOff(ctx context.Context, control io.Writer, limit time.Duration) error {
+	if vm.ended() {
+		return nil
+	}
+	_, err := io.WriteString(control, "poweroff\n")
+	_, noButton := vm.order(ctx, "system_powerdown", nil)
+	err = errors.Join(err, noButton)
+	if vm.waitEnd(ctx, limit) {
+		vm.clean = vm.err == nil // else QEMU was killed meanwhile
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(vm.hung(fmt.Sprintf("the guest did not shut down in %v", limit)), err)
+}
+
+// hurry is how long a guest may take to shut down that the user has interrupted.
+const hurry = 10 * time.Second
+
+// part shuts the guest down that err has left running, where its writes are kept and it
+// can be asked. A Ctrl-C ends the wait. Whatever comes of it, the disk is checked later.
+func (vm *instance) part(ctx context.Context, control io.Writer, err error) {
+	limit := vm.limits.powerOff
+	switch {
+	case !vm.o.keeps():
+		return
+	case errors.Is(err, ErrInterrupted):
+		limit = hurry
+	case !errors.Is(err, errLong):
+		return
+	}
+	_ = vm.o.interruptible(ctx, func(ctx context.Context) error { return vm.powerOff(ctx, control, limit) })
+}
+
+// settle ends the guest, in whatever way its use ended, and has the disk checked that its
+// writes are kept on. It returns err, joined with what came of that.
+func (vm *instance) settle(ctx context.Context, err error) error {
+	if vm.done == nil {
+		return err
+	}
+	vm.quit()
+	if !vm.o.keeps() {
+		return err
+	}
+	limit := fsckLimit
+	if ctx.Err() != nil || errors.Is(err, ErrInterrupted) {
+		limit = hurriedFsck
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	if !vm.clean { // e2fsck must not meet a QEMU that still writes
+		if bad := vm.tools.Kill(ctx); bad != nil {
+			return errors.Join(err, fmt.Errorf("check %s: %w", vm.o.disk(), bad))
+		}
+	}
+	return errors.Join(err, vm.o.checkDisk(ctx, vm.tools, vm.clean))
+}
+
+func (vm *instance) waitEnd(ctx context.Context, limit time.Duration) bool {
+	select {
+	case <-vm.done:
+		return true
+	case <-time.After(limit):
+	case <-ctx.Done():
+	}
+	return vm.ended()
+}
+
+// order runs a QMP command and returns QEMU's answer, or nothing where QEMU has ended.
+func (vm *instance) order(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
+	alive, stop := vm.whileUp(ctx)
+	defer stop()
+	up, cancel := context.WithTimeoutCause(alive, qemu.StartLimit, errors.New("QEMU did not start to listen"))
+	defer cancel()
+	conn, err := vm.tools.Dial(up, qmpSocket)
+	var answer json.RawMessage
+	if err == nil {
+		answer, err = qemu.Execute(alive, conn, command, arguments)
+	}
+	switch {
+	case err == nil || vm.ended():
+		return answer, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return nil, err
+}
