@@ -248,7 +248,7 @@ func (r *reader) mapping(n *yaml.Node, what string, known []string) map[string]*
 		k, v := n.Content[i], n.Content[i+1]
 		switch {
 		case !slices.Contains(known, k.Value):
-			r.wrong(k, "unknown key %q%s", k.Value, mean(k.Value, known))
+			r.wrong(k, "unknown key %q%s", k.Value, suggest(k.Value, known))
 		case values[k.Value] != nil:
 			r.wrong(k, "%s is there already, in line %d", k.Value, values[k.Value].Line)
 		default:
@@ -351,18 +351,12 @@ func (r *reader) shares(n *yaml.Node) []string {
 	return list
 }
 
-// mean asks whether another name was meant.
-func mean(name string, known []string) string {
-	best, distance := "", 3
-	for _, k := range known {
-		if d := editdist.Between(strings.ToLower(name), k); d < distance && d < len(k) {
-			best, distance = k, d
-		}
+// suggest names the known name that was probably meant, or all of them.
+func suggest(name string, known []string) string {
+	if near := editdist.Nearest(strings.ToLower(name), slices.Values(known), 2); near != "" {
+		return ": did you mean " + near + "?"
 	}
-	if best == "" {
-		return ": want one of " + strings.Join(known, ", ")
-	}
-	return ": did you mean " + best + "?"
+	return ": want one of " + strings.Join(known, ", ")
 }
 
 // Select returns the checks of these names, in their order; all where there are no
@@ -374,7 +368,7 @@ func Select(list []Check, names []string) ([]Check, error) {
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("there is no check %q%s", name, mean(name, known))
+			return nil, fmt.Errorf("there is no check %q%s", name, suggest(name, known))
 		}
 	}
 	if len(names) == 0 {

@@ -1,10 +1,11 @@
-// Package editdist tells how different two names are, for the words "did you
-// mean". It must not know what is named.
+// Package editdist finds the name that was probably meant by a mistyped one: see
+// [Nearest].
 package editdist
 
+import "iter"
+
 // Between is Levenshtein's distance: how many bytes to add, drop or change to
-// turn a into b. It takes time in proportion to both lengths: a caller with many
-// names looks at their lengths first.
+// turn a into b. It takes time in proportion to both lengths.
 func Between(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -23,4 +24,20 @@ func Between(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Nearest returns the name that differs least from a mistyped one, by limit at most and
+// not in every byte; of several the first by alphabet; empty where there is none.
+func Nearest(name string, known iter.Seq[string], limit int) string {
+	best, least := "", limit+1
+	for k := range known {
+		if len(k)-len(name) > limit || len(name)-len(k) > limit {
+			continue
+		}
+		d := Between(name, k)
+		if d <= limit && d < len(k) && (d < least || d == least && k < best) {
+			best, least = k, d
+		}
+	}
+	return best
 }

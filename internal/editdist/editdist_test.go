@@ -1,6 +1,9 @@
 package editdist
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestBetween(t *testing.T) {
 	for _, c := range []struct {
@@ -12,6 +15,24 @@ func TestBetween(t *testing.T) {
 	} {
 		if got := Between(c.a, c.b); got != c.want {
 			t.Errorf("%q to %q: %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	known := []string{"timeout", "share", "name", "by", "run", "rum", "KASAN"}
+	for _, c := range []struct {
+		name  string
+		limit int
+		want  string
+	}{
+		{"timeuot", 2, "timeout"}, {"timeout", 2, "timeout"}, {"shares", 1, "share"}, {"names", 0, ""},
+		{"rut", 1, "rum"}, // of two the first by alphabet
+		{"xx", 2, ""},     // has nothing in common with by
+		{"", 3, ""}, {"KASN", 1, "KASAN"}, {"KSN", 1, ""},
+	} {
+		if got := Nearest(c.name, slices.Values(known), c.limit); got != c.want {
+			t.Errorf("%q, %d: %q, want %q", c.name, c.limit, got, c.want)
 		}
 	}
 }

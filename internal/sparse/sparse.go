@@ -1,43 +1,107 @@
-// Package sparse writes large files that are mostly zeros without the zeros. It
-// must not know what the files are.
+// Package sparse handles large files that are mostly zeros: it copies them without the
+// zeros ([Copy], [CopyFile]) and says where their data is ([Map], [Data]).
 package sparse
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 )
 
-// block is the unit that is left out: a multiple of every common file system's
-// block, and a divisor of ext4 images' usual alignment.
-const block = 64 << 10
+const (
+	// block is what Map counts in: a multiple of every common file system's block, and a
+	// divisor of ext4 images' usual alignment.
+	block = 64 << 10
+	// hole is what Copy leaves out: a block of most file systems.
+	hole = 4 << 10
+	// buffer is how much is read at once: a multiple of hole.
+	buffer = 1 << 20
+)
 
 var zeros [block]byte
 
 // Copy writes r's bytes to f, which must be empty or read as zeros, from its
-// beginning on; blocks of zeros become holes. It returns how many bytes f has
-// then.
+// beginning on; blocks of zeros become holes. It returns how many bytes there were.
 func Copy(f *os.File, r io.Reader) (int64, error) {
-	buf := make([]byte, block)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(r, buf)
-		if !bytes.Equal(buf[:n], zeros[:n]) {
-			if _, err := f.WriteAt(buf[:n], at); err != nil {
-				return at, fmt.Errorf("write %s: %w", f.Name(), err)
-			}
-		}
-		at += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			st, err := f.Stat()
-			if err == nil && st.Size() < at {
-				err = f.Truncate(at)
-			}
-			return at, err
-		}
+	n, err := copyAt(f, 0, r)
+	if err != nil {
+		return n, err
+	}
+	return n, extend(f, n)
+}
+
+// CopyFile is Copy for a file of size bytes, of which it reads only the data. The end of
+// ctx ends it.
+func CopyFile(ctx context.Context, to, from *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		start, end, err := Data(from, at, size)
 		if err != nil {
-			return at, err
+			return err
+		}
+		for at = start; at < end; {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			n, err := copyAt(to, at, io.NewSectionReader(from, at, min(end-at, 16*buffer)))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return fmt.Errorf("read %s: %w", from.Name(), io.ErrUnexpectedEOF)
+			}
+			at += n
 		}
 	}
+	return extend(to, size)
+}
+
+// copyAt writes r's bytes to f at an offset, but no blocks of zeros.
+func copyAt(f *os.File, at int64, r io.Reader) (int64, error) {
+	buf := make([]byte, buffer)
+	for n := int64(0); ; {
+		k, err := io.ReadFull(r, buf)
+		if bad := writeData(f, buf[:k], at+n); bad != nil {
+			return n, fmt.Errorf("write %s: %w", f.Name(), bad)
+		}
+		n += int64(k)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
+// writeData writes the stretches of b that are not blocks of zeros.
+func writeData(f *os.File, b []byte, at int64) error {
+	isHole := func(i int) bool {
+		piece := b[i:min(i+hole, len(b))]
+		return bytes.Equal(piece, zeros[:len(piece)])
+	}
+	for i := 0; i < len(b); {
+		j := i
+		for j < len(b) && !isHole(j) {
+			j += hole
+		}
+		if j > i {
+			if _, err := f.WriteAt(b[i:min(j, len(b))], at+int64(i)); err != nil {
+				return err
+			}
+		}
+		i = j + hole
+	}
+	return nil
+}
+
+// extend gives f at least a size: a hole at the end is not written.
+func extend(f *os.File, size int64) error {
+	st, err := f.Stat()
+	if err == nil && st.Size() < size {
+		err = f.Truncate(size)
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package sparse
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -38,6 +39,50 @@ func TestCopyLeavesZerosOut(t *testing.T) {
 			t.Errorf("%s: takes %d bytes of disk", name, st.Sys().(*syscall.Stat_t).Blocks*512)
 		}
 		f.Close()
+	}
+}
+
+func TestCopyFile(t *testing.T) {
+	const size = 40<<20 + 5
+	open := func(name string) *os.File {
+		f, err := os.Create(filepath.Join(t.TempDir(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	from, to := open("from"), open("to")
+	if err := from.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{0, 10<<20 + 17, 17<<20 - 1, size - 5} {
+		if _, err := from.WriteAt([]byte("kimg"), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := CopyFile(t.Context(), to, from, size); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(from.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(to.Name()); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the copy of %d bytes has %d and differs (%v)", len(want), len(got), err)
+	}
+	st, err := to.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := st.Sys().(*syscall.Stat_t).Blocks * 512; took > 8*block {
+		t.Errorf("it takes %d bytes of disk", took)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	if err := CopyFile(ctx, open("none"), from, size); !errors.Is(err, enough) {
+		t.Errorf("after the end of the context: %v", err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -253,7 +252,7 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 			err = errors.Join(err, bad)
 		}
 	}()
-	if err := copySparse(ctx, to.File, from, info.Size()); err != nil {
+	if err := sparse.CopyFile(ctx, to.File, from, info.Size()); err != nil {
 		return err
 	}
 	b, err := json.Marshal(originOf(info))
@@ -264,31 +263,4 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 		return err
 	}
 	return to.CloseAtomicallyReplace()
-}
-
-// copySparse copies a file of size bytes without its holes.
-func copySparse(ctx context.Context, to, from *os.File, size int64) error {
-	for at := int64(0); at < size; {
-		start, end, err := sparse.Data(from, at, size)
-		if err != nil {
-			return err
-		}
-		for at = start; at < end; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			n := min(end-at, 16<<20)
-			if _, err := from.Seek(at, io.SeekStart); err != nil {
-				return err
-			}
-			if _, err := to.Seek(at, io.SeekStart); err != nil {
-				return err
-			}
-			if _, err := io.CopyN(to, from, n); err != nil {
-				return err
-			}
-			at += n
-		}
-	}
-	return to.Truncate(size)
 }

@@ -2,6 +2,7 @@ package kconfig
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -266,29 +267,10 @@ func (t *Tree) unknown(name string) string {
 	if file, ok := t.elsewhere[name]; ok {
 		return "this architecture has no such symbol: it is in " + file
 	}
-	if near := t.near(name); near != "" {
+	if near := editdist.Nearest(name, maps.Keys(t.Symbols), min(3, len(name)/3)); near != "" {
 		return "no such symbol (did you mean " + near + "?)"
 	}
 	return "no such symbol"
-}
-
-// near is the symbol whose name differs least, if it differs by little.
-func (t *Tree) near(name string) string {
-	best, least := "", min(3, len(name)/3)+1
-	for s := range t.Symbols {
-		if d := distance(name, s, least); d < least || d == least && best != "" && s < best {
-			best, least = s, d
-		}
-	}
-	return best
-}
-
-// distance is editdist.Between, or limit+1 where it is more than limit.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	return min(editdist.Between(a, b), limit+1)
 }
 
 func others(all []string, but string) []string {
