@@ -37,7 +37,7 @@ func dial(ctx context.Context, at endpoint) (*docker, error) {
 	opts := []client.Opt{client.WithHost(at.host), client.WithAPIVersionNegotiation()}
 	wait, far := answerTime, (*sshDialer)(nil)
 	if sock, ok := strings.CutPrefix(at.host, "unix://"); ok {
-		// A folder that this user may not look into (root's Podman) is no engine that refuses.
+		// A socket in a directory that this user may not read (root's Podman) is not an engine that refuses the user.
 		if _, err := os.Stat(sock); err != nil {
 			return nil, errors.New("no such socket")
 		}
@@ -114,10 +114,10 @@ func (e *docker) ask(ctx context.Context, host string) error {
 	return nil
 }
 
-// isLocal says whether the engine at host, which calls itself name, runs on this
-// machine. A socket alone does not tell: Docker Desktop, Colima and the like
-// answer on one and run in a virtual machine with a name of its own, and so does
-// a host's engine whose socket was passed into a container.
+// isLocal reports whether the engine at host, which calls itself name, runs on this
+// machine. A socket alone is no proof: Docker Desktop, Colima and the like answer on
+// one and run in a virtual machine with another name, and the socket of a host's
+// engine may have been passed into a container.
 func isLocal(host, name string) bool {
 	mine, err := os.Hostname()
 	return err == nil && strings.HasPrefix(host, "unix://") && name == mine

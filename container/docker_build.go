@@ -64,12 +64,12 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 		err = bad
 	}
 	if err != nil {
-		var told failure
-		return errors.Join(fault(ctx, doing, err), e.removeSteps(ctx, mark, errors.As(err, &told)))
+		var reported failure
+		return errors.Join(fault(ctx, doing, err), e.removeSteps(ctx, mark, errors.As(err, &reported)))
 	}
 	_, ok, err := e.ImageID(ctx, spec.Tag)
 	if err == nil && !ok {
-		err = errors.New("the engine told of no failure, and there is no image")
+		err = errors.New("the engine reported no failure, and there is no image")
 	}
 	return fault(ctx, doing, err)
 }
@@ -117,8 +117,8 @@ func readMessages(r io.Reader, log io.Writer) error {
 }
 
 // stepWatch passes a builder's log on and knows when the engine may be making a
-// container that nobody has been told of. Hanging up then would leave it to the
-// engine to take it away, some seconds later on a busy machine.
+// container that it has not reported yet. Hanging up then would leave it to the
+// engine to remove it, some seconds later on a busy machine.
 type stepWatch struct {
 	w    io.Writer
 	body *lease
@@ -159,14 +159,14 @@ func (s *stepWatch) settle() {
 const quietTime = 300 * time.Millisecond
 
 // removeSteps removes the containers that a build's steps ran in. An engine that
-// has told of a failure has done so itself. One whose client has gone away does
+// has reported a failure has done so itself. One whose client has gone away does
 // so too, but a little later. Such a container has neither labels nor a name
 // that this process could choose; what it does get is the line for /etc/hosts
 // that Build asks for, which no image keeps.
 //
 // Podman refuses to be asked for that line in the form that Docker wants, and its
 // builder's containers are in no list of the engine's: it removes them itself.
-func (e *docker) removeSteps(ctx context.Context, mark string, told bool) error {
+func (e *docker) removeSteps(ctx context.Context, mark string, reported bool) error {
 	if e.info.Name == podman {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (e *docker) removeSteps(ctx context.Context, mark string, told bool) error 
 			}
 			quiet = time.Now()
 		}
-		if told || time.Since(quiet) > quietTime {
+		if reported || time.Since(quiet) > quietTime {
 			return nil
 		}
 		select {

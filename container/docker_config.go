@@ -13,8 +13,8 @@ import (
 )
 
 // detachKeys replaces the engine's own detach sequence (Ctrl-P Ctrl-Q), which
-// would hold back a Ctrl-P that belongs to the process. There is no way to have
-// none, so these are bytes that no terminal sends in UTF-8.
+// would hold back a Ctrl-P that belongs to the process. It cannot be turned off, so
+// these are bytes that no terminal sends in UTF-8.
 const detachKeys = "\xff,\xfe,\xff,\xfe,\xff"
 
 // config maps a Cmd to what the engine is asked for. owner is the value of
@@ -59,7 +59,7 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		Mounts:         mounts,
 		Init:           &cmd.Init, // never the daemon's default
 		ShmSize:        cmd.ShmSize,
-		// Output goes to who asked for it; a kernel build's log does not belong on the engine's disk.
+		// Output goes to the caller; a kernel build's log does not belong on the engine's disk.
 		LogConfig: container.LogConfig{Type: "none"},
 	}
 	if cmd.Network != "" {
@@ -113,9 +113,9 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 	return out, nil
 }
 
-// forPodman asks for what Docker does unasked. Podman mounts volumes with nodev; its
-// word against it has a place in the short form of a mount alone, which makes
-// volumes without labels where there is none: the caller has made it.
+// forPodman asks for what Docker does by default. Podman mounts volumes with nodev; its
+// option "dev" exists in the short form of a mount only, which would make a missing
+// volume without labels: the caller has made it.
 func forPodman(host *container.HostConfig, ms []Mount) {
 	for i, m := range slices.Backward(ms) {
 		if m.Devices {

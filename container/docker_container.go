@@ -40,7 +40,7 @@ func (e *docker) Create(ctx context.Context, cmd *Cmd) (Container, error) {
 		return nil, fault(ctx, doing, err)
 	}
 	// Not stopped half way: an engine goes on with a request whose client has
-	// gone away, and nobody would know the container's name.
+	// gone away, and the container's name would be lost.
 	work, cancel := detached(ctx)
 	defer cancel()
 	name := newName()
@@ -100,7 +100,7 @@ func (c *dockerContainer) Start(ctx context.Context) error {
 	kill := func() {
 		work, cancel := detached(ctx)
 		defer cancel()
-		// That it has ended already is the one error, and no news.
+		// It fails only where the process has ended already.
 		c.eng.api.ContainerKill(work, c.id, "SIGKILL")
 	}
 	c.session = converse(ctx, conn, streams{
@@ -143,7 +143,7 @@ func (c *dockerContainer) Wait() error {
 	select {
 	case <-c.exited:
 		if s.from.late() {
-			s.fail(errors.New("its output was not taken in time, and the engine dropped the rest"))
+			s.fail(errors.New("output was read too slowly; the engine dropped the rest"))
 		}
 	case <-s.failed:
 		select {
@@ -183,8 +183,8 @@ func (c *dockerContainer) Remove(ctx context.Context) error {
 	return nil
 }
 
-// removeContainer kills and removes a container; that there is none is no error.
-// It returns when the container is gone, whoever removed it.
+// removeContainer kills and removes a container. It returns when the container is
+// gone, also where another removed it or it did not exist.
 func (e *docker) removeContainer(ctx context.Context, id string) error {
 	work, cancel := detached(ctx)
 	defer cancel()

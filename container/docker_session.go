@@ -92,7 +92,7 @@ func (r untilReset) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// copyIn tells the process that its input ended only when it did: a reader that
+// copyIn closes the process's input only when the input has ended: a reader that
 // fails half way must not look like one that is complete. A terminal has no end
 // of input but the character that says so, and Docker would close its output too.
 func (s *session) copyIn(tty bool) {
@@ -102,7 +102,7 @@ func (s *session) copyIn(tty bool) {
 		return
 	}
 	if err == nil && !tty {
-		s.conn.CloseWrite() // an error means that the process is gone: its status tells
+		s.conn.CloseWrite() // an error means that the process is gone: its status will say why
 	}
 }
 
@@ -165,7 +165,7 @@ func (s *session) end(err error) {
 	}
 }
 
-// close lets go of everything. It may be called again.
+// close releases everything. It may be called again.
 func (s *session) close() {
 	s.mu.Lock()
 	again := s.closed

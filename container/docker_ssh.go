@@ -147,7 +147,7 @@ type sshConn struct {
 	close sync.Once
 }
 
-// wait reaps the process in the background: its output must have been read, or be wanted by nobody.
+// wait reaps the process in the background: its output must have been read, or no longer be wanted.
 func (c *sshConn) wait() {
 	c.reap.Do(func() {
 		go func() {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What a caller tells apart, with errors.Is.
+// What a caller can distinguish with errors.Is.
 var (
 	ErrNoEngine   = errors.New("no container engine answers")
 	ErrPermission = errors.New("a container engine is there, but this user may not use it")
@@ -18,8 +18,8 @@ var (
 // cleanupTime bounds what is done after the end of a context.
 const cleanupTime = 30 * time.Second
 
-// detached is the context of work that the end of ctx must not stop: taking
-// away what was made, and making what can only be taken away once it has a name.
+// detached is the context of work that the end of ctx must not stop: removing what
+// was made, and making what can be removed only once it has a name.
 func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 }

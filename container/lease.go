@@ -50,7 +50,7 @@ func (l *lease) fault() error {
 	return l.err
 }
 
-// ended says whether r was read to its end. It does not wait for a Read that is
+// ended reports whether r was read to its end. It does not wait for a Read that is
 // under way.
 func (l *lease) ended() bool {
 	if !l.mu.TryLock() {

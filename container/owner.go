@@ -47,8 +47,8 @@ func parseOwner(s string) (owner, bool) {
 	return owner{host: f[0], boot: f[1], space: f[2], pid: pid, start: f[4]}, err == nil && pid > 0
 }
 
-// gone says whether o is a process that me can tell has ended. local says that
-// the engine is on this machine. When in doubt the answer is no.
+// gone reports whether o is a process that has ended, as far as me can see. local says
+// that the engine is on this machine. When in doubt the answer is no.
 func (o owner) gone(me owner, local bool, alive func(pid int, start string) bool) bool {
 	if o.host != me.host {
 		return false

@@ -8,8 +8,7 @@ import (
 	"syscall"
 )
 
-// kernelIDs returns what tells this boot, and this space of process numbers,
-// from others. Source: proc_sys_kernel(5), namespaces(7).
+// kernelIDs identifies this boot, and this namespace of process numbers. Source: proc_sys_kernel(5), namespaces(7).
 func kernelIDs() (boot, space string) {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	boot, _, _ = strings.Cut(strings.TrimSpace(string(b)), "-")
@@ -35,7 +34,7 @@ func processStart(pid int) (string, error) {
 	return f[19], nil
 }
 
-// alive says whether the process that began at start still runs. A process that
+// alive reports whether the process that began at start still runs. A process that
 // /proc hides from this user (hidepid) counts as running while its number does.
 func alive(pid int, start string) bool {
 	if s, err := processStart(pid); err == nil {

@@ -13,7 +13,7 @@ func kernelIDs() (boot, space string) { return "", "" }
 
 func processStart(int) (string, error) { return "", nil }
 
-// alive says whether a process with this number runs: its start is not known here.
+// alive reports whether a process with this number runs: its start is not known here.
 func alive(pid int, _ string) bool {
 	p, err := os.FindProcess(pid)
 	if err != nil {

@@ -83,7 +83,7 @@ func (img *Image) Areas() []Area {
 	return out
 }
 
-// hasSuper says whether a group begins with a copy of the superblock and of the
+// hasSuper reports whether a group begins with a copy of the superblock and of the
 // descriptors (the kernel's ext4_bg_has_super).
 func (img *Image) hasSuper(g int64) bool {
 	switch {
@@ -106,7 +106,7 @@ func (img *Image) hasSuper(g int64) bool {
 	return false
 }
 
-// InodeAt tells which inode a byte of the image is in, and where in it. ok is
+// InodeAt returns which inode a byte of the image is in, and where in it. ok is
 // false outside of the inode tables.
 func (img *Image) InodeAt(off int64) (num uint32, at int, ok bool) {
 	size := int64(img.sb.InodeSize)

@@ -62,7 +62,7 @@ func (img *Image) each(in *inode, f func(name []byte, num uint32, typ byte) bool
 	return nil
 }
 
-// eachIn calls f for the entries of one block, and says whether f wants more.
+// eachIn calls f for the entries of one block, and reports whether f wants more.
 func eachIn(b []byte, dir uint32, f func(name []byte, num uint32, typ byte) bool) (bool, error) {
 	for len(b) > 0 {
 		if len(b) < direntHeader {

@@ -27,7 +27,7 @@ type Worker interface {
 	Put(ctx context.Context, name string, r io.Reader) error
 	// Get writes the file called name to w.
 	Get(ctx context.Context, name string, w io.Writer) error
-	// Run runs a command in the directory. err tells of a status other than zero.
+	// Run runs a command in the directory. A status other than zero is an error.
 	Run(ctx context.Context, args ...string) (stdout, stderr []byte, err error)
 }
 
@@ -214,7 +214,7 @@ func (e WriteFile) verify(img *Image) error {
 func (e MakeDir) verify(img *Image) error {
 	st, err := img.Stat(relative(e.Path))
 	if err == nil && !st.IsDir() {
-		err = errors.New("is no directory")
+		err = errors.New("is not a directory")
 	}
 	return err
 }

@@ -195,7 +195,7 @@ func (img *Image) lookup(name string, follow bool) (*inode, error) {
 		return nil, err
 	}
 	if root.typ() != fs.ModeDir {
-		return nil, corrupt("the root is no directory")
+		return nil, corrupt("the root is not a directory")
 	}
 	trail, links := []*inode{root}, 0
 	todo := strings.Split(name, "/")

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// FieldKind says how a superblock's field is meant.
+// FieldKind is what a superblock's field holds.
 type FieldKind int
 
 // The kinds of fields.
@@ -30,7 +30,7 @@ type Field struct {
 	Raw  []byte
 }
 
-// Value shows the field as a person reads it.
+// Value is the field in a readable form.
 func (f Field) Value() string {
 	switch f.Kind {
 	case Time:

@@ -9,8 +9,8 @@ import (
 	"path"
 )
 
-// What follows is for those who ask how an image is made, and not only what is
-// in it: the order of names, the place of blocks, the bytes of records.
+// This file is about how an image is laid out, and not only what is in it: the
+// order of names, the place of blocks, the bytes of records.
 
 // Node is one name of a [Image.Walk].
 type Node struct {
@@ -50,7 +50,7 @@ func (n Node) Content() (r io.ReaderAt, size int64, err error) {
 // zeros.
 type Extent struct{ Logical, Physical, Blocks int64 }
 
-// Extents tells where the node's blocks are, in the order of the file: none for
+// Extents returns where the node's blocks are, in the order of the file: none for
 // one that lies in its inode.
 func (n Node) Extents() ([]Extent, error) {
 	_, ext, err := n.blocks()

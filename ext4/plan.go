@@ -148,7 +148,7 @@ func (p *planner) parents(name string, t time.Time) error {
 	return err
 }
 
-// clear takes away what is in the place of a new file or link.
+// clear removes what is in the place of a new file or link.
 func (p *planner) clear(name string) error {
 	typ, err := p.typ(name)
 	switch {

@@ -63,7 +63,7 @@ func (img *Image) readXattrs(out map[string][]byte, entries, values []byte) erro
 				return err
 			}
 			if in.typ() != 0 || in.flags&inodeFlagInlineData != 0 || in.size != size {
-				return corrupt("the value of attribute %q is no plain file of %d bytes", name, size)
+				return corrupt("the value of attribute %q is not a plain file of %d bytes", name, size)
 			}
 			b, err := img.readAll(in, xattrMaxValue)
 			if err != nil {

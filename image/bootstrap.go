@@ -20,7 +20,7 @@ import (
 // Capability is a capability that a step's container gets, and why it needs it.
 type Capability struct{ Name, Why string }
 
-// BootstrapCaps are all that debootstrap's container gets. Each was taken away in
+// BootstrapCaps are all that debootstrap's container gets. Each was removed in
 // turn (trixie's minbase; bullseye's standard variant with openssh-server, man-db
 // and mtr-tiny): without the last two, maintainer scripts do as root what they
 // should do as others; without any other, the bootstrap fails or its tree differs.
@@ -39,7 +39,7 @@ var BootstrapCaps = []Capability{
 // includes are what a minimal guest needs on top of debootstrap's minbase to boot
 // under systemd to a shell on the serial console, with a network.
 var includes = []string{
-	"dbus",         // systemctl, networkctl and hostnamectl of a person who looks around
+	"dbus",         // systemctl, networkctl and hostnamectl
 	"iproute2",     // ip
 	"iputils-ping", // ping
 	"kmod",         // modules, for kernels that have them
@@ -51,7 +51,7 @@ var includes = []string{
 }
 
 // Includes returns the packages that kimg adds to a variant: debootstrap's
-// --include, to be resolved with what the person includes.
+// --include, to be resolved with what the user includes.
 func Includes(v Variant) []string {
 	// The standard variant has all of these but these few.
 	if v == Standard {
@@ -191,7 +191,7 @@ func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
 	for i, p := range append(spec.Required[:len(spec.Required):len(spec.Required)], spec.Base...) {
 		for _, f := range []string{p.Name, p.Version, p.Arch} {
 			if !packageField.MatchString(f) {
-				return fmt.Errorf("package %q: %q is no name, version or architecture", p.Name, f)
+				return fmt.Errorf("package %q: %q is not a name, version or architecture", p.Name, f)
 			}
 		}
 		list := &required
@@ -236,7 +236,7 @@ func writePackage(tw *tar.Writer, name string, pkgs Packages, p Package, mtime t
 	if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: p.Size, ModTime: mtime}); err != nil {
 		return err
 	}
-	n, err := io.Copy(tw, r) // to its end: there the store tells a mismatch
+	n, err := io.Copy(tw, r) // to its end: a mismatch is reported there
 	if err == nil && n != p.Size {
 		err = fmt.Errorf("has %d bytes, want %d", n, p.Size)
 	}

@@ -60,7 +60,7 @@ func compareFile(img *ext4.Image, name string, h *tar.Header, content io.Reader)
 			return err
 		}
 		if other.Sys().(*ext4.Stat).Inode != s.Inode {
-			return fmt.Errorf("is no hard link to /%s", to)
+			return fmt.Errorf("is not a hard link to /%s", to)
 		}
 		return nil
 	}

@@ -20,7 +20,7 @@ func cleanup(ctx context.Context, f func(context.Context) error) error {
 }
 
 // complaints passes a log on and remembers the first line in it that names an
-// error, to be put into the message that a person reads.
+// error, for the message that the user reads.
 type complaints struct {
 	w    io.Writer
 	mu   sync.Mutex

@@ -41,7 +41,8 @@ func TestRootfsGolden(t *testing.T) {
 		}
 	}
 	var tree bytes.Buffer
-	if err := Normalise(bytes.NewReader(raw), &tree, Normalisation{Epoch: epoch, Spool: t.TempDir(), Files: files}); err != nil {
+	if err := Normalise(bytes.NewReader(raw), &tree,
+		Normalisation{Epoch: epoch, Spool: t.TempDir(), Files: files}); err != nil {
 		t.Fatal(err)
 	}
 	digest := units.DigestOf(tree.Bytes())

@@ -83,7 +83,7 @@ func power(n, base int64) bool {
 	return n == 1
 }
 
-// fits tells whether a disk has room for a tree and for a guest's life in it.
+// fits reports whether a disk has room for a tree and for a guest's life in it.
 func fits(size Size, tree treeSize) bool {
 	l := layoutOf(size, tree)
 	return l.blocks > 0 && tree.inodes+spareInodes <= l.inodes &&

@@ -19,7 +19,7 @@ type Normalisation struct {
 	Epoch time.Time // the latest time that a file may carry; whole seconds
 	Spool string    // directory for the temporary copy of the contents; empty: os.TempDir
 
-	// Files returns what is laid over the tree, with Epoch as its time. has tells
+	// Files returns what is laid over the tree, with Epoch as its time. has reports
 	// whether the tree has a name ("usr/sbin/sshd").
 	Files func(has func(name string) bool) []File
 }
@@ -221,7 +221,7 @@ func (t *tree) scrub() {
 func (t *tree) rewriteAccounts(epoch time.Time) error {
 	n := t.nodes["etc/shadow"]
 	if n == nil {
-		return errors.New("etc/shadow is missing: this is no bootstrapped tree")
+		return errors.New("etc/shadow is missing: this is not a bootstrapped tree")
 	}
 	b, err := t.content(n)
 	if err != nil {

@@ -14,7 +14,7 @@ type treeSize struct {
 	blocks int64 // of files, directories, long links and attributes
 }
 
-// survey is what one reading of a normalised tar tells: what the tree takes, and
+// survey is what one reading of a normalised tar yields: what the tree takes, and
 // which names are in it. It serves as the tree that edits are planned against.
 type survey struct {
 	size  treeSize

@@ -95,7 +95,7 @@ func readTar(r io.Reader, spoolDir string) (_ *tree, err error) {
 			return nil, fmt.Errorf("read tar: %q: %w", h.Name, err)
 		}
 	}
-	// tar pads its last record: whoever writes must be let write it.
+	// tar pads its last record, and must be able to write it.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, fmt.Errorf("read tar: %w", err)
 	}
@@ -119,7 +119,7 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 		if strings.HasPrefix(k, "GNU.sparse.") {
 			// A few bytes can stand for petabytes of zeros; the bootstrap's tar
 			// writes none.
-			return errors.New("is a sparse file, which a bootstrapped tree's tar has none of")
+			return errors.New("is a sparse file: a bootstrapped tree has none")
 		}
 		if strings.HasPrefix(k, xattrPrefix) {
 			if n.xattr == nil {
@@ -196,7 +196,7 @@ func (t *tree) check() error {
 		}
 		if n.typ == tar.TypeLink {
 			if to := t.nodes[n.link]; to == nil || to.typ == tar.TypeDir || to.typ == tar.TypeLink {
-				return fmt.Errorf("read tar: %q: hard link to %q, which is no file of this tar", name, n.link)
+				return fmt.Errorf("read tar: %q: hard link to %q, which is not a file of this tar", name, n.link)
 			}
 		}
 	}

@@ -1,5 +1,5 @@
 // Package containertest gives tests an engine, and a tiny image that needs no
-// registry: one static program. It must not know what is tested.
+// registry: one static program.
 package containertest
 
 import (

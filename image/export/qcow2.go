@@ -107,7 +107,8 @@ func sendDisk(ctx context.Context, b *Build, c container.Container) error {
 	}
 	inner := func(w io.Writer, r io.ReaderAt) error {
 		t := newTarStream(w)
-		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: artifact.Disk, Mode: 0o644, Size: size}, extents,
+		if err := t.writeSparse(tar.Header{Typeflag: tar.TypeReg, Name: artifact.Disk, Mode: 0o644, Size: size},
+			extents,
 			r); err != nil {
 			return err
 		}

@@ -158,7 +158,7 @@ func (l *live) draw(now time.Time) {
 	}
 	frame.WriteString(clearBelow)
 	l.frame++
-	_, _ = io.WriteString(l.out, frame.String()) // as in jsonLines: nobody to tell
+	_, _ = io.WriteString(l.out, frame.String()) // as in jsonLines
 }
 
 // rowsOnScreen says how many rows the last frame takes after the terminal has

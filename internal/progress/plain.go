@@ -65,7 +65,7 @@ func (p *plain) Emit(e Event) {
 		}
 	}
 	if b.Len() > 0 {
-		_, _ = io.WriteString(p.w, b.String()) // as in jsonLines: nobody to tell
+		_, _ = io.WriteString(p.w, b.String()) // as in jsonLines
 	}
 }
 

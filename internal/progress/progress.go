@@ -1,7 +1,6 @@
-// Package progress is how the parts of kimg tell what they are doing. They emit
-// typed events into a Sink; renderers (live terminal, plain lines, JSON) are
-// files of their own and are the only ones that know what a screen looks like.
-// It must not know what a step does.
+// Package progress is how the parts of kimg report what they do. They emit typed
+// events into a Sink; the renderers (live terminal, plain lines, JSON) are files
+// of their own, and only they know what a screen looks like.
 package progress
 
 import (
@@ -15,7 +14,7 @@ import (
 	"unicode"
 )
 
-// Kind says what an Event tells.
+// Kind is what an Event is about.
 type Kind string
 
 // The kinds of events.
@@ -24,8 +23,8 @@ const (
 	Log     Kind = "log"     // one line a step printed: Step, Text
 	Amount  Kind = "amount"  // how far a step is: Step, Done, Total (Total 0: not known), Unit
 	Ended   Kind = "ended"   // a step ended: Step, Title, Cached, Stopped, Err, Elapsed, LogFile
-	Notice  Kind = "notice"  // one line for the person: Text
-	Warning Kind = "warning" // one line that the person should act on: Text
+	Notice  Kind = "notice"  // one line for the user: Text
+	Warning Kind = "warning" // one line that the user should act on: Text
 )
 
 // Event is one thing that happened. Fields that a kind does not name are zero.
@@ -94,8 +93,8 @@ type options struct {
 // Why says what the step works on, or why it runs.
 func Why(text string) Option { return func(o *options) { o.why = text } }
 
-// LogTo has every byte that is written to Task.Log written to w, too. name is the file that the user is told to open
-// after a failure.
+// LogTo has every byte that is written to Task.Log written to w, too. name is the file that a failure points
+// the user to.
 func LogTo(w io.Writer, name string) Option { return func(o *options) { o.file, o.name = w, name } }
 
 // Start emits Started and returns the handle.
@@ -109,10 +108,10 @@ func Start(sink Sink, step, title string, opts ...Option) *Task {
 	return t
 }
 
-// Say emits a notice for the person from within the step.
+// Say emits a notice from within the step.
 func (t *Task) Say(text string) { Say(t.sink, text) }
 
-// Warn emits a warning for the person from within the step.
+// Warn emits a warning from within the step.
 func (t *Task) Warn(text string) { Warn(t.sink, text) }
 
 // Log returns a writer that splits what is written to it into Log events. Each

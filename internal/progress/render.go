@@ -16,7 +16,7 @@ import (
 type Renderer interface {
 	Sink
 	// Close shows what is still to be shown and gives the output back. Events
-	// that come later are not shown to a person. It may be called more than once.
+	// that come later are not shown. It may be called more than once.
 	Close()
 }
 
@@ -57,7 +57,7 @@ type jsonLines struct {
 func (j *jsonLines) Emit(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_ = j.enc.Encode(e) // nobody can be told that the place to tell people things is gone
+	_ = j.enc.Encode(e) // where this fails there is nowhere left to report it
 }
 
 func (j *jsonLines) Close() {}
