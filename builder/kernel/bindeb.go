@@ -83,7 +83,7 @@ func (w *worker) giveDebs(ctx context.Context, put Put) error {
 		names[name] = path.Join(TargetsDir, name)
 	}
 	if len(names) == 0 {
-		return errors.New("make ended well and left no package")
+		return errors.New("make succeeded and left no package")
 	}
 	return w.give(ctx, debsDir, names, nil, put)
 }

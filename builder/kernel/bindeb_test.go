@@ -12,7 +12,8 @@ import (
 
 func TestDebEnv(t *testing.T) {
 	got := debEnv("6.12.9-kimg", time.Unix(1700000000, 0))
-	for _, want := range []string{"KDEB_PKGVERSION=6.12.9-kimg-1", "SOURCE_DATE_EPOCH=1700000000", "DEB_RULES_REQUIRES_ROOT=no"} {
+	for _, want := range []string{"KDEB_PKGVERSION=6.12.9-kimg-1", "SOURCE_DATE_EPOCH=1700000000",
+		"DEB_RULES_REQUIRES_ROOT=no"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%s is not in %q", want, got)
 		}
@@ -40,7 +41,8 @@ func TestDebTools(t *testing.T) {
 			t.Errorf("%s has mode %o", h.Name, h.Mode)
 		}
 	}
-	if want := []string{"bindeb/chown", "bindeb/dpkg-buildpackage", "bindeb/dpkg-deb", "bindeb/gzip"}; !slices.Equal(names, want) {
+	want := []string{"bindeb/chown", "bindeb/dpkg-buildpackage", "bindeb/dpkg-deb", "bindeb/gzip"}
+	if !slices.Equal(names, want) {
 		t.Errorf("tools %q, want %q", names, want)
 	}
 }
@@ -53,15 +55,19 @@ release:
 	touch $(O)/include/config/$$(cksum < $(O)/.config | cut -d' ' -f1)
 bindeb-pkg:
 	cd $(O) && test ! -e debian && mkdir -p debian && echo amd64 > debian/arch
-	cd $(O) && printf 'linux-upstream (%s) %s; urgency=low\n\n  * Custom.\n\n -- %s <%s>  %s\n' "$$KDEB_PKGVERSION" "$$KDEB_CHANGELOG_DIST" "$$DEBFULLNAME" "$$DEBEMAIL" "$$(date -R)" > debian/changelog
-	cd $(O) && printf 'Source: linux-upstream\nMaintainer: x <x@y>\n\nPackage: linux-image-6.12.1\nArchitecture: amd64\nDescription: x\n' > debian/control
+	cd $(O) && printf 'linux-upstream (%s) %s; urgency=low\n\n  * Custom.\n\n -- %s <%s>  %s\n' \
+		"$$KDEB_PKGVERSION" "$$KDEB_CHANGELOG_DIST" "$$DEBFULLNAME" "$$DEBEMAIL" "$$(date -R)" > debian/changelog
+	cd $(O) && printf 'Source: linux-upstream\nMaintainer: x <x@y>\n\n' > debian/control
+	cd $(O) && printf 'Package: linux-image-6.12.1\nArchitecture: amd64\nDescription: x\n' >> debian/control
 	printf 'binary:\n\t$$(MAKE) -f /kimg/src/Makefile intdeb-pkg\n' > $(O)/debian/rules
 	cd $(O) && dpkg-buildpackage -r"fakeroot -u" -a$$(cat debian/arch) -b -nc -uc
 intdeb-pkg:
 	cd $(O) && mkdir -p debian/tree/DEBIAN debian/tree/boot && cp System.map vmlinux debian/tree/boot
-	cd $(O) && cp -r include debian/tree && cp debian/changelog debian/tree/boot/changelog && gzip -9 debian/tree/boot/changelog
+	cd $(O) && cp -r include debian/tree && cp debian/changelog debian/tree/boot/changelog
+	cd $(O) && gzip -9 debian/tree/boot/changelog
 	cd $(O)/debian/tree && md5sum boot/* include/*/* | shuf > DEBIAN/md5sums
-	cd $(O) && chown -R root:root debian/tree && dpkg-gencontrol -plinux-image-6.12.1 -Pdebian/tree && dpkg-deb --build debian/tree ..
+	cd $(O) && chown -R root:root debian/tree && dpkg-gencontrol -plinux-image-6.12.1 -Pdebian/tree
+	cd $(O) && dpkg-deb --build debian/tree ..
 `
 
 func TestBinDeb(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package kernel turns a kernel's source into a kernel: it finds the source,
 // chooses the toolchain of its era, composes and proves the configuration, and
-// compiles in the toolchain's container. It must not know how the toolchain's
-// image is made, where packages come from, or what becomes of the artifacts.
+// compiles in the toolchain's container. How the toolchain's image is made, where
+// packages come from, and where the artifacts go, is its caller's business.
 package kernel
 
 import (
@@ -35,7 +35,7 @@ type Job struct {
 	Image    string // the toolchain's image
 	ImageID  string // who the compiler is, for ccache
 	Config   Config
-	Epoch    time.Time // the build time that the kernel tells
+	Epoch    time.Time // the build time that the kernel reports
 	Jobs     int       // make -j; 0: as many as the engine has processors
 	Targets  []string  // further make targets; see CheckTarget
 	CacheDir string    // where locks and what is known of earlier builds are kept
@@ -64,8 +64,8 @@ type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 // Build compiles the job's kernel in eng and gives its artifacts to put: bzImage,
 // vmlinux, System.map, config and, where GDB_SCRIPTS is on, vmlinux-gdb.py and
 // scripts/gdb; where MODULES is on, ModulesTar and ModulesDir; below
-// TargetsDir, what further targets made. Only one kimg at a time works on the same source with the same
-// toolchain; another one waits.
+// TargetsDir, what further targets made. Only one kimg at a time works on the same
+// source; another one waits.
 //
 // An *UnmetError says that the configuration did not take what was asked for, a
 // *CompileError that make failed.
@@ -98,7 +98,8 @@ func (w *worker) build(ctx context.Context, eng container.Engine, j Job, task *p
 
 // onWorker brings the job's source into its volume, starts a worker on it, and
 // keeps other kimgs from it while do works there.
-func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task, do func(*worker) error) (err error) {
+func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task,
+	do func(*worker) error) (err error) {
 	unlock, err := lockTree(ctx, j, task)
 	if err != nil {
 		return err
@@ -176,7 +177,8 @@ func (w *worker) collect(ctx context.Context, c kconfig.Config, put Put) error {
 // give streams files and directories of dir out, under the names that names
 // gives them.
 func (w *worker) give(ctx context.Context, dir string, names map[string]string, options []string, put Put) error {
-	args := slices.Concat([]string{"tar", "-C", dir, "-ch", "--hard-dereference"}, options, []string{"--null", "-T", "-"})
+	args := slices.Concat([]string{"tar", "-C", dir, "-ch", "--hard-dereference"}, options,
+		[]string{"--null", "-T", "-"})
 	list := strings.Join(slices.Sorted(maps.Keys(names)), "\x00")
 	take := func(r io.Reader) error { return takeAll(r, names, put) }
 	if err := w.stream(ctx, strings.NewReader(list), take, args...); err != nil {
@@ -219,7 +221,7 @@ func takeAll(r io.Reader, names map[string]string, put Put) error {
 		return err
 	}
 	for from := range missing {
-		return fmt.Errorf("make ended well and left no %s", from)
+		return fmt.Errorf("make succeeded and left no %s", from)
 	}
 	return nil
 }

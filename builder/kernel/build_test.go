@@ -46,15 +46,18 @@ $(O)/vmlinux: fs/open.c
 	@echo '  CC      fs/open.o'
 	id -u > $@; cat fs/*.c >> $@; echo "$(KBUILD_BUILD_TIMESTAMP) $(CC)" >> $@; echo map > $(O)/System.map
 scripts_gdb:
-	mkdir -p $(O)/scripts/gdb/linux && ln -sfn /kimg/src/scripts/gdb/one.py $(O)/scripts/gdb/linux/one.py && ln -sfn /kimg/src/scripts/gdb/one.py $(O)/vmlinux-gdb.py
+	mkdir -p $(O)/scripts/gdb/linux && ln -sfn /kimg/src/scripts/gdb/one.py $(O)/scripts/gdb/linux/one.py
+	ln -sfn /kimg/src/scripts/gdb/one.py $(O)/vmlinux-gdb.py
 `
 
 func fakeTree(t *testing.T) string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"Makefile": fakeMakefile, "fs/open.c": "open 1\n", "fs/gone.c": "gone\n", "fs/deep/er/x.h": "x\n",
-		"Kconfig":            "config A\n\tbool \"a\"\nconfig FOO\n\tbool \"foo\"\n\tdepends on A && BAR\nconfig BAR\n\tbool \"bar\"\n",
-		"scripts/gdb/one.py": "one\n", ".git/HEAD": "ref: x\n", "fs/open.o": "made\n", ".config": "CONFIG_OLD=y\n", "vmlinux": "old\n",
+		"Kconfig": "config A\n\tbool \"a\"\nconfig FOO\n\tbool \"foo\"\n\tdepends on A && BAR\n" +
+			"config BAR\n\tbool \"bar\"\n",
+		"scripts/gdb/one.py": "one\n", ".git/HEAD": "ref: x\n", "fs/open.o": "made\n", ".config": "CONFIG_OLD=y\n",
+		"vmlinux": "old\n",
 	} {
 		writeFile(t, filepath.Join(dir, name), text)
 	}
@@ -104,7 +107,8 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
+		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 	task := progress.Start(nil, "toolchain", "toolchain")
 	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
 	made, err := maker.Ensure(t.Context(), lock)
@@ -138,8 +142,8 @@ func newFixtureIn(t *testing.T, target toolchain.Target) *fixture {
 
 func (f *fixture) job(tree *Tree, sets ...string) Job {
 	f.t.Helper()
-	j := Job{Arch: arch.Default, Tree: tree, Era: Era{Suite: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id, CacheDir: f.cache,
-		Config: Config{Base: VM}, Epoch: time.Unix(1700000000, 0), Jobs: 1}
+	j := Job{Arch: arch.Default, Tree: tree, Era: Era{Suite: "trixie", CC: "gcc-14"}, Image: f.image, ImageID: f.id,
+		CacheDir: f.cache, Config: Config{Base: VM}, Epoch: time.Unix(1700000000, 0), Jobs: 1}
 	for _, s := range sets {
 		r, err := ParseSet(s)
 		if err != nil {
@@ -202,10 +206,11 @@ func TestBuildDirectory(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if want := "System.map bzImage config scripts/gdb/linux/one.py vmlinux vmlinux-gdb.py"; strings.Join(names, " ") != want {
+	want := "System.map bzImage config scripts/gdb/linux/one.py vmlinux vmlinux-gdb.py"
+	if strings.Join(names, " ") != want {
 		t.Errorf("artifacts: %s, want %s", names, want)
 	}
-	want := "1000\ngone\nopen 1\nTue Nov 14 22:13:20 UTC 2023 ccache gcc-14\n"
+	want = "1000\ngone\nopen 1\nTue Nov 14 22:13:20 UTC 2023 ccache gcc-14\n"
 	if got["vmlinux"] != want || got["scripts/gdb/linux/one.py"] != "one\n" {
 		t.Errorf("vmlinux:\n%swant:\n%s", got["vmlinux"], want)
 	}
@@ -266,7 +271,8 @@ func TestBuildUnmet(t *testing.T) {
 	if !errors.As(err, &unmet) || len(unmet.Unmet) != 1 {
 		t.Fatalf("error %v, want an UnmetError of one", err)
 	}
-	want := "configure Linux 6.12.1: not what was asked for\n  FOO=y (asked by --set FOO=y) is n: it depends on BAR (which is n); --set BAR=y turns that on"
+	want := "configure Linux 6.12.1: not what was asked for\n" +
+		"  FOO=y (asked by --set FOO=y) is n: it depends on BAR (which is n); --set BAR=y turns that on"
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}
@@ -279,14 +285,16 @@ func TestBuildFileConfig(t *testing.T) {
 	j := f.job(f.pin(dir))
 	j.Config = Config{Base: "my.config", File: []byte(file)}
 	_, _, err := f.build(j)
-	want := "configure Linux 6.12.1: not what was asked for\n  FOO=y (asked by my.config:2) is n: it depends on BAR (which is n); --set BAR=y turns that on"
+	want := "configure Linux 6.12.1: not what was asked for\n" +
+		"  FOO=y (asked by my.config:2) is n: it depends on BAR (which is n); --set BAR=y turns that on"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	j.Config.File = []byte("# Linux/x86 5.10.1 Kernel Configuration\n" + file) // another version's: told, and taken
 	_, said, err := f.build(j)
 	if err != nil || !slices.ContainsFunc(said.log, func(l string) bool {
-		return strings.HasPrefix(l, "warning my.config was written by another version; 1 of its options did not survive in Linux 6.12.1:\n  FOO=y is n: it depends on BAR")
+		return strings.HasPrefix(l, "warning my.config was written by another version; 1 of its options did not "+
+			"survive in Linux 6.12.1:\n  FOO=y is n: it depends on BAR")
 	}) {
 		t.Errorf("%v, told %q", err, said.log)
 	}
@@ -319,22 +327,28 @@ func TestUnpackRefuses(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"short":     {big[:len(big)-200], "cut short or damaged"},
-		"absolute":  {tarGz(t, mk, [2]string{"/etc/x", "x"}), "refused"},
-		"up":        {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
-		"link":      {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
-		"device":    {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
-		"fifo":      {tarGz(t, mk, [2]string{"l/null", "fifo"}), `"null" is a special file`},
-		"hard":      {tarGz(t, mk, [2]string{"l/a", "=>/etc/passwd"}), "refused"},
-		"hard up":   {tarGz(t, mk, [2]string{"l/a", "=>l/../../../etc/passwd"}), "refused"},
-		"dangling":  {tarGz(t, mk, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
-		"mark":      {tarGz(t, mk, [2]string{"l/.kimg-source", "archive 2 x\n"}), `".kimg-source" is a name that kimg keeps for itself`},
-		"patches":   {tarGz(t, mk, [2]string{"l/.kimg-patch/state", "{}"}), `".kimg-patch" is a name that kimg keeps for itself`},
-		"objects":   {tarGz(t, mk, [2]string{"l/.kimg-obj", "->."}), `".kimg-obj" is a name that kimg keeps for itself`},
-		"garbage":   {append(tarGz(t, mk, [2]string{"l/x", "garbage"}), "more"...), "cut short or damaged"},
-		"second":    {tarGz(t, mk, [2]string{"l/Makefile", "VERSION = 6\nPATCHLEVEL = 4\n"}), "it holds Linux 6.4, not 6.12.107"},
-		"through":   {tarGz(t, mk, [2]string{"l/a", "->/kimg/work"}, [2]string{"l/a/x", "x"}), "is a device: tar: a/x: Cannot open"},
-		"two links": {tarGz(t, mk, [2]string{"l/s", "->."}, [2]string{"l/t", "->s/../etc/passwd"}), `link "t" leads out of the tree`},
+		"short":    {big[:len(big)-200], "cut short or damaged"},
+		"absolute": {tarGz(t, mk, [2]string{"/etc/x", "x"}), "refused"},
+		"up":       {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
+		"link":     {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
+		"device":   {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
+		"fifo":     {tarGz(t, mk, [2]string{"l/null", "fifo"}), `"null" is a special file`},
+		"hard":     {tarGz(t, mk, [2]string{"l/a", "=>/etc/passwd"}), "refused"},
+		"hard up":  {tarGz(t, mk, [2]string{"l/a", "=>l/../../../etc/passwd"}), "refused"},
+		"dangling": {tarGz(t, mk, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
+		"mark": {tarGz(t, mk, [2]string{"l/.kimg-source", "archive 2 x\n"}),
+			`".kimg-source" is a name that kimg keeps for itself`},
+		"patches": {tarGz(t, mk, [2]string{"l/.kimg-patch/state", "{}"}),
+			`".kimg-patch" is a name that kimg keeps for itself`},
+		"objects": {tarGz(t, mk, [2]string{"l/.kimg-obj", "->."}),
+			`".kimg-obj" is a name that kimg keeps for itself`},
+		"garbage": {append(tarGz(t, mk, [2]string{"l/x", "garbage"}), "more"...), "cut short or damaged"},
+		"second": {tarGz(t, mk, [2]string{"l/Makefile", "VERSION = 6\nPATCHLEVEL = 4\n"}),
+			"it holds Linux 6.4, not 6.12.107"},
+		"through": {tarGz(t, mk, [2]string{"l/a", "->/kimg/work"}, [2]string{"l/a/x", "x"}),
+			"is a device: tar: a/x: Cannot open"},
+		"two links": {tarGz(t, mk, [2]string{"l/s", "->."}, [2]string{"l/t", "->s/../etc/passwd"}),
+			`link "t" leads out of the tree`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "l.tar.gz")
@@ -351,7 +365,8 @@ func TestUnpackRefuses(t *testing.T) {
 		})
 	}
 	file := filepath.Join(t.TempDir(), "good.tar.gz")
-	writeFile(t, file, string(tarGz(t, [2]string{"./linux/Makefile", fakeMakefile}, [2]string{"./linux/fs/open.c", "open\n"},
+	writeFile(t, file, string(tarGz(t, [2]string{"./linux/Makefile", fakeMakefile},
+		[2]string{"./linux/fs/open.c", "open\n"},
 		[2]string{"./linux/scripts/gdb/one.py", "one\n"}, [2]string{"./linux/fs/link.c", "->open.c"})))
 	for range 2 {
 		got, _, err := f.build(f.job(f.pin(file)))
@@ -368,7 +383,8 @@ func TestUnpackBomb(t *testing.T) {
 	maxTree = 1 << 20
 	t.Cleanup(func() { maxTree = was })
 	file := filepath.Join(t.TempDir(), "l.tar.gz")
-	writeFile(t, file, string(tarGz(t, [2]string{"l/Makefile", makefile612}, [2]string{"l/big", strings.Repeat("\x00", 2<<20)})))
+	writeFile(t, file, string(tarGz(t, [2]string{"l/Makefile", makefile612},
+		[2]string{"l/big", strings.Repeat("\x00", 2<<20)})))
 	j := f.job(f.pin(file))
 	if _, _, err := f.build(j); err == nil || !strings.Contains(err.Error(), "kimg: more than 1048576 bytes") {
 		t.Errorf("error %v, want one that says that it is too much", err)

@@ -111,9 +111,11 @@ func compileWords(command string) []string {
 
 // oursRE are arguments that say nothing of the source: what kimg adds, where
 // lists of headers go, and what clang does not take from a gcc command.
-var oursRE = regexp.MustCompile(`^-f(debug|macro|file)-prefix-map=|^-Wp,-MM?D,|^-fconserve-stack$|^-f(no-)?allow-store-data-races$|` +
-	`^-mpreferred-stack-boundary=|^-mindirect-branch|^-mfunction-return=|^-mrecord-mcount$|^-mskip-rax-setup$|^-fmin-function-alignment=|` +
-	`^-fno-var-tracking-assignments$|^-fno-ipa-|^-fno-partial-inlining$|^-fplugin|^-mharden-sls=|^-falign-jumps=|^-falign-loops=`)
+var oursRE = regexp.MustCompile(`^-(` +
+	`f(debug|macro|file)-prefix-map=|Wp,-MM?D,|fconserve-stack$|f(no-)?allow-store-data-races$|` +
+	`mpreferred-stack-boundary=|mindirect-branch|mfunction-return=|mrecord-mcount$|mskip-rax-setup$|` +
+	`fmin-function-alignment=|fno-var-tracking-assignments$|fno-ipa-|fno-partial-inlining$|fplugin|` +
+	`mharden-sls=|falign-jumps=|falign-loops=)`)
 
 func ours(word string) bool { return oursRE.MatchString(word) }
 

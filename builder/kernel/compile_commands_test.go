@@ -12,13 +12,24 @@ func TestCompileCommands(t *testing.T) {
 		name, line, file string
 		args             string // joined by |; empty: no command
 	}{
-		{"6.12", `savedcmd_fs/open.o := ccache gcc-14 -Wp,-MMD,fs/.open.o.d -nostdinc -I../arch/x86/include -I./arch/x86/include/generated -I../include -I./include -include ../include/linux/kconfig.h -D__KERNEL__ -fdebug-prefix-map=..=/kimg/src -std=gnu11 -fconserve-stack  -DKBUILD_MODFILE='"fs/open"' -DKBUILD_BASENAME='"open"' -c -o fs/open.o ../fs/open.c  ; ./tools/objtool/objtool --orc fs/open.o`,
-			"/src/fs/open.c", `gcc-14|-nostdinc|-I/src/arch/x86/include|-I./arch/x86/include/generated|-I/src/include|-I./include|-include|/src/include/linux/kconfig.h|-D__KERNEL__|-std=gnu11|-DKBUILD_MODFILE="fs/open"|-DKBUILD_BASENAME="open"|-c|-o|fs/open.o|/src/fs/open.c`},
-		{"5.0", `cmd_kernel/fork.o := gcc-9 -Wp,-MD,kernel/.fork.o.d -isystem /usr/lib/gcc/x86_64-linux-gnu/9/include -I/kimg/src/include -DA="a b" -DB=\"b\" -DP=$(pound)$$x -c -o kernel/fork.o /kimg/src/kernel/fork.c`,
-			"/src/kernel/fork.c", `gcc-9|-isystem|/usr/lib/gcc/x86_64-linux-gnu/9/include|-I/src/include|-DA=a b|-DB="b"|-DP=#$x|-c|-o|kernel/fork.o|/src/kernel/fork.c`},
-		{"a generated source", `savedcmd_kernel/x.o := gcc -c -o kernel/x.o kernel/x.c`, "/obj/kernel/x.c", "gcc|-c|-o|kernel/x.o|kernel/x.c"},
-		{"assembler", `savedcmd_a.o := gcc -D__ASSEMBLY__ -c -o a.o ../a.S`, "/src/a.S", "gcc|-D__ASSEMBLY__|-c|-o|a.o|/src/a.S"},
-		{"a name that only begins so", `savedcmd_a.o := gcc -I/kimg/srcs -I..x -c -o a.o ../a.c`, "/src/a.c", "gcc|-I/kimg/srcs|-I..x|-c|-o|a.o|/src/a.c"},
+		{"6.12", `savedcmd_fs/open.o := ccache gcc-14 -Wp,-MMD,fs/.open.o.d -nostdinc -I../arch/x86/include ` +
+			`-I./arch/x86/include/generated -I../include -I./include -include ../include/linux/kconfig.h ` +
+			`-D__KERNEL__ -fdebug-prefix-map=..=/kimg/src -std=gnu11 -fconserve-stack  -DKBUILD_MODFILE='"fs/open"' ` +
+			`-DKBUILD_BASENAME='"open"' -c -o fs/open.o ../fs/open.c  ; ./tools/objtool/objtool --orc fs/open.o`,
+			"/src/fs/open.c", `gcc-14|-nostdinc|-I/src/arch/x86/include|-I./arch/x86/include/generated|` +
+				`-I/src/include|-I./include|-include|/src/include/linux/kconfig.h|-D__KERNEL__|-std=gnu11|` +
+				`-DKBUILD_MODFILE="fs/open"|-DKBUILD_BASENAME="open"|-c|-o|fs/open.o|/src/fs/open.c`},
+		{"5.0", `cmd_kernel/fork.o := gcc-9 -Wp,-MD,kernel/.fork.o.d ` +
+			`-isystem /usr/lib/gcc/x86_64-linux-gnu/9/include -I/kimg/src/include -DA="a b" -DB=\"b\" ` +
+			`-DP=$(pound)$$x -c -o kernel/fork.o /kimg/src/kernel/fork.c`,
+			"/src/kernel/fork.c", `gcc-9|-isystem|/usr/lib/gcc/x86_64-linux-gnu/9/include|-I/src/include|` +
+				`-DA=a b|-DB="b"|-DP=#$x|-c|-o|kernel/fork.o|/src/kernel/fork.c`},
+		{"a generated source", `savedcmd_kernel/x.o := gcc -c -o kernel/x.o kernel/x.c`, "/obj/kernel/x.c",
+			"gcc|-c|-o|kernel/x.o|kernel/x.c"},
+		{"assembler", `savedcmd_a.o := gcc -D__ASSEMBLY__ -c -o a.o ../a.S`, "/src/a.S",
+			"gcc|-D__ASSEMBLY__|-c|-o|a.o|/src/a.S"},
+		{"a name that only begins so", `savedcmd_a.o := gcc -I/kimg/srcs -I..x -c -o a.o ../a.c`, "/src/a.c",
+			"gcc|-I/kimg/srcs|-I..x|-c|-o|a.o|/src/a.c"},
 		{"a link", `savedcmd_fs/built-in.a := rm -f fs/built-in.a; ar cDPrST fs/built-in.a fs/open.o`, "", ""},
 		{"an object of objects", `savedcmd_drivers/x.o := ld -r -o drivers/x.o @drivers/x.mod`, "", ""},
 		{"another line", `deps_fs/open.o := \`, "", ""},

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
-	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -28,9 +27,9 @@ func ofThisVersion(file []byte, v units.KernelVersion) bool {
 	return err == nil && w.Major == v.Major && w.Minor == v.Minor
 }
 
-// fileRequests are the symbols that the base file turns on or gives a value, in the
-// words of a version. What it turns off is no request: a symbol that is absent is off,
-// too, and what another symbol selects is on by that one's wish.
+// fileRequests are the symbols that the base file turns on or gives a value, by their
+// names in a version. What it turns off is not requested: an absent symbol is off, too,
+// and another symbol may select it.
 func (c Config) fileRequests(version units.KernelVersion) []Request {
 	var reqs []Request
 	n := 0
@@ -45,21 +44,22 @@ func (c Config) fileRequests(version units.KernelVersion) []Request {
 	return translate(version, last(reqs))
 }
 
-// renamed are the lines of a base file that this version spells in another way.
+// renamed are the lines of a base file that this version spells differently.
 func renamed(version units.KernelVersion, c Config) []Request {
 	has := kconfig.ParseConfig(c.File)
 	return slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return has.Get(r.Symbol) == r.Value })
 }
 
-// lost are those lines of a person's own base config that did not survive and that
-// nothing later asked to be otherwise, with the reasons. What a tree sets by
-// itself, such as the compiler's version, is no wish of the person's.
-func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request) ([]Unmet, error) {
+// lost are the lines of a user's own base config that did not survive, with the
+// reasons. Lines that a later request changes are not lost, and neither is what a tree
+// sets by itself, such as the compiler's version.
+func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config,
+	requested []Request) ([]Unmet, error) {
 	if Builtin(c.Base) {
 		return nil, nil
 	}
 	later := map[string]bool{}
-	for _, r := range slices.Concat(own("same.config", sameConfig, version), asked) {
+	for _, r := range slices.Concat(own("same.config", sameConfig, version), requested) {
 		later[r.Symbol] = true
 	}
 	reqs := slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return later[r.Symbol] })
@@ -85,18 +85,19 @@ func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion
 	return append(lost, gone...), nil // what could still be had comes first
 }
 
-// keepsFile refuses a configuration in which lines of the person's own base config
-// are lost. Of a file that another version wrote that is to be expected: it is told.
-func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config, asked []Request, task *progress.Task) error {
-	lost, err := w.lost(ctx, c, version, final, asked)
+// keepsFile refuses a configuration in which lines of the user's own base config are
+// lost. Where another version wrote the file that is expected, and a warning.
+func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config,
+	requested []Request) error {
+	lost, err := w.lost(ctx, c, version, final, requested)
 	switch {
 	case err != nil:
-		task.Warn("what became of " + c.Base + " could not be seen: " + err.Error())
+		w.task.Warn("whether all of " + c.Base + " survived is not known: " + err.Error())
 	case len(lost) == 0:
 	case ofThisVersion(c.File, version):
 		return &UnmetError{Version: version.String(), Unmet: lost}
 	default:
-		task.Warn(toldLost(c.Base, version, lost))
+		w.task.Warn(lostWarning(c.Base, version, lost))
 	}
 	return nil
 }
@@ -104,12 +105,13 @@ func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVe
 // shown is how many lost symbols a warning names.
 const shown = 5
 
-func toldLost(name string, version units.KernelVersion, lost []Unmet) string {
+func lostWarning(name string, version units.KernelVersion, lost []Unmet) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s was written by another version; %d of its options did not survive in Linux %s:", name, len(lost), version)
+	fmt.Fprintf(&b, "%s was written by another version; %d of its options did not survive in Linux %s:",
+		name, len(lost), version)
 	for i, u := range lost {
 		if i == shown {
-			fmt.Fprintf(&b, "\n  and %d more: kimg config --diff names them all", len(lost)-shown)
+			fmt.Fprintf(&b, "\n  and %d more: kimg config --diff lists them all", len(lost)-shown)
 			break
 		}
 		fmt.Fprintf(&b, "\n  %s is %s: %s", u.Request, u.Got, u.Why)

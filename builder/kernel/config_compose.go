@@ -79,22 +79,22 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 	if err != nil {
 		return nil, err
 	}
-	known, asked := final != nil, translate(version, c.Requests)
+	known, requested := final != nil, translate(version, c.Requests)
 	if !known {
-		if final, asked, err = w.compose(ctx, version, c); err != nil {
+		if final, requested, err = w.compose(ctx, version, c); err != nil {
 			return nil, err
 		}
 	}
-	warnOverruled(task, own("same.config", sameConfig, version), asked)
+	warnOverruled(task, own("same.config", sameConfig, version), requested)
 	cfg := kconfig.ParseConfig(final)
-	if list := Unmets(cfg, asked); len(list) > 0 {
+	if list := Unmets(cfg, requested); len(list) > 0 {
 		if err := w.explain(ctx, cfg, list); err != nil {
 			task.Warn("the reasons could not be read from the tree's Kconfig: " + err.Error())
 		}
 		return nil, &UnmetError{Version: version.String(), Unmet: list}
 	}
 	if !known {
-		if err := w.keepsFile(ctx, c, version, cfg, asked, task); err != nil {
+		if err := w.keepsFile(ctx, c, version, cfg, requested); err != nil {
 			return nil, err
 		}
 	}
@@ -107,29 +107,31 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 	return final, err
 }
 
-// compose lays the requests over the base. asked are the requests in the words
-// of this version; what became of them is not looked at.
-func (w *worker) compose(ctx context.Context, version units.KernelVersion, c Config) (final []byte, asked []Request, err error) {
+// compose lays the requests over the base. requested are the requests in the names
+// of this version; whether they were met is not checked.
+func (w *worker) compose(ctx context.Context, version units.KernelVersion, c Config) (
+	final []byte, requested []Request, err error) {
 	base, mine, err := w.base(ctx, version, c, own("same.config", sameConfig, version))
 	if err != nil {
 		return nil, nil, err
 	}
-	asked = translate(version, c.Requests)
-	final, err = w.lay(ctx, base, mine, asked)
-	return final, asked, err
+	requested = translate(version, c.Requests)
+	final, err = w.lay(ctx, base, mine, requested)
+	return final, requested, err
 }
 
 // lay lays requests over what base returned.
-func (w *worker) lay(ctx context.Context, base []byte, mine, asked []Request) ([]byte, error) {
-	all := slices.Concat(mine, asked)
+func (w *worker) lay(ctx context.Context, base []byte, mine, requested []Request) ([]byte, error) {
+	all := slices.Concat(mine, requested)
 	if len(all) == 0 {
 		return base, nil
 	}
 	return w.olddefconfig(ctx, merge(base, all))
 }
 
-// base makes the base's .config, and says what is still to be merged over it.
-func (w *worker) base(ctx context.Context, version units.KernelVersion, c Config, same []Request) ([]byte, []Request, error) {
+// base makes the base's .config, and returns what is still to be merged over it.
+func (w *worker) base(ctx context.Context, version units.KernelVersion, c Config, same []Request) (
+	config []byte, rest []Request, err error) {
 	switch c.Base {
 	case VM:
 		all := merge(nil, slices.Concat(own("vm.config", vmConfig, version), same))
@@ -173,7 +175,7 @@ func (w *worker) olddefconfig(ctx context.Context, text []byte) ([]byte, error) 
 	return w.kconfig(ctx, "olddefconfig")
 }
 
-// explain puts into each of list why it is so.
+// explain fills in why each request of list was not met.
 func (w *worker) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {
 	tree, files, err := w.kconfigTree(ctx)
 	if err != nil {
@@ -198,9 +200,9 @@ func (w *worker) kconfigTree(ctx context.Context) (*kconfig.Tree, kconfig.Files,
 	return tree, files, err
 }
 
-// warnOverruled tells that a request makes the result differ from build to build.
-func warnOverruled(task *progress.Task, same, asked []Request) {
-	for _, r := range last(asked) {
+// warnOverruled warns of requests that make the result differ from build to build.
+func warnOverruled(task *progress.Task, same, requested []Request) {
+	for _, r := range last(requested) {
 		for _, s := range same {
 			if r.Symbol == s.Symbol && !sameValue(r.Value, s.Value) {
 				task.Warn(fmt.Sprintf("%s (%s): with it, two builds of the same sources may differ", r, r.Origin))
@@ -226,7 +228,8 @@ func bootWarnings(c kconfig.Config) []string {
 	var out []string
 	for _, n := range bootNeeds {
 		if !slices.ContainsFunc(n.any, func(s string) bool { return c.Get(s) == "y" }) {
-			out = append(out, fmt.Sprintf("the guest will not %s: %s is not built in", n.what, strings.Join(n.any, " or ")))
+			symbols := strings.Join(n.any, " or ")
+			out = append(out, fmt.Sprintf("the guest will not %s: %s is not built in", n.what, symbols))
 		}
 	}
 	return out

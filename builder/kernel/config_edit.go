@@ -27,16 +27,16 @@ type Terminal struct {
 	Resize <-chan container.Winsize
 }
 
-// Editing says how the job's configuration is to be edited. The result is told
-// as a change of Set, which the person keeps.
+// Editing says how the job's configuration is to be edited. The result is a change of
+// Set, which the user keeps.
 type Editing struct {
 	Editor string
 	// Open is called when the editor is about to start, restore at its end.
 	Open func() (t Terminal, restore func(), err error)
 
-	// Kept and Set are those of the job's requests that are written down already:
-	// Kept stays, Set may lose members. Other requests of the job (flags) are
-	// where the editor starts from, and are part of the change.
+	// Kept and Set are the job's requests that are in files already: Kept stays, Set
+	// may lose members. The job's other requests (flags) are where the editor starts
+	// from, and become part of the change.
 	Kept, Set []Request
 }
 
@@ -47,12 +47,11 @@ type Edited struct {
 	Lost    []string  // symbols for which Set does not reproduce what the editor saved: SYMBOL=VALUE
 }
 
-// Edit opens an editor on the job's configuration, in the toolchain's container.
-// nil says that nothing was changed, or not saved.
+// Edit opens an editor on the job's configuration, in the toolchain's container. It
+// returns nil where nothing was changed, or nothing saved.
 //
-// The change is the smallest that is easily had: what differs, can be set by a
-// person, and is not what kconfig would choose anyway. It is composed again to
-// see that it gives what the editor saved.
+// The change is small: what differs, has a prompt, and is not what kconfig would
+// choose anyway. It is composed again to check that it gives what the editor saved.
 func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
 		out, err = w.edit(ctx, j.Tree.Version, j.Config, e)
@@ -62,9 +61,10 @@ func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *pro
 }
 
 // Compose returns the base's .config and what the job's requests make of it, and
-// those requests in the words of the kernel's version, with the lines of a person's
-// own base that did not survive. Nothing is proven.
-func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (base, final []byte, asked []Request, err error) {
+// those requests in the names of the kernel's version, with the lines of a user's own
+// base that did not survive. Nothing is checked.
+func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (
+	base, final []byte, requested []Request, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
 		version := j.Tree.Version
 		text, mine, err := w.base(ctx, version, j.Config, own("same.config", sameConfig, version))
@@ -74,17 +74,17 @@ func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 		if base, err = w.lay(ctx, text, mine, nil); err != nil {
 			return err
 		}
-		asked = translate(version, j.Config.Requests)
-		if final, err = w.lay(ctx, text, mine, asked); err != nil {
+		requested = translate(version, j.Config.Requests)
+		if final, err = w.lay(ctx, text, mine, requested); err != nil {
 			return err
 		}
-		lost, err := w.lost(ctx, j.Config, version, kconfig.ParseConfig(final), asked)
+		lost, err := w.lost(ctx, j.Config, version, kconfig.ParseConfig(final), requested)
 		for _, u := range lost {
-			asked = append(asked, u.Request)
+			requested = append(requested, u.Request)
 		}
 		return err
 	})
-	return base, final, asked, err
+	return base, final, requested, err
 }
 
 // editConfig is what an editor works on: not the .config of the last build, and
@@ -135,7 +135,7 @@ func (w *worker) edit(ctx context.Context, version units.KernelVersion, c Config
 		return nil, err
 	}
 	few := fewer(all, odd, tree)
-	// Few where they suffice; otherwise all, and what even they do not bring is told.
+	// Few where they suffice; otherwise all, and what even those do not bring is Lost.
 	out := &Edited{Dropped: dropped}
 	for _, add := range [][]Request{few, all} {
 		got, err := written(add)
@@ -150,7 +150,7 @@ func (w *worker) edit(ctx context.Context, version units.KernelVersion, c Config
 	return out, nil
 }
 
-// editor runs the editor on the person's terminal. A TERM that the image's
+// editor runs the editor on the user's terminal. A TERM that the image's
 // terminfo does not know is taken for the most common one.
 func (w *worker) editor(ctx context.Context, e Editing) error {
 	t, restore, err := e.Open()
@@ -213,8 +213,8 @@ func spelt(text []byte) map[string]string {
 	return values
 }
 
-// split tells the requests that a configuration still honours from those that
-// it does not.
+// split separates the requests that a configuration still meets from those that it
+// does not.
 func split(version units.KernelVersion, reqs []Request, config []byte) (held, dropped []Request) {
 	cfg := kconfig.ParseConfig(config)
 	for _, r := range reqs {
@@ -227,7 +227,7 @@ func split(version units.KernelVersion, reqs []Request, config []byte) (held, dr
 	return held, dropped
 }
 
-// changes lists, by symbol, what a person would have to set for one .config to
+// changes lists, by symbol, what a user would have to set for one .config to
 // become the other. A symbol that vanished needs nothing, unless one of kept
 // still asks for it. tree may be nil.
 func changes(from, to []byte, kept []Request, tree *kconfig.Tree) []Request {

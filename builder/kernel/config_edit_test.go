@@ -52,8 +52,10 @@ func texts(reqs []Request) []string {
 
 func TestChanges(t *testing.T) {
 	tree := readTree(t, choiceKconfig)
-	const from = "CONFIG_HZ_250=y\n# CONFIG_HZ_1000 is not set\n# CONFIG_NET is not set\nCONFIG_NAME=\"a\"\nCONFIG_GONE=y\n"
-	const to = "# CONFIG_HZ_250 is not set\nCONFIG_HZ_1000=y\nCONFIG_NET=y\nCONFIG_NET_DUMMY=y\nCONFIG_AUTO=y\nCONFIG_NAME=\"b \\\" c\"\n"
+	const from = "CONFIG_HZ_250=y\n# CONFIG_HZ_1000 is not set\n# CONFIG_NET is not set\nCONFIG_NAME=\"a\"\n" +
+		"CONFIG_GONE=y\n"
+	const to = "# CONFIG_HZ_250 is not set\nCONFIG_HZ_1000=y\nCONFIG_NET=y\nCONFIG_NET_DUMMY=y\nCONFIG_AUTO=y\n" +
+		"CONFIG_NAME=\"b \\\" c\"\n"
 	all := changes([]byte(from), []byte(to), nil, tree)
 	want := []string{"HZ_1000=y", "HZ_250=n", "NAME=\"b \\\" c\"", "NET=y", "NET_DUMMY=y"}
 	if diff := cmp.Diff(want, texts(all)); diff != "" {
@@ -73,7 +75,8 @@ func TestChanges(t *testing.T) {
 	if got := texts(changes([]byte(from), []byte(to), kept, tree)); !slices.Contains(got, "GONE=n") {
 		t.Errorf("changes = %v, want GONE=n among them", got)
 	}
-	if got := lost([]byte(to), []byte("CONFIG_HZ_1000=y\nCONFIG_NET=y\nCONFIG_AUTO=y\nCONFIG_NAME=\"b \\\" c\"\nCONFIG_X=y\n")); !slices.Equal(got, []string{"NET_DUMMY=y", "X=n"}) {
+	const other = "CONFIG_HZ_1000=y\nCONFIG_NET=y\nCONFIG_AUTO=y\nCONFIG_NAME=\"b \\\" c\"\nCONFIG_X=y\n"
+	if got := lost([]byte(to), []byte(other)); !slices.Equal(got, []string{"NET_DUMMY=y", "X=n"}) {
 		t.Errorf("lost = %q", got)
 	}
 }
@@ -115,7 +118,8 @@ func TestEdit(t *testing.T) {
 		sizes <- container.Winsize{Rows: 33, Cols: 77}
 		task := progress.Start(said, "config", "")
 		e, err := Edit(t.Context(), f.eng, j, Editing{Editor: "menuconfig", Open: func() (Terminal, func(), error) {
-			return Terminal{In: &slowReader{text: key + "\r"}, Out: &screen, Name: "no-such-terminal", Resize: sizes}, func() { restored = true }, nil
+			screen := Terminal{In: &slowReader{text: key + "\r"}, Out: &screen, Name: "no-such-terminal", Resize: sizes}
+			return screen, func() { restored = true }, nil
 		}}, task)
 		if !restored {
 			t.Errorf("key %s: the terminal was not given back", key)

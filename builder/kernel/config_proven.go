@@ -16,9 +16,11 @@ const provenConfig = objDir + "/kimg.proven"
 
 // provenScript prints the state of all that kconfig reads of the source ($1)
 // for an architecture ($3), and then $2. Content is not read: an engine's volume has honest change times,
-// and nobody but kimg writes there.
-const provenScript = `cd "$1" && find . -path ./` + objName + ` -prune -o -type f \( -name 'Kconfig*' -o -name '*.config' -o -name '*defconfig' \
--o -path './scripts/*' -o -path './Makefile' -o -path "./arch/$3/Makefile*" \) -printf '%P %s %C@ %i\n' | sha256sum && { cat "$2" 2>/dev/null || true; }`
+// and only kimg writes there.
+const provenScript = `cd "$1" && find . -path ./` + objName + ` -prune -o -type f \( \
+-name 'Kconfig*' -o -name '*.config' -o -name '*defconfig' \
+-o -path './scripts/*' -o -path './Makefile' -o -path "./arch/$3/Makefile*" \) -printf '%P %s %C@ %i\n' |
+sha256sum && { cat "$2" 2>/dev/null || true; }`
 
 // proven returns the key of a configuration, and its .config where it was proven
 // before; nil: it was not.
@@ -37,8 +39,8 @@ func (w *worker) proven(ctx context.Context, j Job) (key string, config []byte, 
 
 // provenKey is a line that names all that a configuration follows from.
 func provenKey(j Job, tree string) string {
-	all := strings.Join(append(makeVars(j), tree, j.ImageID, j.Tree.Version.String(), j.Config.Base, j.Config.Text()), "\x00")
-	return "kimg 1 " + string(units.DigestOf([]byte(all)))
+	all := append(makeVars(j), tree, j.ImageID, j.Tree.Version.String(), j.Config.Base, j.Config.Text())
+	return "kimg 1 " + string(units.DigestOf([]byte(strings.Join(all, "\x00"))))
 }
 
 // remember keeps a proven configuration.

@@ -12,11 +12,11 @@ import (
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 )
 
-// Request is one symbol that somebody wants at one value.
+// Request is one symbol and the value that it shall have.
 type Request struct {
 	Symbol string // without CONFIG_
 	Value  string // as a .config spells it: y, m, n, 42, 0x1000, "text"
-	Origin string // who asks: `--set DRM=y`, `debug.fragment:3`
+	Origin string // where it comes from: `--set DRM=y`, `debug.fragment:3`
 }
 
 func (r Request) String() string { return r.Symbol + "=" + r.Value }
@@ -80,7 +80,8 @@ func ParseFragment(r io.Reader, name string) ([]Request, error) {
 		rest, isConfig := strings.CutPrefix(line, "CONFIG_")
 		sym, value, ok := strings.Cut(rest, "=")
 		if !isConfig || !ok || !symbolRE.MatchString(sym) || !plainValue(value) {
-			return nil, fmt.Errorf("read fragment %s: %q: want CONFIG_SYMBOL=value or \"# CONFIG_SYMBOL is not set\"", origin, line)
+			return nil, fmt.Errorf("read fragment %s: %q: want CONFIG_SYMBOL=value or "+
+				"\"# CONFIG_SYMBOL is not set\"", origin, line)
 		}
 		reqs = append(reqs, Request{sym, value, origin})
 	}
@@ -128,7 +129,7 @@ func merge(config []byte, reqs []Request) []byte {
 	return out.Bytes()
 }
 
-// symbolOf is the symbol that a line of a .config speaks of, or "".
+// symbolOf is the symbol that a line of a .config is about, or "".
 func symbolOf(line string) string {
 	line = strings.TrimRight(line, "\r\n")
 	if s, ok := strings.CutPrefix(line, "# CONFIG_"); ok {
@@ -145,7 +146,7 @@ func symbolOf(line string) string {
 	return name
 }
 
-// Unmets lists the requests that the final configuration does not honour.
+// Unmets lists the requests that the final configuration does not meet.
 func Unmets(final kconfig.Config, reqs []Request) []Unmet {
 	var list []Unmet
 	for _, r := range last(reqs) {
@@ -169,7 +170,7 @@ func sameValue(a, b string) bool {
 	return a == `""` && b == "n" // an empty string that was never set
 }
 
-// Unmet is a request that did not survive.
+// Unmet is a request that the final configuration does not meet.
 type Unmet struct {
 	Request
 	Got string // the value it has in the final .config; n where it is absent

@@ -11,8 +11,9 @@ import (
 
 func TestParseSet(t *testing.T) {
 	for in, want := range map[string]string{
-		"DRM=y": "DRM=y", "CONFIG_DRM=m": "DRM=m", "NR_CPUS=64": "NR_CPUS=64", "PHYSICAL_START=0x1000000": "PHYSICAL_START=0x1000000",
-		`LOCALVERSION=-mine`: `LOCALVERSION="-mine"`, `LOCALVERSION="-mine"`: `LOCALVERSION="-mine"`, `CMDLINE=a "b"`: `CMDLINE="a \"b\""`, "X=": `X=""`,
+		"DRM=y": "DRM=y", "CONFIG_DRM=m": "DRM=m", "NR_CPUS=64": "NR_CPUS=64",
+		"PHYSICAL_START=0x1000000": "PHYSICAL_START=0x1000000", "X=": `X=""`, `CMDLINE=a "b"`: `CMDLINE="a \"b\""`,
+		`LOCALVERSION=-mine`: `LOCALVERSION="-mine"`, `LOCALVERSION="-mine"`: `LOCALVERSION="-mine"`,
 	} {
 		r, err := ParseSet(in)
 		if err != nil || r.String() != want || r.Origin != "--set "+in {
@@ -27,7 +28,8 @@ func TestParseSet(t *testing.T) {
 }
 
 func TestParseFragment(t *testing.T) {
-	got, err := ParseFragment(strings.NewReader("# a comment\n\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x y\"\n  CONFIG_D=0x1f\n"), "f")
+	got, err := ParseFragment(strings.NewReader("# a comment\n\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x y\"\n"+
+		"  CONFIG_D=0x1f\n"), "f")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +38,8 @@ func TestParseFragment(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range []string{"A=y", "CONFIG_A", "CONFIG_A=maybe", "CONFIG_A B=y", "CONFIG_A=y # no"} {
-		if _, err := ParseFragment(strings.NewReader("\n"+bad+"\n"), "f"); err == nil || !strings.Contains(err.Error(), "f:2") {
+		_, err := ParseFragment(strings.NewReader("\n"+bad+"\n"), "f")
+		if err == nil || !strings.Contains(err.Error(), "f:2") {
 			t.Errorf("%q: error %v, want one that names its line", bad, err)
 		}
 	}
@@ -52,15 +55,18 @@ func TestMerge(t *testing.T) {
 }
 
 func TestUnmet(t *testing.T) {
-	final := kconfig.ParseConfig([]byte("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=0x10\nCONFIG_M=m\nCONFIG_S=\"x\"\n"))
+	final := kconfig.ParseConfig([]byte("CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=0x10\nCONFIG_M=m\n" +
+		"CONFIG_S=\"x\"\n"))
 	for _, c := range []struct {
 		req  Request
 		want bool
 	}{
-		{Request{Symbol: "A", Value: "y"}, false}, {Request{Symbol: "A", Value: "n"}, true}, {Request{Symbol: "B", Value: "n"}, false},
-		{Request{Symbol: "B", Value: "y"}, true}, {Request{Symbol: "GONE", Value: "n"}, false}, {Request{Symbol: "GONE", Value: "y"}, true},
-		{Request{Symbol: "N", Value: "16"}, false}, {Request{Symbol: "N", Value: "17"}, true}, {Request{Symbol: "M", Value: "y"}, true},
-		{Request{Symbol: "S", Value: `"x"`}, false}, {Request{Symbol: "S", Value: `""`}, true}, {Request{Symbol: "GONE", Value: `""`}, false},
+		{Request{Symbol: "A", Value: "y"}, false}, {Request{Symbol: "A", Value: "n"}, true},
+		{Request{Symbol: "B", Value: "n"}, false}, {Request{Symbol: "B", Value: "y"}, true},
+		{Request{Symbol: "GONE", Value: "n"}, false}, {Request{Symbol: "GONE", Value: "y"}, true},
+		{Request{Symbol: "N", Value: "16"}, false}, {Request{Symbol: "N", Value: "17"}, true},
+		{Request{Symbol: "M", Value: "y"}, true}, {Request{Symbol: "GONE", Value: `""`}, false},
+		{Request{Symbol: "S", Value: `"x"`}, false}, {Request{Symbol: "S", Value: `""`}, true},
 	} {
 		if got := len(Unmets(final, []Request{c.req})) > 0; got != c.want {
 			t.Errorf("%s: unmet %v, want %v", c.req, got, c.want)
@@ -79,8 +85,11 @@ func TestTranslate(t *testing.T) {
 		{"6.1", "MITIGATION_RETPOLINE=n", "RETPOLINE=n"},
 		{"5.10", "DEBUG_INFO=y", "DEBUG_INFO=y"},
 		{"6.1", "DEBUG_INFO=y", "DEBUG_INFO=y DEBUG_INFO_NONE=n DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y"},
-		{"6.1", "DEBUG_INFO=n", "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=n DEBUG_INFO_DWARF4=n DEBUG_INFO_DWARF5=n DEBUG_INFO=n DEBUG_INFO_NONE=y"},
-		{"6.1", "DEBUG_INFO=y DEBUG_INFO_DWARF4=y", "DEBUG_INFO=y DEBUG_INFO_NONE=n DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=n DEBUG_INFO_DWARF5=n DEBUG_INFO_NONE=n DEBUG_INFO_DWARF4=y"},
+		{"6.1", "DEBUG_INFO=n", "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=n DEBUG_INFO_DWARF4=n DEBUG_INFO_DWARF5=n " +
+			"DEBUG_INFO=n DEBUG_INFO_NONE=y"},
+		{"6.1", "DEBUG_INFO=y DEBUG_INFO_DWARF4=y",
+			"DEBUG_INFO=y DEBUG_INFO_NONE=n DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=n DEBUG_INFO_DWARF5=n " +
+				"DEBUG_INFO_NONE=n DEBUG_INFO_DWARF4=y"},
 		{"5.10", "DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y", "DEBUG_INFO=y"},
 		{"5.10", "DEBUG_INFO_NONE=y", "DEBUG_INFO=n"},
 		{"6.12", "DRM=y", "DRM=y"},
@@ -105,7 +114,8 @@ func TestTranslate(t *testing.T) {
 
 // TestOwnFragments holds that kimg's own fragments parse and ask for nothing twice.
 func TestOwnFragments(t *testing.T) {
-	for name, text := range map[string][]byte{"vm.config": vmConfig, "debug.config": debugConfig, "same.config": sameConfig} {
+	ours := map[string][]byte{"vm.config": vmConfig, "debug.config": debugConfig, "same.config": sameConfig}
+	for name, text := range ours {
 		reqs, err := ParseFragment(strings.NewReader(string(text)), name)
 		if err != nil {
 			t.Fatal(err)

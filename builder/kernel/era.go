@@ -17,7 +17,7 @@ type Era struct {
 	CC      string              // the compiler, for the kernel and for what runs on the host
 	Why     string              // the reason, with the commit or the symptom
 	Proven  string              // what was built and booted; "": nothing yet
-	Chosen  bool                // a person's choice, not the table's
+	Chosen  bool                // the user's choice, not the table's
 	Reasons string              // for Chosen: what the table would have said
 }
 
@@ -25,25 +25,34 @@ type Era struct {
 // suite). Commits are mainline's. "Proven" is what was compiled AND booted to a login.
 var eras = []Era{
 	{
-		From: v(4, 18), Before: v(5, 7), Suite: "bullseye", CC: "gcc-9", Proven: "4.19.48, 4.20.1, 5.0.1 and 5.4.286, with the vm config, booted bullseye",
-		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), and its linker finds yylloc twice before 5.6 (e33a814e772c)",
+		From: v(4, 18), Before: v(5, 7), Suite: "bullseye", CC: "gcc-9",
+		Proven: "4.19.48, 4.20.1, 5.0.1 and 5.4.286, with the vm config, booted bullseye",
+		Why: "gcc 10 panics in start_secondary before 5.7 (fixed by a9a3ed1eff36), " +
+			"and its linker finds yylloc twice before 5.6 (e33a814e772c)",
 	},
 	{
-		From: v(5, 7), Before: v(5, 18), Suite: "bullseye", CC: "gcc-10", Proven: "5.10.223, with the vm config and with defconfig, booted bullseye",
-		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
+		From: v(5, 7), Before: v(5, 18), Suite: "bullseye", CC: "gcc-10",
+		Proven: "5.10.223, with the vm config and with defconfig, booted bullseye",
+		Why: "objtool does not compile with gcc 12 before 5.17 (52a9dab6d892) " +
+			"and does not read what binutils 2.36 writes before 5.12 (1d489151e9f9)",
 	},
 	{
-		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12", Proven: "6.1.176, with the vm config and with defconfig, booted bookworm",
-		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
+		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12",
+		Proven: "6.1.176, with the vm config and with defconfig, booted bookworm",
+		Why:    "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{
-		From: v(6, 12), Suite: "trixie", CC: "gcc-14", Proven: "6.12.107 with the vm config, 6.12.117 with that and with defconfig, booted trixie",
-		Why: "gcc 14 is what Debian itself compiles 6.12 with; gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
+		From: v(6, 12), Suite: "trixie", CC: "gcc-14",
+		Proven: "6.12.107 with the vm config, 6.12.117 with that and with defconfig, booted trixie",
+		Why: "gcc 14 is what Debian itself compiles 6.12 with; " +
+			"gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
 	},
 }
 
 // tooOld says why nothing before the first era can be built.
-const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf422d), and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); the suite whose tools suit them, Debian stretch, has left the archive"
+const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf422d), " +
+	"and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); " +
+	"the suite whose tools suit them, Debian stretch, has left the archive"
 
 // EraError is a kernel that no toolchain is known for, or a --toolchain that
 // there is not.
@@ -54,7 +63,7 @@ type EraError struct {
 
 func (e *EraError) Error() string { return e.Msg }
 
-// Hint is the way out.
+// Hint says what to do about it.
 func (e *EraError) Hint() string { return e.hint }
 
 func v(major, minor int) units.KernelVersion {
@@ -65,8 +74,8 @@ func v(major, minor int) units.KernelVersion {
 func Eras() []Era { return slices.Clone(eras) }
 
 // EraFor chooses the toolchain for a kernel. override, where not empty, is a
-// person's own choice: "bookworm/gcc-12" or "bookworm". A kernel without an era
-// is refused, with the reason, unless the person chose.
+// user's choice: "bookworm/gcc-12" or "bookworm". A kernel without an era is refused,
+// with the reason, unless the user chose.
 func EraFor(version units.KernelVersion, override string) (Era, error) {
 	found, ok := find(version)
 	if override != "" {
@@ -74,8 +83,9 @@ func EraFor(version units.KernelVersion, override string) (Era, error) {
 	}
 	if !ok {
 		return Era{}, &EraError{
-			Msg:  fmt.Sprintf("choose a toolchain for Linux %s: %s is the oldest that kimg builds: %s", version, eras[0].From, tooOld),
-			hint: "take a newer kernel, or try one all the same with --toolchain: " + strings.Join(Toolchains(), ", "),
+			Msg: fmt.Sprintf("choose a toolchain for Linux %s: %s is the oldest that kimg builds: %s",
+				version, eras[0].From, tooOld),
+			hint: "use a newer kernel, or try a toolchain anyway with --toolchain: " + strings.Join(Toolchains(), ", "),
 		}
 	}
 	return found, nil
@@ -98,14 +108,14 @@ func chosen(version units.KernelVersion, usual Era, known bool, override string)
 	case err != nil || has == nil:
 		return Era{}, &EraError{
 			Msg:  fmt.Sprintf("choose toolchain %q: there is none of that suite", override),
-			hint: "take one of " + strings.Join(Toolchains(), ", "),
+			hint: "use one of " + strings.Join(Toolchains(), ", "),
 		}
 	case cc == "":
 		cc = has[0]
 	case !slices.Contains(has, cc):
 		return Era{}, &EraError{
 			Msg:  fmt.Sprintf("choose toolchain %q: %s has %s", override, name, strings.Join(has, ", ")),
-			hint: "take one of them",
+			hint: "use one of them",
 		}
 	}
 	e := Era{From: version, Suite: name, CC: cc, Why: "it was asked for", Chosen: true}
@@ -153,11 +163,11 @@ func (e Era) Target(targets []string) (string, error) {
 	}
 	return "", &EraError{
 		Msg:  fmt.Sprintf("choose a toolchain image for make %s: none has %s and dpkg-dev", BinDeb, e.Toolchain()),
-		hint: "take one of " + strings.Join(packing, ", ") + " with --toolchain, or leave out --target " + BinDeb,
+		hint: "use one of " + strings.Join(packing, ", ") + " with --toolchain, or leave out --target " + BinDeb,
 	}
 }
 
-// Range is the era's versions as a person reads them: "4.18-5.6", "6.12 and later".
+// Range is the era's versions for people: "4.18-5.6", "6.12 and later".
 func (e Era) Range() string {
 	if e.Before == (units.KernelVersion{}) {
 		return e.From.String() + " and later"

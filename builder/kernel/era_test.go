@@ -77,13 +77,15 @@ func TestEraLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := e.Line(version(t, "4.20.6")); !strings.HasPrefix(got, "4.20.6 -> bullseye, gcc-9: gcc 10 panics in start_secondary before 5.7") {
+	want := "4.20.6 -> bullseye, gcc-9: gcc 10 panics in start_secondary before 5.7"
+	if got := e.Line(version(t, "4.20.6")); !strings.HasPrefix(got, want) {
 		t.Error(got)
 	}
 	if e, err = EraFor(version(t, "4.20.6"), "trixie"); err != nil {
 		t.Fatal(err)
 	}
-	if got := e.Line(version(t, "4.20.6")); !strings.Contains(got, "it was asked for (its era is bullseye/gcc-9: gcc 10 panics") {
+	want = "it was asked for (its era is bullseye/gcc-9: gcc 10 panics"
+	if got := e.Line(version(t, "4.20.6")); !strings.Contains(got, want) {
 		t.Error(got)
 	}
 }
@@ -112,8 +114,10 @@ func TestEraTarget(t *testing.T) {
 		if got != c.deb || (err == nil) != (c.deb != "") {
 			t.Errorf("%s %s, packed: %q, %v, want %q", c.version, c.override, got, err, c.deb)
 		}
-		if none := (*EraError)(nil); err != nil && (!errors.As(err, &none) || !strings.Contains(err.Error(), "none has "+e.Toolchain()) ||
-			!strings.Contains(none.Hint(), "bullseye/gcc-10, bullseye/gcc-9, bookworm/gcc-12, trixie/gcc-14 with --toolchain")) {
+		if none := (*EraError)(nil); err != nil &&
+			(!errors.As(err, &none) || !strings.Contains(err.Error(), "none has "+e.Toolchain()) ||
+				!strings.Contains(none.Hint(),
+					"bullseye/gcc-10, bullseye/gcc-9, bookworm/gcc-12, trixie/gcc-14 with --toolchain")) {
 			t.Errorf("%s %s, packed: %v, hint %q", c.version, c.override, err, err.(*EraError).Hint())
 		}
 	}

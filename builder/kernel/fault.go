@@ -15,7 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// CompileError says that make failed, with the lines that tell why.
+// CompileError says that make failed, with the lines that say why.
 type CompileError struct {
 	Lines []string // the first errors, or the last lines where none looks like one
 	Err   error
@@ -35,7 +35,8 @@ const (
 
 // faultRE is how compilers, linkers, make and scripts say that they failed. With
 // -j the reason may stand hundreds of lines above the end.
-var faultRE = regexp.MustCompile(`(?i)\berror\b:|: undefined reference|\*\*\* |no space left|killed signal|: not found$`)
+var faultRE = regexp.MustCompile(
+	`(?i)\berror\b:|: undefined reference|\*\*\* |no space left|killed signal|: not found$`)
 
 // faults keeps the lines of a command's output that an error should show. Its
 // methods may be called from several goroutines.
@@ -92,10 +93,10 @@ func eachLine(b []byte, f func(string)) []byte {
 	}
 }
 
-// objectRE is a line by which kbuild tells that it makes an object.
+// objectRE is a line that kbuild prints for each object that it makes.
 var objectRE = regexp.MustCompile(`^  (CC|AS|HOSTCC|LD|AR)( \[M\])? `)
 
-// counter counts the objects that make tells of.
+// counter counts the objects in make's output.
 type counter struct {
 	task  *progress.Task
 	file  string // what the last whole build counted

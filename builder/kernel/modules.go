@@ -38,7 +38,8 @@ const modulesRoot = workDir + "/" + ModulesDir
 // modulesScript makes the tar $2 of what was installed below $1, the same from
 // the same modules, with times of $3 (seconds since 1970). build and source are
 // links to directories that no guest has.
-const modulesScript = `cd "$1" && find lib -type d -exec chmod 755 {} + && exec tar -cf "$2" --format=gnu --sort=name --mtime="@$3" --owner=0 --group=0 --numeric-owner \
+const modulesScript = `cd "$1" && find lib -type d -exec chmod 755 {} + && exec tar -cf "$2" \
+--format=gnu --sort=name --mtime="@$3" --owner=0 --group=0 --numeric-owner \
 --exclude='lib/modules/*/build' --exclude='lib/modules/*/source' lib/modules`
 
 // maxList bounds the list of a kernel's modules, in bytes.

@@ -18,7 +18,8 @@ func TestConfigModules(t *testing.T) {
 		{"asked for", Config{Base: VM, Requests: set("y")}, true},
 		{"the last word counts", Config{Base: Defconfig, Requests: set("y", "n")}, false},
 		{"a file with", Config{Base: "x.config", File: []byte("CONFIG_MODULES=y\n")}, true},
-		{"a file with, turned off", Config{Base: "x.config", File: []byte("CONFIG_MODULES=y\n"), Requests: set("n")}, false},
+		{"a file with, turned off", Config{Base: "x.config", File: []byte("CONFIG_MODULES=y\n"), Requests: set("n")},
+			false},
 		{"a file without", Config{Base: "x.config", File: []byte("# CONFIG_MODULES is not set\n")}, false},
 		{"another symbol", Config{Base: VM, Requests: []Request{{Symbol: "DUMMY", Value: "m"}}}, false},
 	}

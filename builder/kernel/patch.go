@@ -22,7 +22,7 @@ type Patch struct {
 	Name  string // what errors call it
 	Text  string
 	Strip int  // leading directories of its names that are dropped: -p
-	Fix   *Fix // kimg's own, which is applied where the tree needs it; nil: a person's
+	Fix   *Fix // kimg's own, which is applied where the tree needs it; nil: a user's
 }
 
 // The patched files of a source volume have their originals in patchDir, by a
@@ -38,7 +38,7 @@ const (
 // patched is what has been applied to a volume's tree.
 type patched struct {
 	Key   string        `json:"key"`             // of the patches; "": none, or not these originals any more
-	Files []patchedFile `json:"files"`           // those that patches speak of
+	Files []patchedFile `json:"files"`           // those that patches name
 	Fixes []string      `json:"fixes,omitempty"` // that the tree needed
 }
 
@@ -128,7 +128,7 @@ func ParsePatches(list []Patch) ([][]diffs.File, error) {
 func (d *delivery) patch(ctx context.Context, list []Patch) error {
 	key := patchKey(list)
 	if key == d.patched.Key && (key != "" || len(d.patched.Files) == 0) {
-		d.tellFixes(list)
+		d.reportFixes(list)
 		return nil
 	}
 	files, err := ParsePatches(list)
@@ -155,9 +155,10 @@ func (d *delivery) patch(ctx context.Context, list []Patch) error {
 	}
 	d.half, d.patched = false, next
 	if n := len(list); n > 0 {
-		fmt.Fprintf(d.task.Log(), "applied %d patches, which changed %d files since the last build\n", n, strings.Count(out, "\n"))
+		fmt.Fprintf(d.task.Log(), "applied %d patches, which changed %d files since the last build\n",
+			n, strings.Count(out, "\n"))
 	}
-	d.tellFixes(list)
+	d.reportFixes(list)
 	return nil
 }
 
@@ -185,8 +186,8 @@ func (d *delivery) try(ctx context.Context, j *patchJob) error {
 	return nil
 }
 
-// tellFixes says which fixes are in the tree, and why.
-func (d *delivery) tellFixes(list []Patch) {
+// reportFixes says which fixes are in the tree, and why.
+func (d *delivery) reportFixes(list []Patch) {
 	for _, p := range list {
 		if p.Fix != nil && slices.Contains(d.patched.Fixes, p.Name) {
 			d.task.Say("fix " + p.Fix.Line())
@@ -199,7 +200,8 @@ func (j *patchJob) input() ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	put := func(name, text string) error {
-		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}); err != nil {
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}
+		if err := w.WriteHeader(h); err != nil {
 			return err
 		}
 		_, err := io.WriteString(w, text)
@@ -235,7 +237,8 @@ func (j *patchJob) input() ([]byte, error) {
 			}
 		}
 		for s, f := range j.files[p] {
-			fmt.Fprintf(&plan, "F\t%d\t%d\t%c\t%d\t%d\t%c\t%d\n", p, s, f.Op, j.index[f.From], j.index[f.To], f.Mode, len(f.Hunks))
+			fmt.Fprintf(&plan, "F\t%d\t%d\t%c\t%d\t%d\t%c\t%d\n",
+				p, s, f.Op, j.index[f.From], j.index[f.To], f.Mode, len(f.Hunks))
 			if err := put(fmt.Sprintf("s/%d.%d", p, s), f.Text()); err != nil {
 				return nil, err
 			}

@@ -13,7 +13,7 @@ import (
 
 // Fix is a small patch of kimg's own that cures trees which do not compile with
 // some toolchains, or whose scripts for gdb do not load. To compile, the toolchain of
-// a kernel's era needs none of them; the ones that a person chooses may.
+// a kernel's era needs none of them; the ones that a user chooses may.
 type Fix struct {
 	Name         string // of its file in fixes/, without .patch
 	What         string // what it changes
@@ -38,20 +38,29 @@ type Needle struct {
 // when both the fault and the cure were seen, and "Proven" says where.
 var fixes = []Fix{
 	{
-		Name: "dtc-yylloc", What: "scripts/dtc: one yylloc, not two", Why: "gcc 10 no longer makes one of the two, and the linker stops", Commit: "e33a814e772c",
-		From: v(4, 18), Before: v(5, 6), GCC: 10, Needs: []Needle{{File: "scripts/dtc/dtc-lexer.l", Text: "YYLTYPE yylloc;"}},
+		Name: "dtc-yylloc", Commit: "e33a814e772c",
+		What: "scripts/dtc: one yylloc, not two",
+		Why:  "gcc 10 no longer makes one of the two, and the linker stops",
+		From: v(4, 18), Before: v(5, 6), GCC: 10,
+		Needs:  []Needle{{File: "scripts/dtc/dtc-lexer.l", Text: "YYLTYPE yylloc;"}},
 		Proven: "dtc of 4.20 with trixie/gcc-14",
 	},
 	{
-		Name: "tools-strlcpy", What: "tools: no declaration of strlcpy where the C library has it", Why: "glibc 2.38 has it, and objtool stops at the second one", Commit: "6c4798d3f08b",
+		Name: "tools-strlcpy", Commit: "6c4798d3f08b",
+		What: "tools: no declaration of strlcpy where the C library has it",
+		Why:  "glibc 2.38 has it, and objtool stops at the second one",
 		From: v(4, 18), Before: v(5, 6), Glibc: 38, Needs: []Needle{
-			{File: "tools/include/linux/string.h", Text: "extern size_t strlcpy(char *dest, const char *src, size_t size);"},
-			{File: "tools/include/linux/string.h", Text: `#pragma GCC diagnostic ignored "-Wredundant-decls"`, Absent: true},
+			{File: "tools/include/linux/string.h",
+				Text: "extern size_t strlcpy(char *dest, const char *src, size_t size);"},
+			{File: "tools/include/linux/string.h",
+				Text: `#pragma GCC diagnostic ignored "-Wredundant-decls"`, Absent: true},
 		},
 		Proven: "objtool of 4.20 with trixie/gcc-14",
 	},
 	{
-		Name: "subcmd-realloc", What: "tools/lib/subcmd: realloc is never asked for nothing", Why: "gcc 12 sees that memory may be used after it was freed, and objtool does not compile", Commit: "52a9dab6d892",
+		Name: "subcmd-realloc", Commit: "52a9dab6d892",
+		What: "tools/lib/subcmd: realloc is never asked for nothing",
+		Why:  "gcc 12 sees that memory may be used after it was freed, and objtool does not compile",
 		From: v(4, 18), Before: v(5, 17), GCC: 12, Needs: []Needle{
 			{File: "tools/lib/subcmd/subcmd-util.h", Text: "\tvoid *ret = realloc(ptr, size);"},
 			{File: "tools/lib/subcmd/subcmd-util.h", Text: "\t\tret = realloc(ptr, size);"},
@@ -59,12 +68,17 @@ var fixes = []Fix{
 		Proven: "objtool of 4.20 with trixie/gcc-14",
 	},
 	{
-		Name: "objtool-no-symtab", What: "objtool: an object without symbols is none of its business", Why: "binutils 2.36 leaves an empty symbol table out, and objtool takes that for a fault", Commit: "1d489151e9f9",
-		From: v(4, 18), Before: v(5, 12), Binutils: 36, Needs: []Needle{{File: "tools/objtool/elf.c", Text: "\t\tWARN(\"missing symbol table\");"}},
+		Name: "objtool-no-symtab", Commit: "1d489151e9f9",
+		What: "objtool: an object without symbols is none of its business",
+		Why:  "binutils 2.36 leaves an empty symbol table out, and objtool takes that for a fault",
+		From: v(4, 18), Before: v(5, 12), Binutils: 36,
+		Needs:  []Needle{{File: "tools/objtool/elf.c", Text: "\t\tWARN(\"missing symbol table\");"}},
 		Proven: "objtool of 4.20, at an object of binutils 2.44",
 	},
 	{
-		Name: "selinux-pf-max", What: "selinux: the building machine's address families are not counted", Why: "glibc 2.35 knows more of them, and genheaders does not compile (with SELINUX)", Commit: "dfbd199a7cfe",
+		Name: "selinux-pf-max", Commit: "dfbd199a7cfe",
+		What: "selinux: the building machine's address families are not counted",
+		Why:  "glibc 2.35 knows more of them, and genheaders does not compile (with SELINUX)",
 		From: v(4, 18), Before: v(5, 1), Glibc: 35, Needs: []Needle{
 			{File: "security/selinux/include/classmap.h", Text: "#if PF_MAX > 45"},
 			{File: "security/selinux/include/classmap.h", Text: "#include <linux/socket.h>", Absent: true},
@@ -72,8 +86,11 @@ var fixes = []Fix{
 		Proven: "genheaders of 4.20 with trixie/gcc-14",
 	},
 	{
-		Name: "gdb-constants", What: "scripts/gdb: gdb computes the flags of mounts", Why: "Python cannot read 1UL, and gdb has neither lx-version nor lx-mounts", Commit: "6a59cb5158bf",
-		From: v(5, 10), Before: v(5, 11), Needs: []Needle{{File: "scripts/gdb/linux/constants.py.in", Text: "LX_VALUE(SB_RDONLY)"}},
+		Name: "gdb-constants", Commit: "6a59cb5158bf",
+		What: "scripts/gdb: gdb computes the flags of mounts",
+		Why:  "Python cannot read 1UL, and gdb has neither lx-version nor lx-mounts",
+		From: v(5, 10), Before: v(5, 11),
+		Needs:  []Needle{{File: "scripts/gdb/linux/constants.py.in", Text: "LX_VALUE(SB_RDONLY)"}},
 		Proven: "gdb 16 with 5.10.223",
 	},
 }
@@ -99,7 +116,8 @@ func FixesFor(version units.KernelVersion, e Era) []Patch {
 func (f *Fix) suits(version units.KernelVersion, e Era) bool {
 	gcc, _ := strconv.Atoi(strings.TrimPrefix(e.CC, "gcc-"))
 	s, err := suite.Parse(e.Suite)
-	return err == nil && s.Toolchain != nil && version.AtLeast(f.From.Major, f.From.Minor) && !version.AtLeast(f.Before.Major, f.Before.Minor) &&
+	return err == nil && s.Toolchain != nil && version.AtLeast(f.From.Major, f.From.Minor) &&
+		!version.AtLeast(f.Before.Major, f.Before.Minor) &&
 		gcc >= f.GCC && s.Toolchain.Binutils >= f.Binutils && s.Toolchain.Glibc >= f.Glibc
 }
 
@@ -114,7 +132,7 @@ func (f *Fix) patch() Patch {
 // Line is the fix in one line.
 func (f *Fix) Line() string { return fmt.Sprintf("%s: %s: %s (%s)", f.Name, f.What, f.Why, f.Commit) }
 
-// Range is the fix's versions as a person reads them.
+// Range is the fix's versions for people.
 func (f *Fix) Range() string { return Era{From: f.From, Before: f.Before}.Range() }
 
 // Cause is what brings the symptom about: "gcc 10 and later".

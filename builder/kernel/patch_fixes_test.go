@@ -54,7 +54,8 @@ func TestFixesTable(t *testing.T) {
 				t.Errorf("%s looks into %s, which it does not change", f.Name, n.File)
 			}
 		}
-		if f.What == "" || f.Why == "" || len(f.Commit) != 12 || f.Proven == "" || len(f.Needs) == 0 || f.Before.Compare(f.From) <= 0 {
+		if f.What == "" || f.Why == "" || len(f.Commit) != 12 || f.Proven == "" || len(f.Needs) == 0 ||
+			f.Before.Compare(f.From) <= 0 {
 			t.Errorf("%s is not told whole: %+v", f.Name, f)
 		}
 	}
@@ -66,14 +67,17 @@ func TestFixApplied(t *testing.T) {
 	f, dir := newFixture(t), fakeTree(t)
 	writeFile(t, filepath.Join(dir, "fs/half.c"), "half 1\n")
 	fix := func(name, text string, needs ...Needle) Patch {
-		return Patch{Name: name, Text: text, Strip: 1, Fix: &Fix{Name: name, What: "what", Why: "why", Commit: "0123456789ab", Needs: needs}}
+		return Patch{Name: name, Text: text, Strip: 1,
+			Fix: &Fix{Name: name, What: "what", Why: "why", Commit: "0123456789ab", Needs: needs}}
 	}
 	list := []Patch{
 		fix("needed", edit("fs/open.c", "open 1", "open 2"), Needle{File: "fs/open.c", Text: "open 1"}),
 		fix("cured", edit("fs/gone.c", "gone", "went"), Needle{File: "fs/gone.c", Text: "gon"}),
-		fix("backported", edit("fs/gone.c", "gone", "went"), Needle{File: "fs/gone.c", Text: "gone"}, Needle{File: "fs/gone.c", Text: "gone", Absent: true}),
+		fix("backported", edit("fs/gone.c", "gone", "went"), Needle{File: "fs/gone.c", Text: "gone"},
+			Needle{File: "fs/gone.c", Text: "gone", Absent: true}),
 		fix("elsewhere", edit("fs/none.c", "a", "b"), Needle{File: "fs/none.c", Text: "a"}),
-		fix("misfit", edit("fs/half.c", "half 1", "half 2")+edit("fs/gone.c", "other", "went"), Needle{File: "fs/half.c", Text: "half 1"}),
+		fix("misfit", edit("fs/half.c", "half 1", "half 2")+edit("fs/gone.c", "other", "went"),
+			Needle{File: "fs/half.c", Text: "half 1"}),
 		mine("mine.patch", edit("fs/open.c", "open 2", "open 3")),
 	}
 	for range 2 {
@@ -90,7 +94,8 @@ func TestFixApplied(t *testing.T) {
 		if !slices.Equal(told, []string{"notice fix needed: what: why (0123456789ab)"}) {
 			t.Errorf("what is told of fixes: %q", told)
 		}
-		if n := slices.Index(said.log, "warning fix misfit does not apply to this tree and is left out"); (n < 0) != (said.compiled() == 0) {
+		n := slices.Index(said.log, "warning fix misfit does not apply to this tree and is left out")
+		if (n < 0) != (said.compiled() == 0) {
 			t.Errorf("a fix that does not fit is told when it was tried: %q", said.log)
 		}
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// patchJob is what patch_try.sh is to do, and what it said.
+// patchJob is what patch_try.sh is to do, and what it reported.
 type patchJob struct {
 	list  []Patch
 	files [][]diffs.File // of each patch
 	had   map[string]patchedFile
-	gone  []patchedFile // those of before that no patch speaks of any more
+	gone  []patchedFile // those of before that no patch names any more
 
-	paths []string       // every file that a patch speaks of, in their order
+	paths []string       // every file that a patch names, in their order
 	index map[string]int // of a path in paths
 
 	kinds    []string // of the originals
@@ -27,7 +27,10 @@ type patchJob struct {
 }
 
 func newPatchJob(list []Patch, files [][]diffs.File, before patched) *patchJob {
-	j := &patchJob{list: list, files: files, had: map[string]patchedFile{}, index: map[string]int{}, skipped: map[int]bool{}}
+	j := &patchJob{
+		list: list, files: files,
+		had: map[string]patchedFile{}, index: map[string]int{}, skipped: map[int]bool{},
+	}
 	add := func(path string) {
 		if _, ok := j.index[path]; !ok {
 			j.index[path] = len(j.paths)
@@ -83,12 +86,13 @@ var (
 	fuzzRE   = regexp.MustCompile(`^Hunk #(\d+) succeeded at \d+ with fuzz (\d+)`)
 )
 
-// read takes what patch_try.sh said. fault says what does not apply; nil: all does.
+// read reads the report of patch_try.sh. fault says what does not apply; nil: all does.
 func (j *patchJob) read(said string, tree units.KernelVersion) (fault *PatchError, err error) {
 	bad := func(p int, f PatchFault) {
 		if j.list[p].Fix != nil {
 			if !j.skipped[p] {
-				j.warnings = append(j.warnings, fmt.Sprintf("fix %s does not apply to this tree and is left out", j.list[p].Name))
+				j.warnings = append(j.warnings,
+					fmt.Sprintf("fix %s does not apply to this tree and is left out", j.list[p].Name))
 			}
 			j.skipped[p] = true
 			return
@@ -112,7 +116,7 @@ func (j *patchJob) read(said string, tree units.KernelVersion) (fault *PatchErro
 		switch words[0] {
 		case "L":
 			j.kinds[nums[0]] = words[2]
-		case "X": // whoever's patch it is: the tree is not what it seems
+		case "X": // even of a fix: the tree is not what it seems
 			path := j.paths[nums[0]]
 			p, f := j.first(path)
 			if fault == nil {
@@ -124,12 +128,12 @@ func (j *patchJob) read(said string, tree units.KernelVersion) (fault *PatchErro
 			j.skipped[nums[0]] = true
 		case "S":
 			p, f := nums[0], j.files[nums[0]][nums[1]]
-			var told []string
+			var output []string
 			for ; at+1 < len(lines) && strings.HasPrefix(lines[at+1], "| "); at++ {
-				told = append(told, lines[at+1][2:])
+				output = append(output, lines[at+1][2:])
 			}
 			if !odd[f.From] && !odd[f.To] {
-				j.section(p, f, words[3], told, bad)
+				j.section(p, f, words[3], output, bad)
 			}
 		}
 	}
@@ -151,11 +155,11 @@ func numbers(words []string) ([]int, error) {
 // places are why a file cannot be patched where it is, by patch_try.sh's words.
 var places = map[string]string{
 	"link":  "refused: it is a symbolic link in the tree, or below one",
-	"below": "what it is to be in is a file in the tree",
-	"other": "it is not a file in the tree",
+	"below": "its directory is a file in the tree",
+	"other": "in the tree it is not a file",
 }
 
-// first is the patch that first speaks of a path, and what it does there.
+// first is the first patch that names a path, and what it does there.
 func (j *patchJob) first(path string) (int, diffs.File) {
 	for p, files := range j.files {
 		for _, f := range files {
@@ -167,29 +171,31 @@ func (j *patchJob) first(path string) (int, diffs.File) {
 	return 0, diffs.File{To: path}
 }
 
-// section takes what became of one file of one patch.
-func (j *patchJob) section(p int, f diffs.File, status string, told []string, bad func(int, PatchFault)) {
+// section reads the status of one file of one patch.
+func (j *patchJob) section(p int, f diffs.File, status string, output []string, bad func(int, PatchFault)) {
 	fault := PatchFault{File: f.To, Line: f.Line}
 	switch status {
 	case "ok":
-		for _, line := range told {
+		for _, line := range output {
 			if m := fuzzRE.FindStringSubmatch(line); m != nil && j.list[p].Fix == nil {
-				j.warnings = append(j.warnings, fmt.Sprintf("patch %s: %s: hunk %s applied with fuzz %s: look whether it is where it belongs", j.list[p].Name, f.To, m[1], m[2]))
+				j.warnings = append(j.warnings,
+					fmt.Sprintf("patch %s: %s: hunk %s applied with fuzz %s: check that it is in the right place",
+						j.list[p].Name, f.To, m[1], m[2]))
 			}
 		}
 		return
 	case "missing":
 		fault.File, fault.Why = f.From, "there is no such file"
 	case "exists":
-		fault.Why = "it is to be made, and is there already"
+		fault.Why = "the patch creates it, and it exists already"
 	case "left":
-		fault.Why = "it is to be removed, and has more in it than the patch says"
+		fault.Why = "the patch deletes it, and it has more in it than the patch removes"
 	case "reject":
-		if slices.ContainsFunc(told, func(l string) bool { return strings.Contains(l, "previously applied") }) {
+		if slices.ContainsFunc(output, func(l string) bool { return strings.Contains(l, "previously applied") }) {
 			fault.Why, fault.Applied = "this change, or a part of it, is in the tree already", true
 			break
 		}
-		for _, line := range told {
+		for _, line := range output {
 			m := failedRE.FindStringSubmatch(line)
 			if m == nil {
 				continue
@@ -205,7 +211,7 @@ func (j *patchJob) section(p int, f diffs.File, status string, told []string, ba
 		if fault.File == "" {
 			return
 		}
-		fault.Why = "GNU patch says: " + strings.Join(told, "; ")
+		fault.Why = "GNU patch says: " + strings.Join(output, "; ")
 	}
 	bad(p, fault)
 }
@@ -246,19 +252,20 @@ func (e *PatchError) Error() string {
 	return b.String()
 }
 
-// Hint is the way out.
+// Hint says what to do about it.
 func (e *PatchError) Hint() string {
 	missing := 0
 	for _, f := range e.Faults {
 		if f.Applied {
-			return fmt.Sprintf("leave it out: Linux %s has it; kimg applies every patch to the source as it was", e.Tree)
+			return fmt.Sprintf("leave it out: Linux %s has it; kimg applies patches to the unpatched source", e.Tree)
 		}
 		if f.Hunk == 0 {
 			missing++
 		}
 	}
 	if missing == len(e.Faults) {
-		return fmt.Sprintf("was it made for Linux %s? A series file may say -pN behind its name; kimg takes -p1", e.Tree)
+		return fmt.Sprintf("was it made for Linux %s? A series file may say -pN after its name; the default is -p1",
+			e.Tree)
 	}
-	return fmt.Sprintf("make it again for Linux %s, or build the kernel that it was made for", e.Tree)
+	return fmt.Sprintf("rebase it onto Linux %s, or build the kernel that it was made for", e.Tree)
 }

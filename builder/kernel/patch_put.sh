@@ -25,7 +25,9 @@ done < put
 while IFS=$'\t' read -r action file stored path; do
 	if [[ -e $(wanted) ]]; then continue; fi
 	rm -f "$src/$path"
-	if [[ $path == */* ]]; then (cd "$src" && rmdir -p --ignore-fail-on-non-empty -- "${path%/*}" 2>/dev/null) || true; fi
+	if [[ $path == */* ]]; then
+		(cd "$src" && rmdir -p --ignore-fail-on-non-empty -- "${path%/*}" 2>/dev/null) || true
+	fi
 done < put
 while IFS=$'\t' read -r action file stored path; do
 	want=$(wanted)

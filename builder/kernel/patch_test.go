@@ -43,9 +43,12 @@ func (l *lines) compiled() int {
 func (f *fixture) volume(j Job, script string) string {
 	f.t.Helper()
 	var out strings.Builder
-	err := container.Run(f.t.Context(), f.eng, &container.Cmd{Image: f.image, User: user, Args: []string{"sh", "-c", script},
-		Mounts: []container.Mount{{Volume: j.SourceVolume(), Target: srcDir}, {Volume: j.ObjectVolume(), Target: objDir}},
-		Stdout: &out, Stderr: &out})
+	err := container.Run(f.t.Context(), f.eng, &container.Cmd{
+		Image: f.image, User: user, Args: []string{"sh", "-c", script}, Stdout: &out, Stderr: &out,
+		Mounts: []container.Mount{
+			{Volume: j.SourceVolume(), Target: srcDir}, {Volume: j.ObjectVolume(), Target: objDir},
+		},
+	})
 	if err != nil {
 		f.t.Fatalf("%s: %v\n%s", script, err, out.String())
 	}
@@ -71,9 +74,11 @@ func TestPatchDirectory(t *testing.T) {
 		{"the same", nil, []Patch{openTo2}, "gone\nopen 2\n", 0},
 		{"one on the other", nil, []Patch{openTo2, openTo3}, "gone\nopen 3\n", 1},
 		{"one more, of another file", nil, []Patch{openTo2, openTo3, other}, "gone\nopen 3\n", 0},
-		{"an edit beside it", func() { writeFile(t, filepath.Join(dir, "fs/deep/er/x.h"), "y\n") }, []Patch{openTo2, openTo3, other}, "gone\nopen 3\n", 0},
+		{"an edit beside it", func() { writeFile(t, filepath.Join(dir, "fs/deep/er/x.h"), "y\n") },
+			[]Patch{openTo2, openTo3, other}, "gone\nopen 3\n", 0},
 		{"an edit below it", func() { writeFile(t, filepath.Join(dir, "fs/open.c"), "open 1\nmore\n") },
-			[]Patch{mine("x", "--- a/fs/open.c\n+++ b/fs/open.c\n@@ -1,2 +1,2 @@\n-open 1\n+open 9\n more\n")}, "gone\nopen 9\nmore\n", 1},
+			[]Patch{mine("x", "--- a/fs/open.c\n+++ b/fs/open.c\n@@ -1,2 +1,2 @@\n-open 1\n+open 9\n"+
+				" more\n")}, "gone\nopen 9\nmore\n", 1},
 		{"none again", nil, nil, "gone\nopen 1\nmore\n", 1},
 	} {
 		if c.edit != nil {
@@ -84,10 +89,12 @@ func TestPatchDirectory(t *testing.T) {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		if !strings.HasPrefix(got, "1000\n"+c.want) || said.compiled() != c.compiled {
-			t.Errorf("%s: vmlinux\n%swith %d objects compiled, want\n%s with %d", c.name, got, said.compiled(), c.want, c.compiled)
+			t.Errorf("%s: vmlinux\n%swith %d objects compiled, want\n%s with %d", c.name, got, said.compiled(),
+				c.want, c.compiled)
 		}
 	}
-	if left := f.volume(f.job(f.pin(dir)), "cd "+srcDir+" && ls -A && ls fs"); strings.Contains(left, "new") || strings.Contains(left, patchDir) {
+	left := f.volume(f.job(f.pin(dir)), "cd "+srcDir+" && ls -A && ls fs")
+	if strings.Contains(left, "new") || strings.Contains(left, patchDir) {
 		t.Errorf("with no patches, the volume has\n%s", left)
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "fs/open.c")); err != nil || string(text) != "open 1\nmore\n" {
@@ -97,7 +104,8 @@ func TestPatchDirectory(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "fs/gone.c")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := f.patched(f.pin(dir), mine("x", "--- /dev/null\n+++ b/fs/gone.c\n@@ -0,0 +1 @@\n+x\n")); err != nil {
+	anew := mine("x", "--- /dev/null\n+++ b/fs/gone.c\n@@ -0,0 +1 @@\n+x\n")
+	if _, _, err := f.patched(f.pin(dir), anew); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "fs/gone.c/deep.c"), "deep\n")
@@ -115,8 +123,9 @@ func TestPatchDirectory(t *testing.T) {
 func TestPatchForms(t *testing.T) {
 	f := newFixture(t)
 	file := filepath.Join(t.TempDir(), "l.tar.gz")
-	writeFile(t, file, string(tarGz(t, [2]string{"l/Makefile", fakeMakefile}, [2]string{"l/fs/open.c", "open\n"}, [2]string{"l/fs/old.c", "a\nb\nc\n"},
-		[2]string{"l/scripts/gdb/one.py", "one\n"}, [2]string{"l/crlf", "a\r\nb\r\n"}, [2]string{"l/bare", "x"}, [2]string{"l/gone/far", "x\n"})))
+	writeFile(t, file, string(tarGz(t, [2]string{"l/Makefile", fakeMakefile}, [2]string{"l/fs/open.c", "open\n"},
+		[2]string{"l/fs/old.c", "a\nb\nc\n"}, [2]string{"l/scripts/gdb/one.py", "one\n"},
+		[2]string{"l/crlf", "a\r\nb\r\n"}, [2]string{"l/bare", "x"}, [2]string{"l/gone/far", "x\n"})))
 	patch := Patch{Name: "all.patch", Strip: 1, Text: `From: somebody
 Subject: all at once
 ---
@@ -179,9 +188,12 @@ diff --git a/bare b/bare
 		t.Fatalf("%q, %v", got, err)
 	}
 	j := f.job(tree)
-	const see = "cd " + srcDir + " && find . -type f -size +0 ! -path './.kimg*' ! -name Makefile -printf '%P %m ' -exec od -An -c {} ';' | sort"
-	want := "bare 644    y\ncrlf 644    A  \\r  \\n   b  \\r  \\n\nfs/copy.c 644    o   p   e   n  \\n\nfs/open.c 644    o   p   e   n  \\n\n" +
-		"lib/new name.c 644    a  \\n   B  \\n   c  \\n\nrun.sh 755    r   u   n  \\n\nscripts/gdb/one.py 755    o   n   e  \\n\n"
+	const see = "cd " + srcDir + " && find . -type f -size +0 ! -path './.kimg*' ! -name Makefile -printf '%P %m ' " +
+		"-exec od -An -c {} ';' | sort"
+	want := "bare 644    y\ncrlf 644    A  \\r  \\n   b  \\r  \\n\nfs/copy.c 644    o   p   e   n  \\n\n" +
+		"fs/open.c 644    o   p   e   n  \\n\n" +
+		"lib/new name.c 644    a  \\n   B  \\n   c  \\n\nrun.sh 755    r   u   n  \\n\n" +
+		"scripts/gdb/one.py 755    o   n   e  \\n\n"
 	if got := f.volume(j, see); got != want {
 		t.Errorf("the tree is\n%swant\n%s", got, want)
 	}
@@ -191,7 +203,8 @@ diff --git a/bare b/bare
 	if _, _, err := f.patched(tree); err != nil {
 		t.Fatal(err)
 	}
-	want = "bare 644    x\ncrlf 644    a  \\r  \\n   b  \\r  \\n\nfs/old.c 644    a  \\n   b  \\n   c  \\n\nfs/open.c 644    o   p   e   n  \\n\n" +
+	want = "bare 644    x\ncrlf 644    a  \\r  \\n   b  \\r  \\n\nfs/old.c 644    a  \\n   b  \\n   c  \\n\n" +
+		"fs/open.c 644    o   p   e   n  \\n\n" +
 		"gone/far 644    x  \\n\nscripts/gdb/one.py 644    o   n   e  \\n\n"
 	if got := f.volume(j, see+" && test ! -e empty"); got != want {
 		t.Errorf("without the patch the tree is\n%swant\n%s", got, want)
@@ -214,22 +227,33 @@ func TestPatchFails(t *testing.T) {
 		patch      Patch
 		want, hint string
 	}{
-		"hunk": {mine("bad.patch", "--- a/long\n+++ b/long\n@@ -51 +51 @@\n-end\n+END\n--- a/fs/open.c\n+++ b/fs/open.c\n@@ -1,2 +1,2 @@ void open(void)\n-other\n+x\n y\n@@ -7 +7 @@ z\n-z\n+u\n"),
-			"apply patch bad.patch: it does not apply to Linux 6.12.1\n  fs/open.c: hunk 1 of 2: @@ -1,2 +1,2 @@ void open(void) (line 8 of the patch)\n  fs/open.c: hunk 2 of 2: @@ -7 +7 @@ z (line 12 of the patch)",
-			"make it again for Linux 6.12.1"},
-		"missing": {mine("bad.patch", edit("fs/none.c", "a", "b")), "  fs/none.c: there is no such file (line 1 of the patch)", "-pN behind its name"},
-		"exists":  {mine("bad.patch", "--- /dev/null\n+++ b/fs/gone.c\n@@ -0,0 +1 @@\n+x\n"), "fs/gone.c: it is to be made, and is there already", "6.12.1"},
-		"left":    {mine("bad.patch", "--- a/long\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-l\n-l\n"), "long: ", "6.12.1"},
-		"twice":   {mine("bad.patch", edit("fs/open.c", "open 1", "open 2")), "fs/open.c: this change, or a part of it, is in the tree already", "leave it out"},
-		"link":    {mine("bad.patch", edit("link", "root", "toor")), "link: refused: it is a symbolic link in the tree", ""},
-		"through": {mine("bad.patch", edit("sf/open.c", "open 2", "open 3")), "sf/open.c: refused: it is a symbolic link", ""},
-		"dir":     {mine("bad.patch", edit("fs", "a", "b")), "fs: it is not a file in the tree", ""},
-		"below":   {mine("bad.patch", "--- /dev/null\n+++ b/Makefile/x\n@@ -0,0 +1 @@\n+x\n"), "what it is to be in is a file", ""},
-		"rename":  {mine("bad.patch", "diff --git a/long b/fs/gone.c\nsimilarity index 100%\nrename from long\nrename to fs/gone.c\n"), "fs/gone.c: it is to be made, and is there already", ""},
+		"hunk": {mine("bad.patch", "--- a/long\n+++ b/long\n@@ -51 +51 @@\n-end\n+END\n--- a/fs/open.c\n"+
+			"+++ b/fs/open.c\n@@ -1,2 +1,2 @@ void open(void)\n-other\n+x\n y\n@@ -7 +7 @@ z\n-z\n+u\n"),
+			"apply patch bad.patch: it does not apply to Linux 6.12.1\n" +
+				"  fs/open.c: hunk 1 of 2: @@ -1,2 +1,2 @@ void open(void) (line 8 of the patch)\n" +
+				"  fs/open.c: hunk 2 of 2: @@ -7 +7 @@ z (line 12 of the patch)",
+			"rebase it onto Linux 6.12.1"},
+		"missing": {mine("bad.patch", edit("fs/none.c", "a", "b")),
+			"  fs/none.c: there is no such file (line 1 of the patch)", "-pN after its name"},
+		"exists": {mine("bad.patch", "--- /dev/null\n+++ b/fs/gone.c\n@@ -0,0 +1 @@\n+x\n"),
+			"fs/gone.c: the patch creates it, and it exists already", "6.12.1"},
+		"left": {mine("bad.patch", "--- a/long\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-l\n-l\n"), "long: ", "6.12.1"},
+		"twice": {mine("bad.patch", edit("fs/open.c", "open 1", "open 2")),
+			"fs/open.c: this change, or a part of it, is in the tree already", "leave it out"},
+		"link": {mine("bad.patch", edit("link", "root", "toor")),
+			"link: refused: it is a symbolic link in the tree", ""},
+		"through": {mine("bad.patch", edit("sf/open.c", "open 2", "open 3")),
+			"sf/open.c: refused: it is a symbolic link", ""},
+		"dir": {mine("bad.patch", edit("fs", "a", "b")), "fs: in the tree it is not a file", ""},
+		"below": {mine("bad.patch", "--- /dev/null\n+++ b/Makefile/x\n@@ -0,0 +1 @@\n+x\n"),
+			"its directory is a file in the tree", ""},
+		"rename": {mine("bad.patch", "diff --git a/long b/fs/gone.c\nsimilarity index 100%\nrename from long\n"+
+			"rename to fs/gone.c\n"), "fs/gone.c: the patch creates it, and it exists already", ""},
 	} {
 		_, _, err := f.patched(f.pin(dir), good, c.patch, mine("after.patch", edit("fs/open.c", "nothing", "x")))
 		var fault *PatchError
-		if !errors.As(err, &fault) || !strings.Contains(err.Error(), c.want) || !strings.Contains(fault.Hint(), c.hint) || strings.Contains(err.Error(), "after.patch") {
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), c.want) ||
+			!strings.Contains(fault.Hint(), c.hint) || strings.Contains(err.Error(), "after.patch") {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
 	}
@@ -242,8 +266,10 @@ func TestPatchFails(t *testing.T) {
 	if _, _, err := f.patched(f.pin(dir), mine("evil.patch", edit("../../x", "a", "b"))); !errors.As(err, &refused) {
 		t.Errorf("error %v, want one that says where the patch leads", err)
 	}
-	_, said, err = f.patched(f.pin(dir), mine("fuzzy.patch", "--- a/long\n+++ b/long\n@@ -40,7 +40,7 @@\n x\n l\n l\n-l\n+m\n l\n l\n l\n"))
-	if err != nil || !strings.Contains(strings.Join(said.log, "\n"), "warning patch fuzzy.patch: long: hunk 1 applied with fuzz 1") {
+	_, said, err = f.patched(f.pin(dir), mine("fuzzy.patch",
+		"--- a/long\n+++ b/long\n@@ -40,7 +40,7 @@\n x\n l\n l\n-l\n+m\n l\n l\n l\n"))
+	if err != nil || !strings.Contains(strings.Join(said.log, "\n"),
+		"warning patch fuzzy.patch: long: hunk 1 applied with fuzz 1") {
 		t.Errorf("a hunk that hardly fits is not told: %v, %q", err, said.log)
 	}
 }
@@ -256,7 +282,8 @@ func TestPatchInterrupted(t *testing.T) {
 	if _, _, err := f.patched(f.pin(dir), good); err != nil {
 		t.Fatal(err)
 	}
-	f.volume(f.job(f.pin(dir)), "cd "+srcDir+" && mv "+sourceMark+" "+newMark+" && echo half > fs/open.c && echo half > fs/half.c")
+	f.volume(f.job(f.pin(dir)),
+		"cd "+srcDir+" && mv "+sourceMark+" "+newMark+" && echo half > fs/open.c && echo half > fs/half.c")
 	if got, _, err := f.patched(f.pin(dir), good); err != nil || !strings.HasPrefix(got, "1000\ngone\nopen 2\nTue") {
 		t.Errorf("half a patched tree was taken for a whole one: %q, %v", got, err)
 	}
@@ -273,7 +300,8 @@ func TestPatchClash(t *testing.T) {
 		clash         bool
 		left          int
 	}{
-		{"x", "", false, 2}, {"a/b", "", false, 1}, {"", "c", false, 1}, {"a", "a/b", true, 1}, {"c/d", "", true, 2}, {"a/bc", "", false, 2},
+		{"x", "", false, 2}, {"a/b", "", false, 1}, {"", "c", false, 1}, {"a", "a/b", true, 1},
+		{"c/d", "", true, 2}, {"a/bc", "", false, 2},
 	} {
 		d := tree.Delta{}
 		if c.sent != "" {

@@ -1,13 +1,13 @@
 # Applies patches to copies of the files that they change, beside the tree. What
 # to do comes as a tar: files, plan, s/PATCH.SECTION for GNU patch, n/ for fixes.
-# What became of it goes to stdout, a line each:
+# The results go to stdout, a line each:
 #
 #   L FILE KIND                  the original: absent, f (plain), x (executable)
 #   X FILE WHAT                  it cannot be patched where it is
-#   S PATCH SECTION STATUS       what became of a section; "| " lines of GNU patch follow
+#   S PATCH SECTION STATUS       the status of a section; "| " lines of GNU patch follow
 #   K PATCH                      a fix that the tree does not need
 #
-# No name that a patch gives is ever an argument here but those that load looks at.
+# Names that come from a patch are arguments only after load has checked them.
 set -eu
 umask 022
 src=$1 store=$2 work=$3
@@ -68,7 +68,8 @@ section() { # PATCH SECTION OP FROM TO MODE HUNKS
 		if [[ $3 == r ]]; then rm "f/$4"; fi ;;
 	esac
 	if [[ $7 != 0 ]]; then
-		if ! patch --batch --forward --binary --no-backup-if-mismatch --fuzz=2 --reject-file=- "f/$5" "s/$1.$2" > out 2>&1; then
+		if ! patch --batch --forward --binary --no-backup-if-mismatch --fuzz=2 --reject-file=- \
+			"f/$5" "s/$1.$2" > out 2>&1; then
 			status=reject
 			return
 		fi

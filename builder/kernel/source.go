@@ -25,7 +25,7 @@ const (
 	URL       Kind = "url"       // a tarball at a URL
 )
 
-// Source is a kernel's source as a person named it.
+// Source is a kernel's source as the user named it.
 type Source struct {
 	Kind    Kind
 	Path    string              // Directory, Tarball: absolute
@@ -48,12 +48,13 @@ func (e *SourceError) Error() string { return fmt.Sprintf("%s %s: %v", e.Doing, 
 // Unwrap gives the reason.
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// Hint is the way out.
+// Hint says what to do about it.
 func (e *SourceError) Hint() string {
 	if errors.Is(e.Err, errNoTree) {
-		return "name a directory or a tarball with a kernel's own Makefile at its top"
+		return "pass a directory or a tarball with a kernel's own Makefile at its top"
 	}
-	return "fetch it again and hold it against its publisher's checksum: --kernel VERSION has kimg do both; or unpack it yourself and name the directory"
+	return "download it again and check it against its publisher's checksum (--kernel VERSION does both), " +
+		"or unpack it yourself and pass the directory"
 }
 
 var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
@@ -69,7 +70,7 @@ var tarballs = []struct{ ending, suffix, command string }{
 }
 
 // ParseSource reads what --kernel takes: "" or "suite", "suite:linux-source-5.10",
-// a directory, a tarball, or a kernel.org version. Paths are looked at, and made
+// a directory, a tarball, or a kernel.org version. Paths are checked, and made
 // absolute: a wrong one is found here and not after a download.
 func ParseSource(s string) (Source, error) {
 	if s == "" || s == "suite" {
@@ -77,7 +78,7 @@ func ParseSource(s string) (Source, error) {
 	}
 	if name, ok := strings.CutPrefix(s, "suite:"); ok {
 		if !packageRE.MatchString(name) {
-			return Source{}, fmt.Errorf("parse kernel %q: want the name of a source package, such as suite:linux-source-6.1", s)
+			return Source{}, fmt.Errorf("parse kernel %q: want a source package, such as suite:linux-source-6.1", s)
 		}
 		return Source{Kind: Suite, Package: name}, nil
 	}
@@ -100,7 +101,8 @@ func parseURL(s string) (Source, error) {
 		return Source{}, fmt.Errorf("parse kernel %q: want an http or https URL of a tarball", s)
 	}
 	if _, _, ok := compression(u.Path); !ok {
-		return Source{}, fmt.Errorf("parse kernel %q: not a tarball by its name; kimg reads .tar.xz, .tar.gz and .tar.zst from URLs", s)
+		return Source{}, fmt.Errorf("parse kernel %q: not the name of a tarball; "+
+			"kimg reads .tar.xz, .tar.gz and .tar.zst from URLs", s)
 	}
 	return Source{Kind: URL, URL: s}, nil
 }
@@ -113,7 +115,8 @@ func parsePath(s string) (Source, error) {
 	fi, err := os.Stat(abs)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Source{}, fmt.Errorf("parse kernel %q: neither a file, a directory, a version such as 6.12, nor \"suite\"", s)
+		return Source{}, fmt.Errorf("parse kernel %q: "+
+			"neither a file, a directory, a version such as 6.12, nor \"suite\"", s)
 	case err != nil:
 		return Source{}, fmt.Errorf("look at kernel source: %w", err)
 	case fi.IsDir():
@@ -122,7 +125,8 @@ func parsePath(s string) (Source, error) {
 		return Source{}, fmt.Errorf("parse kernel %q: neither a directory nor a plain file", s)
 	}
 	if _, _, ok := compression(abs); !ok {
-		return Source{}, fmt.Errorf("parse kernel %q: not a tarball by its name; kimg reads .tar.xz, .tar.gz, .tar.bz2, .tar.zst and .tar", s)
+		return Source{}, fmt.Errorf("parse kernel %q: not the name of a tarball; "+
+			"kimg reads .tar.xz, .tar.gz, .tar.bz2, .tar.zst and .tar", s)
 	}
 	return Source{Kind: Tarball, Path: abs}, nil
 }

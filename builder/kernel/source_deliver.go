@@ -34,11 +34,11 @@ const (
 	newMark    = sourceMark + ".new"
 )
 
-// identity names what a source's volumes and lock are for: a directory whatever
-// it holds now, an archive by its content. This machine's name and its cache
-// directory are in it, because that is where the lock is.
+// identity is a digest of what a source's volumes and lock are for: a directory by its
+// path, whatever it holds now, an archive by its content. This machine's name and its
+// cache directory are in it, because that is where the lock is.
 func (j Job) identity() string {
-	host, _ := os.Hostname() // "" is as good a name
+	host, _ := os.Hostname() // "" will do
 	what := string(j.Tree.SHA256)
 	if j.Tree.Kind == Directory {
 		what = j.Tree.Path
@@ -71,8 +71,8 @@ func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), e
 	return unlock, nil
 }
 
-// deliver brings the source into its volume, with the job's patches, whole or not
-// at all, and returns the volume's name.
+// deliver makes the source's volume hold the source with the job's patches, or removes
+// it, and returns its name. A volume that it did not write to stays as it was.
 func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (name string, err error) {
 	volume := j.SourceVolume()
 	d := &delivery{tree: j.Tree}
@@ -81,7 +81,7 @@ func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 		if err == nil {
 			return
 		}
-		if d.half { // half a tree is of no use to anyone, nor what was made of it
+		if d.half { // half a tree is of no use, and neither are its objects
 			made = []string{volume, j.ObjectVolume()}
 		}
 		for _, v := range made {
@@ -103,7 +103,8 @@ func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 	// A new volume gets its owner from the image's directory, so the object volume is
 	// first seen there.
 	d.worker, err = newWorker(ctx, eng, j, task, nil,
-		container.Mount{Volume: volume, Target: srcDir}, container.Mount{Volume: j.ObjectVolume(), Target: DebugGenerated})
+		container.Mount{Volume: volume, Target: srcDir},
+		container.Mount{Volume: j.ObjectVolume(), Target: DebugGenerated})
 	if err != nil {
 		return "", err
 	}
@@ -139,7 +140,7 @@ func (d *delivery) start(ctx context.Context) error {
 	return d.Start(ctx)
 }
 
-// look reads what the volume says that it holds.
+// look reads what the volume holds, by its own account.
 func (d *delivery) look(ctx context.Context) (err error) {
 	if d.mark, err = readFile(ctx, d, srcDir+"/"+sourceMark); err != nil || d.mark == nil {
 		return err
@@ -175,8 +176,9 @@ func readFile(ctx context.Context, c container.Container, name string) ([]byte, 
 	return text, nil
 }
 
-// tarRefuses is how GNU tar says that a member would have landed elsewhere.
-var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink", "Cannot open: Not a directory"}
+// tarRefuses are GNU tar's messages about a member that would have landed elsewhere.
+var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink",
+	"Cannot open: Not a directory"}
 
 // maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
 var maxTree int64 = 8 << 30
@@ -233,7 +235,7 @@ func (d *delivery) archive(ctx context.Context) error {
 		return d.fault(err)
 	}
 	if err := d.run(ctx, nil, nil, "mkdir", objDir); err != nil {
-		return fmt.Errorf("make the place for objects: %w", err)
+		return fmt.Errorf("make the directory for objects: %w", err)
 	}
 	err = d.write(ctx, srcDir+"/"+sourceMark, mark)
 	d.half = err != nil
@@ -243,7 +245,7 @@ func (d *delivery) archive(ctx context.Context) error {
 // fault is a tarball that cannot be used.
 func (d *delivery) fault(err error) error { return sourceError("unpack", d.tree.Path, err) }
 
-// check looks at an unpacked tree: it is the kernel that it was taken for, and
+// check checks that an unpacked tree is the kernel that it was taken for, and that
 // nothing in it leads out of it.
 func (d *delivery) check(ctx context.Context) error {
 	makefile, err := d.read(ctx, srcDir+"/Makefile")
@@ -278,17 +280,17 @@ func (d *delivery) check(ctx context.Context) error {
 		if item[0] == 's' {
 			return fmt.Errorf("refused: %q is a special file", name)
 		}
-		if leadsOut(name, target) {
+		if escapes(name, target) {
 			return fmt.Errorf("refused: link %q leads out of the tree, to %q", name, target)
 		}
 	}
 	return nil
 }
 
-// leadsOut says whether a link of a tree points out of it, or may: where ".." comes
-// after a name, and that is a link itself, only a walk could tell. No kernel has
+// escapes reports whether a link points, or could point, outside the tree: where ".."
+// comes after a name that may be a link itself, only a walk could tell. No kernel has
 // such links.
-func leadsOut(name, target string) bool {
+func escapes(name, target string) bool {
 	if strings.HasPrefix(target, "/") {
 		return true
 	}

@@ -124,7 +124,8 @@ func TestVolumeNames(t *testing.T) {
 		names[name] = true
 	}
 	for _, other := range []Job{
-		{Tree: &Tree{Kind: Tarball, SHA256: "b"}, CacheDir: "/c"}, {Tree: &Tree{Kind: Release, SHA256: "a"}, CacheDir: "/c"},
+		{Tree: &Tree{Kind: Tarball, SHA256: "b"}, CacheDir: "/c"},
+		{Tree: &Tree{Kind: Release, SHA256: "a"}, CacheDir: "/c"},
 		{Tree: &Tree{Kind: Tarball, SHA256: "a"}, CacheDir: "/d"},
 	} {
 		if names[other.SourceVolume()] || names[other.ObjectVolume()] {

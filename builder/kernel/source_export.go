@@ -25,21 +25,24 @@ const (
 
 // SourceExport says where tools of this machine are to find what was compiled.
 type SourceExport struct {
-	Source    string // directory that the tree is written to; where Have is set, where it is
-	Have      bool   // it is there already: the person's own directory
+	Source    string // directory that the tree is written to; with Have, where it is
+	Have      bool   // it is there already: the user's own directory
 	Generated string // directory that headers and sources of the build are written to
 }
 
 // ExportSource writes the source as it was compiled, and returns the content of a
 // compile_commands.json that speaks of it. It compiles what is missing. Each
 // directory is replaced whole, or left as it was.
-func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExport, task *progress.Task) (commands []byte, err error) {
+func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExport, task *progress.Task) (
+	commands []byte, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
 		if _, err := w.build(ctx, eng, j, task); err != nil {
 			return err
 		}
 		if !e.Have {
-			if err := w.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c", "--exclude=./"+objName, "--exclude=./"+patchDir, "--exclude=./"+sourceMark, "."); err != nil {
+			err := w.unpackTo(ctx, e.Source, "tar", "-C", srcDir, "-c",
+				"--exclude=./"+objName, "--exclude=./"+patchDir, "--exclude=./"+sourceMark, ".")
+			if err != nil {
 				return fmt.Errorf("export the source: %w", err)
 			}
 		}
@@ -54,10 +57,13 @@ func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExpo
 
 // generatedScript makes a tar of what a build generates and compiles: headers,
 // sources, and the configuration as make reads it.
-const generatedScript = `cd "$1" && find . -type f \( -name '*.[chS]' -o -name '*.inc' -o -name auto.conf \) ! -name '*.mod.c' -print0 | sort -z | tar -c --null -T -`
+const generatedScript = `cd "$1" &&
+find . -type f \( -name '*.[chS]' -o -name '*.inc' -o -name auto.conf \) ! -name '*.mod.c' -print0 |
+sort -z | tar -c --null -T -`
 
 // commandsScript prints the lines of .cmd files that may compile something.
-const commandsScript = `cd "$1" && find . -name '.*.o.cmd' ! -path './scripts/*' ! -path './tools/*' -print0 | sort -z | xargs -0 -r grep -h -E '^(saved)?cmd_[^ ]*\.o := '`
+const commandsScript = `cd "$1" && find . -name '.*.o.cmd' ! -path './scripts/*' ! -path './tools/*' -print0 |
+sort -z | xargs -0 -r grep -h -E '^(saved)?cmd_[^ ]*\.o := '`
 
 // maxCommands bounds what is read of .cmd files, in bytes; a distribution's
 // kernel of 6.12 has some 60 MB.
@@ -109,7 +115,7 @@ func notThere(err error) error {
 }
 
 // unpack writes a tar's files, directories and links below dir; nothing lands
-// elsewhere, whatever the tar says. A link that leads out of the tree is left out.
+// elsewhere, whatever the tar says. Links that point out of the tree are left out.
 func unpack(ctx context.Context, r io.Reader, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -137,7 +143,7 @@ func unpack(ctx context.Context, r io.Reader, dir string) error {
 		case tar.TypeDir:
 			err = root.MkdirAll(name, 0o755)
 		case tar.TypeSymlink:
-			if leadsOut(path.Clean(h.Name), h.Linkname) {
+			if escapes(path.Clean(h.Name), h.Linkname) {
 				continue
 			}
 			if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {

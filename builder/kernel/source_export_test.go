@@ -17,7 +17,9 @@ func TestExportSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(dir, "Makefile"), strings.Replace(fakeMakefile, "id -u > $@;",
-		`mkdir -p $(O)/include/generated $(O)/fs; echo made > $(O)/include/generated/autoconf.h; echo 'savedcmd_fs/open.o := ccache gcc-14 -I./include -c -o fs/open.o ../fs/open.c' > $(O)/fs/.open.o.cmd; id -u > $@;`, 1))
+		"mkdir -p $(O)/include/generated $(O)/fs; echo made > $(O)/include/generated/autoconf.h; "+
+			"echo 'savedcmd_fs/open.o := ccache gcc-14 -I./include -c -o fs/open.o ../fs/open.c' "+
+			"> $(O)/fs/.open.o.cmd; id -u > $@;", 1))
 	out := t.TempDir()
 	e := SourceExport{Source: filepath.Join(out, "source"), Generated: filepath.Join(out, "generated")}
 	j := f.job(f.pin(dir))
@@ -78,7 +80,8 @@ func TestGDBScript(t *testing.T) {
 	if !strings.HasSuffix(got, want) {
 		t.Errorf("got %q", got)
 	}
-	if got := string(GDBScript(`/my "trees"/a\b`, "")); !strings.Contains(got, "set substitute-path "+DebugSource+` /my\ \"trees\"/a\\b`+"\n") {
+	want = "set substitute-path " + DebugSource + ` /my\ \"trees\"/a\\b` + "\n"
+	if got := string(GDBScript(`/my "trees"/a\b`, "")); !strings.Contains(got, want) {
 		t.Errorf("a path of gdb's own signs: %s", got)
 	}
 	if got := string(GDBScript("/src", "")); strings.Contains(got, "/kimg/obj") {

@@ -27,9 +27,9 @@ type GitState struct {
 // gitPatience bounds what git may take, which has 70,000 files to look at.
 const gitPatience = 10 * time.Second
 
-// ReadGit asks this machine's git about a directory that has a .git of its own.
-// nil: it is none, or git is not there, or does not want to say (the tree is
-// another user's). It neither writes to the tree nor runs what the tree's own git
+// ReadGit asks this machine's git about a directory that has a .git of its own. It
+// returns nil where there is none, where git is missing, and where git refuses (the
+// tree is another user's). It neither writes to the tree nor runs what the tree's own git
 // configuration names: no hooks, no monitor, no filters, no fetch of what a partial
 // clone lacks. A plain git status would.
 //
@@ -64,7 +64,9 @@ func ReadGit(ctx context.Context, dir string, content units.Digest, cacheDir str
 	cache := filepath.Join(cacheDir, "kernel", "git-"+string(units.DigestOf([]byte(dir))))
 	if text, err := os.ReadFile(cache); err == nil && content != "" {
 		var was known
-		if err := json.Unmarshal(text, &was); err == nil && was.Commit == now.Commit && was.Content == now.Content && was.Index == now.Index {
+		err := json.Unmarshal(text, &was)
+		now.Dirty = was.Dirty
+		if err == nil && was == now {
 			return &GitState{commit, was.Dirty}
 		}
 	}
@@ -104,7 +106,8 @@ func noFilters(ctx context.Context, dir string) (off []string, err error) {
 
 // git runs one of git's commands in a directory.
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	options := []string{"--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"}
+	options := []string{"--no-pager", "--no-optional-locks",
+		"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"}
 	cmd := exec.CommandContext(ctx, "git", append(options, args...)...)
 	cmd.Dir = dir
 	for _, e := range os.Environ() {

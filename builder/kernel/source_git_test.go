@@ -23,7 +23,8 @@ func gitTree(t *testing.T) (dir string, run func(...string) string) {
 	dir = t.TempDir()
 	run = func(args ...string) string {
 		t.Helper()
-		cmd := exec.Command("git", append([]string{"-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgSign=false"}, args...)...)
+		who := []string{"-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgSign=false"}
+		cmd := exec.Command("git", append(who, args...)...)
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -112,7 +113,8 @@ func TestReadGitRunsNothing(t *testing.T) {
 	if err := os.Chmod(hook, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"core.fsmonitor", "core.pager", "core.sshCommand", "diff.external", "diff.x.textconv", "diff.x.command", "filter.x.clean", "filter.x.smudge", "filter.x.process"} {
+	for _, key := range []string{"core.fsmonitor", "core.pager", "core.sshCommand", "diff.external",
+		"diff.x.textconv", "diff.x.command", "filter.x.clean", "filter.x.smudge", "filter.x.process"} {
 		run("config", key, evil)
 	}
 	writeFile(t, filepath.Join(dir, ".git/info/attributes"), "* filter=x diff=x\n")

@@ -48,7 +48,8 @@ func ParseMakefile(r io.Reader) (units.KernelVersion, error) {
 	if sub == "" {
 		sub = "0"
 	}
-	return units.ParseKernelVersion(fmt.Sprintf("%d.%d.%s%s", major, minor, sub, strings.TrimSpace(vars["EXTRAVERSION"])))
+	extra := strings.TrimSpace(vars["EXTRAVERSION"])
+	return units.ParseKernelVersion(fmt.Sprintf("%d.%d.%s%s", major, minor, sub, extra))
 }
 
 // treeInTar is what a look into a tarball finds.

@@ -30,13 +30,13 @@ type Tree struct {
 	Version units.KernelVersion // as its Makefile says; of a package, as its own version says
 	SHA256  units.Digest        // of the tarball or package; of the names and contents of a directory
 
-	name  string     // of a tarball: its ending tells the compression
+	name  string     // of a tarball: its ending says the compression
 	strip int        // leading directories in a tarball
 	files tree.Files // of a directory
 }
 
-// Pin looks at a directory or a tarball and pins it. cacheDir keeps what was
-// learned, so that a second look reads only what changed.
+// Pin reads a directory or a tarball and pins it. cacheDir keeps what was learned, so
+// that the next call reads only what changed.
 func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
 	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
 		return nil, fmt.Errorf("make cache directory: %w", err)
@@ -60,7 +60,7 @@ func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*
 	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
 		return nil, fmt.Errorf("make cache directory: %w", err)
 	}
-	// The name tells the compression: what follows the path in a URL is none of it.
+	// The compression is that of the name: what follows the path in a URL is no part of it.
 	return pinTarball(ctx, kind, u.Path, path, cacheDir)
 }
 
@@ -180,7 +180,7 @@ func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*T
 		err = renameio.WriteFile(cache, text, 0o644)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("keep what is known of %s: %w", path, err)
+		return nil, fmt.Errorf("remember the digest of %s: %w", path, err)
 	}
 	return l.tree(kind, name, path), nil
 }
@@ -207,12 +207,11 @@ func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, 
 	return in, units.DigestSum(h), nil
 }
 
-// findIn decompresses by the file's name: whether it is what it is called is
-// found out here.
+// findIn decompresses by the file's name, which may be wrong: that is noticed here.
 func findIn(name string, r io.Reader) (treeInTar, error) {
 	suffix, _, ok := compression(name)
 	if !ok {
-		return treeInTar{}, fmt.Errorf("%s: not a tarball by its name", name)
+		return treeInTar{}, fmt.Errorf("%s: not the name of a tarball", name)
 	}
 	plain, err := decompress.NewReader(r, suffix)
 	if err != nil {

@@ -51,12 +51,14 @@ func (d *delivery) directory(ctx context.Context) error {
 		return err
 	}
 	d.half = true
-	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n", len(changes.Send), len(want), len(changes.Remove))
+	fmt.Fprintf(d.task.Log(), "send %d changed files of %d, remove %d\n",
+		len(changes.Send), len(want), len(changes.Remove))
 	files, dirs := zeroed(changes.Remove), zeroed(changes.Rmdir)
 	err = reading.Pipe(func(w io.Writer) error {
 		return d.send(ctx, w, files+dirs, changes.Send)
 	}, func(r io.Reader) error {
-		return d.run(ctx, r, nil, "bash", "-c", syncScript, "bash", strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
+		return d.run(ctx, r, nil,
+			"bash", "-c", syncScript, "bash", strconv.Itoa(len(files)), strconv.Itoa(len(dirs)), how)
 	})
 	if err != nil {
 		return fmt.Errorf("send kernel tree: %w", err)
@@ -97,7 +99,8 @@ func (d *delivery) send(ctx context.Context, w io.Writer, head string, files tre
 		}
 	}
 	for name, text := range own {
-		if err := tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}); err != nil {
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}
+		if err := tw.WriteHeader(h); err != nil {
 			return err
 		}
 		if _, err := tw.Write(text); err != nil {

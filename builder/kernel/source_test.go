@@ -14,7 +14,8 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 )
 
-const makefile612 = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 107\nEXTRAVERSION =\nNAME = Baby Opossum Posse\n"
+const makefile612 = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 107\n" +
+	"EXTRAVERSION =\nNAME = Baby Opossum Posse\n"
 
 func TestParseMakefile(t *testing.T) {
 	for _, c := range []struct{ text, want, err string }{
@@ -65,12 +66,12 @@ func TestParseSource(t *testing.T) {
 		{"", Source{Kind: Suite}, ""},
 		{"suite", Source{Kind: Suite}, ""},
 		{"suite:linux-source-5.10", Source{Kind: Suite, Package: "linux-source-5.10"}, ""},
-		{"suite:../etc", Source{}, "want the name of a source package"},
+		{"suite:../etc", Source{}, "want a source package, such as suite:"},
 		{"4.20.6", Source{Kind: Release, Version: version(t, "4.20.6")}, ""},
 		{"5.0-rc3", Source{Kind: Release, Version: version(t, "5.0-rc3")}, ""},
 		{dir, Source{Kind: Directory, Path: dir}, ""},
 		{dir + "/linux.tar.xz", Source{Kind: Tarball, Path: dir + "/linux.tar.xz"}, ""},
-		{dir + "/linux.zip", Source{}, "not a tarball by its name"},
+		{dir + "/linux.zip", Source{}, "not the name of a tarball"},
 		{dir + "/nothing", Source{}, "neither a file, a directory, a version"},
 		{"https://kernel.org/linux.tar.xz", Source{Kind: URL, URL: "https://kernel.org/linux.tar.xz"}, ""},
 		{"ftp://kernel.org/linux.tar.xz", Source{}, "want an http or https URL"},
@@ -114,7 +115,8 @@ func TestFindPackage(t *testing.T) {
 		t.Error("found a package in an empty archive")
 	}
 	for in, want := range map[string]string{
-		"6.12.107-1": "6.12.107", "5.15.0-119.129": "5.15.0", "7.1~rc3-1~exp1": "7.1-rc3", "2:6.1.1-1+b1": "6.1.1", "6.12.9+really-1": "6.12.9+really",
+		"6.12.107-1": "6.12.107", "5.15.0-119.129": "5.15.0", "7.1~rc3-1~exp1": "7.1-rc3",
+		"2:6.1.1-1+b1": "6.1.1", "6.12.9+really-1": "6.12.9+really",
 	} {
 		v, err := PackageVersion(archive.Locked{Name: "linux-source", Version: in})
 		if err != nil || v.Compare(version(t, want)) != 0 {
@@ -177,7 +179,8 @@ func TestPinTarball(t *testing.T) {
 		}
 		return Pin(t.Context(), src, cache)
 	}
-	good := tarGz(t, [2]string{"linux-6/COPYING", "x"}, [2]string{"linux-6/Makefile", makefile612}, [2]string{"linux-6/z", strings.Repeat("z", 1<<16)})
+	good := tarGz(t, [2]string{"linux-6/COPYING", "x"}, [2]string{"linux-6/Makefile", makefile612},
+		[2]string{"linux-6/z", strings.Repeat("z", 1<<16)})
 	tree, err := pin("a.tar.gz", good)
 	if err != nil || tree.Version.String() != "6.12.107" || tree.strip != 1 {
 		t.Fatalf("%+v, %v", tree, err)
@@ -190,9 +193,10 @@ func TestPinTarball(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"short.tar.gz":  {good[:30], "cut short"},
-		"none.tar.gz":   {tarGz(t, [2]string{"hello/Makefile", "all:\n"}), "not a kernel tree"},
-		"up.tar.gz":     {tarGz(t, [2]string{"../../etc/passwd", "x"}, [2]string{"l/Makefile", makefile612}), `"../../etc/passwd" points out of the tree`},
+		"short.tar.gz": {good[:30], "cut short"},
+		"none.tar.gz":  {tarGz(t, [2]string{"hello/Makefile", "all:\n"}), "not a kernel tree"},
+		"up.tar.gz": {tarGz(t, [2]string{"../../etc/passwd", "x"}, [2]string{"l/Makefile", makefile612}),
+			`"../../etc/passwd" points out of the tree`},
 		"root.tar.gz":   {tarGz(t, [2]string{"/etc/passwd", "x"}), `"/etc/passwd" points out of the tree`},
 		"lies.tar.xz":   {good, "decompress"},
 		"empty.tar.zst": {nil, "not a kernel tree"},
@@ -206,7 +210,8 @@ func TestPinTarball(t *testing.T) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
 	}
-	if _, err := Pin(t.Context(), Source{Kind: Release, Version: version(t, "4.20.6")}, cache); err == nil || !strings.Contains(err.Error(), "not on this machine") {
+	_, err = Pin(t.Context(), Source{Kind: Release, Version: version(t, "4.20.6")}, cache)
+	if err == nil || !strings.Contains(err.Error(), "not on this machine") {
 		t.Errorf("a release that nobody fetched: error %v, want one that says so", err)
 	}
 }
@@ -222,28 +227,33 @@ func TestPinDownload(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := PinDownload(ctx, URL, "http://host/linux.tar.gz", file, t.TempDir()); !errors.Is(err, context.Canceled) {
+	_, err := PinDownload(ctx, URL, "http://host/linux.tar.gz", file, t.TempDir())
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("after Ctrl-C: %v", err)
 	}
 	was := maxTree
 	maxTree = 1 << 10
 	t.Cleanup(func() { maxTree = was })
-	writeFile(t, file, string(tarGz(t, [2]string{"l/big", strings.Repeat("x", 1<<16)}, [2]string{"l/Makefile", makefile612})))
-	if _, err := PinDownload(t.Context(), URL, "http://host/linux.tar.gz", file, t.TempDir()); err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
+	writeFile(t, file, string(tarGz(t, [2]string{"l/big", strings.Repeat("x", 1<<16)},
+		[2]string{"l/Makefile", makefile612})))
+	_, err = PinDownload(t.Context(), URL, "http://host/linux.tar.gz", file, t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
 		t.Errorf("a bomb: %v", err)
 	}
 }
 
-func TestLeadsOut(t *testing.T) {
+func TestEscapes(t *testing.T) {
 	for _, c := range []struct {
 		name, target string
 		out          bool
 	}{
-		{"a/b/l", "../../x", false}, {"a/b/l", "../../../x", true}, {"l", ".", false}, {"l", "./x", false}, {"l", "..", true},
-		{"a/l", "..", false}, {"a/l", "/a", true}, {"l", "s/../x", true}, {"a/b/l", "./../s/../..", true}, {"l", "s/..x", false},
+		{"a/b/l", "../../x", false}, {"a/b/l", "../../../x", true}, {"l", ".", false}, {"l", "./x", false},
+		{"l", "..", true},
+		{"a/l", "..", false}, {"a/l", "/a", true}, {"l", "s/../x", true}, {"a/b/l", "./../s/../..", true},
+		{"l", "s/..x", false},
 	} {
-		if got := leadsOut(c.name, c.target); got != c.out {
-			t.Errorf("leadsOut(%q, %q) = %v", c.name, c.target, got)
+		if got := escapes(c.name, c.target); got != c.out {
+			t.Errorf("escapes(%q, %q) = %v", c.name, c.target, got)
 		}
 	}
 }

@@ -34,16 +34,20 @@ var targetRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
 
 // noTargets are make targets that cannot be had here, and why.
 var noTargets = []struct{ targets, why string }{
-	{"deb-pkg srcdeb-pkg", "they pack the source as well, for which newer kernels want git and older ones a tree that can be written to; " + BinDeb + " makes the packages"},
+	{"deb-pkg srcdeb-pkg", "they pack the source as well, for which newer kernels want git " +
+		"and older ones a writable tree; " + BinDeb + " makes the packages"},
 	{"rpm-pkg binrpm-pkg srcrpm-pkg snap-pkg pacman-pkg", "the toolchain images have no tools for such packages"},
-	{"dir-pkg tar-pkg targz-pkg tarbz2-pkg tarxz-pkg tarzst-pkg", "the times in them differ from build to build; " + ModulesTar + " is what a guest needs of them"},
+	{"dir-pkg tar-pkg targz-pkg tarbz2-pkg tarxz-pkg tarzst-pkg",
+		"the times in them differ from build to build; " + ModulesTar + " is what a guest needs of them"},
 	{"menuconfig nconfig xconfig gconfig config oldconfig syncconfig", "kimg config is how a configuration is changed"},
-	{"clean mrproper distclean", "a build from nothing is one with another source directory; nothing stale is ever used"},
-	{"install modules_install zinstall vdso_install", "they install on the machine that runs them; with MODULES=y, modules are in rootfs.img"},
-	{"headers_install", "it wants rsync from some versions on, which the toolchain images lack; " + BinDeb + " makes a linux-libc-dev of them"},
+	{"clean mrproper distclean", "nothing stale is ever used; another source directory is built from scratch"},
+	{"install modules_install zinstall vdso_install",
+		"they install on the machine that runs them; with MODULES=y, modules are in rootfs.img"},
+	{"headers_install", "it wants rsync from some versions on, which the toolchain images lack; " + BinDeb +
+		" makes a linux-libc-dev of them"},
 }
 
-// CheckTarget judges a further make target: an error says why it cannot be had.
+// CheckTarget checks a further make target: an error says why it cannot be had.
 func CheckTarget(name string) error {
 	if !targetRE.MatchString(name) || slices.Contains(strings.Split(name, "/"), "..") {
 		return fmt.Errorf("%q is not a make target", name)

@@ -3,12 +3,14 @@ package kernel
 import "testing"
 
 func TestCheckTarget(t *testing.T) {
-	for _, good := range []string{"fs/open.i", "modules", "vmlinux", "drivers/net/dummy.ko", "W1-x", "arch/x86/boot/compressed/head_64.o", "bindeb-pkg"} {
+	for _, good := range []string{"fs/open.i", "modules", "vmlinux", "drivers/net/dummy.ko", "W1-x",
+		"arch/x86/boot/compressed/head_64.o", "bindeb-pkg"} {
 		if err := CheckTarget(good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "-B", "A=b", "a b", "/etc/passwd", "../x", "fs/../../x", "deb-pkg", "srcdeb-pkg", "binrpm-pkg", "headers_install", "clean", "menuconfig", "a;b"} {
+	for _, bad := range []string{"", "-B", "A=b", "a b", "/etc/passwd", "../x", "fs/../../x", "deb-pkg",
+		"srcdeb-pkg", "binrpm-pkg", "headers_install", "clean", "menuconfig", "a;b"} {
 		if CheckTarget(bad) == nil {
 			t.Errorf("%q is accepted", bad)
 		}

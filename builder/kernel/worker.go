@@ -91,7 +91,7 @@ func makeVars(j Job) []string {
 func buildEnv(j Job) []string {
 	return []string{
 		"LC_ALL=C", "TZ=UTC", "HOME=" + workDir,
-		// What the kernel tells of its build in /proc/version.
+		// What the kernel says about its build in /proc/version.
 		"KBUILD_BUILD_TIMESTAMP=" + j.Epoch.UTC().Format(time.UnixDate),
 		"KBUILD_BUILD_USER=kimg", "KBUILD_BUILD_HOST=kimg", "KBUILD_BUILD_VERSION=1",
 		// Depend mode takes the list of headers from the compiler, which kbuild

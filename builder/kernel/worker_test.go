@@ -23,8 +23,9 @@ func TestMakeCommand(t *testing.T) {
 		t.Errorf("make (-want +got):\n%s", diff)
 	}
 	want = []string{
-		"LC_ALL=C", "TZ=UTC", "HOME=/kimg/work", "KBUILD_BUILD_TIMESTAMP=Tue Nov 14 22:13:20 UTC 2023", "KBUILD_BUILD_USER=kimg",
-		"KBUILD_BUILD_HOST=kimg", "KBUILD_BUILD_VERSION=1", "CCACHE_DIR=/kimg/ccache", "CCACHE_DEPEND=1", "CCACHE_INODECACHE=1",
+		"LC_ALL=C", "TZ=UTC", "HOME=/kimg/work", "KBUILD_BUILD_TIMESTAMP=Tue Nov 14 22:13:20 UTC 2023",
+		"KBUILD_BUILD_USER=kimg", "KBUILD_BUILD_HOST=kimg", "KBUILD_BUILD_VERSION=1", "CCACHE_DIR=/kimg/ccache",
+		"CCACHE_DEPEND=1", "CCACHE_INODECACHE=1",
 		"CCACHE_MAXSIZE=10G", "CCACHE_COMPILERCHECK=string:sha256:1", "LD_PRELOAD=/usr/lib/hugepages.so",
 		"GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.top_pad=33554432",
 	}

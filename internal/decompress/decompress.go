@@ -56,7 +56,8 @@ func NewReader(r io.Reader, suffix string) (plain io.ReadCloser, err error) {
 		plain = io.NopCloser(bzip2.NewReader(r))
 	case ".zst":
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
+		z, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+		if err == nil {
 			plain = z.IOReadCloser()
 		}
 	default:

@@ -1,10 +1,12 @@
 // Package diffs reads patches: which files of a tree each one changes, and how.
-// Who decides which file a hunk goes to is this package, and not the guess that
-// GNU patch makes from the names in a patch: a patch is something that others
-// wrote. It must not know of containers, or of the tree.
+// Patches come from others, so this package decides which file a hunk goes to, and
+// not the guess that GNU patch makes from the names in a patch.
 //
-// go-gitdiff was looked at: it drops one directory from git's names whatever -p
-// says, and takes the second name where a patch names two files.
+// It does not use github.com/bluekeyes/go-gitdiff (v0.9.0), which lacks three things
+// that users have here: -pN (it always drops one directory from the names in git's
+// headers, and none from others, and does not say which header a file had), the line
+// numbers that errors name hunks by, and both names of a patch that names two files.
+// Rewriting the names for it first, and finding the lines, takes a reader of hunks.
 package diffs
 
 import (
@@ -60,8 +62,8 @@ func (f File) Text() string {
 	return b.String()
 }
 
-// Error is a patch that is not used: damaged, of a kind that cannot be applied,
-// or meant to write where it must not.
+// Error is a patch that is refused: damaged, of a kind that cannot be applied, or one
+// that would write outside the tree.
 type Error struct {
 	Patch string // its name
 	Line  int    // 0: the whole

@@ -45,9 +45,9 @@ func quoted(s string) (name, rest string, err error) {
 }
 
 // gitNames splits what follows "diff --git ": two names that are alike below the
-// directories that strip drops. It is asked only where nothing else tells them.
+// directories that strip drops. It is used only where no other line has them.
 func gitNames(s string, strip int) (name string, err error) {
-	no := errors.New("the names in the line cannot be told apart")
+	no := errors.New("the two names in the line cannot be separated")
 	if len(s) > 2*maxName {
 		return "", no
 	}
@@ -95,8 +95,8 @@ func same(first, second string, strip int, no error) (string, error) {
 	return a, nil
 }
 
-// place is where in the tree a name of a patch is, strip leading directories
-// being dropped. It refuses what is not in the tree, and what is git's or kimg's.
+// place is the path in the tree of a patch's name, without strip leading directories.
+// It refuses what is not in the tree, and what is git's or kimg's.
 func place(name string, strip int) (string, error) {
 	if name == "" {
 		return "", errors.New("a name is missing")

@@ -11,10 +11,9 @@ import (
 // MaxStrip bounds -p.
 const MaxStrip = 32
 
-// Parse reads a patch: unified diffs, of git or of diff, with whatever text
-// around them, as in a mail. name is what errors call it; strip is -p. A patch
-// that changes nothing is an error, and so is all that cannot be done: what is
-// not understood must not be left out in silence.
+// Parse reads a patch: unified diffs, of git or of diff, with any text around them,
+// as in a mail. name is what errors call it; strip is -p. A patch that changes nothing
+// is an error, and so is a change that cannot be made: none is left out silently.
 func Parse(name, text string, strip int) ([]File, error) {
 	if strip < 0 || strip > MaxStrip {
 		return nil, &Error{name, 0, fmt.Errorf("-p%d: want -p0 to -p%d", strip, MaxStrip)}
@@ -41,7 +40,8 @@ func Parse(name, text string, strip int) ([]File, error) {
 		}
 	}
 	if len(p.files) == 0 {
-		return nil, &Error{name, 0, errors.New("it changes nothing: want a unified diff, as git diff and diff -u write it")}
+		err := errors.New("it changes nothing: want a unified diff, as git diff and diff -u write it")
+		return nil, &Error{name, 0, err}
 	}
 	return p.files, nil
 }
@@ -55,7 +55,7 @@ type parser struct {
 	files []File
 }
 
-// line is one of the next lines, without its end; "" beyond the last.
+// line is the line ahead of the next one by so many, without its end; "" beyond the last.
 func (p *parser) line(ahead int) string {
 	if p.at+ahead >= len(p.lines) {
 		return ""
@@ -113,8 +113,8 @@ func (p *parser) plain() error {
 	return p.hunks(f)
 }
 
-// one is the file that two names mean: the second one, where the first is that
-// of a copy that somebody kept.
+// one is the file that two names are about: the second one, where the first is a kept
+// copy of it.
 func (p *parser) one(old, now string) (string, error) {
 	a, err1 := place(old, p.strip)
 	b, err2 := place(now, p.strip)
@@ -194,13 +194,13 @@ func (p *parser) gitBody(f File, names, from, to string) (err error) {
 		return p.hunks(f)
 	}
 	if f.Op == Modify && f.Mode == SameMode {
-		return fmt.Errorf("it says nothing of what becomes of %s", f.To)
+		return fmt.Errorf("it does not say what to do with %s", f.To)
 	}
 	p.files = append(p.files, f)
 	return nil
 }
 
-// bodyNames holds the names before the hunks against what git's headers said.
+// bodyNames checks the names before the hunks against git's headers.
 func (p *parser) bodyNames(f *File) error {
 	for i, is := range []*string{&f.From, &f.To} {
 		name, _, err := headerName(p.line(i)[4:])
@@ -238,7 +238,8 @@ func (p *parser) bodyNames(f *File) error {
 // extended splits one of git's header lines. word is "" where it is none.
 func extended(line string) (word, value string, err error) {
 	for _, word := range []string{
-		"old mode", "new mode", "new file mode", "deleted file mode", "rename from", "rename to", "copy from", "copy to",
+		"old mode", "new mode", "new file mode", "deleted file mode",
+		"rename from", "rename to", "copy from", "copy to",
 		"index", "similarity index", "dissimilarity index",
 	} {
 		if value, ok := strings.CutPrefix(line, word+" "); ok {
@@ -254,7 +255,7 @@ func extended(line string) (word, value string, err error) {
 	return "", "", nil
 }
 
-// mode takes what a patch says of a mode; set: it is to become that.
+// mode reads a mode of a patch; with set, the file gets it.
 func (f *File) mode(text string, set bool) error {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 8, 32)
 	switch {
@@ -330,7 +331,8 @@ func (p *parser) hunk() (h Hunk, old, now int, err error) {
 			n--
 		case '\\':
 		default:
-			return h, 0, 0, fmt.Errorf("damaged: %.40q is not a line of the hunk at line %d, which has fewer than its header says", p.line(0), h.Line)
+			return h, 0, 0, fmt.Errorf("damaged: the hunk at line %d has fewer lines than its header says: "+
+				"%.40q is none of it", h.Line, p.line(0))
 		}
 		if o < 0 || n < 0 {
 			return h, 0, 0, fmt.Errorf("damaged: the hunk at line %d has other lines than its header says", h.Line)

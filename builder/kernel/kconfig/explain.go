@@ -12,20 +12,20 @@ import (
 )
 
 // Explain says in words why a symbol that was asked for with one value has
-// another in the final configuration. It gives the nearest cause that a person
-// can act on; where it finds none it says so.
-func (t *Tree) Explain(name, asked string, final Config) string {
+// another in the final configuration. It gives the nearest cause that the user can act
+// on; where it finds none it says so.
+func (t *Tree) Explain(name, requested string, final Config) string {
 	s := t.Symbols[name]
 	if s == nil {
 		return t.unknown(name)
 	}
 	tri := s.Type == "bool" || s.Type == "tristate"
-	switch want := triOf(asked); {
-	case tri && asked != "y" && asked != "m" && asked != "n":
+	switch want := triOf(requested); {
+	case tri && requested != "y" && requested != "m" && requested != "n":
 		return fmt.Sprintf("%s is a %s: y%s or n", name, s.Type, map[bool]string{true: ", m"}[s.Type == "tristate"])
-	case s.Type == "bool" && asked == "m" && final.Get(name) == "n":
+	case s.Type == "bool" && requested == "m" && final.Get(name) == "n":
 		return name + " is a bool: y or n"
-	case !tri && s.Type != "" && (asked == "y" || asked == "m"):
+	case !tri && s.Type != "" && (requested == "y" || requested == "m"):
 		return fmt.Sprintf("%s takes a value of type %s", name, s.Type)
 	case tri && want < triOf(final.Get(name)):
 		return t.whyOn(s, want, final)
@@ -147,7 +147,8 @@ func (t *Tree) misfit(s *Symbol, final Config) string {
 	for _, d := range s.Defs {
 		for _, r := range d.ranges {
 			if r.cond == nil || r.cond.eval(final) > No {
-				return fmt.Sprintf("it takes a value of type %s from %s to %s", s.Type, bound(r.low, final), bound(r.high, final))
+				return fmt.Sprintf("it takes a value of type %s from %s to %s",
+					s.Type, bound(r.low, final), bound(r.high, final))
 			}
 		}
 	}
@@ -189,7 +190,7 @@ func (t *Tree) missing(d *Def, conds []Expr, final Config, depth int) string {
 	return why + "; " + sym.name + ": " + t.whyOff(next, Yes, final, depth+1)
 }
 
-// settable says whether a person can turn a symbol on as things stand.
+// settable reports whether the user can turn a symbol on as things stand.
 func (t *Tree) settable(s *Symbol, final Config) bool {
 	return slices.ContainsFunc(s.Defs, func(d *Def) bool {
 		cond := both(d.Depends, d.Visible)
@@ -197,8 +198,7 @@ func (t *Tree) settable(s *Symbol, final Config) bool {
 	})
 }
 
-// Prompted says whether a person can be asked for a symbol: the tree sets others by
-// itself.
+// Prompted reports whether a symbol has a prompt: the tree sets others by itself.
 func (t *Tree) Prompted(name string) bool {
 	s := t.Symbols[name]
 	return s != nil && t.prompted(s)

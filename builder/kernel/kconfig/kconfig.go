@@ -1,8 +1,7 @@
-// Package kconfig reads the Kconfig files of a kernel tree far enough to tell a
-// person, in words, why a symbol did not get the value that was asked for. It
-// is a reader, not a configurator: the tree's own scripts/kconfig decides, and
-// what depends on the compiler (macros) is opaque here. It must not know where
-// the tree is or who asks.
+// Package kconfig reads the Kconfig files of a kernel tree far enough to say in words
+// why a symbol did not get the value that was asked for. It is a reader, not a
+// configurator: the tree's own scripts/kconfig decides, and what depends on the
+// compiler (macros) is opaque here.
 //
 // The language is described in the kernel's Documentation/kbuild/kconfig-language.rst.
 package kconfig
@@ -93,7 +92,8 @@ func (f Files) glob(pattern string) []string {
 // that it does not understand are passed over; an unreadable file is an error
 // only where the tree cannot be read without it.
 func Read(tree Files, srcarch, arch string) (*Tree, error) {
-	t := &Tree{Symbols: map[string]*Symbol{}, read: map[string]bool{}, selects: map[string][]reverse{}, elsewhere: map[string]string{}}
+	t := &Tree{Symbols: map[string]*Symbol{}, read: map[string]bool{}, selects: map[string][]reverse{},
+		elsewhere: map[string]string{}}
 	r := &reader{tree: tree, out: t,
 		vars: map[string]string{"SRCARCH": srcarch, "ARCH": arch, "srctree": "."}}
 	if err := r.file("Kconfig", scope{}, 0); err != nil {

@@ -121,7 +121,8 @@ func TestExplain(t *testing.T) {
 		t.Fatal(err)
 	}
 	kt.Elsewhere(tree)
-	base := "CONFIG_X86=y\nCONFIG_HAS_IOMEM=y\nCONFIG_CRC32=y\nCONFIG_NET=y\nCONFIG_PCI=y\nCONFIG_KERNEL_GZIP=y\nCONFIG_FUTEX=y\nCONFIG_SMP=y\nCONFIG_NR_CPUS=8\nCONFIG_MAX_CPUS=512\n"
+	base := "CONFIG_X86=y\nCONFIG_HAS_IOMEM=y\nCONFIG_CRC32=y\nCONFIG_NET=y\nCONFIG_PCI=y\nCONFIG_KERNEL_GZIP=y\n" +
+		"CONFIG_FUTEX=y\nCONFIG_SMP=y\nCONFIG_NR_CPUS=8\nCONFIG_MAX_CPUS=512\n"
 	for _, c := range []struct{ name, asked, extra, want string }{
 		{"NOSUCH_AT_ALL", "y", "", "no such symbol"},
 		{"RELOCATABEL", "y", "", "no such symbol (did you mean RELOCATABLE?)"},
@@ -141,12 +142,15 @@ func TestExplain(t *testing.T) {
 		{"WIFI", "y", "", "it depends on EXPERT (which is n) or DEBUG (which is n)"},
 		{"WIFI", "y", "CONFIG_EXPERT=y\nCONFIG_SLOW=y\n", "it depends on SLOW being off (it is y)"},
 		{"DEEP", "y", "CONFIG_EXPERT=y\n", "it depends on WIFI (which is n); --set WIFI=y turns that on"},
-		{"DEEP", "y", "", "it depends on WIFI (which is n); WIFI: it depends on EXPERT (which is n) or DEBUG (which is n)"},
+		{"DEEP", "y", "",
+			"it depends on WIFI (which is n); WIFI: it depends on EXPERT (which is n) or DEBUG (which is n)"},
 		// A bool takes a condition that is m for met: it is y or n. A module does not.
-		{"STICK_DEBUG", "y", "CONFIG_MODULES=y\nCONFIG_STICK=m\n", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
+		{"STICK_DEBUG", "y", "CONFIG_MODULES=y\nCONFIG_STICK=m\n",
+			"it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
 		{"STICK_LEDS", "y", "CONFIG_MODULES=y\nCONFIG_STICK=m\nCONFIG_EXTRA=y\n",
 			"it depends on STICK_DEBUG (which is n); --set STICK_DEBUG=y turns that on"},
-		{"STICK", "y", "CONFIG_MODULES=y\nCONFIG_BUS=m\nCONFIG_STICK=m\n", "it depends on BUS (which is m); --set BUS=y turns that on"},
+		{"STICK", "y", "CONFIG_MODULES=y\nCONFIG_BUS=m\nCONFIG_STICK=m\n",
+			"it depends on BUS (which is m); --set BUS=y turns that on"},
 		{"STICK", "m", "CONFIG_MODULES=y\n", "it depends on BUS (which is n); --set BUS=y turns that on"},
 		{"SELFTEST", "y", "CONFIG_MODULES=y\nCONFIG_SELFTEST=m\n", "it can only be a module"},
 		{"SELFTEST", "m", "", "it can only be a module, and MODULES is n"},
@@ -162,7 +166,8 @@ func TestExplain(t *testing.T) {
 		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_EXTRA=y\n", "its default stands"},
 		{"DULL", "y", "", "it has no prompt: the tree sets it by itself"},
 		{"DULL", "n", "CONFIG_DULL=y\n", "it has no prompt: the tree sets it by itself"},
-		{"ENUM", "y", "CONFIG_SIZE=0x10\nCONFIG_BUS=y\n", "it depends on SIZE>=0x20 (SIZE is 0x10) and the opposite of (BUS || EXTRA)"},
+		{"ENUM", "y", "CONFIG_SIZE=0x10\nCONFIG_BUS=y\n",
+			"it depends on SIZE>=0x20 (SIZE is 0x10) and the opposite of (BUS || EXTRA)"},
 		{"VEILED", "y", "", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
 		{"TWICE_", "y", "", "no such symbol (did you mean TWICE?)"},
 		{"NEEDS_CC", "y", "", "its Kconfig does not say why; a test of the compiler may have failed"},

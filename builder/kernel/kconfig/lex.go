@@ -61,7 +61,7 @@ func lex(line string, vars map[string]string) []token {
 	return toks
 }
 
-// lexQuoted reads a quoted string at the start of s and tells its length in s.
+// lexQuoted reads a quoted string at the start of s and returns its length in s.
 func lexQuoted(s string) (string, int) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
@@ -78,7 +78,7 @@ func lexQuoted(s string) (string, int) {
 	return b.String(), len(s)
 }
 
-// macroLen tells the length of the $(...) at the start of s, nested ones included.
+// macroLen is the length of the $(...) at the start of s, nested ones included.
 func macroLen(s string) int {
 	depth := 0
 	for i := range len(s) {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changed is when a file's inode last changed, in nanoseconds since 1970. Unlike
-// the time of its content, nobody can set it back.
+// changed is when a file's inode last changed, in nanoseconds since 1970. Unlike the
+// time of its content, it cannot be set.
 func changed(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }
 
 // lstatIn looks at an File of an open directory. With tens of thousands of them it

@@ -57,14 +57,15 @@ func TestScanLeavesOut(t *testing.T) {
 	dir := t.TempDir()
 	source := map[string]string{
 		"Makefile": "m", "fs/open.c": "c", "fs/.gitignore": "i", "link": "->fs", "scripts/mod.sh": "s",
-		"include/config.h": "h", "arch/x86/include/asm/generated.h": "h", ".clang-format": "f", "fs/a.cmd": "no product",
-		"Documentation/vmlinux": "only at the top is it a product", ".o": "has no name",
+		"include/config.h": "h", "arch/x86/include/asm/generated.h": "h", ".clang-format": "f",
+		"fs/a.cmd": "no product", "Documentation/vmlinux": "only at the top is it a product", ".o": "has no name",
 	}
 	write(t, dir, source)
 	write(t, dir, map[string]string{
 		".git/HEAD": "x", ".config": "x", ".config.old": "x", "vmlinux": "x", "System.map": "x", "Module.symvers": "x",
 		"vmlinux-gdb.py": "->x", ".version": "x", ".kimg-obj/x": "x", "sub/.git/x": "x",
-		"fs/open.o": "x", "fs/built-in.a": "x", "fs/x.mod.c": "x", "fs/.open.o.cmd": "x", "fs/.x.d": "x", "fs/.x.tmp": "x",
+		"fs/open.o": "x", "fs/built-in.a": "x", "fs/x.mod.c": "x", "fs/.open.o.cmd": "x", "fs/.x.d": "x",
+		"fs/.x.tmp":      "x",
 		"fs/.open.c.swp": "x", "fs/.tmp_x": "x", ".tmp_versions/x": "x", "scripts/__pycache__/x.pyc": "x",
 		"include/generated/x.h": "x", "include/config/X": "x", "arch/x86/include/generated/x.h": "x",
 		"scripts/.fixdep.cmd": "kbuild's note that it made", "scripts/fixdep": "x",
@@ -83,8 +84,10 @@ func TestScanLeavesOut(t *testing.T) {
 
 func TestScanRefuses(t *testing.T) {
 	for name, make := range map[string]func(dir string) error{
-		"neither a file":          func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600) },
-		"line break in a file":    func(dir string) error { return os.WriteFile(filepath.Join(dir, "a\nb"), nil, 0o600) },
+		"neither a file": func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600) },
+		"line break in a file": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "a\nb"), nil, 0o600)
+		},
 		"line break in a link":    func(dir string) error { return os.Symlink("a\nb", filepath.Join(dir, "l")) },
 		"scan kernel tree":        os.Remove,
 		"it changed while it was": os.Remove,
@@ -137,7 +140,8 @@ func TestDigest(t *testing.T) {
 		t.Error("times are in the digest")
 	}
 	for i, other := range []Files{
-		one[:1], {one[0], {Path: "b", Kind: 'x', Sum: "2"}}, {one[0], {Path: "c", Kind: 'f', Sum: "2"}}, {one[0], {Path: "b", Kind: 'f', Sum: "3"}},
+		one[:1], {one[0], {Path: "b", Kind: 'x', Sum: "2"}}, {one[0], {Path: "c", Kind: 'f', Sum: "2"}},
+		{one[0], {Path: "b", Kind: 'f', Sum: "3"}},
 	} {
 		if one.Digest() == other.Digest() {
 			t.Errorf("tree %d has the digest of another", i)
@@ -177,7 +181,10 @@ func TestDiff(t *testing.T) {
 
 // TestStore keeps a list in both ways, and reads damaged ones.
 func TestStore(t *testing.T) {
-	files := Files{{Path: "a b", Kind: 'f', Sum: strings.Repeat("0a", 32), Stat: Stat{1 << 40, -1, 1 << 62, 1<<64 - 1}}, {Path: "l", Kind: 'l', Sum: "../x\ty"}}
+	files := Files{
+		{Path: "a b", Kind: 'f', Sum: strings.Repeat("0a", 32), Stat: Stat{1 << 40, -1, 1 << 62, 1<<64 - 1}},
+		{Path: "l", Kind: 'l', Sum: "../x\ty"},
+	}
 	name := filepath.Join(t.TempDir(), "list")
 	if l := Load(name); l != nil {
 		t.Errorf("a list that is not there: %v", l)
@@ -201,7 +208,8 @@ func TestStore(t *testing.T) {
 			t.Errorf("%q was read: %v", damaged, l)
 		}
 	}
-	for _, damaged := range []string{"", "kimg listing 1\n", cacheHead, cacheHead + "\nf", cacheHead + "\nf\t1\t1\t1\t1\t3\t../\n", cacheHead + "\nf\t1\t1\t1\t1\t9\tx\n"} {
+	for _, damaged := range []string{"", "kimg listing 1\n", cacheHead, cacheHead + "\nf",
+		cacheHead + "\nf\t1\t1\t1\t1\t3\t../\n", cacheHead + "\nf\t1\t1\t1\t1\t9\tx\n"} {
 		if err := os.WriteFile(name, []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
