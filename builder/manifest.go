@@ -66,7 +66,7 @@ func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 func allowed(l *spec.Lock, step string) string {
 	switch step {
 	case sourceStep, packagesStep:
-		return "no container; the network, as the person who ran kimg"
+		return "no container; the network, as the user who ran kimg"
 	case toolchainID(l.Toolchain), toolchainID(l.Imaging):
 		return "the engine's image builder: its default capabilities, no network"
 	case rootfsStep:

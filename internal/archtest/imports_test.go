@@ -1,5 +1,5 @@
-// Package archtest holds the direction of imports that docs/architecture.md
-// draws. It must not know what the packages do.
+// Package archtest holds the direction of imports that docs/architecture.md draws:
+// which rooms may import which, and the floors that all packages are on.
 package archtest
 
 import (
@@ -41,10 +41,55 @@ var importers = map[string][]string{
 	"internal/toolbox": {"cmd", "internal/vm", "internal/toolbox"},
 }
 
+// floors are all packages, from the ground up. A package imports only packages of
+// floors below its own, so that there are no circles of rooms either.
+var floors = [][]string{
+	{
+		"internal/arch", "internal/deb822", "internal/decompress", "internal/editdist", "internal/elffile",
+		"internal/filelock", "internal/guest", "internal/pgp", "internal/reading", "internal/sparse", "internal/tap",
+		"internal/terminal", "internal/units", "internal/version", "builder/kernel/diffs",
+	},
+	{
+		"internal/artifact", "internal/cache", "internal/gdb", "internal/progress", "internal/qemu", "internal/suite",
+		"builder/kernel/kconfig", "builder/kernel/tree",
+	},
+	{"internal/store", "internal/checks"},
+	{"internal/fetch", "internal/steps"},
+	{"internal/archive", "internal/kernelorg", "ext4", "container"},
+	{"image", "internal/toolbox", "builder/attest", "builder/keep", "builder/kernel", "builder/toolchain"},
+	{"image/export", "internal/vm", "builder/spec"},
+	{"builder/outdir"},
+	{"builder/compare"},
+	{"builder"},
+	{"cmd/kimg"},
+}
+
+// forTests are packages that only tests import.
+var forTests = []string{
+	"internal/archtest", "internal/apitest", "internal/e2e", "internal/pgp/pgptest",
+	"internal/steps/goldentest", "internal/tap/taptest",
+	"container/containertest", "builder/attest/attesttest", "builder/spec/spectest",
+}
+
+// floor is the floor that a package is on; -1: none, it is for tests.
+func floor(path string) (int, error) {
+	for i, list := range floors {
+		if slices.Contains(list, path) {
+			return i, nil
+		}
+	}
+	for _, p := range forTests {
+		if under(path, p) {
+			return -1, nil
+		}
+	}
+	return 0, fmt.Errorf("%s is on no floor: give it one here, and a line in docs/architecture.md", path)
+}
+
 // only says who alone may import an outside module, and why.
 var only = []struct{ outside, importer, why string }{
-	{"github.com/docker/docker", "container", "so that a move to another client is a change of one room"},
-	{"github.com/spf13/cobra", "cmd", "so that the rooms know nothing of flags"},
+	{"github.com/docker/docker", "container", "so that a move to another client is a change of one package"},
+	{"github.com/spf13/cobra", "cmd", "so that the other packages know nothing of flags"},
 }
 
 // proving names what the tests in an external package (image_test) may import
@@ -81,6 +126,29 @@ func check(importer, imported string) string {
 
 func under(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
 
+// checkFloors returns what is wrong with a package's imports, or "".
+func checkFloors(importer string, imports []string) string {
+	own, err := floor(strings.TrimPrefix(importer, module+"/"))
+	if err != nil {
+		return err.Error()
+	}
+	for _, imported := range imports {
+		to, ours := strings.CutPrefix(imported, module+"/")
+		if !ours || own < 0 {
+			continue
+		}
+		switch on, err := floor(to); {
+		case err != nil:
+			return err.Error()
+		case on < 0:
+			return fmt.Sprintf("%s imports %s, which is for tests", importer, to)
+		case on >= own:
+			return fmt.Sprintf("%s (floor %d) imports %s (floor %d): imports go down", importer, own, to, on)
+		}
+	}
+	return ""
+}
+
 func TestImports(t *testing.T) {
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/...")
 	out, err := cmd.Output()
@@ -88,6 +156,7 @@ func TestImports(t *testing.T) {
 		t.Fatalf("list packages: %v", err)
 	}
 	seen := 0
+	var known []string
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; seen++ {
 		var p struct {
 			ImportPath                         string
@@ -101,12 +170,21 @@ func TestImports(t *testing.T) {
 		p.XTestImports = slices.DeleteFunc(p.XTestImports, func(imported string) bool {
 			return proving[[2]string{p.ImportPath, imported}] != ""
 		})
+		if wrong := checkFloors(p.ImportPath, p.Imports); wrong != "" {
+			t.Error(wrong)
+		}
+		known = append(known, strings.TrimPrefix(p.ImportPath, module+"/"))
 		for _, list := range [][]string{p.Imports, p.TestImports, p.XTestImports} {
 			for _, imported := range list {
 				if wrong := check(p.ImportPath, imported); wrong != "" {
 					t.Error(wrong)
 				}
 			}
+		}
+	}
+	for _, path := range slices.Concat(append(floors, forTests)...) {
+		if !slices.Contains(known, path) {
+			t.Errorf("%s has a floor, and is not there", path)
 		}
 	}
 	if seen < 10 {
@@ -152,6 +230,22 @@ func TestCheck(t *testing.T) {
 		{"elsewhere", "internal/units", false},
 	} {
 		if wrong := check(module+"/"+tt.from, module+"/"+tt.to); (wrong == "") != tt.ok {
+			t.Errorf("%s imports %s: allowed %v, want %v (%s)", tt.from, tt.to, wrong == "", tt.ok, wrong)
+		}
+	}
+	for _, tt := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"builder/outdir", "builder/spec", true},
+		{"builder/spec", "builder/outdir", false},
+		{"internal/store", "internal/steps", false},
+		{"internal/steps", "internal/fetch", false},
+		{"internal/nowhere", "internal/units", false},
+		{"builder", "builder/spec/spectest", false},
+		{"builder/spec/spectest", "builder/spec", true},
+	} {
+		if wrong := checkFloors(module+"/"+tt.from, []string{"fmt", module + "/" + tt.to}); (wrong == "") != tt.ok {
 			t.Errorf("%s imports %s: allowed %v, want %v (%s)", tt.from, tt.to, wrong == "", tt.ok, wrong)
 		}
 	}
