@@ -36,7 +36,8 @@ func lay(w io.Writer, packages ...*unpacked) error {
 
 func pkg(t testing.TB, control string, info []entry, data ...entry) *unpacked {
 	t.Helper()
-	u, err := unpackDeb(makeDeb(t, "", append([]entry{file("control", control)}, info...), append([]entry{dir("./")}, data...)))
+	u, err := unpackDeb(makeDeb(t, "", append([]entry{file("control", control)}, info...),
+		append([]entry{dir("./")}, data...)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +78,13 @@ func listing(t *testing.T, b []byte) (lines []string, content map[string]string)
 }
 
 func TestLayBaseMergesUsr(t *testing.T) {
-	old := pkg(t, stanza("old", "Multi-Arch: same\n"), []entry{file("conffiles", "/etc/old.conf\n"), {name: "postinst", body: "#!/bin/sh\n", mode: 0o755}},
+	old := pkg(t, stanza("old", "Multi-Arch: same\n"),
+		[]entry{file("conffiles", "/etc/old.conf\n"), {name: "postinst", body: "#!/bin/sh\n", mode: 0o755}},
 		dir("./bin/"), entry{name: "./bin/mawk", body: "#!", mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
 		dir("./lib64/"), symlink("./lib64/ld.so", "/lib/x/ld.so"),
 		dir("./etc/"), file("./etc/old.conf", "old\n"),
-		dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"), dir("./usr/share/doc/old/"), file("./usr/share/doc/old/copyright", "c"))
+		dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"), dir("./usr/share/doc/old/"),
+		file("./usr/share/doc/old/copyright", "c"))
 	// A base-files of today carries the links itself.
 	files := pkg(t, stanza("base-files"), nil, symlink("./bin", "usr/bin"), symlink("./lib64", "usr/lib64"),
 		dir("./usr/"), entry{name: "./tmp/", typ: tar.TypeDir, mode: 0o1777})
@@ -98,7 +101,8 @@ func TestLayBaseMergesUsr(t *testing.T) {
 		"4755 usr/bin/mawk", "0644 usr/bin/nawk -> usr/bin/mawk", "0777 usr/lib64/ld.so -> /lib/x/ld.so",
 		"0755 etc/", "0644 etc/old.conf", "0755 usr/share/", "0755 usr/share/doc/",
 		"0755 var/", "0755 var/lib/", "0755 var/lib/dpkg/", "0755 var/lib/dpkg/info/",
-		"0644 var/lib/dpkg/info/old:amd64.list", "0644 var/lib/dpkg/info/old:amd64.conffiles", "0755 var/lib/dpkg/info/old:amd64.postinst",
+		"0644 var/lib/dpkg/info/old:amd64.list", "0644 var/lib/dpkg/info/old:amd64.conffiles",
+		"0755 var/lib/dpkg/info/old:amd64.postinst",
 		"1777 tmp/", "0644 var/lib/dpkg/info/base-files.list",
 		"0644 var/lib/dpkg/status", "0644 var/lib/dpkg/available", "0644 var/lib/dpkg/info/format",
 		"0755 etc/dpkg/", "0755 etc/dpkg/dpkg.cfg.d/", "0644 etc/dpkg/dpkg.cfg.d/kimg", "0777 usr/bin/awk -> mawk",
@@ -107,16 +111,19 @@ func TestLayBaseMergesUsr(t *testing.T) {
 		t.Errorf("laid (-want +got):\n%s", d)
 	}
 	// dpkg knows the files by the names that the package gave them, the ones left out too.
-	wantList := "/.\n/bin\n/bin/mawk\n/bin/nawk\n/lib64\n/lib64/ld.so\n/etc\n/etc/old.conf\n/usr\n/usr/share\n/usr/share/doc\n/usr/share/doc/old\n/usr/share/doc/old/copyright\n"
+	wantList := "/.\n/bin\n/bin/mawk\n/bin/nawk\n/lib64\n/lib64/ld.so\n/etc\n/etc/old.conf\n" +
+		"/usr\n/usr/share\n/usr/share/doc\n/usr/share/doc/old\n/usr/share/doc/old/copyright\n"
 	if d := cmp.Diff(wantList, content["var/lib/dpkg/info/old:amd64.list"]); d != "" {
 		t.Errorf("list (-want +got):\n%s", d)
 	}
-	wantStatus := stanza("old", "Multi-Arch: same\n") + "Status: install ok unpacked\nConffiles:\n /etc/old.conf " + md5hex("old\n") + "\n\n" +
+	wantStatus := stanza("old", "Multi-Arch: same\n") + "Status: install ok unpacked\nConffiles:\n /etc/old.conf " +
+		md5hex("old\n") + "\n\n" +
 		stanza("base-files") + "Status: install ok unpacked\n\n"
 	if d := cmp.Diff(wantStatus, content["var/lib/dpkg/status"]); d != "" {
 		t.Errorf("status (-want +got):\n%s", d)
 	}
-	if cfg := content["etc/dpkg/dpkg.cfg.d/kimg"]; !strings.Contains(cfg, "\nforce-unsafe-io\n") || !strings.Contains(cfg, "\npath-exclude=/usr/share/doc/*\n") {
+	if cfg := content["etc/dpkg/dpkg.cfg.d/kimg"]; !strings.Contains(cfg, "\nforce-unsafe-io\n") ||
+		!strings.Contains(cfg, "\npath-exclude=/usr/share/doc/*\n") {
 		t.Errorf("dpkg's configuration is %q", cfg)
 	}
 }
@@ -124,7 +131,8 @@ func TestLayBaseMergesUsr(t *testing.T) {
 func TestLayBaseIsTheSameTwice(t *testing.T) {
 	var first, second bytes.Buffer
 	for _, b := range []*bytes.Buffer{&first, &second} {
-		a := pkg(t, stanza("a"), []entry{file("conffiles", "/etc/1\n/etc/2\n/etc/3\n")}, dir("./etc"), file("./etc/1", "1"), file("./etc/2", "2"), file("./etc/3", "3"))
+		a := pkg(t, stanza("a"), []entry{file("conffiles", "/etc/1\n/etc/2\n/etc/3\n")}, dir("./etc"),
+			file("./etc/1", "1"), file("./etc/2", "2"), file("./etc/3", "3"))
 		if err := lay(b, a); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +156,8 @@ func TestLayBaseRefuses(t *testing.T) {
 		{"a hard link to what is left out", []entry{hardlink("./x", "./usr/share/doc/y")}, "is left out"},
 		{"a device", []entry{special("./dev/sda", tar.TypeBlock)}, "of a type"},
 		{"a pipe", []entry{special("./pipe", tar.TypeFifo)}, "of a type"},
-		{"a link in place of the merged /usr", []entry{symlink("./lib", "/home")}, "would replace a link of the merged /usr"},
+		{"a link in place of the merged /usr", []entry{symlink("./lib", "/home")},
+			"would replace a link of the merged /usr"},
 		{"a file in place of the merged /usr", []entry{file("./bin", "x")}, "would replace a link of the merged /usr"},
 		{"a file twice", []entry{file("./bin/x", "x"), file("./usr/bin/x", "y")}, "is in package hostile too"},
 		{"a file for a directory", []entry{dir("./a/"), file("./a", "y")}, "is a directory"},
@@ -231,11 +240,14 @@ func TestBaseVersion(t *testing.T) {
 		pkg(t, stanza("mawk", "Multi-Arch: same\n"), []entry{file("conffiles", "/etc/mawk.conf\n"),
 			{name: "postinst", body: "#!/bin/sh\n", mode: 0o755}},
 			dir("./bin/"), entry{name: "./bin/mawk", body: "#!", mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
-			dir("./etc/"), file("./etc/mawk.conf", "old\n"), dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"),
+			dir("./etc/"), file("./etc/mawk.conf",
+				"old\n"), dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"),
 			file("./usr/share/doc/mawk", "left out")),
-		pkg(t, stanza("base-files"), nil, symlink("./bin", "usr/bin"), dir("./etc/"), dir("./lib/"), file("./lib/x", "x")))
+		pkg(t, stanza("base-files"), nil, symlink("./bin", "usr/bin"), dir("./etc/"), dir("./lib/"),
+			file("./lib/x", "x")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	goldentest.Check(t, "testdata/base.golden", "baseVersion", baseVersion, string(units.DigestOf(out.Bytes())), *update)
+	goldentest.Check(t, "testdata/base.golden", "baseVersion", baseVersion, string(units.DigestOf(out.Bytes())),
+		*update)
 }

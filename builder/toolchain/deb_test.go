@@ -39,7 +39,8 @@ func makeTar(t testing.TB, entries ...entry) []byte {
 		if e.typ == 0 {
 			e.typ = tar.TypeReg
 		}
-		h := &tar.Header{Typeflag: e.typ, Name: e.name, Linkname: e.link, Mode: e.mode, Size: int64(len(e.body)), Uname: "builder"}
+		h := &tar.Header{Typeflag: e.typ, Name: e.name, Linkname: e.link, Mode: e.mode, Size: int64(len(e.body)),
+			Uname: "builder"}
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
 		}
@@ -140,17 +141,20 @@ func TestUnpackDebRefuses(t *testing.T) {
 		{"text", []byte("<html>not found</html>"), "no ar archive"},
 		{"another format", bytes.Replace(good, []byte("2.0\n"), []byte("9.0\n"), 1), `format "9.0" is not known`},
 		{"an unknown compression", rename(good, "data.tar.xz", "data.tar.lzma"), `compression ".lzma" is not known`},
-		{"a strange member", rename(good, "control.tar.xz", "mischief"), `found member "mischief" instead of control.tar`},
+		{"a strange member", rename(good, "control.tar.xz", "mischief"),
+			`found member "mischief" instead of control.tar`},
 		{"a negative size", bytes.Replace(good, []byte("4         `"), []byte("-4        `"), 1), "damaged"},
 		{"a cut", good[:len(good)-100], "unexpected EOF"},
 		{"no data", good[:bytes.Index(good, []byte("data.tar"))], "no data.tar"},
 		{"a damaged part", bytes.Replace(good, []byte("7zXZ"), []byte("7zXY"), 2), "control.tar.xz"},
 		{"no control file", withControl(file("./postinst", "x")), "no control file with one stanza"},
-		{"two stanzas", withControl(file("./control", stanza("x")+"\n"+stanza("y"))), "no control file with one stanza"},
+		{"two stanzas", withControl(file("./control", stanza("x")+"\n"+stanza("y"))),
+			"no control file with one stanza"},
 		{"a control file elsewhere", withControl(file("./../control", stanza("x"))), "is no control file"},
 		{"a control file twice", withControl(control[0], control[0]), "is no control file"},
 		{"a control file that is a link", withControl(symlink("./control", "/etc/shadow")), "is no control file"},
-		{"a control part that is huge", withControl(control[0], file("./x", strings.Repeat("x", maxControl))), "more than"},
+		{"a control part that is huge", withControl(control[0], file("./x", strings.Repeat("x", maxControl))),
+			"more than"},
 	} {
 		if _, err := unpackDeb(test.deb); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q in it", test.name, err, test.want)
@@ -161,7 +165,8 @@ func TestUnpackDebRefuses(t *testing.T) {
 // 1 KiB of tar that says it is 8 EiB of zeros: a sparse file, as PAX spells it.
 func TestSparseFilesAreRefused(t *testing.T) {
 	records := ""
-	for _, r := range []string{"GNU.sparse.major=0", "GNU.sparse.minor=1", "GNU.sparse.name=control", "GNU.sparse.size=9223372036854775807", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,0"} {
+	for _, r := range []string{"GNU.sparse.major=0", "GNU.sparse.minor=1", "GNU.sparse.name=control",
+		"GNU.sparse.size=9223372036854775807", "GNU.sparse.numblocks=1", "GNU.sparse.map=0,0"} {
 		k, v, _ := strings.Cut(r, "=")
 		line := fmt.Sprintf(" %s=%s\n", k, v)
 		n := len(line) + 2
@@ -176,7 +181,8 @@ func TestSparseFilesAreRefused(t *testing.T) {
 	if h, err := tar.NewReader(bytes.NewReader(sparse)).Next(); err != nil || h.Size != 9223372036854775807 {
 		t.Fatalf("the test's own tar is wrong: %v, %v", h, err)
 	}
-	if err := (&unpacked{present: map[string]bool{}}).readControl(sparse); err == nil || !strings.Contains(err.Error(), "is a sparse file") {
+	if err := (&unpacked{present: map[string]bool{}}).readControl(sparse); err == nil ||
+		!strings.Contains(err.Error(), "is a sparse file") {
 		t.Errorf("in the control part: %v", err)
 	}
 	u := pkg(t, stanza("hostile"), nil)

@@ -40,7 +40,8 @@ func put(t *testing.T, st *store.Store, name string, deb []byte) archive.Locked 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n, SHA256: d}
+	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n,
+		SHA256: d}
 }
 
 func TestUnpackAllKeepsTheOrder(t *testing.T) {
@@ -50,7 +51,8 @@ func TestUnpackAllKeepsTheOrder(t *testing.T) {
 		name := fmt.Sprintf("p%d", i)
 		// The first take the longest.
 		body := strings.Repeat(name, (20-i)*1000)
-		packages = append(packages, put(t, st, name, makeDeb(t, ".xz", []entry{file("control", stanza(name))}, []entry{file("./"+name, body)})))
+		packages = append(packages,
+			put(t, st, name, makeDeb(t, ".xz", []entry{file("control", stanza(name))}, []entry{file("./"+name, body)})))
 	}
 	next, stop := unpackAll(t.Context(), st, packages)
 	defer stop()
@@ -139,7 +141,8 @@ func TestWriteContext(t *testing.T) {
 		}
 		got[h.Name] = string(body)
 	}
-	want := map[string]string{"Dockerfile.builder": string(dockerfile), "hugepages.c": string(hugepages), "debs/a.deb": "first", "debs/b.deb": "second"}
+	want := map[string]string{"Dockerfile.builder": string(dockerfile), "hugepages.c": string(hugepages),
+		"debs/a.deb": "first", "debs/b.deb": "second"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("context (-want +got):\n%s", d)
 	}
@@ -152,7 +155,8 @@ func TestWriteContext(t *testing.T) {
 func TestBuildLogNotesTheNewestImage(t *testing.T) {
 	var log bytes.Buffer
 	s := &buildLog{w: &log}
-	said := "Step 1/4 : ARG BASE\nStep 2/4 : FROM ${BASE} AS installed\n ---> 01dafa186c69\nStep 3/4 : COPY debs /debs\n"
+	said := "Step 1/4 : ARG BASE\nStep 2/4 : FROM ${BASE} AS installed\n ---> 01dafa186c69\n" +
+		"Step 3/4 : COPY debs /debs\n"
 	for _, c := range said {
 		fmt.Fprintf(s, "%c", c)
 	}

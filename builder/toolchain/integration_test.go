@@ -49,7 +49,8 @@ func client(t *testing.T, cache string) *archive.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
+	return &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
+		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
 }
 
 // image makes the target's image from the lock that ships or, as kimg does it,
@@ -148,7 +149,8 @@ func TestImaging(t *testing.T) {
 		/sbin/e2fsck -fn fs.img > /dev/null
 		/sbin/debugfs -R 'cat file' fs.img
 		/sbin/debugfs -R 'stat file' fs.img`)
-	for _, want := range []string{"QEMU emulator version 10.", "gdb speaks Python", "debootstrap 1.", "from-a-tar", "User:     7   Group:     8"} {
+	for _, want := range []string{"QEMU emulator version 10.", "gdb speaks Python", "debootstrap 1.", "from-a-tar",
+		"User:     7   Group:     8"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
@@ -187,7 +189,8 @@ func TestResolve(t *testing.T) {
 			t.Error("the shipped lock is of this release and names other packages: run kimg toolchain relock")
 		}
 	}
-	if _, err := toolchain.Resolve(t.Context(), ac, "potato"); err == nil || !strings.Contains(err.Error(), `unknown toolchain "potato"`) {
+	if _, err := toolchain.Resolve(t.Context(), ac, "potato"); err == nil ||
+		!strings.Contains(err.Error(), `unknown toolchain "potato"`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -223,7 +226,8 @@ func TestEnsureLeavesNothing(t *testing.T) {
 			defer cancel(nil)
 			log := &watch{what: test.stop, found: func() { cancel(errors.New("stopped by the test")) }}
 			task := progress.Start(nil, "toolchain", "Toolchain", progress.LogTo(log, ""))
-			maker := toolchain.Maker{Engine: eng, Archive: client(t, cache), Locks: filepath.Join(cache, "locks"), Task: task}
+			maker := toolchain.Maker{Engine: eng, Archive: client(t, cache), Locks: filepath.Join(cache, "locks"),
+				Task: task}
 			_, err := maker.Ensure(ctx, lock)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %v, want %q in it; the log:\n%s", err, test.want, log.all.Bytes())

@@ -83,14 +83,17 @@ func TestParseRefuses(t *testing.T) {
 	good := string(b)
 	for _, test := range []struct{ name, lock, want string }{
 		{"nothing", "", "unknown toolchain"},
-		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1), `unknown toolchain "potato": want one of ` +
-			"bullseye, bullseye-deb, bookworm, bookworm-gcc-11, bookworm-deb, trixie, trixie-gcc-13, trixie-gcc-12, trixie-deb, imaging"},
+		{"another target", strings.Replace(good, "target: trixie", "target: potato", 1),
+			`unknown toolchain "potato": want one of ` +
+				"bullseye, bullseye-deb, bookworm, bookworm-gcc-11, bookworm-deb, " +
+				"trixie, trixie-gcc-13, trixie-gcc-12, trixie-deb, imaging"},
 		{"another suite", strings.Replace(good, "suite: trixie", "suite: potato", 1), `unknown suite "potato"`},
 		{"an unknown field", good + "more: true\n", "field more not found"},
 		{"no packages", good[:strings.Index(good, "packages:")], "packages"},
 		{"a package without a digest", regexp.MustCompile(`, sha256: \w+`).ReplaceAllString(good, ""), "parse digest"},
 		{"a package twice", good + good[strings.LastIndex(good, "  - "):], "is there twice"},
-		{"a package that is no file", strings.Replace(good, "_amd64.deb,", "_amd64.deb/..,", 1), "has no name, no size, no file"},
+		{"a package that is no file", strings.Replace(good, "_amd64.deb,", "_amd64.deb/..,", 1),
+			"has no name, no size, no file"},
 	} {
 		if _, err := Parse([]byte(test.lock)); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q in it", test.name, err, test.want)
@@ -107,7 +110,8 @@ func TestRefNamesTheInputs(t *testing.T) {
 		image, base bool // their names change
 	}{
 		{"nothing", func(*Lock) {}, false, false},
-		{"the same packages of a newer release", func(l *Lock) { l.InRelease = units.DigestOf([]byte("x")) }, false, false},
+		{"the same packages of a newer release", func(l *Lock) { l.InRelease = units.DigestOf([]byte("x")) }, false,
+			false},
 		{"a package", func(l *Lock) { l.Packages[0].SHA256 = units.DigestOf([]byte("x")) }, true, false},
 		{"a package more", func(l *Lock) { l.Packages = append(l.Packages, locked("make")) }, true, false},
 		{"a package of the base", func(l *Lock) { l.Base[0].SHA256 = units.DigestOf([]byte("x")) }, true, true},
@@ -220,7 +224,8 @@ func TestShippedLocks(t *testing.T) {
 			}
 			has[p.Name] = true
 		}
-		for _, name := range slices.Concat(of.suite.Toolchain.Base, of.packages, []string{"base-files", "dpkg", "libc6"}) {
+		for _, name := range slices.Concat(of.suite.Toolchain.Base, of.packages,
+			[]string{"base-files", "dpkg", "libc6"}) {
 			if !has[name] {
 				t.Errorf("%s: %s is not locked: run kimg toolchain relock", target, name)
 			}
@@ -229,7 +234,8 @@ func TestShippedLocks(t *testing.T) {
 			t.Errorf("Dockerfile.builder has no stage %s", target.stage())
 		}
 	}
-	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil || link != "builder/toolchain/Dockerfile.builder" {
+	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil ||
+		link != "builder/toolchain/Dockerfile.builder" {
 		t.Errorf("Dockerfile.builder in the root: %q, %v", link, err)
 	}
 }

@@ -34,7 +34,8 @@ func TestClosure(t *testing.T) {
 			t.Errorf("%s %s +%s: %q, %q, %v", c.suite, c.variant, c.include, names(b.Required), names(b.Base), err)
 		}
 	}
-	for include, want := range map[string]string{"nothing": `no package "nothing"`, "virtual": "provides it: provider"} {
+	for include, want := range map[string]string{"nothing": `no package "nothing"`,
+		"virtual": "provides it: provider"} {
 		_, err := indexOf(t, list...).Closure(ClosureSpec{trixie(t), Minbase, []string{include}})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("including %s: %v", include, err)

@@ -45,7 +45,8 @@ func realClient(t *testing.T) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Client{Store: st, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Arch: arch.Default, Cache: t.TempDir()}
+	return &Client{Store: st, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Arch: arch.Default,
+		Cache: t.TempDir()}
 }
 
 func realIndex(t *testing.T, c *Client, name string) (*Release, *Index) {
@@ -101,14 +102,16 @@ func TestClosureIsDebootstraps(t *testing.T) {
 // printDebs runs debootstrap --print-debs.
 func printDebs(t *testing.T, dir, mirror string, spec ClosureSpec) string {
 	t.Helper()
-	args := []string{filepath.Join(dir, "usr/sbin/debootstrap"), "--print-debs", "--no-check-gpg", "--arch=" + arch.Default.Name}
+	args := []string{filepath.Join(dir, "usr/sbin/debootstrap"), "--print-debs", "--no-check-gpg",
+		"--arch=" + arch.Default.Name}
 	if spec.Variant != Standard {
 		args = append(args, "--variant="+string(spec.Variant))
 	}
 	if len(spec.Include) > 0 {
 		args = append(args, "--include="+strings.Join(spec.Include, ","))
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", append(args, spec.Suite.Name, filepath.Join(t.TempDir(), "target"), mirror)...)
+	cmd := exec.CommandContext(t.Context(), "sh",
+		append(args, spec.Suite.Name, filepath.Join(t.TempDir(), "target"), mirror)...)
 	cmd.Env = append(os.Environ(), "DEBOOTSTRAP_DIR="+filepath.Join(dir, "usr/share/debootstrap"), "LC_ALL=C")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -148,7 +151,8 @@ func fetchDebootstrap(t *testing.T, c *Client) string {
 	return dir
 }
 
-// unpackDeb unpacks files and links of a package whose data member is a .tar.gz, as debootstrap's is: every system must be able to unpack it.
+// unpackDeb unpacks files and links of a package whose data member is a .tar.gz, as
+// debootstrap's is: every system must be able to unpack it.
 // deb(5), ar(5).
 func unpackDeb(dir string, r io.Reader) error {
 	if _, err := io.CopyN(io.Discard, r, int64(len("!<arch>\n"))); err != nil {
@@ -217,8 +221,9 @@ func TestInstallOfRealToolchains(t *testing.T) {
 	for suite, wanted := range map[string]string{
 		"bullseye": "gcc-9 gcc-10 make flex bison bc libelf-dev libssl-dev ccache dwarves",
 		"bookworm": "gcc-12 make flex bison bc libelf-dev libssl-dev ccache dwarves",
-		"trixie":   "gcc-14 make flex bison bc libelf-dev libssl-dev ccache dwarves debootstrap qemu-system-x86 gdb e2fsprogs",
-		"sid":      "gcc make",
+		"trixie": "gcc-14 make flex bison bc libelf-dev libssl-dev ccache dwarves debootstrap qemu-system-x86 gdb " +
+			"e2fsprogs",
+		"sid": "gcc make",
 	} {
 		rel, x := realIndex(t, c, suite)
 		b, err := x.Closure(ClosureSpec{Suite: rel.Suite, Variant: Minbase})

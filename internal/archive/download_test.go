@@ -53,7 +53,8 @@ func TestFetch(t *testing.T) {
 	for range 2 { // from the mirror, and out of the store
 		var total atomic.Int64
 		arrived.Store(0)
-		if err := c.Fetch(t.Context(), trixie(t), packages, today, func(n, all int64) { arrived.Add(n); total.Store(all) }); err != nil {
+		if err := c.Fetch(t.Context(), trixie(t), packages, today,
+			func(n, all int64) { arrived.Add(n); total.Store(all) }); err != nil {
 			t.Fatal(err)
 		}
 		if arrived.Load() != want.Load() || total.Load() != want.Load() {
@@ -133,7 +134,8 @@ func TestFetchOfTamperedPackage(t *testing.T) {
 	c := m.client(t)
 	err := c.Fetch(t.Context(), trixie(t), packages, today, nil)
 	var missing *MissingError
-	if err == nil || errors.As(err, &missing) || !strings.Contains(err.Error(), packages[1].Filename) || !strings.Contains(err.Error(), "not the file that was asked for") {
+	if err == nil || errors.As(err, &missing) || !strings.Contains(err.Error(), packages[1].Filename) ||
+		!strings.Contains(err.Error(), "not the file that was asked for") {
 		t.Errorf("without a snapshot: %v", err)
 	}
 	if c.Store.Has(packages[1].SHA256) || !c.Store.Has(packages[0].SHA256) {
@@ -168,7 +170,8 @@ func TestFetchFromAMirrorThatIsDown(t *testing.T) {
 	begun := time.Now()
 	err := c.Fetch(t.Context(), trixie(t), lockedOf(t, names...), today, nil)
 	var missing *MissingError
-	if err == nil || errors.As(err, &missing) || !strings.Contains(err.Error(), down.URL) || strings.Count(err.Error(), "\n") > maxTold {
+	if err == nil || errors.As(err, &missing) || !strings.Contains(err.Error(), down.URL) ||
+		strings.Count(err.Error(), "\n") > maxTold {
 		t.Errorf("%v", err)
 	}
 	if took := time.Since(begun); took > time.Second {

@@ -135,7 +135,8 @@ func (m *mirror) release(packages string, extra ...string) string {
 			fields = append(fields, fmt.Sprintf(" %s %d main/binary-amd64/Packages%s", units.DigestOf(b), len(b), form))
 		}
 	}
-	fields = append(fields, fmt.Sprintf(" %s %d main/binary-amd64/Packages", units.DigestOf([]byte(packages)), len(packages)))
+	fields = append(fields,
+		fmt.Sprintf(" %s %d main/binary-amd64/Packages", units.DigestOf([]byte(packages)), len(packages)))
 	return strings.Join(fields, "\n") + "\n"
 }
 
@@ -171,8 +172,10 @@ func stanza(nameVersion string, extra ...string) string {
 		version = "1"
 	}
 	content := debOf(name, version)
-	return fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: Nobody <n@example.org>\nDescription: a package\n of %s\nFilename: pool/%s_%s_amd64.deb\nSize: %d\nSHA256: %s\n%s\n",
-		name, version, name, name, version, len(content), units.DigestOf(content), strings.Join(append(extra, ""), "\n"))
+	return fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\nMaintainer: Nobody <n@example.org>\n"+
+		"Description: a package\n of %s\nFilename: pool/%s_%s_amd64.deb\nSize: %d\nSHA256: %s\n%s\n",
+		name, version, name, name, version, len(content), units.DigestOf(content),
+		strings.Join(append(extra, ""), "\n"))
 }
 
 // debOf is what stands for a package file in these tests.

@@ -87,9 +87,11 @@ func TestIndexRefuses(t *testing.T) {
 			m.put(packagesPath+".xz", []byte("not xz at all, but signed"))
 			m.put("dists/trixie/InRelease", signed(t, m.release(stanza("a")), m.key))
 		}, "unpack main/binary-amd64/Packages.xz"},
-		"none listed":  {func(m *mirror) { m.put("dists/trixie/InRelease", signed(t, m.release(""), m.key)) }, "no such component"},
+		"none listed": {func(m *mirror) { m.put("dists/trixie/InRelease", signed(t, m.release(""), m.key)) },
+			"no such component"},
 		"a bad stanza": {func(m *mirror) { m.publish(t, "Package: x\nVersion: 1\n") }, `package "x"`},
-		"a way out":    {func(m *mirror) { m.publish(t, stanza("x", "Filename: ../../etc/passwd")) }, "not one below the archive"},
+		"a way out": {func(m *mirror) { m.publish(t, stanza("x", "Filename: ../../etc/passwd")) },
+			"not one below the archive"},
 		"a long line": {func(m *mirror) {
 			m.publish(t, stanza("x", "Depends: "+strings.Repeat("a, ", maxLine/3)))
 		}, "a line of more than 1048576 bytes"},
@@ -98,7 +100,8 @@ func TestIndexRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMirror(t)
 			c.publish(m)
-			if _, err := m.index(t, m.client(t)); err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "trixie/main") {
+			if _, err := m.index(t, m.client(t)); err == nil || !strings.Contains(err.Error(), c.says) ||
+				!strings.Contains(err.Error(), "trixie/main") {
 				t.Errorf("%v, want it to say %q", err, c.says)
 			}
 		})
@@ -149,12 +152,14 @@ func TestDamagedCacheIsReadAnew(t *testing.T) {
 }
 
 func TestReduceKeepsWhatIsRead(t *testing.T) {
-	list := stanza("a", "Depends: b,", "  c (>= 1),", "\td", "Conffiles: x", " y", "Essential: yes") + stanza("b") + "\n" + stanza("c")
+	list := stanza("a", "Depends: b,", "  c (>= 1),", "\td", "Conffiles: x", " y", "Essential: yes") + stanza("b") +
+		"\n" + stanza("c")
 	var small bytes.Buffer
 	if err := reduce(&small, strings.NewReader(list)); err != nil {
 		t.Fatal(err)
 	}
-	if small.Len() >= len(list) || strings.Contains(small.String(), "Maintainer") || strings.Contains(small.String(), " y\n") {
+	if small.Len() >= len(list) || strings.Contains(small.String(), "Maintainer") ||
+		strings.Contains(small.String(), " y\n") {
 		t.Errorf("it keeps what nobody reads:\n%s", &small)
 	}
 	want, err1 := parsePackages(list)

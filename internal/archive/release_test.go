@@ -17,7 +17,8 @@ func TestRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !rel.Date.Equal(today.Add(-2*time.Hour)) || rel.Suite.Name != "trixie" || !rel.ValidUntil.IsZero() || len(rel.SignedBy) != 1 {
+	if !rel.Date.Equal(today.Add(-2*time.Hour)) || rel.Suite.Name != "trixie" || !rel.ValidUntil.IsZero() ||
+		len(rel.SignedBy) != 1 {
 		t.Errorf("%+v", rel)
 	}
 	if err := c.Store.Verify(rel.InRelease); err != nil {
@@ -32,14 +33,17 @@ func TestReleaseRefuses(t *testing.T) {
 		untrusted bool
 		says      string
 	}{
-		"no such suite":   {func(m *mirror) {}, false, "name one that does"},
-		"a web page":      {func(m *mirror) { m.put("dists/trixie/InRelease", []byte("<html>hotel wifi</html>")) }, true, "hotel wifi"},
-		"another release": {func(m *mirror) { m.publish(t, "", "Codename: bookworm") }, true, `it is that of "bookworm"`},
-		"its updates":     {func(m *mirror) { m.publish(t, "", "Codename: trixie-updates") }, true, `"trixie-updates"`},
+		"no such suite": {func(m *mirror) {}, false, "name one that does"},
+		"a web page": {func(m *mirror) { m.put("dists/trixie/InRelease", []byte("<html>hotel wifi</html>")) },
+			true, "hotel wifi"},
+		"another release": {func(m *mirror) { m.publish(t, "", "Codename: bookworm") }, true,
+			`it is that of "bookworm"`},
+		"its updates": {func(m *mirror) { m.publish(t, "", "Codename: trixie-updates") }, true, `"trixie-updates"`},
 		"a stranger's": {func(m *mirror) {
 			m.put("dists/trixie/InRelease", signed(t, m.release(""), stranger))
 		}, true, "may not sign it"},
-		"out of date": {func(m *mirror) { m.publish(t, "", "Valid-Until: Sun, 14 Jun 2026 10:00:00 UTC") }, true, "no longer follows"},
+		"out of date": {func(m *mirror) { m.publish(t, "", "Valid-Until: Sun, 14 Jun 2026 10:00:00 UTC") }, true,
+			"no longer follows"},
 		"no digests": {func(m *mirror) {
 			text, _, _ := strings.Cut(m.release(""), "SHA256:")
 			m.put("dists/trixie/InRelease", signed(t, text+"MD5Sum:\n 00 1 x\n", m.key))
@@ -56,7 +60,8 @@ func TestReleaseRefuses(t *testing.T) {
 			_, err := m.client(t).Release(t.Context(), trixie(t))
 			var untrusted *UntrustedError
 			if err == nil || errors.As(err, &untrusted) != c.untrusted || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%v (untrusted: %v), want %q (untrusted: %v)", err, errors.As(err, &untrusted), c.says, c.untrusted)
+				t.Errorf("%v (untrusted: %v), want %q (untrusted: %v)", err, errors.As(err, &untrusted), c.says,
+					c.untrusted)
 			}
 			if err != nil && !strings.Contains(err.Error(), "trixie") {
 				t.Errorf("the error does not name the suite: %v", err)
@@ -98,7 +103,8 @@ func TestReleaseOfAMirrorThatIsDown(t *testing.T) {
 }
 
 func FuzzParseRelease(f *testing.F) {
-	f.Add([]byte("Codename: trixie\nDate: Mon, 15 Jun 2026 10:00:00 UTC\nValid-Until: Mon, 22 Jun 2026 10:00:00 UTC\nSHA256:\n " + strings.Repeat("ab", 32) + " 12 main/Packages\n"))
+	f.Add([]byte("Codename: trixie\nDate: Mon, 15 Jun 2026 10:00:00 UTC\nValid-Until: Mon, 22 Jun 2026 10:00:00 UTC\n" +
+		"SHA256:\n " + strings.Repeat("ab", 32) + " 12 main/Packages\n"))
 	f.Add([]byte("SHA256:\n\n x"))
 	f.Add([]byte("-----BEGIN PGP SIGNED MESSAGE-----\n\nCodename: x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {

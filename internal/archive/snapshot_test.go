@@ -72,7 +72,11 @@ func (m *moody) put(base string, packages ...Locked) {
 func TestFetchOfALock(t *testing.T) {
 	m := newMoody(t)
 	at := time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC)
-	const exact, later, nextDay = "/archive/debian/20250809T091630Z", "/archive/debian/20250809T171630Z", "/archive/debian/20250810T091630Z"
+	const (
+		exact   = "/archive/debian/20250809T091630Z"
+		later   = "/archive/debian/20250809T171630Z"
+		nextDay = "/archive/debian/20250810T091630Z"
+	)
 	packages := lockedOf(t, "stored", "plain", "cut", "lied", "old", "oldcut", "fresh", "freshest")
 	by := map[string]Locked{}
 	for _, p := range packages {

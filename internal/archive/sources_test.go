@@ -81,14 +81,17 @@ deb
 deb [
 `}, "", ""},
 		"ubuntu": {map[string]string{
-			"sources.list":                  "deb http://ppa.example.org/someone/ubuntu-tools jammy main\n",
-			"sources.list.d/ubuntu.sources": "Types: deb\nURIs: http://de.archive.example.org/ubuntu/\nSuites: noble noble-updates\nComponents: main universe\n",
+			"sources.list": "deb http://ppa.example.org/someone/ubuntu-tools jammy main\n",
+			"sources.list.d/ubuntu.sources": "Types: deb\nURIs: http://de.archive.example.org/ubuntu/\n" +
+				"Suites: noble noble-updates\nComponents: main universe\n",
 		}, "", "http://de.archive.example.org/ubuntu"},
-		"a snapshot": {map[string]string{"sources.list": "deb [check-valid-until=no] http://snapshot.debian.org/archive/debian/20250101T000000Z/ bookworm main\n"},
+		"a snapshot": {map[string]string{"sources.list": "deb [check-valid-until=no] " +
+			"http://snapshot.debian.org/archive/debian/20250101T000000Z/ bookworm main\n"},
 			"http://snapshot.debian.org/archive/debian/20250101T000000Z", ""},
 		"other names of files": {map[string]string{
-			"sources.list.d/a.list.save":    "deb http://saved.example.org/debian trixie main\n",
-			"sources.list.d/b.sources.bak":  "Types: deb\nURIs: http://bak.example.org/debian\nSuites: trixie\nComponents: main\n",
+			"sources.list.d/a.list.save": "deb http://saved.example.org/debian trixie main\n",
+			"sources.list.d/b.sources.bak": "Types: deb\nURIs: http://bak.example.org/debian\n" +
+				"Suites: trixie\nComponents: main\n",
 			"sources.list.d/z-debian.list":  "deb http://z.example.org/debian stable main\n",
 			"sources.list.d/broken.sources": "no field here\n",
 		}, "http://z.example.org/debian", ""},
@@ -121,14 +124,16 @@ func TestResolveMirrorOrder(t *testing.T) {
 			t.Errorf("%+v, %v, want %s from %s", m, err, wantURL, wantFrom)
 		}
 	}
-	check(empty, suite.Debian, "", "https://snapshot.debian.org/archive/debian/20260102T020405Z", "the snapshot service")
+	check(empty, suite.Debian, "", "https://snapshot.debian.org/archive/debian/20260102T020405Z",
+		"the snapshot service")
 	check(configured, suite.Debian, "", "http://host.example.org/debian", "/etc/apt/sources.list")
 	check(configured, suite.Ubuntu, "", "http://env.example.org/ubuntu", "KIMG_UBUNTU_MIRROR")
 	t.Setenv("KIMG_MIRROR", "http://env.example.org/debian/")
 	check(configured, suite.Debian, "", "http://env.example.org/debian", "KIMG_MIRROR")
 	check(configured, suite.Debian, "https://flag.example.org/debian", "https://flag.example.org/debian", "--mirror")
 	for _, bad := range []string{"ftp://x/debian", "not a url", "http://", "http://[::1", "/srv/debian"} {
-		if _, err := (MirrorQuery{configured, suite.Debian, arch.AMD64, bad, at}).Resolve(); err == nil || !strings.Contains(err.Error(), "--mirror") {
+		if _, err := (MirrorQuery{configured, suite.Debian, arch.AMD64, bad, at}).Resolve(); err == nil ||
+			!strings.Contains(err.Error(), "--mirror") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -138,10 +143,12 @@ func TestAptConf(t *testing.T) {
 	root := host(t, map[string]string{
 		"apt.conf.d/10first": `// a comment; with { signs
 Acquire::Check-Valid-Until "true";
-Acquire { http { Proxy "http://wrong.example.org:1/"; proxy::direct.example.org "DIRECT"; }; /* http { Proxy "no"; } */ };
+Acquire { http { Proxy "http://wrong.example.org:1/"; proxy::direct.example.org "DIRECT"; };
+	/* http { Proxy "no"; } */ };
 # APT::x
 APT::List { "one"; "two"; };`,
-		"apt.conf.d/20second":     `acquire::http::proxy "http://proxy.example.org:3128/"; Acquire::Check-Valid-Until off;`,
+		"apt.conf.d/20second": "acquire::http::proxy \"http://proxy.example.org:3128/\"; " +
+			"Acquire::Check-Valid-Until off;",
 		"apt.conf.d/30third.bak":  `Acquire::http::Proxy "http://bak.example.org/";`,
 		"apt.conf.d/40open.conf":  `Acquire { https { Proxy "http://open.example.org/"`,
 		"apt.conf.d/50brace.conf": `}; } "x" ; {`,
@@ -169,7 +176,8 @@ func FuzzAptFiles(f *testing.F) {
 	f.Add("Acquire { http::Proxy \"x\"; }; // y\n/* z")
 	f.Add("-----BEGIN PGP SIGNED MESSAGE-----\n\nTypes: deb\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, src := range append(parseSourcesList([]byte(text), arch.AMD64), parseSources([]byte(text), arch.AMD64)...) {
+		for _, src := range append(parseSourcesList([]byte(text), arch.AMD64),
+			parseSources([]byte(text), arch.AMD64)...) {
 			if src.uri == "" || src.suite == "" {
 				t.Errorf("a source of nothing: %+v", src)
 			}

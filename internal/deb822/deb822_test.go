@@ -68,7 +68,8 @@ func FuzzDeb822(f *testing.F) {
 			}
 			in := 0
 			for f, err := range Fields(stanza) {
-				if in += len(f.Name) + len(f.Value); err == nil && (f.Name == "" || f.Value != strings.TrimSpace(f.Value)) {
+				if in += len(f.Name) + len(f.Value); err == nil &&
+					(f.Name == "" || f.Value != strings.TrimSpace(f.Value)) {
 					t.Errorf("field %+v of %q", f, stanza)
 				}
 			}

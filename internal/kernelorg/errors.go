@@ -9,8 +9,8 @@ import (
 	"github.com/kimg/kimg/internal/fetch"
 )
 
-// UntrustedError tells that something was refused because of who vouches for it,
-// or because it is not what they vouch for. Nothing of it was kept.
+// UntrustedError reports a file that was refused: no key that may sign it has, or it
+// is not what was signed. Nothing of it was kept.
 type UntrustedError struct {
 	URL  string
 	Why  string
@@ -19,18 +19,21 @@ type UntrustedError struct {
 
 func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.URL, e.Why) }
 
-// Hint is the way out, for a person.
+// Hint says what the user can do.
 func (e *UntrustedError) Hint() string { return e.hint }
 
-// The ways out of an UntrustedError.
+// The hints of an UntrustedError.
 const (
-	hintWrong    = "try again, or take another mirror with --kernel-mirror, and see that this machine's clock is right; what is wrong is not taken with --allow-unsigned either"
-	hintUnknown  = "add the signer's key with --kernel-keyring FILE, take another mirror with --kernel-mirror, or take it as it is with --allow-unsigned, which the manifest records"
-	hintNoMirror = "see that --kernel-mirror names a mirror of " + DefaultBase + "/pub/linux/kernel and that no proxy answers in its place; for a mirror without signatures there is --allow-unsigned, which the manifest records"
+	hintWrong = "try again, or use another mirror with --kernel-mirror, and check that this machine's clock is " +
+		"right; --allow-unsigned does not accept wrong signatures either"
+	hintUnknown = "add the signer's key with --kernel-keyring FILE, use another mirror with --kernel-mirror, " +
+		"or accept it as it is with --allow-unsigned, which the manifest records"
+	hintNoMirror = "check that --kernel-mirror names a mirror of " + DefaultBase + "/pub/linux/kernel and that no " +
+		"proxy answers in its place; for a mirror without signatures there is --allow-unsigned, " +
+		"which the manifest records"
 )
 
-// NotFoundError tells that a server does not have what was asked for. It is
-// fs.ErrNotExist.
+// NotFoundError reports that a server does not have a file. It is fs.ErrNotExist.
 type NotFoundError struct {
 	URL  string
 	Why  string
@@ -39,28 +42,33 @@ type NotFoundError struct {
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.Why) }
 
-// Hint is the way out, for a person.
+// Hint says what the user can do.
 func (e *NotFoundError) Hint() string { return e.hint }
 
-// DownError tells that a server could not be asked, or gave no answer to use.
+// DownError reports that a server could not be reached, or gave no usable answer.
 type DownError struct{ Err error }
 
 func (e *DownError) Error() string { return e.Err.Error() }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *DownError) Unwrap() error { return e.Err }
 
-// Hint is the way out, for a person.
+// Hint says what the user can do.
 func (e *DownError) Hint() string {
-	return "check the network, name a mirror with --kernel-mirror or KIMG_KERNEL_MIRROR, or give --kernel a tarball that is on this machine"
+	return "check the network, name a mirror with --kernel-mirror or KIMG_KERNEL_MIRROR, " +
+		"or give --kernel a tarball that is on this machine"
 }
 
-// down gives its type to what the network did to a download.
+// down makes a DownError of a download's error that explain gave no other type.
 func down(ctx context.Context, err error) error {
-	var typed interface{ Hint() string }
+	var untrusted *UntrustedError
+	var missing *NotFoundError
 	var get *fetch.GetError
 	var file *fetch.Error
-	if ctx.Err() == nil && (errors.As(err, &get) || errors.As(err, &file)) && !errors.As(err, &typed) {
+	switch {
+	case ctx.Err() != nil, errors.As(err, &untrusted), errors.As(err, &missing):
+		return err
+	case errors.As(err, &get), errors.As(err, &file):
 		return &DownError{err}
 	}
 	return err

@@ -31,7 +31,8 @@ type keys struct{ sums, old, tar, stranger *openpgp.Entity }
 
 var testKeys = sync.OnceValue(func() keys {
 	t := &testing.T{} // they are made once; a failure panics
-	return keys{pgptest.NewKey(t, "sums", 0), pgptest.NewKey(t, "old", 3600), pgptest.NewKey(t, "tar", 0), pgptest.NewKey(t, "stranger", 0)}
+	return keys{pgptest.NewKey(t, "sums", 0), pgptest.NewKey(t, "old", 3600), pgptest.NewKey(t, "tar", 0),
+		pgptest.NewKey(t, "stranger", 0)}
 })
 
 func ring(k ...*openpgp.Entity) *pgp.Keyring { return &pgp.Keyring{Keys: k} }
@@ -119,7 +120,8 @@ func (s *site) add(t testing.TB, dir string, versions ...string) {
 func listOf(t testing.TB, versions ...string) string {
 	var text strings.Builder
 	for _, v := range versions {
-		fmt.Fprintf(&text, "%s  ChangeLog-%s\n%s  linux-%s.tar.xz\n", units.DigestOf(nil), v, units.DigestOf(xzOf(t, v)), v)
+		fmt.Fprintf(&text, "%s  ChangeLog-%s\n%s  linux-%s.tar.xz\n", units.DigestOf(nil), v,
+			units.DigestOf(xzOf(t, v)), v)
 	}
 	return text.String()
 }

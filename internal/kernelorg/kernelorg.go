@@ -1,7 +1,6 @@
 // Package kernelorg is a client of kernel.org's layout of kernel sources, and of
-// its mirrors: it brings a version's tarball into the store and says who vouches
-// for it. It takes tarballs by plain URLs, too. It must not know what is in a
-// tarball, nor what becomes of it.
+// its mirrors: it downloads a version's tarball into the store and says who signed
+// it. It takes tarballs by plain URLs, too.
 package kernelorg
 
 import (
@@ -26,24 +25,31 @@ type Client struct {
 	// last name, "kernel" (https://mirror.example/pub/linux/kernel).
 	Base string
 
-	VerifyTar     bool              // also check the detached signature of the uncompressed tar
-	AllowUnsigned bool              // take what no known key has signed; what is wrongly signed is never taken
-	Now           func() time.Time  // nil: time.Now
-	Progress      func(delta int64) // may be nil; bytes of a tarball that arrived, negative when they turned out to be wrong
+	VerifyTar     bool             // also check the detached signature of the uncompressed tar
+	AllowUnsigned bool             // accept what no known key has signed; a wrong signature is never accepted
+	Now           func() time.Time // nil: time.Now
+
+	// Progress gets the bytes of a tarball that arrived, negative when they turned
+	// out to be wrong. It may be nil.
+	Progress func(delta int64)
 }
 
-// Verified says which file was taken, and why. Its form is that of manifests.
+// Verified says which file was accepted, and why. Its form is that of manifests.
 type Verified struct {
-	URL         string       `json:"url" yaml:"url"`
-	SHA256      units.Digest `json:"sha256" yaml:"sha256"`                                   // of the tarball, as it is in the store
-	SignedBy    []string     `json:"signed_by,omitempty" yaml:"signed_by,omitempty"`         // primary fingerprints of who signed the list with its digest, or the file
-	TarSignedBy []string     `json:"tar_signed_by,omitempty" yaml:"tar_signed_by,omitempty"` // of who signed the uncompressed tar, where that was checked
-	Pinned      bool         `json:"pinned,omitempty" yaml:"pinned,omitempty"`               // the caller named the digest
-	Unsigned    bool         `json:"unsigned,omitempty" yaml:"unsigned,omitempty"`           // AllowUnsigned let something pass
-	Why         string       `json:"why,omitempty" yaml:"why,omitempty"`                     // what it let pass
+	URL    string       `json:"url" yaml:"url"`
+	SHA256 units.Digest `json:"sha256" yaml:"sha256"` // of the tarball, as it is in the store
+
+	// Primary fingerprints of who signed the list with its digest, or the file.
+	SignedBy []string `json:"signed_by,omitempty" yaml:"signed_by,omitempty"`
+	// Of who signed the uncompressed tar, where that was checked.
+	TarSignedBy []string `json:"tar_signed_by,omitempty" yaml:"tar_signed_by,omitempty"`
+
+	Pinned   bool   `json:"pinned,omitempty" yaml:"pinned,omitempty"`     // the caller named the digest
+	Unsigned bool   `json:"unsigned,omitempty" yaml:"unsigned,omitempty"` // AllowUnsigned accepted something
+	Why      string `json:"why,omitempty" yaml:"why,omitempty"`           // what it accepted
 }
 
-// passed records what AllowUnsigned let pass.
+// passed records what AllowUnsigned accepted.
 func (v *Verified) passed(why string) {
 	if v.Unsigned = true; v.Why != "" {
 		v.Why += "; "
@@ -51,13 +57,13 @@ func (v *Verified) passed(why string) {
 	v.Why += why
 }
 
-// Bounds of what is taken. The lists of kernel.org have no sizes. Its largest
+// Bounds of downloads. The lists of kernel.org have no sizes. Its largest
 // tarball of today is some 150 MB, 1.6 GB unpacked; the largest list 400 kB.
 const (
 	maxTarball   = 1 << 30
 	maxTar       = 8 << 30
 	maxSums      = 8 << 20
-	maxSignature = 1 << 20 // a page in the place of a signature must fit, to be told apart
+	maxSignature = 1 << 20 // a page in the place of a signature must fit, to be recognised
 )
 
 func (c *Client) now() time.Time {

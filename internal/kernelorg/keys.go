@@ -77,7 +77,7 @@ func (k Keys) Add(files ...string) (Keys, error) {
 	return k, nil
 }
 
-// CheckKeyrings judges files of keys before anything hangs on them.
+// CheckKeyrings checks files of keys before anything depends on them.
 func CheckKeyrings(files ...string) error {
 	_, err := Keys{Sums: &pgp.Keyring{}, Tar: &pgp.Keyring{}}.Add(files...)
 	return err

@@ -31,13 +31,15 @@ func TestShippedKeysAreExactlyThose(t *testing.T) {
 			t.Errorf("%s.asc holds %v, want %s", name, got, fingerprint)
 		}
 		for _, e := range k.Keys {
-			if sig, _ := e.PrimarySelfSignature(); e.PrivateKey != nil || sig == nil || e.PrimaryKey.KeyExpired(sig, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) {
+			if sig, _ := e.PrimarySelfSignature(); e.PrivateKey != nil || sig == nil ||
+				e.PrimaryKey.KeyExpired(sig, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) {
 				t.Errorf("%s.asc: a private key, or none that is valid", name)
 			}
 		}
 	}
 	k, err := ShippedKeys()
-	if err != nil || !slices.Equal(k.Sums.Fingerprints(), []string{autosigner}) || !slices.Equal(k.Tar.Fingerprints(), []string{greg, linus}) {
+	if err != nil || !slices.Equal(k.Sums.Fingerprints(), []string{autosigner}) ||
+		!slices.Equal(k.Tar.Fingerprints(), []string{greg, linus}) {
 		t.Errorf("%v may sign lists, %v tars, %v", k.Sums.Fingerprints(), k.Tar.Fingerprints(), err)
 	}
 }
@@ -64,7 +66,8 @@ func TestListOfKernelOrg(t *testing.T) {
 	if best, ok := list.newest(func(v units.KernelVersion) bool { return v.Minor == 4 }); !ok || best.Patch < 40 {
 		t.Errorf("the newest 4.4.y is %s", best)
 	}
-	if _, _, err := pgp.OpenClear(bytes.Replace(b, []byte("linux-4.0.1."), []byte("linux-4.0.2."), 1), k.Sums, time.Now()); err == nil {
+	if _, _, err := pgp.OpenClear(bytes.Replace(b, []byte("linux-4.0.1."), []byte("linux-4.0.2."), 1), k.Sums,
+		time.Now()); err == nil {
 		t.Error("it is accepted when it was changed")
 	}
 }

@@ -20,7 +20,8 @@ func layout(base string) (string, error) {
 		return "", fmt.Errorf("read kernel mirror: %w", err)
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf("read kernel mirror: %q has more than a path behind its host: want a URL such as %s", base, DefaultBase)
+		return "", fmt.Errorf("read kernel mirror: %q has more than a path behind its host: want a URL such as %s",
+			base, DefaultBase)
 	}
 	u = u.JoinPath("/")
 	if path.Base(u.Path) != "kernel" {
@@ -29,7 +30,7 @@ func layout(base string) (string, error) {
 	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
-// CheckBase judges a Client's Base.
+// CheckBase checks a Client's Base.
 func CheckBase(base string) error {
 	_, err := layout(base)
 	return err
@@ -46,7 +47,7 @@ func parseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// fourth is what stands behind 2.6.x in the versions of old: 2.6.32.61.
+// fourth is the fourth number of old versions: the .61 of 2.6.32.61.
 var fourth = regexp.MustCompile(`^\.\d+$`)
 
 // dirs are the directories that may hold the version, in the order to look.
@@ -73,6 +74,6 @@ func checkVersion(v units.KernelVersion) error {
 	plain.Extra = ""
 	return &NotFoundError{
 		URL: "linux-" + v.String(), Why: fmt.Sprintf("kernel.org has no versions that end in %q", v.Extra),
-		hint: fmt.Sprintf("ask for %s, or name the directory, tarball or URL of the version that you mean", plain),
+		hint: fmt.Sprintf("ask for %s, or name a directory, a tarball or the URL of one", plain),
 	}
 }

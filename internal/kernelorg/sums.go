@@ -31,7 +31,7 @@ func parseSums(text []byte) (sums, error) {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f }) {
-			return nil, fmt.Errorf("line %d names %.60q, which is no plain file name", n, name)
+			return nil, fmt.Errorf("line %d names %.60q, which is not a plain file name", n, name)
 		}
 		if was, twice := list[name]; twice && was != d {
 			return nil, fmt.Errorf("it names %s twice, with two digests", name)
@@ -44,7 +44,7 @@ func parseSums(text []byte) (sums, error) {
 	return list, nil
 }
 
-// newest is the newest version whose tarball is listed and that fits; "" : none.
+// newest is the newest version whose tarball is listed and that fits.
 func (s sums) newest(fits func(units.KernelVersion) bool) (best units.KernelVersion, ok bool) {
 	for name := range s {
 		v, isTarball := tarballVersion(name)

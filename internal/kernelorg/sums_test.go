@@ -34,7 +34,8 @@ func FuzzParseSums(f *testing.F) {
 			return
 		}
 		for name, d := range list {
-			if name == "" || strings.ContainsAny(name, "/ \n\r\t\x00") || len(d) != 64 || !strings.Contains(strings.ToLower(string(text)), string(d)) {
+			if name == "" || strings.ContainsAny(name, "/ \n\r\t\x00") || len(d) != 64 ||
+				!strings.Contains(strings.ToLower(string(text)), string(d)) {
 				t.Errorf("%q: %s", name, d)
 			}
 			_, _ = tarballVersion(name)

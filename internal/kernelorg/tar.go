@@ -14,14 +14,15 @@ import (
 	"github.com/kimg/kimg/internal/reading"
 )
 
-// verifyTar holds the tarball got, which is in the store, against the detached
+// verifyTar checks the tarball got, which is in the store, against the detached
 // signature of what it unpacks to.
 func (c *Client) verifyTar(ctx context.Context, url string, got *Verified) error {
 	var sig bytes.Buffer
 	err := c.HTTP.Get(ctx, url, &sig, maxSignature)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !c.AllowUnsigned {
-			return &UntrustedError{URL: got.URL, Why: "the server does not have the signature of its tar, " + url, hint: "take another mirror with --kernel-mirror, or do without --verify-tar"}
+			return &UntrustedError{URL: got.URL, Why: "the server does not have the signature of its tar, " + url,
+				hint: "use another mirror with --kernel-mirror, or do without --verify-tar"}
 		}
 		got.passed(url + ": the server does not have it")
 		return nil
@@ -55,7 +56,8 @@ func (c *Client) checkTar(ctx context.Context, r io.Reader, sig []byte) ([]strin
 		return nil, err
 	}
 	defer tar.Close()
-	return pgp.VerifyDetached(reading.Bounded(tar, maxTar, fmt.Errorf("it unpacks to more than %d bytes", int64(maxTar))), sig, c.Keys.Tar, c.now())
+	bounded := reading.Bounded(tar, maxTar, fmt.Errorf("it unpacks to more than %d bytes", int64(maxTar)))
+	return pgp.VerifyDetached(bounded, sig, c.Keys.Tar, c.now())
 }
 
 // unpack undoes the compression that r begins with.
@@ -69,5 +71,5 @@ func unpack(r io.Reader) (io.ReadCloser, error) {
 		return decompress.NewReader(b, suffix)
 	}
 	line, _, _ := bytes.Cut(head, []byte("\n"))
-	return nil, fmt.Errorf("it is no xz, gzip, bzip2 or zstd file (it begins with %q)", line)
+	return nil, fmt.Errorf("it is not an xz, gzip, bzip2 or zstd file (it begins with %q)", line)
 }

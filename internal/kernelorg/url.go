@@ -19,13 +19,13 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// FetchURL brings the tarball (xz, gzip or zstd) at a URL into the store.
+// FetchURL downloads the tarball (xz, gzip or zstd) at a URL into the store.
 //
-// Where the digest want is given, that is what vouches for it: no signature is
-// looked for, and the mirror Base, where one is named and may have the file, is
-// asked first. Else the file URL.sign, URL.asc or, as kernel.org names them, that
-// with .tar.sign in the place of .tar.xz must be a signature of the tarball, or of
-// what it unpacks to, by a key that may sign tars. Errors are those of Fetch.
+// With a digest want, no signature is looked for, and the mirror Base, where one is
+// named and may have the file, is tried first. Without, the file URL.sign, URL.asc or,
+// as kernel.org names them, that with .tar.sign in the place of .tar.xz must be a
+// signature of the tarball, or of what it unpacks to, by a key that may sign tars.
+// Errors are those of Fetch.
 func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest) (Verified, error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -55,8 +55,8 @@ func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest)
 // published is the part of a URL that every mirror of kernel.org has.
 var published = regexp.MustCompile(`/(v[0-9]+\.[0-9x]+/(?:testing/)?linux-[^/]+)$`)
 
-// mirrored is where the mirror that was named would have the file of a URL of
-// kernel.org's layout; none where there is neither.
+// mirrored is where the mirror Base would have the file of a URL of kernel.org's
+// layout; empty without such a mirror or for other URLs.
 func (c *Client) mirrored(u *url.URL) []string {
 	m := published.FindStringSubmatch(u.Path)
 	if c.Base == "" || m == nil {
@@ -69,7 +69,7 @@ func (c *Client) mirrored(u *url.URL) []string {
 	return nil
 }
 
-// signature is one that was found beside a tarball.
+// signature is a detached signature that was found beside a tarball.
 type signature struct {
 	url  string
 	data []byte
@@ -86,8 +86,9 @@ func (c *Client) findSignature(ctx context.Context, u *url.URL) (*signature, err
 			return &signature{url, buf.Bytes()}, nil
 		case context.Cause(ctx) != nil:
 			return nil, context.Cause(ctx)
-		case err != nil && (!errors.As(err, &status) || status.Code >= 500 || status.Code == http.StatusTooManyRequests):
-			return nil, err // it may well have one; 403 is how some servers say that they have not
+		case err != nil && (!errors.As(err, &status) || status.Code >= 500 ||
+			status.Code == http.StatusTooManyRequests):
+			return nil, err // it may have one; by 403 some servers say that they do not
 		}
 	}
 	return nil, nil
@@ -120,10 +121,11 @@ func (c *Client) unsigned(ctx context.Context, got *Verified) error {
 		return err
 	}
 	return &UntrustedError{URL: got.URL, Why: "there is no signature beside it (.sign or .asc)",
-		hint: "download it, check it, and name the file; or take it as it is with --allow-unsigned, which the manifest records"}
+		hint: "download it, check it, and name the file; " +
+			"or accept it as it is with --allow-unsigned, which the manifest records"}
 }
 
-// checkFile holds a downloaded file against its signature, if there is one.
+// checkFile checks a downloaded file against its signature, if there is one.
 func (c *Client) checkFile(ctx context.Context, f *os.File, sig *signature, got *Verified) error {
 	if sig == nil {
 		return nil
@@ -148,14 +150,14 @@ func (c *Client) checkFile(ctx context.Context, f *os.File, sig *signature, got 
 	return c.letPass(got, sig.url, err, hintUnknown)
 }
 
-// unknown downloads a file whose digest nobody has told. It enters the store
-// only after check, which may be nil, has let it.
+// unknown downloads a file of an unknown digest. It enters the store only if check,
+// which may be nil, accepts it.
 func (c *Client) unknown(ctx context.Context, url string, check func(*os.File) error) (units.Digest, error) {
 	dir, remove, err := c.Store.TempDir()
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = remove() }() // the store's next sweep does what it could not
+	defer func() { _ = remove() }() // if it fails, the store's next sweep removes it
 	f, err := os.Create(filepath.Join(dir, "tarball"))
 	if err != nil {
 		return "", fmt.Errorf("download %s: %w", url, err)
@@ -165,7 +167,8 @@ func (c *Client) unknown(ctx context.Context, url string, check func(*os.File) e
 		return "", explain(url, "", err)
 	}
 	if err := checkPacked(f); err != nil {
-		return "", &UntrustedError{URL: url, Why: err.Error(), hint: "see that the URL is that of a tarball and that no proxy answers in its place"}
+		return "", &UntrustedError{URL: url, Why: err.Error(),
+			hint: "check that the URL is that of a tarball and that no proxy answers in its place"}
 	}
 	if check != nil {
 		if err := check(f); err != nil {

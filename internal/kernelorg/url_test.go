@@ -17,17 +17,22 @@ func TestFetchURL(t *testing.T) {
 		data, sig    []byte
 		tar          bool
 	}{
-		"as kernel.org signs": {"linux-5.0.tar.xz", "linux-5.0.tar.sign", xzOf(t, "5.0"), pgptest.Detached(t, tarOf("5.0"), k.tar), true},
-		"the file, .asc":      {"linux-5.0.tar.gz", "linux-5.0.tar.gz.asc", gzOf("5.0"), pgptest.Detached(t, gzOf("5.0"), k.tar), false},
-		"the file, .sign":     {"l.tar.zst", "l.tar.zst.sign", zstOf(t, "5.0"), pgptest.Detached(t, zstOf(t, "5.0"), k.tar), false},
-		"the tar, .asc":       {"l.tar.zst", "l.tar.zst.asc", zstOf(t, "5.0"), pgptest.Detached(t, tarOf("5.0"), k.tar), true},
+		"as kernel.org signs": {"linux-5.0.tar.xz", "linux-5.0.tar.sign", xzOf(t, "5.0"),
+			pgptest.Detached(t, tarOf("5.0"), k.tar), true},
+		"the file, .asc": {"linux-5.0.tar.gz", "linux-5.0.tar.gz.asc", gzOf("5.0"),
+			pgptest.Detached(t, gzOf("5.0"), k.tar), false},
+		"the file, .sign": {"l.tar.zst", "l.tar.zst.sign", zstOf(t, "5.0"),
+			pgptest.Detached(t, zstOf(t, "5.0"), k.tar), false},
+		"the tar, .asc": {"l.tar.zst", "l.tar.zst.asc", zstOf(t, "5.0"),
+			pgptest.Detached(t, tarOf("5.0"), k.tar), true},
 	} {
 		s := newSite(t)
 		s.files["/x/"+c.file], s.files["/x/"+c.beside] = c.data, c.sig
 		s.cut = 400_000 // each time, so that it has to go on twice
 		cl := s.client(t)
 		got, err := cl.FetchURL(t.Context(), s.URL+"/x/"+c.file, "")
-		if err != nil || got.Unsigned || got.SHA256 != units.DigestOf(c.data) || len(got.TarSignedBy) > 0 != c.tar || len(got.SignedBy) > 0 == c.tar {
+		if err != nil || got.Unsigned || got.SHA256 != units.DigestOf(c.data) || len(got.TarSignedBy) > 0 != c.tar ||
+			len(got.SignedBy) > 0 == c.tar {
 			t.Errorf("%s: %+v, %v", name, got, err)
 			continue
 		}
@@ -69,9 +74,11 @@ func TestFetchURLRefuses(t *testing.T) {
 		"a stranger's":           {data, pgptest.Detached(t, data, k.stranger), true, false, "may not sign it"},
 		"tampered":               {changed(data), pgptest.Detached(t, data, k.tar), false, false, ""},
 		"another file":           {gzOf("4.20.6"), pgptest.Detached(t, data, k.tar), false, false, "does not match"},
-		"a page":                 {[]byte("<html>log in</html>"), pgptest.Detached(t, data, k.tar), false, false, "no xz, gzip, bzip2 or zstd"},
-		"an empty file":          {[]byte{}, pgptest.Detached(t, data, k.tar), false, false, "no xz, gzip, bzip2 or zstd"},
-		"nothing":                {nil, nil, false, true, "does not have it"},
+		"a page": {[]byte("<html>log in</html>"), pgptest.Detached(t, data, k.tar), false, false,
+			"not an xz, gzip, bzip2 or zstd"},
+		"an empty file": {[]byte{}, pgptest.Detached(t, data, k.tar), false, false,
+			"not an xz, gzip, bzip2 or zstd"},
+		"nothing": {nil, nil, false, true, "does not have it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
@@ -84,13 +91,15 @@ func TestFetchURLRefuses(t *testing.T) {
 			cl := s.client(t)
 			_, err := cl.FetchURL(t.Context(), s.URL+"/l.tar.gz", "")
 			var untrusted *UntrustedError
-			if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), s.URL) || errors.As(err, &untrusted) == c.missing || errors.Is(err, fs.ErrNotExist) != c.missing {
+			if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), s.URL) ||
+				errors.As(err, &untrusted) == c.missing || errors.Is(err, fs.ErrNotExist) != c.missing {
 				t.Errorf("%v, want %q", err, c.says)
 			}
 			mustKeepNothing(t, cl)
 			cl.AllowUnsigned = true
 			got, err := cl.FetchURL(t.Context(), s.URL+"/l.tar.gz", "")
-			if (err == nil) != c.allowed || c.allowed && (!got.Unsigned || got.Why == "" || cl.Store.Verify(got.SHA256) != nil) {
+			if (err == nil) != c.allowed || c.allowed &&
+				(!got.Unsigned || got.Why == "" || cl.Store.Verify(got.SHA256) != nil) {
 				t.Errorf("allowed unsigned: %+v, %v", got, err)
 			}
 			if !c.allowed {

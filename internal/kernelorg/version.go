@@ -15,8 +15,8 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Fetch brings the tarball of a version into the store, verified by the signed
-// list of its directory, whose keys are judged as of now. A refusal is an
+// Fetch downloads the tarball of a version into the store, verified by the signed
+// list of its directory, whose keys must be valid now. A refusal is an
 // *UntrustedError, a version that is not there a *NotFoundError.
 func (c *Client) Fetch(ctx context.Context, v units.KernelVersion) (Verified, error) {
 	if err := checkVersion(v); err != nil {
@@ -35,9 +35,11 @@ func (c *Client) Fetch(ctx context.Context, v units.KernelVersion) (Verified, er
 	}
 	if v.RC > 0 {
 		missing = &NotFoundError{
-			URL:  fmt.Sprintf("%s/%s", root, dirs(v)[0]),
-			Why:  fmt.Sprintf("there is no linux-%s there, nor in testing/: kernel.org has release candidates only as snapshots made by git, which nobody signs", v),
-			hint: fmt.Sprintf("name a git checkout of it, or its snapshot: --kernel https://git.kernel.org/torvalds/t/linux-%s.tar.gz --allow-unsigned", v),
+			URL: fmt.Sprintf("%s/%s", root, dirs(v)[0]),
+			Why: fmt.Sprintf("there is no linux-%s there, nor in testing/: "+
+				"kernel.org has release candidates only as snapshots made by git, which nobody signs", v),
+			hint: fmt.Sprintf("name a git checkout of it, or its snapshot: "+
+				"--kernel https://git.kernel.org/torvalds/t/linux-%s.tar.gz --allow-unsigned", v),
 		}
 	}
 	return Verified{}, missing
@@ -89,12 +91,12 @@ func (c *Client) sums(ctx context.Context, dir string, got *Verified) (sums, err
 	got.SignedBy = signedBy
 	list, err := parseSums(text)
 	if err != nil {
-		return nil, &UntrustedError{URL: url, Why: "it is no list of digests: " + err.Error(), hint: hintNoMirror}
+		return nil, &UntrustedError{URL: url, Why: "it is not a list of digests: " + err.Error(), hint: hintNoMirror}
 	}
 	return list, nil
 }
 
-// hintFor is the way out where the list is nobody's: it may be no list at all.
+// hintFor is the hint for a list that no key may have signed: it may be no list at all.
 func hintFor(list []byte) string {
 	if bytes.HasPrefix(list, []byte("-----BEGIN PGP")) {
 		return hintUnknown
@@ -102,9 +104,9 @@ func hintFor(list []byte) string {
 	return hintNoMirror
 }
 
-// letPass turns the reason why a signature does not count into the refusal of
-// url, or into nil and a note in got where nothing is wrong and the caller does
-// without a signature.
+// letPass returns the refusal of url for the reason why its signature does not count,
+// or nil, with a note in got, where the signature is not wrong but unknown and the
+// caller accepts that.
 func (c *Client) letPass(got *Verified, url string, reason error, hint string) error {
 	switch {
 	case !errors.Is(reason, pgp.ErrUnvouched):
@@ -123,19 +125,21 @@ func (c *Client) unlisted(ctx context.Context, dir string, v units.KernelVersion
 		return err
 	}
 	if !has {
-		return &NotFoundError{URL: got.URL, Why: fmt.Sprintf("there is no such version: the server has neither it nor a list of the versions in %s", dir),
-			hint: "ask for another version, or take another mirror with --kernel-mirror"}
+		return &NotFoundError{URL: got.URL,
+			Why:  "there is no such version: the server has neither it nor a list of the versions in " + dir,
+			hint: "ask for another version, or use another mirror with --kernel-mirror"}
 	}
 	if !c.AllowUnsigned {
-		return &UntrustedError{URL: got.URL, Why: "the server has no sha256sums.asc, by which alone it could be verified", hint: hintNoMirror}
+		return &UntrustedError{URL: got.URL,
+			Why: "the server has no sha256sums.asc, by which alone it could be verified", hint: hintNoMirror}
 	}
 	got.passed(fmt.Sprintf("%s/sha256sums.asc: the server has none", dir))
 	got.SHA256, err = c.unknown(ctx, got.URL, nil)
 	return err
 }
 
-// exists asks a server whether it has a file, by reading its first byte: what
-// HEAD answers is not to be relied on.
+// exists reports whether a server has a file, by reading its first byte: answers to
+// HEAD are not reliable.
 func (c *Client) exists(ctx context.Context, url string) (bool, error) {
 	err := c.HTTP.Get(ctx, url, io.Discard, 0)
 	var status *fetch.StatusError
@@ -145,21 +149,24 @@ func (c *Client) exists(ctx context.Context, url string) (bool, error) {
 	case context.Cause(ctx) != nil, errors.As(err, &status):
 		return false, err
 	}
-	return true, nil // it is larger than nothing, or whoever reads it next will tell what is wrong
+	return true, nil // it has bytes, or the next read will report what is wrong
 }
 
 // absent says that a list does not name the version, and which it names.
 func absent(dir string, v units.KernelVersion, list sums) error {
 	why := "there is no such version"
-	if best, ok := list.newest(func(w units.KernelVersion) bool { return w.Major == v.Major && w.Minor == v.Minor }); ok {
+	same := func(w units.KernelVersion) bool { return w.Major == v.Major && w.Minor == v.Minor }
+	if best, ok := list.newest(same); ok {
 		why += fmt.Sprintf("; the newest %d.%d.y listed is %s", v.Major, v.Minor, best)
 	} else if best, ok := list.newest(func(units.KernelVersion) bool { return true }); ok {
 		why += fmt.Sprintf("; no %d.%d.y is listed, the newest of all is %s", v.Major, v.Minor, best)
 	}
-	return &NotFoundError{URL: fmt.Sprintf("%s/linux-%s.tar.xz", dir, v), Why: why, hint: "ask for a version that is listed in " + dir + "/sha256sums.asc, or take another mirror with --kernel-mirror"}
+	return &NotFoundError{URL: fmt.Sprintf("%s/linux-%s.tar.xz", dir, v), Why: why,
+		hint: "ask for a version that is listed in " + dir + "/sha256sums.asc, " +
+			"or use another mirror with --kernel-mirror"}
 }
 
-// byDigest brings the file with that digest into the store, from the first of the
+// byDigest downloads the file with that digest into the store, from the first of the
 // URLs that has it.
 func (c *Client) byDigest(ctx context.Context, d units.Digest, urls ...string) error {
 	err := c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: urls, Max: maxTarball, SHA256: d, Progress: c.Progress})
@@ -176,9 +183,11 @@ func explain(url string, want units.Digest, err error) error {
 	var mismatch *store.MismatchError
 	switch {
 	case errors.As(cause, &mismatch):
-		return &UntrustedError{URL: url, Why: fmt.Sprintf("its sha256 is %s, and should be %s; it was not kept", mismatch.Got, want), hint: hintWrong}
+		return &UntrustedError{URL: url, hint: hintWrong,
+			Why: fmt.Sprintf("its sha256 is %s, and should be %s; it was not kept", mismatch.Got, want)}
 	case errors.Is(err, fs.ErrNotExist): // every server says so
-		return &NotFoundError{URL: url, Why: "the server does not have it", hint: "take another mirror with --kernel-mirror, or see that the URL is right"}
+		return &NotFoundError{URL: url, Why: "the server does not have it",
+			hint: "use another mirror with --kernel-mirror, or check the URL"}
 	}
 	return err
 }

@@ -45,7 +45,9 @@ func TestFetch(t *testing.T) {
 			t.Errorf("%s of %q: %v", c.version, c.base, err)
 			continue
 		}
-		if got.URL != s.URL+c.path || got.Unsigned || !slices.Equal(got.SignedBy, ring(testKeys().sums).Fingerprints()) || !slices.Equal(got.TarSignedBy, cl.Keys.Tar.Fingerprints()) {
+		if got.URL != s.URL+c.path || got.Unsigned ||
+			!slices.Equal(got.SignedBy, ring(testKeys().sums).Fingerprints()) ||
+			!slices.Equal(got.TarSignedBy, cl.Keys.Tar.Fingerprints()) {
 			t.Errorf("%s of %q: %+v", c.version, c.base, got)
 		}
 		if err := cl.Store.Verify(got.SHA256); err != nil {
@@ -60,11 +62,13 @@ func TestFetchOfGzip(t *testing.T) {
 	dir := "/pub/linux/kernel/v5.x/"
 	s.files[dir+"linux-5.0.tar.gz"] = gzOf("5.0")
 	s.files[dir+"linux-5.0.tar.sign"] = pgptest.Detached(t, tarOf("5.0"), testKeys().tar)
-	s.files[dir+"sha256sums.asc"] = pgptest.Clear(t, fmt.Sprintf("%s  linux-5.0.tar.gz\n", units.DigestOf(gzOf("5.0"))), testKeys().sums)
+	s.files[dir+"sha256sums.asc"] = pgptest.Clear(t,
+		fmt.Sprintf("%s  linux-5.0.tar.gz\n", units.DigestOf(gzOf("5.0"))), testKeys().sums)
 	cl := s.client(t)
 	cl.VerifyTar = true
 	got, err := cl.Fetch(t.Context(), version(t, "5.0"))
-	if err != nil || got.URL != s.URL+dir+"linux-5.0.tar.gz" || len(got.TarSignedBy) == 0 || cl.Store.Verify(got.SHA256) != nil {
+	if err != nil || got.URL != s.URL+dir+"linux-5.0.tar.gz" || len(got.TarSignedBy) == 0 ||
+		cl.Store.Verify(got.SHA256) != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -79,42 +83,55 @@ func TestFetchRefuses(t *testing.T) {
 		unvouched            // refused, but for AllowUnsigned
 		notFound
 	)
+	put := func(file string, b []byte) func(*site) { return func(s *site) { s.files[file] = b } }
+	edit := func(file string, change func([]byte) []byte) func(*site) {
+		return func(s *site) { s.files[file] = change(s.files[file]) }
+	}
+	drop := func(file string) func(*site) { return func(s *site) { delete(s.files, file) } }
 	for name, c := range map[string]struct {
 		version string
 		set     func(*site)
 		how     how
 		says    string
 	}{
-		"tampered list": {"", func(s *site) {
-			s.files[sums] = bytes.Replace(s.files[sums], []byte("linux-4.20.6."), []byte("linux-4.20.9."), 1)
-		}, untrusted, "does not match"},
-		"cut list":                 {"", func(s *site) { s.files[sums] = s.files[sums][:200] }, untrusted, "cut off"},
-		"text behind the list":     {"", func(s *site) { s.files[sums] = append(bytes.Clone(s.files[sums]), "x\n"...) }, untrusted, "behind its signature"},
-		"a list that is a page":    {"", func(s *site) { s.files[sums] = []byte("<html>log in</html>") }, untrusted, ""},
-		"a list of nothing":        {"", func(s *site) { s.files[sums] = pgptest.Clear(t, "\n", k.sums) }, untrusted, "lists nothing"},
-		"a list by the tar's key":  {"", func(s *site) { s.files[sums] = pgptest.Clear(t, list, k.tar) }, unvouched, "may not sign it"},
-		"a stranger's list":        {"", func(s *site) { s.files[sums] = pgptest.Clear(t, list, k.stranger) }, unvouched, "may not sign it"},
-		"a list by an old key":     {"", func(s *site) { s.files[sums] = pgptest.Clear(t, list, k.old) }, unvouched, "has expired"},
-		"an unsigned list":         {"", func(s *site) { s.files[sums] = []byte(list) }, unvouched, "does not begin as"},
-		"no list":                  {"", func(s *site) { delete(s.files, sums) }, unvouched, "no sha256sums.asc"},
-		"a list from the future":   {"", func(s *site) { s.files[sums] = pgptest.ClearAt(t, list, pgptest.Today.Add(time.Hour), k.sums) }, untrusted, "clock"},
-		"tampered tarball":         {"", func(s *site) { s.files[tarball] = changed(s.files[tarball]) }, untrusted, "and should be"},
-		"a tarball that is a page": {"", func(s *site) { s.files[tarball] = []byte("<html>log in</html>") }, untrusted, "and should be"},
-		"truncated tarball":        {"", func(s *site) { s.files[tarball] = s.files[tarball][:9999] }, untrusted, "and should be"},
-		"another version's":        {"", func(s *site) { s.files[tarball] = xzOf(t, "4.20.17") }, untrusted, "and should be"},
-		"no tarball":               {"", func(s *site) { delete(s.files, tarball) }, notFound, "does not have it"},
-		"a bad signature":          {"", func(s *site) { s.files[sign] = pgptest.Detached(t, tarOf("4.20.17"), k.tar) }, untrusted, "does not match"},
-		"of the packed file":       {"", func(s *site) { s.files[sign] = pgptest.Detached(t, s.files[tarball], k.tar) }, untrusted, "does not match"},
-		"a cut signature":          {"", func(s *site) { s.files[sign] = s.files[sign][:100] }, untrusted, "cannot be read"},
-		"a stranger's signature":   {"", func(s *site) { s.files[sign] = pgptest.Detached(t, tarOf("4.20.6"), k.stranger) }, unvouched, "may not sign it"},
-		"by the list's key":        {"", func(s *site) { s.files[sign] = pgptest.Detached(t, tarOf("4.20.6"), k.sums) }, unvouched, "may not sign it"},
-		"no signature":             {"", func(s *site) { delete(s.files, sign) }, unvouched, "linux-4.20.6.tar.sign"},
-		"a page for a signature":   {"", func(s *site) { s.files[sign] = []byte("<html>") }, unvouched, "does not begin as"},
-		"no such patch level":      {"4.20.99", nil, notFound, "the newest 4.20.y listed is 4.20.17"},
-		"no such minor":            {"4.21", nil, notFound, "no 4.21.y is listed, the newest of all is 4.20.17"},
-		"no such major":            {"9.1", nil, notFound, "no such version"},
-		"a release candidate":      {"5.0-rc3", nil, notFound, "only as snapshots made by git"},
-		"somebody's version":       {"4.20.6-acme", nil, notFound, `end in "-acme"`},
+		"tampered list": {"", edit(sums, func(b []byte) []byte {
+			return bytes.Replace(b, []byte("linux-4.20.6."), []byte("linux-4.20.9."), 1)
+		}), untrusted, "does not match"},
+		"cut list": {"", edit(sums, func(b []byte) []byte { return b[:200] }), untrusted, "cut off"},
+		"text behind the list": {"", edit(sums, func(b []byte) []byte { return append(bytes.Clone(b), "x\n"...) }),
+			untrusted, "behind its signature"},
+		"a list that is a page":   {"", put(sums, []byte("<html>log in</html>")), untrusted, ""},
+		"a list of nothing":       {"", put(sums, pgptest.Clear(t, "\n", k.sums)), untrusted, "lists nothing"},
+		"a list by the tar's key": {"", put(sums, pgptest.Clear(t, list, k.tar)), unvouched, "may not sign it"},
+		"a stranger's list":       {"", put(sums, pgptest.Clear(t, list, k.stranger)), unvouched, "may not sign it"},
+		"a list by an old key":    {"", put(sums, pgptest.Clear(t, list, k.old)), unvouched, "has expired"},
+		"an unsigned list":        {"", put(sums, []byte(list)), unvouched, "does not begin as"},
+		"no list":                 {"", drop(sums), unvouched, "no sha256sums.asc"},
+		"a list from the future": {"", put(sums, pgptest.ClearAt(t, list, pgptest.Today.Add(time.Hour), k.sums)),
+			untrusted, "clock"},
+		"tampered tarball":         {"", edit(tarball, changed), untrusted, "and should be"},
+		"a tarball that is a page": {"", put(tarball, []byte("<html>log in</html>")), untrusted, "and should be"},
+		"truncated tarball": {"", edit(tarball, func(b []byte) []byte { return b[:9999] }), untrusted,
+			"and should be"},
+		"another version's": {"", put(tarball, xzOf(t, "4.20.17")), untrusted, "and should be"},
+		"no tarball":        {"", drop(tarball), notFound, "does not have it"},
+		"a bad signature": {"", put(sign, pgptest.Detached(t, tarOf("4.20.17"), k.tar)), untrusted,
+			"does not match"},
+		"of the packed file": {"", put(sign, pgptest.Detached(t, xzOf(t, "4.20.6"), k.tar)),
+			untrusted, "does not match"},
+		"a cut signature": {"", edit(sign, func(b []byte) []byte { return b[:100] }), untrusted,
+			"cannot be read"},
+		"a stranger's signature": {"", put(sign, pgptest.Detached(t, tarOf("4.20.6"), k.stranger)), unvouched,
+			"may not sign it"},
+		"by the list's key": {"", put(sign, pgptest.Detached(t, tarOf("4.20.6"), k.sums)), unvouched,
+			"may not sign it"},
+		"no signature":           {"", drop(sign), unvouched, "linux-4.20.6.tar.sign"},
+		"a page for a signature": {"", put(sign, []byte("<html>")), unvouched, "does not begin as"},
+		"no such patch level":    {"4.20.99", nil, notFound, "the newest 4.20.y listed is 4.20.17"},
+		"no such minor":          {"4.21", nil, notFound, "no 4.21.y is listed, the newest of all is 4.20.17"},
+		"no such major":          {"9.1", nil, notFound, "no such version"},
+		"a release candidate":    {"5.0-rc3", nil, notFound, "only as snapshots made by git"},
+		"somebody's version":     {"4.20.6-acme", nil, notFound, `end in "-acme"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, good := newSite(t), newSite(t)
@@ -129,7 +146,8 @@ func TestFetchRefuses(t *testing.T) {
 			for _, cl.AllowUnsigned = range []bool{false, true} {
 				got, err := cl.Fetch(t.Context(), version(t, c.version))
 				if cl.AllowUnsigned && c.how == unvouched {
-					if err != nil || !got.Unsigned || !strings.Contains(got.Why, s.URL) || cl.Store.Verify(got.SHA256) != nil {
+					if err != nil || !got.Unsigned || !strings.Contains(got.Why, s.URL) ||
+						cl.Store.Verify(got.SHA256) != nil {
 						t.Errorf("allowed unsigned: %+v, %v", got, err)
 					}
 					continue
@@ -142,7 +160,7 @@ func TestFetchRefuses(t *testing.T) {
 				}
 				var hint interface{ Hint() string }
 				if !errors.As(err, &hint) || hint.Hint() == "" {
-					t.Errorf("no way out of: %v", err)
+					t.Errorf("no hint for: %v", err)
 				}
 				if !strings.Contains(err.Error(), s.URL) && c.version != "4.20.6-acme" {
 					t.Errorf("the error does not name the URL: %v", err)
@@ -185,7 +203,8 @@ func TestFetchWithoutRanges(t *testing.T) {
 		t.Fatal("a cut download succeeded")
 	}
 	s.cut = 0
-	if got, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err != nil || got.SHA256 != units.DigestOf(xzOf(t, "4.20.6")) {
+	if got, err := cl.Fetch(t.Context(), version(t, "4.20.6")); err != nil ||
+		got.SHA256 != units.DigestOf(xzOf(t, "4.20.6")) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -201,10 +220,12 @@ func TestFetchIsCancelled(t *testing.T) {
 }
 
 func TestMirrorsThatAreNone(t *testing.T) {
-	for _, base := range []string{"ftp://host/pub", "/srv/mirror", "https://", "https://host/?x=1", "http://[::1", "cdn.kernel.org"} {
+	for _, base := range []string{"ftp://host/pub", "/srv/mirror", "https://", "https://host/?x=1", "http://[::1",
+		"cdn.kernel.org"} {
 		c := newSite(t).client(t)
 		c.Base = base
-		if _, err := c.Fetch(t.Context(), version(t, "4.20.6")); err == nil || !strings.Contains(err.Error(), "kernel mirror") {
+		if _, err := c.Fetch(t.Context(), version(t, "4.20.6")); err == nil ||
+			!strings.Contains(err.Error(), "kernel mirror") {
 			t.Errorf("%s: %v", base, err)
 		}
 	}
@@ -216,7 +237,8 @@ func TestServerThatIsDown(t *testing.T) {
 	s.Close()
 	_, err := c.Fetch(t.Context(), version(t, "4.20.6"))
 	var down *DownError
-	if !errors.As(err, &down) || !strings.Contains(err.Error(), s.URL) || !strings.Contains(down.Hint(), "--kernel-mirror") {
+	if !errors.As(err, &down) || !strings.Contains(err.Error(), s.URL) ||
+		!strings.Contains(down.Hint(), "--kernel-mirror") {
 		t.Errorf("%v: want an error of a server that is down", err)
 	}
 }

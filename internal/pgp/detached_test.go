@@ -41,18 +41,22 @@ func TestVerifyDetached(t *testing.T) {
 	self, _ := renewed.PrimarySelfSignature()
 	self.CreationTime = pgptest.Today.AddDate(1, 0, 0)
 	k := &Keyring{openpgp.EntityList{good, second, short, renewed}}
-	both := slices.Concat(unarmored(t, pgptest.Detached(t, content, good)), unarmored(t, pgptest.Detached(t, content, second)))
+	both := slices.Concat(unarmored(t, pgptest.Detached(t, content, good)),
+		unarmored(t, pgptest.Detached(t, content, second)))
 	for name, c := range map[string]struct {
 		sig []byte
 		at  time.Time
 		by  []*openpgp.Entity
 	}{
-		"armored":             {pgptest.Detached(t, content, good), pgptest.Today, []*openpgp.Entity{good}},
-		"binary":              {unarmored(t, pgptest.Detached(t, content, good)), pgptest.Today, []*openpgp.Entity{good}},
-		"two":                 {both, pgptest.Today, []*openpgp.Entity{good, second}},
-		"one is a stranger's": {slices.Concat(unarmored(t, pgptest.Detached(t, content, other)), both), pgptest.Today, []*openpgp.Entity{good, second}},
-		"key renewed since":   {old, pgptest.Today.AddDate(9, 0, 0), []*openpgp.Entity{renewed}},
-		"key ran out since":   {pgptest.Detached(t, content, short), pgptest.Today.AddDate(9, 0, 0), []*openpgp.Entity{short}},
+		"armored": {pgptest.Detached(t, content, good), pgptest.Today, []*openpgp.Entity{good}},
+		"binary": {unarmored(t, pgptest.Detached(t, content, good)), pgptest.Today,
+			[]*openpgp.Entity{good}},
+		"two": {both, pgptest.Today, []*openpgp.Entity{good, second}},
+		"one is a stranger's": {slices.Concat(unarmored(t, pgptest.Detached(t, content, other)), both), pgptest.Today,
+			[]*openpgp.Entity{good, second}},
+		"key renewed since": {old, pgptest.Today.AddDate(9, 0, 0), []*openpgp.Entity{renewed}},
+		"key ran out since": {pgptest.Detached(t, content, short), pgptest.Today.AddDate(9, 0, 0),
+			[]*openpgp.Entity{short}},
 	} {
 		by, err := VerifyDetached(iotest.HalfReader(bytes.NewReader(content)), c.sig, k, c.at)
 		if want := (&Keyring{c.by}).Fingerprints(); err != nil || !slices.Equal(by, want) {
@@ -69,7 +73,8 @@ func TestVerifyDetachedRefuses(t *testing.T) {
 	self, _ := short.PrimarySelfSignature()
 	self.KeyLifetimeSecs = &hour
 	stolen := pgptest.Detached(t, content, revoked)
-	if err := revoked.RevokeKey(packet.KeyCompromised, "stolen", &packet.Config{Time: func() time.Time { return pgptest.Today }}); err != nil {
+	if err := revoked.RevokeKey(packet.KeyCompromised, "stolen",
+		&packet.Config{Time: func() time.Time { return pgptest.Today }}); err != nil {
 		t.Fatal(err)
 	}
 	k := &Keyring{openpgp.EntityList{good, short, revoked}}
@@ -81,13 +86,16 @@ func TestVerifyDetachedRefuses(t *testing.T) {
 		unvouched    bool
 		why          string
 	}{
-		"changed":                     {changed, sig, false, "does not match"},
-		"cut":                         {content[:len(content)-1], sig, false, "does not match"},
-		"one of two is bad":           {content, slices.Concat(unarmored(t, sig), unarmored(t, pgptest.Detached(t, changed, good))), false, "does not match"},
-		"unknown key":                 {content, pgptest.Detached(t, content, other), true, "may not sign it"},
-		"made after the key ran out":  {content, late, true, "has expired"},
-		"stolen key, revoked since":   {content, stolen, false, "revoked"},
-		"from the future":             {content, pgptest.DetachedAt(t, content, pgptest.Today.Add(time.Hour), good), false, "clock"},
+		"changed": {changed, sig, false, "does not match"},
+		"cut":     {content[:len(content)-1], sig, false, "does not match"},
+		"one of two is bad": {content,
+			slices.Concat(unarmored(t, sig),
+				unarmored(t, pgptest.Detached(t, changed, good))), false, "does not match"},
+		"unknown key":                {content, pgptest.Detached(t, content, other), true, "may not sign it"},
+		"made after the key ran out": {content, late, true, "has expired"},
+		"stolen key, revoked since":  {content, stolen, false, "revoked"},
+		"from the future": {content, pgptest.DetachedAt(t, content, pgptest.Today.Add(time.Hour), good),
+			false, "clock"},
 		"a web page":                  {content, []byte("<html>\nlog in"), true, "<html>"},
 		"empty":                       {content, nil, true, "it is empty"},
 		"a cut signature":             {content, sig[:len(sig)-60], false, "cannot be read"},
@@ -98,7 +106,8 @@ func TestVerifyDetachedRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			by, err := VerifyDetached(bytes.NewReader(c.content), c.sig, k, pgptest.Today)
 			if err == nil || !strings.Contains(err.Error(), c.why) || errors.Is(err, ErrUnvouched) != c.unvouched {
-				t.Errorf("by %v, %v (unvouched: %v), want %q (%v)", by, err, errors.Is(err, ErrUnvouched), c.why, c.unvouched)
+				t.Errorf("by %v, %v (unvouched: %v), want %q (%v)", by, err, errors.Is(err, ErrUnvouched), c.why,
+					c.unvouched)
 			}
 		})
 	}
@@ -160,7 +169,8 @@ func TestReadKeyring(t *testing.T) {
 }
 
 func TestReadKeyringRefuses(t *testing.T) {
-	for _, bad := range []string{"", "<html>", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"} {
+	for _, bad := range []string{"", "<html>",
+		"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"} {
 		if k, err := ReadKeyring(strings.NewReader(bad)); err == nil {
 			t.Errorf("ReadKeyring(%q) = %v", bad, k.Fingerprints())
 		}

@@ -1,6 +1,5 @@
 // Package pgp is what kimg needs of OpenPGP: keyrings, clear-signed documents
-// and detached signatures, read strictly. It must not know who may sign what,
-// nor what is signed.
+// and detached signatures, read strictly.
 package pgp
 
 import (
@@ -48,8 +47,8 @@ func ReadKeyring(r io.Reader) (*Keyring, error) {
 
 var armorHead = []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----")
 
-// readArmored reads all armored blocks of a text. What ReadArmoredKeyRing reads is
-// the first one.
+// readArmored reads all armored blocks of a text. ReadArmoredKeyRing reads only the
+// first one.
 func readArmored(text []byte) (all openpgp.EntityList, err error) {
 	for i, block := range bytes.Split(text, armorHead) {
 		if i == 0 { // what stands before the first

@@ -12,11 +12,11 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
-// ErrUnvouched is what the errors of this package are (errors.Is) where nothing
-// speaks against the content, only nobody who may speaks for it: it is not
-// signed, or by keys that are not in the keyring, that have expired, or with
-// a digest that proves nothing. All others tell of something wrong: a signature
-// that does not match, that is cut, or of a revoked key.
+// ErrUnvouched is what the errors of this package are (errors.Is) where the content
+// is not known to be wrong but no valid key signed it: it is not signed, or by keys
+// that are not in the keyring, that have expired, or with a digest that can be
+// forged. All others report something wrong: a signature that does not match, that
+// is cut off, or of a revoked key.
 var ErrUnvouched = errors.New("not signed by a key that may sign it")
 
 // reason is an error that is ErrUnvouched, with words of its own.
@@ -32,8 +32,8 @@ const (
 
 // OpenClear returns the text of a clear-signed document and the fingerprints of
 // the primary keys whose signatures of it are good: at least one. Signatures of
-// keys that are not in the keyring do not count; a bad one of a key that is spoils
-// the document. Keys and signatures are judged as of the time at. The error is a
+// keys that are not in the keyring do not count; a bad one of a key that is makes the
+// document invalid. Keys and signatures must be valid at the time at. The error is a
 // reason in words. RFC 9580, section 7.
 func OpenClear(data []byte, k *Keyring, at time.Time) (text []byte, signedBy []string, err error) {
 	block, err := decodeClear(data)
@@ -44,16 +44,17 @@ func OpenClear(data []byte, k *Keyring, at time.Time) (text []byte, signedBy []s
 	if err != nil {
 		return nil, nil, err
 	}
-	signedBy, err = check(sigs, bytes.NewReader(block.Bytes), k, at, asOf(at))
+	v := verifier{keys: k, now: at, when: func(*packet.Signature) time.Time { return at }}
+	signedBy, err = v.check(sigs, bytes.NewReader(block.Bytes))
 	if err != nil {
 		return nil, nil, err
 	}
 	return block.Plaintext, signedBy, nil
 }
 
-// TextOf returns the text of a clear-signed document whose signature nobody has
-// checked, or a document that is not clear-signed as it is. It is for who was
-// told to do without a signature.
+// TextOf returns the text of a clear-signed document without checking its signature,
+// and a document that is not clear-signed as it is. It is for callers that may accept
+// what is not signed.
 func TextOf(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, []byte(beginSigned)) {
 		return data, nil
@@ -74,19 +75,19 @@ func decodeClear(data []byte) (*clearsign.Block, error) {
 		return nil, errors.New("its signature is cut off or cannot be read")
 	}
 	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("there is text behind its signature, which no one has signed")
+		return nil, errors.New("there is text behind its signature, which is not signed")
 	}
 	return block, nil
 }
 
 // VerifyDetached reads signed to its end and returns the fingerprints of the
 // primary keys whose detached signatures of it are good: at least one. The
-// signature may be armored or not. Unlike OpenClear it judges each key as of when
-// the signature says that it was made: what is signed so is published once and
-// stays as it is, so a release stays good when its maker's key has run out. (One
-// who steals an expired key can make older signatures with it; a key that is
-// known to be stolen is revoked, and that counts for all time.) A signature from
-// after now is refused. An error of signed itself is returned as it is.
+// signature may be armored or not. Unlike in OpenClear each key must have been valid
+// when the signature says that it was made: what is signed so is published once and
+// does not change, so a release stays good after its maker's key has expired. (A
+// thief of an expired key can make older signatures with it; a key that is known to
+// be stolen is revoked, and that counts for all time.) A signature from after now is
+// refused. An error of reading signed is returned as it is.
 func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Time) (signedBy []string, err error) {
 	body := io.Reader(bytes.NewReader(signature))
 	if !IsSignature(signature) {
@@ -103,12 +104,13 @@ func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Tim
 	if err != nil {
 		return nil, err
 	}
-	return check(sigs, signed, k, now, k.whenMade)
+	v := verifier{keys: k, now: now, when: k.whenMade}
+	return v.check(sigs, signed)
 }
 
 // whenMade is when a signature was made or, where that is later, when its key was
 // last signed by itself: an owner who renews a key leaves only the newest of these
-// in it, and as of before that the key would not be valid at all.
+// signatures in it, and before that one the key would not be valid at all.
 func (k *Keyring) whenMade(sig *packet.Signature) time.Time {
 	at := sig.CreationTime
 	for _, key := range k.Keys.KeysById(*sig.IssuerKeyId) {
@@ -122,20 +124,20 @@ func (k *Keyring) whenMade(sig *packet.Signature) time.Time {
 	return at
 }
 
-// IsSignature says whether b begins as a detached signature, armored or not: a
+// IsSignature reports whether b begins as a detached signature, armored or not: a
 // server may answer with a page where it has none.
 func IsSignature(b []byte) bool {
 	return looksBinary(b) || bytes.HasPrefix(bytes.TrimSpace(b), []byte(beginSignature))
 }
 
-// looksBinary says whether b begins with a signature packet, in the old or new
+// looksBinary reports whether b begins with a signature packet, in the old or new
 // form of its tag. RFC 9580, section 4.2.
 func looksBinary(b []byte) bool {
 	const tagSignature = 2
 	return len(b) > 0 && (b[0]&0xfc == 0x80|tagSignature<<2 || b[0] == 0xc0|tagSignature)
 }
 
-// looksLike quotes the start of what came, for a person to recognise.
+// looksLike quotes the start of what was downloaded, for the user to recognise it.
 func looksLike(data []byte) string {
 	line, _, _ := bytes.Cut(bytes.TrimSpace(data), []byte("\n"))
 	if len(line) == 0 {

@@ -43,22 +43,25 @@ func TestOpenClearRefuses(t *testing.T) {
 		data []byte
 		why  string
 	}{
-		"empty":                     {nil, "it is empty"},
-		"unsigned":                  {[]byte(text), "begins with \"Origin: Debian\""},
-		"a web page":                {[]byte("<html>\nlog in</html>"), "begins with \"<html>\""},
-		"unknown key":               {pgptest.Clear(t, text, other), "may not sign it"},
-		"expired key":               {pgptest.Clear(t, text, expired), "has expired"},
-		"from the future":           {pgptest.ClearAt(t, text, pgptest.Today.Add(time.Hour), good), "check this machine's clock"},
-		"changed text":              {bytes.Replace(doc, []byte("trixie"), []byte("trixia"), 1), "does not match"},
-		"added line":                {bytes.Replace(doc, []byte("Origin"), []byte("Evil: yes\nOrigin"), 1), "does not match"},
-		"one of two is bad":         {mixed(t, good, other), "does not match"},
-		"text before it":            {append([]byte("Evil: yes\n\n"), doc...), "does not begin"},
-		"text behind it":            {append(bytes.Clone(doc), "Evil: yes\n"...), "behind its signature"},
-		"a second document":         {append(bytes.Clone(doc), doc...), "behind its signature"},
-		"cut in the text":           {doc[:60], "cut off"},
-		"cut in the signature":      {doc[:len(doc)-40], "cut off"},
-		"weak digest":               {weakly(t, good), "can be forged"},
-		"an odd header":             {bytes.Replace(doc, []byte("Hash: "), []byte("Evil: "), 1), "cut off or cannot be read"},
+		"empty":       {nil, "it is empty"},
+		"unsigned":    {[]byte(text), "begins with \"Origin: Debian\""},
+		"a web page":  {[]byte("<html>\nlog in</html>"), "begins with \"<html>\""},
+		"unknown key": {pgptest.Clear(t, text, other), "may not sign it"},
+		"expired key": {pgptest.Clear(t, text, expired), "has expired"},
+		"from the future": {pgptest.ClearAt(t, text, pgptest.Today.Add(time.Hour), good),
+			"check this machine's clock"},
+		"changed text": {bytes.Replace(doc, []byte("trixie"), []byte("trixia"), 1), "does not match"},
+		"added line": {bytes.Replace(doc, []byte("Origin"), []byte("Evil: yes\nOrigin"), 1),
+			"does not match"},
+		"one of two is bad":    {mixed(t, good, other), "does not match"},
+		"text before it":       {append([]byte("Evil: yes\n\n"), doc...), "does not begin"},
+		"text behind it":       {append(bytes.Clone(doc), "Evil: yes\n"...), "behind its signature"},
+		"a second document":    {append(bytes.Clone(doc), doc...), "behind its signature"},
+		"cut in the text":      {doc[:60], "cut off"},
+		"cut in the signature": {doc[:len(doc)-40], "cut off"},
+		"weak digest":          {weakly(t, good), "can be forged"},
+		"an odd header": {bytes.Replace(doc, []byte("Hash: "), []byte("Evil: "), 1),
+			"cut off or cannot be read"},
 		"a key for its signature":   {swapSignature(t, doc, good), "not a signature"},
 		"an armor of nothing in it": {swapSignature(t, doc, nil), "is empty"},
 	} {
@@ -99,7 +102,8 @@ func weakly(t *testing.T, key *openpgp.Entity) []byte {
 		Hash: crypto.SHA1, CreationTime: pgptest.Today.Add(-time.Hour), IssuerKeyId: &key.PrimaryKey.KeyId}
 	h := crypto.SHA1.New()
 	fmt.Fprint(h, strings.ReplaceAll(text, "\n", "\r\n"))
-	if err := sig.Sign(h, key.PrivateKey, &packet.Config{NonDeterministicSignaturesViaNotation: new(bool)}); err != nil {
+	if err := sig.Sign(h, key.PrivateKey,
+		&packet.Config{NonDeterministicSignaturesViaNotation: new(bool)}); err != nil {
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer

@@ -13,7 +13,8 @@ import (
 // worth reading: no other key is in the files, and every suite finds its own.
 func TestEmbeddedKeysAreExactlyThose(t *testing.T) {
 	want := map[*Family][]string{
-		Debian: {debian11Automatic, debian11Stable, debian12Automatic, debian12Stable, debian13Automatic, debian13Stable},
+		Debian: {debian11Automatic, debian11Stable, debian12Automatic, debian12Stable, debian13Automatic,
+			debian13Stable},
 		Ubuntu: {ubuntu2012, ubuntu2018},
 	}
 	for family, fingerprints := range want {
@@ -45,7 +46,8 @@ func TestEmbeddedKeysAreExactlyThose(t *testing.T) {
 			if e.PrivateKey != nil {
 				t.Errorf("%s: a private key", s)
 			}
-			if sig, _ := e.PrimarySelfSignature(); sig == nil || e.PrimaryKey.KeyExpired(sig, time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC)) {
+			if sig, _ := e.PrimarySelfSignature(); sig == nil ||
+				e.PrimaryKey.KeyExpired(sig, time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC)) {
 				t.Errorf("%s: the key %s has no valid self-signature", s, e.PrimaryKey.KeyIdString())
 			}
 		}

@@ -58,7 +58,8 @@ func Clear(t testing.TB, text string, keys ...*openpgp.Entity) []byte {
 func DetachedAt(t testing.TB, data []byte, at time.Time, key *openpgp.Entity) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	err := openpgp.ArmoredDetachSign(&buf, key, bytes.NewReader(data), &packet.Config{Time: func() time.Time { return at }})
+	err := openpgp.ArmoredDetachSign(&buf, key, bytes.NewReader(data),
+		&packet.Config{Time: func() time.Time { return at }})
 	if err != nil {
 		t.Fatal(err)
 	}
