@@ -19,32 +19,34 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 )
 
-// baseVersion counts the changes of this file that change what is laid: it
-// goes into the images' tags.
+// baseVersion is raised by changes of this file that change the bytes of a base. It
+// goes into the images' tags; TestBaseVersion says when.
 const baseVersion = "1"
 
-// dropped names files that the images do without, in the words of dpkg's
-// path-exclude: a * stands for slashes too. Nobody reads a manual in a
-// toolchain image, and every file that is not written is time that a cold build
-// does not take. Packages' own records (dpkg's lists) still name them.
+// dropped are the files that are left out of the images, as dpkg's path-exclude: a *
+// matches slashes too. Manuals are not read in a toolchain image, and each file that
+// is not written shortens a cold build. Packages' own records (dpkg's lists) still
+// name them.
 var dropped = []string{
 	"/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
 	"/usr/share/lintian/*", "/usr/share/bug/*", "/usr/share/doc-base/*", "/usr/share/bash-completion/*",
 	"/usr/share/zsh/*", "/usr/share/applications/*", "/usr/share/icons/*", "/usr/share/pixmaps/*",
 	"/usr/share/zoneinfo/*", "/usr/share/alsa/*", "/usr/lib/python3*/test/*",
-	// What gcc brings for programs other than a kernel: half of its files' size.
+	// What gcc has for programs other than a kernel: half of its files' size.
 	// A kernel with link-time optimisation wants clang.
 	"/usr/bin/*lto-dump*", "/usr/lib*/gcc/*/lto1",
-	"/usr/lib/*/libasan.*", "/usr/lib/*/libhwasan.*", "/usr/lib/*/liblsan.*", "/usr/lib/*/libtsan.*", "/usr/lib/*/libubsan.*",
+	"/usr/lib/*/libasan.*", "/usr/lib/*/libhwasan.*", "/usr/lib/*/liblsan.*", "/usr/lib/*/libtsan.*",
+	"/usr/lib/*/libubsan.*",
 	"/usr/lib/*/libcrypto.a", "/usr/lib/*/libssl.a",
 	// QEMU's other machines.
 	"/usr/bin/qemu-system-i386", "/usr/bin/qemu-system-x86_64-microvm", "/usr/bin/qemu-storage-daemon",
 	"/usr/share/qemu/hppa-*", "/usr/share/qemu/openbios-*", "/usr/share/qemu/opensbi-*", "/usr/share/qemu/palcode-*",
 	"/usr/share/qemu/s390-*", "/usr/share/qemu/skiboot*", "/usr/share/qemu/slof*", "/usr/share/qemu/u-boot*",
-	"/usr/share/qemu/qemu_vga.ndrv", "/usr/share/qemu/vof*", "/usr/share/qemu/petalogix-*", "/usr/share/qemu/bamboo.dtb",
+	"/usr/share/qemu/qemu_vga.ndrv", "/usr/share/qemu/vof*", "/usr/share/qemu/petalogix-*",
+	"/usr/share/qemu/bamboo.dtb",
 }
 
-// layout is a base while it is laid: one tar stream, in which nothing comes
+// layout is a base while it is written: one tar stream, in which nothing comes
 // twice and directories come before what is in them.
 type layout struct {
 	w     *tar.Writer
@@ -58,7 +60,7 @@ type layout struct {
 // layBase writes the tar of a root filesystem in which the packages (in order)
 // are unpacked and none is configured, with dpkg's database saying just that: so
 // "dpkg --configure -a" in a container finishes it. when dates what belongs to
-// no package. The packages come from next, which answers io.EOF after the last;
+// no package. The packages come from next, which returns io.EOF after the last;
 // the same packages give the same bytes.
 //
 // dpkg --install of the same packages over the tree, as debootstrap does it,
@@ -164,7 +166,8 @@ func (l *layout) addFiles(name string, u *unpacked) (list []string, sums map[str
 
 // addEntry lays one entry of a package's tar at p.
 func (l *layout) addEntry(pkg string, h *tar.Header, p string, body io.Reader) error {
-	out := &tar.Header{Typeflag: h.Typeflag, Mode: h.Mode & 0o7777, Uid: h.Uid, Gid: h.Gid, ModTime: h.ModTime.Truncate(time.Second)}
+	out := &tar.Header{Typeflag: h.Typeflag, Mode: h.Mode & 0o7777, Uid: h.Uid, Gid: h.Gid,
+		ModTime: h.ModTime.Truncate(time.Second)}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		if slices.Contains(l.links, p) || l.dirs[l.merged(p)] {
@@ -260,11 +263,13 @@ func (l *layout) finish() error {
 }
 
 func (l *layout) file(name string, mode int64, body []byte) error {
-	return l.put("", &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(body)), ModTime: l.when}, bytes.NewReader(body))
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(body)), ModTime: l.when}
+	return l.put("", h, bytes.NewReader(body))
 }
 
 func (l *layout) symlink(name, target string) error {
-	return l.put("", &tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: l.when}, nil)
+	h := &tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: l.when}
+	return l.put("", h, nil)
 }
 
 func (l *layout) mkdir(name string) error {
@@ -275,8 +280,8 @@ func (l *layout) mkdir(name string) error {
 }
 
 // put writes one entry, and the directories above it that are missing. Nothing
-// takes the place of what is there, nor is laid behind a link: the tar then means
-// the same to every program that reads it.
+// replaces what is there or lies behind a link: the tar then means the same to every
+// program that reads it.
 func (l *layout) put(pkg string, h *tar.Header, body io.Reader) error {
 	for p := h.Name; p != "."; p = path.Dir(p) {
 		if other, ok := l.owner[p]; ok {
@@ -328,7 +333,7 @@ func (l *layout) merged(p string) string {
 	return p
 }
 
-// drop says whether a file with this absolute path is left out.
+// drop reports whether a file with this absolute path is left out.
 func drop(p string) bool {
 	for _, pattern := range dropped {
 		if ok := matchSlashes(pattern, p); ok {

@@ -21,7 +21,7 @@ const (
 	maxData    = 1 << 30
 )
 
-// unpacked is a binary package taken apart in memory. Format: deb(5).
+// unpacked is a binary package, unpacked in memory. Format: deb(5).
 type unpacked struct {
 	stanza  string            // the control file, without a blank line at its end
 	fields  map[string]string // its fields, by their names in lower case

@@ -84,7 +84,8 @@ func (m Maker) ensure(ctx context.Context, l *Lock) (Image, error) {
 // files does. what names the image in messages; made reports whether make ran.
 func (m Maker) once(ctx context.Context, ref, what string, make func() error) (made bool, err error) {
 	file := filepath.Join(m.Locks, string(tagUnsafe.ReplaceAll([]byte(ref), []byte("-")))+".lock")
-	unlock, err := filelock.Take(ctx, file, func() { m.Task.Say("another kimg is making the " + what + ": waiting for it") })
+	waiting := func() { m.Task.Say("another kimg is making the " + what + ": waiting for it") }
+	unlock, err := filelock.Take(ctx, file, waiting)
 	if err != nil {
 		return false, fmt.Errorf("lock %s: %w", file, err)
 	}

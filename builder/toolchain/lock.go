@@ -31,7 +31,7 @@ type Lock struct {
 	Target    Target           `json:"target" yaml:"target"`
 	Suite     archive.Suite    `json:"suite" yaml:"suite"`
 	Date      time.Time        `json:"date" yaml:"date"`           // of the InRelease; dates the base too
-	InRelease units.Digest     `json:"inrelease" yaml:"inrelease"` // of the signed file that the packages were resolved from
+	InRelease units.Digest     `json:"inrelease" yaml:"inrelease"` // of the signed file that the packages are from
 	Base      []archive.Locked `json:"base" yaml:"base"`           // laid as a tar, in this order
 	Packages  []archive.Locked `json:"packages" yaml:"packages"`   // installed by Dockerfile.builder
 }

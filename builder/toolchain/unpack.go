@@ -11,11 +11,12 @@ import (
 	"github.com/kimg/kimg/internal/store"
 )
 
-// unpackAll takes packages apart on all cores, since decompressing is nearly
-// all of the work, and hands them over one by one in their order. No more of them
-// than there are cores, and one, are in memory at a time. stop ends the work; it
-// has to be called.
-func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) (next func() (*unpacked, error), stop func()) {
+// unpackAll unpacks packages on all cores, since decompressing is nearly all of the
+// work. next returns them one by one in their order. At most one more than there are
+// cores is in memory at a time. stop ends the work and must be called.
+func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) (
+	next func() (*unpacked, error), stop func()) {
+
 	type result struct {
 		u   *unpacked
 		err error
@@ -43,7 +44,7 @@ func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) 
 	at := 0
 	next = func() (*unpacked, error) {
 		if at > 0 && at <= len(packages) {
-			<-slots // what was handed over last is done with
+			<-slots // the caller is done with the last one
 		}
 		if at >= len(packages) {
 			at = len(packages) + 1
@@ -60,14 +61,14 @@ func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) 
 	return next, func() { cancel(); wg.Wait() }
 }
 
-// unpackFromStore takes one package apart and sees that it is the one meant.
+// unpackFromStore unpacks one package and checks that it is the locked one.
 func unpackFromStore(st *store.Store, p archive.Locked) (*unpacked, error) {
 	r, err := st.Open(p.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", p.Name, err)
 	}
 	defer r.Close()
-	b, err := io.ReadAll(r) // to the end: only there is the digest known to be right
+	b, err := io.ReadAll(r) // to the end, where the store checks the digest
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", p.Name, err)
 	}

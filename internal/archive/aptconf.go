@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// aptConf is the host's apt configuration: lower-case names, as apt does not
-// tell them apart by case, with the value that was set last.
+// aptConf is the host's apt configuration: names in lower case, as apt ignores case,
+// with the value that was set last.
 type aptConf map[string]string
 
-// readAptConf reads what apt would below root, in apt's order. What cannot be
-// read does not count: apt may not even be there.
+// readAptConf reads what apt would below root, in apt's order. Files that cannot be
+// read are skipped: apt may not even be there.
 func readAptConf(root string) aptConf {
 	conf := make(aptConf)
 	dir := filepath.Join(root, "etc", "apt")
@@ -29,7 +29,7 @@ func readAptConf(root string) aptConf {
 	return conf
 }
 
-// mirror is the mirror at url as apt would use it. url is one that was checked.
+// mirror is the mirror at url, which was checked, as apt would use it.
 func (conf aptConf) mirror(url, from string) Mirror {
 	m := Mirror{URL: url, From: from}
 	scheme, rest, _ := strings.Cut(url, "://")
@@ -49,8 +49,7 @@ func isNo(s string) bool {
 }
 
 // parse reads the syntax of apt.conf(5): "Name value;" and "Name { ... };", with
-// comments of three kinds. It never fails: like apt's lists here, what has no
-// name is passed over.
+// comments of three kinds. It never fails: what has no name is skipped.
 func (conf aptConf) parse(text string) {
 	var scopes, words []string
 	set := func() {

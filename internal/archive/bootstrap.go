@@ -130,7 +130,7 @@ func (x *Index) sorted(names map[string]bool) ([]Package, error) {
 	return found, nil
 }
 
-// describeMissing says what a person can do about a name that no package has.
+// describeMissing says what the user can do about a name that no package has.
 func (x *Index) describeMissing(name string) string {
 	var by []string
 	for _, p := range x.providers(name) {

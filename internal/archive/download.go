@@ -17,20 +17,19 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// parallel is how many packages are fetched at once: enough to hide a mirror's
-// latency, few enough to be a polite guest.
+// parallel is how many packages are downloaded at once: enough to hide a mirror's
+// latency, and few enough for its other users.
 const parallel = 8
 
-// maxTold bounds how many broken downloads one message tells of: they most often
+// maxReported bounds how many broken downloads one message lists: most often they
 // have one reason.
-const maxTold = 5
+const maxReported = 5
 
-// MissingError tells of locked packages that can no longer be had: of all of them,
-// so that no one has to find them out one by one.
+// MissingError lists all locked packages that can no longer be downloaded.
 type MissingError struct {
 	Packages []Locked
 	Mirror   string // the base URL that no longer has them
-	Snapshot string // the base URL that was asked then
+	Snapshot string // the base URL that was tried then
 	Err      error  // why the snapshot service did not help, for one of them
 }
 
@@ -61,15 +60,17 @@ func oneLine(err error) string {
 	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
-// Fetch brings packages into the store, from the mirror or else, as of the time
+// Fetch downloads packages into the store, from the mirror or else, as of the time
 // at, from the snapshot service. progress may be nil; it is called from many
-// goroutines with the bytes that arrived and those that all packages are.
-// Packages that the mirror does not have any more and the snapshot service does
-// not give are a *MissingError; what a mirror has, but wrong, is an error unless
-// the snapshot service has it right.
-func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at time.Time, progress func(delta, total int64)) error {
-	arrived := tell(packages, progress)
-	left := fetchFrom(ctx, c.HTTP, c.Store, []string{c.Mirror.URL}, packages, arrived)
+// goroutines with the bytes that arrived and the size of all packages.
+// Packages that neither the mirror nor the snapshot service has are a *MissingError;
+// a file of the mirror's that is not the locked one is an error unless the snapshot
+// service has the right one.
+func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at time.Time,
+	progress func(delta, total int64)) error {
+
+	d := downloads{http: c.HTTP, store: c.Store, bases: []string{c.Mirror.URL}, progress: withTotal(packages, progress)}
+	left := d.fetch(ctx, packages)
 	if err := context.Cause(ctx); err != nil || len(left) == 0 {
 		return err
 	}
@@ -82,11 +83,12 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 	snapshots := c.snapshotURLs(s.Family, at)
 	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshots[0]}
 	var wrong []error
-	for _, f := range fetchFrom(ctx, c.lessPatient(), c.Store, snapshots, packages, arrived) {
+	d.http, d.bases = c.lessPatient(), snapshots
+	for _, f := range d.fetch(ctx, packages) {
 		first := firsts[f.SHA256]
 		if errors.Is(first, fs.ErrNotExist) {
 			missing.Packages, missing.Err = append(missing.Packages, f.Locked), f.err
-		} else if len(wrong) < maxTold {
+		} else if len(wrong) < maxReported {
 			wrong = append(wrong, fmt.Errorf("fetch package %s %s: %w", f.Name, f.Version, first))
 		}
 	}
@@ -95,7 +97,7 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 	}
 	switch {
 	case len(wrong) > 0 && len(missing.Packages) > 0:
-		// Not as a MissingError: that what is wrong be resolved anew is no way out.
+		// Not a MissingError: resolving the packages anew does not cure what is wrong.
 		return errors.Join(append(wrong, errors.New(missing.Error()))...)
 	case len(wrong) > 0:
 		return errors.Join(wrong...)
@@ -105,15 +107,14 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 	return nil
 }
 
-// lessPatient is for a service that is asked only where the mirror could not
-// help, and that many networks cannot reach.
+// lessPatient is for the snapshot service, which many networks cannot reach.
 func (c *Client) lessPatient() *fetch.Client {
 	return &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
 }
 
-// tell is progress with the total, which what the store has already is part of: it
-// arrives at once. nil for none.
-func tell(packages []Locked, progress func(delta, total int64)) func(delta int64) {
+// withTotal calls progress with the size of all packages, those that the store has
+// already included: they count as arrived at once. It is nil where progress is.
+func withTotal(packages []Locked, progress func(delta, total int64)) func(delta int64) {
 	if progress == nil {
 		return nil
 	}
@@ -124,16 +125,23 @@ func tell(packages []Locked, progress func(delta, total int64)) func(delta int64
 	return func(delta int64) { progress(delta, total) }
 }
 
-// failed is a package that could not be fetched.
+// failed is a package that could not be downloaded.
 type failed struct {
 	Locked
 	err error
 }
 
-// fetchFrom fetches from an archive, whose bases are tried in order, and returns
-// those that failed. Once it was out of reach for one, after all retries, no other
-// is tried.
-func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, bases []string, packages []Locked, progress func(int64)) []failed {
+// downloads are downloads from one server.
+type downloads struct {
+	http     *fetch.Client
+	store    *store.Store
+	bases    []string // of the archive, tried in this order
+	progress func(int64)
+}
+
+// fetch downloads packages and returns those that failed. Once the server was out of
+// reach for one, after all retries, no other is tried.
+func (d downloads) fetch(ctx context.Context, packages []Locked) []failed {
 	var g errgroup.Group
 	g.SetLimit(parallel)
 	errs := make([]error, len(packages))
@@ -147,9 +155,9 @@ func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, bases []s
 				errs[i] = err
 				return nil
 			}
-			for _, base := range bases {
-				err := hc.ToStore(ctx, st, fetch.Request{
-					URLs: []string{base + "/" + p.Filename}, Size: p.Size, SHA256: p.SHA256, Progress: progress})
+			for _, base := range d.bases {
+				err := d.http.ToStore(ctx, d.store, fetch.Request{
+					URLs: []string{base + "/" + p.Filename}, Size: p.Size, SHA256: p.SHA256, Progress: d.progress})
 				if err == nil {
 					errs[i] = nil
 					break
@@ -165,7 +173,7 @@ func fetchFrom(ctx context.Context, hc *fetch.Client, st *store.Store, bases []s
 			return nil
 		})
 	}
-	_ = g.Wait() // its functions give none
+	_ = g.Wait() // its functions return none
 	var all []failed
 	for i, err := range errs {
 		if err != nil {

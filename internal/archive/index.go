@@ -130,18 +130,19 @@ func (c *Client) list(ctx context.Context, rel *Release, component string) (stri
 	return "", fmt.Errorf("its InRelease lists no %sPackages that is .xz or .gz: it may have no such component", dir)
 }
 
-// maxList bounds what a list may unpack to where its InRelease does not say.
+// maxList bounds what a list may unpack to where its InRelease does not say it.
 const maxList = 1 << 30
 
-// fetchList brings a list into the store. By its digest it is there even while a
-// mirror is being updated; not every mirror serves it so.
+// fetchList downloads a list into the store. Under its digest a list is there even
+// while a mirror is being updated; not every mirror serves it so.
 func (c *Client) fetchList(ctx context.Context, rel *Release, dir, name string, file listed) error {
 	base := rel.base + "/dists/" + rel.Suite.Name + "/" + dir
 	var urls []string
 	if rel.byHash {
 		urls = append(urls, base+"by-hash/SHA256/"+string(file.sha256))
 	}
-	return c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: append(urls, base+name), Size: file.size, SHA256: file.sha256})
+	return c.HTTP.ToStore(ctx, c.Store,
+		fetch.Request{URLs: append(urls, base+name), Size: file.size, SHA256: file.sha256})
 }
 
 // unpackList reads a list from the store and reduces it.

@@ -84,10 +84,11 @@ func checkRelations(p Package) error {
 // for names ("gcc-12", or "gcc-12=12.2.0-14" for one version) where have (names
 // of packages of this index) is installed already: a set that dpkg can
 // configure, sorted by name. Where a dependency has alternatives, one that is
-// there counts first, then the first that can be had. It does not go back on a
+// there counts first, then the first that the suite has. It does not revise a
 // choice, as apt does: it reports the conflict.
 func (x *Index) Install(names []string, have map[string]bool) ([]Package, error) {
-	in := installation{x: x, chosen: make(map[string]int), fresh: make(map[string]bool), bad: make(map[int][]dependency.Possibility)}
+	in := installation{x: x, chosen: make(map[string]int), fresh: make(map[string]bool),
+		bad: make(map[int][]dependency.Possibility)}
 	for name := range have {
 		if same := x.byName[name]; len(same) > 0 {
 			in.chosen[name] = same[0] // what is installed has what it needs
@@ -130,7 +131,7 @@ func (in *installation) add(i int) {
 	in.todo = append(in.todo, i)
 }
 
-// want adds what a person named.
+// want adds what the caller named.
 func (in *installation) want(spec string) error {
 	name, exact, _ := strings.Cut(spec, "=")
 	for _, i := range in.x.byName[name] {
@@ -163,7 +164,8 @@ func (in *installation) satisfy(p Package) error {
 			}
 			i, ok := in.choose(alternatives)
 			if !ok {
-				return fmt.Errorf("install %s: it depends on %s, which the suite does not have", p.Name, dependency.Relation{Possibilities: alternatives})
+				return fmt.Errorf("install %s: it depends on %s, which the suite does not have",
+					p.Name, dependency.Relation{Possibilities: alternatives})
 			}
 			in.add(i)
 		}
@@ -254,14 +256,17 @@ func (in *installation) checkConflicts() error {
 	return nil
 }
 
-// fits reports whether package i and those that were chosen leave each other in peace.
+// fits reports whether package i and those that were chosen exclude each other in
+// neither direction.
 func (in *installation) fits(i int) bool {
 	if in.excludedBy(i) != "" {
 		return false
 	}
 	for _, j := range in.chosen {
-		if slices.ContainsFunc(in.excluded(j), func(bad dependency.Possibility) bool { return in.x.isOrProvides(i, bad) }) {
-			return false
+		for _, bad := range in.excluded(j) {
+			if in.x.isOrProvides(i, bad) {
+				return false
+			}
 		}
 	}
 	return true
@@ -297,5 +302,7 @@ func (in *installation) excluded(i int) []dependency.Possibility {
 }
 
 func (x *Index) isOrProvides(i int, want dependency.Possibility) bool {
-	return x.is(i, want) || slices.ContainsFunc(x.providers(want.Name), func(by provision) bool { return by.pkg == i && x.provides(by, want) })
+	return x.is(i, want) || slices.ContainsFunc(x.providers(want.Name), func(by provision) bool {
+		return by.pkg == i && x.provides(by, want)
+	})
 }

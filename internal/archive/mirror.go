@@ -18,7 +18,7 @@ type Mirror struct {
 	URL          string // without a slash at its end
 	Proxy        string // what apt's configuration says for it; "DIRECT": none; "": the environment's
 	AllowExpired bool   // apt's configuration says Acquire::Check-Valid-Until false
-	From         string // who named it, for messages: "--mirror", "KIMG_MIRROR", a file of apt's, "the snapshot service"
+	From         string // who named it, for messages: "--mirror", "KIMG_MIRROR", a file of apt's
 }
 
 // snapshotLayout is how both services spell a time in a path.

@@ -36,8 +36,7 @@ type listed struct {
 	sha256 units.Digest
 }
 
-// UntrustedError tells that an archive's index was refused: nothing that it says
-// may be used.
+// UntrustedError reports that an archive's index was refused.
 type UntrustedError struct {
 	What string // "the InRelease of trixie from http://..."
 	Why  string
@@ -47,7 +46,7 @@ func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted:
 
 // Hint says what to try.
 func (e *UntrustedError) Hint() string {
-	return "take another mirror with --mirror, and see that this machine's clock is right"
+	return "use another mirror with --mirror, and check that this machine's clock is right"
 }
 
 // maxInRelease is some ten times what the largest of today is.
@@ -59,7 +58,8 @@ func (c *Client) Release(ctx context.Context, s suite.Suite) (*Release, error) {
 	url := c.Mirror.URL + "/dists/" + s.Name + "/InRelease"
 	data, err := c.inRelease(ctx, url)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read suite %s: the mirror %s%s does not have it: name one that does (%w)", s, c.Mirror.URL, c.Mirror.from(), err)
+		return nil, fmt.Errorf("read suite %s: the mirror %s%s does not have it: name one that does (%w)",
+			s, c.Mirror.URL, c.Mirror.from(), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read suite %s from %s%s: %w", s, c.Mirror.URL, c.Mirror.from(), err)
@@ -118,24 +118,26 @@ func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (
 	return &rel.Release, nil
 }
 
-// checkFresh refuses an InRelease that is past its Valid-Until: it may be one
-// that an attacker, or a mirror long dead, holds back updates with.
+// checkFresh refuses an InRelease that is past its Valid-Until: by an old one an
+// attacker, or a mirror that is no longer updated, holds back updates.
 func (c *Client) checkFresh(rel *Release, what string) error {
 	if rel.ValidUntil.IsZero() || c.now().Before(rel.ValidUntil) {
 		return nil
 	}
 	until := rel.ValidUntil.UTC().Format(time.RFC1123)
 	switch {
-	case c.Mirror.isSnapshot(): // the past is what it is asked for
+	case c.Mirror.isSnapshot(): // it shows the past
 		return nil
 	case c.AllowExpired:
-		c.warn(fmt.Sprintf("%s was valid until %s; it is used all the same, as you asked", what, until))
+		c.warn(fmt.Sprintf("%s was valid until %s; it is used nevertheless, as you asked", what, until))
 		return nil
 	case c.Mirror.AllowExpired:
-		c.warn(fmt.Sprintf("%s was valid until %s; it is used all the same, as this host's apt configuration says (Acquire::Check-Valid-Until)", what, until))
+		c.warn(fmt.Sprintf("%s was valid until %s; it is used nevertheless, as this host's apt configuration says "+
+			"(Acquire::Check-Valid-Until)", what, until))
 		return nil
 	}
-	return &UntrustedError{What: what, Why: fmt.Sprintf("it was valid until %s: the mirror no longer follows the archive; name another one", until)}
+	return &UntrustedError{What: what,
+		Why: fmt.Sprintf("it was valid until %s: the mirror no longer follows the archive; name another one", until)}
 }
 
 func (c *Client) warn(text string) {

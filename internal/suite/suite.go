@@ -69,7 +69,8 @@ func (s Suite) Images() []Image {
 	for _, cc := range t.Others {
 		all = append(all, Image{Name: s.Name + "-" + cc, Compilers: []string{cc}, Packages: t.Build})
 	}
-	return append(all, Image{Name: s.Name + "-deb", Compilers: t.Compilers, Packages: slices.Concat(t.Build, t.Deb), Deb: true})
+	return append(all, Image{Name: s.Name + "-deb", Compilers: t.Compilers, Deb: true,
+		Packages: slices.Concat(t.Build, t.Deb)})
 }
 
 // All returns every suite that kimg knows, oldest first within each family.

@@ -26,7 +26,8 @@ var (
 		Name: "debian", Title: "Debian", Components: []string{"main"}, Script: "sid",
 		MirrorEnv: "KIMG_MIRROR",
 		Snapshot:  "https://snapshot.debian.org/archive/debian/", SnapshotEnv: "KIMG_SNAPSHOT",
-		Releases: []string{"stable", "oldstable", "oldoldstable", "testing", "unstable", "stretch", "buster", "forky", "duke"},
+		Releases: []string{"stable", "oldstable", "oldoldstable", "testing", "unstable",
+			"stretch", "buster", "forky", "duke"},
 	}
 	Ubuntu = &Family{
 		Name: "ubuntu", Title: "Ubuntu", Components: []string{"main", "universe"}, Script: "gutsy",
