@@ -104,26 +104,6 @@ func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 // seconds has no more digits than are worth reading.
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
-// both writes to one or two writers, by whole writes.
-type both struct {
-	mu   sync.Mutex
-	a, b io.Writer // may be nil
-}
-
-func (w *both) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, to := range []io.Writer{w.a, w.b} {
-		if to == nil {
-			continue
-		}
-		if _, err := to.Write(p); err != nil {
-			return 0, err
-		}
-	}
-	return len(p), nil
-}
-
 // last keeps the last of what is written to it.
 type last struct {
 	mu  sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // Streams take what a guest says.
@@ -64,4 +65,24 @@ type Value struct {
 	Expression string `json:"expression"`
 	Value      string `json:"value,omitempty"`
 	Error      string `json:"error,omitempty"`
+}
+
+// both writes to one or two writers, by whole writes.
+type both struct {
+	mu   sync.Mutex
+	a, b io.Writer // may be nil
+}
+
+func (w *both) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, to := range []io.Writer{w.a, w.b} {
+		if to == nil {
+			continue
+		}
+		if _, err := to.Write(p); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
 }

@@ -18,6 +18,12 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
+// Engine is what a Container needs of a container engine.
+type Engine interface {
+	Info() container.Info
+	Create(ctx context.Context, cmd *container.Cmd) (container.Container, error)
+}
+
 // Container runs QEMU and gdb in a container: no network, no capabilities, and
 // of this machine only the out directory, read-only, and gdb's index of vmlinux.
 type Container struct {
@@ -39,7 +45,6 @@ const (
 	containerDir   = "/out"
 	containerRun   = "/run/kimg"
 	containerIndex = "/var/cache/gdb"
-	kvmDevice      = "/dev/kvm"
 )
 
 // The engine is on another machine, and does not see this one's files.
@@ -110,10 +115,10 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	case r.index.fill == nil:
 		t.Index = containerIndex
 	default:
-		go r.fillIndex(t.Path(artifact.Vmlinux))
+		go r.index.fillBy(r.ctx, r.sandbox, containerIndex, t.Path(artifact.Vmlinux))
 	}
 	if noKVM == "" {
-		noKVM = r.probe(ctx)
+		noKVM = probeInside(ctx, r.sandbox, c.Arch, containerRun)
 	}
 	if noKVM != "" {
 		t.Accel, t.NoKVM = qemu.TCG, noKVM
@@ -167,7 +172,7 @@ func (c Container) begin(ctx context.Context, cmd *container.Cmd, m Mounts, loca
 		return nil, err
 	}
 	if !local {
-		err = copyIn(ctx, sandbox, m)
+		err = copyIn(ctx, sandbox, containerDir, m)
 	}
 	if err == nil {
 		// The end of ctx would kill it: a disk that was written to is checked after that.

@@ -15,21 +15,21 @@ import (
 	"github.com/kimg/kimg/internal/reading"
 )
 
-// copyIn copies the needed files into the container. It compresses them: most
+// copyIn copies the needed files to a directory in the container. It compresses them: most
 // of an image is zeros, and the engine may be far away.
-func copyIn(ctx context.Context, sandbox container.Container, m Mounts) error {
+func copyIn(ctx context.Context, sandbox container.Container, to string, m Mounts) error {
 	return reading.Pipe(func(w io.Writer) error {
 		zw, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		if err != nil {
 			return err
 		}
-		return errors.Join(writeTar(zw, m), zw.Close())
+		return errors.Join(writeTar(zw, to, m), zw.Close())
 	}, func(r io.Reader) error { return sandbox.CopyIn(ctx, "/", r) })
 }
 
-func writeTar(w io.Writer, m Mounts) error {
+func writeTar(w io.Writer, to string, m Mounts) error {
 	tw := tar.NewWriter(w)
-	dir := strings.TrimPrefix(containerDir, "/")
+	dir := strings.TrimPrefix(to, "/")
 	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755}); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package toolbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -118,13 +119,13 @@ func prune(parent string) {
 // takes a processor for a second or more, and the guest and the first gdb come first.
 const indexDelay = 10 * time.Second
 
-// fillIndex makes gdb's index of vmlinux.
-func (r *containerRunner) fillIndex(vmlinux string) {
+// fillBy has a gdb in the container write the index. dir and vmlinux are as it sees them.
+func (x *index) fillBy(ctx context.Context, sandbox container.Container, dir, vmlinux string) {
 	select {
 	case <-time.After(indexDelay):
 		args := append([]string{"nice", "gdb", "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
-			"-iex", "set auto-load no"}, gdb.IndexArgs(containerIndex)...)
-		r.sandbox.Exec(r.ctx, &container.ExecCmd{Args: append(args, vmlinux)}) // an error means no index
-	case <-r.ctx.Done():
+			"-iex", "set auto-load no"}, gdb.IndexArgs(dir)...)
+		sandbox.Exec(ctx, &container.ExecCmd{Args: append(args, vmlinux)}) // an error means no index
+	case <-ctx.Done():
 	}
 }

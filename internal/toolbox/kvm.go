@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
 )
+
+const kvmDevice = "/dev/kvm"
 
 // addKVM gives the container the KVM device, for a probe inside, or returns why KVM cannot
 // be used: what this process may do with the device says little about what one in the
@@ -47,13 +50,13 @@ timeout 5 "$1" -accel kvm -cpu "$3" -M "$2" -no-user-config -nodefaults -display
 	-bios "$bios" -device isa-debug-exit,iobase=0x501,iosize=1
 [ $? = 33 ]`
 
-// probe returns why KVM cannot be used in the container; empty where it can.
-func (r *containerRunner) probe(ctx context.Context) string {
+// probeInside returns why KVM cannot be used in the container; empty where it can.
+func probeInside(ctx context.Context, sandbox container.Container, a arch.Arch, dir string) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var said strings.Builder
-	args := []string{"sh", "-c", probeScript, containerRun, r.arch.QEMU, r.arch.Machine, r.arch.CPU}
-	err := r.sandbox.Exec(ctx, &container.ExecCmd{Args: args, Stderr: &said})
+	args := []string{"sh", "-c", probeScript, dir, a.QEMU, a.Machine, a.CPU}
+	err := sandbox.Exec(ctx, &container.ExecCmd{Args: args, Stderr: &said})
 	if err == nil {
 		return ""
 	}

@@ -6,15 +6,12 @@ package toolbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os/exec"
 	"time"
 
-	"github.com/kimg/kimg/container"
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
@@ -121,42 +118,4 @@ func (t *Tools) FindSystem(name string) (string, error) {
 		}
 	}
 	return path, err
-}
-
-// Engine is what a Container needs of a container engine.
-type Engine interface {
-	Info() container.Info
-	Create(ctx context.Context, cmd *container.Cmd) (container.Container, error)
-}
-
-// Imaging returns an engine, and the image in it that has QEMU, gdb and socat. It is
-// called only when a container is needed.
-type Imaging func(context.Context) (eng Engine, image string, err error)
-
-// Choose picks the toolbox: this machine when it has both QEMU for the architecture and
-// gdb, else the container. tools, from KIMG_TOOLS, is "host" or "container" to have one
-// of them, or empty. Both programs come from one place, so that gdb and QEMU agree on
-// sockets and paths.
-func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (Toolbox, error) {
-	switch tools {
-	case "", "host", "container":
-	default:
-		return nil, fmt.Errorf("use KIMG_TOOLS=%s: want host or container", tools)
-	}
-	if tools != "container" {
-		_, noQEMU := exec.LookPath(a.QEMU)
-		_, noGDB := exec.LookPath("gdb")
-		missing := errors.Join(noQEMU, noGDB)
-		if missing == nil {
-			return Host{}, nil
-		}
-		if tools == "host" {
-			return nil, fmt.Errorf("use KIMG_TOOLS=host: %w", missing)
-		}
-	}
-	eng, image, err := imaging(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return Container{Arch: a, Engine: eng, Image: image}, nil
 }

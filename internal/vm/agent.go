@@ -15,23 +15,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/terminal"
 )
 
 // protocol is the version of package guest's protocol that this host speaks.
 const protocol = "1"
-
-// ErrInterrupted says that the person ended the guest: with an interrupt before
-// there was a command to heed it, or with a second one. It is a context.Canceled too:
-// nobody has to be told of what was asked for.
-var ErrInterrupted error = interruptedError{}
-
-type interruptedError struct{}
-
-func (interruptedError) Error() string        { return "interrupted" }
-func (interruptedError) Is(target error) bool { return target == context.Canceled }
 
 // port is the host's end of a virtio-serial port.
 type port interface {
@@ -77,9 +66,6 @@ func (a *agent) close() {
 
 // gone tells why the lines ended.
 func (a *agent) gone() error { return cmp.Or(a.fault, errGone) }
-
-// errGone says that the connection to the agent ended: with the guest, most often.
-var errGone = errors.New("the guest's agent went away")
 
 // awaitReady waits until the agent heeds. An interrupt ends the wait. What went
 // wrong in the guest before that is a *GuestError.
@@ -131,9 +117,6 @@ type command struct {
 	silence        time.Duration    // how long the agent may be mute before the guest counts as hung
 	late           time.Duration    // how long the guest may keep back the last of the output; 0: outputLimit
 }
-
-// errSilent says that the guest has stopped answering.
-var errSilent = errors.New("the guest stopped answering")
 
 // outputLimit is how long the guest may keep back the last of a command's output after
 // its end. How long the person takes to read it is theirs: a pager may wait for days.
@@ -314,41 +297,3 @@ func Script(argv []string) string {
 	}
 	return "exec " + strings.Join(quoted, " ") + "\n"
 }
-
-// streams are the ports of a command, in the order of commandPorts.
-func (vm *instance) streams(ctx context.Context) (*agent, []port, error) {
-	ports := make([]port, len(commandPorts))
-	errs := make([]error, len(commandPorts))
-	var wg sync.WaitGroup
-	for i, name := range commandPorts {
-		wg.Go(func() {
-			if conn, err := vm.connect(ctx, name); err != nil {
-				errs[i] = err
-			} else {
-				ports[i] = conn
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		for _, p := range ports {
-			if p != nil {
-				p.Close()
-			}
-		}
-		return nil, nil, errs[firstError(errs)]
-	}
-	return newAgent(ports[0]), ports[1:], nil
-}
-
-func firstError(errs []error) int {
-	for i, err := range errs {
-		if err != nil {
-			return i
-		}
-	}
-	return 0
-}
-
-// commandPorts are the ports a command needs.
-var commandPorts = []string{guest.Control, guest.Stdin, guest.Stdout, guest.Stderr}

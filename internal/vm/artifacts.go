@@ -84,6 +84,9 @@ func (e *MissingConfigError) Hint() string {
 	return "build it with --set " + strings.Join(e.Symbols, "=y --set ") + "=y"
 }
 
+// errNoDebugInfo says that gdb would know addresses and nothing else.
+var errNoDebugInfo = &MissingConfigError{For: "be debugged", Symbols: []string{"DEBUG_INFO"}}
+
 // MissingArtifactError says that an out directory lacks a file.
 type MissingArtifactError struct{ Dir, File string }
 

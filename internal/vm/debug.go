@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -190,19 +189,4 @@ func findBreaks(ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, 
 		locations += b.Locations
 	}
 	return tools.Accel == qemu.KVM && locations > gdb.HardwareBreakpoints, d.Exit(ctx)
-}
-
-// gdbFiles are what a gdb of the tools reads.
-func gdbFiles(tools *toolbox.Tools) gdb.Files {
-	return gdb.Files{
-		Vmlinux: tools.Path(artifact.Vmlinux), Index: tools.Index,
-		Scripts: []string{tools.Path(artifact.GDBLoader), tools.Path(artifact.GDBScripts)},
-	}
-}
-
-// startGDB starts a gdb of the tools. The end of ctx ends it.
-func startGDB(ctx context.Context, tools *toolbox.Tools) (*gdb.Debugger, error) {
-	return gdb.Start(func(in io.Reader, out, errs io.Writer) (func() error, error) {
-		return tools.Start(ctx, toolbox.Program{Args: gdb.Args(gdbFiles(tools)), Stdin: in, Stdout: out, Stderr: errs})
-	})
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
+
+	"github.com/kimg/kimg/internal/guest"
 )
 
 // Exec boots the guest quietly, runs argv in it as root in /root with the
@@ -72,6 +75,44 @@ func (vm *instance) agent(ctx context.Context) (*agent, []port, error) {
 	return agent, ports, nil
 }
 
+// streams are the ports of a command, in the order of commandPorts.
+func (vm *instance) streams(ctx context.Context) (*agent, []port, error) {
+	ports := make([]port, len(commandPorts))
+	errs := make([]error, len(commandPorts))
+	var wg sync.WaitGroup
+	for i, name := range commandPorts {
+		wg.Go(func() {
+			if conn, err := vm.connect(ctx, name); err != nil {
+				errs[i] = err
+			} else {
+				ports[i] = conn
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		for _, p := range ports {
+			if p != nil {
+				p.Close()
+			}
+		}
+		return nil, nil, errs[firstError(errs)]
+	}
+	return newAgent(ports[0]), ports[1:], nil
+}
+
+func firstError(errs []error) int {
+	for i, err := range errs {
+		if err != nil {
+			return i
+		}
+	}
+	return 0
+}
+
+// commandPorts are the ports a command needs.
+var commandPorts = []string{guest.Control, guest.Stdin, guest.Stdout, guest.Stderr}
+
 // command is one with the user's streams.
 func (vm *instance) command(argv []string) command {
 	return command{script: Script(argv), stdin: vm.o.Stdin, stdout: vm.o.Stdout, stderr: vm.o.Stderr,
@@ -84,12 +125,6 @@ func closePorts(a *agent, ports []port) {
 		p.Close()
 	}
 }
-
-// errSlow and errLong are the causes of the two limits.
-var (
-	errSlow = errors.New("the guest did not come up in time")
-	errLong = errors.New("the command ran too long")
-)
 
 // explain turns the error of a wait for the guest into the one for the user.
 func (vm *instance) explain(ctx context.Context, err error) error {

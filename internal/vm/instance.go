@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
@@ -61,7 +62,7 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	if err != nil {
 		return nil, err
 	}
-	shares, err := o.shares()
+	shares, err := resolve(o.Shares)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	}
 	if o.keeps() {
 		mounts.Write = o.disk()
-		vm.unlock, err = o.holdDisk(ctx, dir)
+		vm.unlock, err = holdDisk(ctx, dir, o.Snapshot, o.say)
 	} else {
 		vm.unlock, err = shareDisk(dir)
 	}
@@ -341,4 +342,60 @@ func (vm *instance) order(ctx context.Context, command string, arguments any) (j
 		return nil, context.Cause(ctx)
 	}
 	return nil, err
+}
+
+// sessionEnd tells whether a guest that the person had in hand ended well: by
+// poweroff, or by Ctrl-a x.
+func (vm *instance) sessionEnd(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := vm.endError(ctx)
+	var guest *GuestError
+	if errors.As(err, &guest) && guest.Err == nil && !guest.panicked {
+		return nil
+	}
+	return err
+}
+
+// listen drops what the guest says on ports that nothing else reads, until the guest or
+// ctx ends: the shell there waits until it was heard.
+func (vm *instance) listen(ctx context.Context, names ...string) {
+	for _, name := range names {
+		go func() {
+			alive, stop := vm.whileUp(ctx)
+			defer stop()
+			conn, err := vm.connect(alive, name)
+			if err != nil {
+				return // the guest has ended, which is reported elsewhere
+			}
+			defer conn.Close()
+			defer context.AfterFunc(alive, func() { conn.Close() })()
+			_, _ = io.Copy(io.Discard, conn)
+		}()
+	}
+}
+
+// giveKeys gives the guest its keys once it asks for them. Its entry first says that its
+// sshd will come, and then that it is about to start. The end of the guest ends it.
+func (vm *instance) giveKeys(ctx context.Context) {
+	vm.entry.SSH = &vm.link.ssh.address
+	_ = vm.entry.write() // else no other kimg finds the guest
+	conn, err := vm.connect(ctx, guest.Keys)
+	if err != nil {
+		return // the guest has ended, which is reported elsewhere
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if vm.o.Keys.give(conn) != nil {
+		return
+	}
+	for line, err := range reading.Lines(conn, maxLine) {
+		if err == nil && line == "taken" {
+			vm.entry.Keyed = true
+			_ = vm.entry.write()
+			close(vm.keyed)
+			return
+		}
+	}
 }

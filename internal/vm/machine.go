@@ -66,23 +66,6 @@ func (m Machine) CardModel() string {
 	return ""
 }
 
-// Describe returns the machine that Run boots, for those who boot it without kimg: with
-// the artifacts in the working directory, and KVM where it works, else TCG. It has as
-// many processors as a guest gets that may have to be emulated.
-func Describe(dir string) (Machine, Config, error) {
-	o := Options{Dir: dir}
-	config, err := o.read(needs{})
-	if err != nil {
-		return Machine{}, nil, err
-	}
-	m := o.machine(config, qemu.KVM, qemu.TCG)
-	m.Dir, m.Serial = ".", qemu.Serial{Monitor: true}
-	if model := config.card(UserNet); model != "" {
-		m.Card = qemu.UserNet{Card: qemu.Card{Model: model}}
-	}
-	return m, config, nil
-}
-
 // Cmdline is the kernel's command line. Besides the fields it has:
 //
 //   - panic=-1: a panic reboots at once, and with -no-reboot that ends QEMU. Not where

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
@@ -139,4 +141,54 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 		m.Kernel.Direct = &Direct{Command: o.Session}
 	}
 	return m
+}
+
+// Describe returns the machine that Run boots, for those who boot it without kimg: with
+// the artifacts in the working directory, and KVM where it works, else TCG. It has as
+// many processors as a guest gets that may have to be emulated.
+func Describe(dir string) (Machine, Config, error) {
+	o := Options{Dir: dir}
+	config, err := o.read(needs{})
+	if err != nil {
+		return Machine{}, nil, err
+	}
+	m := o.machine(config, qemu.KVM, qemu.TCG)
+	m.Dir, m.Serial = ".", qemu.Serial{Monitor: true}
+	if model := config.card(UserNet); model != "" {
+		m.Card = qemu.UserNet{Card: qemu.Card{Model: model}}
+	}
+	return m, config, nil
+}
+
+// ssh says whether guests of these options get keys for their sshd: not where the kernel
+// cannot take them, or has no network.
+func (o *Options) ssh(c Config) bool {
+	return o.Keys != nil && o.Network.Mode != NoNet && c.agent() == nil && c.card(o.Network.Mode) != ""
+}
+
+// agentPorts are those that the guest's agent waits for though no command will come by
+// them: where it is init it would end without them, and the kernel would panic.
+func (o *Options) agentPorts() []string {
+	if !o.Direct {
+		return nil
+	}
+	return []string{guest.Control, guest.Login}
+}
+
+// interruptible ends do with ErrInterrupted at the user's Ctrl-C.
+func (u *User) interruptible(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		select {
+		case <-u.Interrupt:
+			cancel(ErrInterrupted)
+		case <-ctx.Done():
+		}
+	}()
+	err := do(ctx)
+	cancel(nil)
+	<-heard // a later Ctrl-C is for what comes next
+	return err
 }

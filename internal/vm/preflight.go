@@ -29,7 +29,7 @@ func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 		c := &list[i]
 		_, wrong[i] = c.Check.ready(&c.Options)
 		if wrong[i] == nil {
-			_, wrong[i] = c.Options.shares()
+			_, wrong[i] = resolve(c.Options.Shares)
 		}
 		if wrong[i] != nil || c.Check.Break == "" {
 			continue

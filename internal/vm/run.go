@@ -115,20 +115,6 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 	}
 }
 
-// sessionEnd tells whether a guest that the person had in hand ended well: by
-// poweroff, or by Ctrl-a x.
-func (vm *instance) sessionEnd(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	err := vm.endError(ctx)
-	var guest *GuestError
-	if errors.As(err, &guest) && guest.Err == nil && !guest.panicked {
-		return nil
-	}
-	return err
-}
-
 // shown describes the terminal for the guest; zero when there is none.
 func shown(t terminal.Terminal, name string) Terminal {
 	if !t.Is() {

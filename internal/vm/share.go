@@ -116,12 +116,12 @@ func (e *ShareError) Hint() string {
 // errSharePlace says that another directory is where one is to be.
 var errSharePlace = errors.New("is there already")
 
-// shares checks the shares and resolves their directories, as QEMU follows no
+// resolve checks the shares and resolves their directories, as QEMU follows no
 // link out of them and an engine none to them.
-func (o *Options) shares() ([]Share, error) {
+func resolve(shares []Share) ([]Share, error) {
 	var list []Share
 	taken := map[string]string{}
-	for _, s := range o.Shares {
+	for _, s := range shares {
 		dir, err := filepath.Abs(s.Dir)
 		if err == nil {
 			dir, err = filepath.EvalSymlinks(dir)

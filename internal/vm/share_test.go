@@ -75,8 +75,7 @@ func TestShares(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Shares: []Share{{Dir: link, Path: "/mnt/a", Write: true}}}
-	got, err := o.shares()
+	got, err := resolve([]Share{{Dir: link, Path: "/mnt/a", Write: true}})
 	if want := []Share{{Dir: real, Path: "/mnt/a", Write: true}}; err != nil || !cmp.Equal(got, want) {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -85,8 +84,7 @@ func TestShares(t *testing.T) {
 		{{Dir: filepath.Join(dir, "none"), Path: "/mnt/a"}},
 		{{Dir: real, Path: "/mnt/a"}, {Dir: dir, Path: "/mnt/a"}},
 	} {
-		o.Shares = bad
-		if _, err := o.shares(); err == nil || !strings.HasPrefix(err.Error(), "share ") {
+		if _, err := resolve(bad); err == nil || !strings.HasPrefix(err.Error(), "share ") {
 			t.Errorf("%v: %v", bad, err)
 		}
 	}

@@ -164,29 +164,31 @@ func shareDisk(dir string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// holdDisk takes the image that the guest will write to for this process alone,
-// having made it where it is a new snapshot.
-func (o *Options) holdDisk(ctx context.Context, dir string) (unlock func(), err error) {
-	if o.Snapshot == "" {
+// holdDisk locks the image that the guest will write to for this process alone:
+// rootfs.img, or a snapshot, which it makes where there is none.
+func holdDisk(
+	ctx context.Context, dir, snapshot string, say func(string, ...any),
+) (unlock func(), err error) {
+	if snapshot == "" {
 		if unlock, err = holdImage(filepath.Join(dir, artifact.Disk)); err != nil {
 			return nil, fmt.Errorf("write to %s: %w", artifact.Disk, err)
 		}
 		return unlock, nil
 	}
-	if err := CheckSnapshotName(o.Snapshot); err != nil {
+	if err := CheckSnapshotName(snapshot); err != nil {
 		return nil, fmt.Errorf("snapshot %w", err)
 	}
-	file := filepath.Join(dir, SnapshotFile(o.Snapshot))
+	file := filepath.Join(dir, SnapshotFile(snapshot))
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		o.say("a new snapshot, %s, of %s", o.Snapshot, artifact.Disk)
-		if err := takeSnapshot(ctx, dir, o.Snapshot); err != nil {
-			return nil, fmt.Errorf("take snapshot %s: %w", o.Snapshot, err)
+		say("a new snapshot, %s, of %s", snapshot, artifact.Disk)
+		if err := takeSnapshot(ctx, dir, snapshot); err != nil {
+			return nil, fmt.Errorf("take snapshot %s: %w", snapshot, err)
 		}
-	} else if isStale(dir, o.Snapshot) {
-		o.say("snapshot %s was taken of an earlier %s, and goes on with the files of that", o.Snapshot, artifact.Disk)
+	} else if isStale(dir, snapshot) {
+		say("snapshot %s was taken of an earlier %s, and goes on with the files of that", snapshot, artifact.Disk)
 	}
 	if unlock, err = holdImage(file); err != nil {
-		return nil, fmt.Errorf("use snapshot %s: %w", o.Snapshot, err)
+		return nil, fmt.Errorf("use snapshot %s: %w", snapshot, err)
 	}
 	return unlock, nil
 }

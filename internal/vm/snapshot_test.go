@@ -29,7 +29,7 @@ func TestSnapshots(t *testing.T) {
 	f.Close()
 	var said []string
 	o := Options{Dir: dir, Snapshot: "one", Say: func(s string) { said = append(said, s) }}
-	unlock, err := o.holdDisk(t.Context(), dir)
+	unlock, err := holdDisk(t.Context(), dir, o.Snapshot, o.say)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestSnapshots(t *testing.T) {
 	if is, err := os.ReadFile(file); err != nil || !bytes.Equal(was, is) {
 		t.Errorf("the snapshot is not the image: %v", err)
 	}
-	if _, err := o.holdDisk(t.Context(), dir); !errors.Is(err, ErrDiskInUse) {
+	if _, err := holdDisk(t.Context(), dir, o.Snapshot, o.say); !errors.Is(err, ErrDiskInUse) {
 		t.Errorf("a second guest: %v", err)
 	}
 	if err := DropSnapshot(dir, "one"); !errors.Is(err, ErrDiskInUse) {
@@ -54,7 +54,7 @@ func TestSnapshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	said = nil
-	if unlock, err = o.holdDisk(t.Context(), dir); err != nil {
+	if unlock, err = holdDisk(t.Context(), dir, o.Snapshot, o.say); err != nil {
 		t.Fatal(err)
 	}
 	unlock()
@@ -109,7 +109,7 @@ func TestOneWriterAtATime(t *testing.T) {
 	if _, err := o.prepare(t.Context(), nil, nil); !errors.Is(err, errNowhere) {
 		t.Error(err)
 	}
-	unlock, err := o.holdDisk(t.Context(), dir)
+	unlock, err := holdDisk(t.Context(), dir, o.Snapshot, o.say)
 	if err != nil {
 		t.Fatalf("it is still held: %v", err)
 	}

@@ -176,24 +176,6 @@ func (u *User) session(ctx context.Context, at Address, keys *Keys, limit time.D
 	return status, err
 }
 
-// interruptible ends do with ErrInterrupted at the user's Ctrl-C.
-func (u *User) interruptible(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	heard := make(chan struct{})
-	go func() {
-		defer close(heard)
-		select {
-		case <-u.Interrupt:
-			cancel(ErrInterrupted)
-		case <-ctx.Done():
-		}
-	}()
-	err := do(ctx)
-	cancel(nil)
-	<-heard // a later Ctrl-C is for what comes next
-	return err
-}
-
 // relay joins the user's streams with a connection, until it ends.
 func (u *User) relay(ctx context.Context, conn *peekedConn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
@@ -81,4 +83,19 @@ func (vm *instance) moveStub(ctx context.Context) error {
 		err = fmt.Errorf("have QEMU wait for gdb: %s", strings.TrimSpace(answer))
 	}
 	return err
+}
+
+// gdbFiles are what a gdb of the tools reads.
+func gdbFiles(tools *toolbox.Tools) gdb.Files {
+	return gdb.Files{
+		Vmlinux: tools.Path(artifact.Vmlinux), Index: tools.Index,
+		Scripts: []string{tools.Path(artifact.GDBLoader), tools.Path(artifact.GDBScripts)},
+	}
+}
+
+// startGDB starts a gdb of the tools. The end of ctx ends it.
+func startGDB(ctx context.Context, tools *toolbox.Tools) (*gdb.Debugger, error) {
+	return gdb.Start(func(in io.Reader, out, errs io.Writer) (func() error, error) {
+		return tools.Start(ctx, toolbox.Program{Args: gdb.Args(gdbFiles(tools)), Stdin: in, Stdout: out, Stderr: errs})
+	})
 }

@@ -1,6 +1,8 @@
 package vm
 
 import (
+	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -75,3 +77,25 @@ func (t *tail) lines() []string {
 	}
 	return lines
 }
+
+// ErrInterrupted says that the person ended the guest: with an interrupt before
+// there was a command to heed it, or with a second one. It is a context.Canceled too:
+// nobody has to be told of what was asked for.
+var ErrInterrupted error = interruptedError{}
+
+type interruptedError struct{}
+
+func (interruptedError) Error() string        { return "interrupted" }
+func (interruptedError) Is(target error) bool { return target == context.Canceled }
+
+// errGone says that the connection to the agent ended: with the guest, most often.
+var errGone = errors.New("the guest's agent went away")
+
+// errSilent says that the guest has stopped answering.
+var errSilent = errors.New("the guest stopped answering")
+
+// errSlow and errLong are the causes of the two limits.
+var (
+	errSlow = errors.New("the guest did not come up in time")
+	errLong = errors.New("the command ran too long")
+)
