@@ -7,7 +7,8 @@ import (
 
 // Cmd describes one process in one container, as exec.Cmd does for the host.
 // What it does not ask for it does not get: no capabilities, no new
-// privileges, no network. The zero value of each field is the least of it.
+// privileges. The zero value of each field is the least of it. No container has a
+// network.
 type Cmd struct {
 	Image string   // a reference or an image's id
 	Args  []string // the whole argv; an image's entrypoint is never used
@@ -17,15 +18,12 @@ type Cmd struct {
 
 	Caps       []string // capabilities the process gets, without CAP_: "CHOWN"; all others are dropped
 	Privileged bool     // everything, and new privileges; Caps is then not looked at
-	Network    string   // the engine's name for a network; empty: "none"
 	ReadOnly   bool     // the container's own layer cannot be written to
 	Devices    []string // device nodes of the engine's host, such as /dev/kvm, under the same path
 	Mounts     []Mount
 	Tmpfs      map[string]string // target to mount options, such as "size=1g,mode=1777"
 	Init       bool              // the engine's init is pid 1: it reaps children and passes signals on
-	Labels     map[string]string // added to kimg's own
 	Hostname   string            // empty: the engine's choice
-	ShmSize    int64             // bytes of /dev/shm; 0: the engine's default
 
 	// Stdin is copied to the process; its end is the process's end of file, but
 	// not on a terminal, where only a Ctrl-D is. A Read that blocks for ever

@@ -3,7 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -30,10 +29,6 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 	if err != nil {
 		return nil, nil, err
 	}
-	labels := map[string]string{}
-	maps.Copy(labels, cmd.Labels)
-	labels[labelKimg], labels[labelOwner] = "1", owner
-
 	cfg := &container.Config{
 		Image: cmd.Image,
 		// Entrypoint and not Cmd: an image's own entrypoint must not get in between.
@@ -42,7 +37,7 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		WorkingDir:   cmd.Dir,
 		User:         cmd.User,
 		Hostname:     cmd.Hostname,
-		Labels:       labels,
+		Labels:       map[string]string{labelKimg: "1", labelOwner: owner},
 		Tty:          cmd.TTY,
 		AttachStdin:  cmd.Stdin != nil,
 		OpenStdin:    cmd.Stdin != nil,
@@ -58,12 +53,8 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		Tmpfs:          cmd.Tmpfs,
 		Mounts:         mounts,
 		Init:           &cmd.Init, // never the daemon's default
-		ShmSize:        cmd.ShmSize,
 		// Output goes to the caller; a kernel build's log does not belong on the engine's disk.
 		LogConfig: container.LogConfig{Type: "none"},
-	}
-	if cmd.Network != "" {
-		host.NetworkMode = container.NetworkMode(cmd.Network)
 	}
 	if !cmd.Privileged {
 		// Every capability by name on top of none: what engines grant by default differs.

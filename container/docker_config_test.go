@@ -37,10 +37,6 @@ func TestConfig(t *testing.T) {
 			func(_ *container.Config, h *container.HostConfig) {
 				h.Privileged, h.CapDrop, h.SecurityOpt = true, nil, nil
 			}},
-		{"network", Cmd{Network: "bridge"},
-			func(_ *container.Config, h *container.HostConfig) {
-				h.NetworkMode = "bridge"
-			}},
 		{"process", Cmd{Env: []string{"A=1"}, Dir: "/d", User: "1:2", Hostname: "h", Init: true},
 			func(c *container.Config, h *container.HostConfig) {
 				c.Env, c.WorkingDir, c.User, c.Hostname = []string{"A=1"}, "/d", "1:2", "h"
@@ -54,11 +50,11 @@ func TestConfig(t *testing.T) {
 			func(c *container.Config, _ *container.HostConfig) {
 				c.Tty, c.AttachStdout = true, true
 			}},
-		{"files", Cmd{ReadOnly: true, ShmSize: 5, Tmpfs: map[string]string{"/t": "size=1m"},
+		{"files", Cmd{ReadOnly: true, Tmpfs: map[string]string{"/t": "size=1m"},
 			Devices: []string{"/dev/kvm"}, Mounts: []Mount{
 				{Volume: "v", Target: "/v"}, {Bind: "/host", Target: "/b", ReadOnly: true},
 			}}, func(_ *container.Config, h *container.HostConfig) {
-			h.ReadonlyRootfs, h.ShmSize, h.Tmpfs = true, 5, map[string]string{"/t": "size=1m"}
+			h.ReadonlyRootfs, h.Tmpfs = true, map[string]string{"/t": "size=1m"}
 			h.Devices = []container.DeviceMapping{{PathOnHost: "/dev/kvm", PathInContainer: "/dev/kvm",
 				CgroupPermissions: "rw"}}
 			h.Mounts = []mount.Mount{
@@ -66,10 +62,6 @@ func TestConfig(t *testing.T) {
 				{Type: "bind", Source: "/host", Target: "/b", ReadOnly: true},
 			}
 		}},
-		{"labels", Cmd{Labels: map[string]string{"x": "y", "kimg.owner": "another"}},
-			func(c *container.Config, _ *container.HostConfig) {
-				c.Labels["x"] = "y"
-			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cmd.Image, test.cmd.Args = "i", []string{"a", "b"}

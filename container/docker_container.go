@@ -163,10 +163,6 @@ func (c *dockerContainer) Wait() error {
 	return &c.exit
 }
 
-func (c *dockerContainer) Signal(ctx context.Context, sig string) error {
-	return fault(ctx, "signal "+c.cmd.Args[0], c.eng.api.ContainerKill(ctx, c.id, sig))
-}
-
 func (c *dockerContainer) Remove(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -82,8 +82,6 @@ type Container interface {
 	// Exec runs one more command in a container that runs, to its end. A status other than zero is an *ExitError.
 	// The end of ctx closes its streams and returns; the command itself ends with its container at the latest.
 	Exec(ctx context.Context, cmd *ExecCmd) error
-	// Signal sends a signal, such as "SIGTERM", to the container's command.
-	Signal(ctx context.Context, sig string) error
 	// Remove kills the command if it runs, and removes the container, even after the end of ctx. A second call does
 	// nothing.
 	Remove(ctx context.Context) error

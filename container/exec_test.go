@@ -57,7 +57,7 @@ func TestExec(t *testing.T) {
 		&container.ExecCmd{Args: []string{containertest.Helper, "sleep"}}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if err := c.Signal(t.Context(), "SIGKILL"); err != nil {
+	if err := container.Kill(t.Context(), c); err != nil {
 		t.Error(err)
 	}
 	if err := c.Wait(); !errors.As(err, &exit) || exit.Code != 137 {

@@ -26,3 +26,9 @@ func SmallVolume(ctx context.Context, e Engine, name string) error {
 		DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}})
 	return err
 }
+
+// Kill ends a container's command from outside.
+func Kill(ctx context.Context, c Container) error {
+	d := c.(*dockerContainer)
+	return d.eng.api.ContainerKill(ctx, d.id, "SIGKILL")
+}
