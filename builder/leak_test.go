@@ -24,6 +24,7 @@ import (
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -392,13 +393,13 @@ func TestPlacesLeak(t *testing.T) {
 	program := func(t *testing.T, p place) string { return run(t, "trixie", compileScript, p) }
 	disk := func(t *testing.T, p place) string {
 		tree := run(t, toolchain.Imaging, packScript, p)
-		suite, err := archive.ParseSuite("trixie")
+		of, err := suite.Parse("trixie")
 		if err != nil {
 			t.Fatal(err)
 		}
 		l := spec.NewImageLock(64<<20, spec.RootfsLock{})
 		spec := image.DiskSpec{Size: 64 << 20, UUID: l.UUID, HashSeed: l.HashSeed, Epoch: time.Unix(1763900000, 0),
-			Features: image.Features(suite, units.KernelVersion{Major: 6, Minor: 12})}
+			Features: image.Features(of, units.KernelVersion{Major: 6, Minor: 12})}
 		maker := image.Maker{Engine: s.eng, Imaging: images[toolchain.Imaging]}
 		open := func() (io.ReadCloser, error) { return os.Open(tree) }
 		if err := maker.MakeDisk(t.Context(), spec, open, tree+".img"); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image"
-	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/version"
 )
@@ -23,8 +23,8 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	}
 	m = outdir.NewManifest(p.fields(res), outdir.RunFacts{Kimg: version.String(), Privileged: r.privileged})
 	m.Build.Lock = units.DigestOf(lock)
-	if suite, err := archive.ParseSuite(p.Lock.Rootfs.Suite); err == nil {
-		if mirror, err := r.mirror(suite, time.Unix(p.Lock.Rootfs.Epoch, 0)); err == nil {
+	if of, err := suite.Parse(p.Lock.Rootfs.Suite); err == nil {
+		if mirror, err := r.mirror(of, time.Unix(p.Lock.Rootfs.Epoch, 0)); err == nil {
 			m.Run.Mirror = mirror.URL
 		}
 	}

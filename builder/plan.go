@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -60,7 +61,7 @@ func NewPlan(l *spec.Lock) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	suite, err := archive.ParseSuite(l.Rootfs.Suite)
+	of, err := suite.Parse(l.Rootfs.Suite)
 	if err != nil {
 		return nil, err
 	}
@@ -71,14 +72,14 @@ func NewPlan(l *spec.Lock) (*Plan, error) {
 		Title: fmt.Sprintf("fetch %d packages of %s", len(all), l.Rootfs.Suite),
 		Reads: []steps.Fact{steps.DigestFact("packages", packageDigest(all), "")},
 	}
-	rootfs := planRootfs(l, suite, imaging, packages)
+	rootfs := planRootfs(l, of, imaging, packages)
 	after := []*Step{imaging, rootfs}
 	// The image reads the kernel's step only where that makes modules: else another
 	// kernel would make another image, and the two branches would not run side by side.
 	if config.Modules() {
 		after = append(after, p.Kernel)
 	}
-	p.Image = planImage(l, suite, after)
+	p.Image = planImage(l, of, after)
 	p.All = append(p.All, imaging, packages, rootfs, p.Image)
 	return p, nil
 }
@@ -179,7 +180,7 @@ func packageDigest(list []archive.Locked) units.Digest {
 	return units.DigestOf([]byte(b.String()))
 }
 
-func planRootfs(l *spec.Lock, suite archive.Suite, imaging, packages *Step) *Step {
+func planRootfs(l *spec.Lock, of suite.Suite, imaging, packages *Step) *Step {
 	return &Step{
 		ID:    rootfsStep,
 		Title: fmt.Sprintf("bootstrap %s (%s)", l.Rootfs.Suite, l.Rootfs.Variant),
@@ -191,13 +192,13 @@ func planRootfs(l *spec.Lock, suite archive.Suite, imaging, packages *Step) *Ste
 			steps.DigestFact("required", packageDigest(l.Rootfs.Required), ""),
 			steps.DigestFact("base", packageDigest(l.Rootfs.Base), ""),
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			steps.DigestFact("inputs", image.RootfsInputs(suite), ""),
+			steps.DigestFact("inputs", image.RootfsInputs(of), ""),
 		},
 		After: []*Step{imaging, packages},
 	}
 }
 
-func planImage(l *spec.Lock, suite archive.Suite, after []*Step) *Step {
+func planImage(l *spec.Lock, of suite.Suite, after []*Step) *Step {
 	return &Step{
 		ID:    imageStep,
 		Title: fmt.Sprintf("make the ext4 image of %s", l.Image.Size),
@@ -208,7 +209,7 @@ func planImage(l *spec.Lock, suite archive.Suite, after []*Step) *Step {
 			{Name: "uuid", Value: l.Image.UUID.String()},
 			{Name: "hash-seed", Value: l.Image.HashSeed.String()},
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			{Name: "features", Value: strings.Join(image.Features(suite, l.Kernel.Version), ",")},
+			{Name: "features", Value: strings.Join(image.Features(of, l.Kernel.Version), ",")},
 			steps.DigestFact("inputs", image.DiskInputs(), ""),
 		},
 		After: after,

@@ -14,9 +14,9 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/arch"
-	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -297,7 +297,7 @@ func leaves(v reflect.Value, name string, at func(reflect.Value) reflect.Value) 
 		at = func(v reflect.Value) reflect.Value { return v }
 	}
 	switch v.Interface().(type) {
-	case time.Time, arch.Arch, uuid.UUID, units.KernelVersion, archive.Suite:
+	case time.Time, arch.Arch, uuid.UUID, units.KernelVersion, suite.Suite:
 		return []leaf{{name, at}}
 	}
 	switch v.Kind() {
@@ -331,12 +331,12 @@ func change(t *testing.T, v reflect.Value) {
 		x[0] ^= 1
 	case *units.KernelVersion:
 		x.Major, x.Minor, x.Patch = 3, 2, 1 // no ext4 features, and no fixes, of the fixture's
-	case *archive.Suite:
-		suite, err := archive.ParseSuite("sid")
+	case *suite.Suite:
+		of, err := suite.Parse("sid")
 		if err != nil {
 			t.Fatal(err)
 		}
-		*x = suite
+		*x = of
 	default:
 		switch v.Kind() {
 		case reflect.String:

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // Resolve pins what a request asks for: the only part of a build that asks the outside
@@ -112,21 +113,21 @@ func (r *resolver) rootfs(ctx context.Context) (spec.RootfsLock, error) {
 	if r.from.Frozen {
 		return spec.RootfsLock{}, &spec.FrozenError{What: "the packages of " + r.q.Suite}
 	}
-	suite, err := archive.ParseSuite(r.q.Suite)
+	of, err := suite.Parse(r.q.Suite)
 	if err != nil {
 		return spec.RootfsLock{}, err
 	}
-	rel, index, err := r.index(ctx, suite)
+	rel, index, err := r.index(ctx, of)
 	if err != nil {
 		return spec.RootfsLock{}, err
 	}
 	include := slices.Concat(image.Includes(r.q.Variant), r.q.Include)
-	set, err := index.Closure(archive.ClosureSpec{Suite: suite, Variant: r.q.Variant, Include: include})
+	set, err := index.Closure(archive.ClosureSpec{Suite: of, Variant: r.q.Variant, Include: include})
 	if err != nil {
-		return spec.RootfsLock{}, fmt.Errorf("choose packages of %s: %w", suite, err)
+		return spec.RootfsLock{}, fmt.Errorf("choose packages of %s: %w", of, err)
 	}
 	return spec.RootfsLock{
-		Suite: suite.Name, Variant: r.q.Variant, Include: r.q.Include,
+		Suite: of.Name, Variant: r.q.Variant, Include: r.q.Include,
 		Epoch: rel.Date.Unix(), Archive: archiveLock(rel),
 		Required: locked(set.Required), Base: locked(set.Base),
 	}, nil
@@ -177,11 +178,11 @@ func (r *resolver) sourcePackage(ctx context.Context, src kernel.Source, l spec.
 	if r.from.Frozen {
 		return l, &spec.FrozenError{What: "the kernel of " + l.Suite}
 	}
-	suite, err := archive.ParseSuite(l.Suite)
+	of, err := suite.Parse(l.Suite)
 	if err != nil {
 		return l, err
 	}
-	rel, index, err := r.index(ctx, suite)
+	rel, index, err := r.index(ctx, of)
 	if err != nil {
 		return l, err
 	}
@@ -280,11 +281,11 @@ func (s *Sources) renew(ctx context.Context, t *spec.ToolchainLock) error {
 
 // resolveToolchain resolves the packages of a toolchain from the signed archive.
 func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target) (*toolchain.Lock, error) {
-	suite, err := target.Suite()
+	of, err := target.Suite()
 	if err != nil {
 		return nil, err
 	}
-	ac, err := s.archive(suite, time.Time{})
+	ac, err := s.archive(of, time.Time{})
 	if err != nil {
 		return nil, err
 	}

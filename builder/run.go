@@ -21,6 +21,7 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // run binds plans to this machine: to its store, its engine, and what the user said of
@@ -233,7 +234,7 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	if err != nil {
 		return err
 	}
-	suite, err := archive.ParseSuite(l.Rootfs.Suite)
+	of, err := suite.Parse(l.Rootfs.Suite)
 	if err != nil {
 		return err
 	}
@@ -243,7 +244,7 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	}
 	defer w.Abort()
 	rootfs := image.RootfsSpec{
-		Suite: suite, Arch: l.Arch, Variant: l.Rootfs.Variant,
+		Suite: of, Arch: l.Arch, Variant: l.Rootfs.Variant,
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}
@@ -259,13 +260,13 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 func (r *run) makeImage(
 	ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task,
 ) (err error) {
-	suite, err := archive.ParseSuite(l.Rootfs.Suite)
+	of, err := suite.Parse(l.Rootfs.Suite)
 	if err != nil {
 		return err
 	}
 	tar, ok := in[rootfsStep].Find(rootfsTar)
 	if !ok {
-		return fmt.Errorf("make the image of %s: its tree is missing", suite)
+		return fmt.Errorf("make the image of %s: its tree is missing", of)
 	}
 	eng, id, err := r.image(ctx, l.Imaging)
 	if err != nil {
@@ -279,7 +280,7 @@ func (r *run) makeImage(
 	file := filepath.Join(dir, artifact.Disk)
 	disk := image.DiskSpec{
 		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
-		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(suite, l.Kernel.Version), Arch: l.Arch,
+		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(of, l.Kernel.Version), Arch: l.Arch,
 	}
 	tree := image.Tree(func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) })
 	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {

@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // Sources is what there is outside of a build, asked once in a run: package archives,
@@ -37,7 +38,7 @@ type Sources struct {
 
 // NewSources opens the sources that a Spec says things come from. suite is that of the
 // root filesystem, whose archive a mirror is of.
-func NewSources(env Env, from spec.Sources, suite string) (*Sources, error) {
+func NewSources(env Env, from spec.Sources, of string) (*Sources, error) {
 	env, err := env.whole()
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func NewSources(env Env, from spec.Sources, suite string) (*Sources, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sources{env: env, from: from, suite: suite, store: st, indices: map[string]indexed{}}, nil
+	return &Sources{env: env, from: from, suite: of, store: st, indices: map[string]indexed{}}, nil
 }
 
 // Close ends what the sources still ask.
@@ -59,12 +60,12 @@ func (s *Sources) Close() {
 
 // archive returns a client of the suite's archive. at is the lock's date for the
 // snapshot service, or zero.
-func (s *Sources) archive(suite archive.Suite, at time.Time) (*archive.Client, error) {
-	m, err := s.mirror(suite, at)
+func (s *Sources) archive(of suite.Suite, at time.Time) (*archive.Client, error) {
+	m, err := s.mirror(of, at)
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := archive.SnapshotBase(suite.Family)
+	snapshot, err := archive.SnapshotBase(of.Family)
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +79,12 @@ func (s *Sources) archive(suite archive.Suite, at time.Time) (*archive.Client, e
 
 // mirror is where a suite's archive is had from. --mirror names one of the family of
 // the root filesystem's suite.
-func (s *Sources) mirror(suite archive.Suite, at time.Time) (archive.Mirror, error) {
+func (s *Sources) mirror(of suite.Suite, at time.Time) (archive.Mirror, error) {
 	flag := s.from.Mirror
-	if own, err := archive.ParseSuite(s.suite); err == nil && own.Family != suite.Family {
+	if own, err := suite.Parse(s.suite); err == nil && own.Family != of.Family {
 		flag = ""
 	}
-	return archive.MirrorQuery{Root: s.env.Host, Family: suite.Family, Arch: arch.Default, Flag: flag, At: at}.Resolve()
+	return archive.MirrorQuery{Root: s.env.Host, Family: of.Family, Arch: arch.Default, Flag: flag, At: at}.Resolve()
 }
 
 // indexed is a suite's signed index.
@@ -93,27 +94,27 @@ type indexed struct {
 }
 
 // index reads the signed index of a suite.
-func (s *Sources) index(ctx context.Context, suite archive.Suite) (*archive.Release, *archive.Index, error) {
-	if i, ok := s.indices[suite.Name]; ok {
+func (s *Sources) index(ctx context.Context, of suite.Suite) (*archive.Release, *archive.Index, error) {
+	if i, ok := s.indices[of.Name]; ok {
 		return i.release, i.index, nil
 	}
-	ac, err := s.archive(suite, time.Time{})
+	ac, err := s.archive(of, time.Time{})
 	if err != nil {
 		return nil, nil, err
 	}
-	title := "read the index of " + suite.Name
-	task := progress.Start(s.env.Sink, "index-"+suite.Name, title, progress.Why(ac.Mirror.URL))
-	rel, index, err := readIndex(ctx, ac, suite)
+	title := "read the index of " + of.Name
+	task := progress.Start(s.env.Sink, "index-"+of.Name, title, progress.Why(ac.Mirror.URL))
+	rel, index, err := readIndex(ctx, ac, of)
 	task.End(false, err)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.indices[suite.Name] = indexed{rel, index}
+	s.indices[of.Name] = indexed{rel, index}
 	return rel, index, nil
 }
 
-func readIndex(ctx context.Context, ac *archive.Client, suite archive.Suite) (*archive.Release, *archive.Index, error) {
-	rel, err := ac.Release(ctx, suite)
+func readIndex(ctx context.Context, ac *archive.Client, of suite.Suite) (*archive.Release, *archive.Index, error) {
+	rel, err := ac.Release(ctx, of)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -123,15 +124,15 @@ func readIndex(ctx context.Context, ac *archive.Client, suite archive.Suite) (*a
 
 // fetch brings packages of a locked archive into the store.
 func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archive.Locked, task *progress.Task) error {
-	suite, err := archive.ParseSuite(from.Suite)
+	of, err := suite.Parse(from.Suite)
 	if err != nil {
 		return err
 	}
-	ac, err := s.archive(suite, from.Date)
+	ac, err := s.archive(of, from.Date)
 	if err != nil {
 		return err
 	}
-	return ac.Fetch(ctx, suite, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
+	return ac.Fetch(ctx, of, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
 }
 
 func (s *Sources) haveAll(list []archive.Locked) bool {

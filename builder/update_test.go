@@ -23,13 +23,14 @@ import (
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/pgp/pgptest"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // knows has a session read the index of a suite from an archive of the test's own,
 // signed by a key that the suite has not: all that a session asks for later is in
 // what it has read.
-func (s *session) knows(t *testing.T, suite string, date time.Time, packages map[string]string) {
+func (s *session) knows(t *testing.T, of string, date time.Time, packages map[string]string) {
 	t.Helper()
 	var list bytes.Buffer
 	z, err := xz.NewWriter(&list)
@@ -61,19 +62,19 @@ func (s *session) knows(t *testing.T, suite string, date time.Time, packages map
 	}
 	key := pgptest.NewKey(t, "archive", 0)
 	release := fmt.Sprintf("Codename: %s\nDate: %s\nSHA256:\n %s %d main/binary-amd64/Packages.xz\n",
-		suite, strings.Replace(date.Format(http.TimeFormat), "GMT", "UTC", 1), units.DigestOf(list.Bytes()), list.Len())
+		of, strings.Replace(date.Format(http.TimeFormat), "GMT", "UTC", 1), units.DigestOf(list.Bytes()), list.Len())
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
-		case "/dists/" + suite + "/InRelease":
+		case "/dists/" + of + "/InRelease":
 			w.Write(pgptest.Clear(t, release, key))
-		case "/dists/" + suite + "/main/binary-amd64/Packages.xz":
+		case "/dists/" + of + "/main/binary-amd64/Packages.xz":
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(list.Bytes()))
 		default:
 			http.NotFound(w, r)
 		}
 	}))
 	defer site.Close()
-	parsed, err := archive.ParseSuite(suite)
+	parsed, err := suite.Parse(of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func (s *session) knows(t *testing.T, suite string, date time.Time, packages map
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.indices[suite] = indexed{rel, index}
+	s.indices[of] = indexed{rel, index}
 }
 
 // bullseye is what an archive has that the fixture could have been resolved from,

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -24,7 +24,7 @@ func TestFeatures(t *testing.T) {
 		{"trixie", old, "metadata_csum_seed"}, {"trixie", v414, ""}, {"trixie", new612,
 			"metadata_csum_seed,orphan_file"},
 	} {
-		s, err := archive.ParseSuite(c.suite)
+		s, err := suite.Parse(c.suite)
 		if err != nil {
 			t.Fatal(err)
 		}

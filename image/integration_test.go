@@ -80,9 +80,9 @@ func newRig(t *testing.T) *rig {
 }
 
 // spec resolves a suite with kimg's own packages and some more.
-func (r *rig) spec(t *testing.T, suite string, v archive.Variant, include ...string) image.RootfsSpec {
+func (r *rig) spec(t *testing.T, of string, v archive.Variant, include ...string) image.RootfsSpec {
 	t.Helper()
-	s, err := archive.ParseSuite(suite)
+	s, err := suite.Parse(of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,14 +180,14 @@ func TestSameBitsTwice(t *testing.T) {
 	if v := os.Getenv("KIMG_TEST_VARIANT"); v != "" {
 		variant = archive.Variant(v)
 	}
-	for suite := range strings.SplitSeq(suites, ",") {
-		t.Run(suite, func(t *testing.T) {
-			spec := r.spec(t, suite, variant, include...)
+	for of := range strings.SplitSeq(suites, ",") {
+		t.Run(of, func(t *testing.T) {
+			spec := r.spec(t, of, variant, include...)
 			tar, first := r.bootstrap(t, spec)
 			again, second := r.bootstrap(t, spec)
 			if first != second {
-				keep(t, tar, suite+"-1.tar")
-				keep(t, again, suite+"-2.tar")
+				keep(t, tar, of+"-1.tar")
+				keep(t, again, of+"-2.tar")
 				t.Fatalf("the trees differ: %s and %s", first, second)
 			}
 			var disks []units.Digest
@@ -202,7 +202,7 @@ func TestSameBitsTwice(t *testing.T) {
 				r.fsck(t, disk)
 				disks = append(disks, digest(t, disk))
 				checkGuest(t, disk)
-				keep(t, disk, suite+".img")
+				keep(t, disk, of+".img")
 			}
 			if disks[0] != disks[1] {
 				t.Errorf("the disks differ: %s and %s", disks[0], disks[1])
@@ -365,11 +365,11 @@ func hardTree(t *testing.T, files, fileSize int) string {
 // file back itself.
 func TestMakeDisk(t *testing.T) {
 	r := newRig(t)
-	suite, err := archive.ParseSuite("trixie")
+	of, err := suite.Parse("trixie")
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := diskSpec(image.RootfsSpec{Suite: suite, Epoch: time.Unix(1_700_000_000, 0)},
+	spec := diskSpec(image.RootfsSpec{Suite: of, Epoch: time.Unix(1_700_000_000, 0)},
 		units.KernelVersion{Major: 6, Minor: 12})
 	for name, tree := range map[string]string{
 		"many small files": hardTree(t, 3000, 300), "few large files": hardTree(t, 3, 12<<20),

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // TestNormaliseTakesLeaksOut plants a leak of each kind in the tar of a
@@ -14,12 +14,12 @@ import (
 // out the same. What a package or the bootstrap may mean must come out as it was,
 // so that kimg diff can tell of it.
 func TestNormaliseTakesLeaksOut(t *testing.T) {
-	suite, err := archive.ParseSuite("trixie")
+	of, err := suite.Parse("trixie")
 	if err != nil {
 		t.Fatal(err)
 	}
 	options := Normalisation{Epoch: epoch,
-		Files: func(func(string) bool) []File { return guestFiles(suite, false, epoch) }}
+		Files: func(func(string) bool) []File { return guestFiles(of, false, epoch) }}
 	tree := func(more ...item) []item {
 		return base(append([]item{dir("./etc/ssh"), dir("./usr"), dir("./usr/bin"), reg("./usr/bin/tool", "tool"),
 			dir("./var"), dir("./var/log"),

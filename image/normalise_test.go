@@ -368,7 +368,7 @@ func TestBootstrapCmd(t *testing.T) {
 		{"bionic", archive.Minbase, "bootstrap /kimg/work bionic amd64 gutsy --variant=minbase --no-merged-usr"},
 		{"noble", archive.Minbase, "bootstrap /kimg/work noble amd64 gutsy --variant=minbase"},
 	} {
-		s, err := archive.ParseSuite(c.suite)
+		s, err := suite.Parse(c.suite)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // Materials are the outside things that a lock names, in the manifest's order.
@@ -52,11 +53,11 @@ func (l *Lock) Materials() []attest.Material {
 	return all
 }
 
-func packageMaterial(p Package, suite, what string) attest.Material {
+func packageMaterial(p Package, codename, what string) attest.Material {
 	m := attest.Material{
 		Kind: attest.Package, Name: p.Name, Version: p.Version, File: p.Filename, Digest: p.SHA256, For: what,
 	}
-	if s, err := archive.ParseSuite(suite); err == nil {
+	if s, err := suite.Parse(codename); err == nil {
 		m.URI, m.Supplier = attest.DebURL(s.Family.Name, s.Name, p.Name, p.Version, p.Arch), s.Family.Title
 	}
 	return m
@@ -68,7 +69,7 @@ func indexMaterial(a ArchiveLock, what string) attest.Material {
 	m := attest.Material{
 		Kind: attest.Index, Name: a.Suite, Digest: a.InRelease, Date: a.Date, SignedBy: a.SignedBy, For: what,
 	}
-	if s, err := archive.ParseSuite(a.Suite); err == nil {
+	if s, err := suite.Parse(a.Suite); err == nil {
 		m.URI = archive.SnapshotURL(s.Family, a.Date) + "/dists/" + s.Name + "/InRelease"
 	}
 	return m

@@ -22,6 +22,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/suite"
 )
 
 // File is where a project keeps its Spec.
@@ -172,7 +173,7 @@ func (s Spec) Check() error {
 
 // CheckValues is Check without the files.
 func (s Spec) CheckValues() error {
-	if _, err := archive.ParseSuite(s.Suite); err != nil {
+	if _, err := suite.Parse(s.Suite); err != nil {
 		return &InputError{"--suite", err}
 	}
 	if s.Variant != Minbase && s.Variant != Standard {

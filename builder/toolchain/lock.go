@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -29,7 +30,7 @@ var shipped embed.FS
 // Lock names every package of one image exactly.
 type Lock struct {
 	Target    Target           `json:"target" yaml:"target"`
-	Suite     archive.Suite    `json:"suite" yaml:"suite"`
+	Suite     suite.Suite      `json:"suite" yaml:"suite"`
 	Date      time.Time        `json:"date" yaml:"date"`           // of the InRelease; dates the base too
 	InRelease units.Digest     `json:"inrelease" yaml:"inrelease"` // of the signed file that the packages are from
 	Base      []archive.Locked `json:"base" yaml:"base"`           // laid as a tar, in this order

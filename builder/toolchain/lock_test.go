@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -25,11 +26,11 @@ func locked(name string) archive.Locked {
 
 func testLock(t *testing.T) *Lock {
 	t.Helper()
-	suite, err := archive.ParseSuite("trixie")
+	of, err := suite.Parse("trixie")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Lock{Target: "trixie", Suite: suite, Date: testDate, InRelease: units.DigestOf(nil),
+	return &Lock{Target: "trixie", Suite: of, Date: testDate, InRelease: units.DigestOf(nil),
 		Base: []archive.Locked{locked("base-files"), locked("dpkg")}, Packages: []archive.Locked{locked("gcc-14")}}
 }
 
