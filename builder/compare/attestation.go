@@ -6,13 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-)
 
-// The documents of a build in the forms of other tools: in-toto with SLSA
-// provenance, and SPDX.
-const (
-	provenanceFile = "provenance.json"
-	sbomFile       = "sbom.spdx.json"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // builderPlace is where a provenance says which kimg wrote it.
@@ -26,7 +21,7 @@ func (r *Report) attestations(ctx context.Context, a, b string) error {
 	if !r.Same() {
 		return nil
 	}
-	for _, name := range []string{provenanceFile, sbomFile} {
+	for _, name := range artifact.Documents() {
 		var l Report
 		err := l.files(ctx, name, filepath.Join(a, name), filepath.Join(b, name))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -59,9 +54,9 @@ func (r *Report) attestations(ctx context.Context, a, b string) error {
 // manifests are.
 func plainTree(base string, tree map[string]any) map[string]any {
 	switch base {
-	case provenanceFile:
+	case artifact.Provenance:
 		return provenanceTree(tree)
-	case sbomFile:
+	case artifact.SBOM:
 		return sbomTree(tree)
 	}
 	return tree
@@ -95,6 +90,9 @@ func provenanceTree(tree map[string]any) map[string]any {
 	return out
 }
 
+// plainPackage is the kind of a package of which an SBOM says no purpose.
+const plainPackage = "package"
+
 func sbomTree(tree map[string]any) map[string]any {
 	out := map[string]any{}
 	for k, v := range tree {
@@ -105,7 +103,7 @@ func sbomTree(tree map[string]any) map[string]any {
 	names := map[string]string{}
 	var packages []any
 	for _, p := range list(tree["packages"]) {
-		item := map[string]any{"kind": "package"}
+		item := map[string]any{"kind": plainPackage}
 		if m, ok := p.(map[string]any); ok {
 			for k, v := range m {
 				item[k] = v

@@ -6,84 +6,110 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
-const provenanceText = `{"_type": "https://in-toto.io/Statement/v1",
-"subject": [{"name": "config", "digest": {"sha256": "aa"}}], "predicateType": "https://slsa.dev/provenance/v1",
-"predicate": {"buildDefinition": {"buildType": "v1", "externalParameters": {"suite": "trixie"}, "internalParameters": {"epoch": 17},
- "resolvedDependencies": [
- {"name": "dash", "uri": "pkg:deb/debian/dash@0.5-1", "digest": {"sha256": "22"}, "annotations": {"kind": "package", "for": "rootfs", "version": "0.5-1"}},
- {"name": "dash", "uri": "pkg:deb/debian/dash@0.5-1", "digest": {"sha256": "22"}, "annotations": {"kind": "package", "for": "toolchain trixie", "version": "0.5-1"}},
- {"name": "0001.patch", "digest": {"sha256": "33"}, "annotations": {"kind": "patch", "for": "kernel"}}]},
- "runDetails": {"builder": {"id": "kimg@1"}}}}`
+// testBuild is what the documents are about.
+func testBuild() attest.Build {
+	dash := attest.Material{
+		Kind: attest.Package, Name: "dash", Version: "0.5-1", Digest: sum("dash"), For: attest.RootFS,
+		URI: "pkg:deb/debian/dash@0.5-1",
+	}
+	tool := dash
+	tool.For = "toolchain trixie"
+	return attest.Build{
+		Builder: attest.Builder("1"), Kernel: "6.12.1", Suite: "trixie", Epoch: time.Unix(17, 0),
+		Asked: map[string]any{"suite": "trixie"}, Chosen: map[string]any{"epoch": 17},
+		Artifacts: []attest.Artifact{
+			{Path: artifact.Config, SHA256: sum("config")}, {Path: artifact.Disk, SHA256: sum("image")},
+		},
+		Materials: []attest.Material{
+			{Kind: attest.Kernel, Name: "linux", Version: "6.12.1", Digest: sum("kernel"), For: "kernel"},
+			dash, tool,
+			{Kind: attest.Patch, Name: "0001.patch", Digest: sum("patch"), For: "kernel"},
+		},
+	}
+}
 
-const sbomText = `{"spdxVersion": "SPDX-2.3", "documentNamespace": "one", "packages": [
- {"name": "dash", "SPDXID": "SPDXRef-dash", "versionInfo": "0.5-1", "checksums": [{"algorithm": "SHA256", "checksumValue": "22"}]},
- {"name": "rootfs.img", "SPDXID": "SPDXRef-image", "primaryPackagePurpose": "OPERATING_SYSTEM", "checksums": [{"algorithm": "SHA256", "checksumValue": "44"}]}],
- "relationships": [{"spdxElementId": "SPDXRef-image", "relatedSpdxElement": "SPDXRef-dash", "relationshipType": "CONTAINS"}]}`
+// describe writes the documents of a build into a directory.
+func describe(t testing.TB, dir string, b attest.Build) {
+	t.Helper()
+	statement, err := attest.Provenance(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sbom, err := attest.SBOM(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, artifact.Provenance, string(statement))
+	put(t, dir, artifact.SBOM, string(sbom))
+}
 
 func TestAttestations(t *testing.T) {
-	replace := func(name, text, old, new string) func(string) {
-		if !strings.Contains(text, old) {
-			t.Fatalf("there is no %q", old)
-		}
-		return func(dir string) { put(t, dir, name, strings.Replace(text, old, new, 1)) }
-	}
-	run := func(changes ...func(dir string)) *Report {
+	run := func(edit func(*attest.Build), change func(dir string)) *Report {
 		t.Helper()
-		a, b := outDir(t, manifestText), outDir(t, manifestText)
-		for _, dir := range []string{a, b} {
-			put(t, dir, provenanceFile, provenanceText)
-			put(t, dir, sbomFile, sbomText)
-		}
-		for _, change := range changes {
-			change(b)
-		}
+		a, b := outDir(t, text(t, testManifest())), outDir(t, text(t, testManifest()))
+		describe(t, a, testBuild())
+		other := testBuild()
+		edit(&other)
+		describe(t, b, other)
+		change(b)
 		r, err := Dirs(context.Background(), a, b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	remove := func(name string) func(string) {
-		return func(dir string) {
-			if err := os.Remove(filepath.Join(dir, name)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if r := run(); !r.Same() || len(r.Notes) > 0 {
+	same, unchanged := func(*attest.Build) {}, func(string) {}
+	if r := run(same, unchanged); !r.Same() || len(r.Notes) > 0 {
 		t.Errorf("the same: %+v", r)
 	}
-	if r := run(replace(provenanceFile, provenanceText, "kimg@1", "kimg@2")); !r.Same() || len(r.Notes) != 1 || r.Notes[0] != "provenance.json: written by kimg@1, and by kimg@2" {
+	r := run(func(b *attest.Build) { b.Builder = attest.Builder("2") }, unchanged)
+	note := "provenance.json: written by " + attest.Builder("1") + ", and by " + attest.Builder("2")
+	if !r.Same() || len(r.Notes) != 1 || r.Notes[0] != note {
 		t.Errorf("another kimg: %+v", r)
 	}
-	if r := run(remove(sbomFile)); !r.Same() || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "only one") {
+	r = run(same, func(dir string) {
+		if err := os.Remove(filepath.Join(dir, artifact.SBOM)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if !r.Same() || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "only one") {
 		t.Errorf("an older kimg: %+v", r)
 	}
 	for _, tt := range []struct {
-		name, text, old, new string
-		where, a, b          string
-		cause                Cause
+		edit        func(*attest.Build)
+		where, a, b string
+		cause       Cause
 	}{
-		{provenanceFile, provenanceText, `"sha256": "aa"`, `"sha256": "bb"`, "subjects[config].sha256", "aa", "bb", Follows},
-		{provenanceFile, provenanceText, `"suite": "trixie"`, `"suite": "sid"`, "asked.suite", "trixie", "sid", Config},
-		{provenanceFile, provenanceText, `"version": "0.5-1"`, `"version": "0.5-2"`, "inputs[rootfs package dash]", "0.5-1", "0.5-2", Package},
-		{provenanceFile, provenanceText, `"sha256": "33"`, `"sha256": "34"`, "inputs[kernel patch 0001.patch].sha256", "33", "34", Source},
-		{sbomFile, sbomText, `"versionInfo": "0.5-1"`, `"versionInfo": "0.5-2"`, "packages[package dash]", "0.5-1", "0.5-2", Package},
-		{sbomFile, sbomText, `"checksumValue": "44"`, `"checksumValue": "45"`, "packages[OPERATING_SYSTEM rootfs.img].sha256", "44", "45", Follows},
-		{sbomFile, sbomText, "CONTAINS", "DEPENDS_ON", "relationships.rootfs.img CONTAINS dash", "there", "", Follows},
+		{func(b *attest.Build) { b.Artifacts[0].SHA256 = sum("") },
+			"provenance.json subjects[config].sha256", string(sum("config")), string(sum("")), Follows},
+		{func(b *attest.Build) { b.Asked["suite"] = "sid" }, "provenance.json asked.suite", "trixie", "sid", Config},
+		{func(b *attest.Build) { b.Materials[1].Version = "0.5-2" },
+			"provenance.json inputs[rootfs package dash]", "0.5-1", "0.5-2", Package},
+		{func(b *attest.Build) { b.Materials[3].Digest = sum("") },
+			"provenance.json inputs[kernel patch 0001.patch].sha256", string(sum("patch")), string(sum("")), Source},
+		{func(b *attest.Build) { b.Materials[1].Version = "0.5-2" },
+			"sbom.spdx.json packages[package dash]", "0.5-1", "0.5-2", Package},
+		{func(b *attest.Build) { b.Artifacts[1].SHA256 = sum("") },
+			"sbom.spdx.json packages[OPERATING_SYSTEM rootfs.img].sha256", string(sum("image")), string(sum("")), Follows},
+		{func(b *attest.Build) { b.Materials[1].For = "toolchain trixie-deb" },
+			"sbom.spdx.json relationships.rootfs.img CONTAINS dash", "there", "", Follows},
 	} {
-		r := run(replace(tt.name, tt.text, tt.old, tt.new))
-		if d := has(t, r, tt.name+" "+tt.where); d.A != tt.a || d.B != tt.b || d.Cause != tt.cause {
-			t.Errorf("%s for %s: %+v", tt.new, tt.old, d)
+		if d := has(t, run(tt.edit, unchanged), tt.where); d.A != tt.a || d.B != tt.b || d.Cause != tt.cause {
+			t.Errorf("%s: %+v", tt.where, d)
 		}
 	}
 	// What follows from an artifact is not told beside it.
-	r := run(func(dir string) { put(t, dir, "config", "#\n# Linux/x86 6.12.1 Kernel Configuration\n#\nCONFIG_A=n\n") },
-		replace(provenanceFile, provenanceText, `"sha256": "aa"`, `"sha256": "bb"`))
+	r = run(func(b *attest.Build) { b.Artifacts[0].SHA256 = sum("") }, func(dir string) {
+		put(t, dir, artifact.Config, strings.Replace(configText, "A=y", "A=n", 1))
+	})
 	for _, d := range r.Differences {
-		if d.Artifact == provenanceFile {
+		if d.Artifact == artifact.Provenance {
 			t.Errorf("told twice: %+v", d)
 		}
 	}
@@ -91,8 +117,9 @@ func TestAttestations(t *testing.T) {
 
 func TestHostileAttestations(t *testing.T) {
 	deep := strings.Repeat(`{"packages":[`, 20_000)
-	for _, text := range []string{"", "[]", "{}", `{"packages": {"a": 1}, "subject": "x", "predicate": []}`, `{"packages": [1, null, {"checksums": [1]}], "relationships": [null]}`, deep} {
-		for _, name := range []string{provenanceFile, sbomFile} {
+	for _, text := range []string{"", "[]", "{}", `{"packages": {"a": 1}, "subject": "x", "predicate": []}`,
+		`{"packages": [1, null, {"checksums": [1]}], "relationships": [null]}`, deep} {
+		for _, name := range []string{artifact.Provenance, artifact.SBOM} {
 			if r := compareText(t, name, text, text+" "); r.Same() {
 				t.Errorf("%s: %.40q is the same with a space behind it", name, text)
 			}

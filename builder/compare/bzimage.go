@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -144,7 +145,7 @@ const maxPayload = 256 << 20
 
 // payloads compares two compressed kernels, unpacked where that can be.
 func (r *Report) payloads(ctx context.Context, t thing, a, b blob) error {
-	told := slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Artifact == "vmlinux" })
+	told := slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Artifact == artifact.Vmlinux })
 	x, kind, err := unpack(a, maxPayload)
 	if told || err != nil {
 		d := Difference{t.artifact, t.at("payload (" + kind + ")"), fmt.Sprintf("%d bytes", a.size), fmt.Sprintf("%d bytes", b.size), ""}
@@ -162,8 +163,8 @@ func (r *Report) payloads(ctx context.Context, t thing, a, b blob) error {
 		return nil
 	}
 	from := len(r.Differences)
-	t = thing{artifact: t.artifact, where: t.at("payload"), base: "vmlinux", depth: t.depth + 1}
-	if err := r.blobs(ctx, t, blob{r: bytes.NewReader(x), size: int64(len(x))}, blob{r: bytes.NewReader(y), size: int64(len(y))}); err != nil {
+	t = thing{artifact: t.artifact, where: t.at("payload"), base: artifact.Vmlinux, depth: t.depth + 1}
+	if err := r.blobs(ctx, t, memory(x), memory(y)); err != nil {
 		return err
 	}
 	if len(r.Differences) == from { // the same, packed otherwise
@@ -250,5 +251,5 @@ func (r *Report) gzips(ctx context.Context, t thing, a, b blob, _ changes) error
 		return nil
 	}
 	return r.blobs(ctx, thing{t.artifact, t.at("unpacked"), t.base, t.depth + 1},
-		blob{r: bytes.NewReader(p), size: int64(len(p))}, blob{r: bytes.NewReader(q), size: int64(len(q))})
+		memory(p), memory(q))
 }

@@ -1,13 +1,13 @@
-// Package compare explains how two builds differ: which artifact, which part of
-// it, and what the likely cause is. It reads images, kernels, locks and manifests
-// itself. It must not know how any of them is made: no engine, no network, and
-// nothing of package builder, so that all of builder may use it.
+// Package compare explains how two builds differ: which artifact, which part of it,
+// and what the likely cause is. Dirs compares two out directories, Files two files. It
+// reads images, kernels, locks and manifests itself and needs no engine and no network.
 //
 // What it reads may be hostile. Each reader's work is bounded by the size of what
 // it reads; what cannot be read in depth is compared as bytes, and a Note says so.
 package compare
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,12 +75,23 @@ func short(s string) string {
 	return s
 }
 
+// two reads both of what is compared.
+func two[S, T any](a, b S, read func(S) (T, error)) (x, y T, err error) {
+	if x, err = read(a); err == nil {
+		y, err = read(b)
+	}
+	return x, y, err
+}
+
 // blob is what is compared: a file, or a part of one.
 type blob struct {
 	r    io.ReaderAt
 	size int64
 	f    *os.File // of a whole file: its holes are known
 }
+
+// memory is a blob that was unpacked.
+func memory(p []byte) blob { return blob{r: bytes.NewReader(p), size: int64(len(p))} }
 
 // part is n bytes of a blob, or fewer at its end.
 func (b blob) part(off, n int64) blob {

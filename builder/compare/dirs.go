@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strings"
+
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // inputs is what a Report calls the artifact that is none: what the builds were
@@ -19,47 +21,35 @@ const inputs = "inputs"
 
 // Dirs compares two out directories: first what the builds were made from, as
 // their manifests and locks say, then every artifact that either manifest names,
-// byte by byte. A directory without a manifest is compared with all the files
-// that are in it.
+// byte by byte. A directory without a manifest, or with one whose artifacts this kimg
+// cannot tell, is compared with all the files that are in it.
 func Dirs(ctx context.Context, a, b string) (*Report, error) {
 	r := &Report{A: a, B: b, Differences: []Difference{}}
-	var names []string
-	ma, err := manifest(a)
+	x, y, err := two(a, b, readDir)
 	if err != nil {
 		return nil, err
 	}
-	mb, err := manifest(b)
+	described := x.build != nil && y.build != nil
+	if described {
+		r.inputs(x.build, y.build)
+	}
+	la, lb, err := two(x, y, func(d *directory) ([]string, error) { return d.artifacts(r, described) })
 	if err != nil {
 		return nil, err
-	}
-	var rest func()
-	if ma != nil && mb != nil {
-		rest = r.manifests(ma, mb)
-		names = union(artifactNames(ma), artifactNames(mb))
-	} else {
-		la, err := files(a)
-		if err != nil {
-			return nil, err
-		}
-		lb, err := files(b)
-		if err != nil {
-			return nil, err
-		}
-		names = slices.DeleteFunc(union(la, lb), func(n string) bool { return n == lockFile })
 	}
 	if err := r.locks(ctx, a, b); err != nil {
 		return nil, err
 	}
 	moved := r.Causes()
-	for _, name := range order(names) {
+	for _, name := range order(union(la, lb)) {
 		if err := r.artifact(ctx, name, a, b); err != nil {
 			return nil, err
 		}
 	}
-	if rest != nil && r.Same() {
-		rest()
-	}
-	if rest != nil {
+	if described {
+		if r.Same() { // what the manifests say of artifacts and steps follows from all before it
+			r.trees(artifact.Manifest, x.build, y.build)
+		}
 		if err := r.attestations(ctx, a, b); err != nil {
 			return nil, err
 		}
@@ -71,43 +61,77 @@ func Dirs(ctx context.Context, a, b string) (*Report, error) {
 	return r, nil
 }
 
-// manifest reads a directory's manifest; nil when it has none.
-func manifest(dir string) (map[string]any, error) {
-	name := filepath.Join(dir, manifestFile)
+// directory is what is known of a directory before its artifacts are read.
+type directory struct {
+	name     string
+	build    map[string]any   // of its manifest, as a tree; nil: it has no manifest
+	manifest *outdir.Manifest // nil where this kimg cannot read it
+	why      error            // that it cannot
+}
+
+func readDir(dir string) (*directory, error) {
+	d := &directory{name: dir}
+	st, err := os.Stat(dir)
+	if err == nil && !st.IsDir() {
+		err = fmt.Errorf("%s is no directory", dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	name := filepath.Join(dir, artifact.Manifest)
 	b, err := openBlob(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		if st, err := os.Stat(dir); err != nil {
-			return nil, fmt.Errorf("compare: %w", err)
-		} else if !st.IsDir() {
-			return nil, fmt.Errorf("compare: %s is no directory", dir)
-		}
-		return nil, nil
+		return d, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer b.f.Close()
-	m, err := readTree(b)
+	tree, err := readTree(b)
 	if err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", name, err)
 	}
-	build, ok := m["build"].(map[string]any)
-	if !ok {
+	var ok bool
+	if d.build, ok = tree[buildField].(map[string]any); !ok {
 		return nil, fmt.Errorf("read manifest %s: it tells of no build", name)
 	}
-	return build, nil
+	if d.manifest, d.why = outdir.Read(dir); d.why == nil {
+		d.why = d.manifest.CheckVersion()
+	}
+	if d.why == nil && len(d.manifest.Build.Artifacts) == 0 {
+		d.why = fmt.Errorf("read manifest %s: it names no artifacts", name)
+	}
+	return d, nil
 }
 
-// manifests compares what two builds were made from. What the manifests say of
-// artifacts and steps follows from that, or is seen in the artifacts; rest tells
-// of it.
-func (r *Report) manifests(a, b map[string]any) (rest func()) {
-	made := func(k string, _ any) bool { return k == "artifacts" || k == "steps" }
+// artifacts are the files to compare: where both builds are described, those that
+// the manifest names. A manifest of another kimg, which may name them in another way,
+// leaves out none: all files are compared then.
+func (d *directory) artifacts(r *Report, described bool) (names []string, err error) {
+	if described && d.why == nil {
+		for _, a := range d.manifest.Build.Artifacts {
+			names = append(names, a.Path)
+		}
+		return names, nil
+	}
+	names, err = files(d.name)
+	if described {
+		r.note("%s: %v; all files of the directory are compared", d.name, d.why)
+		names = slices.DeleteFunc(names, func(n string) bool {
+			return n == artifact.Signature || slices.Contains(artifact.Documents(), n)
+		})
+	}
+	return names, err
+}
+
+// inputs compares what two builds were made from. What their manifests say of
+// artifacts and steps follows from that, or is seen in the artifacts.
+func (r *Report) inputs(a, b map[string]any) {
+	made := func(k string, _ any) bool { return slices.Contains(outcomeFields, k) }
 	x, y := maps.Clone(a), maps.Clone(b)
 	maps.DeleteFunc(x, made)
 	maps.DeleteFunc(y, made)
 	r.trees(inputs, x, y)
-	return func() { r.trees(manifestFile, a, b) }
 }
 
 // runs notes where two manifests of the same build differ: what was true of one run
@@ -117,7 +141,7 @@ func (r *Report) runs(ctx context.Context, a, b string) error {
 		return nil
 	}
 	var l Report
-	if err := l.files(ctx, manifestFile, filepath.Join(a, manifestFile), filepath.Join(b, manifestFile)); err != nil {
+	if err := l.files(ctx, artifact.Manifest, filepath.Join(a, artifact.Manifest), filepath.Join(b, artifact.Manifest)); err != nil {
 		return err
 	}
 	var where []string
@@ -125,7 +149,7 @@ func (r *Report) runs(ctx context.Context, a, b string) error {
 		where = append(where, d.Where)
 	}
 	if len(where) > 0 {
-		r.note("%s: what it says beside the build differs: %s", manifestFile, count(where))
+		r.note("%s: what it says beside the build differs: %s", artifact.Manifest, count(where))
 	}
 	return nil
 }
@@ -138,9 +162,9 @@ func (r *Report) locks(ctx context.Context, a, b string) error {
 		told[[2]string{d.A, d.B}] = true
 	}
 	var l Report
-	err := l.files(ctx, lockFile, filepath.Join(a, lockFile), filepath.Join(b, lockFile))
+	err := l.files(ctx, artifact.Lock, filepath.Join(a, artifact.Lock), filepath.Join(b, artifact.Lock))
 	if errors.Is(err, fs.ErrNotExist) {
-		return r.missing(lockFile, a, b)
+		return r.missing(artifact.Lock, a, b)
 	}
 	if err != nil {
 		return err
@@ -157,19 +181,6 @@ func (r *Report) locks(ctx context.Context, a, b string) error {
 	return nil
 }
 
-// artifactNames are the files that a manifest names below its directory.
-func artifactNames(m map[string]any) []string {
-	var out []string
-	l, _ := m["artifacts"].([]any)
-	for _, one := range l {
-		a, _ := one.(map[string]any)
-		if name, _ := a["path"].(string); filepath.IsLocal(filepath.FromSlash(name)) {
-			out = append(out, name)
-		}
-	}
-	return out
-}
-
 // maxFiles bounds a directory without a manifest.
 const maxFiles = 100_000
 
@@ -179,7 +190,7 @@ func files(dir string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		if d.Type().IsRegular() && name != manifestFile {
+		if d.Type().IsRegular() && name != artifact.Manifest && name != artifact.Lock {
 			out = append(out, name)
 		}
 		if len(out) > maxFiles {
@@ -200,11 +211,16 @@ func union(a, b []string) []string {
 
 // order puts the artifacts that others follow from first.
 func order(names []string) []string {
+	first := []string{artifact.Config, artifact.Vmlinux, artifact.SystemMap}
+	for _, a := range arch.All {
+		first = append(first, artifact.KernelImage(a))
+	}
+	first = append(first, artifact.Disk)
 	rank := func(n string) int {
-		if i := slices.Index([]string{"config", "vmlinux", "System.map", "bzImage", "rootfs.img"}, n); i >= 0 {
+		if i := slices.Index(first, n); i >= 0 {
 			return i
 		}
-		return 100
+		return len(first)
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
 	return names
@@ -277,7 +293,7 @@ func (r *Report) missing(name, a, b string) error {
 	}
 	if x != y {
 		r.add(Difference{name, "the file", x, y, ""})
-	} else if name != lockFile {
+	} else if name != artifact.Lock {
 		r.add(Difference{name, "the file", "named by the manifest, not there", "not there either", ""})
 	}
 	return nil
@@ -288,19 +304,18 @@ func (r *Report) missing(name, a, b string) error {
 func (r *Report) attribute(moved map[Cause]int) {
 	config, ids := false, false
 	for _, d := range r.Differences {
-		config = config || d.Artifact == "config" && d.Cause == Config
-		ids = ids || d.Artifact == lockFile && (d.Where == "image.uuid" || d.Where == "image.hash-seed")
+		config = config || d.Artifact == artifact.Config && d.Cause == Config
+		ids = ids || d.Artifact == artifact.Lock && slices.Contains(drawnFields, d.Where)
 	}
 	for i := range r.Differences {
 		d := &r.Differences[i]
 		if ids && d.Cause == Random && (d.Where == "superblock: s_uuid" || d.Where == "superblock: s_hash_seed") {
 			d.Cause = Follows // from the lock, which derives them from the packages
 		}
-		if d.Cause != "" || d.Artifact == inputs || d.Artifact == lockFile || d.Artifact == manifestFile {
+		if d.Cause != "" || d.Artifact == inputs || d.Artifact == artifact.Lock || d.Artifact == artifact.Manifest {
 			continue
 		}
-		kernel := strings.HasPrefix(d.Artifact, "vmlinux") || path.Dir(d.Artifact) != "." ||
-			d.Artifact == "bzImage" || d.Artifact == "System.map" || d.Artifact == "config"
+		kernel := d.Artifact != artifact.Disk
 		switch {
 		case d.Where == "the file":
 		case kernel && moved[Source] > 0:

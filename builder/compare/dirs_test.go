@@ -9,6 +9,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/units"
 )
 
 func put(t testing.TB, dir, name, content string) {
@@ -32,92 +37,125 @@ func has(t testing.TB, r *Report, where string) Difference {
 	return r.Differences[i]
 }
 
-const manifestText = `{"version": 1, "build": {"kernel": "6.12.1", "suite": "trixie", "config": "vm",
-"toolchain": {"compiler": "gcc-14"},
-"artifacts": [{"path": "config", "sha256": "aa"}, {"path": "System.map", "sha256": "bb"}],
-"inputs": [{"kind": "kernel", "name": "linux-source", "version": "6.12.1-1", "sha256": "11", "for": "kernel"},
- {"kind": "package", "name": "dash", "version": "0.5-1", "sha256": "22", "for": "rootfs"}],
-"steps": [{"id": "kernel", "action": "33"}]}, "run": {"kimg": "1"}}`
+func sum(s string) units.Digest { return units.DigestOf([]byte(s)) }
+
+// testManifest is the manifest of the build in a directory of outDir.
+func testManifest() *outdir.Manifest {
+	return outdir.NewManifest(outdir.BuildFacts{
+		Kernel: "6.12.1", Suite: "trixie", Config: "vm",
+		Toolchain: outdir.Toolchain{Compiler: "gcc-14"},
+		Artifacts: []outdir.Artifact{
+			{Path: artifact.Config, SHA256: sum("config")},
+			{Path: artifact.SystemMap, SHA256: sum("System.map")},
+		},
+		Inputs: []outdir.Input{
+			{Kind: "kernel", Name: "linux-source", Version: "6.12.1-1", SHA256: sum("kernel"), For: "kernel"},
+			{Kind: "package", Name: "dash", Version: "0.5-1", SHA256: sum("dash"), For: "rootfs"},
+		},
+		Steps: []outdir.StepFact{{ID: "kernel", Action: "33"}},
+	}, outdir.RunFacts{Kimg: "1"})
+}
+
+func text(t testing.TB, m *outdir.Manifest) string {
+	t.Helper()
+	b, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+const (
+	configText = "#\n# Linux/x86 6.12.1 Kernel Configuration\n#\n" +
+		"CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_CC_VERSION_TEXT=\"gcc-14\"\n"
+	mapText = "ffffffff81000000 T _text\nffffffff81000010 T start\n" +
+		"ffffffff81000020 t twice\nffffffff81000030 t twice\n"
+)
 
 func outDir(t *testing.T, manifest string) string {
 	dir := t.TempDir()
-	put(t, dir, "manifest.json", manifest)
-	put(t, dir, "config", "#\n# Linux/x86 6.12.1 Kernel Configuration\n#\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_CC_VERSION_TEXT=\"gcc-14\"\n")
-	put(t, dir, "System.map", "ffffffff81000000 T _text\nffffffff81000010 T start\nffffffff81000020 t twice\nffffffff81000030 t twice\n")
+	put(t, dir, artifact.Manifest, manifest)
+	put(t, dir, artifact.Config, configText)
+	put(t, dir, artifact.SystemMap, mapText)
 	return dir
 }
 
-func TestDirs(t *testing.T) {
-	run := func(t *testing.T, manifest string, change func(dir string)) *Report {
-		t.Helper()
-		a, b := outDir(t, manifestText), outDir(t, manifest)
+// edited compares two builds, the manifest of the second of which was edited, and its
+// directory then changed; either may be nil.
+func edited(t *testing.T, edit func(*outdir.Manifest), change func(dir string)) *Report {
+	t.Helper()
+	m := testManifest()
+	if edit != nil {
+		edit(m)
+	}
+	a, b := outDir(t, text(t, testManifest())), outDir(t, text(t, m))
+	if change != nil {
 		change(b)
-		r, err := Dirs(context.Background(), a, b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r
 	}
-	replace := func(old, new string) string {
-		if !strings.Contains(manifestText, old) {
-			t.Fatalf("the manifest has no %q", old)
-		}
-		return strings.Replace(manifestText, old, new, 1)
+	r, err := Dirs(context.Background(), a, b)
+	if err != nil {
+		t.Fatal(err)
 	}
-	nothing := func(string) {}
+	return r
+}
 
-	if r := run(t, manifestText, nothing); !r.Same() || len(r.Notes) > 0 {
-		t.Errorf("two equal builds: %+v", r.Differences)
+func TestDirs(t *testing.T) {
+	if r := edited(t, nil, nil); !r.Same() || len(r.Notes) > 0 {
+		t.Errorf("two equal builds: %+v", r)
 	}
-	for new, place := range map[string]string{`"kimg": "2"`: "run.kimg", `"kimg":   "1"`: "size, byte "} {
-		r := run(t, replace(`"kimg": "1"`, new), nothing)
-		if !r.Same() || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "manifest.json: what it says beside the build differs: "+place) {
-			t.Errorf("what is of the run only: %+v", r)
+	spaced := strings.Replace(text(t, testManifest()), `"kimg": `, `"kimg":   `, 1)
+	for place, r := range map[string]*Report{
+		"run.kimg":    edited(t, func(m *outdir.Manifest) { m.Run.Kimg = "2" }, nil),
+		"size, byte ": edited(t, nil, func(dir string) { put(t, dir, artifact.Manifest, spaced) }),
+	} {
+		note := "manifest.json: what it says beside the build differs: " + place
+		if !r.Same() || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], note) {
+			t.Errorf("what is of the run only: %+v, want a note %q", r, note)
 		}
 	}
 	for _, tt := range []struct {
-		old, new, where string
-		want            Cause
+		where string
+		want  Cause
+		edit  func(*outdir.BuildFacts)
 	}{
-		{`"0.5-1"`, `"0.5-2"`, "rootfs package dash", Package},
-		{`"6.12.1-1"`, `"6.12.2-1"`, "kernel kernel linux-source", Source},
-		{`"gcc-14"`, `"gcc-13"`, "toolchain.compiler", Compiler},
-		{`"vm"`, `"defconfig"`, "config", Config},
-		{`"action": "33"`, `"action": "44"`, "manifest.json build.steps", Follows},
-		{`"sha256": "bb"`, `"sha256": "cc"`, "manifest.json build.artifacts[System.map]", Follows},
+		{"rootfs package dash", Package, func(b *outdir.BuildFacts) { b.Inputs[1].Version = "0.5-2" }},
+		{"kernel kernel linux-source", Source, func(b *outdir.BuildFacts) { b.Inputs[0].Version = "6.12.2-1" }},
+		{"toolchain.compiler", Compiler, func(b *outdir.BuildFacts) { b.Toolchain.Compiler = "gcc-13" }},
+		{"config", Config, func(b *outdir.BuildFacts) { b.Config = "defconfig" }},
+		{"manifest.json steps[kernel].action", Follows, func(b *outdir.BuildFacts) { b.Steps[0].Action = "44" }},
+		{"manifest.json artifacts[System.map].sha256", Follows,
+			func(b *outdir.BuildFacts) { b.Artifacts[1].SHA256 = sum("") }},
 	} {
-		r := run(t, replace(tt.old, tt.new), nothing)
-		where := strings.Replace(tt.where, "build.", "", 1)
-		if d := has(t, r, where); d.Cause != tt.want || len(r.Differences) != 1 {
-			t.Errorf("%s: %+v, want %s", tt.new, r.Differences, tt.want)
+		r := edited(t, func(m *outdir.Manifest) { tt.edit(&m.Build) }, nil)
+		if d := has(t, r, tt.where); d.Cause != tt.want || len(r.Differences) != 1 {
+			t.Errorf("%s: %+v, want %s", tt.where, r.Differences, tt.want)
 		}
 	}
+}
 
-	r := run(t, manifestText, func(dir string) {
-		put(t, dir, "config", "#\n# Linux/x86 6.12.1 Kernel Configuration\n#\nCONFIG_A=m\nCONFIG_B=y\nCONFIG_CC_VERSION_TEXT=\"gcc-13\"\n")
-		put(t, dir, "System.map", "ffffffff81000000 T _text\nffffffff81000010 T begin\nffffffff81000020 t twice\nffffffff81000040 t twice\n")
+func TestArtifacts(t *testing.T) {
+	r := edited(t, nil, func(dir string) {
+		put(t, dir, artifact.Config, strings.NewReplacer("A=y", "A=m", "# CONFIG_B is not set", "CONFIG_B=y",
+			"gcc-14", "gcc-13").Replace(configText))
+		put(t, dir, artifact.SystemMap, strings.NewReplacer("start", "begin", "30 t", "40 t").Replace(mapText))
 	})
-	if d := has(t, r, "CONFIG_A"); d.A != "y" || d.B != "m" || d.Cause != Config {
-		t.Errorf("%+v", d)
+	for where, want := range map[string]Difference{
+		"CONFIG_A":               {A: "y", B: "m", Cause: Config},
+		"CONFIG_B":               {A: "n", B: "y", Cause: Config},
+		"CONFIG_CC_VERSION_TEXT": {A: `"gcc-14"`, B: `"gcc-13"`, Cause: Compiler},
+		"only in A":              {A: "start", Cause: Config},
+		"1 symbols moved, the first is twice": {
+			A: "0xffffffff81000030", B: "0xffffffff81000040", Cause: Follows},
+	} {
+		if d := has(t, r, where); d.A != want.A || d.B != want.B || d.Cause != want.Cause {
+			t.Errorf("%s: %+v, want %+v", where, d, want)
+		}
 	}
-	if d := has(t, r, "CONFIG_B"); d.A != "n" || d.B != "y" {
-		t.Errorf("%+v", d)
-	}
-	if d := has(t, r, "CONFIG_CC_VERSION_TEXT"); d.Cause != Compiler {
-		t.Errorf("%+v", d)
-	}
-	if d := has(t, r, "only in A"); d.A != "start" || d.Cause != Config {
-		t.Errorf("%+v", d)
-	}
-	if d := has(t, r, "1 symbols moved, the first is twice"); d.A != "0xffffffff81000030" {
-		t.Errorf("%+v", d)
-	}
-
-	r = run(t, manifestText, func(dir string) {
-		if err := os.Remove(filepath.Join(dir, "config")); err != nil {
+	r = edited(t, nil, func(dir string) {
+		if err := os.Remove(filepath.Join(dir, artifact.Config)); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(filepath.Join(dir, "System.map"), 0o664); err != nil {
+		if err := os.Chmod(filepath.Join(dir, artifact.SystemMap), 0o664); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -126,6 +164,74 @@ func TestDirs(t *testing.T) {
 	}
 	if d := has(t, r, "System.map mode"); d.A != "0644" || d.B != "0664" || d.Cause != Umask {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestKernelArtifacts: all but the disk image follows from the kernel's source.
+func TestKernelArtifacts(t *testing.T) {
+	names := []string{artifact.Modules, artifact.KernelImage(arch.Default), "modules/x.ko", artifact.Disk}
+	m := testManifest()
+	for _, name := range names {
+		m.Build.Artifacts = append(m.Build.Artifacts, outdir.Artifact{Path: name, SHA256: sum("")})
+	}
+	a := outDir(t, text(t, m))
+	m.Build.Inputs[0].Version, m.Build.Inputs[1].Version = "6.12.2-1", "0.5-2"
+	b := outDir(t, text(t, m))
+	for _, name := range names {
+		put(t, a, name, "one")
+		put(t, b, name, "two")
+	}
+	r, err := Dirs(t.Context(), a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		want := Source
+		if name == artifact.Disk {
+			want = Package
+		}
+		if d := has(t, r, name+" line 1"); d.Cause != want {
+			t.Errorf("%+v, want %s", d, want)
+		}
+	}
+}
+
+// TestForeignManifests: of a manifest that this kimg cannot read no artifact is left
+// out; one that is broken is an error.
+func TestForeignManifests(t *testing.T) {
+	good := text(t, testManifest())
+	for name, tt := range map[string]struct{ old, new, note string }{
+		"another version":     {`"version": 1`, `"version": 2`, "its version is 2"},
+		"another name":        {`"artifacts"`, `"files"`, "it names no artifacts"},
+		"another form":        {string(sum("config")), "crc32:aa", "parse digest"},
+		"out of its folder":   {`"path": "config"`, `"path": "../config"`, "not below the directory"},
+		"artifacts of no use": {`"artifacts": [`, `"artifacts": {}, "more": [`, "cannot unmarshal"},
+	} {
+		if !strings.Contains(good, tt.old) {
+			t.Fatalf("there is no %q in %s", tt.old, good)
+		}
+		other := strings.Replace(good, tt.old, tt.new, 1)
+		a, b := outDir(t, other), outDir(t, other)
+		put(t, b, artifact.Config, strings.Replace(configText, "A=y", "A=m", 1))
+		r, err := Dirs(t.Context(), a, b)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if d := has(t, r, "CONFIG_A"); d.B != "m" || len(r.Differences) != 1 {
+			t.Errorf("%s: %+v", name, r.Differences)
+		}
+		if len(r.Notes) != 2 || !strings.Contains(r.Notes[0], tt.note) {
+			t.Errorf("%s: notes %q, want %q of each", name, r.Notes, tt.note)
+		}
+	}
+	for _, broken := range []string{"", "{", "[]", "{}", `{"build": 1}`, good[:len(good)/2]} {
+		for i, dirs := range [][2]string{{broken, good}, {good, broken}} {
+			_, err := Dirs(t.Context(), outDir(t, dirs[0]), outDir(t, dirs[1]))
+			if err == nil || !strings.Contains(err.Error(), "read manifest") {
+				t.Errorf("%.20q as manifest %d: %v", broken, i, err)
+			}
+		}
 	}
 }
 
@@ -231,7 +337,8 @@ func TestBinaries(t *testing.T) {
 // FuzzTexts compares what kimg, the kernel's build and people write as text.
 func FuzzTexts(f *testing.F) {
 	names := []string{"manifest.json", "kimg.lock", "config", "System.map", "notes", "x.gz"}
-	f.Add(uint8(0), []byte(manifestText), []byte(strings.Replace(manifestText, "0.5-1", "0.5-2", 1)))
+	manifest := text(f, testManifest())
+	f.Add(uint8(0), []byte(manifest), []byte(strings.Replace(manifest, "0.5-1", "0.5-2", 1)))
 	f.Add(uint8(1), []byte("version: 1\nrootfs: {base: [{name: a, version: 1}]}\n"), []byte("version: 1\nrootfs: {base: [{name: a}, {name: a}]}\n"))
 	f.Add(uint8(1), []byte("a: &a [1]\nb: [*a, *a]\n"), []byte("a: {}\n"))
 	f.Add(uint8(2), []byte("# CONFIG_B is not set\nCONFIG_A=y\n"), []byte("CONFIG_A=m\n# CONFIG_B is not set\n"))
@@ -242,7 +349,7 @@ func FuzzTexts(f *testing.F) {
 		name := names[int(which)%len(names)]
 		r := &Report{A: "a", B: "b"}
 		if err := r.blobs(t.Context(), thing{artifact: name, base: name},
-			blob{r: bytes.NewReader(a), size: int64(len(a))}, blob{r: bytes.NewReader(b), size: int64(len(b))}); err != nil {
+			memory(a), memory(b)); err != nil {
 			t.Fatal(err)
 		}
 		if r.Same() != bytes.Equal(a, b) {

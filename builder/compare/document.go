@@ -8,34 +8,46 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/builder/attest"
+	"github.com/kimg/kimg/internal/artifact"
 	"go.yaml.in/yaml/v3"
 )
 
 // A manifest and a lock are compared as trees, by the names that their items
-// have, and not by the types of package builder: an older kimg's are compared as
-// well, and a field that this kimg does not know is not lost.
+// have, and not by the types of packages spec and outdir: an older kimg's are compared
+// as well, and a field that this kimg does not know is not lost. The names of fields
+// that are written here are held to those types by a test.
 
-// The files of an out directory that are about the others.
-const (
-	manifestFile = "manifest.json"
-	lockFile     = "kimg.lock"
+// buildField is the part of a manifest that does not depend on where or when.
+const buildField = "build"
+
+// outcomeFields are the fields of a manifest's build that say what came of the rest.
+var outcomeFields = []string{"artifacts", "steps"}
+
+// drawnFields are the places in a lock of what mke2fs would draw at random.
+var drawnFields = []string{"image.uuid", "image.hash-seed"}
+
+// oldActions is what a lock of version 2 called its actions.
+const oldActions = "means"
+
+// itemFields name the items of lists, together; of itemValues, the first that an item
+// has tells what it is.
+var (
+	itemFields = []string{"for", "kind", "name", "path", "id"}
+	itemValues = []string{"version", "sha256", "action"}
 )
 
 // maxDocument bounds a manifest or lock, in bytes.
 const maxDocument = 32 << 20
 
 func isDocument(t thing, head []byte) bool {
-	known := t.base == manifestFile || t.base == lockFile || t.base == provenanceFile || t.base == sbomFile
+	known := t.base == artifact.Manifest || t.base == artifact.Lock || slices.Contains(artifact.Documents(), t.base)
 	return t.where == "" && (known || bytes.HasPrefix(head, []byte("# Written by kimg: everything outside")))
 }
 
 // documents compares two locks, manifests or attestations.
 func (r *Report) documents(_ context.Context, t thing, a, b blob, _ changes) error {
-	x, err := readTree(a)
-	if err != nil {
-		return err
-	}
-	y, err := readTree(b)
+	x, y, err := two(a, b, readTree)
 	if err != nil {
 		return err
 	}
@@ -120,7 +132,7 @@ func items(v any) (out map[string]map[string]any, ok bool) {
 			return nil, false
 		}
 		var name []string
-		for _, k := range []string{"for", "kind", "name", "path", "id"} {
+		for _, k := range itemFields {
 			if s := leaf(m[k]); s != "" {
 				name = append(name, s)
 			}
@@ -139,7 +151,7 @@ func itemText(m map[string]any) string {
 	if m == nil {
 		return ""
 	}
-	for _, k := range []string{"version", "sha256", "action"} {
+	for _, k := range itemValues {
 		if s := leaf(m[k]); s != "" {
 			return s
 		}
@@ -174,15 +186,15 @@ var treeCauses = []struct {
 	prefix string
 	cause  Cause
 }{
-	{"inputs[kernel kernel ", Source},
-	{"inputs[kernel config ", Config},
-	{"inputs[kernel patch ", Source},
-	{"inputs[kernel fix ", Source},
-	{"inputs[kernel toolchain ", Compiler},
+	{"inputs[kernel " + string(attest.Kernel) + " ", Source},
+	{"inputs[kernel " + string(attest.Config) + " ", Config},
+	{"inputs[kernel " + string(attest.Patch) + " ", Source},
+	{"inputs[kernel " + string(attest.Fix) + " ", Source},
+	{"inputs[kernel " + string(attest.Toolchain) + " ", Compiler},
 	{"asked.", Config},
 	{"chosen.", Follows},
 	{"packages[SOURCE ", Source},
-	{"packages[package ", Package},
+	{"packages[" + plainPackage + " ", Package},
 	{"packages[", Follows},
 	{"relationships", Follows},
 	{"subjects", Follows},
@@ -205,7 +217,8 @@ var treeCauses = []struct {
 	{"artifacts", Follows},
 	{"steps", Follows},
 	{"actions", Follows},
-	{"means", Follows}, // of a lock of version 2
+	{oldActions, Follows},
+	{"lock", Follows},
 	{"digest", Follows},
 }
 

@@ -54,7 +54,7 @@ func openELF(b blob) (p *program, err error) {
 // content is a section's bytes as they are in the file, compressed or not.
 func (p *program) content(s *elf.Section) blob {
 	if s.Type == elf.SHT_NOBITS {
-		return blob{r: bytes.NewReader(nil)}
+		return memory(nil)
 	}
 	return p.part(int64(s.Offset), int64(s.FileSize))
 }

@@ -315,7 +315,7 @@ func TestELFBombs(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := func(b []byte) error {
-		_, err := openELF(blob{r: bytes.NewReader(b), size: int64(len(b))})
+		_, err := openELF(memory(b))
 		return err
 	}
 	if err := open(program); err != nil {

@@ -325,7 +325,7 @@ func compareBlobs(t testing.TB, a, b []byte) *Report {
 	t.Helper()
 	r := &Report{A: "a", B: "b"}
 	err := r.blobs(context.Background(), thing{artifact: "x", base: "x"},
-		blob{r: bytes.NewReader(a), size: int64(len(a))}, blob{r: bytes.NewReader(b), size: int64(len(b))})
+		memory(a), memory(b))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 func isConfig(t thing, head []byte) bool {
@@ -85,7 +87,7 @@ func readConfig(b blob) (symbols map[string]string, rest []string, err error) {
 var mapLine = regexp.MustCompile(`^([0-9a-fA-F]{8,16}) (\S) (\S+)`)
 
 func isSystemMap(t thing, head []byte) bool {
-	return strings.HasPrefix(t.base, "System.map") && mapLine.Match(head)
+	return strings.HasPrefix(t.base, artifact.SystemMap) && mapLine.Match(head)
 }
 
 // symbol is a line of a System.map or of an ELF file's table.
