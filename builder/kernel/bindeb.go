@@ -102,10 +102,7 @@ func debToolsTar() (io.Reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text))}); err != nil {
-			return nil, err
-		}
-		if _, err := tw.Write(text); err != nil {
+		if err := putFile(tw, name, 0o755, string(text)); err != nil {
 			return nil, err
 		}
 	}

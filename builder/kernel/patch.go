@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -199,14 +198,7 @@ func (d *delivery) reportFixes(list []Patch) {
 func (j *patchJob) input() ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	put := func(name, text string) error {
-		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}
-		if err := w.WriteHeader(h); err != nil {
-			return err
-		}
-		_, err := io.WriteString(w, text)
-		return err
-	}
+	put := func(name, text string) error { return putFile(w, name, 0o644, text) }
 	var plan, list, made strings.Builder
 	for i, path := range j.paths {
 		from := "tree"

@@ -37,27 +37,8 @@ load() { # FILE FROM STORED PATH
 }
 while IFS=$'\t' read -r file from stored path; do load "$file" "$from" "$stored" "$path"; done < files
 
-# A fix that does not apply is taken back.
-save() {
-	if [[ $kind == fix && ! -e keep/$1 && ! -e keep/$1.none ]]; then
-		if [[ -e f/$1 ]]; then cp -p "f/$1" "keep/$1"; else : > "keep/$1.none"; fi
-	fi
-}
-undo() {
-	local name
-	for name in keep/*; do
-		name=${name#keep/}
-		case $name in
-		'*') ;;
-		*.none) rm -f "f/${name%.none}" ;;
-		*) cp -p "keep/$name" "f/$name" ;;
-		esac
-	done
-}
-
 status=ok
 section() { # PATCH SECTION OP FROM TO MODE HUNKS
-	save "$4"; save "$5"
 	case $3 in
 	m | d) if [[ ! -e f/$4 ]]; then status=missing; return; fi ;;
 	c) if [[ -s f/$4 ]]; then status=exists; return; fi; : > "f/$4" ;;
@@ -89,7 +70,7 @@ while IFS=$'\t' read -r what p a b c d e g; do
 	case $what in
 	B)
 		kind=$a skip=0 failed=0
-		rm -rf keep; mkdir keep ;;
+		if [[ $kind == fix ]]; then rm -rf before; cp -a f before; fi ;;
 	N)
 		there=0
 		if [[ -e f/$a ]] && grep -qxF -f "n/$b" "f/$a"; then there=1; fi
@@ -104,7 +85,7 @@ while IFS=$'\t' read -r what p a b c d e g; do
 		if [[ $status != ok ]]; then failed=1; fi ;;
 	E)
 		if [[ $skip == 1 ]]; then echo "K $p"
-		elif [[ $failed == 1 && $kind == fix ]]; then undo
+		elif [[ $failed == 1 && $kind == fix ]]; then rm -rf f; mv before f # a fix is left out whole
 		elif [[ $failed == 1 ]]; then exit 0
 		fi ;;
 	esac

@@ -99,11 +99,7 @@ func (d *delivery) send(ctx context.Context, w io.Writer, head string, files tre
 		}
 	}
 	for name, text := range own {
-		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := tw.Write(text); err != nil {
+		if err := putFile(tw, name, 0o644, string(text)); err != nil {
 			return err
 		}
 	}

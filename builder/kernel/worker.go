@@ -189,6 +189,16 @@ func firstLine(s string) string {
 	return s
 }
 
+// putFile adds a small file to a tar.
+func putFile(tw *tar.Writer, name string, mode int64, text string) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(text))}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := io.WriteString(tw, text)
+	return err
+}
+
 // code is the exit status of a command that failed; 0: it did not, or was not run.
 func code(err error) int {
 	var exit *container.ExitError
