@@ -237,7 +237,7 @@ func describe(e Expr, final Config) string {
 		return describe(e.x, final) + " or " + describe(e.y, final)
 	case and:
 		return "(" + describe(e.x, final) + " and " + describe(e.y, final) + ")"
-	case cmp:
+	case comparison:
 		if s, ok := e.x.(symbol); ok && !s.constant() {
 			return fmt.Sprintf("%s (%s is %s)", e, s.name, final.Get(s.name))
 		}

@@ -42,11 +42,11 @@ type (
 		name  string
 		quote bool
 	}
-	opaque struct{ text string } // $(cc-option,-mfoo): only make knows
-	not    struct{ x Expr }
-	and    struct{ x, y Expr }
-	or     struct{ x, y Expr }
-	cmp    struct {
+	opaque     struct{ text string } // $(cc-option,-mfoo): only make knows
+	not        struct{ x Expr }
+	and        struct{ x, y Expr }
+	or         struct{ x, y Expr }
+	comparison struct {
 		op   string
 		x, y Expr
 	}
@@ -74,20 +74,20 @@ func (s symbol) String() string {
 	return s.name
 }
 
-func (o opaque) eval(Config) Tri  { return Yes }
-func (o opaque) String() string   { return o.text }
-func (n not) eval(c Config) Tri   { return Yes - n.x.eval(c) }
-func (n not) String() string      { return "!" + bracket(n.x) }
-func (a and) eval(c Config) Tri   { return min(a.x.eval(c), a.y.eval(c)) }
-func (a and) String() string      { return bracket(a.x) + " && " + bracket(a.y) }
-func (o or) eval(c Config) Tri    { return max(o.x.eval(c), o.y.eval(c)) }
-func (o or) String() string       { return bracket(o.x) + " || " + bracket(o.y) }
-func (c cmp) String() string      { return c.x.String() + c.op + c.y.String() }
-func (c cmp) eval(cfg Config) Tri { return c.compare(cfg) }
+func (o opaque) eval(Config) Tri         { return Yes }
+func (o opaque) String() string          { return o.text }
+func (n not) eval(c Config) Tri          { return Yes - n.x.eval(c) }
+func (n not) String() string             { return "!" + bracket(n.x) }
+func (a and) eval(c Config) Tri          { return min(a.x.eval(c), a.y.eval(c)) }
+func (a and) String() string             { return bracket(a.x) + " && " + bracket(a.y) }
+func (o or) eval(c Config) Tri           { return max(o.x.eval(c), o.y.eval(c)) }
+func (o or) String() string              { return bracket(o.x) + " || " + bracket(o.y) }
+func (c comparison) String() string      { return c.x.String() + c.op + c.y.String() }
+func (c comparison) eval(cfg Config) Tri { return c.compare(cfg) }
 
 // compare follows expr_calc_value in scripts/kconfig/expr.c: numbers compare as
 // numbers, all else as text.
-func (c cmp) compare(cfg Config) Tri {
+func (c comparison) compare(cfg Config) Tri {
 	x, okX := c.x.(symbol)
 	y, okY := c.y.(symbol)
 	if !okX || !okY {
@@ -231,7 +231,7 @@ func (p *exprParser) unary() (Expr, error) {
 	case "=", "!=", "<", ">", "<=", ">=":
 		p.toks = p.toks[1:]
 		y, err := p.operand()
-		return cmp{op, x, y}, err
+		return comparison{op, x, y}, err
 	}
 	return x, nil
 }
