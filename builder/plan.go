@@ -33,14 +33,6 @@ type Plan struct {
 	All           []*Step // each after those it reads from
 }
 
-// The steps' versions: raised when what a step does to the same inputs changes. The
-// golden tests in builder/kernel and image say when that is.
-const (
-	kernelVersion  = "2"
-	bindebVersion  = "1"
-	modulesVersion = "1"
-)
-
 // The names of steps. That of a toolchain is toolchainID.
 const (
 	sourceStep   = "source"
@@ -107,6 +99,8 @@ func (p *Plan) planKernel() (kernel.Config, error) {
 	if err != nil {
 		return config, &spec.InputError{Field: "config", Err: err}
 	}
+	tree := &kernel.Tree{Version: l.Kernel.Version}
+	job := kernel.Job{Arch: l.Arch, Config: config, Targets: l.Kernel.Targets, Tree: tree}
 	after := []*Step{toolchainStep(l.Toolchain)}
 	if pkg := l.Kernel.Package; pkg != nil {
 		after = append(after, &Step{
@@ -119,12 +113,13 @@ func (p *Plan) planKernel() (kernel.Config, error) {
 		ID:    kernelStep,
 		Title: fmt.Sprintf("compile Linux %s (%s, %s)", l.Kernel.Version, l.Config.Base, l.Toolchain.Compiler),
 		Reads: []steps.Fact{
-			{Name: "version", Value: kernelVersion},
+			{Name: "version", Value: kernel.StepVersion},
 			{Name: "arch", Value: l.Arch.Name},
 			steps.DigestFact("source", l.Kernel.SHA256, l.Kernel.Source),
-			configFact(l.Config, config),
+			configFact(l, config),
 			{Name: "compiler", Value: l.Toolchain.Compiler},
 			{Name: "epoch", Value: strconv.FormatInt(l.Kernel.Epoch, 10)},
+			steps.DigestFact("inputs", job.Inputs(), ""),
 		},
 		After: after,
 	}
@@ -139,25 +134,15 @@ func (p *Plan) planKernel() (kernel.Config, error) {
 	if len(l.Kernel.Targets) > 0 {
 		reads(steps.Fact{Name: "targets", Value: strings.Join(l.Kernel.Targets, " ")})
 	}
-	if slices.Contains(l.Kernel.Targets, kernel.BinDeb) {
-		reads(steps.Fact{Name: kernel.BinDeb, Value: bindebVersion})
-	}
-	if config.Modules() {
-		reads(steps.Fact{Name: "modules", Value: modulesVersion})
-	}
 	p.All = append(slices.Clone(after), p.Kernel)
 	return config, nil
 }
 
 // configFact is the configuration: what the user wrote is shown, and all that is
 // behind it is hashed.
-func configFact(l spec.ConfigLock, c kernel.Config) steps.Fact {
-	base := l.Base
-	if !kernel.Builtin(base) {
-		base = fmt.Sprintf("file of %d bytes", len(c.File)) // what it is called changes nothing
-	}
-	d := units.DigestOf([]byte(base + "\n" + c.Text()))
-	shown := append([]string{l.Base, d.Short()}, l.Set...)
+func configFact(l *spec.Lock, c kernel.Config) steps.Fact {
+	d := c.Inputs(l.Kernel.Version)
+	shown := append([]string{l.Config.Base, d.Short()}, l.Config.Set...)
 	return steps.Fact{Name: "config", Value: string(d), Shown: strings.Join(shown, " ")}
 }
 

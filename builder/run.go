@@ -207,7 +207,7 @@ func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.J
 func kernelJob(l *spec.Lock) (kernel.Job, error) {
 	config, err := l.Config.Parse()
 	if err != nil {
-		return kernel.Job{}, err
+		return kernel.Job{}, &spec.InputError{Field: "config", Err: err}
 	}
 	patches, err := l.Kernel.UserPatches()
 	if err != nil {
