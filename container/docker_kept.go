@@ -30,7 +30,11 @@ func (e *docker) Kept(ctx context.Context) ([]Kept, error) {
 			continue
 		}
 		shared := max(0, i.SharedSize) // -1: the engine does not say
-		for _, ref := range i.RepoTags {
+		refs := i.RepoTags
+		if len(refs) == 0 { // left by a build that failed
+			refs = []string{i.ID}
+		}
+		for _, ref := range refs {
 			list = append(list, Kept{Image: true, Name: ref, Size: i.Size - shared, Shared: shared,
 				Created: time.Unix(i.Created, 0), InUse: i.Containers > 0})
 		}

@@ -103,7 +103,7 @@ type Info struct {
 // Kept is a durable volume or an image of kimg's.
 type Kept struct {
 	Image   bool
-	Name    string // an image has one Kept for each of its tags
+	Name    string // an image has one Kept for each of its tags; without tags it is its id
 	Size    int64  // bytes, without what an image shares with others; -1: the engine does not say
 	Shared  int64  // bytes that other images have too
 	Created time.Time

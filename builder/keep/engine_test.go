@@ -2,7 +2,6 @@ package keep
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/kimg/kimg/container"
@@ -37,7 +36,7 @@ func TestRealEngine(t *testing.T) {
 	k := list(t, dir, eng)
 	find := func(name string) Item {
 		t.Helper()
-		i := slices.IndexFunc(k.Items, func(i Item) bool { return i.Name == name || strings.HasPrefix(i.Name, name+":") })
+		i := slices.IndexFunc(k.Items, func(i Item) bool { return i.Name == name })
 		if i < 0 {
 			t.Fatalf("%s is not listed; only %+v", name, k.Items)
 		}

@@ -166,12 +166,16 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 		switch {
 		case e.InUse:
 			i.Stays = "a container uses it"
+		case e.Image && strings.HasPrefix(e.Name, "sha256:") && time.Since(e.Created) < 24*time.Hour:
+			i.Stays = "a build that runs may stand on it"
 		case !e.Image && i.stamp == "":
 			i.Stays = "another cache directory's, or an older kimg's: docker volume rm removes it"
 		}
 		remove := eng.RemoveImage
 		if !e.Image {
-			i.Kind, remove = volumeKind(e.Name), k.unlessLocked(string(lock), eng.RemoveVolume)
+			i.Kind, remove = volumeKind(e.Name), func(ctx context.Context, name string) error {
+				return k.unlessLocked(string(lock), func() error { return eng.RemoveVolume(ctx, name) })
+			}
 		} else if strings.HasPrefix(e.Name, "kimg-base:") {
 			i.Size += e.Shared // the toolchains that stand on it have this as what they share
 		}
@@ -187,20 +191,18 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 	return err
 }
 
-// unlessLocked is remove unless a build holds the lock of the volume's source.
-func (k *Kept) unlessLocked(lock string, remove func(context.Context, string) error) func(context.Context, string) error {
-	return func(ctx context.Context, name string) error {
-		if lockName.MatchString(lock) {
-			f, err := filelock.Try(filepath.Join(k.Dir, "locks", lock), os.O_RDWR)
-			if errors.Is(err, filelock.ErrHeld) {
-				return cache.ErrUsed
-			}
-			if err == nil {
-				defer f.Close()
-			}
+// unlessLocked calls remove unless a build holds the lock of a volume's source.
+func (k *Kept) unlessLocked(lock string, remove func() error) error {
+	if lockName.MatchString(lock) {
+		f, err := filelock.Try(filepath.Join(k.Dir, "locks", lock), os.O_RDWR)
+		if errors.Is(err, filelock.ErrHeld) {
+			return cache.ErrUsed
 		}
-		return remove(ctx, name)
+		if err == nil {
+			defer f.Close()
+		}
 	}
+	return remove()
 }
 
 func volumeKind(name string) string {

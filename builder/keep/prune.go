@@ -35,11 +35,11 @@ func (k *Kept) Prune(ctx context.Context, o Options) ([]Item, error) {
 	var total int64
 	var may []Item
 	for _, i := range k.Items {
-		if i.Kind == kindSnapshot {
-			continue
+		if i.Kind == kindSnapshot || i.stamp == "" && !(o.Shared && i.Kind == kindImage) {
+			continue // not this cache's to free
 		}
 		total += max(0, i.Size)
-		if i.Stays == "" && (i.stamp != "" || o.Shared) {
+		if i.Stays == "" {
 			may = append(may, i)
 		}
 	}

@@ -13,12 +13,15 @@ import (
 // one of which is the last, and a name that means harm.
 func manyDifferences() *compare.Report {
 	r := &compare.Report{A: "one", B: "two", Notes: []string{"a \x1b[31mnote"}}
-	r.Differences = append(r.Differences, compare.Difference{Artifact: "inputs", Where: "inputs[rootfs package dash]", A: "0.5-1", B: "0.5-2", Cause: compare.Package})
+	r.Differences = append(r.Differences, compare.Difference{Artifact: "inputs",
+		Where: "inputs[rootfs package dash]", A: "0.5-1", B: "0.5-2", Cause: compare.Package})
 	for i := range 40 {
-		r.Differences = append(r.Differences, compare.Difference{Artifact: "rootfs.img", Where: fmt.Sprintf("/f%d: mtime", i), A: "x", B: "y", Cause: compare.Follows})
+		r.Differences = append(r.Differences, compare.Difference{Artifact: "rootfs.img",
+			Where: fmt.Sprintf("/f%d: mtime", i), A: "x", B: "y", Cause: compare.Follows})
 	}
 	return &compare.Report{A: r.A, B: r.B, Notes: r.Notes, Differences: append(r.Differences,
-		compare.Difference{Artifact: "rootfs.img", Where: "/evil\x1b]0;title\a\nname: owner", A: "0:0", B: "1000:0", Cause: compare.Owner},
+		compare.Difference{Artifact: "rootfs.img",
+			Where: "/evil\x1b]0;title\a\nname: owner", A: "0:0", B: "1000:0", Cause: compare.Owner},
 		compare.Difference{Artifact: "rootfs.img", Where: "/new", B: strings.Repeat("z", 200)})}
 }
 
@@ -45,7 +48,8 @@ func TestReportText(t *testing.T) {
 	if same != "one and two are the same, byte for byte, but for what is noted\nnote: a note\n" {
 		t.Errorf("of the same: %q", same)
 	}
-	if same = reportText(&compare.Report{A: "one", B: "two"}, false); same != "one and two are the same, byte for byte\n" {
+	same = reportText(&compare.Report{A: "one", B: "two"}, false)
+	if same != "one and two are the same, byte for byte\n" {
 		t.Errorf("of the same without a note: %q", same)
 	}
 	all := reportText(manyDifferences(), true)
@@ -62,7 +66,8 @@ func TestMostTelling(t *testing.T) {
 	for _, d := range got {
 		causes = append(causes, d.Cause)
 	}
-	if len(got) != 5 || !slices.Contains(causes, compare.Owner) || !slices.Contains(causes, "") || got[0].Where != "/f0: mtime" {
+	if len(got) != 5 || !slices.Contains(causes, compare.Owner) || !slices.Contains(causes, "") ||
+		got[0].Where != "/f0: mtime" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -43,7 +43,8 @@ func TestDocs(t *testing.T) {
 	for name, text := range want {
 		file := filepath.Join(docs, name)
 		if *update {
-			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644))
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -52,8 +53,8 @@ func TestDocs(t *testing.T) {
 			t.Error(err)
 		}
 		if diff := cmp.Diff(string(got), text); diff != "" {
-			t.Errorf("docs/%s is not what the commands say; go test ./cmd/kimg -update writes it anew (-file +commands):\n%s",
-				name, diff)
+			t.Errorf("docs/%s is not what the commands say; "+
+				"go test ./cmd/kimg -update writes it anew (-file +commands):\n%s", name, diff)
 		}
 	}
 }
@@ -62,7 +63,8 @@ func TestDocs(t *testing.T) {
 func reference(root *cobra.Command) string {
 	var b strings.Builder
 	b.WriteString("# The command line of kimg\n\n")
-	b.WriteString("This page and the man pages in docs/man are made from the commands themselves: `go test ./cmd/kimg -update` writes them.\n\n")
+	b.WriteString("This page and the man pages in docs/man are made from the commands themselves: " +
+		"`go test ./cmd/kimg -update` writes them.\n\n")
 	describe(&b, root)
 	b.WriteString("## Exit statuses\n\n| status | meaning |\n|---|---|\n")
 	for _, c := range exitCodes {

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// addManPages adds the man page of cmd, and of each command below it, by its file's name in docs. They carry no date: it
-// would have to be that of the last change. cobra's own generator takes the texts for Markdown, which they are not.
+// addManPages adds the man page of cmd, and of each command below it, by its file's name in docs. They carry no date:
+// it would have to be that of the last change. cobra's own generator takes the texts for Markdown, which they are not.
 func addManPages(pages map[string]string, cmd *cobra.Command) {
 	pages[filepath.Join("man", manName(cmd)+".1")] = manPage(cmd)
 	for _, sub := range cmd.Commands() {
@@ -93,7 +93,8 @@ func TestManPagesAreWellFormed(t *testing.T) {
 		t.Fatalf("no man pages (%v)", err)
 	}
 	// Lines are long enough for the widest table.
-	out, err := exec.Command(groff, append([]string{"-man", "-ww", "-z", "-Tutf8", "-rLL=200n"}, files...)...).CombinedOutput()
+	args := append([]string{"-man", "-ww", "-z", "-Tutf8", "-rLL=200n"}, files...)
+	out, err := exec.Command(groff, args...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -49,7 +49,8 @@ var (
 func mayHeal(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
-		return status.Code >= 500 || status.Code == http.StatusRequestTimeout || status.Code == http.StatusTooManyRequests
+		return status.Code >= 500 || status.Code == http.StatusRequestTimeout ||
+			status.Code == http.StatusTooManyRequests
 	}
 	var refused *refusal
 	return !errors.As(err, &refused)

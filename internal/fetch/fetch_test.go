@@ -266,7 +266,10 @@ func TestNextURL(t *testing.T) {
 			w.(http.Flusher).Flush()
 			w.Write(content)
 		},
-		"truncated":  func(w http.ResponseWriter, r *http.Request) { w.Write(content[:1000]); w.(http.Flusher).Flush() },
+		"truncated": func(w http.ResponseWriter, r *http.Request) {
+			w.Write(content[:1000])
+			w.(http.Flusher).Flush()
+		},
 		"odd ranges": oddRanges,
 		"no answer":  func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
 		"not http at all": func(w http.ResponseWriter, r *http.Request) {

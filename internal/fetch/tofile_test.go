@@ -40,7 +40,8 @@ func TestToFile(t *testing.T) {
 				if asked.Add(1) == 1 {
 					w.Header().Set("ETag", `"old"`)
 					other := bytes.Repeat([]byte("o"), len(content))
-					http.ServeContent(&cutter{ResponseWriter: w, left: 400_000}, r, "", time.Time{}, bytes.NewReader(other))
+					cut := &cutter{ResponseWriter: w, left: 400_000}
+					http.ServeContent(cut, r, "", time.Time{}, bytes.NewReader(other))
 				}
 				whole(w, r)
 			}
@@ -82,7 +83,10 @@ func TestToFileRefuses(t *testing.T) {
 	}{
 		"not found": {http.NotFound, "404"},
 		"too large": {whole, "larger than"},
-		"endless":   {func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); w.Write(content) }, "larger than"},
+		"endless": {func(w http.ResponseWriter, r *http.Request) {
+			w.(http.Flusher).Flush()
+			w.Write(content)
+		}, "larger than"},
 	} {
 		url := serve(t, c.server)
 		_, err := toFile(t, url, int64(len(content))-1, nil)

@@ -160,7 +160,8 @@ func (f *filling) try(ctx context.Context) (moved bool, err error) {
 	}
 	_, err = io.Copy(f.p, &meter{r: io.LimitReader(b, f.limit()-offset+1), add: f.req.arrived})
 	if f.p.Size() > f.limit() {
-		return false, f.restart(&refusal{fmt.Errorf("what the server sends is larger than the %d bytes it should have", f.limit())})
+		return false, f.restart(&refusal{
+			fmt.Errorf("what the server sends is larger than the %d bytes it should have", f.limit())})
 	}
 	var disk *fs.PathError
 	if errors.As(err, &disk) {
@@ -184,7 +185,8 @@ func (f *filling) checkSize(b *body) error {
 		if kind := b.Header.Get("Content-Type"); kind != "" {
 			what += " (" + kind + ")"
 		}
-		return &refusal{fmt.Errorf("%s is %d bytes, and should be %s: it is not the file that was asked for", what, total, f.wanted())}
+		return &refusal{fmt.Errorf("%s is %d bytes, and should be %s: it is not the file that was asked for",
+			what, total, f.wanted())}
 	}
 	return nil
 }

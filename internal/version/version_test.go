@@ -20,7 +20,8 @@ func TestFromBuild(t *testing.T) {
 		{"devel-1a2b3c4d5e6f", debug.BuildInfo{Main: main(""), Settings: git[:1]}},
 		{"v1.2.3", debug.BuildInfo{Main: main("v1.2.3"), Settings: git[:1]}}, // go install ...@v1.2.3
 		{"v0.0.0-2024-1a2b-dirty", debug.BuildInfo{Main: main("v0.0.0-2024-1a2b+dirty")}},
-		{"v1.2.3", debug.BuildInfo{Main: other, Deps: []*debug.Module{{Path: module, Version: "v1.2.3"}}, Settings: git}},
+		{"v1.2.3", debug.BuildInfo{Main: other, Deps: []*debug.Module{
+			{Path: module, Version: "v1.2.3"}}, Settings: git}},
 		{"devel", debug.BuildInfo{Main: other, Deps: []*debug.Module{
 			{Path: module, Version: "v1.2.3", Replace: &debug.Module{Path: "../kimg"}}}, Settings: git}},
 	} {
