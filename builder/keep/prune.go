@@ -15,7 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/filelock"
 )
 
-// Unused is for how long a thing was not used that a prune takes unless it is told otherwise, and that Trim takes.
+// Unused is how long a thing must not have been used for Trim to remove it, and by default for a prune.
 const Unused = 30 * 24 * time.Hour
 
 // Options say what Prune takes.

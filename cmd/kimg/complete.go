@@ -136,7 +136,7 @@ func guestNames(_ *cobra.Command, given []string, _ string) ([]string, cobra.She
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// maxFunctions is how many names of functions are offered: a shell is slow with more, and nobody reads them.
+// maxFunctions is how many names of functions are offered: a shell is slow with more.
 const maxFunctions = 1000
 
 // kernelFunctions offers the functions of the kernel whose names begin with what was typed. They are read from

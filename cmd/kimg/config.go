@@ -115,7 +115,7 @@ func (a *app) showConfigChange(c *builder.ConfigChange) {
 	}
 }
 
-// openTerminal has every key go to whoever reads the Terminal; restore gives the
+// openTerminal has every key go to the reader of the Terminal; restore gives the
 // terminal back to the shell, and may be called more than once.
 func (a *app) openTerminal(ctx context.Context) (_ kernel.Terminal, restore func(), err error) {
 	raw, err := terminal.Of(a.stdin).Raw()

@@ -43,7 +43,7 @@ func StampFile(dir, name string) string {
 	return filepath.Join(dir, stamps, strings.NewReplacer("/", "-", ":", "-").Replace(name))
 }
 
-// Stamp notes in the cache directory dir that the thing of that name is used now. text is for whoever lists the stamps.
+// Stamp notes in the cache directory dir that the thing of that name is used now; text is what its file holds.
 // Best effort: a thing without a stamp only counts as one that is not known.
 func Stamp(dir, name, text string) {
 	file := StampFile(dir, name)

@@ -1,12 +1,11 @@
 // Package fetch downloads over HTTP: in parallel, with retries, resuming what
 // was cut off in this run or an earlier one, and never keeping a file that is
-// not the one that was asked for. It must not know what the files are.
+// not the one that was asked for.
 package fetch
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,9 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -98,28 +94,6 @@ func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) er
 		return fmt.Errorf("download %s: %w", url, err)
 	}
 	return nil
-}
-
-// All is ToStore for many files, parallel of them at once. It goes on after
-// an error, so that one message tells of every file; the errors are joined.
-func (c *Client) All(ctx context.Context, st *store.Store, reqs []Request, parallel int) error {
-	var g errgroup.Group
-	g.SetLimit(max(parallel, 1))
-	errs := make([]error, len(reqs))
-	for i, req := range reqs {
-		g.Go(func() error {
-			if err := context.Cause(ctx); err != nil {
-				return nil // told once, below
-			}
-			errs[i] = c.ToStore(ctx, st, req)
-			return nil
-		})
-	}
-	_ = g.Wait() // its functions give none
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return errors.Join(errs...)
 }
 
 // retry calls try until it succeeds, gives an error that will not get better,

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -394,37 +395,25 @@ func TestCancelEndsAtOnce(t *testing.T) {
 		<-r.Context().Done()
 	})
 	begun := time.Now()
-	err := (&Client{}).All(ctx, newStore(t), []Request{request(url), request(url)}, 2)
+	err := (&Client{}).ToStore(ctx, newStore(t), request(url))
 	if !errors.Is(err, context.Canceled) || time.Since(begun) > 5*time.Second {
 		t.Errorf("after %v: %v", time.Since(begun), err)
 	}
-}
-
-func TestAllTellsOfEveryFailure(t *testing.T) {
-	st := newStore(t)
-	good, bad := serve(t, whole), serve(t, http.NotFound)
-	other := request(bad + "/other")
-	other.SHA256 = units.DigestOf([]byte("other"))
-	third := request(bad + "/third")
-	third.SHA256 = units.DigestOf([]byte("third"))
-	err := quick().All(t.Context(), st, []Request{other, request(good), third}, 2)
-	if err == nil || !strings.Contains(err.Error(), "/other") || !strings.Contains(err.Error(), "/third") {
-		t.Errorf("All: %v", err)
-	}
-	mustHave(t, st)
 }
 
 func TestManyAskForOneFile(t *testing.T) {
 	st := newStore(t)
 	var asked atomic.Int32
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) { asked.Add(1); whole(w, r) })
-	reqs := make([]Request, 10)
-	for i := range reqs {
-		reqs[i] = request(url)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if err := quick().ToStore(t.Context(), st, request(url)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	if err := quick().All(t.Context(), st, reqs, len(reqs)); err != nil {
-		t.Fatal(err)
-	}
+	wg.Wait()
 	mustHave(t, st)
 	if asked.Load() != 1 {
 		t.Errorf("the server was asked %d times for one file", asked.Load())

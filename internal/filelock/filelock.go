@@ -4,16 +4,15 @@ package filelock
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/gofrs/flock"
 )
 
 // poll is how often a lock that another process holds is tried.
-const poll = 200 * time.Millisecond
+const poll = 50 * time.Millisecond
 
 // Take locks file, which is made where it is missing, with its directory, and
 // stays: were it removed, the next process could lock a new file while one that
@@ -31,20 +30,34 @@ func Take(ctx context.Context, file string, waiting func()) (unlock func(), err 
 	if err != nil {
 		return nil, err
 	}
-	l := flock.New(file)
-	ok, err := l.TryLock()
-	if err == nil && !ok {
+	f, err := Try(file, os.O_RDWR|os.O_CREATE)
+	if errors.Is(err, ErrHeld) {
 		waiting()
-		_, err = l.TryLockContext(ctx, poll)
+		f, err = Wait(ctx, file)
 	}
 	if err != nil {
 		leave()
 		return nil, err
 	}
 	return func() {
-		_ = l.Unlock() // nothing is left to do about an error
+		_ = f.Close()
 		leave()
 	}, nil
+}
+
+// Wait is Try for a file that is made where it is missing, until its lock is free or ctx ends.
+func Wait(ctx context.Context, file string) (*os.File, error) {
+	for {
+		f, err := Try(file, os.O_RDWR|os.O_CREATE)
+		if !errors.Is(err, ErrHeld) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(poll):
+		}
+	}
 }
 
 // here are the locks of this process: whoever holds a file has put a value into

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/units"
@@ -34,33 +33,19 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("the content's sha256 is %s, not %s", e.Got, e.Want)
 }
 
-// lockPoll is how often a Partial that is open elsewhere is looked at again.
-const lockPoll = 50 * time.Millisecond
-
 // Partial opens what there is of d, which may be nothing. It waits while another
 // has it open. The caller then asks Has again: the other may have completed it.
 func (s *Store) Partial(ctx context.Context, d units.Digest) (*Partial, error) {
-	path := filepath.Join(s.dir, "partial", string(d))
-	for {
-		f, err := filelock.Try(path, os.O_RDWR|os.O_CREATE)
-		if errors.Is(err, filelock.ErrHeld) {
-			select {
-			case <-ctx.Done():
-				err = context.Cause(ctx)
-			case <-time.After(lockPoll):
-				continue
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open partial entry %s: %w", d.Short(), err)
-		}
-		p := &Partial{s: s, f: f, want: d, sum: sha256.New()}
-		if p.size, err = io.Copy(p.sum, f); err != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("read partial entry %s: %w", d.Short(), err)
-		}
-		return p, nil
+	f, err := filelock.Wait(ctx, filepath.Join(s.dir, "partial", string(d)))
+	if err != nil {
+		return nil, fmt.Errorf("open partial entry %s: %w", d.Short(), err)
 	}
+	p := &Partial{s: s, f: f, want: d, sum: sha256.New()}
+	if p.size, err = io.Copy(p.sum, f); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("read partial entry %s: %w", d.Short(), err)
+	}
+	return p, nil
 }
 
 // Size is how many bytes there are.

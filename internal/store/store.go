@@ -1,8 +1,7 @@
 // Package store keeps what was downloaded or made, by its sha256. What is read
 // from it is checked while it is read: an entry that no longer has its digest
 // is removed and counts as missing. Entries appear whole or not at all, so many
-// processes may share one store. It must not know what the entries are, nor
-// where they come from.
+// processes may share one store.
 package store
 
 import (
