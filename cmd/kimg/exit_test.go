@@ -36,7 +36,7 @@ func TestReport(t *testing.T) {
 		{"unmet config", &kernel.UnmetError{Version: "6.12"}, 5, false, []string{"configure Linux 6.12"}},
 		{"a patch that does not apply", fmt.Errorf("x: %w", &kernel.PatchError{Patch: "a.patch",
 			Faults: []kernel.PatchFault{{File: "fs/open.c", Hunk: 1, Of: 2, Header: "@@ -1 +1 @@"}}}), 2, false,
-			[]string{"a.patch", "\n  fs/open.c: hunk 1 of 2: @@ -1 +1 @@", "hint: make it again"}},
+			[]string{"a.patch", "\n  fs/open.c: hunk 1 of 2: @@ -1 +1 @@", "hint: rebase it onto"}},
 		{"a hostile patch", &diffs.Error{Patch: "a.patch", Line: 3, Err: errors.New("refused")}, 2, false,
 			[]string{"read patch a.patch line 3: refused"}},
 		{"unsigned archive", fmt.Errorf("x: %w", &archive.UntrustedError{What: "it", Why: "no"}), 4, false,
