@@ -49,6 +49,9 @@ func (e *ConnectError) Hint() string {
 		return group
 	}
 	for _, a := range e.Tried {
+		if errors.Is(a.Err, errAddress) {
+			return "want ssh://[USER@]HOST[:PORT][/SOCKET]"
+		}
 		if strings.HasPrefix(a.Host, "ssh://") {
 			return `"ssh [USER@]HOST docker version" has to work without asking for a password`
 		}

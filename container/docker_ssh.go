@@ -51,42 +51,44 @@ var (
 	sshPath = regexp.MustCompile(`^/[A-Za-z0-9_./@:+=-]*$`)
 )
 
+var errAddress = errors.New("invalid address")
+
 // newSSHDialer reads ssh://[USER@]HOST[:PORT][/SOCKET].
 func newSSHDialer(host string) (*sshDialer, error) {
 	u, err := url.Parse(host)
 	if err != nil {
 		var bad *url.Error
 		errors.As(err, &bad) // without its repetition of the address
-		return nil, fmt.Errorf("invalid address: %w", bad.Err)
+		return nil, fmt.Errorf("%w: %w", errAddress, bad.Err)
 	}
 	d := &sshDialer{to: u.Hostname(), args: []string{"-o", "ConnectTimeout=30", "-T"}}
 	if u.RawQuery != "" || u.Fragment != "" || u.ForceQuery {
-		return nil, errors.New("invalid address: want ssh://[USER@]HOST[:PORT][/SOCKET]")
+		return nil, fmt.Errorf("%w: what follows ? or # means nothing", errAddress)
 	}
 	if u.User != nil {
 		name := u.User.Username()
 		if _, secret := u.User.Password(); secret {
-			return nil, errors.New("invalid address: a password does not belong in it; ssh uses its keys")
+			return nil, fmt.Errorf("%w: a password does not belong in it; ssh uses its keys", errAddress)
 		}
 		if !sshUser.MatchString(name) {
-			return nil, fmt.Errorf("invalid address: user %q", name)
+			return nil, fmt.Errorf("%w: user %q", errAddress, name)
 		}
 		d.to = name + "@" + d.to
 		d.args = append(d.args, "-l", name)
 	}
 	if u.Port() != "" {
 		if n, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || n == 0 {
-			return nil, fmt.Errorf("invalid address: port %q", u.Port())
+			return nil, fmt.Errorf("%w: port %q", errAddress, u.Port())
 		}
 		d.args = append(d.args, "-p", u.Port())
 	}
 	if !sshHost.MatchString(u.Hostname()) {
-		return nil, fmt.Errorf("invalid address: host %q", u.Hostname())
+		return nil, fmt.Errorf("%w: host %q", errAddress, u.Hostname())
 	}
 	d.args = append(d.args, "--", u.Hostname(), "docker")
 	if u.Path != "" && u.Path != "/" {
 		if !sshPath.MatchString(u.Path) {
-			return nil, fmt.Errorf("invalid address: socket %q", u.Path)
+			return nil, fmt.Errorf("%w: socket %q", errAddress, u.Path)
 		}
 		d.args = append(d.args, "--host", "unix://"+u.Path)
 	}

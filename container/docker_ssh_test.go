@@ -89,6 +89,10 @@ func TestSSHAddress(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "invalid address: ") {
 			t.Errorf("%q: %v", host, err)
 		}
+		failed := &ConnectError{Tried: []Attempt{{host, err}}, kind: ErrNoEngine}
+		if !strings.Contains(failed.Hint(), "want ssh://") {
+			t.Errorf("%q: hint %q", host, failed.Hint())
+		}
 	}
 	if ran, _ := os.ReadDir(calls); len(ran) > 0 {
 		t.Error("ssh ran for an address that is refused")

@@ -75,7 +75,8 @@ func TestMkfsArgs(t *testing.T) {
 	want := "mke2fs -q -F -t ext4 -T default -L kimg-root -U 6b696d67-0000-4000-8000-000000000001 -b 4096 -I 256 -N " +
 		"65536 -g 32768 -G 16 " +
 		"-J size=16 -m 0 -e remount-ro -O none,extent,64bit " +
-		"-E hash_seed=6b696d67-0000-4000-8000-000000000002,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard " +
+		"-E hash_seed=6b696d67-0000-4000-8000-000000000002,lazy_itable_init=0,lazy_journal_init=0," +
+		"root_owner=0:0,nodiscard " +
 		"-d - disk.img 262144"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
