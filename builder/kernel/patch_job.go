@@ -122,7 +122,7 @@ func (j *patchJob) read(said string, tree units.KernelVersion) (fault *PatchErro
 			if fault == nil {
 				fault = &PatchError{Patch: j.list[p].Name, Tree: tree}
 			}
-			fault.Faults = append(fault.Faults, PatchFault{File: path, Line: f.Line, Why: places[words[2]]})
+			fault.Faults = append(fault.Faults, PatchFault{File: path, Line: f.Line, Why: placeFaults[words[2]]})
 			odd[path] = true
 		case "K":
 			j.skipped[nums[0]] = true
@@ -152,8 +152,8 @@ func numbers(words []string) ([]int, error) {
 	return out, nil
 }
 
-// places are why a file cannot be patched where it is, by patch_try.sh's words.
-var places = map[string]string{
+// placeFaults are why a file cannot be patched where it is, by patch_try.sh's words.
+var placeFaults = map[string]string{
 	"link":  "refused: it is a symbolic link in the tree, or below one",
 	"below": "its directory is a file in the tree",
 	"other": "in the tree it is not a file",

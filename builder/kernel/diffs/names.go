@@ -82,8 +82,8 @@ func gitNames(s string, strip int) (name string, err error) {
 }
 
 func same(first, second string, strip int, no error) (string, error) {
-	a, err1 := place(first, strip)
-	b, err2 := place(second, strip)
+	a, err1 := treePath(first, strip)
+	b, err2 := treePath(second, strip)
 	switch {
 	case err1 != nil:
 		return "", err1
@@ -95,9 +95,9 @@ func same(first, second string, strip int, no error) (string, error) {
 	return a, nil
 }
 
-// place is the path in the tree of a patch's name, without strip leading directories.
+// treePath is the path in the tree of a patch's name, without strip leading directories.
 // It refuses what is not in the tree, and what is git's or kimg's.
-func place(name string, strip int) (string, error) {
+func treePath(name string, strip int) (string, error) {
 	if name == "" {
 		return "", errors.New("a name is missing")
 	}

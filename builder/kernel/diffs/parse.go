@@ -98,10 +98,10 @@ func (p *parser) plain() error {
 		return errors.New("neither of its names is a file")
 	case old == devNull || noOld:
 		f.Op = Create
-		f.To, err = place(now, p.strip)
+		f.To, err = treePath(now, p.strip)
 	case now == devNull || noNew:
 		f.Op = Delete
-		f.To, err = place(old, p.strip)
+		f.To, err = treePath(old, p.strip)
 	default:
 		f.To, err = p.one(old, now)
 	}
@@ -116,8 +116,8 @@ func (p *parser) plain() error {
 // one is the file that two names are about: the second one, where the first is a kept
 // copy of it.
 func (p *parser) one(old, now string) (string, error) {
-	a, err1 := place(old, p.strip)
-	b, err2 := place(now, p.strip)
+	a, err1 := treePath(old, p.strip)
+	b, err2 := treePath(now, p.strip)
 	if err := errors.Join(err1, err2); err != nil {
 		return "", errors.Join(err1, err2)
 	}
@@ -176,8 +176,8 @@ func (p *parser) git() error {
 func (p *parser) gitBody(f File, names, from, to string) (err error) {
 	body := strings.HasPrefix(p.line(0), "--- ") && strings.HasPrefix(p.line(1), "+++ ")
 	if f.Op == Rename || f.Op == Copy {
-		if f.From, err = place(from, max(0, p.strip-1)); err == nil {
-			f.To, err = place(to, max(0, p.strip-1))
+		if f.From, err = treePath(from, max(0, p.strip-1)); err == nil {
+			f.To, err = treePath(to, max(0, p.strip-1))
 		}
 	} else if !body {
 		f.To, err = gitNames(names, p.strip)
@@ -213,7 +213,7 @@ func (p *parser) bodyNames(f *File) error {
 		if name == devNull {
 			continue
 		}
-		at, err := place(name, p.strip)
+		at, err := treePath(name, p.strip)
 		if err != nil {
 			return err
 		}
