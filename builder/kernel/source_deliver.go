@@ -220,19 +220,11 @@ func (d *delivery) archive(ctx context.Context) error {
 	var errs bytes.Buffer
 	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
 		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree))
-	for line := range strings.Lines(errs.String()) {
-		if slices.ContainsFunc(tarRefuses, func(word string) bool { return strings.Contains(line, word) }) {
-			return d.fault(fmt.Errorf("refused: a member points out of the tree, or is a device: %s", firstLine(line)))
-		}
-	}
-	if code(err) != 0 {
-		return d.fault(fmt.Errorf("it is cut short or damaged: %s", firstLine(errs.String())))
-	}
-	if err != nil {
-		return fmt.Errorf("unpack %s: %w", d.tree.Path, err)
+	if err := unpackError(d.tree.Path, errs.String(), err); err != nil {
+		return err
 	}
 	if err := d.check(ctx); err != nil {
-		return d.fault(err)
+		return sourceError("unpack", d.tree.Path, err)
 	}
 	if err := d.run(ctx, nil, nil, "mkdir", objDir); err != nil {
 		return fmt.Errorf("make the directory for objects: %w", err)
@@ -242,8 +234,27 @@ func (d *delivery) archive(ctx context.Context) error {
 	return err
 }
 
-// fault is a tarball that cannot be used.
-func (d *delivery) fault(err error) error { return sourceError("unpack", d.tree.Path, err) }
+// unpackError is what unpackScript's messages and status say about a tarball; nil: all
+// is well.
+func unpackError(tarball, messages string, err error) error {
+	for line := range strings.Lines(messages) {
+		line = strings.TrimSpace(line)
+		if strings.Contains(line, "No space left on device") { // which is not the tarball's fault
+			return fmt.Errorf("unpack %s: %w: %s", tarball, container.ErrNoSpace, line)
+		}
+		if slices.ContainsFunc(tarRefuses, func(word string) bool { return strings.Contains(line, word) }) {
+			err := fmt.Errorf("refused: a member points out of the tree, or is a device: %s", line)
+			return sourceError("unpack", tarball, err)
+		}
+	}
+	if status := code(err); status != 0 && status < 128 { // it was not killed
+		return sourceError("unpack", tarball, fmt.Errorf("it is cut short or damaged: %s", firstLine(messages)))
+	}
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", tarball, err)
+	}
+	return nil
+}
 
 // check checks that an unpacked tree is the kernel that it was taken for, and that
 // nothing in it leads out of it.

@@ -111,6 +111,39 @@ func TestDeliverFailsEarly(t *testing.T) {
 	}
 }
 
+// TestUnpackError holds that only a tarball's own faults are told as such.
+func TestUnpackError(t *testing.T) {
+	for name, c := range map[string]struct {
+		messages string
+		status   int
+		want     string
+		tarball  bool // it is a SourceError
+	}{
+		"good": {"", 0, "", false},
+		"damaged": {"xz: (stdin): Unexpected end of input\ntar: Error\n", 2,
+			"cut short or damaged: xz: (stdin): Unexpected end", true},
+		"refused": {"tar: Removing leading `/' from member names\n", 0, "points out of the tree", true},
+		"full disk": {"tar: l/a: Cannot write: No space left on device\ntar: Exiting\n", 2,
+			"no space left: tar: l/a: Cannot write", false},
+		"killed": {"", 137, "exit status 137", false},
+	} {
+		var err error
+		if c.status != 0 {
+			err = &container.ExitError{Code: c.status}
+		}
+		err = unpackError("l.tar", c.messages, err)
+		var fault *SourceError
+		switch {
+		case c.want == "" && err == nil:
+		case err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &fault) != c.tarball:
+			t.Errorf("%s: %v, want %q, of the tarball: %v", name, err, c.want, c.tarball)
+		}
+		if errors.Is(err, container.ErrNoSpace) != (name == "full disk") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestVolumeNames holds that two sources have two volumes even where the first
 // digits of their digests are the same.
 func TestVolumeNames(t *testing.T) {
