@@ -92,7 +92,8 @@ func TestRead(t *testing.T) {
 		"a line that is not understood": {"config A\n\tbool \"a\"\n\ttransitional\n\tdepends on (B\n" +
 			"\toption env=\"X\"\nendif\nendmenu\n",
 			[]string{`Kconfig:1 A bool "a"`}},
-		"sources": {"source \"a/Kconfig\"\nif I\nsource 'arch/$(SRCARCH)/Kconfig'\nsource \"arch/$SRCARCH/Kconfig.old\"\n" +
+		"sources": {"source \"a/Kconfig\"\nif I\nsource 'arch/$(SRCARCH)/Kconfig'\n" +
+			"source \"arch/$SRCARCH/Kconfig.old\"\n" +
 			"endif\n" +
 			"orsource \"none\"\nsource \"b/*/Kconfig\"\n",
 			[]string{`a/Kconfig:1 AA bool ""`, `arch/x86/Kconfig.old:1 OLD bool "" depends I`,
