@@ -64,10 +64,10 @@ func (a *agent) close() {
 	a.control.Close()
 }
 
-// gone tells why the lines ended.
+// gone is why the lines ended.
 func (a *agent) gone() error { return cmp.Or(a.fault, errGone) }
 
-// awaitReady waits until the agent heeds. An interrupt ends the wait. What went
+// awaitReady waits until the agent is ready. An interrupt ends the wait. What went
 // wrong in the guest before that is a *GuestError.
 func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) error {
 	var faults []error
@@ -78,11 +78,13 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 				return a.gone()
 			}
 			if fault, ok := strings.CutPrefix(line, "fault "); ok && len(faults) < maxFaults {
-				faults = append(faults, &GuestError{What: fmt.Sprintf("the guest could not %.*s", maxFault, terminal.Plain(fault))})
+				what := fmt.Sprintf("the guest could not %.*s", maxFault, terminal.Plain(fault))
+				faults = append(faults, &GuestError{What: what})
 			}
 			if version, ok := strings.CutPrefix(line, "ready "); ok {
 				if version != protocol {
-					return fmt.Errorf("talk to the guest's agent: it speaks version %.20q, this kimg %s: build the image again", version, protocol)
+					return fmt.Errorf("talk to the guest's agent: it speaks version %.20q, this kimg %s: "+
+						"build the image again", version, protocol)
 				}
 				return errors.Join(faults...)
 			}
@@ -114,15 +116,15 @@ type command struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	interrupt      <-chan os.Signal // the first goes to the command, the second ends the guest
-	silence        time.Duration    // how long the agent may be mute before the guest counts as hung
+	silence        time.Duration    // how long the agent may not answer before the guest counts as hung
 	late           time.Duration    // how long the guest may keep back the last of the output; 0: outputLimit
 }
 
 // outputLimit is how long the guest may keep back the last of a command's output after
-// its end. How long the person takes to read it is theirs: a pager may wait for days.
+// its end. The user may take any time to read it: a pager may wait for days.
 const outputLimit = 30 * time.Second
 
-// run runs a command with the ports as its stdin, stdout and stderr, and returns its exit
+// run runs a command with the ports as its stdin, stdout and stderr and returns its exit
 // status.
 func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
 	stdin, stdout, stderr := ports[0], ports[1], ports[2]
@@ -191,8 +193,8 @@ func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
 	return status, nil
 }
 
-// awaited is a stream of the guest's that knows who is waited for: the guest, while a
-// Read lasts, or between two of them whoever takes what came.
+// awaited is a stream of the guest that knows which side is being waited for: the guest
+// during a Read, the reader between two of them.
 type awaited struct {
 	from io.Reader
 
@@ -213,14 +215,14 @@ func (a *awaited) set(since time.Time) {
 	a.since = since
 }
 
-// end says that nobody will read any more.
+// end says that there will be no more Reads.
 func (a *awaited) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
 }
 
-// waited is how long the guest has been waited for.
+// waited is how long the reader has been waiting for the guest.
 func (a *awaited) waited() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -230,7 +232,7 @@ func (a *awaited) waited() time.Duration {
 	return time.Since(a.since)
 }
 
-// held says whether what came is still to be taken.
+// held says whether the guest is waiting for the reader.
 func (a *awaited) held() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -250,7 +252,7 @@ func feed(to port, from io.Reader) {
 }
 
 // copyUntil copies until mark, which it leaves out. Only an error of the
-// writer is one: the end of the reader is the end of the guest, told elsewhere.
+// writer is one: the end of the reader is the end of the guest, reported elsewhere.
 func copyUntil(to io.Writer, from io.Reader, mark string) error {
 	if to == nil {
 		to = io.Discard

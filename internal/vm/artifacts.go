@@ -42,7 +42,8 @@ func ReadConfig(name string) (Config, error) {
 // kernel that boots without an initramfs.
 func (c Config) builtIn(symbols ...string) bool { return c.need("", symbols...) == nil }
 
-// need is an error that names those of the symbols that are not built in, or nil.
+// need is an error that names the symbols that are not built in, or nil. what completes
+// "this kernel cannot".
 func (c Config) need(what string, symbols ...string) error {
 	lacking := slices.DeleteFunc(slices.Clone(symbols), func(s string) bool { return c[s] == "y" })
 	if len(lacking) == 0 {
@@ -71,7 +72,7 @@ func (c Config) agent() error {
 
 // MissingConfigError says that the kernel lacks something built in.
 type MissingConfigError struct {
-	For     string // what the kernel cannot do without, as in "to <For>"
+	For     string // what the kernel cannot do without them
 	Symbols []string
 }
 
@@ -79,12 +80,12 @@ func (e *MissingConfigError) Error() string {
 	return fmt.Sprintf("this kernel cannot %s: it was built without %s", e.For, strings.Join(e.Symbols, ", "))
 }
 
-// Hint is the way out.
+// Hint says how to build it.
 func (e *MissingConfigError) Hint() string {
 	return "build it with --set " + strings.Join(e.Symbols, "=y --set ") + "=y"
 }
 
-// errNoDebugInfo says that gdb would know addresses and nothing else.
+// errNoDebugInfo says that gdb would know nothing but addresses.
 var errNoDebugInfo = &MissingConfigError{For: "be debugged", Symbols: []string{"DEBUG_INFO"}}
 
 // MissingArtifactError says that an out directory lacks a file.
@@ -94,7 +95,7 @@ func (e *MissingArtifactError) Error() string {
 	return fmt.Sprintf("find %s in %s: there is none", e.File, e.Dir)
 }
 
-// Hint is the way out.
+// Hint says how to get it.
 func (e *MissingArtifactError) Hint() string {
 	return "run kimg build first, or name its directory with --out"
 }

@@ -11,15 +11,15 @@ import (
 
 // Check says what must happen in a guest.
 type Check struct {
-	Break   string        // a function, FILE:LINE, FILE:FUNCTION or *ADDRESS that must be reached; empty: there is no gdb
-	During  bool          // it is looked for while the command runs, and not on the way there
-	By      string        // the name of the process that must reach it, others pass; empty: any
+	Break   string        // what must be reached, as gdb.CheckBreak has it; empty: there is no gdb
+	During  bool          // it must be reached while the command runs, and not during the boot
+	By      string        // the name of the process that must reach it; empty: any
 	Print   []string      // expressions that gdb evaluates where the guest stopped
 	Command []string      // run in the guest; nil: none
-	Limit   time.Duration // from start to end; 0: 5 minutes, without qemu.KVM 20
+	Limit   time.Duration // from start to end; 0: 5 minutes, without KVM 20
 }
 
-// Result is what a check saw. It is returned with an error too, as far as it goes.
+// Result is what a check saw. With an error it is as far as the check came.
 type Result struct {
 	Hit       bool
 	Frames    []gdb.Frame // where the guest stopped, the innermost first
@@ -28,7 +28,7 @@ type Result struct {
 	Values    []gdb.Value // of the expressions
 	Ran       bool        // the command was run to its end
 	Status    int         // its exit status
-	Log       string      // what gdb was told and said
+	Log       string      // gdb's commands and answers
 	Console   []string    // the last lines of the serial console
 }
 
@@ -54,8 +54,8 @@ func (c *Check) ready(o *Options) (Config, error) {
 	return config, err
 }
 
-// files are what the check cannot do without besides what every guest needs, or
-// what it takes where it is there.
+// files are the artifacts that the check must have besides what every guest needs; with
+// all also those that it uses where they are there.
 func (c *Check) files(all bool) []string {
 	switch {
 	case c.Break == "":
@@ -72,7 +72,7 @@ type checking struct {
 	kernel  *gdb.Symbols
 	entry   uint64 // where the guest runs to before gdb attaches; 0: it stays halted
 	scripts bool   // gdb has the kernel's own
-	first   int    // the process id of the command's shell; those of its children are higher
+	first   int    // the process ID of the command's shell; those of its children are higher
 	vm      *instance
 	result  *Result
 	missing string // what has not been seen yet, for a check that runs out of time

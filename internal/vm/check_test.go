@@ -10,10 +10,10 @@ import (
 )
 
 // The script's own line is not the command's, wherever the guest cuts its words.
-func TestGate(t *testing.T) {
+func TestBarrier(t *testing.T) {
 	for _, said := range [][]string{{"312\n", "one\ntwo\n"}, {"312\none\ntwo\n"}, {"", "31", "2\none\n", "two\n"}} {
 		var out bytes.Buffer
-		g := newGate(strings.NewReader("input"), &out)
+		g := newBarrier(strings.NewReader("input"), &out)
 		for _, s := range said {
 			if n, err := g.out.Write([]byte(s)); n != len(s) || err != nil {
 				t.Fatalf("%q: %d, %v", s, n, err)
@@ -30,7 +30,7 @@ func TestGate(t *testing.T) {
 		}()
 		select {
 		case early := <-read:
-			t.Fatalf("%q came through a gate that is shut", early)
+			t.Fatalf("%q came through a barrier that is shut", early)
 		case <-time.After(10 * time.Millisecond):
 		}
 		g.open()
@@ -40,8 +40,8 @@ func TestGate(t *testing.T) {
 	}
 }
 
-func TestGateThatStaysShut(t *testing.T) {
-	g := newGate(nil, nil)
+func TestBarrierThatStaysShut(t *testing.T) {
+	g := newBarrier(nil, nil)
 	g.close()
 	g.close()
 	if b, err := io.ReadAll(g); len(b) > 0 || err != nil {
@@ -49,8 +49,8 @@ func TestGateThatStaysShut(t *testing.T) {
 	}
 }
 
-func TestGateOfAHostileGuest(t *testing.T) {
-	g := newGate(nil, nil)
+func TestBarrierOfAHostileGuest(t *testing.T) {
+	g := newBarrier(nil, nil)
 	for range 1000 {
 		if _, err := g.out.Write(bytes.Repeat([]byte("9"), 1<<10)); err != nil {
 			t.Fatal(err)
@@ -61,11 +61,11 @@ func TestGateOfAHostileGuest(t *testing.T) {
 	}
 }
 
-// The gate is the script's own: it is tried with this machine's shell.
-func TestGatedScript(t *testing.T) {
+// The barrier is the script's own: it is tried with this machine's shell.
+func TestScriptBehindBarrier(t *testing.T) {
 	var out, errs bytes.Buffer
-	g := newGate(strings.NewReader("input"), &out)
-	cmd := exec.Command("sh", "-c", gated([]string{"sh", "-ec", "cat; echo \"it's $0\" >&2; exit 3", "me"}))
+	g := newBarrier(strings.NewReader("input"), &out)
+	cmd := exec.Command("sh", "-c", behindBarrier([]string{"sh", "-ec", "cat; echo \"it's $0\" >&2; exit 3", "me"}))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = g, &g.out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Skip("no shell here")

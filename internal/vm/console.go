@@ -13,9 +13,9 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// Attach connects the streams with the guest's serial console, from what it said
-// last on, until the guest ends, the input does, or on a terminal, which is raw
-// meanwhile, Ctrl-a d is typed. Ctrl-a a is a Ctrl-a.
+// Attach connects the streams to the guest's serial console, beginning with the last of
+// its output, until the guest ends, the input ends, or Ctrl-a d is typed on a terminal,
+// which is raw meanwhile. Ctrl-a a types a Ctrl-a.
 func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writer) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(g.dir, consoleSocket))
 	if err != nil {
@@ -50,8 +50,8 @@ func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writ
 			if errors.Is(err, errDetached) {
 				return nil
 			}
-			typed = nil // input that is no terminal's has ended; what is said is still wanted
-		case <-said: // the guest has ended, whatever the connection says of that
+			typed = nil // the input is no terminal and has ended; the output is still wanted
+		case <-said: // the guest has ended, whatever the error
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -64,7 +64,7 @@ var errDetached = errors.New("detached")
 
 const ctrlA = 1
 
-// escaped is what a person types, with Ctrl-a as the key for kimg itself.
+// escaped is what a user types, with Ctrl-a as kimg's own escape key.
 type escaped struct {
 	from  io.Reader
 	after bool // a Ctrl-a was typed
@@ -95,15 +95,15 @@ func (e *escaped) Read(p []byte) (int, error) {
 // consoleSocket is in the run directory of a guest whose console can be attached to.
 const consoleSocket = "console"
 
-// consoleReplay is how much of what a console said is told to one who attaches to
-// it, in bytes.
+// consoleReplay is how much of a console's output a client gets that attaches to it, in
+// bytes.
 const consoleReplay = 64 << 10
 
-// slowest is how long one who is attached may hold up a console.
+// slowest is how long a client may hold up a console.
 const slowest = 2 * time.Second
 
-// consoleHub joins a guest's serial console with those who attach to it. What it
-// says is kept, so that nobody comes too late; what any of them types goes in.
+// consoleHub connects a guest's serial console with the clients that attach to it. It
+// keeps the last output for those that come later; what any of them types goes in.
 type consoleHub struct {
 	listen net.Listener
 	keys   *io.PipeWriter
@@ -138,8 +138,8 @@ func (h *consoleHub) input() io.Reader { return h.typed }
 // mute ends that input.
 func (h *consoleHub) mute() { h.typed.Close() }
 
-// Write takes what the console says. One who does not read it is let go, and
-// holds up nobody.
+// Write passes on the console's output. A client that does not read is disconnected, so
+// that it holds up nothing.
 func (h *consoleHub) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -148,13 +148,13 @@ func (h *consoleHub) Write(p []byte) (int, error) {
 		h.said = append(h.said[:0], h.said[extra:]...)
 	}
 	for conn := range h.on {
-		h.tell(conn, p)
+		h.send(conn, p)
 	}
 	return len(p), nil
 }
 
-// tell writes to one who is attached; h.mu is held.
-func (h *consoleHub) tell(conn net.Conn, p []byte) {
+// send writes to a client; h.mu is held.
+func (h *consoleHub) send(conn net.Conn, p []byte) {
 	err := conn.SetWriteDeadline(time.Now().Add(slowest))
 	if err == nil {
 		_, err = conn.Write(p)
@@ -178,10 +178,10 @@ func (h *consoleHub) accept() {
 			return
 		}
 		h.on[conn] = true
-		h.tell(conn, h.said)
+		h.send(conn, h.said)
 		h.mu.Unlock()
 		go func() {
-			_, _ = io.Copy(h.keys, conn) // its end is that of the one who is attached, or of the guest
+			_, _ = io.Copy(h.keys, conn) // it ends with the client or the guest
 			h.mu.Lock()
 			delete(h.on, conn)
 			h.mu.Unlock()

@@ -17,22 +17,22 @@ import (
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
-// Debugging says how a person's gdb session begins.
+// Debugging says how a user's gdb session begins.
 type Debugging struct {
 	Breaks   []string // as Check.Break; the guest runs on to the first of them that it reaches
 	Running  bool     // the guest runs at once; without it and without Breaks it stays halted
 	Commands []string // gdb's own, run after that
 	Batch    bool     // gdb ends after them
 	Attached func(guest string) (detach func())
-	// Attached is called with the guest's name once its console can be attached to,
-	// and what it returns at the end; nil: nobody wants to know.
+	// Attached is called with the guest's name once its console can be attached to, and
+	// what it returns at the end; nil: nothing is.
 }
 
 // SourceFile is a gdb script of the out directory that says where the kernel's
 // source is on this machine.
 const SourceFile = "kimg.gdb"
 
-// Debug boots the guest under a gdb whose prompt is the person's, on the options'
+// Debug boots the guest under a gdb whose prompt is the user's, on the options'
 // streams. The serial console can be attached to meanwhile, see Attach. The end of
 // gdb ends the guest. A guest that panics stays, to be looked at.
 //
@@ -142,8 +142,8 @@ func (vm *instance) debug(ctx context.Context, args []string, entry uint64) erro
 	}
 }
 
-// gdbEnd is the end of a gdb that a person had. A status other than zero is what
-// the person, or a batch of theirs, made of it.
+// gdbEnd is the end of a gdb that the user drove. A status other than zero comes from the
+// user, or from the commands of a batch.
 func gdbEnd(err error) error {
 	if err == nil {
 		return nil
@@ -151,25 +151,30 @@ func gdbEnd(err error) error {
 	return &gdb.EndedError{Err: err}
 }
 
-// debugNotices tell of what a person would wonder about in this kernel.
+// debugNotices explain what a user could wonder about in this kernel.
 func debugNotices(c Config) []string {
 	var notices []string
 	if c["RANDOMIZE_BASE"] == "y" {
-		notices = append(notices, "this kernel was built with RANDOMIZE_BASE: it is booted with nokaslr, so that it is where vmlinux says")
+		notices = append(notices, "this kernel was built with RANDOMIZE_BASE: it is booted with nokaslr, "+
+			"so that it is where vmlinux says")
 	}
 	if c["GDB_SCRIPTS"] != "y" {
-		notices = append(notices, "this kernel was built without GDB_SCRIPTS: gdb has no lx-dmesg, lx-ps, lx-symbols; --set GDB_SCRIPTS=y brings them")
+		notices = append(notices, "this kernel was built without GDB_SCRIPTS: gdb has no lx-dmesg, lx-ps, lx-symbols; "+
+			"--set GDB_SCRIPTS=y brings them")
 	}
 	if c["DEBUG_INFO_REDUCED"] == "y" {
-		notices = append(notices, "this kernel was built with DEBUG_INFO_REDUCED: gdb knows no structures and no variables; --set DEBUG_INFO_REDUCED=n brings them")
+		notices = append(notices, "this kernel was built with DEBUG_INFO_REDUCED: gdb knows no structures and no "+
+			"variables; --set DEBUG_INFO_REDUCED=n brings them")
 	}
 	return notices
 }
 
-// findBreaks looks for the places to stop at, before there is a guest. A function
-// is in vmlinux's own table; what is inlined or named by its line only gdb finds.
+// findBreaks looks for the places to stop at, before there is a guest. A function is in
+// vmlinux's own table; only gdb finds what is inlined or named by its line.
 // afterUnpacking says that they are more than the processor has breakpoints for.
-func findBreaks(ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, breaks []string) (afterUnpacking bool, err error) {
+func findBreaks(
+	ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, breaks []string,
+) (afterUnpacking bool, err error) {
 	ask := slices.DeleteFunc(slices.Clone(breaks), func(at string) bool {
 		return tools.Accel == qemu.TCG && slices.Contains(kernel.Functions, at)
 	})

@@ -22,13 +22,13 @@ type commandEnd struct {
 // during boots the guest, has gdb set the breakpoint when the command is about to
 // run, lets it run, and looks where it stopped.
 //
-// The command waits behind a gate of its own shell's, so that what the agent does
-// to start it, which is a handful of processes, is over when gdb comes. The agent
-// still hands on the word that opens the gate, and carries the streams: where that
-// would be taken for the command's doing, a check names the process (By).
+// The command waits at a barrier of its own shell, so that the handful of processes by
+// which the agent starts it have ended when gdb attaches. The agent still passes on the
+// line that opens the barrier, and carries the streams: where that could be mistaken for
+// the command, a check names the process (By).
 func (k *checking) during(ctx context.Context) error {
 	k.missing = "the guest did not come up"
-	d, err := startGDB(ctx, k.vm.tools) // it has long symbols to read, and the guest to boot
+	d, err := startGDB(ctx, k.vm.tools) // it has many symbols to read, while the guest boots
 	if err != nil {
 		return err
 	}
@@ -42,28 +42,28 @@ func (k *checking) during(ctx context.Context) error {
 		return err
 	}
 	defer closePorts(agent, ports)
-	g := newGate(k.vm.o.Stdin, k.vm.o.Stdout)
-	defer g.close()
+	start := newBarrier(k.vm.o.Stdin, k.vm.o.Stdout)
+	defer start.close()
 	end := &commandEnd{ended: make(chan struct{})}
 	go func() {
 		defer close(end.ended)
 		c := k.vm.command(k.c.Command)
-		c.script, c.stdin, c.stdout = gated(k.c.Command), g, &g.out
+		c.script, c.stdin, c.stdout = behindBarrier(k.c.Command), start, &start.out
 		end.status, end.err = agent.run(ctx, c, ports)
 	}()
 	select {
-	case <-g.reached:
+	case <-start.reached:
 	case <-end.ended:
 		return k.unreached(end)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	k.first = g.out.pid
+	k.first = start.out.pid
 	b, err := k.arm(ctx, d, place)
 	if err != nil {
 		return err
 	}
-	g.open()
+	start.open()
 	k.missing = "the command did not reach " + k.place()
 	reached, err := k.stop(ctx, d, b, end.ended)
 	switch {
@@ -85,7 +85,7 @@ func (k *checking) during(ctx context.Context) error {
 	}
 }
 
-// arm stops the guest, which runs, for as long as it takes to set the breakpoint.
+// arm stops the running guest for as long as it takes to set the breakpoint.
 func (k *checking) arm(ctx context.Context, d *gdb.Debugger, place gdb.Breakpoint) (gdb.Breakpoint, error) {
 	k.missing = "gdb did not set the breakpoint"
 	if err := d.Attach(ctx, k.vm.tools.Socket(gdbSocket)); err != nil {
@@ -98,8 +98,8 @@ func (k *checking) arm(ctx context.Context, d *gdb.Debugger, place gdb.Breakpoin
 	return b, d.Proceed(ctx)
 }
 
-// unreached tells of a command that ended too early. The guest stops as a whole, so
-// a stop before the command's end would have been told before it.
+// unreached is the error of a command that ended too early. The guest stops as a whole, so
+// a stop before the command's end would have been reported before it.
 func (k *checking) unreached(e *commandEnd) error {
 	if e.err != nil {
 		return e.err
@@ -122,67 +122,69 @@ func (k *checking) command(ctx context.Context) error {
 	return err
 }
 
-// gated is a script that becomes the command argv, as Script's, but says its process
-// id first, in a line, and waits for one.
-func gated(argv []string) string { return "echo $$; read -r _\n" + Script(argv) }
+// behindBarrier is a script that becomes the command argv, as Script's, but first writes a
+// line, its process ID, and reads one.
+func behindBarrier(argv []string) string { return "echo $$; read -r _\n" + Script(argv) }
 
-// gate is the host's side of a gated script's stdin and stdout: the script's own
-// line and the one that it waits for are not the command's.
-type gate struct {
-	reached chan struct{} // closed when the script has said its line
+// barrier is the host's side of such a script's stdin and stdout: the line that the script
+// writes and the one that it waits for are not the command's.
+type barrier struct {
+	reached chan struct{} // closed when the script has written its line
 	opened  chan struct{}
 	closed  chan struct{}
 	once    sync.Once
 	rest    io.Reader // what stdin has after the line
-	out     gateOutput
+	out     barrierOutput
 }
 
-func newGate(stdin io.Reader, stdout io.Writer) *gate {
+func newBarrier(stdin io.Reader, stdout io.Writer) *barrier {
 	if stdin == nil {
 		stdin = bytes.NewReader(nil)
 	}
 	if stdout == nil {
 		stdout = io.Discard
 	}
-	g := &gate{reached: make(chan struct{}), opened: make(chan struct{}), closed: make(chan struct{}), rest: stdin}
-	g.out = gateOutput{g: g, to: stdout}
-	return g
+	b := &barrier{
+		reached: make(chan struct{}), opened: make(chan struct{}), closed: make(chan struct{}), rest: stdin,
+	}
+	b.out = barrierOutput{b: b, to: stdout}
+	return b
 }
 
 // open lets the script run its command.
-func (g *gate) open() { close(g.opened) }
+func (b *barrier) open() { close(b.opened) }
 
 // close ends a Read that waits.
-func (g *gate) close() { g.once.Do(func() { close(g.closed) }) }
+func (b *barrier) close() { b.once.Do(func() { close(b.closed) }) }
 
-// Read is the script's stdin. It waits until the gate is opened.
-func (g *gate) Read(p []byte) (int, error) {
-	if g.opened == nil {
-		return g.rest.Read(p)
+// Read is the script's stdin. It waits until the barrier is opened.
+func (b *barrier) Read(p []byte) (int, error) {
+	if b.opened == nil {
+		return b.rest.Read(p)
 	}
 	select {
-	case <-g.opened:
-		g.opened = nil
+	case <-b.opened:
+		b.opened = nil
 		return copy(p, "\n"), nil
-	case <-g.closed:
+	case <-b.closed:
 		return 0, io.EOF
 	}
 }
 
-// gateOutput is the script's stdout.
-type gateOutput struct {
-	g    *gate
+// barrierOutput is the script's stdout.
+type barrierOutput struct {
+	b    *barrier
 	to   io.Writer
-	line []byte // the first one, as far as it has come
+	line []byte // the first one, as far as it was read
 	said bool
-	pid  int // that it says; read it after g.reached
+	pid  int // in the first line; read it after b.reached
 }
 
-// maxPID is how much of the first line is kept: no process id has as many digits.
+// maxPID is how much of the first line is kept: no process ID has as many digits.
 const maxPID = 20
 
 // Write passes on what comes after the first line.
-func (o *gateOutput) Write(p []byte) (int, error) {
+func (o *barrierOutput) Write(p []byte) (int, error) {
 	rest := p
 	if !o.said {
 		at := bytes.IndexByte(p, '\n')
@@ -191,11 +193,11 @@ func (o *gateOutput) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		o.line = append(o.line, p[:min(at, maxPID-len(o.line))]...)
-		if pid, err := strconv.Atoi(string(o.line)); err == nil { // a guest may say anything
+		if pid, err := strconv.Atoi(string(o.line)); err == nil { // a guest may write anything
 			o.pid = pid
 		}
 		o.said, o.line, rest = true, nil, p[at+1:]
-		close(o.g.reached)
+		close(o.b.reached)
 	}
 	if len(rest) > 0 {
 		if _, err := o.to.Write(rest); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// GuestError says that a guest, or the QEMU under it, ended or stopped against
-// the plan. Console is the last of what its serial console said.
+// GuestError says that a guest, or its QEMU, failed: it ended or stopped when it should
+// not have. Console has the last lines of its serial console.
 type GuestError struct {
 	What    string
 	Console []string
@@ -78,9 +78,9 @@ func (t *tail) lines() []string {
 	return lines
 }
 
-// ErrInterrupted says that the person ended the guest: with an interrupt before
-// there was a command to heed it, or with a second one. It is a context.Canceled too:
-// nobody has to be told of what was asked for.
+// ErrInterrupted says that the user ended the guest: with an interrupt before there was
+// a command to get it, or with a second one. It is a context.Canceled too: there is
+// nothing to report about what was requested.
 var ErrInterrupted error = interruptedError{}
 
 type interruptedError struct{}
@@ -88,7 +88,7 @@ type interruptedError struct{}
 func (interruptedError) Error() string        { return "interrupted" }
 func (interruptedError) Is(target error) bool { return target == context.Canceled }
 
-// errGone says that the connection to the agent ended: with the guest, most often.
+// errGone says that the connection to the agent ended, usually because the guest did.
 var errGone = errors.New("the guest's agent went away")
 
 // errSilent says that the guest has stopped answering.

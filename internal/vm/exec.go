@@ -10,7 +10,7 @@ import (
 	"github.com/kimg/kimg/internal/guest"
 )
 
-// Exec boots the guest quietly, runs argv in it as root in /root with the
+// Exec boots the guest without showing its console, runs argv in it as root in /root with the
 // options' streams, ends the guest and returns the command's exit status.
 //
 // A kernel that panics, a guest that hangs or does not come up in time, and a

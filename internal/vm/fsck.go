@@ -19,12 +19,12 @@ func (e *DiskError) Error() string {
 	return fmt.Sprintf("check %s: e2fsck found faults: %s", e.Disk, strings.Join(e.Said, "; "))
 }
 
-// Hint is the way out.
+// Hint says how to repair it.
 func (e *DiskError) Hint() string {
-	return "e2fsck -f repairs what it can, with questions; kimg build makes the image anew"
+	return "e2fsck -f repairs what it can, and asks questions; kimg build makes a new image"
 }
 
-// The bounds of a check of an image: usually, and where the person wants it to end.
+// How long a check of an image may take: usually, and after an interrupt.
 const (
 	fsckLimit   = 5 * time.Minute
 	hurriedFsck = 30 * time.Second
@@ -40,8 +40,8 @@ func fsckArgs(e2fsck, disk string, clean bool) []string {
 	return []string{e2fsck, "-fp", disk}
 }
 
-// checkDisk has e2fsck look at the image that the guest has written to, and tells
-// what it found. Faults that are left are a *DiskError. No guest has the image any more.
+// checkDisk has e2fsck check the image that the guest has written to, and reports what it
+// found. Faults that are left are a *DiskError. No guest may use the image meanwhile.
 func (o *Options) checkDisk(ctx context.Context, tools *toolbox.Tools, clean bool) error {
 	e2fsck, err := tools.FindSystem("e2fsck")
 	if err != nil {

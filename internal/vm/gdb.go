@@ -14,10 +14,11 @@ import (
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
-// headSocket is where QEMU's gdb stub listens first, for kimg. gdb's is made after that.
+// headSocket is where QEMU's gdb stub listens first, for kimg. It listens for gdb at
+// another one after that.
 const headSocket = "head"
 
-// headLimit is how long the firmware and the kernel's unpacking may take. After it gdb
+// headLimit is how long the firmware and the kernel's unpacking may take. After that gdb
 // gets the guest wherever it is.
 func headLimit(a qemu.Accel) time.Duration {
 	if a == qemu.TCG {
@@ -26,9 +27,11 @@ func headLimit(a qemu.Accel) time.Duration {
 	return 5 * time.Second
 }
 
-// stubOf is the stub of a guest that is to stop in breaks, and where it may run to before
-// gdb attaches: 0 where it stays halted, or runs at once.
-func stubOf(kernel *gdb.Symbols, tools *toolbox.Tools, breaks []string, running bool) (stub qemu.GDBStub, entry uint64) {
+// stubOf is the stub of a guest that is to stop in breaks, and the address that it may run
+// to before gdb attaches: 0 where it stays halted, or runs at once.
+func stubOf(
+	kernel *gdb.Symbols, tools *toolbox.Tools, breaks []string, running bool,
+) (stub qemu.GDBStub, entry uint64) {
 	if !running {
 		entry = kernel.FirstStop(breaks)
 	}
@@ -47,10 +50,10 @@ func (vm *instance) awaitGDB(ctx context.Context, entry uint64) error {
 	}
 	head, cancel := context.WithTimeout(ctx, headLimit(vm.tools.Accel))
 	defer cancel()
-	// A guest that does not come that far is gdb's to look at.
+	// gdb gets a guest that does not come that far too.
 	_ = vm.runTo(head, entry)
 	if ctx.Err() != nil || vm.ended() {
-		return nil // that has been told, or is
+		return nil // that is reported elsewhere
 	}
 	return vm.moveStub(ctx)
 }

@@ -26,7 +26,7 @@ type instance struct {
 	machine Machine
 	limits  limits
 	tools   *toolbox.Tools
-	link    *link         // its network's part on this machine
+	link    *link         // the host's side of its network
 	entry   *RunningGuest // what other kimgs read
 	unlock  func()        // its disk
 
@@ -115,7 +115,7 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	return vm, nil
 }
 
-// close ends the guest and removes what was made for it.
+// close ends the guest and cleans up.
 func (vm *instance) close(ctx context.Context) (err error) {
 	if vm.done != nil {
 		vm.quit()
@@ -169,7 +169,7 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	}
 	vm.done = make(chan struct{})
 	var aside sync.WaitGroup
-	// The end of QEMU tells more than what these say about it.
+	// Their errors say less than the end of QEMU.
 	aside.Go(func() { _ = vm.link.serve(running, vm.tools) })
 	if vm.link.ssh != nil {
 		aside.Go(func() { vm.giveKeys(running) })
@@ -194,7 +194,7 @@ func (vm *instance) connect(ctx context.Context, name string) (*net.UnixConn, er
 	return conn, err
 }
 
-// whileUp is ctx, ended with the machine too: then errGone is its cause.
+// whileUp is a context that ends with ctx and with the guest: then errGone is its cause.
 func (vm *instance) whileUp(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
@@ -233,7 +233,7 @@ func (vm *instance) endError(ctx context.Context) error {
 	}
 	if toolbox.WasKilled(vm.err) {
 		return &GuestError{
-			What: "QEMU was killed: by somebody, or by the system for want of memory", Console: console, Err: vm.err}
+			What: "QEMU was killed, perhaps by the system for lack of memory", Console: console, Err: vm.err}
 	}
 	what := fmt.Sprintf("QEMU ended: %v", vm.err)
 	if said := vm.said.lines(); len(said) > 0 {
@@ -344,8 +344,8 @@ func (vm *instance) order(ctx context.Context, command string, arguments any) (j
 	return nil, err
 }
 
-// sessionEnd tells whether a guest that the person had in hand ended well: by
-// poweroff, or by Ctrl-a x.
+// sessionEnd is the error of a guest that the user ended: nil where that was by poweroff
+// or by Ctrl-a x.
 func (vm *instance) sessionEnd(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -358,8 +358,8 @@ func (vm *instance) sessionEnd(ctx context.Context) error {
 	return err
 }
 
-// listen drops what the guest says on ports that nothing else reads, until the guest or
-// ctx ends: the shell there waits until it was heard.
+// listen drops what the guest writes to ports that nothing else reads, until the guest or
+// ctx ends: its shell would wait for a reader.
 func (vm *instance) listen(ctx context.Context, names ...string) {
 	for _, name := range names {
 		go func() {

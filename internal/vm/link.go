@@ -18,8 +18,8 @@ import (
 // sshPort is where a guest's sshd listens.
 const sshPort = 22
 
-// link is this machine's part of a guest's network, from before QEMU starts until the
-// guest is closed.
+// link is the host's side of a guest's network, from before QEMU starts until the guest is
+// closed.
 type link struct {
 	network   Network
 	listeners []net.Listener // of the forwards, in their order
@@ -28,7 +28,7 @@ type link struct {
 	ssh       *sshForward // nil: none
 }
 
-// open takes the ports and the interface, so that what is taken already is told
+// open takes the ports and the interface, so that what is in use already is reported
 // before anything is started.
 func (n Network) open(dir string) (_ *link, err error) {
 	l := &link{network: n}
@@ -57,7 +57,7 @@ func (n Network) open(dir string) (_ *link, err error) {
 	return l, nil
 }
 
-// close lets go of all. It may be called again.
+// close releases everything. It may be called again.
 func (l *link) close() {
 	for _, listener := range l.listeners {
 		listener.Close()
@@ -146,7 +146,7 @@ func relayPort(ctx context.Context, tools *toolbox.Tools, listener net.Listener,
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			argv := []string{"socat", "-t86400", "-", fmt.Sprintf("TCP4:127.0.0.1:%d", port)}
-			// That a side went away, the connection's end says.
+			// Errors show in the end of the connection.
 			if wait, err := tools.Start(ctx, toolbox.Program{Args: argv, Stdin: conn, Stdout: conn}); err == nil {
 				_ = wait()
 			}

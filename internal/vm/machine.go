@@ -13,7 +13,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Machine is a guest's machine: all that QEMU's command line says. Argv writes it.
+// Machine is a guest's machine: everything that QEMU's command line says. Argv writes it.
 type Machine struct {
 	Arch   arch.Arch
 	Accel  []qemu.Accel // QEMU uses the first that works

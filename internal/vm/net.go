@@ -18,7 +18,7 @@ type NetMode string
 
 // The networks.
 const (
-	UserNet NetMode = "user" // QEMU's own: DHCP, and out where QEMU's place has a way out
+	UserNet NetMode = "user" // QEMU's own: DHCP, and out to where QEMU's machine or container reaches
 	TAPNet  NetMode = "tap"  // an interface of this machine
 	NoNet   NetMode = "none"
 )
@@ -42,12 +42,13 @@ func ParseNetwork(text string) (Network, error) {
 	return Network{}, fmt.Errorf("%q: want none, user or tap:INTERFACE, such as tap:tap0", text)
 }
 
-// isInterface says whether Linux takes the name for an interface (dev_valid_name),
-// and it is nothing that a shell would take for something else.
+// isInterface says whether it is a valid name of an interface (dev_valid_name of Linux)
+// that is safe in a shell.
 func isInterface(name string) bool {
 	return name != "" && len(name) < 16 && name != "." && name != ".." && name[0] != '-' &&
 		!strings.ContainsFunc(name, func(r rune) bool {
-			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.@", r))
+			return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+				strings.ContainsRune("-_.@", r))
 		})
 }
 
@@ -62,7 +63,7 @@ func ParseForward(text string) (qemu.Forward, error) {
 	return qemu.Forward{Host: uint16(h), Guest: uint16(g)}, nil
 }
 
-// card is QEMU's name of a network card that the kernel has a driver for, or empty.
+// card is QEMU's name for a network card that the kernel has a driver for, or empty.
 // A TAP gets an e1000 where that is built in.
 func (c Config) card(mode NetMode) string {
 	virtio, e1000 := c.builtIn("VIRTIO_PCI", "VIRTIO_NET"), c.builtIn("E1000")
@@ -75,7 +76,7 @@ func (c Config) card(mode NetMode) string {
 	return ""
 }
 
-// check is an error where the kernel has no card for the network that was asked for.
+// check is an error where the kernel has no driver for a card of the requested network.
 func (n Network) check(c Config) error {
 	if n.Mode == NoNet || n.Mode == "" && len(n.Forwards) == 0 || c.card(n.Mode) != "" {
 		return nil
@@ -93,7 +94,8 @@ func macOf(dir, tap string) net.HardwareAddr {
 // linkLocal is the address that an interface with the MAC gives itself: RFC 4291,
 // appendix A, which Linux and systemd-networkd follow where nothing else is set.
 func linkLocal(mac net.HardwareAddr) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+	return netip.AddrFrom16([16]byte{
+		0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
 }
 
 // PortTakenError says that a port of this machine cannot be forwarded.
@@ -108,15 +110,16 @@ func (e *PortTakenError) Error() string {
 
 func (e *PortTakenError) Unwrap() error { return e.Err }
 
-// Hint is the way out.
+// Hint says which port to use.
 func (e *PortTakenError) Hint() string {
 	port := int(e.Forward.Host) + 10000
 	if port > 65535 {
 		port = int(e.Forward.Host) - 10000
 	}
 	if errors.Is(e.Err, syscall.EACCES) {
-		return fmt.Sprintf("a port below 1024 needs root: take another, as in --forward %d:%d", max(port, 1024), e.Forward.Guest)
+		return fmt.Sprintf("a port below 1024 needs root: use another, as in --forward %d:%d",
+			max(port, 1024), e.Forward.Guest)
 	}
-	return fmt.Sprintf("ss -ltnp 'sport = :%d' shows who has it; or take another, as in --forward %d:%d",
+	return fmt.Sprintf("ss -ltnp 'sport = :%d' shows what has it; or use another, as in --forward %d:%d",
 		e.Forward.Host, port, e.Forward.Guest)
 }

@@ -1,3 +1,8 @@
+// Package vm boots the guests of an out directory and works with them: begin with [Options]
+// and [Run] (its serial console), [Exec] (a command), [SSH], [Debug] (under gdb) or
+// [RunCheck]. [RunningGuests] and [Attach] are for guests of other processes, [Describe] for
+// those that boot without kimg. How QEMU and gdb are spoken to, and where they run, is in
+// packages qemu, gdb and toolbox.
 package vm
 
 import (
@@ -20,7 +25,7 @@ import (
 // Options say which guest to boot, with what, and how it is connected to the user.
 type Options struct {
 	Dir     string          // the out directory that has the artifacts
-	Arch    arch.Arch       // the guest's; zero: the default
+	Arch    arch.Arch       // the architecture; zero: the default
 	Toolbox toolbox.Toolbox // where QEMU and gdb run
 	Memory  units.Size      // 0: 1 GiB
 	CPUs    int             // 0: two, or as many as there are; without KVM one

@@ -18,9 +18,9 @@ type Planned struct {
 	Places  []string // functions and FILE:LINE that a frame is expected at; they must be in this kernel too
 }
 
-// Preflight says before anything boots which of the checks this build cannot be
-// asked for, and why: an error in the check's place, or nil. Of the checks only
-// the first one's Options name the build and the place.
+// Preflight says before anything boots which of the checks this build cannot do, and why:
+// wrong has an error for each check, or nil. The first check's Options name the build and
+// the toolbox of all.
 func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 	wrong = make([]error, len(list))
 	p := &preflight{}

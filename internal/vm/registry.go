@@ -60,7 +60,8 @@ func readGuest(dir string) (RunningGuest, bool) {
 	return g, err == nil && json.Unmarshal(b, &g) == nil
 }
 
-// awaitKeys waits until the guest has the keys for its sshd. Its end is errGone.
+// awaitKeys waits until the guest has the keys for its sshd. If the guest ends, the error
+// is errGone.
 func (g RunningGuest) awaitKeys(ctx context.Context) error {
 	for {
 		now, ok := readGuest(g.dir)
@@ -78,7 +79,7 @@ func (g RunningGuest) awaitKeys(ctx context.Context) error {
 	}
 }
 
-// whileRuns is ctx, ended with the guest too: then errGone is its cause.
+// whileRuns is a context that ends with ctx and with the guest: then errGone is its cause.
 func (g RunningGuest) whileRuns(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
@@ -106,7 +107,7 @@ func newEntry(tools *toolbox.Tools, dir string) *RunningGuest {
 	}
 }
 
-// write has others find the guest as it now is, until its run directory is removed.
+// write publishes the entry as it is now, until the run directory is removed.
 func (g *RunningGuest) write() error {
 	b, err := json.Marshal(g)
 	if err == nil {

@@ -14,14 +14,13 @@ import (
 
 // Run boots the guest with its serial console on the options' Stdin and Stdout.
 //
-// On a terminal that is raw, follows the window's size, and Ctrl-a x ends the
-// guest at once, as QEMU has it: where writes are kept that is pulling the plug.
-// The end of the login shell ends the guest too, with a clean shutdown where
-// writes are kept, and its status is returned. Input that is no terminal is held
-// until the shell is there to read it, and its end is the shell's: so
-// `echo uname -r | kimg run` works. A kernel without VIRTIO_CONSOLE cannot tell of
-// its shell: then agetty logs in again, the guest ends by Ctrl-a x or by poweroff,
-// and input is passed on as it comes.
+// A terminal is raw meanwhile, and the guest follows its size; Ctrl-a x ends the guest at
+// once, as in QEMU: where writes are kept that is like pulling the plug. The end of the
+// login shell ends the guest too, with a clean shutdown where writes are kept, and its
+// status is returned. Input that is no terminal is held back until the shell reads it, and
+// its end ends the shell: so `echo uname -r | kimg run` works. A kernel without
+// VIRTIO_CONSOLE cannot report on its shell: then agetty logs in again, the guest ends by
+// Ctrl-a x or by poweroff, and input is passed on as it comes.
 func Run(ctx context.Context, o Options) (status int, err error) {
 	config, err := o.read(needs{})
 	if err != nil {
@@ -31,12 +30,12 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 		screen := terminal.Of(o.Stdin)
 		vm.machine.Serial.Monitor, vm.machine.Kernel.Terminal = true, shown(screen, o.Term)
 		to := guestIO{stdin: o.Stdin, console: o.Stdout}
-		told := config.agent() == nil
-		if told {
+		reports := config.agent() == nil // the guest reports on its login shell
+		if reports {
 			to.ports = []string{guest.Control, guest.Login}
 		}
 		var input *heldInput
-		if told && !screen.Is() && o.Stdin != nil {
+		if reports && !screen.Is() && o.Stdin != nil {
 			input = &heldInput{from: o.Stdin, open: make(chan struct{}), closed: make(chan struct{})}
 			to.stdin, to.mute = input, func() { close(input.closed) }
 		}
@@ -48,7 +47,7 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 		if err := vm.boot(ctx, to); err != nil {
 			return err
 		}
-		if !told {
+		if !reports {
 			<-vm.done
 			return vm.sessionEnd(ctx)
 		}
@@ -77,7 +76,7 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 	go func() {
 		for line, err := range reading.Lines(login, maxLine) {
 			if err != nil {
-				continue // whatever it was, the shell did not say it
+				continue // the shell wrote no such line
 			}
 			select {
 			case shell <- line:
@@ -105,7 +104,7 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 				}
 				return int(n), nil
 			}
-		case _, ok := <-agent.lines: // "ready" is no news to a person who sees the console
+		case _, ok := <-agent.lines: // "ready" is no news to a user who sees the console
 			if !ok {
 				agent.lines = nil
 			}
@@ -123,10 +122,9 @@ func shown(t terminal.Terminal, name string) Terminal {
 	return Terminal{Size: t.Size(), Term: name}
 }
 
-// heldInput is input that is no terminal's. A shell that starts flushes what was
-// typed before, so nothing is let through until it is there; nobody is there to end
-// the session, so the end of the input does, in words: an end-of-file key typed
-// ahead would be lost.
+// heldInput is input that is no terminal. A shell that starts drops what was typed before,
+// so nothing is passed on until it runs. The end of the input ends the session, by a
+// command: an end-of-file key that is typed ahead would be lost.
 type heldInput struct {
 	from   io.Reader
 	open   chan struct{}

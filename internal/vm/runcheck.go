@@ -12,16 +12,16 @@ import (
 	"github.com/kimg/kimg/internal/qemu"
 )
 
-// RunCheck boots the guest and looks whether the check's breakpoint is reached,
-// by one of two ways. A breakpoint of the boot is set before the guest's first
-// instruction; once it was reached the guest is let go, boots on, and runs the
-// command. A breakpoint that is for the command (During) is set when the command
-// is about to run, and must be reached before it ends; so nothing of the boot is
-// taken for it. A check without a breakpoint runs its command, as Exec does.
+// RunCheck boots the guest and finds out whether the check's breakpoint is reached, in one
+// of two ways. A breakpoint of the boot is set before the guest's first instruction; once it
+// was reached the guest boots on and runs the command. A breakpoint for the command (During)
+// is set when the command is about to run, and must be reached before it ends, so that
+// nothing in the boot can reach it. A check without a breakpoint runs its command, as Exec
+// does.
 //
-// The error is nil only if the guest stopped there and the command, whatever its
-// status, was run. A guest that did not do in time what it should, panicked, or
-// lost its QEMU is a *GuestError; a gdb that died is a *gdb.EndedError.
+// The error is nil only if the guest stopped there and the command was run, whatever its
+// status. A guest that was too slow, panicked, or lost its QEMU is a *GuestError; a gdb that
+// died is a *gdb.EndedError.
 func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err error) {
 	k := &checking{c: c, result: &Result{}}
 	config, err := c.ready(&o)
@@ -60,7 +60,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 	return k.result, err
 }
 
-// errOver is the cause of a check's end by its limit.
+// errOver is the cause of a context that ended at the check's limit.
 var errOver = errors.New("the check's time is up")
 
 // run lasts from the boot to the check's end.
@@ -87,7 +87,7 @@ func (k *checking) run(ctx context.Context) error {
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case context.Cause(timed) == errOver: // whatever it was that this ended
+	case context.Cause(timed) == errOver: // whatever this interrupted
 		return k.vm.hung(fmt.Sprintf("%s in %v", k.missing, k.vm.limits.check))
 	case k.vm.waitEnd(ctx, time.Second): // gdb and the agent only see that a connection has ended
 		return k.vm.endError(ctx)

@@ -23,15 +23,15 @@ type Share struct {
 	Write bool   // the guest may change it
 }
 
-// shareHome is where shares are in the guest that were not given a place.
+// shareHome is where shares are in the guest that name no path.
 const shareHome = "/mnt"
 
-// shareName is a place in the guest that is given by a name.
+// shareName is a name for a directory below shareHome.
 var shareName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 
 // ParseShare reads DIR[:PLACE][:rw], where PLACE is a path in the guest or a name
-// below /mnt. Without it the directory's own name is one. A comma serves before
-// rw, too. Where all of the words name a directory that exists, they are its name.
+// below /mnt. By default it is the directory's own name. There may be a comma before rw.
+// A text that is the name of an existing directory is taken as that.
 func ParseShare(text string) (Share, error) {
 	s := Share{Dir: text}
 	if !isDir(text) {
@@ -51,7 +51,7 @@ func ParseShare(text string) (Share, error) {
 	return s, checkPlace(s.Path)
 }
 
-// cut takes the words behind the directory's name off, from the right.
+// cut splits what follows the directory's name off, from the right.
 func (s *Share) cut(text string) {
 	if at := strings.LastIndexAny(text, ":,"); at >= 0 && (text[at+1:] == "rw" || text[at+1:] == "ro") {
 		text, s.Write = text[:at], text[at+1:] == "rw"
@@ -72,24 +72,24 @@ func isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// maxPlace bounds a path in the guest: it stands on the kernel's command line.
+// maxPlace bounds a path in the guest: it is on the kernel's command line.
 const maxPlace = 255
 
-// checkPlace refuses what a shared directory would hide from the guest, and what
-// does not travel by the kernel's command line and the agent's shell.
+// checkPlace refuses paths that the guest needs itself, and those that the kernel's command
+// line or the agent's shell would not carry.
 func checkPlace(place string) error {
 	top, _, _ := strings.Cut(strings.TrimPrefix(place, "/"), "/")
 	switch {
 	case !path.IsAbs(place) || place == "/":
-		return fmt.Errorf("the place %q in the guest: want a path below /", place)
+		return fmt.Errorf("the path %q in the guest: want one below /", place)
 	case len(place) > maxPlace:
-		return fmt.Errorf("the place %.20q... in the guest: want at most %d bytes", place, maxPlace)
+		return fmt.Errorf("the path %.20q... in the guest: want at most %d bytes", place, maxPlace)
 	case !utf8.ValidString(place) || strings.ContainsFunc(place, unicode.IsControl):
-		return fmt.Errorf("the place %q in the guest: want a name that prints: give one, as in DIR:NAME", place)
+		return fmt.Errorf("the path %q in the guest: want a name that prints, as in DIR:NAME", place)
 	}
 	switch top {
 	case "dev", "proc", "run", "sys":
-		return fmt.Errorf("the place %q in the guest: the guest needs its own /%s", place, top)
+		return fmt.Errorf("the path %q in the guest: the guest needs its own /%s", place, top)
 	}
 	return nil
 }
@@ -105,19 +105,19 @@ func (e *ShareError) Error() string { return fmt.Sprintf("share %s: %v", e.Dir, 
 // Unwrap gives the reason.
 func (e *ShareError) Unwrap() error { return e.Err }
 
-// Hint is the way out.
+// Hint says which directory to share, or where.
 func (e *ShareError) Hint() string {
 	if errors.Is(e.Err, errSharePlace) {
-		return "give it another place, as in DIR:NAME"
+		return "give it another path in the guest, as in DIR:NAME"
 	}
 	return "name a directory of this machine that you may read"
 }
 
-// errSharePlace says that another directory is where one is to be.
+// errSharePlace says that another directory is shared there.
 var errSharePlace = errors.New("is there already")
 
-// resolve checks the shares and resolves their directories, as QEMU follows no
-// link out of them and an engine none to them.
+// resolve checks the shares and resolves links to their directories, which engines do not
+// follow.
 func resolve(shares []Share) ([]Share, error) {
 	var list []Share
 	taken := map[string]string{}
@@ -146,10 +146,10 @@ func resolve(shares []Share) ([]Share, error) {
 	return list, nil
 }
 
-// shareTag names the share of a number to the guest.
+// shareTag is the 9p tag of the share of a number.
 func shareTag(n int) string { return "kimg" + strconv.Itoa(n) }
 
-// word is what the guest's agent is told of the share of a number.
+// word tells the guest's agent about the share of a number.
 func (s Share) word(n int) string {
 	mode := "ro"
 	if s.Write {

@@ -19,9 +19,8 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// A snapshot is a whole, sparse copy of rootfs.img, below the out directory. An
-// overlay would take less room, and be garbage once a build replaces the image
-// that it lies on; the copy stands alone, and takes what the image's files do.
+// A snapshot is a whole, sparse copy of rootfs.img, below the out directory. An overlay
+// would be smaller, but invalid once a build replaces the image below it.
 const (
 	snapshotDir    = "snapshots"
 	snapshotSuffix = ".img"
@@ -52,11 +51,11 @@ func (o origin) is(other origin) bool { return o.Size == other.Size && o.MTime.E
 
 func originOf(info fs.FileInfo) origin { return origin{Size: info.Size(), MTime: info.ModTime().UTC()} }
 
-// Snapshot is one that is there.
+// Snapshot is a snapshot of an out directory.
 type Snapshot struct {
 	Name    string
 	Changed time.Time // when a guest last wrote to it
-	Stale   bool      // rootfs.img is another than the one it was taken of
+	Stale   bool      // rootfs.img has been replaced since it was taken
 }
 
 // Snapshots lists those of an out directory, by name.
@@ -73,7 +72,7 @@ func Snapshots(dir string) ([]Snapshot, error) {
 		}
 		info, err := e.Info()
 		if err != nil {
-			continue // dropped just now
+			continue // it has just been dropped
 		}
 		list = append(list, Snapshot{Name: name, Changed: info.ModTime(), Stale: isStale(dir, name)})
 	}
@@ -101,7 +100,7 @@ func (e *NoSnapshotError) Error() string {
 	return fmt.Sprintf("drop snapshot %s: there is none", e.Name)
 }
 
-// Hint is the way out.
+// Hint names those that there are.
 func (e *NoSnapshotError) Hint() string {
 	if len(e.Have) == 0 {
 		return "kimg run --snapshot NAME makes one"
@@ -139,7 +138,7 @@ func DropSnapshot(dir, name string) error {
 	return nil
 }
 
-// ErrDiskInUse says that another guest has the image, and it or this one writes to it.
+// ErrDiskInUse says that another guest uses the image, and one of the two writes to it.
 var ErrDiskInUse error = diskInUse{}
 
 type diskInUse struct{}
@@ -151,8 +150,8 @@ func (diskInUse) Hint() string {
 	return "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, can run beside it"
 }
 
-// shareDisk has no other guest write to rootfs.img while this one, which does not, reads
-// it. A file system without locks is no reason to do without the guest.
+// shareDisk keeps other guests from writing to rootfs.img while this one reads it. On a
+// file system without locks it does nothing.
 func shareDisk(dir string) (unlock func(), err error) {
 	unlock, err = shareImage(filepath.Join(dir, artifact.Disk))
 	switch {
@@ -193,13 +192,13 @@ func holdDisk(
 	return unlock, nil
 }
 
-// holdImage locks an image for this process alone. QEMU's own lock would do, but tell
-// it later, in words of its own.
+// holdImage locks an image for this process alone. QEMU's own lock would fail later, with
+// a message of its own.
 func holdImage(file string) (unlock func(), err error) {
 	return lockImage(file, (*flock.Flock).TryLock)
 }
 
-// shareImage locks it together with others that write to it no more than this one.
+// shareImage locks an image together with others that only read it.
 func shareImage(file string) (unlock func(), err error) {
 	return lockImage(file, (*flock.Flock).TryRLock)
 }
@@ -227,7 +226,7 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 	if err := os.MkdirAll(filepath.Join(dir, snapshotDir), 0o755); err != nil {
 		return err
 	}
-	// One at a time: a copy that comes second would take the first one's place under its guest.
+	// One at a time: a second copy would replace the first one while a guest uses it.
 	turn := flock.New(filepath.Join(dir, snapshotDir), flock.SetFlag(os.O_RDONLY))
 	if _, err := turn.TryLockContext(ctx, 100*time.Millisecond); err != nil {
 		return err

@@ -17,14 +17,14 @@ import (
 type Login struct {
 	Command   []string // empty: root's shell
 	Relay     bool     // the streams are the connection itself, of another client
-	Connected func()   // called once the guest's sshd answers; nil: nobody wants to know
+	Connected func()   // called once the guest's sshd answers; may be nil
 }
 
-// errNoNetwork says that a guest without a network was to be reached.
+// errNoNetwork says that the guest cannot be reached.
 var errNoNetwork = errors.New("log in to the guest: it has no network (--net none)")
 
-// SSH boots the guest quietly, logs in to its sshd, and ends the guest with the
-// session, whose status it returns. The options have Keys. While the session lasts,
+// SSH boots the guest without showing its console, logs in to its sshd, and ends the guest
+// with the session, whose status it returns. The options have Keys. During the session
 // others can log in too, and attach to the serial console.
 //
 // A guest that ends, hangs or whose sshd does not come up in time is a *GuestError.
@@ -95,14 +95,14 @@ func (vm *instance) logIn(ctx context.Context, l Login) (int, error) {
 	status, err := o.session(watched, vm.link.ssh.address, o.Keys, limits.boot, l)
 	switch {
 	case errors.Is(err, errLong), errors.Is(err, ErrInterrupted):
-		told := vm.explain(ctx, err)
+		explained := vm.explain(ctx, err)
 		if errors.Is(err, errLong) {
-			told = vm.hung(fmt.Sprintf("the session did not end in %v", o.RunLimit))
+			explained = vm.hung(fmt.Sprintf("the session did not end in %v", o.RunLimit))
 		}
 		vm.part(ctx, control, err)
-		return 0, told
+		return 0, explained
 	case errors.Is(err, errLost) && vm.waitEnd(ctx, 5*time.Second):
-		err = vm.sessionEnd(ctx) // the person may have shut it down
+		err = vm.sessionEnd(ctx) // the user may have shut it down
 	case errors.Is(err, errGone) && len(l.Command) == 0:
 		err = vm.sessionEnd(ctx)
 	}
@@ -115,8 +115,8 @@ func (vm *instance) logIn(ctx context.Context, l Login) (int, error) {
 	return status, nil
 }
 
-// heartbeat asks the guest whether it is there. It returns when it is not, with the
-// reason, or at the end of ctx.
+// heartbeat pings the guest. It returns the reason when the guest does not answer, or nil at
+// the end of ctx.
 func (a *agent) heartbeat(ctx context.Context, silence time.Duration) error {
 	ping := time.NewTicker(min(5*time.Second, silence/4))
 	defer ping.Stop()
@@ -171,7 +171,7 @@ func (u *User) session(ctx context.Context, at Address, keys *Keys, limit time.D
 	connected()
 	status, err := u.runSSH(ctx, client, l.Command)
 	if err != nil && ctx.Err() != nil {
-		return 0, context.Cause(ctx) // and what came of it
+		return 0, context.Cause(ctx) // err only follows from it
 	}
 	return status, err
 }
@@ -181,7 +181,7 @@ func (u *User) relay(ctx context.Context, conn *peekedConn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	go func() {
 		if _, err := io.Copy(conn, u.Stdin); err == nil {
-			_ = conn.CloseWrite() // its end is told by the other direction
+			_ = conn.CloseWrite() // the other direction reports its end
 		}
 	}()
 	_, err := io.Copy(u.Stdout, conn)
@@ -204,7 +204,7 @@ func SSHTo(ctx context.Context, g RunningGuest, keys *Keys, u User, l Login) (in
 		status, err = u.session(alive, *g.SSH, keys, limit, l)
 	}
 	if errors.Is(err, errLost) {
-		select { // its kimg takes a moment to see the guest's end, and to tidy up
+		select { // its kimg takes a moment to see the guest's end and to clean up
 		case <-alive.Done():
 			err = context.Cause(alive)
 		case <-time.After(5 * time.Second):

@@ -16,15 +16,15 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// How long a guest's sshd may take: to say its first word before it counts as not
-// started, and to agree on keys. An emulated one needs seconds for that.
+// How long a guest's sshd may take: to greet, else it has not started yet; and to agree on
+// keys, for which an emulated one needs seconds.
 const (
 	bannerLimit    = 5 * time.Second
 	handshakeLimit = 2 * time.Minute
 )
 
 // dialSSHD connects to the sshd at an address, as often as it takes until one
-// answers: QEMU and its relays take connections before there is anybody in the guest.
+// answers: QEMU and its relays accept connections before there is an sshd in the guest.
 func dialSSHD(ctx context.Context, at Address) (*peekedConn, error) {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, at.Network, at.Address)
@@ -88,10 +88,10 @@ func logIn(ctx context.Context, at Address, keys *Keys) (*ssh.Client, error) {
 // errLost says that the connection to the guest's sshd ended before the command did.
 var errLost = errors.New("the connection to the guest was lost")
 
-// runSSH runs a command, or without one root's shell, on the options' streams, and
-// returns its status: of a signal N 128+N. On a terminal it gets one too. Typed at the
-// beginning of a line, ~. ends the connection, as OpenSSH has it: a guest that hangs
-// answers to nothing else.
+// runSSH runs a command, or without one root's shell, on the user's streams, and returns
+// its status: after signal N 128+N. On a terminal it gets one too. Typed at the beginning
+// of a line, ~. ends the connection, as in OpenSSH: a guest that hangs reacts to nothing
+// else.
 func (u *User) runSSH(ctx context.Context, client *ssh.Client, argv []string) (int, error) {
 	defer context.AfterFunc(ctx, func() { client.Close() })()
 	s, err := client.NewSession()
@@ -150,14 +150,14 @@ func (u *User) runSSH(ctx context.Context, client *ssh.Client, argv []string) (i
 			if interrupts++; interrupts > 1 {
 				return 0, ErrInterrupted
 			}
-			_ = s.Signal(ssh.SIGINT) // where it cannot be sent, the second one helps
+			_ = s.Signal(ssh.SIGINT) // if it cannot be sent, the second one helps
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
 	}
 }
 
-// sshStatus is the status that a command's end stands for.
+// sshStatus is the exit status of a command, by the error of its Wait.
 func sshStatus(err error) (int, error) {
 	var exit *ssh.ExitError
 	switch {
@@ -202,7 +202,7 @@ func openPTY(ctx context.Context, to *ssh.Session, user terminal.Terminal, name 
 	}, nil
 }
 
-// watched tells of a writer that takes no more.
+// watched reports the errors of a writer.
 type watched struct {
 	w      io.Writer
 	broken chan<- error
@@ -219,7 +219,7 @@ func (w *watched) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// tilde is what a person types, with ~. at the beginning of a line as the end of it,
+// tilde is what a user types, with ~. at the beginning of a line as the end of it,
 // and ~~ there as a ~.
 type tilde struct {
 	from    io.Reader

@@ -19,9 +19,9 @@ import (
 	"github.com/kimg/kimg/internal/filelock"
 )
 
-// Keys are what the guests of an out directory and those who log in to them know
-// each other by. They live on this machine, and a guest gets them when it boots: an
-// image that has keys would be no secret, and could not be made twice.
+// Keys are what the guests of an out directory and their users know each other by. They
+// stay on this machine, and a guest gets them when it boots: keys in an image would be no
+// secret, and no two builds would be the same.
 type Keys struct {
 	User ssh.Signer // logs in as root
 	Host ssh.Signer // is the guest's sshd
@@ -72,7 +72,7 @@ func LoadKeys(ctx context.Context, dir string) (*Keys, error) {
 	return k, nil
 }
 
-// loadKey reads a private key, having made it where there is none.
+// loadKey reads a private key, or makes it where there is none.
 func loadKey(file string) (ssh.Signer, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,7 +101,7 @@ func makeKey(file string) ([]byte, error) {
 	return text, renameio.WriteFile(file, text, 0o600)
 }
 
-// KeyError says that a file is not the key that kimg left there.
+// KeyError says that a file is not a key of kimg's.
 type KeyError struct {
 	File string
 	Err  error
@@ -112,7 +112,7 @@ func (e *KeyError) Error() string { return fmt.Sprintf("read the key %s: %v", e.
 // Unwrap is why.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// Hint is the way out.
+// Hint says how to get another.
 func (e *KeyError) Hint() string { return "remove it: kimg makes another one, for the next guest" }
 
 // give writes the keys as a guest takes them (package guest).
@@ -122,6 +122,7 @@ func (k *Keys) give(w io.Writer) error {
 		return fmt.Errorf("give the guest its keys: %w", err)
 	}
 	text := func(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
-	_, err = fmt.Fprintf(w, "host_key %s\nauthorized_keys %s\nend\n", text(host), text(ssh.MarshalAuthorizedKey(k.User.PublicKey())))
+	_, err = fmt.Fprintf(w, "host_key %s\nauthorized_keys %s\nend\n",
+		text(host), text(ssh.MarshalAuthorizedKey(k.User.PublicKey())))
 	return err
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/kimg/kimg/internal/qemu"
 )
 
-// atBoot lets the halted guest run to the check's breakpoint and then lets it go.
+// atBoot lets the halted guest run to the check's breakpoint and looks where it stopped.
 func (k *checking) atBoot(ctx context.Context) error {
 	k.missing = "the guest did not reach " + k.place()
 	came := make(chan error, 1)
@@ -18,7 +18,7 @@ func (k *checking) atBoot(ctx context.Context) error {
 		return err
 	}
 	defer func() { k.result.Log = d.Transcript() }()
-	// Asked for before there is a guest: gdb answers for itself what it knows.
+	// Before there is a guest: gdb answers from the symbols.
 	place, root, err := k.find(ctx, d)
 	if err != nil {
 		return err
@@ -30,8 +30,8 @@ func (k *checking) atBoot(ctx context.Context) error {
 		return err
 	}
 	// A software breakpoint is an instruction in memory, where the kernel has yet to
-	// be unpacked. Under KVM there are only so many of the other kind; more places,
-	// as an inlined function has, get instructions once the kernel is there.
+	// be unpacked. Under KVM there are few of the other kind; for more places, as an
+	// inlined function has, it is set once the kernel is unpacked.
 	hardware := k.hardware(place)
 	if !hardware {
 		if err := d.RunTo(ctx, gdb.StartKernel, true); err != nil {
@@ -51,8 +51,8 @@ func (k *checking) atBoot(ctx context.Context) error {
 	return k.look(ctx, d, b, root)
 }
 
-// stop waits until the guest stops at the breakpoint. Where that is for one process
-// alone, all others go on. It returns false where the command ended before.
+// stop waits until the guest stops at the breakpoint. Where that is for one process alone,
+// it lets all others go on. It returns false where the command ended before.
 func (k *checking) stop(ctx context.Context, d *gdb.Debugger, b gdb.Breakpoint, ended <-chan struct{}) (bool, error) {
 	for {
 		stop, err := d.AwaitStop(ctx, ended)
@@ -83,7 +83,7 @@ func (k *checking) place() string {
 	return k.c.Break + " by " + k.c.By
 }
 
-// find finds the check's gdb.Breakpoint, and where the kernel's source was when it was
+// find finds the check's breakpoint, and where the kernel's source was when it was
 // compiled.
 func (k *checking) find(ctx context.Context, d *gdb.Debugger) (b gdb.Breakpoint, root string, err error) {
 	if b, err = d.Find(ctx, k.kernel, k.c.Break); err != nil {
@@ -92,7 +92,7 @@ func (k *checking) find(ctx context.Context, d *gdb.Debugger) (b gdb.Breakpoint,
 	return b, d.SourceRoot(ctx), nil
 }
 
-// hardware says whether the processor has breakpoints enough for the place.
+// hardware says whether the processor has enough breakpoints for the place.
 func (k *checking) hardware(b gdb.Breakpoint) bool {
 	return k.vm.tools.Accel != qemu.KVM || b.Locations <= gdb.HardwareBreakpoints
 }
