@@ -17,8 +17,8 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// table is what the commands do once their words have been read. It is a value
-// so that a test can read words without an engine.
+// table is what the commands do once their arguments have been read. It is a value so that
+// a test can read arguments without an engine.
 type table struct {
 	build  func(context.Context, builder.Env, spec.Spec) (*outdir.Manifest, error)
 	plan   func(context.Context, builder.Env, spec.Spec, io.Writer) error
@@ -41,11 +41,11 @@ type guest struct {
 	append  string // added to the kernel's command line
 	memory  units.Size
 	cpus    int
-	timeout time.Duration // 0: vm's own
+	timeout time.Duration // 0: the defaults of vm
 
 	stdin          *os.File
 	stdout, stderr *os.File
-	takeTerminal   func()                  // takes progress off the screen; called before the guest is shown
+	takeTerminal   func()                  // removes the progress from the screen; called before the guest is shown
 	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
 
 	engine container.Engine // set by options; nil: QEMU and gdb are this machine's
@@ -58,7 +58,7 @@ type runRequest struct {
 	write   bool
 	command []string
 	extras  extras
-	quiet   bool // stderr is the command's, but for faults
+	quiet   bool // stderr is the command's, except for errors
 }
 
 // debugRequest asks for a gdb on the terminal.
@@ -73,7 +73,7 @@ type debugRequest struct {
 type checkRequest struct {
 	guest
 	list     []checks.Check
-	all      []string // names of the checks, those that were not asked for too
+	all      []string // names of the checks, with those that were not selected
 	file     string   // that they are from; empty: the command line
 	extras   extras
 	failFast bool

@@ -17,7 +17,7 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// checkFlags are what the flags say of checks.
+// checkFlags are the flags of checks.
 type checkFlags struct {
 	breaks, expect, print, only []string
 	when, by, run               string
@@ -29,8 +29,8 @@ func (a *app) check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check {FILE.yaml | --break SYMBOL... | --run CMD}",
 		Short: "Boot the last build and check that it stops where it must, and what a command does",
-		Long: `Boot the last build, once for each check, and say of each whether it was met. Nobody
-needs to watch: this is for CI.
+		Long: `Boot the last build, once for each check, and report whether each was met, without a
+user: this is for CI.
 
 A check with --break is met when the guest stops there, --expect holds there and gdb
 can evaluate what --print asks for. A check with --run is met when the script ends with
@@ -39,11 +39,11 @@ script runs: the breakpoint is set when the guest is up and the script is about 
 begin, and must be reached before it ends. With --when boot it is looked for from the
 guest's first instruction on, and the script runs after it was reached.
 
-A file has a list of such checks. All that it says, and every symbol that it names, is
-looked at before anything boots. Flags go over what the file says.
+A file has a list of such checks. The whole file, and every symbol in it, is checked before
+anything boots. Flags override the file.
 
-A line for each check and one at the end are on stdout. --junit, --json and --report
-write reports, when the checks have ended or were interrupted.
+A line for each check and one at the end are written to stdout. --junit, --json and
+--report write reports, also when the checks were interrupted.
 
 The exit status is 0 when all checks were met, 8 when one was not, 6 when a guest
 panicked, hung or never reached a breakpoint, and 1 when kimg or gdb failed.
@@ -65,7 +65,8 @@ installed.`,
 				return err
 			}
 			if req.extras.init != "" && req.extras.init != "sh" {
-				return &spec.InputError{Field: "--init", Err: fmt.Errorf("%q: want sh, which leaves systemd out", req.extras.init)}
+				return &spec.InputError{Field: "--init",
+					Err: fmt.Errorf("%q: want sh, which leaves systemd out", req.extras.init)}
 			}
 			if err := req.read(cmd, words, args); err != nil {
 				return err
@@ -82,9 +83,11 @@ installed.`,
 	flags.BoolVar(&req.failFast, "fail-fast", false, "run no further check after one that failed")
 	flags.StringVar(&req.junit, "junit", "", "write a report in JUnit's XML to `FILE`")
 	flags.StringVar(&req.json, "json", "", "write a report in JSON to `FILE`")
-	flags.StringVar(&req.report, "report", "", "keep each check's console, gdb log, output and outcome in a directory below `DIR`")
+	flags.StringVar(&req.report, "report", "",
+		"keep each check's console, gdb log, output and outcome in a directory below `DIR`")
 	req.addFlags(flags)
-	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, such as 90s (default: 5m, or 20m without KVM)"
+	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, such as 90s " +
+		"(default: 5m, or 20m without KVM)"
 	req.extras.addGuestFlags(flags)
 	flags.Lookup("init").Usage = "boot without systemd, in a fraction of the time; `INIT` is sh"
 	return cmd
@@ -93,12 +96,15 @@ installed.`,
 func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.StringArrayVar(&w.breaks, "break", nil, "stop at `SYMBOL` or FILE:LINE (repeatable: a check for each)")
-	flags.StringVar(&w.when, "when", "", "`WHEN` the breakpoint is looked for: boot (from the first instruction on) or run (while the command runs; the default where there is one)")
-	flags.StringVar(&w.by, "by", "", "only the process `NAME`, such as cat, is to stop there; others go on")
-	flags.StringArrayVar(&w.expect, "expect", nil, "where it must stop: `PLACE` is FILE:LINE, or a function of the backtrace (repeatable)")
-	flags.StringArrayVar(&w.print, "print", nil, "print what gdb makes of `EXPR` there; it may begin with a format, as in '/x flags' (repeatable)")
+	flags.StringVar(&w.when, "when", "", "`WHEN` the breakpoint is looked for: boot (from the first instruction on) "+
+		"or run (while the command runs; the default where there is one)")
+	flags.StringVar(&w.by, "by", "", "stop only the process `NAME`, such as cat, there; others go on")
+	flags.StringArrayVar(&w.expect, "expect", nil,
+		"where it must stop: `PLACE` is FILE:LINE, or a function of the backtrace (repeatable)")
+	flags.StringArrayVar(&w.print, "print", nil,
+		"print the value of `EXPR` there; it may begin with a format, as in '/x flags' (repeatable)")
 	flags.StringVar(&w.run, "run", "", "run the shell script `CMD` in the guest")
-	flags.StringArrayVar(&w.only, "only", nil, "run the check `NAME` of the file, and no other that is not named (repeatable)")
+	flags.StringArrayVar(&w.only, "only", nil, "run only the check `NAME` of the file (repeatable)")
 }
 
 // read reads the checks from a file or from the flags.
@@ -108,11 +114,13 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 	case len(args) > 1:
 		return usageError{cmd, fmt.Errorf("unexpected argument %q: want one file of checks", args[1])}
 	case len(args) == 1 && own:
-		return usageError{cmd, errors.New("--break, --when, --by, --expect, --print and --run make checks of their own: want them or a file")}
+		return usageError{cmd, errors.New("--break, --when, --by, --expect, --print and --run make checks of their " +
+			"own: want them or a file")}
 	case len(args) == 0 && len(w.only) > 0:
 		return usageError{cmd, errors.New("--only chooses from a file of checks: name the file")}
 	case len(args) == 0 && len(w.breaks) == 0 && w.run == "":
-		return usageError{cmd, errors.New("nothing to check: name a file of checks, or a symbol with --break, or a command with --run")}
+		return usageError{cmd, errors.New("nothing to check: name a file of checks, or a symbol with --break, " +
+			"or a command with --run")}
 	}
 	err := checkBreaks(cmd, w.breaks)
 	if err != nil {
@@ -141,7 +149,7 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 	return nil
 }
 
-// unreadable tells of a file of checks that cannot be read. It may be a symbol.
+// unreadable is the error of a file of checks that cannot be read. It may be a symbol.
 func unreadable(cmd *cobra.Command, file string, err error) error {
 	switch {
 	case is[*checks.ProblemsError](err):
@@ -203,8 +211,8 @@ func shorten(script string) string {
 	return line
 }
 
-// over has the flags that were given go over what the checks say. Words for the
-// kernel come behind the file's: it takes the last of most.
+// over has the given flags override the checks. --append comes behind the file's: the kernel
+// takes the last of most options.
 func (req *checkRequest) over(flags *pflag.FlagSet) {
 	for i := range req.list {
 		c := &req.list[i]

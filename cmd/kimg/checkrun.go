@@ -24,8 +24,8 @@ type unmet struct{ failed, of, code int }
 
 func (u unmet) Error() string { return fmt.Sprintf("%d of %d checks failed", u.failed, u.of) }
 
-// checkGuest boots a guest for each check: one that was stopped early has not been
-// where the next one looks.
+// checkGuest boots a guest for each check: one that stopped early has not been where the next
+// check looks.
 func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err error) {
 	for _, name := range []string{req.junit, req.json} {
 		if name == "" {
@@ -40,7 +40,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 	if err != nil {
 		return err
 	}
-	o.Stdin, o.Stdout, o.Stderr = nil, nil, nil // the terminal is not the guests'
+	o.Stdin, o.Stdout, o.Stderr = nil, nil, nil // the guests do not get the terminal
 	plans := make(map[string]vm.Planned, len(req.list))
 	var planned []vm.Planned
 	for _, c := range req.list {
@@ -61,7 +61,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 		}
 		defer func() { err = errors.Join(err, keep.Close()) }()
 	}
-	req.takeTerminal() // what is shown from now on is of each check
+	req.takeTerminal() // from now on each check has a progress of its own
 	text := &checks.Text{W: req.stdout, Backtraces: req.file == "", Paint: progress.Verdicts(req.stdout)}
 	for _, c := range req.list {
 		text.Names = append(text.Names, c.Name)
@@ -92,7 +92,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 	return verdict(ctx, report)
 }
 
-// verdict is the error that the report makes of kimg's exit status.
+// verdict is the error, and so the exit status, of a report.
 func verdict(ctx context.Context, report *checks.Report) error {
 	if report.Interrupted {
 		return context.Cause(ctx)
@@ -119,11 +119,13 @@ func (req *checkRequest) plan(o vm.Options, c checks.Check) (vm.Planned, error) 
 	for _, text := range c.Guest.Share {
 		share, err := vm.ParseShare(text)
 		if err != nil {
-			return vm.Planned{}, &checks.ProblemsError{Problems: []checks.Problem{{File: req.file, Line: c.Line("share"), Err: fmt.Errorf("share: %w", err)}}}
+			problem := checks.Problem{File: req.file, Line: c.Line("share"), Err: fmt.Errorf("share: %w", err)}
+			return vm.Planned{}, &checks.ProblemsError{Problems: []checks.Problem{problem}}
 		}
 		o.Shares = append(o.Shares[:len(o.Shares):len(o.Shares)], share)
 	}
-	p := vm.Planned{Options: o, Check: vm.Check{Break: c.Break, During: c.When == checks.WhenRun, By: c.By, Print: c.Print, Limit: c.Timeout}}
+	p := vm.Planned{Options: o, Check: vm.Check{
+		Break: c.Break, During: c.When == checks.WhenRun, By: c.By, Print: c.Print, Limit: c.Timeout}}
 	if c.Run != "" {
 		p.Check.Command = []string{"sh", "-ec", c.Run}
 	}
@@ -133,7 +135,7 @@ func (req *checkRequest) plan(o vm.Options, c checks.Check) (vm.Planned, error) 
 	return p, nil
 }
 
-// preflight tells of all that this build cannot be asked for, before anything boots.
+// preflight reports everything that this build cannot do, before anything boots.
 func (req *checkRequest) preflight(ctx context.Context, env builder.Env, planned []vm.Planned) error {
 	wrong, err := lookUp(ctx, env, planned)
 	if err != nil {
@@ -176,7 +178,7 @@ func lookUp(ctx context.Context, env builder.Env, planned []vm.Planned) ([]error
 	return wrong, err
 }
 
-// seen is what the guest did, in the words of package checks.
+// seen is what the guest did, in the types of package checks.
 func seen(r *vm.Result, err error) checks.Seen {
 	s := checks.Seen{Console: r.Console, GDBLog: r.Log, Err: err}
 	var guest *vm.GuestError
@@ -213,7 +215,7 @@ func kernelOf(out string) string {
 	return m.Build.Kernel
 }
 
-// write writes the reports that were asked for.
+// write writes the requested reports.
 func (req *checkRequest) write(report *checks.Report) error {
 	one := func(name string, encode func() ([]byte, error)) error {
 		if name == "" {
@@ -240,7 +242,7 @@ type checkScreen struct {
 func (s *checkScreen) begin(c checks.Check) io.Writer {
 	sink, err := s.req.progress()
 	if err != nil {
-		return nil // it was asked for once before, and was fine
+		return nil // it worked once before
 	}
 	s.sink = sink
 	s.task = progress.Start(sink, "check "+c.Name, "check "+c.Name)
@@ -260,7 +262,7 @@ func (s *checkScreen) end(o checks.Outcome) {
 	s.task = nil
 }
 
-// notice tells what is true of every guest only once.
+// notice shows what is said about every guest only once.
 func (s *checkScreen) notice(text string) {
 	if s.task != nil && s.say(text) {
 		s.task.Say(text)

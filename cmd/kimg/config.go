@@ -87,7 +87,8 @@ fragment's line, a flag, kimg's own requests, or other symbols that it follows f
 			done()
 			a.showConfigChange(change)
 			if change.File != "" && cmd.Flags().Changed("config") {
-				fmt.Fprintf(a.stderr, "note: the change is to --config %s: give it to build, too, or write it into %s\n",
+				fmt.Fprintf(a.stderr,
+					"note: the change is to --config %s: give it to build, too, or write it into %s\n",
 					sp.Config, spec.File)
 			}
 			return nil
@@ -134,7 +135,8 @@ func (a *app) openTerminal(ctx context.Context) (_ kernel.Terminal, restore func
 		stop()
 		raw()
 	}
-	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: cmp.Or(os.Getenv("TERM"), "xterm"), Resize: sizes}, restore, nil
+	name := cmp.Or(os.Getenv("TERM"), "xterm")
+	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: name, Resize: sizes}, restore, nil
 }
 
 // noTerminalError reports that there is no terminal to show an editor on.

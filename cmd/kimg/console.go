@@ -20,8 +20,8 @@ func (a *app) console() *cobra.Command {
 		Use:   "console [GUEST]",
 		Short: "Attach to the serial console of a guest of kimg debug or kimg ssh",
 		Long: `Attach this terminal to the serial console of a guest that kimg debug or kimg ssh runs in
-another one, from what it said last on. Ctrl-a d detaches, Ctrl-a a is a Ctrl-a. Several
-terminals may be attached at once.
+another one, beginning with its last output. Ctrl-a d detaches, Ctrl-a a types a Ctrl-a.
+Several terminals may be attached at once.
 
 Without a name it is the guest of this directory's build, or the only one there is.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -43,11 +43,12 @@ Without a name it is the guest of this directory's build, or the only one there 
 	}
 }
 
-// chooseGuest finds the guest of a name, or with none the one that must be meant.
+// chooseGuest finds the guest of a name, or without a name the only one that can be meant.
 func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
 	list = slices.DeleteFunc(list, func(g vm.RunningGuest) bool { return !g.Console })
 	if len(list) == 0 {
-		return vm.RunningGuest{}, &spec.InputError{Field: "console", Err: errors.New("no guest runs whose console is free: kimg debug and kimg ssh start one")}
+		return vm.RunningGuest{}, &spec.InputError{Field: "console",
+			Err: errors.New("no guest runs whose console is free: kimg debug and kimg ssh start one")}
 	}
 	fit := func(ok func(vm.RunningGuest) bool) []vm.RunningGuest {
 		return slices.DeleteFunc(slices.Clone(list), func(g vm.RunningGuest) bool { return !ok(g) })
@@ -72,7 +73,8 @@ func chooseGuest(list []vm.RunningGuest, name string) (vm.RunningGuest, error) {
 		fmt.Fprintf(&words, "\n%s  %s, for %s", g.Name, g.Out, time.Since(g.Since).Round(time.Second))
 	}
 	if name != "" {
-		return vm.RunningGuest{}, &spec.InputError{Field: "console", Err: fmt.Errorf("there is no guest %q; there are%s", name, words.String())}
+		return vm.RunningGuest{}, &spec.InputError{Field: "console",
+			Err: fmt.Errorf("there is no guest %q; there are%s", name, words.String())}
 	}
 	return vm.RunningGuest{}, &spec.InputError{Field: "console", Err: fmt.Errorf("which one?%s", words.String())}
 }

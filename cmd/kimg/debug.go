@@ -25,12 +25,12 @@ the guest runs on to the first of them; without, it is halted before its first
 instruction. gdb knows this kernel's symbols, sources and scripts (lx-dmesg, lx-ps,
 lx-symbols). Ctrl-C stops the guest; the end of gdb ends it.
 
-The serial console is in a second terminal: kimg console. Inside of tmux it is a pane
-below this one.
+Use kimg console in a second terminal for the serial console. Inside tmux it opens in a
+pane below this one.
 
-A breakpoint is looked for before anything boots. What the guest writes to its disk is
-thrown away, unless --snapshot is given: then its disk is checked at the end. The end of
-gdb is a pulled plug to the guest, which keeps what it has written out (sync, poweroff).
+Breakpoints are looked up before anything boots. What the guest writes to its disk is
+discarded, unless --snapshot is given: then its disk is checked at the end. The end of gdb
+is like a pulled plug to the guest: only what it has written out is kept (sync, poweroff).
 QEMU and gdb come from this machine, or from a container where one of them is not
 installed.`,
 		Example: `  kimg debug --break do_sys_openat2
@@ -55,16 +55,18 @@ installed.`,
 		},
 	}
 	req.addFlags(cmd.Flags())
-	cmd.Flags().StringArrayVar(&req.debugging.Breaks, "break", nil, "stop at `SYMBOL`, FILE:LINE or *ADDRESS (repeatable)")
+	cmd.Flags().StringArrayVar(&req.debugging.Breaks, "break", nil,
+		"stop at `SYMBOL`, FILE:LINE or *ADDRESS (repeatable)")
 	cmd.Flags().BoolVar(&req.debugging.Running, "running", false, "let the guest run at once")
-	cmd.Flags().StringArrayVar(&req.debugging.Commands, "ex", nil, "have gdb do `COMMAND` once the guest has stopped (repeatable)")
+	cmd.Flags().StringArrayVar(&req.debugging.Commands, "ex", nil,
+		"have gdb run `COMMAND` once the guest has stopped (repeatable)")
 	cmd.Flags().BoolVar(&req.debugging.Batch, "batch", false, "end gdb after that, and the guest with it")
-	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside of tmux")
+	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside tmux")
 	req.extras.addFlags(cmd.Flags())
 	return cmd
 }
 
-// checkBreaks refuses what cannot be a place to stop at, in any kernel.
+// checkBreaks refuses what no kernel can be stopped at.
 func checkBreaks(cmd *cobra.Command, breaks []string) error {
 	for _, at := range breaks {
 		if err := gdb.CheckBreak(at); err != nil {
@@ -87,7 +89,7 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 			return err
 		}
 		if o.Toolbox = sandbox; len(sandbox.Source) == 0 {
-			o.Say("the kernel's source is not kept: list shows none; kimg build brings it back")
+			o.Say("the kernel's source is not kept, so gdb's list shows none; kimg build brings it back")
 		}
 	}
 	screen := req.handOver(&o, "\r\nkimg: %s\r\n")
@@ -105,7 +107,7 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 }
 
 // openPane opens a pane of tmux, below the one that kimg is in, with the serial
-// console of a guest. It is a courtesy: without tmux there is none.
+// console of a guest. Without tmux it does nothing.
 func openPane(guest string) (close func()) {
 	self, err := os.Executable()
 	if err != nil || os.Getenv("TMUX") == "" {
@@ -123,5 +125,5 @@ func openPane(guest string) (close func()) {
 	if err != nil || pane == "" {
 		return func() {}
 	}
-	return func() { _ = exec.Command("tmux", "kill-pane", "-t", pane).Run() } // it ends by itself too
+	return func() { _ = exec.Command("tmux", "kill-pane", "-t", pane).Run() } // it may have ended already
 }

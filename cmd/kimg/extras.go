@@ -9,31 +9,34 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// extras are what a guest of kimg run may have on top, as the flags say it.
+// extras are what a guest may also have, by the flags.
 type extras struct {
-	init, snapshot, net            string
-	sharing, forwarding, qemuWords []string
+	init, snapshot, net           string
+	sharing, forwarding, qemuArgs []string
 
 	shares  []vm.Share
 	network vm.Network
 }
 
 func (e *extras) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&e.snapshot, "snapshot", "", "keep it in the snapshot `NAME`, made where there is none; rootfs.img stays as it is")
+	flags.StringVar(&e.snapshot, "snapshot", "",
+		"keep it in the snapshot `NAME`, made where there is none; rootfs.img stays as it is")
 	e.addGuestFlags(flags)
 }
 
-// addGuestFlags adds those that keep nothing of what the guest writes.
+// addGuestFlags adds those that do not keep what the guest writes.
 func (e *extras) addGuestFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&e.init, "init", "", "boot without systemd, straight to the command or, on the console, to the shell command `CMD`, such as sh")
+	flags.StringVar(&e.init, "init", "",
+		"boot without systemd, straight to the command or, on the console, to the shell command `CMD`, such as sh")
 	flags.StringArrayVar(&e.sharing, "share", nil,
 		"show `DIR[:PLACE][:rw]` to the guest, in /mnt or at PLACE, for reading or with rw for writing (repeatable)")
 	e.addNetFlags(flags)
-	flags.StringArrayVar(&e.qemuWords, "qemu-arg", nil, "give QEMU the word `ARG` too, as it is and last (repeatable)")
+	flags.StringArrayVar(&e.qemuArgs, "qemu-arg", nil, "pass `ARG` on to QEMU, behind all other arguments (repeatable)")
 }
 
 func (e *extras) addNetFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&e.net, "net", "user", "connect the guest's network card to `NET`: none, user (QEMU's own), or tap:INTERFACE")
+	flags.StringVar(&e.net, "net", "user",
+		"connect the guest's network card to `NET`: none, user (QEMU's own), or tap:INTERFACE")
 	flags.StringArrayVar(&e.forwarding, "forward", nil,
 		"have port HOST of this machine's 127.0.0.1 reach the guest's TCP port GUEST: `HOST:GUEST` (repeatable)")
 }
@@ -52,7 +55,8 @@ func (e *extras) parse(write bool) error {
 			return &spec.InputError{Field: "--snapshot", Err: err}
 		}
 		if write {
-			return &spec.InputError{Field: "--snapshot", Err: errors.New("--write keeps what the guest writes in rootfs.img: want one of the two")}
+			return &spec.InputError{Field: "--snapshot",
+				Err: errors.New("--write keeps what the guest writes in rootfs.img: want one of the two")}
 		}
 	}
 	return e.parseNet()
@@ -78,9 +82,9 @@ func (e *extras) parseNet() (err error) {
 	return nil
 }
 
-// apply gives the guest of the options what was asked for.
+// apply adds what was requested to the options.
 func (e *extras) apply(o *vm.Options, command []string) {
-	o.Shares, o.Network, o.QEMU, o.Snapshot = e.shares, e.network, e.qemuWords, e.snapshot
+	o.Shares, o.Network, o.QEMU, o.Snapshot = e.shares, e.network, e.qemuArgs, e.snapshot
 	if o.Direct = e.init != ""; o.Direct && len(command) == 0 {
 		o.Session = e.init
 	}

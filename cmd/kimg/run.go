@@ -22,9 +22,9 @@ func (a *app) run() *cobra.Command {
 ends the guest at once, as in QEMU.
 
 With a command, run it in the guest as root, pass on its output, and exit with its
-status; kimg's own faults are then exit status 125.
+status; if kimg itself fails, the exit status is then 125.
 
-What the guest writes to its disk is thrown away at the end, unless --write or
+What the guest writes to its disk is discarded at the end, unless --write or
 --snapshot is given: then the guest is shut down at the end, and its disk checked.
 QEMU comes from this machine, or from a container where it is not installed.`,
 		Example: `  kimg run
@@ -33,12 +33,9 @@ QEMU comes from this machine, or from a container where it is not installed.`,
   kimg run --share ../src:/src --forward 2222:22
   kimg run --write -- apt-get install -y strace`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dash := cmd.ArgsLenAtDash()
-			if dash < 0 {
-				dash = len(args)
-			}
-			if dash > 0 {
-				return usageError{cmd, fmt.Errorf("unexpected argument %q: a command for the guest comes after --", args[0])}
+			var err error
+			if req.command, err = guestCommand(cmd, args); err != nil {
+				return err
 			}
 			if err := req.find(cmd.Flags(), "."); err != nil {
 				return err
@@ -46,7 +43,6 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 			if err := req.extras.parse(req.write); err != nil {
 				return err
 			}
-			req.command = args[dash:]
 			if a.progressMode == "auto" && !terminal.Of(a.stderr).Is() {
 				a.progressMode = "quiet" // stderr is the command's
 			}
@@ -57,11 +53,29 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 			})
 		},
 	}
-	cmd.Flags().SetInterspersed(false) // so that "kimg run ls -l" is told of --, not of -l
 	req.addFlags(cmd.Flags())
-	cmd.Flags().BoolVar(&req.write, "write", false, "keep what the guest writes to its disk in rootfs.img")
-	req.extras.addFlags(cmd.Flags())
 	return cmd
+}
+
+// addFlags adds those of a guest that may run a command.
+func (req *runRequest) addFlags(flags *pflag.FlagSet) {
+	flags.SetInterspersed(false) // so that the error of "kimg run ls -l" is about --, not about -l
+	req.guest.addFlags(flags)
+	flags.BoolVar(&req.write, "write", false, "keep what the guest writes to its disk in rootfs.img")
+	req.extras.addFlags(flags)
+}
+
+// guestCommand is the command for the guest, which comes after --.
+func guestCommand(cmd *cobra.Command, args []string) ([]string, error) {
+	dash := cmd.ArgsLenAtDash()
+	if dash < 0 {
+		dash = len(args)
+	}
+	if dash > 0 {
+		err := fmt.Errorf("unexpected argument %q: a command for the guest comes after --", args[0])
+		return nil, usageError{cmd, err}
+	}
+	return args[dash:], nil
 }
 
 // guest returns the defaults of run and check.
@@ -95,8 +109,8 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 	return err
 }
 
-// noEmpty refuses a flag that was given no value, as by a script's empty variable: it is
-// not as if it were not there. Words for the kernel may be none.
+// noEmpty refuses a flag with an empty value, as by a script's empty variable: that is not
+// the same as no flag. The kernel's command line may be empty.
 func noEmpty(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "append" && err == nil {
@@ -114,6 +128,6 @@ func (g *guest) addFlags(flags *pflag.FlagSet) {
 	flags.TextVar(&g.memory, "memory", g.memory, "give the guest `SIZE` of memory")
 	flags.IntVar(&g.cpus, "cpus", g.cpus, "give the guest `N` processors (default: 2, or 1 without KVM)")
 	flags.DurationVar(&g.timeout, "timeout", 0,
-		"give up when booting, a command, or the way to a breakpoint takes longer than `TIME`, such as 90s\n"+
-			"(default: 2m, or 10m without KVM; a command may take for ever)")
+		"give up when the boot, a command, or reaching a breakpoint takes longer than `TIME`, such as 90s\n"+
+			"(default: 2m, or 10m without KVM; no limit for a command)")
 }

@@ -23,13 +23,13 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// sshRequest asks for a login to a guest: to one that runs, or to one of its own.
+// sshRequest asks for a login to a guest: to one that runs, or to one that is booted for it.
 type sshRequest struct {
 	runRequest
-	fresh       bool // one of its own, whatever runs
+	fresh       bool // boot one, whatever runs
 	relay       bool
 	printConfig bool
-	shaped      []string // the flags that say how its own guest is to be
+	shaped      []string // the flags that only a guest of its own obeys
 }
 
 func (a *app) ssh() *cobra.Command {
@@ -42,17 +42,17 @@ kimg debug or kimg ssh in another terminal), else to one that is booted for it a
 with it. The image must have openssh-server (kimg build --include openssh-server). No ssh
 has to be installed on this machine.
 
-With a command, run it in the guest, pass on its output, and exit with its status; kimg's
-own faults are then exit status 125. It gets a terminal when all its streams are one. At
-the beginning of a line ~. ends the connection.
+With a command, run it in the guest, pass on its output, and exit with its status; if kimg
+itself fails, the exit status is then 125. The command gets a terminal when all its streams
+are one. At the beginning of a line ~. ends the connection.
 
 The keys are made on this machine when they are first needed, kept in kimg's cache for
 this out directory alone, and given to each guest as it boots: an image has none. The
 guest's key is known, and checked. --print-config writes what OpenSSH's clients need to
 reach the guest as "kimg": for scp, rsync, sshfs and editors.
 
-What a guest of its own writes to its disk is thrown away at the end, unless --write or
---snapshot is given.`,
+What a guest that is booted for it writes to its disk is discarded at the end, unless
+--write or --snapshot is given.`,
 		Example: `  kimg ssh
   kimg ssh -- uname -r
   kimg ssh --init sh --memory 2G -- ./test.sh   # without systemd, in a fraction of the time
@@ -76,26 +76,22 @@ What a guest of its own writes to its disk is thrown away at the end, unless --w
 		},
 	}
 	flags := cmd.Flags()
-	flags.SetInterspersed(false)
 	req.addFlags(flags)
-	flags.BoolVar(&req.write, "write", false, "keep what the guest writes to its disk in rootfs.img")
-	req.extras.addFlags(flags)
-	flags.BoolVar(&req.fresh, "new", false, "boot a guest, though one may run already")
-	flags.BoolVar(&req.printConfig, "print-config", false, "write a configuration for OpenSSH's clients, and log in to nothing")
-	flags.BoolVar(&req.relay, "relay", false, "connect stdin and stdout with the guest's sshd, for another client (a ProxyCommand)")
+	flags.BoolVar(&req.fresh, "new", false, "boot a guest even if one runs already")
+	flags.BoolVar(&req.printConfig, "print-config", false,
+		"write a configuration for OpenSSH's clients, and do not log in")
+	flags.BoolVar(&req.relay, "relay", false,
+		"connect stdin and stdout with the guest's sshd, for another client (a ProxyCommand)")
 	return cmd
 }
 
 // read reads the flags and the command.
 func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
-	dash := cmd.ArgsLenAtDash()
-	if dash < 0 {
-		dash = len(args)
+	var err error
+	if req.command, err = guestCommand(cmd, args); err != nil {
+		return err
 	}
-	if dash > 0 {
-		return usageError{cmd, fmt.Errorf("unexpected argument %q: a command for the guest comes after --", args[0])}
-	}
-	if req.command = args[dash:]; len(req.command) > 0 && (req.relay || req.printConfig) {
+	if len(req.command) > 0 && (req.relay || req.printConfig) {
 		return usageError{cmd, errors.New("--relay and --print-config run no command")}
 	}
 	if err := req.find(cmd.Flags(), "."); err != nil {
@@ -105,7 +101,8 @@ func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if req.extras.network.Mode == vm.NoNet {
-		return &spec.InputError{Field: "--net", Err: errors.New("a guest without a network cannot be logged in to: want user or tap:INTERFACE")}
+		return &spec.InputError{Field: "--net",
+			Err: errors.New("a guest without a network cannot be logged in to: want user or tap:INTERFACE")}
 	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		switch f.Name {
@@ -117,10 +114,10 @@ func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// noSSHError says that there is nobody in an image to log in with.
+// noSSHError says that an image has no sshd to log in to.
 type noSSHError struct {
 	Image string
-	Old   bool // it has an sshd, and is of a kimg that gave it no keys
+	Old   bool // it has an sshd, but was built by a kimg that gave it no keys
 }
 
 func (e *noSSHError) Error() string {
@@ -130,16 +127,17 @@ func (e *noSSHError) Error() string {
 	return fmt.Sprintf("log in to the guest of %s: openssh-server is not in it", e.Image)
 }
 
-// Hint is the way out.
+// Hint says how to build one that has.
 func (e *noSSHError) Hint() string {
 	if e.Old {
-		return "build it again, with the same words"
+		return "build it again with the same flags"
 	}
-	return "build it in: kimg build --include openssh-server, with the words of the last build; the kernel is not compiled again"
+	return "kimg build --include openssh-server, with the flags of the last build, adds it; " +
+		"the kernel is not compiled again"
 }
 
-// checkSSH is a *noSSHError where the image that the guest boots from has no sshd that
-// heeds kimg. A snapshot that is yet to be taken is as rootfs.img is.
+// checkSSH is a *noSSHError where the image that the guest boots from has no sshd that takes
+// kimg's keys. A snapshot that does not exist yet will be like rootfs.img.
 func (g *guest) checkSSH(e *extras) error {
 	name := filepath.Join(g.out, artifact.Disk)
 	if e.snapshot != "" {
@@ -173,18 +171,18 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// keys are those of the guests of an out directory. They are in the cache and not in
-// the out directory, which is what people hand on.
+// keys are those of the guests of an out directory. They are in the cache and not in the out
+// directory, which users pass on.
 func (g *guest) keys(ctx context.Context, env builder.Env) (*vm.Keys, error) {
 	out, err := filepath.Abs(g.out)
 	if err != nil {
 		return nil, err
 	}
-	return vm.LoadKeys(ctx, filepath.Join(env.Cache, "ssh", units.DigestOf([]byte(out)).Short()))
+	return vm.LoadKeys(ctx, filepath.Join(env.Cache, "ssh", string(units.DigestOf([]byte(out)))))
 }
 
-// offerSSH gives a guest keys where that is of use to a kimg ssh elsewhere. What keeps
-// it from that is told by that one.
+// offerSSH gives a guest keys where a kimg ssh in another terminal can use them. That one
+// reports what is in the way.
 func (g *guest) offerSSH(ctx context.Context, env builder.Env, e *extras, o *vm.Options) {
 	if g.checkSSH(e) == nil {
 		o.Keys, _ = g.keys(ctx, env)
@@ -218,7 +216,7 @@ func sshGuest(ctx context.Context, env builder.Env, req sshRequest) error {
 		return err
 	}
 	o.Write, o.Keys = req.write, keys
-	req.extras.apply(&o, []string{"sshd"}) // the console is nobody's
+	req.extras.apply(&o, []string{"sshd"}) // nothing runs on the console
 	o.Interrupt = req.interrupts()
 	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
@@ -243,8 +241,8 @@ func (req *sshRequest) login(
 	return statusError(status, err)
 }
 
-// newestSSH is the guest of an out directory to log in to: one whose sshd is there
-// already, or else will be.
+// newestSSH is the guest of an out directory to log in to: preferably one whose sshd has
+// started.
 func newestSSH(list []vm.RunningGuest, out string) (found vm.RunningGuest, ok bool, err error) {
 	abs, err := filepath.Abs(out)
 	if err != nil {
@@ -261,7 +259,8 @@ func newestSSH(list []vm.RunningGuest, out string) (found vm.RunningGuest, ok bo
 // attach logs in to a guest that runs.
 func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.RunningGuest, keys *vm.Keys) error {
 	if len(req.shaped) > 0 && !req.quiet {
-		progress.Say(env.Sink, fmt.Sprintf("guest %s runs already, without heed of %s; --new boots another", g.Name, strings.Join(req.shaped, ", ")))
+		progress.Say(env.Sink, fmt.Sprintf("guest %s runs already: ignoring %s; use --new to boot another",
+			g.Name, strings.Join(req.shaped, ", ")))
 	}
 	task := progress.Start(env.Sink, "guest", "log in to guest "+g.Name)
 	user := req.user()
@@ -271,7 +270,7 @@ func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.Running
 	})
 }
 
-// writeConfig writes what ssh_config(5) says of the guest.
+// writeConfig writes an ssh_config(5) for the guest.
 func (req *sshRequest) writeConfig(keys *vm.Keys) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -293,12 +292,12 @@ func (req *sshRequest) writeConfig(keys *vm.Keys) error {
 	return err
 }
 
-// quoteConfig writes a path for ssh_config(5), whose % are its own.
+// quoteConfig quotes a path for ssh_config(5), where % is special.
 func quoteConfig(path string) string {
 	return `"` + strings.ReplaceAll(path, "%", "%%") + `"`
 }
 
-// shellWord writes a word of a ProxyCommand, which a shell reads.
+// shellWord quotes a word of a ProxyCommand, which a shell reads.
 func shellWord(word string) string {
 	return "'" + strings.NewReplacer("'", `'\''`, "%", "%%").Replace(word) + "'"
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// actions are the real ones.
+// actions are what kimg's commands do.
 var actions = table{
 	build:  builder.Build,
 	debug:  debugGuest,
@@ -156,7 +156,7 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	return statusError(status, err)
 }
 
-// lastWords shows what the serial console of a guest said that failed.
+// lastWords shows the last lines of the serial console of a guest that failed.
 func (g *guest) lastWords(err error) {
 	var failed *vm.GuestError
 	if !errors.As(err, &failed) {
@@ -200,7 +200,8 @@ func listEras(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nThe compiler compiles what runs during the build (HOSTCC), too. build --toolchain takes any of\n%s.\n",
+	_, err := fmt.Fprintf(w, "\nThe compiler compiles what runs during the build (HOSTCC), too. "+
+		"build --toolchain takes any of\n%s.\n",
 		strings.Join(kernel.Toolchains(), ", "))
 	if err != nil {
 		return err

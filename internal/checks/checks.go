@@ -1,7 +1,6 @@
-// Package checks is kimg's test runner: what a check is, a file of them, the
-// verdict on what a guest did, and the reports. It must not know how a guest is
-// booted or what a debugger is: whoever runs the checks brings a function that
-// does it.
+// Package checks is kimg's test runner: what a check is, a file of them ([ReadFile]), the
+// verdict on what a guest did ([Runner]), and the reports. The Runner gets a function that
+// boots a guest and does what the check says.
 package checks
 
 import (
@@ -22,7 +21,7 @@ type Check struct {
 	Expect  []Expectation // what must be so where it stopped
 	Print   []string      // expressions to be evaluated there
 	Run     string        // a shell script that must end with status 0 in the guest; empty: none
-	Timeout time.Duration // from start to end; 0: what the guest's maker thinks right
+	Timeout time.Duration // from start to end; 0: the default of whatever boots the guest
 	Guest   Guest
 
 	lines map[string]int // where its keys are in the file; "" is the check itself
@@ -32,14 +31,13 @@ type Check struct {
 type When string
 
 // A breakpoint is looked for from the guest's first instruction on, and the check's
-// script runs after it was reached; or only while the script runs, which has to
-// bring the guest there.
+// script runs after it was reached; or only while the script runs, which has to reach it.
 const (
 	AtBoot  When = "boot"
 	WhenRun When = "run"
 )
 
-// Guest is what is special about a check's guest. What is zero is left to whoever
+// Guest is what is special about a check's guest. A zero field has the default of whatever
 // boots it.
 type Guest struct {
 	Append string // added to the kernel's command line
@@ -49,7 +47,7 @@ type Guest struct {
 	Share  []string // directories that the guest sees, as kimg run --share has them
 }
 
-// minMemory is less than any kernel boots in: who asks for less meant another unit.
+// minMemory is less than any kernel boots in: a smaller size was meant in another unit.
 const minMemory = units.Size(32 << 20)
 
 // CheckMemory is an error for what cannot be a guest's memory.
@@ -88,13 +86,13 @@ func (c *Check) Line(key string) int {
 	return c.lines[""]
 }
 
-// problem is a reason why a check cannot be meant, and the key that it is about.
+// problem is a reason why a check is invalid, and the key that it is about.
 type problem struct {
 	key string
 	err error
 }
 
-// Complete fills in what follows from the rest, and says what cannot be meant.
+// Complete fills in what follows from the rest, and is an error where the check is invalid.
 func (c *Check) Complete() error {
 	if p := c.complete(); p != nil {
 		return p.err
@@ -115,9 +113,10 @@ func (c *Check) complete() *problem {
 	case c.Break == "" && len(c.Print) > 0:
 		return &problem{"print", fmt.Errorf("check %q prints where it stops: it needs break", c.Name)}
 	case c.Break == "" && c.By != "":
-		return &problem{"by", fmt.Errorf("check %q says who stops: it needs break", c.Name)}
+		return &problem{"by", fmt.Errorf("check %q says which process stops: it needs break", c.Name)}
 	case len(c.By) > maxComm || strings.ContainsFunc(c.By, notPrintable):
-		return &problem{"by", fmt.Errorf("check %q: %q is no name of a process: the kernel keeps %d bytes", c.Name, c.By, maxComm)}
+		return &problem{"by", fmt.Errorf("check %q: %q is not the name of a process: the kernel keeps %d bytes",
+			c.Name, c.By, maxComm)}
 	case c.Break == "" && c.When != "":
 		return &problem{"when", fmt.Errorf("check %q says when it stops: it needs break", c.Name)}
 	case c.When == WhenRun && c.Run == "":

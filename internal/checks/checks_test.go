@@ -87,7 +87,7 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 		{"twice", "checks:\n  - name: a\n    run: b\n    run: c\n  - name: b\n    run: c\n  - run: c\n    name: b\n", []string{
 			"f.yaml:4: run is there already, in line 3", `f.yaml:8: check "b" is there already, in line 5`}},
 		{"an alias", "checks:\n  - &a\n    name: a\n    run: b\n  - *a\n", []string{
-			`f.yaml:5: *a is check "a" of line 3 once more: each needs a name of its own`}},
+			`f.yaml:5: *a is check "a" of line 3 again: each needs a name of its own`}},
 		{"little memory", "checks:\n  - name: a\n    run: b\n    memory: 512\n  - name: b\n    run: b\n    memory: 31M\n", []string{
 			"f.yaml:4: memory: 512 bytes: want at least 32M, such as 512M", "f.yaml:7: memory: 31M: want at least 32M"}},
 		{"values", strings.Join([]string{"checks:", "  - name: [a]", "    run: ''", "    when: later", "    expect: [a b, '']",
@@ -103,7 +103,7 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 			`f.yaml:10: check "d" expects a stop: it needs break`, `f.yaml:13: check "e" says when it stops: it needs break`,
 			`f.yaml:16: check "f" stops while its command runs: it needs run`}},
 		{"who", "checks:\n  - name: a\n    run: c\n    by: cat\n  - name: b\n    break: c\n    by: a-name-of-16-byt\n  - name: c\n    break: c\n    by: \"a\\e\"\n", []string{
-			`f.yaml:4: check "a" says who stops: it needs break`, `f.yaml:7: check "b": "a-name-of-16-byt" is no name of a process`, `f.yaml:10: check "c"`}},
+			`f.yaml:4: check "a" says which process stops: it needs break`, `f.yaml:7: check "b": "a-name-of-16-byt" is not the name of a process`, `f.yaml:10: check "c"`}},
 		{"a hostile name", "checks:\n  - name: \"a\\e[2J\"\n    run: b\n  - name: " + strings.Repeat("n", 300) + "\n    run: b\n", []string{
 			`f.yaml:2: name a check "a\x1b[2J"`, `f.yaml:4: name a check "nnn`}},
 	} {

@@ -42,13 +42,13 @@ func (e Expectation) String() string {
 	return fmt.Sprintf("%s:%d", e.File, e.Line)
 }
 
-// MarshalText has reports say it as it was written.
+// MarshalText has reports show it as it was written.
 func (e Expectation) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
 // maxListed is how many frames are named where none is the one that was expected.
 const maxListed = 12
 
-// unmet says what was there instead, or nothing where the expectation is met.
+// unmet says what was there instead; empty where the expectation is met.
 func (e Expectation) unmet(frames []Frame) string {
 	if e.Function == "" {
 		var top Frame

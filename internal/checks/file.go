@@ -20,8 +20,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Problem is one thing in a file of checks that cannot be meant, or one of a check
-// that this build cannot be asked for.
+// Problem is one thing in a file of checks that is invalid, or that this build cannot do.
 type Problem struct {
 	File string // empty: the command line
 	Line int
@@ -52,7 +51,7 @@ func (e *ProblemsError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Hint is none: the way out of one of them would pass for that of all.
+// Hint is none: that of one problem would look like that of all.
 func (e *ProblemsError) Hint() string { return "" }
 
 // Unwrap gives the reasons.
@@ -71,7 +70,7 @@ const (
 )
 
 // ReadFile reads a file of checks. Directories that they share are named relative
-// to it. What cannot be meant is a *ProblemsError.
+// to it. An invalid file is a *ProblemsError.
 func ReadFile(name string) ([]Check, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -99,9 +98,9 @@ func Parse(name string, text []byte) ([]Check, error) {
 	return list, nil
 }
 
-// reader turns the nodes of a file into checks. It notes what is wrong and goes on,
-// so that a person is told of all of it at once. (Decoding into structs names Go's
-// types to the person, and forgets the lines that a later step wants to name.)
+// reader turns the nodes of a file into checks. It records what is wrong and goes on, so
+// that the user sees all of it at once. (Decoding into structs would name Go's types to the
+// user, and forget the lines that later steps name.)
 type reader struct {
 	file, dir string
 	problems  []Problem
@@ -111,7 +110,7 @@ func (r *reader) wrong(n *yaml.Node, format string, args ...any) {
 	r.problems = append(r.problems, Problem{r.file, n.Line, fmt.Errorf(format, args...)})
 }
 
-// yamlLine is how the library tells of a place.
+// yamlLine is how the library names a line.
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
 func (r *reader) read(text []byte) []Check {
@@ -174,10 +173,11 @@ func (r *reader) document(top *yaml.Node) []Check {
 			continue
 		}
 		if line, twice := first[c.Name]; twice && item.Kind == yaml.AliasNode {
-			r.wrong(item, "*%s is check %q of line %d once more: each needs a name of its own", item.Value, c.Name, line)
+			r.wrong(item, "*%s is check %q of line %d again: each needs a name of its own", item.Value, c.Name, line)
 			continue
 		} else if twice {
-			r.problems = append(r.problems, Problem{r.file, c.Line("name"), fmt.Errorf("check %q is there already, in line %d", c.Name, line)})
+			err := fmt.Errorf("check %q is there already, in line %d", c.Name, line)
+			r.problems = append(r.problems, Problem{r.file, c.Line("name"), err})
 			continue
 		}
 		first[c.Name] = c.Line("name")

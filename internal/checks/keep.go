@@ -56,8 +56,8 @@ func NewKeeper(dir string, names []string) (*Keeper, error) {
 // Close lets another kimg have the directory.
 func (k *Keeper) Close() error { return k.lock.Unlock() }
 
-// guard refuses to replace what is not kimg's, and takes away what a kimg that was
-// killed left.
+// guard refuses to replace what kimg did not make, and removes what a kimg that was killed
+// left.
 func (k *Keeper) guard(name string) error {
 	entries, err := os.ReadDir(filepath.Join(k.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +70,8 @@ func (k *Keeper) guard(name string) error {
 		switch e.Name() {
 		case consoleFile, gdbFile, stdoutFile, stderrFile, outcomeFile:
 		default:
-			return fmt.Errorf("write a report to %s: %s is there and kimg did not make it", filepath.Join(k.dir, name), e.Name())
+			return fmt.Errorf("write a report to %s: %s is there and kimg did not make it",
+				filepath.Join(k.dir, name), e.Name())
 		}
 	}
 	return errors.Join(os.RemoveAll(k.fresh(name)), os.RemoveAll(k.old(name)))
@@ -79,7 +80,7 @@ func (k *Keeper) guard(name string) error {
 func (k *Keeper) fresh(name string) string { return filepath.Join(k.dir, "."+name+".kimg-new") }
 func (k *Keeper) old(name string) string   { return filepath.Join(k.dir, "."+name+".kimg-old") }
 
-// begin makes a check's directory beside its place.
+// begin makes a check's directory, beside where it will be.
 func (k *Keeper) begin(c Check) (*kept, error) {
 	name, ok := k.names[c.Name]
 	if !ok {
@@ -137,7 +138,7 @@ func (r *kept) err() error {
 	return nil
 }
 
-// drop takes the directory of a check that did not come to its end away.
+// drop removes the directory of a check that did not end.
 func (r *kept) drop() error {
 	for _, f := range r.files {
 		f.close()
@@ -145,7 +146,7 @@ func (r *kept) drop() error {
 	return os.RemoveAll(r.dir)
 }
 
-// finish writes the rest and puts the directory into its place.
+// finish writes the rest and moves the directory to where it belongs.
 func (r *kept) finish(o *Outcome, gdb string) (err error) {
 	defer func() {
 		if err != nil {
@@ -171,11 +172,11 @@ func (r *kept) finish(o *Outcome, gdb string) (err error) {
 	if err := r.err(); err != nil {
 		return err
 	}
-	place := filepath.Join(r.k.dir, r.name)
-	if err := os.Rename(place, r.k.old(r.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	final := filepath.Join(r.k.dir, r.name)
+	if err := os.Rename(final, r.k.old(r.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Rename(r.dir, place); err != nil {
+	if err := os.Rename(r.dir, final); err != nil {
 		return err
 	}
 	return os.RemoveAll(r.k.old(r.name))
@@ -184,8 +185,8 @@ func (r *kept) finish(o *Outcome, gdb string) (err error) {
 // maxKept bounds a file of a report, in bytes: a guest may say anything for hours.
 const maxKept = 64 << 20
 
-// keptFile is a file that a guest's words go to. That it cannot be written must not
-// disturb the guest: the error waits until the check's end.
+// keptFile is a file of a guest's output. An error of writing it must not disturb the
+// guest: it waits until the check's end.
 type keptFile struct {
 	mu   sync.Mutex
 	file *os.File
@@ -208,7 +209,7 @@ func (f *keptFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// close has the file on the disk.
+// close syncs and closes the file.
 func (f *keptFile) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -227,9 +228,9 @@ func (f *keptFile) close() {
 // longer while it is made.
 const maxDirectory = 100
 
-// directories gives each name a directory's that every file system takes: letters,
-// digits, dots, dashes and underscores. No two are the same, not even where upper
-// and lower case are.
+// directories gives each check the name of a directory that every file system accepts:
+// letters, digits, dots, dashes and underscores. No two are the same, not even without
+// regard to case.
 func directories(names []string) map[string]string {
 	taken, all := map[string]bool{}, map[string]string{}
 	for _, name := range names {

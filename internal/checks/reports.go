@@ -12,7 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// encode writes a value as JSON, for people too.
+// encode writes a value as JSON that is also easy to read.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -25,8 +25,8 @@ func encode(v any) ([]byte, error) {
 // JSON is the report as JSON.
 func (r *Report) JSON() ([]byte, error) { return encode(r) }
 
-// CheckReportFile says before anything is run that a report could not be written,
-// and makes its directory.
+// CheckReportFile is an error where a report could not be written. It makes the report's
+// directory.
 func CheckReportFile(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 		return err
@@ -45,7 +45,7 @@ func CheckReportFile(name string) error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// WriteReport writes a report, beside its place first.
+// WriteReport writes a report; an error leaves the old one.
 func WriteReport(name string, b []byte) error {
 	if err := renameio.WriteFile(name, b, 0o666); err != nil {
 		return fmt.Errorf("write report %s: %w", name, err)

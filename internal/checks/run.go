@@ -11,15 +11,14 @@ import (
 	"github.com/kimg/kimg/internal/version"
 )
 
-// Runner runs checks, one after the other: each has the machine for itself, and
-// what it measures is its own.
+// Runner runs checks, one after the other: each has the machine for itself.
 type Runner struct {
 	// Guest boots a guest for the check, does what the check says, and ends the
 	// guest. The end of ctx ends it at once.
 	Guest func(ctx context.Context, c Check, s Streams) Seen
 
-	Begin    func(c Check) (console io.Writer) // a check begins; nil: nobody wants to know. The writer may be nil
-	Ended    func(o Outcome)                   // in order, for those that are not run too; nil: nobody
+	Begin    func(c Check) (console io.Writer) // a check begins; may be nil, and the writer too
+	Ended    func(o Outcome)                   // in order, for those that are not run too; may be nil
 	FailFast bool                              // no further check after one that failed
 	Keep     *Keeper                           // nil: nothing is kept
 	Suite    string
@@ -30,8 +29,8 @@ type Runner struct {
 // the last of it.
 const maxShown = 64 << 10
 
-// Run runs the checks. The report is whole whatever happened; the error is of
-// what could not be kept.
+// Run runs the checks. The report is complete whatever happened; the error is about what
+// could not be kept.
 func (r *Runner) Run(ctx context.Context, list []Check) (*Report, error) {
 	report := &Report{Version: reportVersion, Kimg: version.String(), Suite: r.Suite, Kernel: r.Kernel,
 		Started: time.Now().UTC().Truncate(time.Second)}
@@ -101,7 +100,7 @@ func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 	return o, kept.finish(&o, seen.GDBLog)
 }
 
-// seconds has no more digits than are worth reading.
+// seconds rounds to milliseconds.
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 // last keeps the last of what is written to it.

@@ -13,13 +13,13 @@ type Streams struct {
 	Stdout, Stderr io.Writer // the check's command
 }
 
-// Seen is what a guest did for a check, as far as it came.
+// Seen is what a guest did for a check, up to its end or an error.
 type Seen struct {
 	Stop    *Stop
 	Values  []Value
 	Status  *int     // the command's exit status; nil: it was not run to its end
 	Console []string // the last lines of the serial console
-	GDBLog  string   // what the debugger was told and said
+	GDBLog  string   // the debugger's commands and answers
 	Err     error    // what kept the check from its end
 	Guest   bool     // Err is the guest's: it panicked, hung, or did not reach the breakpoint
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// Text tells a person of the checks: a line for each, what is worth reading below
-// it, and one at the end.
+// Text reports on the checks as text: a line for each, details below it, and one line at the
+// end.
 type Text struct {
 	W          io.Writer
 	Names      []string // of all checks, for the width of their column
@@ -30,7 +30,7 @@ const (
 	shownOutput  = 30
 )
 
-// Outcome tells of one check.
+// Outcome reports on one check.
 func (t *Text) Outcome(o Outcome) {
 	width := 0
 	for _, name := range t.Names {
@@ -50,12 +50,13 @@ func (t *Text) Outcome(o Outcome) {
 	if t.Paint != nil && o.Verdict != NotRun {
 		word = t.Paint(o.Verdict == Passed, word)
 	}
-	fmt.Fprintf(&b, "%s  %s  %6s  %s\n", word, runewidth.FillRight(progress.Clean(o.Name), width), took, progress.Clean(detail))
+	name := runewidth.FillRight(progress.Clean(o.Name), width)
+	fmt.Fprintf(&b, "%s  %s  %6s  %s\n", word, name, took, progress.Clean(detail))
 	t.below(&b, o)
-	_, _ = io.WriteString(t.W, b.String()) // nobody is left to tell
+	_, _ = io.WriteString(t.W, b.String()) // there is nowhere to report an error
 }
 
-// indent is that of all that stands below a check's line.
+// indent is that of the details below a check's line.
 const indent = "      "
 
 func (t *Text) below(b *strings.Builder, o Outcome) {
@@ -121,7 +122,7 @@ func (o *Outcome) detail() string {
 	return ""
 }
 
-// Summary tells of all of them.
+// Summary reports on all of them.
 func (t *Text) Summary(r *Report) {
 	n := len(r.Checks)
 	parts := []string{fmt.Sprintf("%d passed", r.Passed)}

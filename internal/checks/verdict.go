@@ -17,14 +17,14 @@ const (
 	NotRun Verdict = "not-run"
 )
 
-// Cause says whose fault a failure is. The worse comes later.
+// Cause says what a failure is due to. Worse ones come later.
 type Cause string
 
 // The causes.
 const (
 	Unmet      Cause = "unmet" // the guest stopped elsewhere, an expression was refused, or the command failed
 	GuestFault Cause = "guest" // the guest panicked, hung, or never reached the breakpoint
-	KimgFault  Cause = "kimg"  // kimg or a tool of its did not do its part
+	KimgFault  Cause = "kimg"  // kimg, or a tool that it uses, failed
 )
 
 // Outcome is what became of a check, and all that the reports say of it.
@@ -57,7 +57,7 @@ type Command struct {
 	Stderr string `json:"stderr"`
 }
 
-// judge holds what was seen against the check.
+// judge compares what was seen with the check.
 func judge(c Check, s Seen) Outcome {
 	o := outcome(c)
 	o.Verdict, o.Stop, o.Values = Passed, s.Stop, s.Values
@@ -102,7 +102,7 @@ func judge(c Check, s Seen) Outcome {
 	return o
 }
 
-// notRun is a check that had no chance.
+// notRun is the outcome of a check that did not run.
 func notRun(c Check, why string) Outcome {
 	o := outcome(c)
 	o.Verdict, o.Reasons = NotRun, []string{why}
@@ -117,7 +117,7 @@ func outcome(c Check) Outcome {
 type Report struct {
 	Version     int       `json:"version"` // of this format: 1
 	Kimg        string    `json:"kimg"`
-	Suite       string    `json:"suite"`            // the file of checks, or what kimg was told on the command line
+	Suite       string    `json:"suite"`            // the file of checks, or the command
 	Kernel      string    `json:"kernel,omitempty"` // its release
 	Started     time.Time `json:"started"`
 	Seconds     float64   `json:"seconds"`
@@ -163,5 +163,5 @@ func (r *Report) add(o Outcome) {
 	}
 }
 
-// interrupted says whether a check ended because the person wanted it to.
+// interrupted says whether the user ended a check.
 func interrupted(ctx context.Context) bool { return ctx.Err() != nil }

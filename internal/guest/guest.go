@@ -1,6 +1,5 @@
-// Package guest is kimg's side of the guest: the files that go into every root
-// filesystem so that a host can run commands in it, and the protocol they speak.
-// It must not know how the files get into an image nor how a guest is started.
+// Package guest has the files that go into every root filesystem so that a host can run
+// commands in the guest ([Files]), and documents the protocol that they speak.
 //
 // # The protocol
 //
@@ -11,22 +10,22 @@
 //
 //	run MARK SCRIPT    run a shell script (base64) as root in /root
 //	signal NAME        signal the script's process group: INT, TERM, QUIT, HUP, KILL, USR1, USR2
-//	winsize ROWS COLS  the size of the person's terminal, for the serial console
+//	winsize ROWS COLS  the size of the user's terminal, for the serial console
 //	poweroff           shut down cleanly: everything is on the disk when the guest ends
-//	ping               say pong: a guest that does not has hung
+//	ping               answer pong: a guest that does not has hung
 //
 // Guest to host:
 //
-//	fault TEXT         something that the host asked for at boot went wrong; before ready
-//	ready 1            the agent heeds; 1 is this protocol's version
-//	exit N             the script ended; 128+N when signal N ended it, as a shell says it
+//	fault TEXT         something that the host requested at boot failed; before ready
+//	ready 1            the agent takes commands; 1 is this protocol's version
+//	exit N             the script ended; 128+N when signal N ended it, as in a shell
 //	pong               the answer to ping
 //
 // The other ports carry the script's bytes as they are. On stdin the host first
 // sends one empty line, then the bytes; the end of the host's connection (a
 // half-close) is the end of file. On stdout and stderr the agent writes MARK, a
-// random word of the host's making, behind the script's last byte: ports are not
-// ordered among each other, so "exit N" alone does not say that all has come.
+// random word that the host chose, behind the script's last byte: ports are not
+// ordered among each other, so "exit N" alone does not mean that all output has arrived.
 // Scripts run one at a time.
 //
 // Where there is a port [Login], the login shell on the serial console writes the
@@ -36,7 +35,7 @@
 // Where the command line has [SSHWord], the guest's sshd waits at boot for keys from
 // the port [Keys]: lines of a name, host_key or authorized_keys, and the file in
 // base64, then "end". The guest answers "taken". The files are in memory only, and
-// nobody's but root's.
+// only root can read them.
 package guest
 
 import (
@@ -59,7 +58,7 @@ const Agent = "/usr/lib/kimg/agent"
 
 // Words for the kernel's command line that /etc/profile.d/kimg.sh and the agent read.
 const (
-	TermWord = "kimg.term=" // TERM of the person's terminal
+	TermWord = "kimg.term=" // TERM of the user's terminal
 	RowsWord = "kimg.rows=" // its rows
 	ColsWord = "kimg.cols=" // its columns
 
@@ -93,8 +92,8 @@ var (
 	sshKeys []byte
 )
 
-// Files returns what goes into a root filesystem. The unit lives in /etc because
-// that is its one place whether or not the suite has merged /lib into /usr.
+// Files returns what goes into a root filesystem. The unit is in /etc, which is the same
+// path whether or not the suite has merged /lib into /usr.
 func Files() []File {
 	return []File{
 		{Path: Agent, Mode: 0o755, Data: agent},
@@ -108,10 +107,10 @@ func Files() []File {
 	}
 }
 
-// KeysUnit is where the unit is that takes the keys for sshd.
+// KeysUnit is the path of the unit that takes the keys for sshd.
 const KeysUnit = "/etc/systemd/system/kimg-keys.service"
 
-// SSHFiles returns what goes into a root filesystem that has an sshd, besides.
+// SSHFiles returns what also goes into a root filesystem that has an sshd.
 func SSHFiles() []File {
 	return []File{
 		{Path: KeysUnit, Mode: 0o644, Data: keys},

@@ -29,8 +29,8 @@ func create(name string) string {
 	if u, err := user.Current(); err == nil {
 		owner = u.Username
 	}
-	commands := fmt.Sprintf("ip tuntap add dev %s mode tap user %s && %sip link set dev %s up", name, owner, sudo(), name)
-	return "kimg makes no interfaces; this does: " + sudo() + commands
+	return fmt.Sprintf("kimg makes no interfaces; this does: %[3]sip tuntap add dev %[1]s mode tap user %[2]s && "+
+		"%[3]sip link set dev %[1]s up", name, owner, sudo())
 }
 
 // sudo begins a command that only root may run.

@@ -10,7 +10,10 @@ import (
 // have been cut off; the strings OSC, DCS, SOS, PM and APC (titles, clipboard, answers
 // typed back at the prompt) up to their terminator or the end of the line; and the
 // two-byte ones.
-var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]?|[\\]PX^_][^\a\x1b\n]*(?:\a|\x1b\\\\)?|[ -/]*[0-Z\\\\^-~])?")
+var escapes = regexp.MustCompile("\x1b(?:" +
+	"\\[[0-?]*[ -/]*[@-~]?|" +
+	"[\\]PX^_][^\a\x1b\n]*(?:\a|\x1b\\\\)?|" +
+	"[ -/]*[0-Z\\\\^-~])?")
 
 // Strip takes a terminal's control sequences out of a text. Control characters that
 // stand alone stay.
