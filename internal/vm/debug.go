@@ -72,7 +72,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		}
 		defer hub.close()
 		stub, entry := stubOf(kernel, vm.tools, d.Breaks, d.Running)
-		vm.machine.More, vm.machine.Kernel.KeepPanics = []qemu.Device{stub}, true
+		vm.machine.More, vm.machine.Kernel.KeepPanics = append(vm.machine.More, stub), true
 		to := guestIO{stdin: hub.input(), mute: hub.mute, console: hub, ports: o.agentPorts()}
 		if err := vm.boot(ctx, to); err != nil {
 			return err

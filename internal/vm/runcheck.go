@@ -39,7 +39,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		if c.Break != "" {
 			var stub qemu.GDBStub
 			stub, k.entry = stubOf(k.kernel, vm.tools, []string{c.Break}, c.During)
-			vm.machine.More = []qemu.Device{stub}
+			vm.machine.More = append(vm.machine.More, stub)
 		}
 		ports := o.agentPorts()
 		if c.Command != nil {
