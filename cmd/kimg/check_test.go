@@ -47,19 +47,25 @@ func TestCheckFlags(t *testing.T) {
 		words []string
 		want  []checks.Check
 	}{
-		{"a breakpoint", []string{"--break", "f"}, []checks.Check{{Name: "f", Break: "f", When: checks.AtBoot, Guest: guest}}},
-		{"several", []string{"--break", "f", "--break", "g", "--break", "f", "--expect", "h", "--timeout", "90s"}, []checks.Check{
-			{Name: "f", Break: "f", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest},
-			{Name: "g", Break: "g", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest},
-			{Name: "f (2)", Break: "f", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest}}},
-		{"a command", []string{"--run", "uname -r", "--init", "sh", "--memory", "2G", "--cpus", "2", "--append", "quiet"}, []checks.Check{
-			{Name: "uname -r", Run: "uname -r", Guest: checks.Guest{Memory: 2 * gig, CPUs: 2, Append: "quiet", Direct: true}}}},
+		{"a breakpoint", []string{"--break", "f"},
+			[]checks.Check{{Name: "f", Break: "f", When: checks.AtBoot, Guest: guest}}},
+		{"several", []string{"--break", "f", "--break", "g", "--break", "f", "--expect", "h", "--timeout", "90s"},
+			[]checks.Check{
+				{Name: "f", Break: "f", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest},
+				{Name: "g", Break: "g", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second, Guest: guest},
+				{Name: "f (2)", Break: "f", When: checks.AtBoot, Expect: f("h"), Timeout: 90 * time.Second,
+					Guest: guest}}},
+		{"a command", []string{"--run", "uname -r", "--init", "sh", "--memory", "2G", "--cpus", "2", "--append",
+			"quiet"}, []checks.Check{
+			{Name: "uname -r", Run: "uname -r",
+				Guest: checks.Guest{Memory: 2 * gig, CPUs: 2, Append: "quiet", Direct: true}}}},
 		{"while it runs", []string{"--break", "f", "--run", "x", "--print", "a, b"}, []checks.Check{
 			{Name: "f", Break: "f", When: checks.WhenRun, Run: "x", Print: []string{"a, b"}, Guest: guest}}},
 		{"before it runs", []string{"--break", "f", "--run", "x", "--when", "boot"}, []checks.Check{
 			{Name: "f", Break: "f", When: checks.AtBoot, Run: "x", Guest: guest}}},
 		{"a long script", []string{"--run", "  echo a very very very very long line of it\nfalse\n"}, []checks.Check{
-			{Name: "echo a very very very very long line of ...", Run: "  echo a very very very very long line of it\nfalse\n", Guest: guest}}},
+			{Name: "echo a very very very very long line of ...",
+				Run: "  echo a very very very very long line of it\nfalse\n", Guest: guest}}},
 	} {
 		got, err := readChecks(t, tt.words...)
 		if err != nil {
@@ -85,7 +91,8 @@ func TestCheckFlagsOverAFile(t *testing.T) {
 	}{
 		{nil, []checks.Guest{{Append: "one", Memory: 2 << 30, CPUs: 4}, {Memory: 1 << 30}}, time.Minute},
 		{[]string{"--memory", "3G", "--cpus", "1", "--append", "two", "--timeout", "2m", "--init", "sh"},
-			[]checks.Guest{{Append: "one two", Memory: 3 << 30, CPUs: 1, Direct: true}, {Append: "two", Memory: 3 << 30, CPUs: 1, Direct: true}}, 2 * time.Minute},
+			[]checks.Guest{{Append: "one two", Memory: 3 << 30, CPUs: 1, Direct: true},
+				{Append: "two", Memory: 3 << 30, CPUs: 1, Direct: true}}, 2 * time.Minute},
 		{[]string{"--only", "b"}, []checks.Guest{{Memory: 1 << 30}}, 0},
 	} {
 		list, err := readChecks(t, append([]string{file}, tt.words...)...)
@@ -106,18 +113,23 @@ func TestCheckFlagsOverAFile(t *testing.T) {
 func TestProblemsHaveNoHint(t *testing.T) {
 	a, read := testApp(t, table{})
 	code := a.report(t.Context(), &checks.ProblemsError{Problems: []checks.Problem{
-		{Err: &gdb.NoBreakError{Break: "vfs_raed", Msg: "no", Near: []string{"vfs_read"}}}, {Err: errors.New("other")}}}, false)
+		{Err: &gdb.NoBreakError{Break: "vfs_raed", Msg: "no", Near: []string{"vfs_read"}}},
+		{Err: errors.New("other")}}}, false)
 	if _, stderr := read(); code != codeGuest || stderr != "kimg: break at vfs_raed: no\n  other\n" {
 		t.Errorf("status %d, %q", code, stderr)
 	}
 }
 
 func TestSeen(t *testing.T) {
-	r := &vm.Result{Hit: true, Frames: []gdb.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"},
-		Values: []gdb.Value{{Expr: "x", Text: "1"}, {Expr: "y", Err: "no"}}, Ran: true, Status: 3, Log: "log", Console: []string{"last"}}
+	r := &vm.Result{Hit: true, Frames: []gdb.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)",
+		Backtrace: []string{"#0 f"},
+		Values:    []gdb.Value{{Expr: "x", Text: "1"}, {Expr: "y", Err: "no"}}, Ran: true, Status: 3, Log: "log",
+		Console: []string{"last"}}
 	three := 3
-	want := checks.Seen{Stop: &checks.Stop{Frames: []checks.Frame{{Function: "f", File: "a.c", Line: 1}}, Task: "cat (pid 1)", Backtrace: []string{"#0 f"}},
-		Values: []checks.Value{{Expression: "x", Value: "1"}, {Expression: "y", Error: "no"}}, Status: &three, GDBLog: "log", Console: []string{"last"}}
+	want := checks.Seen{Stop: &checks.Stop{Frames: []checks.Frame{{Function: "f", File: "a.c", Line: 1}},
+		Task: "cat (pid 1)", Backtrace: []string{"#0 f"}},
+		Values: []checks.Value{{Expression: "x", Value: "1"}, {Expression: "y", Error: "no"}}, Status: &three,
+		GDBLog: "log", Console: []string{"last"}}
 	if diff := cmp.Diff(want, seen(r, nil)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

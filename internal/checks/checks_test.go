@@ -53,7 +53,8 @@ checks:
 		{Name: "version", Break: "fs/proc/version.c:15", When: WhenRun,
 			Expect: []Expectation{{File: "fs/proc/version.c", Line: 15}, {Function: "seq_read_iter"}},
 			Print:  []string{"linux_banner", "/x $rip"}, Run: "cat /proc/version", By: "cat", Timeout: 90 * time.Second,
-			Guest: Guest{Append: "loglevel=7 quiet", Memory: 512 << 20, CPUs: 2, Direct: true, Share: []string{"src:/src", "/data"}}},
+			Guest: Guest{Append: "loglevel=7 quiet", Memory: 512 << 20, CPUs: 2, Direct: true,
+				Share: []string{"src:/src", "/data"}}},
 		{Name: "after boot", Break: "start_kernel", When: AtBoot, Expect: []Expectation{{Function: "start_kernel"}},
 			Print: []string{"start_kernel"}, Run: "uname -r\ntrue\n", Timeout: 5 * time.Minute, Guest: base},
 	}
@@ -76,35 +77,51 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 		{"no list", "checks: none\n", []string{"f.yaml:1: want checks: and below it a list of them"}},
 		{"an empty list", "checks: []\n", []string{"f.yaml:1: want checks: and below it a list of them"}},
 		{"a bare list", "- name: x\n", []string{"f.yaml:1: want a file of checks with the keys defaults, checks"}},
-		{"two documents", "checks: [{name: a, run: b}]\n---\nchecks: []\n", []string{"f.yaml:2: there is a second document: want one"}},
+		{"two documents", "checks: [{name: a, run: b}]\n---\nchecks: []\n",
+			[]string{"f.yaml:2: there is a second document: want one"}},
 		{"no YAML", "checks:\n  - name: a\n run: b\n", []string{"f.yaml:2: did not find expected"}},
 		{"an anchor within itself", "checks: &a\n  - *a\n", []string{"f.yaml:1: want a check with the keys"}},
-		{"typos", "checks:\n  - name: a\n    brake: x\n    run: y\n  - nmae: b\n    run: y\n    frobnicate: z\n", []string{
-			`f.yaml:3: unknown key "brake": did you mean break?`,
-			`f.yaml:5: unknown key "nmae": did you mean name?`,
-			`f.yaml:7: unknown key "frobnicate": want one of name, break, when, by, expect, print, run, timeout`}},
-		{"a default that is none", "defaults:\n  break: x\nchecks: [{name: a, run: b}]\n", []string{`f.yaml:2: unknown key "break": want one of timeout`}},
-		{"twice", "checks:\n  - name: a\n    run: b\n    run: c\n  - name: b\n    run: c\n  - run: c\n    name: b\n", []string{
-			"f.yaml:4: run is there already, in line 3", `f.yaml:8: check "b" is there already, in line 5`}},
+		{"typos", "checks:\n  - name: a\n    brake: x\n    run: y\n  - nmae: b\n    run: y\n    frobnicate: z\n",
+			[]string{
+				`f.yaml:3: unknown key "brake": did you mean break?`,
+				`f.yaml:5: unknown key "nmae": did you mean name?`,
+				`f.yaml:7: unknown key "frobnicate": want one of name, break, when, by, expect, print, run, timeout`}},
+		{"a default that is none", "defaults:\n  break: x\nchecks: [{name: a, run: b}]\n",
+			[]string{`f.yaml:2: unknown key "break": want one of timeout`}},
+		{"twice", "checks:\n  - name: a\n    run: b\n    run: c\n  - name: b\n    run: c\n  - run: c\n    name: b\n",
+			[]string{
+				"f.yaml:4: run is there already, in line 3", `f.yaml:8: check "b" is there already, in line 5`}},
 		{"an alias", "checks:\n  - &a\n    name: a\n    run: b\n  - *a\n", []string{
 			`f.yaml:5: *a is check "a" of line 3 again: each needs a name of its own`}},
-		{"little memory", "checks:\n  - name: a\n    run: b\n    memory: 512\n  - name: b\n    run: b\n    memory: 31M\n", []string{
-			"f.yaml:4: memory: 512 bytes: want at least 32M, such as 512M", "f.yaml:7: memory: 31M: want at least 32M"}},
-		{"values", strings.Join([]string{"checks:", "  - name: [a]", "    run: ''", "    when: later", "    expect: [a b, '']",
-			"    timeout: 5 min", "    memory: much", "    cpus: 0", "    init: systemd", "    print: {a: b}"}, "\n"), []string{
-			"f.yaml:2: want a text here", "f.yaml:3: want a text here", `f.yaml:4: when: "later": want boot or run`,
-			`f.yaml:5: expect "a b": want FILE:LINE, or a function of the backtrace`, "f.yaml:5: want a text here",
-			`f.yaml:6: timeout: "5 min": want a time such as 90s or 5m`, `f.yaml:7: memory: parse size "much"`,
-			`f.yaml:8: cpus: "0" is not a number of processors`, `f.yaml:9: init: "systemd": want sh`, "f.yaml:10: want a text here"}},
-		{"a time that is over", "checks:\n  - name: a\n    run: b\n    timeout: -1s\n", []string{`f.yaml:4: timeout: "-1s"`}},
-		{"nothing to do", "checks:\n  - run: b\n  - name: a\n    timeout: 1m\n  - name: b\n    run: c\n    print: d\n  - name: d\n    run: c\n    expect: e\n" +
+		{"little memory", "checks:\n  - name: a\n    run: b\n    memory: 512\n" +
+			"  - name: b\n    run: b\n    memory: 31M\n", []string{
+			"f.yaml:4: memory: 512 bytes: want at least 32M, such as 512M",
+			"f.yaml:7: memory: 31M: want at least 32M"}},
+		{"values", strings.Join([]string{"checks:", "  - name: [a]", "    run: ''", "    when: later",
+			"    expect: [a b, '']",
+			"    timeout: 5 min", "    memory: much", "    cpus: 0", "    init: systemd", "    print: {a: b}"}, "\n"),
+			[]string{
+				"f.yaml:2: want a text here", "f.yaml:3: want a text here", `f.yaml:4: when: "later": want boot or run`,
+				`f.yaml:5: expect "a b": want FILE:LINE, or a function of the backtrace`, "f.yaml:5: want a text here",
+				`f.yaml:6: timeout: "5 min": want a time such as 90s or 5m`, `f.yaml:7: memory: parse size "much"`,
+				`f.yaml:8: cpus: "0" is not a number of processors`, `f.yaml:9: init: "systemd": want sh`,
+				"f.yaml:10: want a text here"}},
+		{"a time that is over", "checks:\n  - name: a\n    run: b\n    timeout: -1s\n",
+			[]string{`f.yaml:4: timeout: "-1s"`}},
+		{"nothing to do", "checks:\n  - run: b\n  - name: a\n    timeout: 1m\n  - name: b\n    run: c\n    print: d\n" +
+			"  - name: d\n    run: c\n    expect: e\n" +
 			"  - name: e\n    run: c\n    when: boot\n  - name: f\n    break: c\n    when: run\n", []string{
-			"f.yaml:2: a check has no name", `f.yaml:3: check "a" has nothing to check`, `f.yaml:7: check "b" prints where it stops: it needs break`,
-			`f.yaml:10: check "d" expects a stop: it needs break`, `f.yaml:13: check "e" says when it stops: it needs break`,
+			"f.yaml:2: a check has no name", `f.yaml:3: check "a" has nothing to check`,
+			`f.yaml:7: check "b" prints where it stops: it needs break`,
+			`f.yaml:10: check "d" expects a stop: it needs break`,
+			`f.yaml:13: check "e" says when it stops: it needs break`,
 			`f.yaml:16: check "f" stops while its command runs: it needs run`}},
-		{"who", "checks:\n  - name: a\n    run: c\n    by: cat\n  - name: b\n    break: c\n    by: a-name-of-16-byt\n  - name: c\n    break: c\n    by: \"a\\e\"\n", []string{
-			`f.yaml:4: check "a" says which process stops: it needs break`, `f.yaml:7: check "b": "a-name-of-16-byt" is not the name of a process`, `f.yaml:10: check "c"`}},
-		{"a hostile name", "checks:\n  - name: \"a\\e[2J\"\n    run: b\n  - name: " + strings.Repeat("n", 300) + "\n    run: b\n", []string{
+		{"who", "checks:\n  - name: a\n    run: c\n    by: cat\n  - name: b\n    break: c\n    by: a-name-of-16-byt\n" +
+			"  - name: c\n    break: c\n    by: \"a\\e\"\n", []string{
+			`f.yaml:4: check "a" says which process stops: it needs break`,
+			`f.yaml:7: check "b": "a-name-of-16-byt" is not the name of a process`, `f.yaml:10: check "c"`}},
+		{"a hostile name", "checks:\n  - name: \"a\\e[2J\"\n    run: b\n  - name: " + strings.Repeat("n", 300) +
+			"\n    run: b\n", []string{
 			`f.yaml:2: name a check "a\x1b[2J"`, `f.yaml:4: name a check "nnn`}},
 	} {
 		list, err := Parse("f.yaml", []byte(tt.text))
@@ -155,7 +172,8 @@ func TestSelect(t *testing.T) {
 			t.Errorf("%q: %q, %v", tt.names, names, err)
 		}
 	}
-	if _, err := Select(list, []string{"tow"}); err == nil || !strings.Contains(err.Error(), `no check "tow": did you mean two?`) {
+	if _, err := Select(list, []string{"tow"}); err == nil ||
+		!strings.Contains(err.Error(), `no check "tow": did you mean two?`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -166,7 +184,8 @@ func TestGuestOver(t *testing.T) {
 		t.Errorf("nothing over it: %+v", got)
 	}
 	got := Guest{Append: "b", CPUs: 4, Direct: true, Share: []string{"y"}}.over(base)
-	if want := (Guest{Append: "a b", Memory: 1, CPUs: 4, Direct: true, Share: []string{"x", "y"}}); !cmp.Equal(got, want) {
+	want := Guest{Append: "a b", Memory: 1, CPUs: 4, Direct: true, Share: []string{"x", "y"}}
+	if !cmp.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}
 }

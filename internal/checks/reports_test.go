@@ -40,22 +40,27 @@ func example() *Report {
 	zero, three := 0, 3
 	r := &Report{Version: reportVersion, Kimg: "v1.2.3", Suite: "ci/checks.yaml", Kernel: "6.12.57", Seconds: 192.345,
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	stop := &Stop{Task: "cat (pid 82)", Frames: []Frame{{"version_proc_show", "fs/proc/version.c", 15}, {"seq_read_iter", "fs/seq_file.c", 230}, {}},
+	stop := &Stop{Task: "cat (pid 82)", Frames: []Frame{{"version_proc_show", "fs/proc/version.c", 15},
+		{"seq_read_iter", "fs/seq_file.c", 230}, {}},
 		Backtrace: []string{"#0  version_proc_show (m=0xffff888002fa3000, v=0x1) at fs/proc/version.c:15",
 			"#1  0xffffffff8112324b in seq_read_iter (iocb=<optimized out>) at fs/seq_file.c:230", "#2  0x0 in ?? ()"}}
 	version := Check{Name: "version is shown", Break: "version_proc_show", When: WhenRun, Run: "cat /proc/version",
 		Expect: []Expectation{{Function: "seq_read_iter"}, {File: "version.c", Line: 15}}}
-	passed := judge(version, Seen{Stop: stop, Status: &zero, Values: []Value{{Expression: "*current", Value: "{a = 1,\n b = \"<&]]>\"}"}}})
+	passed := judge(version, Seen{Stop: stop, Status: &zero,
+		Values: []Value{{Expression: "*current", Value: "{a = 1,\n b = \"<&]]>\"}"}}})
 	passed.Command.Stdout, passed.Seconds, passed.Directory = "Linux version 6.12\n", 31.2, "version-is-shown"
 	r.add(passed)
 
 	version.Name, version.Expect = "stops elsewhere", []Expectation{{File: "fs/open.c", Line: 1}}
-	unmet := judge(version, Seen{Stop: stop, Status: &three, Values: []Value{{Expression: "nosuch", Error: `No symbol "nosuch" in current context`}}, Console: []string{"quiet"}})
+	unmet := judge(version, Seen{Stop: stop, Status: &three,
+		Values:  []Value{{Expression: "nosuch", Error: `No symbol "nosuch" in current context`}},
+		Console: []string{"quiet"}})
 	unmet.Command.Stdout, unmet.Command.Stderr, unmet.Seconds = "a\x1b[31mb\x00c]]>d\n", "cat: no\n", 32
 	r.add(unmet)
 
 	panicked := judge(Check{Name: "panics \x1b[2J<&\">", Break: "f", When: AtBoot}, Seen{Guest: true,
-		Err: errors.New("the guest's kernel panicked: VFS: Unable to mount root fs"), Console: []string{"first", "Kernel panic - not syncing: VFS"}})
+		Err:     errors.New("the guest's kernel panicked: VFS: Unable to mount root fs"),
+		Console: []string{"first", "Kernel panic - not syncing: VFS"}})
 	panicked.Seconds = 129.1
 	r.add(panicked)
 	r.add(judge(Check{Name: "gdb dies", Break: "f", When: AtBoot}, Seen{Err: errors.New("gdb ended: signal: killed")}))
@@ -91,7 +96,8 @@ func TestReports(t *testing.T) {
 	golden(t, "text.txt", text.String())
 
 	text.Reset()
-	w = &Text{W: &text, Backtraces: true, Names: []string{"x"}, Paint: func(good bool, s string) string { return map[bool]string{true: "+", false: "!"}[good] + s }}
+	w = &Text{W: &text, Backtraces: true, Names: []string{"x"},
+		Paint: func(good bool, s string) string { return map[bool]string{true: "+", false: "!"}[good] + s }}
 	w.Outcome(r.Checks[0])
 	w.Outcome(r.Checks[3])
 	golden(t, "backtrace.txt", text.String())
@@ -104,7 +110,8 @@ func likeJenkins(t *testing.T, b []byte) {
 	type element struct{ in, attributes string }
 	schema := map[string]element{
 		"testsuites": {"", "name time tests failures errors"},
-		"testsuite":  {"testsuites testsuite", "name tests failures errors group time skipped timestamp hostname id package file log url"},
+		"testsuite": {"testsuites testsuite",
+			"name tests failures errors group time skipped timestamp hostname id package file log url"},
 		"properties": {"testsuite", ""},
 		"property":   {"properties", "name value"},
 		"testcase":   {"testsuite", "name time classname group"},
@@ -128,7 +135,8 @@ func likeJenkins(t *testing.T, b []byte) {
 			seen++
 			name := token.Name.Local
 			e, ok := schema[name]
-			if !ok || !slices.Contains(append(strings.Fields(e.in), map[bool]string{true: ""}[e.in == ""]), in[len(in)-1]) {
+			if !ok || !slices.Contains(append(strings.Fields(e.in), map[bool]string{true: ""}[e.in == ""]),
+				in[len(in)-1]) {
 				t.Errorf("%s in %q", name, in)
 			}
 			for _, a := range token.Attr {
@@ -190,7 +198,8 @@ func TestTextOfAConsole(t *testing.T) {
 		says  string
 	}{
 		{Seen{Err: errors.New("it hung"), Guest: true}, 30, "console | [10 lines before these]\n"},
-		{Seen{Err: errors.New("not reached"), Guest: true, Status: &five}, 0, "not reached\n      the command ended with status 5\n"},
+		{Seen{Err: errors.New("not reached"), Guest: true, Status: &five}, 0,
+			"not reached\n      the command ended with status 5\n"},
 		{Seen{Stop: &Stop{}, Status: &five}, 0, "the command ended with status 5\n"},
 	} {
 		tt.seen.Console = console

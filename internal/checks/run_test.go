@@ -26,7 +26,8 @@ func fake(cancel context.CancelFunc) func(context.Context, Check, Streams) Seen 
 		case "unmet":
 			status = 3
 		case "panic":
-			return Seen{Err: errors.New("the guest's kernel panicked"), Guest: true, Console: []string{"Kernel panic"}, GDBLog: "log"}
+			return Seen{Err: errors.New("the guest's kernel panicked"), Guest: true, Console: []string{"Kernel panic"},
+				GDBLog: "log"}
 		case "fault":
 			return Seen{Err: errors.New("gdb ended")}
 		case "interrupt":
@@ -55,8 +56,10 @@ func TestRun(t *testing.T) {
 		counts   [3]int
 		cut      bool
 	}{
-		{"all go on after a failure", list("a", "panic", "fault", "unmet", "b"), false, "passed failed failed failed passed", [3]int{2, 3, 0}, false},
-		{"the first failure is the last", list("a", "unmet", "panic", "b"), true, "passed failed not-run not-run", [3]int{1, 1, 2}, false},
+		{"all go on after a failure", list("a", "panic", "fault", "unmet", "b"), false,
+			"passed failed failed failed passed", [3]int{2, 3, 0}, false},
+		{"the first failure is the last", list("a", "unmet", "panic", "b"), true, "passed failed not-run not-run",
+			[3]int{1, 1, 2}, false},
 		{"nothing fails", list("a", "b"), true, "passed passed", [3]int{2, 0, 0}, false},
 		{"interrupted", list("a", "interrupt", "b"), false, "passed not-run not-run", [3]int{1, 0, 2}, true},
 	} {
@@ -72,7 +75,8 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		var console bytes.Buffer
-		r := Runner{Guest: fake(cancel), FailFast: tt.failFast, Keep: keep, Ended: func(o Outcome) { told = append(told, string(o.Verdict)) },
+		r := Runner{Guest: fake(cancel), FailFast: tt.failFast, Keep: keep,
+			Ended: func(o Outcome) { told = append(told, string(o.Verdict)) },
 			Begin: func(Check) io.Writer { return &console }}
 		report, err := r.Run(ctx, tt.list)
 		cancel()
@@ -82,7 +86,8 @@ func TestRun(t *testing.T) {
 		if got := strings.Join(told, " "); got != tt.verdicts {
 			t.Errorf("%s: told %s, want %s", tt.name, got, tt.verdicts)
 		}
-		if got := [3]int{report.Passed, report.Failed, report.NotRun}; got != tt.counts || report.Interrupted != tt.cut || len(report.Checks) != len(tt.list) {
+		if got := [3]int{report.Passed, report.Failed, report.NotRun}; got != tt.counts ||
+			report.Interrupted != tt.cut || len(report.Checks) != len(tt.list) {
 			t.Errorf("%s: %v, interrupted %v", tt.name, got, report.Interrupted)
 		}
 		var want, have []string
@@ -124,14 +129,16 @@ func TestKeep(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, f := range []string{"panic/console.log", "panic/gdb.log", "panic/stdout", "panic/stderr", "a/console.log", "a/stdout"} {
+		for _, f := range []string{"panic/console.log", "panic/gdb.log", "panic/stdout", "panic/stderr",
+			"a/console.log", "a/stdout"} {
 			b, err := os.ReadFile(filepath.Join(dir, f))
 			if err != nil {
 				t.Error(err)
 			}
 			got = append(got, string(b))
 		}
-		if want := []string{"boot of panic\n", "log", "out\xff\n", "err\n", "boot of a\n", "out\xff\n"}; !cmp.Equal(got, want) {
+		if want := []string{"boot of panic\n", "log", "out\xff\n", "err\n", "boot of a\n",
+			"out\xff\n"}; !cmp.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 		b, err := os.ReadFile(filepath.Join(dir, "panic", outcomeFile))
@@ -152,7 +159,8 @@ func TestKeepRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "src", "main.c"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewKeeper(dir, []string{"src"}); err == nil || !strings.Contains(err.Error(), "main.c is there and kimg did not make it") {
+	if _, err := NewKeeper(dir, []string{"src"}); err == nil ||
+		!strings.Contains(err.Error(), "main.c is there and kimg did not make it") {
 		t.Errorf("%v", err)
 	}
 	one, err := NewKeeper(dir, []string{"a"}) // the refusal has let go of the directory
@@ -175,7 +183,8 @@ func TestKeepAfterAKill(t *testing.T) {
 	dir := t.TempDir()
 	for _, left := range []string{".a.kimg-new/console.log", ".a.kimg-old/console.log"} {
 		name := filepath.Join(dir, left)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte("half"), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755),
+			os.WriteFile(name, []byte("half"), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -224,8 +233,10 @@ func TestKeepWithoutRoom(t *testing.T) {
 }
 
 func TestDirectories(t *testing.T) {
-	names := []string{"stop in vfs_read", "stop-in vfs_read", "Stop in VFS_read", "../../etc/passwd", "/", "..", ".hidden", "a\x00b", "ü", strings.Repeat("x", 300)}
-	want := []string{"stop-in-vfs_read", "stop-in-vfs_read-2", "Stop-in-VFS_read-3", "etc-passwd", "check", "check-2", "hidden", "a-b", "check-3", strings.Repeat("x", 100)}
+	names := []string{"stop in vfs_read", "stop-in vfs_read", "Stop in VFS_read", "../../etc/passwd", "/", "..",
+		".hidden", "a\x00b", "ü", strings.Repeat("x", 300)}
+	want := []string{"stop-in-vfs_read", "stop-in-vfs_read-2", "Stop-in-VFS_read-3", "etc-passwd", "check", "check-2",
+		"hidden", "a-b", "check-3", strings.Repeat("x", 100)}
 	got := directories(names)
 	for i, name := range names {
 		if got[name] != want[i] {
@@ -243,7 +254,8 @@ func FuzzDirectories(f *testing.F) {
 			t.Errorf("%q and %q have the directory %q", a, b, got[a])
 		}
 		for _, dir := range got {
-			if !filepath.IsLocal(dir) || strings.ContainsAny(dir, `/\`) || strings.HasPrefix(dir, ".") || len(dir) > maxDirectory+5 {
+			if !filepath.IsLocal(dir) || strings.ContainsAny(dir, `/\`) || strings.HasPrefix(dir, ".") ||
+				len(dir) > maxDirectory+5 {
 				t.Errorf("directory %q", dir)
 			}
 		}
@@ -261,7 +273,8 @@ func TestLast(t *testing.T) {
 		fmt.Fprint(l, line)
 	}
 	got := l.text()
-	if rest, ok := strings.CutPrefix(got, "[...]\n"); !ok || len(got) > maxShown+10 || strings.ReplaceAll(rest, line, "") != "" {
+	if rest, ok := strings.CutPrefix(got, "[...]\n"); !ok || len(got) > maxShown+10 ||
+		strings.ReplaceAll(rest, line, "") != "" {
 		t.Errorf("%d bytes: %q", len(got), got[:20])
 	}
 }
@@ -278,7 +291,8 @@ func TestKeptFileIsBounded(t *testing.T) {
 		}
 	}
 	f.close()
-	if b, err := os.ReadFile(file.Name()); err != nil || string(b) != "abc\n[kimg keeps no more than this]\n" || f.err != nil {
+	if b, err := os.ReadFile(file.Name()); err != nil || string(b) != "abc\n[kimg keeps no more than this]\n" ||
+		f.err != nil {
 		t.Errorf("%q, %v, %v", b, err, f.err)
 	}
 }

@@ -9,7 +9,8 @@ import (
 )
 
 func TestExpectations(t *testing.T) {
-	frames := []Frame{{"do_sys_openat2", "fs/open.c", 1435}, {"copy.isra.0", "lib/copy.c", 1}, {Function: "entry_SYSCALL_64"}, {}}
+	frames := []Frame{{"do_sys_openat2", "fs/open.c", 1435}, {"copy.isra.0", "lib/copy.c", 1},
+		{Function: "entry_SYSCALL_64"}, {}}
 	for _, tt := range []struct{ expect, unmet string }{
 		{"fs/open.c:1435", ""}, {"open.c:1435", ""}, {"./fs/open.c:1435", ""},
 		{"do_sys_openat2", ""}, {"entry_SYSCALL_64", ""}, {"copy", ""}, {"copy.isra.0", ""},
@@ -44,7 +45,8 @@ func TestJudge(t *testing.T) {
 	there := &Stop{Frames: []Frame{{"f", "a.c", 1}}}
 	stop := Check{Name: "stop", Break: "f", When: AtBoot, Expect: []Expectation{{File: "a.c", Line: 1}}}
 	run := Check{Name: "run", Run: "true"}
-	both := Check{Name: "both", Break: "f", When: WhenRun, Run: "true", Expect: []Expectation{{File: "a.c", Line: 2}, {Function: "g"}}}
+	both := Check{Name: "both", Break: "f", When: WhenRun, Run: "true",
+		Expect: []Expectation{{File: "a.c", Line: 2}, {Function: "g"}}}
 	for _, tt := range []struct {
 		name    string
 		check   Check
@@ -56,15 +58,21 @@ func TestJudge(t *testing.T) {
 		{"a stop", stop, Seen{Stop: there}, Passed, "", nil},
 		{"a command", run, Seen{Status: &zero}, Passed, "", nil},
 		{"a command that fails", run, Seen{Status: &three}, Failed, Unmet, []string{"the command ended with status 3"}},
-		{"all that is unmet", both, Seen{Stop: there, Status: &three, Values: []Value{{Expression: "x", Error: "no"}, {Expression: "y", Value: "1"}}},
-			Failed, Unmet, []string{"stopped in f at a.c:1, not at a.c:2", "no g in the backtrace: f", "print x: no", "the command ended with status 3"}},
+		{"all that is unmet", both, Seen{Stop: there, Status: &three,
+			Values: []Value{{Expression: "x", Error: "no"}, {Expression: "y", Value: "1"}}},
+			Failed, Unmet, []string{"stopped in f at a.c:1, not at a.c:2", "no g in the backtrace: f", "print x: no",
+				"the command ended with status 3"}},
 		{"a guest that hung after the stop", both, Seen{Stop: there, Err: errors.New("it hung"), Guest: true},
 			Failed, GuestFault, []string{"it hung", "stopped in f at a.c:1, not at a.c:2", "no g in the backtrace: f"}},
-		{"a guest that panicked", stop, Seen{Err: errors.New("it panicked"), Guest: true}, Failed, GuestFault, []string{"it panicked"}},
+		{"a guest that panicked", stop, Seen{Err: errors.New("it panicked"), Guest: true}, Failed, GuestFault,
+			[]string{"it panicked"}},
 		{"a gdb that died", stop, Seen{Err: errors.New("gdb ended")}, Failed, KimgFault, []string{"gdb ended"}},
-		{"a command that ended before the stop", both, Seen{Status: &zero, Err: errors.New("not reached"), Guest: true}, Failed, GuestFault, []string{"not reached"}},
+		{"a command that ended before the stop", both,
+			Seen{Status: &zero, Err: errors.New("not reached"), Guest: true}, Failed, GuestFault,
+			[]string{"not reached"}},
 		{"nothing seen", stop, Seen{}, Failed, KimgFault, []string{"nothing was seen of the check"}},
-		{"no status seen", both, Seen{Stop: &Stop{Frames: []Frame{{"g", "a.c", 2}}}}, Failed, KimgFault, []string{"nothing was seen of the check"}},
+		{"no status seen", both, Seen{Stop: &Stop{Frames: []Frame{{"g", "a.c", 2}}}}, Failed, KimgFault,
+			[]string{"nothing was seen of the check"}},
 	} {
 		tt.seen.Console = []string{"last words"}
 		o := judge(tt.check, tt.seen)
@@ -83,7 +91,8 @@ func TestWorstCause(t *testing.T) {
 		want   Cause
 	}{
 		{nil, ""}, {[]Cause{"", ""}, ""}, {[]Cause{"", Unmet}, Unmet}, {[]Cause{Unmet, ""}, Unmet},
-		{[]Cause{Unmet, GuestFault, Unmet}, GuestFault}, {[]Cause{GuestFault, KimgFault, GuestFault}, KimgFault}, {[]Cause{KimgFault, Unmet}, KimgFault},
+		{[]Cause{Unmet, GuestFault, Unmet}, GuestFault}, {[]Cause{GuestFault, KimgFault, GuestFault}, KimgFault},
+		{[]Cause{KimgFault, Unmet}, KimgFault},
 	} {
 		r := &Report{}
 		for _, c := range tt.causes {

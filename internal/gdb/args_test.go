@@ -32,7 +32,8 @@ func TestSessionArgs(t *testing.T) {
 		{"breakpoints", host(Session{Breaks: []string{"a", "f.c:1"}}), nil, nil, "hbreak a;hbreak f.c:1;continue"},
 		{"too many for the processor", box(Session{Breaks: []string{"a"}, Unpacked: true}), nil, nil,
 			"thbreak start_kernel;continue;break a;continue"},
-		{"a batch", host(Session{Breaks: []string{"a"}, Commands: []string{"bt"}, Batch: true}), []string{"-batch"}, nil,
+		{"a batch", host(Session{Breaks: []string{"a"}, Commands: []string{"bt"}, Batch: true}), []string{"-batch"},
+			nil,
 			"hbreak a;continue;bt"},
 		{"sources of this machine", host(Session{Source: "/o/kimg.gdb"}), []string{"source /o/kimg.gdb"}, nil, ""},
 	} {

@@ -8,9 +8,12 @@ func TestFrameOf(t *testing.T) {
 		root  string
 		want  Frame
 	}{
-		{miTuple{"func": "do_sys_open", "fullname": "/kimg/src/fs/open.c", "line": "1049"}, "/kimg/src/", Frame{"do_sys_open", "fs/open.c", 1049}},
-		{miTuple{"func": "f", "fullname": "/kimg/src/fs/open.c", "line": "1049"}, "", Frame{"f", "/kimg/src/fs/open.c", 1049}},
-		{miTuple{"func": "x64_sys_call", "file": "./arch/x86/syscalls_64.h", "fullname": "/kimg/obj/./arch/x86/syscalls_64.h", "line": "1"},
+		{miTuple{"func": "do_sys_open", "fullname": "/kimg/src/fs/open.c", "line": "1049"}, "/kimg/src/",
+			Frame{"do_sys_open", "fs/open.c", 1049}},
+		{miTuple{"func": "f", "fullname": "/kimg/src/fs/open.c", "line": "1049"}, "",
+			Frame{"f", "/kimg/src/fs/open.c", 1049}},
+		{miTuple{"func": "x64_sys_call", "file": "./arch/x86/syscalls_64.h",
+			"fullname": "/kimg/obj/./arch/x86/syscalls_64.h", "line": "1"},
 			"/kimg/src/", Frame{"x64_sys_call", "arch/x86/syscalls_64.h", 1}},
 		{miTuple{"addr": "0x1", "func": "??"}, "/kimg/src/", Frame{}},
 		{miTuple{"func": "evil\x1b[2Jname"}, "", Frame{Function: "evilname"}},

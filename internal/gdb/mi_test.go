@@ -34,7 +34,8 @@ func TestParseMI(t *testing.T) {
 			t.Errorf("%s: -want +got\n%s", c.line, diff)
 		}
 	}
-	for _, bad := range []string{"hello", "12", `~"no end`, `^done,x`, `^done,x={`, `^done,x=[a`, `^done,"x`, `^done,x="1"y`, `~"\`} {
+	for _, bad := range []string{"hello", "12", `~"no end`, `^done,x`, `^done,x={`, `^done,x=[a`, `^done,"x`,
+		`^done,x="1"y`, `~"\`} {
 		if r, err := parseMI(bad); err == nil {
 			t.Errorf("%q was taken for %+v", bad, r)
 		}

@@ -29,7 +29,8 @@ func TestRunStub(t *testing.T) {
 	}{
 		{"stops", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+$T05thread:01;#07", "+", ""}, ""},
 		{"has no such breakpoints", []string{"$Z1,1000000,1#65", "+$#00", "+", ""}, `answer to Z1,1000000,1 is ""`},
-		{"stops elsewhere", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+$T0bthread:01;#35", "+", ""}, `answer to c is "T0b`},
+		{"stops elsewhere", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+$T0bthread:01;#35", "+", ""},
+			`answer to c is "T0b`},
 		{"ends", []string{"$Z1,1000000,1#65", "+$OK#9a", "+$c#63", "+"}, "EOF"},
 	} {
 		here, there := net.Pipe()

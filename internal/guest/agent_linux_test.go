@@ -309,7 +309,8 @@ func TestKeys(t *testing.T) {
 			must(t, cmd.Start())
 			const key = "-----BEGIN KEY-----\n$(id)\n-----END KEY-----\n"
 			_, err := fmt.Fprintf(host, "host_key %s\n../escape %[1]s\nauthorized_keys %s\nend\n",
-				base64.StdEncoding.EncodeToString([]byte(key)), base64.StdEncoding.EncodeToString([]byte("ssh-ed25519 AAAA\n")))
+				base64.StdEncoding.EncodeToString([]byte(key)),
+				base64.StdEncoding.EncodeToString([]byte("ssh-ed25519 AAAA\n")))
 			must(t, err)
 			must(t, host.SetReadDeadline(time.Now().Add(20*time.Second)))
 			if line, err := bufio.NewReader(host).ReadString('\n'); line != "taken\n" {
@@ -320,7 +321,8 @@ func TestKeys(t *testing.T) {
 			for name, want := range map[string]string{
 				"host_key": key, "authorized_keys": "ssh-ed25519 AAAA\n",
 				"options": "SSHD_OPTS=-f " + dir + "/sshd_config\n",
-				"sshd_config": "HostKey " + dir + "/host_key\nAuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 " +
+				"sshd_config": "HostKey " + dir +
+					"/host_key\nAuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 " +
 					dir + "/authorized_keys\nPort 22\n",
 			} {
 				got, err := os.ReadFile(filepath.Join(dir, name))

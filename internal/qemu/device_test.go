@@ -48,10 +48,12 @@ func TestArgv(t *testing.T) {
 		{FrameNet{Card: Card{Model: "e1000", MAC: "52:54:00:01:02:03"}, Socket: "/run/a,b"},
 			"-netdev stream,id=net,server=on,addr.type=unix,addr.path=/run/a,,b " +
 				"-device e1000,netdev=net,romfile=,mac=52:54:00:01:02:03"},
-		{NineP{Tag: "kimg1", Dir: "/a,b"}, "-fsdev local,id=kimg1,path=/a,,b,security_model=none,multidevs=remap,readonly=on " +
-			"-device virtio-9p-pci,fsdev=kimg1,mount_tag=kimg1"},
-		{NineP{Tag: "kimg0", Dir: "/d", Write: true}, "-fsdev local,id=kimg0,path=/d,security_model=none,multidevs=remap " +
-			"-device virtio-9p-pci,fsdev=kimg0,mount_tag=kimg0"},
+		{NineP{Tag: "kimg1", Dir: "/a,b"},
+			"-fsdev local,id=kimg1,path=/a,,b,security_model=none,multidevs=remap,readonly=on " +
+				"-device virtio-9p-pci,fsdev=kimg1,mount_tag=kimg1"},
+		{NineP{Tag: "kimg0", Dir: "/d", Write: true},
+			"-fsdev local,id=kimg0,path=/d,security_model=none,multidevs=remap " +
+				"-device virtio-9p-pci,fsdev=kimg0,mount_tag=kimg0"},
 		{Verbatim{"-s"}, "-s"},
 		{RNG{}, "-device virtio-rng-pci"},
 	} {

@@ -64,7 +64,8 @@ func script(t *testing.T, answers ...string) (conn net.Conn, commands <-chan str
 }
 
 func TestExecute(t *testing.T) {
-	const event = `{"event": "RTC_CHANGE", "data": {"offset": 0}, "timestamp": {"seconds": 1, "microseconds": 2}}` + "\n"
+	const event = `{"event": "RTC_CHANGE", "data": {"offset": 0}, "timestamp": {"seconds": 1, "microseconds": 2}}` +
+		"\n"
 	conn, commands := script(t, event+`{"return": {}}`, event+event+`{"return": {"running": true}}`)
 	answer, err := Execute(t.Context(), conn, "query-status", map[string]any{"a": 1})
 	if err != nil || string(answer) != `{"running": true}` {

@@ -37,7 +37,8 @@ func TestReadFrame(t *testing.T) {
 }
 
 func FuzzReadFrame(f *testing.F) {
-	for _, seed := range []string{"", frame(3, "abc") + frame(1, "d"), frame(0, ""), frame(maxFrame+1, "x"), "\x00\x00\x00"} {
+	for _, seed := range []string{"", frame(3, "abc") + frame(1, "d"), frame(0, ""), frame(maxFrame+1, "x"),
+		"\x00\x00\x00"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {

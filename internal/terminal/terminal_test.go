@@ -15,7 +15,8 @@ func TestNoTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for name, stream := range map[string]any{"nil": nil, "a buffer": &bytes.Buffer{}, "a file": f, "no file": (*os.File)(nil)} {
+	for name, stream := range map[string]any{"nil": nil, "a buffer": &bytes.Buffer{}, "a file": f,
+		"no file": (*os.File)(nil)} {
 		terminal := Of(stream)
 		if terminal.Is() || terminal.Size() != (Size{}) {
 			t.Errorf("%s is a terminal: %+v", name, terminal)

@@ -80,7 +80,8 @@ func TestAgentRun(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	var got string
 	input := strings.Repeat("input\x00", 1000)
-	status, err := converse(t, command{script: "echo", stdin: strings.NewReader(input), stdout: &stdout, stderr: &stderr},
+	status, err := converse(t, command{script: "echo", stdin: strings.NewReader(input), stdout: &stdout,
+		stderr: &stderr},
 		func(g *guestEnd) {
 			g.say("ready 1")
 			words := g.hear()
@@ -114,8 +115,10 @@ func TestAgentFaults(t *testing.T) {
 		text string
 	}{
 		{name: "gone before it is ready", play: func(g *guestEnd) { g.conn.Close() }, want: errGone},
-		{name: "gone while it runs", play: func(g *guestEnd) { g.say("ready 1"); g.hear(); g.conn.Close() }, want: errGone},
-		{name: "a line without an end before it is ready", play: func(g *guestEnd) { g.say(strings.Repeat("x", maxLine+1)) },
+		{name: "gone while it runs", play: func(g *guestEnd) { g.say("ready 1"); g.hear(); g.conn.Close() },
+			want: errGone},
+		{name: "a line without an end before it is ready",
+			play: func(g *guestEnd) { g.say(strings.Repeat("x", maxLine+1)) },
 			text: "the guest's agent broke its protocol: a line has more than 1048576 bytes"},
 		{name: "a line without an end while it runs",
 			play: func(g *guestEnd) { g.say("ready 1"); g.hear(); g.say(strings.Repeat("x", maxLine+1)) },
@@ -232,7 +235,8 @@ func TestAgentInterrupt(t *testing.T) {
 // A mark may come in any pieces, and what looks like its beginning is output.
 func TestCopyUntil(t *testing.T) {
 	const mark = "END-END-1"
-	for _, text := range []string{"", "E", "END-", "END-END-", "END-END-END-END", "xENDx", strings.Repeat("END-", 50000)} {
+	for _, text := range []string{"", "E", "END-", "END-END-", "END-END-END-END", "xENDx",
+		strings.Repeat("END-", 50000)} {
 		for name, in := range map[string]io.Reader{
 			"whole":    strings.NewReader(text + mark + "rest"),
 			"by bytes": iotest.OneByteReader(strings.NewReader(text + mark)),
@@ -250,7 +254,8 @@ func TestCopyUntil(t *testing.T) {
 }
 
 func TestScript(t *testing.T) {
-	if got := Script([]string{"echo", "a b", "it's", "$x`y`", ""}); got != `exec 'echo' 'a b' 'it'\''s' '$x`+"`y`"+`' ''`+"\n" {
+	if got := Script([]string{"echo", "a b", "it's", "$x`y`",
+		""}); got != `exec 'echo' 'a b' 'it'\''s' '$x`+"`y`"+`' ''`+"\n" {
 		t.Error(got)
 	}
 }

@@ -58,7 +58,8 @@ func TestReadConfig(t *testing.T) {
 		t.Errorf("%v, %v", c, err)
 	}
 	var missing *MissingArtifactError
-	if _, err := artifacts(dir, artifact.KernelImage(arch.Default)); !errors.As(err, &missing) || missing.File != artifact.KernelImage(arch.Default) {
+	if _, err := artifacts(dir, artifact.KernelImage(arch.Default)); !errors.As(err, &missing) ||
+		missing.File != artifact.KernelImage(arch.Default) {
 		t.Errorf("a missing kernel: %v", err)
 	}
 }

@@ -113,7 +113,8 @@ func TestAttachIsCancelled(t *testing.T) {
 	_, g := openHub(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)
-	if err := Attach(ctx, g, iotest.DataErrReader(strings.NewReader("")), io.Discard); !errors.Is(err, context.Canceled) {
+	if err := Attach(ctx, g, iotest.DataErrReader(strings.NewReader("")), io.Discard); !errors.Is(err,
+		context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -151,7 +152,8 @@ func TestKeysForKimg(t *testing.T) {
 			"at once": strings.NewReader(tt.typed), "key by key": iotest.OneByteReader(strings.NewReader(tt.typed)),
 		} {
 			got, err := io.ReadAll(&escaped{from: from})
-			if detached := strings.Contains(tt.typed, "\x01d"); detached != errors.Is(err, errDetached) || string(got) != tt.sent {
+			if detached := strings.Contains(tt.typed, "\x01d"); detached != errors.Is(err, errDetached) ||
+				string(got) != tt.sent {
 				t.Errorf("%s: %q: %q, %v", name, tt.typed, got, err)
 			}
 		}

@@ -38,7 +38,8 @@ func realGuest(t *testing.T) vm.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return vm.Options{Dir: dir, Toolbox: tools, User: vm.User{BootLimit: 20 * time.Minute}, Say: func(s string) { t.Log(s) }}
+	return vm.Options{Dir: dir, Toolbox: tools, User: vm.User{BootLimit: 20 * time.Minute},
+		Say: func(s string) { t.Log(s) }}
 }
 
 // tell fails the test with the guest's last words.

@@ -36,17 +36,20 @@ func TestCheckWhileACommandRuns(t *testing.T) {
 		Command: []string{"sh", "-ec", "echo before; cat /proc/version; echo after >&2; exit 4"},
 		Print:   []string{"/x 6*7", "nosuch", "$lx_current().comm", "schedule()"}})
 	tell(t, err)
-	if !r.Hit || r.Frames[0].Function != "version_proc_show" || r.Frames[0].File != "fs/proc/version.c" || r.Frames[0].Line == 0 {
+	if !r.Hit || r.Frames[0].Function != "version_proc_show" || r.Frames[0].File != "fs/proc/version.c" ||
+		r.Frames[0].Line == 0 {
 		t.Errorf("stopped in %+v", r.Frames)
 	}
 	if !strings.HasPrefix(r.Task, "cat (pid ") {
 		t.Errorf("by %q", r.Task)
 	}
 	v := r.Values
-	if len(v) != 4 || v[0].Text != "0x2a" || !strings.Contains(v[1].Err, "nosuch") || v[2].Text != `"cat"` || v[3].Err == "" {
+	if len(v) != 4 || v[0].Text != "0x2a" || !strings.Contains(v[1].Err, "nosuch") || v[2].Text != `"cat"` ||
+		v[3].Err == "" {
 		t.Errorf("values %+v", v)
 	}
-	if lines := strings.Split(stdout.String(), "\n"); len(lines) != 3 || lines[0] != "before" || !strings.HasPrefix(lines[1], "Linux version") ||
+	if lines := strings.Split(stdout.String(), "\n"); len(lines) != 3 || lines[0] != "before" ||
+		!strings.HasPrefix(lines[1], "Linux version") ||
 		stderr.String() != "after\n" || !r.Ran || r.Status != 4 {
 		t.Errorf("stdout %q, stderr %q, status %d", stdout.String(), stderr.String(), r.Status)
 	}
@@ -57,7 +60,8 @@ func TestCheckWhileACommandRuns(t *testing.T) {
 
 // A function that everybody calls: only one process is to stop there.
 func TestCheckOfOneProcess(t *testing.T) {
-	c := vm.Check{Break: "vfs_read", During: true, By: "cat", Command: []string{"sh", "-ec", "head -c 1 /etc/passwd; cat /proc/version"}}
+	c := vm.Check{Break: "vfs_read", During: true, By: "cat",
+		Command: []string{"sh", "-ec", "head -c 1 /etc/passwd; cat /proc/version"}}
 	r, err := vm.RunCheck(t.Context(), directGuest(t), c)
 	tell(t, err)
 	if !r.Hit || !strings.HasPrefix(r.Task, "cat (pid ") || r.Status != 0 {
@@ -75,9 +79,11 @@ func TestCheckOfOneProcess(t *testing.T) {
 
 // The boot passes the place, and the command does not.
 func TestCheckThatACommandDoesNotReach(t *testing.T) {
-	r, err := vm.RunCheck(t.Context(), directGuest(t), vm.Check{Break: "start_kernel", During: true, Command: []string{"sh", "-c", "exit 5"}})
+	r, err := vm.RunCheck(t.Context(), directGuest(t),
+		vm.Check{Break: "start_kernel", During: true, Command: []string{"sh", "-c", "exit 5"}})
 	var guest *vm.GuestError
-	if !errors.As(err, &guest) || err.Error() != "the command ended with status 5 and did not reach start_kernel" || !r.Ran || r.Status != 5 || r.Hit {
+	if !errors.As(err, &guest) || err.Error() != "the command ended with status 5 and did not reach start_kernel" ||
+		!r.Ran || r.Status != 5 || r.Hit {
 		t.Errorf("%v, %+v", err, r)
 	}
 }
@@ -107,7 +113,8 @@ func TestCheckPanics(t *testing.T) {
 
 func TestCheckIsLate(t *testing.T) {
 	for _, c := range []vm.Check{
-		{Break: "version_proc_show"}, {Command: []string{"true"}}, {Break: "version_proc_show", During: true, Command: []string{"true"}},
+		{Break: "version_proc_show"}, {Command: []string{"true"}},
+		{Break: "version_proc_show", During: true, Command: []string{"true"}},
 	} {
 		c.Limit = time.Second
 		begun := time.Now()
@@ -140,7 +147,8 @@ func TestCheckWhoseProgramsAreKilled(t *testing.T) {
 			killed <- kill(mark, tt.program)
 		}()
 		begun := time.Now()
-		_, err := vm.RunCheck(t.Context(), o, vm.Check{Break: break_, During: true, Command: []string{"sh", "-c", script}})
+		_, err := vm.RunCheck(t.Context(), o,
+			vm.Check{Break: break_, During: true, Command: []string{"sh", "-c", script}})
 		if e := <-killed; e != nil {
 			t.Fatal(e)
 		}
@@ -185,7 +193,8 @@ func TestDebugWithoutSystemd(t *testing.T) {
 		}()
 		return func() {}
 	}})
-	if said := string(console.said); !errors.Is(err, context.Canceled) || !strings.Contains(said, "42-is-up") || strings.Contains(said, "Kernel panic") {
+	if said := string(console.said); !errors.Is(err, context.Canceled) || !strings.Contains(said, "42-is-up") ||
+		strings.Contains(said, "Kernel panic") {
 		t.Errorf("%v\n%s", err, said)
 	}
 }
@@ -204,7 +213,8 @@ func TestCheckIsInterrupted(t *testing.T) {
 		since = time.Now()
 		cancel()
 	}()
-	_, err := vm.RunCheck(ctx, o, vm.Check{Break: "version_proc_show", During: true, Command: []string{"sh", "-c", "echo up; sleep 600"}})
+	_, err := vm.RunCheck(ctx, o, vm.Check{Break: "version_proc_show", During: true,
+		Command: []string{"sh", "-c", "echo up; sleep 600"}})
 	if took := time.Since(since); !errors.Is(err, context.Canceled) || took > 30*time.Second {
 		t.Errorf("%v after %v", err, took)
 	}
@@ -221,8 +231,10 @@ func TestPreflight(t *testing.T) {
 		return vm.Planned{Options: o, Check: vm.Check{Break: at}, Places: places}
 	}
 	wrong, err := vm.Preflight(t.Context(), []vm.Planned{
-		plan("do_sys_openat2", "fs/open.c:1000", "entry_SYSCALL_64"), plan("do_sys_opem"), plan("a b"), plan("vfs_read", "vfs_raed"),
-		plan("fs/opem.c:1"), plan("vfs_read", "fs/open.c:99999"), {Options: o, Check: vm.Check{Command: []string{"true"}}},
+		plan("do_sys_openat2", "fs/open.c:1000", "entry_SYSCALL_64"), plan("do_sys_opem"), plan("a b"),
+		plan("vfs_read", "vfs_raed"),
+		plan("fs/opem.c:1"), plan("vfs_read", "fs/open.c:99999"),
+		{Options: o, Check: vm.Check{Command: []string{"true"}}},
 		{Options: o, Check: vm.Check{Break: "vfs_read", Print: []string{"$_shell(\"id\")"}}},
 		{Options: o, Check: vm.Check{Break: "vfs_read", During: true}},
 		{Options: shared, Check: vm.Check{Command: []string{"true"}}},
@@ -230,7 +242,8 @@ func TestPreflight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"", "break at do_sys_opem: ", "break at \"a b\"", "expect vfs_raed: ", "break at fs/opem.c:1: ", "expect fs/open.c:99999: ", "",
+	for i, want := range []string{"", "break at do_sys_opem: ", "break at \"a b\"", "expect vfs_raed: ",
+		"break at fs/opem.c:1: ", "expect fs/open.c:99999: ", "",
 		"$_shell would leave", "want both", "share /nowhere/at/all: "} {
 		if got := fmt.Sprint(wrong[i]); want == "" && wrong[i] != nil || !strings.Contains(got, want) {
 			t.Errorf("%d: %s, want %q", i, got, want)
@@ -268,7 +281,8 @@ func running(mark string) []int {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, name := range all {
 		words, err := os.ReadFile(name)
-		if err != nil || !bytes.HasPrefix(words, []byte("qemu-system-x86_64\x00")) || !bytes.Contains(words, []byte(mark+"\x00")) {
+		if err != nil || !bytes.HasPrefix(words, []byte("qemu-system-x86_64\x00")) ||
+			!bytes.Contains(words, []byte(mark+"\x00")) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {

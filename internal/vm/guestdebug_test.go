@@ -33,7 +33,8 @@ func TestDebugSession(t *testing.T) {
 	})
 	tell(t, err)
 	// The first of them: gdb found the guest where its head start ends.
-	for _, want := range []string{"0x0000000001000000 in", "breakpoint 1", "#0  do_sys_open", "kthreadd", "Linux version", "loading vmlinux", "$1 = "} {
+	for _, want := range []string{"0x0000000001000000 in", "breakpoint 1", "#0  do_sys_open", "kthreadd",
+		"Linux version", "loading vmlinux", "$1 = "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("gdb did not say %q", want)
 		}
@@ -123,7 +124,8 @@ func TestDebugIndex(t *testing.T) {
 
 	var out bytes.Buffer
 	o.Stdin, o.Stdout, o.Stderr = strings.NewReader(""), &out, &out
-	tell(t, vm.Debug(t.Context(), o, vm.Debugging{Batch: true, Commands: []string{"info line do_sys_open", "show index-cache stats"}}))
+	tell(t, vm.Debug(t.Context(), o, vm.Debugging{Batch: true,
+		Commands: []string{"info line do_sys_open", "show index-cache stats"}}))
 	if said := out.String(); !strings.Contains(said, "hits (this session): 1") || !strings.Contains(said, "fs/open.c") {
 		t.Errorf("gdb said\n%s", said)
 	}

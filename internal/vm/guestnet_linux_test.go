@@ -40,7 +40,8 @@ func TestGuestShares(t *testing.T) {
 	status, err := vm.Exec(t.Context(), o, []string{"sh", "-c",
 		`cat "/mnt/read, only/file"; touch "/mnt/read, only/new" && exit 9; echo made >/work/here/new`})
 	tell(t, err)
-	if got, err := os.ReadFile(filepath.Join(rw, "new")); status != 0 || stdout.String() != "hello\n" || string(got) != "made\n" {
+	if got, err := os.ReadFile(filepath.Join(rw, "new")); status != 0 || stdout.String() != "hello\n" ||
+		string(got) != "made\n" {
 		t.Errorf("status %d, %q; on this machine %q, %v", status, stdout.String(), got, err)
 	}
 	if left, _ := os.ReadDir(ro); len(left) != 1 {
@@ -52,7 +53,8 @@ func TestGuestShares(t *testing.T) {
 func TestGuestDirectSession(t *testing.T) {
 	o := realGuest(t)
 	var stdout bytes.Buffer
-	o.Direct, o.Session, o.Stdin, o.Stdout = true, "sh", strings.NewReader("echo $((6 * 7))-on-$(tty); exit 3\n"), &stdout
+	o.Direct, o.Session, o.Stdin, o.Stdout = true, "sh", strings.NewReader("echo $((6 * 7))-on-$(tty); exit 3\n"),
+		&stdout
 	status, err := vm.Run(t.Context(), o)
 	tell(t, err)
 	if status != 3 || !strings.Contains(stdout.String(), "42-on-/dev/ttyS0") {

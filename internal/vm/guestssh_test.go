@@ -16,7 +16,8 @@ import (
 func sshGuest(t *testing.T) vm.Options {
 	t.Helper()
 	o := realGuest(t)
-	if lock, err := os.ReadFile(filepath.Join(o.Dir, "kimg.lock")); err != nil || !strings.Contains(string(lock), "openssh-server") {
+	if lock, err := os.ReadFile(filepath.Join(o.Dir, "kimg.lock")); err != nil ||
+		!strings.Contains(string(lock), "openssh-server") {
 		t.Skip("KIMG_TEST_OUT was built without --include openssh-server")
 	}
 	var err error
@@ -43,7 +44,8 @@ func TestGuestSSH(t *testing.T) {
 				err := errors.New("the guest is not among the running ones")
 				for _, g := range vm.RunningGuests() {
 					if g.PID == os.Getpid() && g.Keyed {
-						otherStatus, err = vm.SSHTo(t.Context(), g, o.Keys, other, vm.Login{Command: []string{"sh", "-c", "cat; id -u; exit 4"}})
+						otherStatus, err = vm.SSHTo(t.Context(), g, o.Keys, other,
+							vm.Login{Command: []string{"sh", "-c", "cat; id -u; exit 4"}})
 					}
 				}
 				attached <- err
@@ -53,7 +55,8 @@ func TestGuestSSH(t *testing.T) {
 		tell(t, err)
 		tell(t, <-attached)
 		if status != 3 || first.String() != "done" || otherStatus != 4 || second.String() != "in0\n" {
-			t.Errorf("direct %v: %d, %q; the other %d, %q", direct, status, first.String(), otherStatus, second.String())
+			t.Errorf("direct %v: %d, %q; the other %d, %q", direct, status, first.String(), otherStatus,
+				second.String())
 		}
 	}
 }

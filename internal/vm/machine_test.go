@@ -21,18 +21,23 @@ func TestCmdline(t *testing.T) {
 	}{
 		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root()}, base},
 		{Cmdline{Console: "ttyS0", Root: qemu.IDEBus.Root()}, strings.Replace(base, "vda", "sda", 1)},
-		{Cmdline{Console: "ttyS0", Root: qemu.AHCIBus.Root(), Extra: " quiet  loglevel=3 "}, strings.Replace(base, "vda", "sda", 1) + " quiet  loglevel=3"},
-		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Terminal: Terminal{Size: terminal.Size{Rows: 24, Cols: 80}, Term: "xterm-256color"}},
+		{Cmdline{Console: "ttyS0", Root: qemu.AHCIBus.Root(), Extra: " quiet  loglevel=3 "},
+			strings.Replace(base, "vda", "sda", 1) + " quiet  loglevel=3"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(),
+			Terminal: Terminal{Size: terminal.Size{Rows: 24, Cols: 80}, Term: "xterm-256color"}},
 			base + " kimg.rows=24 kimg.cols=80 kimg.term=xterm-256color"},
-		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Shares: []Share{{Path: "/mnt/a b", Dir: "/x"}, {Path: "/src", Write: true}}, Extra: "quiet"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(),
+			Shares: []Share{{Path: "/mnt/a b", Dir: "/x"}, {Path: "/src", Write: true}}, Extra: "quiet"},
 			base + " kimg.share=kimg0,ro,L21udC9hIGI= kimg.share=kimg1,rw,L3NyYw== quiet"},
-		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Keys: true, Direct: &Direct{}}, base + " kimg.ssh=1 init=/usr/lib/kimg/agent"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Keys: true, Direct: &Direct{}},
+			base + " kimg.ssh=1 init=/usr/lib/kimg/agent"},
 		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), KeepPanics: true, Extra: "quiet"},
 			strings.Replace(base, "panic=-1 ", "", 1) + " quiet"},
 		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Direct: &Direct{}}, base + " init=/usr/lib/kimg/agent"},
 		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Direct: &Direct{UserNet: true, Command: "sh"}},
 			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},
-		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Terminal: Terminal{Size: terminal.Size{Rows: 24}, Term: "x init=/bin/sh"}}, base},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(),
+			Terminal: Terminal{Size: terminal.Size{Rows: 24}, Term: "x init=/bin/sh"}}, base},
 	} {
 		if got := c.line.String(); got != c.want {
 			t.Errorf("%+v:\n got %s\nwant %s", c.line, got, c.want)
@@ -47,7 +52,8 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("an empty directory: %v", err)
 	}
 	for name, text := range map[string]string{
-		artifact.Config: "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n", artifact.KernelImage(arch.Default): "", artifact.Disk: "",
+		artifact.Config:                    "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n",
+		artifact.KernelImage(arch.Default): "", artifact.Disk: "",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -58,7 +64,8 @@ func TestDescribe(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m.Bus != qemu.IDEBus || m.CardModel() != "e1000" || m.Memory != 1<<30 || m.CPUs != 1 ||
-		m.Kernel.String() != "root=/dev/sda rw console=ttyS0 panic=-1 nokaslr no_timer_check" || config["E1000"] != "y" {
+		m.Kernel.String() != "root=/dev/sda rw console=ttyS0 panic=-1 nokaslr no_timer_check" ||
+		config["E1000"] != "y" {
 		t.Errorf("%+v", m)
 	}
 	argv := strings.Join(m.Argv(), " ")

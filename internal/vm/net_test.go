@@ -37,7 +37,8 @@ func TestParseNetwork(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]qemu.Forward{
-		"2222:22": {Host: 2222, Guest: 22}, "65535:1": {Host: 65535, Guest: 1}, "0:22": {}, "22": {}, "1:65536": {}, ":1": {}, "-1:1": {}, "a:b": {}, "1:2:3": {},
+		"2222:22": {Host: 2222, Guest: 22}, "65535:1": {Host: 65535, Guest: 1}, "0:22": {}, "22": {}, "1:65536": {},
+		":1": {}, "-1:1": {}, "a:b": {}, "1:2:3": {},
 	} {
 		if got, err := ParseForward(text); got != want || (err != nil) != (want == qemu.Forward{}) {
 			t.Errorf("%q: %v, %v", text, got, err)
@@ -77,7 +78,8 @@ func TestLinkDevice(t *testing.T) {
 		{"forwards here", Network{Mode: UserNet, Forwards: forwards}, all, here,
 			qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"}, Forwards: forwards}},
 		{"forwards there", Network{Mode: UserNet, Forwards: forwards}, all, there,
-			qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"}, Forwards: []qemu.Forward{{Host: 20000, Guest: 22}, {Host: 20001, Guest: 80}}}},
+			qemu.UserNet{Card: qemu.Card{Model: "virtio-net-pci"},
+				Forwards: []qemu.Forward{{Host: 20000, Guest: 22}, {Host: 20001, Guest: 80}}}},
 		{"tap here", tap, all, here, qemu.HostTAP{Card: card, Name: "tap0"}},
 		{"tap there", tap, all, there, qemu.FrameNet{Card: card, Socket: "/run/tap"}},
 		{"tap by virtio", tap, Config{"VIRTIO_PCI": "y", "VIRTIO_NET": "y"}, there,
@@ -106,7 +108,8 @@ func TestPortTaken(t *testing.T) {
 	f := qemu.Forward{Host: uint16(l.Addr().(*net.TCPAddr).Port), Guest: 22}
 	_, err = Network{Mode: UserNet, Forwards: []qemu.Forward{f}}.open("/out")
 	var taken *PortTakenError
-	if !errors.As(err, &taken) || !strings.Contains(err.Error(), fmt.Sprintf("port %d", f.Host)) || !strings.Contains(taken.Hint(), ":22") {
+	if !errors.As(err, &taken) || !strings.Contains(err.Error(), fmt.Sprintf("port %d", f.Host)) ||
+		!strings.Contains(taken.Hint(), ":22") {
 		t.Fatalf("%v", err)
 	}
 	l.Close()

@@ -140,7 +140,8 @@ func TestOneWriterAtATime(t *testing.T) {
 	for i := range 8 {
 		snapshots.Go(func() error {
 			one := Options{Dir: dir, Snapshot: fmt.Sprint("s", i/2), Toolbox: nowhere{}}
-			if _, err := one.prepare(t.Context(), nil, nil); !errors.Is(err, errNowhere) && !errors.Is(err, ErrDiskInUse) {
+			if _, err := one.prepare(t.Context(), nil, nil); !errors.Is(err, errNowhere) &&
+				!errors.Is(err, ErrDiskInUse) {
 				return err
 			}
 			return nil

@@ -85,7 +85,8 @@ func startSSHD(t *testing.T, keys *Keys, run serving) *sshd {
 	}
 	t.Cleanup(func() { l.Close() })
 	d := &sshd{t: t, address: Address{"unix", l.Addr().String()}, asked: make(chan string, 100), run: run}
-	d.config = &ssh.ServerConfig{PublicKeyCallback: func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+	d.config = &ssh.ServerConfig{PublicKeyCallback: func(c ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions,
+		error) {
 		if c.User() != "root" || !bytes.Equal(key.Marshal(), keys.User.PublicKey().Marshal()) {
 			return nil, errors.New("nobody known")
 		}
@@ -182,11 +183,13 @@ func TestSSHKnowsTheGuest(t *testing.T) {
 	keys, others := testKeys(t), testKeys(t)
 	mixed := &Keys{User: keys.User, Host: others.Host}
 	d := startSSHD(t, keys, func(ssh.Channel, string, <-chan string) uint32 { return 0 })
-	if _, err := d.login(t.Context(), mixed, User{}, "true"); err == nil || !strings.Contains(err.Error(), "host key mismatch") {
+	if _, err := d.login(t.Context(), mixed, User{}, "true"); err == nil ||
+		!strings.Contains(err.Error(), "host key mismatch") {
 		t.Errorf("another host key: %v", err)
 	}
 	mixed = &Keys{User: others.User, Host: keys.Host}
-	if _, err := d.login(t.Context(), mixed, User{}, "true"); err == nil || !strings.Contains(err.Error(), "unable to authenticate") {
+	if _, err := d.login(t.Context(), mixed, User{}, "true"); err == nil ||
+		!strings.Contains(err.Error(), "unable to authenticate") {
 		t.Errorf("another user's key: %v", err)
 	}
 }
@@ -213,7 +216,8 @@ func TestSSHInterrupt(t *testing.T) {
 	}
 	interrupt <- os.Interrupt
 	nobody := User{Interrupt: interrupt}
-	if _, err := nobody.session(t.Context(), Address{"unix", "/nobody"}, keys, time.Minute, Login{}); !errors.Is(err, ErrInterrupted) {
+	if _, err := nobody.session(t.Context(), Address{"unix", "/nobody"}, keys, time.Minute, Login{}); !errors.Is(err,
+		ErrInterrupted) {
 		t.Errorf("before there is anybody: %v", err)
 	}
 }
@@ -242,11 +246,13 @@ func TestSSHEnds(t *testing.T) {
 	})
 	closed, w := io.Pipe()
 	closed.Close()
-	if _, err := d.login(t.Context(), keys, User{Stdout: w}, "yes"); err == nil || !strings.Contains(err.Error(), "write the command's output") {
+	if _, err := d.login(t.Context(), keys, User{Stdout: w}, "yes"); err == nil ||
+		!strings.Contains(err.Error(), "write the command's output") {
 		t.Errorf("a reader that went away: %v", err)
 	}
 	u := User{}
-	if _, err := u.session(t.Context(), Address{"unix", "/nobody"}, keys, 10*time.Millisecond, Login{}); !errors.Is(err, errSlow) {
+	if _, err := u.session(t.Context(), Address{"unix", "/nobody"}, keys, 10*time.Millisecond,
+		Login{}); !errors.Is(err, errSlow) {
 		t.Errorf("nobody there: %v", err)
 	}
 }
@@ -270,7 +276,8 @@ func TestSSHRelay(t *testing.T) {
 	}()
 	var out bytes.Buffer
 	u := User{Stdin: strings.NewReader("hello"), Stdout: &out}
-	if _, err := u.session(t.Context(), Address{"unix", l.Addr().String()}, nil, time.Minute, Login{Relay: true}); err != nil {
+	if _, err := u.session(t.Context(), Address{"unix", l.Addr().String()}, nil, time.Minute,
+		Login{Relay: true}); err != nil {
 		t.Error(err)
 	}
 	if out.String() != "SSH-2.0-test\nheard hello" {
@@ -296,7 +303,8 @@ func TestTilde(t *testing.T) {
 			"at once": strings.NewReader(tt.typed), "key by key": iotest.OneByteReader(strings.NewReader(tt.typed)),
 		} {
 			got, err := io.ReadAll(bufio.NewReader(&tilde{from: from, newLine: true}))
-			if errors.Is(err, errDetached) != tt.detached || !strings.HasPrefix(tt.sent, string(got)) || !tt.detached && string(got) != tt.sent {
+			if errors.Is(err, errDetached) != tt.detached || !strings.HasPrefix(tt.sent, string(got)) ||
+				!tt.detached && string(got) != tt.sent {
 				t.Errorf("%s: %q: %q, %v", name, tt.typed, got, err)
 			}
 		}
@@ -307,7 +315,8 @@ func TestTilde(t *testing.T) {
 func TestGiveKeys(t *testing.T) {
 	keys := testKeys(t)
 	vm := &instance{
-		o: &Options{Keys: keys}, tools: hostTools(t), link: &link{}, done: make(chan struct{}), keyed: make(chan struct{}),
+		o: &Options{Keys: keys}, tools: hostTools(t), link: &link{}, done: make(chan struct{}),
+		keyed: make(chan struct{}),
 	}
 	vm.entry = newEntry(vm.tools, "/out")
 	if err := vm.link.openSSH(vm.tools); err != nil {
@@ -367,9 +376,11 @@ func TestSSHForward(t *testing.T) {
 		address  string // of package net, the port left out
 		forwards string
 	}{
-		{"here", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, false, "tcp4 127.0.0.1", "8080:80 free:22"},
+		{"here", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, false, "tcp4 127.0.0.1",
+			"8080:80 free:22"},
 		{"by default", Network{}, false, "tcp4 127.0.0.1", "free:22"},
-		{"there", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, true, "unix ssh", "20000:80 20001:22"},
+		{"there", Network{Mode: UserNet, Forwards: []qemu.Forward{{Host: 8080, Guest: 80}}}, true, "unix ssh",
+			"20000:80 20001:22"},
 		{"on a TAP", Network{Mode: TAPNet, TAP: "tap0"}, true, "tcp6 [" + linkLocal(mac).String() + "%tap0]", ""},
 	} {
 		tools := &toolbox.Tools{Isolated: tt.isolated, RunDir: t.TempDir(), Sockets: "/run"}
@@ -378,7 +389,8 @@ func TestSSHForward(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := l.ssh.address.Network + " " + filepath.Base(l.ssh.address.Address)
-		if got = strings.TrimSuffix(got, ":"+l.ssh.address.Address[strings.LastIndex(l.ssh.address.Address, ":")+1:]); got != tt.address {
+		if got = strings.TrimSuffix(got, ":"+l.ssh.address.Address[strings.LastIndex(l.ssh.address.Address,
+			":")+1:]); got != tt.address {
 			t.Errorf("%s: the address is %q, want %q", tt.name, got, tt.address)
 		}
 		var forwards []string
