@@ -167,6 +167,7 @@ var formats = map[string][]string{
 func TestReadEveryFormat(t *testing.T) {
 	for name, args := range formats {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir, files := sample(t)
 			if slices.Contains(args, "inline_data") {
 				// mke2fs 1.47.0 gives files with holes the wrong size there.

@@ -68,6 +68,7 @@ func TestWalk(t *testing.T) {
 func TestBlocksAreAccountedFor(t *testing.T) {
 	for name, args := range formats {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name == "inline data" {
 				t.Skip("mke2fs 1.47.0 gives files with holes the wrong size there")
 			}
