@@ -184,11 +184,12 @@ var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "
 var maxTree int64 = 8 << 30
 
 // unpackScript unpacks what $1 makes of its input. $2 is how many leading
-// directories are dropped, $3 the bound.
+// directories are dropped, $3 the bound. Files get the time at which they arrive, as
+// those of a directory do: objects may be there that were made of other versions of them.
 const unpackScript = `set -o pipefail; umask 022; cd ` + srcDir + `
 find . -mindepth 1 -delete
 eval "$1" | { head -c "$3"; test -z "$(head -c 1 | tr '\0' x)" || { echo "kimg: more than $3 bytes" >&2; exit 3; }; } |
-tar -x --no-same-owner --no-same-permissions --strip-components="$2"`
+tar -x -m --no-same-owner --no-same-permissions --strip-components="$2"`
 
 // debScript takes the tarball out of a source package. Debian compresses it with
 // xz, Ubuntu with bzip2. dpkg-deb wants a file; the volume has the room.

@@ -3,12 +3,14 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -168,5 +170,29 @@ func TestVolumeNames(t *testing.T) {
 	j.ImageID = "sha256:1"
 	if names[j.ObjectVolume()] || !names[j.SourceVolume()] {
 		t.Error("another compiler needs objects of its own, and no other source")
+	}
+}
+
+// Without its volume a source is unpacked again, without the patches that the objects were made of: their files must
+// be newer than those.
+func TestObjectsOfASourceThatWasRemoved(t *testing.T) {
+	f := newFixture(t)
+	archive := filepath.Join(t.TempDir(), "linux-6.12.1.tar.gz")
+	text := tarGz(t, [2]string{"l/Makefile", fakeMakefile}, [2]string{"l/fs/open.c", "open 1\n"},
+		[2]string{"l/scripts/gdb/one.py", "one\n"},
+		[2]string{"l/Kconfig", fmt.Sprintf("config A\n\tbool \"a\"\n# %s\n", f.cache)}) // a source of its own
+	if err := os.WriteFile(archive, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree := f.pin(archive)
+	got, _, err := f.patched(tree, mine("two", edit("fs/open.c", "open 1", "open 2")))
+	if err != nil || !strings.Contains(got, "open 2") {
+		t.Fatalf("patched: %q, %v", got, err)
+	}
+	if err := f.eng.RemoveVolume(t.Context(), f.job(tree).SourceVolume()); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err = f.patched(tree); err != nil || !strings.Contains(got, "open 1") {
+		t.Errorf("without the patch: %q, %v", got, err)
 	}
 }
