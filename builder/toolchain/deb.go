@@ -36,9 +36,9 @@ type infoFile struct {
 	body []byte
 }
 
-// unpackDeb takes a .deb apart. Its parts may be plain or compressed with gzip, bzip2,
-// xz or zstd. It refuses what is no package, is cut short, or unpacks to more
-// than its limits.
+// unpackDeb unpacks a .deb. Its parts may be plain or compressed with gzip, bzip2, xz
+// or zstd. It refuses what is not a package, is cut off, or unpacks to more than the
+// limits.
 func unpackDeb(b []byte) (*unpacked, error) {
 	ar, err := newArReader(b)
 	if err != nil {

@@ -207,18 +207,24 @@ func writeContext(ctx context.Context, w io.Writer, st *store.Store, l *Lock) er
 type buildLog struct {
 	w    io.Writer
 	mu   sync.Mutex
-	line []byte
+	line []byte // the beginning of the last line, as much as is needed
 	id   string
 	n    int
 }
 
 var stepImage = regexp.MustCompile(`^ ---> ([0-9a-f]{12,64})$`)
 
+// maxStepLine is more than a line that stepImage matches has: a build may write lines
+// without end.
+const maxStepLine = 80
+
 func (s *buildLog) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	for _, c := range p {
 		if c != '\n' {
-			s.line = append(s.line, c)
+			if len(s.line) < maxStepLine {
+				s.line = append(s.line, c)
+			}
 			continue
 		}
 		if m := stepImage.FindSubmatch(s.line); m != nil {

@@ -167,6 +167,10 @@ func TestBuildLogNotesTheNewestImage(t *testing.T) {
 	if s.last() != "5fa383d96c3d" {
 		t.Errorf("the newest image is %q", s.last())
 	}
+	fmt.Fprint(s, strings.Repeat("x", 1<<20)+"\n ---> 0123456789ab"+strings.Repeat("c", 60)+"\n")
+	if s.last() != "5fa383d96c3d" || cap(s.line) > 1<<10 {
+		t.Errorf("after long lines the newest image is %q, and %d bytes are kept", s.last(), cap(s.line))
+	}
 	if !strings.HasPrefix(log.String(), said) {
 		t.Errorf("the log is %q", log.String())
 	}

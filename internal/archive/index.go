@@ -173,10 +173,10 @@ func (c *Client) unpackList(d units.Digest, suffix string, size int64) ([]byte, 
 	return text.Bytes(), nil
 }
 
-// A cached list is the magic line, the CRC-32C of the rest, and the reduced
-// list. The sum is against damage: who can write the user's cache needs no
-// forged list.
-const cacheMagic = "kimg package list 1\n"
+// A cached list is the magic line, the CRC-32C of the rest, and the reduced list. The
+// magic line names the fields that it has: a kimg that reads others does not use it.
+// The sum is against damage: who can write the user's cache needs no forged list.
+var cacheMagic = "kimg package list of " + strings.Join(fields, " ") + "\n"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

@@ -151,6 +151,22 @@ func TestDamagedCacheIsReadAnew(t *testing.T) {
 	}
 }
 
+// A list that was cached with other fields lacks what is read now.
+func TestCacheOfOtherFields(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "list")
+	writeCached(name, []byte(stanza("a")))
+	if text, ok := readCached(name); !ok || text != stanza("a") {
+		t.Fatalf("%q, %v", text, ok)
+	}
+	defer func(was string) { cacheMagic = was }(cacheMagic)
+	if cacheMagic = strings.Replace(cacheMagic, " Breaks", "", 1); strings.Contains(cacheMagic, "Breaks") {
+		t.Fatal("Breaks is still there")
+	}
+	if text, ok := readCached(name); ok {
+		t.Errorf("a list with more fields is read: %q", text)
+	}
+}
+
 func TestReduceKeepsWhatIsRead(t *testing.T) {
 	list := stanza("a", "Depends: b,", "  c (>= 1),", "\td", "Conffiles: x", " y", "Essential: yes") + stanza("b") +
 		"\n" + stanza("c")
