@@ -10,7 +10,7 @@ import (
 	"github.com/kimg/kimg/internal/cache"
 )
 
-// KernelSource tells how a container of eng sees the source of the build in dir,
+// KernelSource says how a container of eng sees the source of the build in dir,
 // where debug information says that it is. It is empty where the source is no
 // longer kept: a build with --export-source has it written beside the artifacts.
 func KernelSource(ctx context.Context, env Env, eng container.Engine, dir string) ([]container.Mount, error) {

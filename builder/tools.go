@@ -32,7 +32,7 @@ type Event = progress.Event
 // it is, and silence.
 type Env struct {
 	Cache string // directory of all that kimg keeps; empty: CacheDir
-	Sink  Sink   // told what happens
+	Sink  Sink   // is given what happens
 	Host  string // root of the host's own configuration; empty: "/"
 
 	Ccache string // the engine's volume of compiled objects; empty: kernel.CcacheVolume

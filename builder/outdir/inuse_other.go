@@ -2,5 +2,5 @@
 
 package outdir
 
-// InUse says whether a guest may be writing to an image now. Here nobody can tell.
+// InUse says whether a guest may be writing to an image now. Here it cannot be known.
 func InUse(string) (bool, error) { return false, nil }

@@ -22,7 +22,7 @@ const manifestVersion = 1
 // maxManifest bounds a manifest, in bytes; that of a build with modules has some 100 KB.
 const maxManifest = 32 << 20
 
-// Manifest tells what a build made and from what. Build is the same wherever
+// Manifest says what a build made and from what. Build is the same wherever
 // the same lock is built; Run is what was true of this one run.
 type Manifest struct {
 	Version int         `json:"version"`

@@ -21,7 +21,7 @@ import (
 // Fault is one thing in an out directory that is not as the build left it.
 type Fault struct {
 	Path string `json:"path"` // relative to the directory, with slashes
-	What string `json:"what"` // for a person
+	What string `json:"what"` // for users
 }
 
 // Verified is what was found in an out directory.
@@ -38,15 +38,14 @@ func (v *Verified) fault(path, format string, args ...any) {
 	v.Faults = append(v.Faults, Fault{path, fmt.Sprintf(format, args...)})
 }
 
-// Verify reads every artifact in dir, the lock and the manifest, and holds them
-// against each other: the manifest knows each artifact's size, mode and sha256 and
-// the lock's, and both know their own. It tells of all faults and not only the
-// first. Without keys it shows what was damaged or edited by mistake; with keys,
-// one of which must have signed the build, also what somebody changed on purpose.
+// Verify reads every artifact in dir, the lock and the manifest, and compares them: the
+// manifest has each artifact's size, mode and sha256 and the lock's, and both have
+// their own. It reports all faults and not only the first. Without keys it shows what
+// was damaged or edited by mistake; with keys, one of which must have signed the build,
+// also what somebody changed on purpose.
 //
-// A directory without a manifest is fs.ErrNotExist. A manifest that is there and
-// cannot be read, or is of a form that this kimg does not know, is the one fault that
-// is told: nothing can be held against it.
+// A directory without a manifest is fs.ErrNotExist. A manifest that cannot be read, or
+// is of an unknown version, is the one fault: nothing can be compared with it.
 func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verified, error) {
 	v := &Verified{Dir: dir, Faults: []Fault{}}
 	info, err := os.Lstat(filepath.Join(dir, artifact.Manifest))

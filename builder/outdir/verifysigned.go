@@ -29,11 +29,11 @@ type Signer struct {
 // the manifest alone says is believed of nothing.
 func (v *Verified) documents(ctx context.Context, root *os.Root, m *Manifest, l *spec.Lock, keys []*attest.PublicKey) {
 	if len(m.Documents) == 0 {
-		told := "the build has no " + attest.ProvenanceFile + ": an older kimg made it; a build writes it"
+		none := "the build has no " + attest.ProvenanceFile + ": an older kimg made it; a build writes it"
 		if len(keys) > 0 {
-			v.fault(attest.SignatureFile, "nothing is signed: %s", told)
+			v.fault(attest.SignatureFile, "nothing is signed: %s", none)
 		} else {
-			v.Notes = append(v.Notes, told)
+			v.Notes = append(v.Notes, none)
 		}
 		return
 	}
@@ -43,7 +43,7 @@ func (v *Verified) documents(ctx context.Context, root *os.Root, m *Manifest, l 
 	}
 	statement, ok := v.statement(root)
 	if !ok {
-		return // it has been told
+		return // document has reported it
 	}
 	if l != nil {
 		v.contents(m, l, statement)
@@ -64,7 +64,7 @@ func (v *Verified) document(root *os.Root, m *Manifest, name string) {
 	}
 }
 
-// statement reads the provenance. What is wrong with the file is told by document.
+// statement reads the provenance. What is wrong with the file is reported by document.
 func (v *Verified) statement(root *os.Root) ([]byte, bool) {
 	info, err := root.Lstat(attest.ProvenanceFile)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > attest.MaxDocument {
@@ -121,7 +121,7 @@ func (v *Verified) signatures(ctx context.Context, root *os.Root, statement []by
 	}
 }
 
-// ids are key ids that somebody wrote, for a person.
+// ids are key ids that somebody wrote, for users.
 func ids(claimed []string) string {
 	var l []string
 	for _, id := range claimed {

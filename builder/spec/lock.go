@@ -58,7 +58,7 @@ type ActionsLock struct {
 // KernelLock pins the kernel's source.
 type KernelLock struct {
 	Request  string        `yaml:"request"`                // --kernel
-	Epoch    int64         `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel tells
+	Epoch    int64         `yaml:"epoch"`                  // seconds since 1970: the build time that the kernel has
 	Targets  []string      `yaml:"targets,omitempty,flow"` // --target
 	Patches  []PatchLock   `yaml:"patches,omitempty"`      // --patch, in the order in which they are applied
 	Fixes    []FixLock     `yaml:"fixes,omitempty"`        // that the source may need, applied before them

@@ -85,7 +85,7 @@ func (l KernelLock) facts() []fact {
 	if l.Archive != nil {
 		f = append(f, l.Archive.facts()...)
 	}
-	if l.Package == nil { // whose own digest is told with it
+	if l.Package == nil { // whose own digest is shown with it
 		f = append(f, fact{"sha256", brief(string(l.SHA256))})
 	}
 	var fixes, patches []string
@@ -169,7 +169,7 @@ func diffFacts(a, b []fact) (moves []Move) {
 }
 
 // diffPackages tells which packages moved, by name. A package of the same version
-// with another content is shown with the digests: nothing else tells them apart.
+// with another content is shown with the digests: nothing else distinguishes them.
 func diffPackages(a, b []Package) (moves []Move) {
 	was, now := byName(a), byName(b)
 	for name, p := range was {

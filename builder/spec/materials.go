@@ -63,7 +63,7 @@ func packageMaterial(p Package, codename, what string) attest.Material {
 	return m
 }
 
-// indexMaterial is told by the address that it has for ever, and not by that of
+// indexMaterial names an index by its permanent address, and not by that of
 // the mirror it came from, which is the user's own business.
 func indexMaterial(a ArchiveLock, what string) attest.Material {
 	m := attest.Material{

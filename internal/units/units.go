@@ -1,7 +1,7 @@
 // Package units holds the small values that every room of kimg shares:
 // digests, sizes and kernel versions. Each validates itself when it is parsed
 // and marshals itself as text, so a value of one of these types is a value
-// that was checked. It must not know what the values are used for.
+// that was checked.
 package units
 
 import (
