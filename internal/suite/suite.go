@@ -22,7 +22,7 @@ type Suite struct {
 	Toolchain *Toolchain // what it compiles kernels with; nil: it is a guest only
 }
 
-// Bootstrap is how debootstrap treats a suite other than its family's others.
+// Bootstrap is what debootstrap does for a suite and not for all of its family.
 type Bootstrap struct {
 	Options []string // of its command line
 	Exclude []string // dependencies that it does not follow
