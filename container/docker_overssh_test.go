@@ -43,6 +43,13 @@ func TestOverSSH(t *testing.T) {
 	if err := c.CopyIn(t.Context(), "/tmp", containertest.Tar(t, containertest.File{Name: "f", Body: in})); err != nil {
 		t.Error(err)
 	}
+	// The engine answers before it has read it all, and takes no more.
+	for range 5 {
+		err := c.CopyIn(t.Context(), "/missing", endlessTar(t))
+		if err == nil || !strings.Contains(err.Error(), "Could not find the file /missing") {
+			t.Errorf("got %v", err)
+		}
+	}
 	r, err := c.CopyOut(t.Context(), "/tmp/f")
 	if err != nil {
 		t.Fatal(err)

@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -101,7 +103,7 @@ func (d *sshDialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &sshConn{from: d, ended: make(chan struct{})}
+	c := &sshConn{from: d, ended: make(chan struct{}), drained: make(chan struct{})}
 	c.cmd = exec.Command("ssh", d.args...)
 	c.cmd.Stderr = &c.stderr
 	// A connection that ssh shares with later ones (ControlPersist) keeps its standard error open.
@@ -111,12 +113,16 @@ func (d *sshDialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
-	if c.out, err = c.cmd.StdoutPipe(); err != nil {
+	// Not StdoutPipe: what ssh wrote can be read after its end.
+	out, theirs, err := os.Pipe()
+	if err != nil {
 		return nil, err
 	}
+	defer theirs.Close()
+	c.out, c.cmd.Stdout = out, theirs
 	if err := c.cmd.Start(); err != nil {
 		d.failed(err)
-		return nil, err
+		return nil, errors.Join(err, out.Close())
 	}
 	return c, nil
 }
@@ -139,17 +145,19 @@ type sshConn struct {
 	from   *sshDialer
 	cmd    *exec.Cmd
 	in     io.WriteCloser
-	out    io.Reader
+	out    *os.File
 	stderr tail
 
 	reap  sync.Once
 	ended chan struct{} // closed once exit is set
 	exit  error
 
-	close sync.Once
+	drain   sync.Once
+	drained chan struct{} // closed by the end of what can be read
+	closed  atomic.Bool
 }
 
-// wait reaps the process in the background: its output must have been read, or no longer be wanted.
+// wait reaps the process in the background.
 func (c *sshConn) wait() {
 	c.reap.Do(func() {
 		go func() {
@@ -163,6 +171,7 @@ func (c *sshConn) Read(p []byte) (int, error) {
 	n, err := c.out.Read(p)
 	if n == 0 && err != nil {
 		err = c.why(err)
+		c.drain.Do(func() { close(c.drained) })
 	}
 	return n, err
 }
@@ -170,6 +179,12 @@ func (c *sshConn) Read(p []byte) (int, error) {
 func (c *sshConn) Write(p []byte) (int, error) {
 	n, err := c.in.Write(p)
 	if errors.Is(err, syscall.EPIPE) {
+		// An engine may answer before it has read everything, and take no more. Its answer explains more than this
+		// error, which would have it thrown away.
+		select {
+		case <-c.drained:
+		case <-time.After(2 * time.Second):
+		}
 		err = c.why(err)
 	}
 	return n, err
@@ -177,6 +192,9 @@ func (c *sshConn) Write(p []byte) (int, error) {
 
 // why returns what is behind the end of a stream: a failed ssh's words, or err itself.
 func (c *sshConn) why(err error) error {
+	if c.closed.Load() {
+		return err
+	}
 	c.wait()
 	select {
 	case <-c.ended:
@@ -184,7 +202,7 @@ func (c *sshConn) why(err error) error {
 		return err
 	}
 	var exit *exec.ExitError
-	if !errors.As(c.exit, &exit) || !exit.Exited() { // ended well, or by Close
+	if !errors.As(c.exit, &exit) {
 		return err
 	}
 	failed := &sshError{to: c.from.to, exit: c.exit, stderr: c.stderr.text()}
@@ -196,18 +214,21 @@ func (c *sshConn) why(err error) error {
 func (c *sshConn) CloseWrite() error { return c.in.Close() }
 
 func (c *sshConn) Close() error {
-	c.close.Do(func() {
-		c.in.Close()
-		c.cmd.Process.Signal(syscall.SIGTERM) // an ssh that has ended already is the one error
-		c.wait()
-		go func() {
-			select {
-			case <-c.ended:
-			case <-time.After(2 * time.Second):
-				c.cmd.Process.Kill()
-			}
-		}()
-	})
+	if c.closed.Swap(true) {
+		return nil
+	}
+	c.drain.Do(func() { close(c.drained) })
+	c.in.Close()
+	c.out.Close()
+	c.cmd.Process.Signal(syscall.SIGTERM) // fails only where ssh has ended already
+	c.wait()
+	go func() {
+		select {
+		case <-c.ended:
+		case <-time.After(2 * time.Second):
+			c.cmd.Process.Kill()
+		}
+	}()
 	return nil
 }
 

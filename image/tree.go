@@ -131,7 +131,7 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeReg:
 		n.at, n.size = t.end, h.Size
-		c, err := io.Copy(&offsetWriter{t.spool, t.end}, r)
+		c, err := io.Copy(io.NewOffsetWriter(t.spool, t.end), r)
 		if err != nil {
 			return err
 		}
@@ -153,18 +153,6 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 	}
 	t.nodes[name] = n
 	return nil
-}
-
-// offsetWriter writes to f from off on.
-type offsetWriter struct {
-	f   *os.File
-	off int64
-}
-
-func (w *offsetWriter) Write(p []byte) (int, error) {
-	n, err := w.f.WriteAt(p, w.off)
-	w.off += int64(n)
-	return n, err
 }
 
 // cleanName checks a name from a tar. ./ in front and / at the end are usual.
