@@ -121,11 +121,11 @@ const maxShown = 8
 // binary tells where the bytes of two blobs differ: the last resort.
 func (r *Report) binary(t thing, a, b blob, s changes) {
 	if a.size != b.size {
-		r.add(Difference{t.artifact, t.at("size"), strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10), ""})
+		r.report(t, "size", strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10), "")
 	}
 	for i, sp := range s.spans {
 		if i == maxShown {
-			r.add(Difference{t.artifact, t.at("more bytes"), fmt.Sprintf("%d ranges, %d bytes in all", len(s.spans), s.bytes), "", ""})
+			r.report(t, "more bytes", fmt.Sprintf("%d ranges, %d bytes in all", len(s.spans), s.bytes), "", "")
 			return
 		}
 		r.add(r.place(t, fmt.Sprintf("byte %#x", sp.from), a, b, sp))

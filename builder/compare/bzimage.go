@@ -5,6 +5,7 @@ import (
 	"compress/bzip2"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -17,29 +18,37 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// headerField is a field of the setup header. Names, places and sizes in bytes
-// are those of the kernel's Documentation/arch/x86/boot.rst.
+// headerField is a field of the setup header. Names, offsets and sizes in bytes are
+// those of the kernel's Documentation/arch/x86/boot.rst.
 type headerField struct {
 	name  string
 	at, n int
+	cause Cause
 }
 
+// headerFields are those of sizes and offsets in the file, which follow from the rest,
+// and the others.
 var headerFields = []headerField{
-	{"setup_sects", 0x1F1, 1}, {"root_flags", 0x1F2, 2}, {"syssize", 0x1F4, 4}, {"ram_size", 0x1F8, 2}, {"vid_mode", 0x1FA, 2},
-	{"root_dev", 0x1FC, 2}, {"version", 0x206, 2}, {"realmode_swtch", 0x208, 4}, {"start_sys_seg", 0x20C, 2}, {"kernel_version", 0x20E, 2},
-	{"type_of_loader", 0x210, 1}, {"loadflags", 0x211, 1}, {"setup_move_size", 0x212, 2}, {"code32_start", 0x214, 4},
-	{"ramdisk_image", 0x218, 4}, {"ramdisk_size", 0x21C, 4}, {"bootsect_kludge", 0x220, 4}, {"heap_end_ptr", 0x224, 2},
-	{"ext_loader_ver", 0x226, 1}, {"ext_loader_type", 0x227, 1}, {"cmd_line_ptr", 0x228, 4}, {"initrd_addr_max", 0x22C, 4},
-	{"kernel_alignment", 0x230, 4}, {"relocatable_kernel", 0x234, 1}, {"min_alignment", 0x235, 1}, {"xloadflags", 0x236, 2},
-	{"cmdline_size", 0x238, 4}, {"hardware_subarch", 0x23C, 4}, {"hardware_subarch_data", 0x240, 8}, {"payload_offset", 0x248, 4},
-	{"payload_length", 0x24C, 4}, {"setup_data", 0x250, 8}, {"pref_address", 0x258, 8}, {"init_size", 0x260, 4},
-	{"handover_offset", 0x264, 4}, {"kernel_info_offset", 0x268, 4},
+	{"setup_sects", 0x1F1, 1, Follows}, {"root_flags", 0x1F2, 2, ""}, {"syssize", 0x1F4, 4, Follows},
+	{"ram_size", 0x1F8, 2, ""}, {"vid_mode", 0x1FA, 2, ""}, {"root_dev", 0x1FC, 2, ""},
+	{"version", 0x206, 2, ""}, {"realmode_swtch", 0x208, 4, ""}, {"start_sys_seg", 0x20C, 2, ""},
+	{"kernel_version", 0x20E, 2, Follows}, {"type_of_loader", 0x210, 1, ""}, {"loadflags", 0x211, 1, ""},
+	{"setup_move_size", 0x212, 2, ""}, {"code32_start", 0x214, 4, ""}, {"ramdisk_image", 0x218, 4, ""},
+	{"ramdisk_size", 0x21C, 4, ""}, {"bootsect_kludge", 0x220, 4, ""}, {"heap_end_ptr", 0x224, 2, ""},
+	{"ext_loader_ver", 0x226, 1, ""}, {"ext_loader_type", 0x227, 1, ""}, {"cmd_line_ptr", 0x228, 4, ""},
+	{"initrd_addr_max", 0x22C, 4, ""}, {"kernel_alignment", 0x230, 4, ""},
+	{"relocatable_kernel", 0x234, 1, ""}, {"min_alignment", 0x235, 1, ""}, {"xloadflags", 0x236, 2, ""},
+	{"cmdline_size", 0x238, 4, ""}, {"hardware_subarch", 0x23C, 4, ""},
+	{"hardware_subarch_data", 0x240, 8, ""}, {"payload_offset", 0x248, 4, Follows},
+	{"payload_length", 0x24C, 4, Follows}, {"setup_data", 0x250, 8, ""}, {"pref_address", 0x258, 8, ""},
+	{"init_size", 0x260, 4, Follows}, {"handover_offset", 0x264, 4, Follows},
+	{"kernel_info_offset", 0x268, 4, Follows},
 }
 
 const headerEnd = 0x26C
 
 func isBzImage(_ thing, head []byte) bool {
-	return len(head) > headerEnd && head[0x1FE] == 0x55 && head[0x1FF] == 0xAA && string(head[0x202:0x206]) == "HdrS"
+	return len(head) > headerEnd && string(head[0x1FE:0x200]) == "\x55\xAA" && string(head[0x202:0x206]) == "HdrS"
 }
 
 // setup is what a bzImage says of itself.
@@ -67,8 +76,8 @@ func readSetup(b blob) setup {
 	return s
 }
 
-// bzImages compares two bzImages: the header by its fields, the version, and what
-// is in the payload.
+// bzImages compares two bzImages: the header by its fields, the version, and the kernel
+// in the payload.
 func (r *Report) bzImages(ctx context.Context, t thing, a, b blob, _ changes) error {
 	x, y := readSetup(a), readSetup(b)
 	if x.version != y.version {
@@ -77,17 +86,12 @@ func (r *Report) bzImages(ctx context.Context, t thing, a, b blob, _ changes) er
 			causes = []Cause{""}
 		}
 		for _, c := range causes {
-			r.add(Difference{t.artifact, t.at("kernel version"), strconv.Quote(x.version), strconv.Quote(y.version), c})
+			r.report(t, "kernel version", strconv.Quote(x.version), strconv.Quote(y.version), c)
 		}
 	}
 	for _, f := range headerFields {
 		if v, w := x.head[f.at:f.at+f.n], y.head[f.at:f.at+f.n]; !bytes.Equal(v, w) {
-			cause := Cause("")
-			switch f.name {
-			case "syssize", "payload_offset", "payload_length", "init_size", "handover_offset", "kernel_info_offset", "setup_sects", "kernel_version":
-				cause = Follows // sizes and places
-			}
-			r.add(Difference{t.artifact, t.at("header field " + f.name), littleEndian(v), littleEndian(w), cause})
+			r.report(t, "header field "+f.name, littleEndian(v), littleEndian(w), f.cause)
 		}
 	}
 	c, err := differ(ctx, x.payload, y.payload)
@@ -99,7 +103,7 @@ func (r *Report) bzImages(ctx context.Context, t thing, a, b blob, _ changes) er
 			return err
 		}
 	}
-	// The rest: 16-bit code, and the decompressor around the payload.
+	// The rest: the 16-bit code, and the decompressor around the payload.
 	for _, part := range []struct {
 		name  string
 		p, q  blob
@@ -119,8 +123,7 @@ func (r *Report) bzImages(ctx context.Context, t thing, a, b blob, _ changes) er
 		if part.name == "setup code" && x.version != y.version {
 			part.cause = Follows // it holds the version
 		}
-		r.add(Difference{t.artifact, t.at(fmt.Sprintf("%s: %d bytes differ", part.name, c.bytes)),
-			fmt.Sprintf("%d bytes", part.p.size), fmt.Sprintf("%d bytes", part.q.size), part.cause})
+		r.sizes(t, fmt.Sprintf("%s: %d bytes differ", part.name, c.bytes), part.p, part.q, part.cause)
 	}
 	return nil
 }
@@ -143,37 +146,35 @@ func littleEndian(b []byte) string {
 // maxPayload bounds a kernel that is unpacked, in bytes.
 const maxPayload = 256 << 20
 
-// payloads compares two compressed kernels, unpacked where that can be.
+// payloads compares two compressed kernels, unpacked where that can be done.
 func (r *Report) payloads(ctx context.Context, t thing, a, b blob) error {
-	told := slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Artifact == artifact.Vmlinux })
+	if slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Artifact == artifact.Vmlinux }) {
+		r.sizes(t, "payload", a, b, Follows) // the same kernel, without its symbols
+		return nil
+	}
 	x, kind, err := unpack(a, maxPayload)
-	if told || err != nil {
-		d := Difference{t.artifact, t.at("payload (" + kind + ")"), fmt.Sprintf("%d bytes", a.size), fmt.Sprintf("%d bytes", b.size), ""}
-		if told {
-			d.Cause = Follows // the same kernel, without its symbols
-		} else {
-			r.note("%s: payload: %v", t.artifact, err)
-		}
-		r.add(d)
+	if err != nil {
+		r.note("%s: payload: %v", t.artifact, err)
+		r.sizes(t, "payload ("+kind+")", a, b, "")
 		return nil
 	}
 	y, other, err := unpack(b, maxPayload)
 	if err != nil || kind != other {
-		r.add(Difference{t.artifact, t.at("payload"), kind, other, Config})
+		r.report(t, "payload", kind, other, Config)
 		return nil
 	}
 	from := len(r.Differences)
-	t = thing{artifact: t.artifact, where: t.at("payload"), base: artifact.Vmlinux, depth: t.depth + 1}
-	if err := r.blobs(ctx, t, memory(x), memory(y)); err != nil {
+	in := thing{artifact: t.artifact, where: t.at("payload"), base: artifact.Vmlinux, depth: t.depth + 1}
+	if err := r.blobs(ctx, in, memory(x), memory(y)); err != nil {
 		return err
 	}
 	if len(r.Differences) == from { // the same, packed otherwise
-		r.add(Difference{t.artifact, t.where + " (" + kind + ")", fmt.Sprintf("%d bytes", a.size), fmt.Sprintf("%d bytes", b.size), Compiler})
+		r.sizes(t, "payload ("+kind+")", a, b, Compiler)
 	}
 	return nil
 }
 
-// unpack unpacks a blob of one of the kinds that the standard library and zstd's know.
+// unpack unpacks a blob in a form that there is a reader of, and names the form.
 func unpack(b blob, limit int64) (p []byte, kind string, err error) {
 	head := b.head(6)
 	var r io.Reader
@@ -188,25 +189,26 @@ func unpack(b blob, limit int64) (p []byte, kind string, err error) {
 	case bytes.HasPrefix(head, []byte{0x28, 0xB5, 0x2F, 0xFD}):
 		kind = "zstd"
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit))); err == nil {
+		z, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
+		if err == nil {
 			defer z.Close()
 			r = z
 		}
 	case bytes.HasPrefix(head, []byte("BZh")):
 		kind, r = "bzip2", bzip2.NewReader(in)
 	case bytes.HasPrefix(head, []byte("\xFD7zXZ\x00")):
-		return nil, "xz", fmt.Errorf("it is compressed with xz, which is not looked into")
+		return nil, "xz", errors.New("it is compressed with xz, which kimg diff does not unpack")
 	case bytes.HasPrefix(head, []byte{0x02, 0x21, 0x4C, 0x18}):
 		kind, r = "lz4", lz4.NewReader(in)
 	default:
-		return nil, "unknown", fmt.Errorf("its compression is not known")
+		return nil, "unknown", errors.New("its compression is not known")
 	}
 	if err != nil {
 		return nil, kind, fmt.Errorf("unpack %s: %w", kind, err)
 	}
 	p, err = io.ReadAll(io.LimitReader(r, limit+1))
 	if len(p) > 0 && int64(len(p)) <= limit && (kind == "zstd" || kind == "lz4") {
-		err = nil // what follows the frame is the size
+		err = nil // of what follows the frame: the kernel's size
 	}
 	if err == nil && int64(len(p)) > limit {
 		err = fmt.Errorf("more than %d bytes", limit)
@@ -217,8 +219,8 @@ func unpack(b blob, limit int64) (p []byte, kind string, err error) {
 	return p, kind, nil
 }
 
-// maxUnpacked bounds a packed file in an image, in bytes when unpacked; maxDepth
-// how often one is in another.
+// maxUnpacked bounds a packed file in an image, in bytes when unpacked; maxDepth is
+// how deep one may be in another.
 const (
 	maxUnpacked = 64 << 20
 	maxDepth    = 3
@@ -233,23 +235,21 @@ func isGzip(t thing, head []byte) bool {
 func (r *Report) gzips(ctx context.Context, t thing, a, b blob, _ changes) error {
 	before := len(r.Differences)
 	x, y := a.head(10), b.head(10)
-	if v, w := int64(binary.LittleEndian.Uint32(x[4:])), int64(binary.LittleEndian.Uint32(y[4:])); v != w {
-		r.add(Difference{t.artifact, t.at("gzip's time"), clockText(time.Unix(v, 0)), clockText(time.Unix(w, 0)), Time})
+	if v, w := binary.LittleEndian.Uint32(x[4:]), binary.LittleEndian.Uint32(y[4:]); v != w {
+		r.report(t, "gzip's time", clockText(time.Unix(int64(v), 0)), clockText(time.Unix(int64(w), 0)), Time)
 	}
-	p, _, err := unpack(a, maxUnpacked)
-	if err != nil {
-		return err
-	}
-	q, _, err := unpack(b, maxUnpacked)
+	p, q, err := two(a, b, func(b blob) ([]byte, error) {
+		p, _, err := unpack(b, maxUnpacked)
+		return p, err
+	})
 	if err != nil {
 		return err
 	}
 	if bytes.Equal(p, q) {
 		if len(r.Differences) == before {
-			r.add(Difference{t.artifact, t.at("gzip: the same content, packed otherwise"), fmt.Sprintf("%d bytes", a.size), fmt.Sprintf("%d bytes", b.size), Compiler})
+			r.sizes(t, "gzip: the same content, compressed in another way", a, b, Compiler)
 		}
 		return nil
 	}
-	return r.blobs(ctx, thing{t.artifact, t.at("unpacked"), t.base, t.depth + 1},
-		memory(p), memory(q))
+	return r.blobs(ctx, thing{t.artifact, t.at("unpacked"), t.base, t.depth + 1}, memory(p), memory(q))
 }

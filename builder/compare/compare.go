@@ -21,7 +21,7 @@ import (
 type Difference struct {
 	Artifact string `json:"artifact"`        // a file of the build, or "inputs"
 	Where    string `json:"where"`           // the part of it: a section, a file, a field
-	A        string `json:"a"`               // what the first has there, for a person; empty: it has nothing
+	A        string `json:"a"`               // what the first has there, for users to read; empty: nothing
 	B        string `json:"b"`               // the second
 	Cause    Cause  `json:"cause,omitempty"` // the likely one; empty: none is known
 }
@@ -60,6 +60,18 @@ func (r *Report) add(d ...Difference) {
 		r.Differences = append(r.Differences, one)
 	}
 }
+
+// report adds a difference of a part of a thing.
+func (r *Report) report(t thing, where, a, b string, c Cause) {
+	r.add(Difference{t.artifact, t.at(where), a, b, c})
+}
+
+// sizes adds a difference that is known by the sizes of the two.
+func (r *Report) sizes(t thing, where string, a, b blob, c Cause) {
+	r.report(t, where, byteCount(a.size), byteCount(b.size), c)
+}
+
+func byteCount(n int64) string { return fmt.Sprintf("%d bytes", n) }
 
 func (r *Report) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
@@ -103,7 +115,7 @@ func (b blob) part(off, n int64) blob {
 // bytes reads all of a blob of at most limit bytes.
 func (b blob) bytes(limit int64) ([]byte, error) {
 	if b.size > limit {
-		return nil, fmt.Errorf("%d bytes are more than the %d that are looked into", b.size, limit)
+		return nil, fmt.Errorf("it has %d bytes: at most %d are looked into", b.size, limit)
 	}
 	p := make([]byte, b.size)
 	if n, err := b.r.ReadAt(p, 0); n < len(p) {
@@ -115,14 +127,14 @@ func (b blob) bytes(limit int64) ([]byte, error) {
 // head is the beginning of a blob.
 func (b blob) head(n int64) []byte {
 	p := make([]byte, min(n, b.size))
-	k, _ := b.r.ReadAt(p, 0) // what cannot be read here is an error where it is compared
+	k, _ := b.r.ReadAt(p, 0) // the comparison reads it again and returns the error
 	return p[:k]
 }
 
 func openBlob(name string) (blob, error) {
 	st, err := os.Stat(name)
-	if err == nil && !st.Mode().IsRegular() { // not even opened: a pipe would wait for a writer
-		err = fmt.Errorf("%s is no regular file", name)
+	if err == nil && !st.Mode().IsRegular() { // before opening it: a pipe would wait for a writer
+		err = fmt.Errorf("%s is not a regular file", name)
 	}
 	if err != nil {
 		return blob{}, fmt.Errorf("compare: %w", err)
@@ -138,9 +150,9 @@ func openBlob(name string) (blob, error) {
 	return blob{f, st.Size(), f}, nil
 }
 
-// Files compares two files; name is what the report calls the artifact. What they
-// are is seen from what is in them: an ext4 image, an ELF file, a bzImage, a
-// manifest, a lock, a kernel config, a System.map, text.
+// Files compares two files; name is what the report calls the artifact. Their content
+// says what they are: an ext4 image, an ELF file, a bzImage, a manifest, a lock, a
+// kernel config, a System.map, text.
 func Files(ctx context.Context, name, a, b string) (*Report, error) {
 	r := &Report{A: a, B: b, Differences: []Difference{}}
 	if err := r.files(ctx, name, a, b); err != nil {
@@ -167,20 +179,16 @@ func (r *Report) files(ctx context.Context, name, a, b string) error {
 }
 
 func sameFile(a, b *os.File) bool {
-	x, err := a.Stat()
-	if err != nil {
-		return false
-	}
-	y, err := b.Stat()
+	x, y, err := two(a, b, (*os.File).Stat)
 	return err == nil && os.SameFile(x, y)
 }
 
-// thing is what a pair of blobs is called, and what it is known to be.
+// thing names a pair of blobs.
 type thing struct {
 	artifact string
-	where    string // inside the artifact: a path of an image; empty: all of it
-	base     string // its last name, which tells a System.map from other text
-	depth    int    // of what was unpacked to get there
+	where    string // in the artifact: a path of an image; empty: all of it
+	base     string // last element of its name, which distinguishes a System.map from other text
+	depth    int    // how many times something was unpacked to get there
 }
 
 // at names a part of the thing.
@@ -194,8 +202,8 @@ func (t thing) at(where string) string {
 	return t.where + ": " + where
 }
 
-// errOpaque is in the chain of an error of a reader that cannot make sense of a
-// blob; it is compared as bytes then.
+// errOpaque is wrapped by the errors of readers that cannot parse a blob, which is
+// then compared as bytes.
 var errOpaque = errors.New("not of the form that it seems to have")
 
 // blobs finds what differs in two blobs, if anything does.
@@ -216,12 +224,12 @@ func (r *Report) blobs(ctx context.Context, t thing, a, b blob) error {
 		r.note("%s: %v; compared as bytes", strings.TrimSuffix(t.artifact+": "+t.where, ": "), err)
 	}
 	if err != nil || len(r.Differences) == before && r.Dropped == 0 {
-		r.binary(t, a, b, s) // bytes differ: something must be said
+		r.binary(t, a, b, s) // bytes differ: something must be reported
 	}
 	return nil
 }
 
-// explain hands two blobs to the reader of what they are.
+// explain gives two blobs to the reader of their form.
 func (r *Report) explain(ctx context.Context, t thing, a, b blob, s changes) error {
 	ha, hb := a.head(headLen), b.head(headLen)
 	for _, f := range forms {
@@ -233,11 +241,11 @@ func (r *Report) explain(ctx context.Context, t thing, a, b blob, s changes) err
 	return nil
 }
 
-// headLen is how much of a blob is looked at to see what it is: up to an ext4
-// superblock's magic number.
+// headLen is how many bytes of a blob its form is recognised from: they include the
+// magic number of an ext4 superblock.
 const headLen = 4096
 
-// form is a kind of file that can be looked into.
+// form is a kind of file that can be compared in depth.
 type form struct {
 	name    string
 	is      func(t thing, head []byte) bool

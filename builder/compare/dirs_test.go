@@ -144,7 +144,7 @@ func TestArtifacts(t *testing.T) {
 		"CONFIG_B":               {A: "n", B: "y", Cause: Config},
 		"CONFIG_CC_VERSION_TEXT": {A: `"gcc-14"`, B: `"gcc-13"`, Cause: Compiler},
 		"only in A":              {A: "start", Cause: Config},
-		"1 symbols moved, the first is twice": {
+		"1 symbol moved, the first is twice": {
 			A: "0xffffffff81000030", B: "0xffffffff81000040", Cause: Follows},
 	} {
 		if d := has(t, r, where); d.A != want.A || d.B != want.B || d.Cause != want.Cause {
@@ -366,7 +366,7 @@ func TestNoFile(t *testing.T) {
 		t.Skip(err)
 	}
 	put(t, dir, "file", "x")
-	if _, err := Files(t.Context(), "pipe", pipe, filepath.Join(dir, "file")); err == nil || !strings.Contains(err.Error(), "no regular file") {
+	if _, err := Files(t.Context(), "pipe", pipe, filepath.Join(dir, "file")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a pipe: %v", err)
 	}
 }

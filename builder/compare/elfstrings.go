@@ -10,21 +10,25 @@ import (
 // maxSection bounds a section that is compared as a table of strings, in bytes.
 const maxSection = 256 << 20
 
-// stringTable compares two sections of strings, whose order is no matter.
-func (r *Report) stringTable(t thing, name string, a, b blob) error {
-	v, err := a.bytes(maxSection)
+// both reads the section's content in both files.
+func (d *sectionDiff) both() (x, y []byte, err error) {
+	return two(d.a, d.b, func(b blob) ([]byte, error) { return b.bytes(maxSection) })
+}
+
+// strings compares the strings that a function finds in the section, as lines: their
+// order does not matter.
+func (d *sectionDiff) strings(find func([]byte) string) error {
+	v, w, err := d.both()
 	if err != nil {
 		return err
 	}
-	w, err := b.bytes(maxSection)
-	if err != nil {
-		return err
+	from := len(d.Differences)
+	if x, y := find(v), find(w); x != y {
+		d.lines(d.t, d.name+": string", x, y)
 	}
-	from := len(r.Differences)
-	r.lines(t, name+": string", zeroLines(v), zeroLines(w))
-	if name == ".comment" { // what compiled it
-		for i := range r.Differences[from:] {
-			r.Differences[from+i].Cause = Compiler
+	if d.name == ".comment" { // what compiled it
+		for i := range d.Differences[from:] {
+			d.Differences[from+i].Cause = Compiler
 		}
 	}
 	return nil
@@ -35,24 +39,8 @@ func zeroLines(b []byte) string {
 	return strings.ReplaceAll(strings.ReplaceAll(string(b), "\n", " "), "\x00", "\n")
 }
 
-// dataStrings compares the strings in two sections whose bytes moved.
-func (r *Report) dataStrings(t thing, name string, a, b blob) error {
-	v, err := a.bytes(maxSection)
-	if err != nil {
-		return err
-	}
-	w, err := b.bytes(maxSection)
-	if err != nil {
-		return err
-	}
-	if x, y := printables(v), printables(w); x != y {
-		r.lines(t, name+": string", x, y)
-	}
-	return nil
-}
-
-// minTable is how long what is taken for one of many strings is, in bytes: code and
-// tables have shorter ones by chance.
+// minTable is the least length of a string in data, in bytes: code and tables have
+// shorter ones by chance.
 const minTable = 8
 
 // printables are the strings in memory, as strings(1) finds them, as lines.
@@ -71,30 +59,30 @@ func printables(p []byte) string {
 	return out.String()
 }
 
+// buildID is where a build ID is.
+const buildID = "build ID"
+
 // notes compares two sections of notes (the ELF format's Nhdr, then name and
 // descriptor, each padded to four bytes).
-func (r *Report) notes(t thing, section string, p *program, a, b blob) error {
-	v, err := a.bytes(maxSection)
+func (d *sectionDiff) notes() error {
+	v, w, err := d.both()
 	if err != nil {
 		return err
 	}
-	w, err := b.bytes(maxSection)
-	if err != nil {
-		return err
-	}
-	x, y := readNotes(p, v), readNotes(p, w)
-	for _, k := range keys(x, y) {
+	x, y := readNotes(d.x, v), readNotes(d.y, w)
+	all := keys(x, y)
+	for _, k := range all {
 		if x[k] == y[k] {
 			continue
 		}
-		cause := pending // a build ID is a digest of the rest
-		if !strings.HasSuffix(k, "build ID") {
-			cause = ""
+		cause := Cause("")
+		if strings.HasSuffix(k, buildID) { // a digest of the rest
+			cause = pending
 		}
-		r.add(Difference{t.artifact, t.at(section + ": " + k), x[k], y[k], cause})
+		d.tell(k, x[k], y[k], cause)
 	}
-	if len(x) == len(y) && len(keys(x, y)) == len(x) && len(x) == 0 {
-		r.add(Difference{t.artifact, t.at(section), fmt.Sprintf("%d bytes", len(v)), fmt.Sprintf("%d bytes", len(w)), ""})
+	if len(all) == 0 {
+		d.sizes(d.t, d.name, d.a, d.b, "")
 	}
 	return nil
 }
@@ -114,15 +102,14 @@ func readNotes(p *program, b []byte) map[string]string {
 			break
 		}
 		name := string(bytes.TrimRight(b[:nameLen], "\x00"))
-		desc := hex.EncodeToString(b[nameEnd : nameEnd+descLen])
 		key := fmt.Sprintf("%s note %#x", name, typ)
 		if name == "GNU" && typ == 3 { // NT_GNU_BUILD_ID
-			key = "build ID"
+			key = buildID
 		}
 		for i := 2; out[key] != ""; i++ {
 			key = fmt.Sprintf("%s note %#x#%d", name, typ, i)
 		}
-		out[key] = desc
+		out[key] = hex.EncodeToString(b[nameEnd : nameEnd+descLen])
 		b = b[min(descEnd, int64(len(b))):]
 	}
 	return out

@@ -6,36 +6,37 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kimg/kimg/internal/artifact"
 )
 
 func isConfig(t thing, head []byte) bool {
-	return isText(t, head) && (bytes.Contains(head, []byte("\nCONFIG_")) || bytes.Contains(head, []byte("# CONFIG_")))
+	found := bytes.Contains(head, []byte("\nCONFIG_")) || bytes.Contains(head, []byte("# CONFIG_"))
+	return found && isText(t, head)
 }
 
 // configLine is a line of a .config: a symbol that is set, or one that is not
 // (the kernel's scripts/kconfig/confdata.c).
 var configLine = regexp.MustCompile(`^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$`)
 
-// compilerSymbols are filled in from the compiler that Kconfig found
-// (the kernel's init/Kconfig), and of no person's making.
-var compilerSymbols = regexp.MustCompile(`^(?:CC|GCC|CLANG|AS|LD|LLD|RUSTC|PAHOLE|BINDGEN)_(?:VERSION|VERSION_TEXT|HAS_\w+|IS_\w+|CAN_\w+)$|^(?:TOOLS_SUPPORT|GCC\d*_NO)_\w+$`)
+// compilerSymbols are filled in by Kconfig from the compiler that it found (the
+// kernel's init/Kconfig), not by users.
+var compilerSymbols = regexp.MustCompile(
+	`^(?:CC|GCC|CLANG|AS|LD|LLD|RUSTC|PAHOLE|BINDGEN)_(?:VERSION|VERSION_TEXT|HAS_\w+|IS_\w+|CAN_\w+)$` +
+		`|^(?:TOOLS_SUPPORT|GCC\d*_NO)_\w+$`)
 
 // configs compares two kernel configs, symbol by symbol.
 func (r *Report) configs(_ context.Context, t thing, a, b blob, _ changes) error {
-	x, restA, err := readConfig(a)
-	if err != nil {
-		return err
-	}
-	y, restB, err := readConfig(b)
+	x, y, err := two(a, b, readConfig)
 	if err != nil {
 		return err
 	}
 	n := 0
-	for _, k := range keys(x, y) {
-		if x[k] == y[k] {
+	for _, k := range keys(x.symbols, y.symbols) {
+		v, w := x.symbols[k], y.symbols[k]
+		if v == w {
 			continue
 		}
 		cause := Config
@@ -43,45 +44,42 @@ func (r *Report) configs(_ context.Context, t thing, a, b blob, _ changes) error
 			cause = Compiler
 		}
 		n++
-		r.add(Difference{t.artifact, t.at("CONFIG_" + k), x[k], y[k], cause})
+		r.report(t, "CONFIG_"+k, v, w, cause)
 	}
-	if n == 0 && slices.Equal(restA, restB) {
-		r.add(Difference{t.artifact, t.at("order of symbols"), "", "", Order})
+	if n == 0 && slices.Equal(x.rest, y.rest) {
+		r.report(t, "order of symbols", "", "", Order)
 	}
-	for _, p := range firstPairs(restA, restB) {
-		r.add(Difference{t.artifact, t.at("comment"), p[0], p[1], first(causesOf(p[0], p[1]))})
+	pairs, _ := linePairs(strings.Join(x.rest, "\n"), strings.Join(y.rest, "\n"))
+	for _, p := range pairs[:min(len(pairs), maxShown)] {
+		r.report(t, "comment", p.a, p.b, first(causesOf(p.a, p.b)))
 	}
 	return nil
 }
 
-// firstPairs are the lines that differ between two lists, a few of them.
-func firstPairs(a, b []string) [][2]string {
-	var out [][2]string
-	pairs, _ := linePairs(strings.Join(a, "\n"), strings.Join(b, "\n"))
-	for _, p := range pairs[:min(len(pairs), maxShown)] {
-		out = append(out, [2]string{p.a, p.b})
-	}
-	return out
+// dotConfig is a .config: the values of symbols, and the lines that set none.
+type dotConfig struct {
+	symbols map[string]string
+	rest    []string
 }
 
-func readConfig(b blob) (symbols map[string]string, rest []string, err error) {
+func readConfig(b blob) (c dotConfig, err error) {
 	p, err := b.bytes(maxText)
 	if err != nil {
-		return nil, nil, err
+		return c, err
 	}
-	symbols = map[string]string{}
+	c.symbols = map[string]string{}
 	for line := range strings.Lines(string(p)) {
 		line = strings.TrimRight(line, "\n")
 		switch m := configLine.FindStringSubmatch(line); {
 		case m == nil:
-			rest = append(rest, line)
+			c.rest = append(c.rest, line)
 		case m[3] != "":
-			symbols[m[3]] = "n"
+			c.symbols[m[3]] = "n"
 		default:
-			symbols[m[1]] = m[2]
+			c.symbols[m[1]] = m[2]
 		}
 	}
-	return symbols, rest, nil
+	return c, nil
 }
 
 var mapLine = regexp.MustCompile(`^([0-9a-fA-F]{8,16}) (\S) (\S+)`)
@@ -97,13 +95,9 @@ type symbol struct {
 	kind  string // nm's letter; in ELF, section and type
 }
 
-// systemMaps compares two System.maps: which symbols came, went and moved.
+// systemMaps compares two System.maps: which symbols were added, removed and moved.
 func (r *Report) systemMaps(_ context.Context, t thing, a, b blob, _ changes) error {
-	x, err := readMap(a)
-	if err != nil {
-		return err
-	}
-	y, err := readMap(b)
+	x, y, err := two(a, b, readMap)
 	if err != nil {
 		return err
 	}
@@ -122,18 +116,16 @@ func readMap(b blob) ([]symbol, error) {
 		if m == nil {
 			return nil, fmt.Errorf("%w: a line %q", errOpaque, short(strings.TrimSpace(line)))
 		}
-		s := symbol{name: m[3], kind: m[2]}
-		if _, err := fmt.Sscanf(m[1], "%x", &s.value); err != nil {
-			return nil, fmt.Errorf("%w: a line %q", errOpaque, short(line))
-		}
-		out = append(out, s)
+		value, _ := strconv.ParseUint(m[1], 16, 64) // 16 digits at most
+		out = append(out, symbol{m[3], value, m[2]})
 	}
 	return out, nil
 }
 
-// symbols compares two tables. Names that are there more than once, as static
-// functions are, are told apart by their order.
+// symbols compares two tables. Names that occur more than once, as those of static
+// functions do, are distinguished by their order.
 func (r *Report) symbols(t thing, table string, a, b []symbol) {
+	t.where = t.at(table)
 	type key struct {
 		name string
 		nth  int
@@ -150,14 +142,14 @@ func (r *Report) symbols(t thing, table string, a, b []symbol) {
 	}
 	x, orderA := index(a)
 	y, orderB := index(b)
-	var moved, kinds, gone, come []string
+	var moved, kinds, removed, added []string
 	var example symbol
 	var to uint64
 	for _, k := range orderA {
-		s, other := x[k], y[k]
-		switch _, ok := y[k]; {
+		s := x[k]
+		switch other, ok := y[k]; {
 		case !ok:
-			gone = append(gone, s.name)
+			removed = append(removed, s.name)
 		case s.value != other.value:
 			if len(moved) == 0 {
 				example, to = s, other.value
@@ -169,29 +161,28 @@ func (r *Report) symbols(t thing, table string, a, b []symbol) {
 	}
 	for _, k := range orderB {
 		if _, ok := x[k]; !ok {
-			come = append(come, k.name)
+			added = append(added, k.name)
 		}
 	}
-	where := func(s string) string { return t.at(strings.TrimPrefix(table+": "+s, ": ")) }
-	if len(gone) > 0 {
-		r.add(Difference{t.artifact, where("symbols only in A"), count(gone), "", ""})
+	if len(removed) > 0 {
+		r.report(t, "symbols only in A", count(removed), "", "")
 	}
-	if len(come) > 0 {
-		r.add(Difference{t.artifact, where("symbols only in B"), "", count(come), ""})
+	if len(added) > 0 {
+		r.report(t, "symbols only in B", "", count(added), "")
 	}
 	if len(kinds) > 0 {
-		r.add(Difference{t.artifact, where("symbols of another kind"), count(kinds), "", ""})
+		r.report(t, "symbols of another kind", count(kinds), "", "")
 	}
 	if len(moved) > 0 {
-		r.add(Difference{t.artifact, where(fmt.Sprintf("%d symbols moved, the first is %s", len(moved), example.name)),
-			fmt.Sprintf("%#x", example.value), fmt.Sprintf("%#x", to), Follows})
+		r.report(t, plural(len(moved), "symbol")+" moved, the first is "+example.name,
+			fmt.Sprintf("%#x", example.value), fmt.Sprintf("%#x", to), Follows)
 	}
-	if len(gone)+len(come)+len(moved)+len(kinds) == 0 && len(a) == len(b) && !slices.Equal(a, b) {
-		r.add(Difference{t.artifact, where("order of symbols"), "", "", Order})
+	if len(removed)+len(added)+len(moved)+len(kinds) == 0 && len(a) == len(b) && !slices.Equal(a, b) {
+		r.report(t, "order of symbols", "", "", Order)
 	}
 }
 
-// count tells how many names there are, and the first of them.
+// count lists the first names, and says how many more there are.
 func count(names []string) string {
 	const few = 5
 	l := slices.Clone(names[:min(few, len(names))])
@@ -199,4 +190,12 @@ func count(names []string) string {
 		l = append(l, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(l, ", ")
+}
+
+// plural is a number of things.
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

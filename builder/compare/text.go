@@ -48,7 +48,7 @@ func (r *Report) lines(t thing, what, x, y string) {
 	if c := reordered(x, y); c != "" {
 		line, l, m := firstLine(x, y)
 		l, m = excerpt(l, m)
-		r.add(Difference{t.artifact, t.at(fmt.Sprintf("%s %d", what, line)), strconv.Quote(l), strconv.Quote(m), c})
+		r.report(t, fmt.Sprintf("%s %d", what, line), strconv.Quote(l), strconv.Quote(m), c)
 		return
 	}
 	told := map[Cause]bool{}
@@ -62,12 +62,12 @@ func (r *Report) lines(t thing, what, x, y string) {
 		for _, c := range causes {
 			if !told[c] { // one line of each kind: a text may be long
 				told[c] = true
-				r.add(Difference{t.artifact, t.at(fmt.Sprintf("%s %d", what, p.line)), p.show(p.a, p.hasA), p.show(p.b, p.hasB), c})
+				r.report(t, fmt.Sprintf("%s %d", what, p.line), p.show(p.a, p.hasA), p.show(p.b, p.hasB), c)
 			}
 		}
 	}
 	if rest := len(pairs) + more - 1; rest > 0 && len(pairs) > len(told) {
-		r.add(Difference{t.artifact, t.at("more, by " + what), fmt.Sprintf("%d differ in all", rest+1), "", Follows})
+		r.report(t, "more, by "+what, fmt.Sprintf("%d differ in all", rest+1), "", Follows)
 	}
 }
 
