@@ -3,9 +3,8 @@ package compare
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"path/filepath"
+	"maps"
 
 	"github.com/kimg/kimg/internal/artifact"
 )
@@ -13,17 +12,16 @@ import (
 // builderPlace is where a provenance says which kimg wrote it.
 const builderPlace = "builder"
 
-// attestations compares what two builds say of themselves to other tools. That
-// follows from the inputs and the artifacts: it is told where these are the same.
-// Who the builder was is no difference of the builds, nor that an older kimg
-// wrote no such documents.
+// attestations compares the documents of two builds for other tools. They follow from
+// the inputs and the artifacts, so they are compared where these are the same. Another
+// builder is not a difference of the builds, nor is an older kimg that wrote no such
+// documents.
 func (r *Report) attestations(ctx context.Context, a, b string) error {
 	if !r.Same() {
 		return nil
 	}
 	for _, name := range artifact.Documents() {
-		var l Report
-		err := l.files(ctx, name, filepath.Join(a, name), filepath.Join(b, name))
+		l, err := inBoth(ctx, name, a, b)
 		if errors.Is(err, fs.ErrNotExist) {
 			if err := l.missing(name, a, b); err != nil {
 				return err
@@ -50,8 +48,8 @@ func (r *Report) attestations(ctx context.Context, a, b string) error {
 	return nil
 }
 
-// plainTree is a document's tree with its items named as those of locks and
-// manifests are.
+// plainTree is a document's tree in the form of locks' and manifests': with the same
+// fields for the names of items.
 func plainTree(base string, tree map[string]any) map[string]any {
 	switch base {
 	case artifact.Provenance:
@@ -64,11 +62,12 @@ func plainTree(base string, tree map[string]any) map[string]any {
 
 func provenanceTree(tree map[string]any) map[string]any {
 	definition := get(tree, "predicate", "buildDefinition")
+	types := []any{tree["_type"], tree["predicateType"], get(definition, "buildType")}
 	out := map[string]any{
 		builderPlace: get(tree, "predicate", "runDetails", "builder", "id"),
-		"asked":      get(definition, "externalParameters"),
+		"requested":  get(definition, "externalParameters"),
 		"chosen":     get(definition, "internalParameters"),
-		"type":       fmt.Sprint(leaf(tree["_type"]), " ", leaf(tree["predicateType"]), " ", leaf(get(definition, "buildType"))),
+		"type":       leaf(types),
 	}
 	var subjects, inputs []any
 	for _, s := range list(tree["subject"]) {
@@ -77,9 +76,7 @@ func provenanceTree(tree map[string]any) map[string]any {
 	for _, d := range list(get(definition, "resolvedDependencies")) {
 		item := map[string]any{"name": get(d, "name"), "uri": get(d, "uri"), "digest": get(d, "digest")}
 		if notes, ok := get(d, "annotations").(map[string]any); ok {
-			for k, v := range notes { // kind, for, version among them
-				item[k] = v
-			}
+			maps.Copy(item, notes) // kind, for, version among them
 		}
 		if sum := get(d, "digest", "sha256"); sum != nil {
 			item["sha256"] = sum
@@ -95,19 +92,13 @@ const plainPackage = "package"
 
 func sbomTree(tree map[string]any) map[string]any {
 	out := map[string]any{}
-	for k, v := range tree {
-		if k != "packages" && k != "relationships" {
-			out[k] = v
-		}
-	}
+	maps.Copy(out, tree)
 	names := map[string]string{}
 	var packages []any
 	for _, p := range list(tree["packages"]) {
 		item := map[string]any{"kind": plainPackage}
 		if m, ok := p.(map[string]any); ok {
-			for k, v := range m {
-				item[k] = v
-			}
+			maps.Copy(item, m)
 		}
 		if purpose := get(p, "primaryPackagePurpose"); purpose != nil {
 			item["kind"] = purpose

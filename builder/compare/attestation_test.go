@@ -88,7 +88,7 @@ func TestAttestations(t *testing.T) {
 	}{
 		{func(b *attest.Build) { b.Artifacts[0].SHA256 = sum("") },
 			"provenance.json subjects[config].sha256", string(sum("config")), string(sum("")), Follows},
-		{func(b *attest.Build) { b.Asked["suite"] = "sid" }, "provenance.json asked.suite", "trixie", "sid", Config},
+		{func(b *attest.Build) { b.Asked["suite"] = "sid" }, "provenance.json requested.suite", "trixie", "sid", Config},
 		{func(b *attest.Build) { b.Materials[1].Version = "0.5-2" },
 			"provenance.json inputs[rootfs package dash]", "0.5-1", "0.5-2", Package},
 		{func(b *attest.Build) { b.Materials[3].Digest = sum("") },

@@ -69,8 +69,8 @@ func readFull(b blob, p []byte, at int64) error {
 	return err
 }
 
-// data is the next range that is no hole in both. A file without holes to tell
-// has none.
+// data is the next range that is not a hole in both. A blob that is not a whole file is
+// all data.
 func data(a, b blob, at, size int64) (from, to int64, err error) {
 	if a.f == nil || b.f == nil {
 		return at, size, nil
@@ -115,10 +115,10 @@ func (c *changes) add(at int64) {
 	c.spans = append(c.spans, span{at, at + 1})
 }
 
-// maxShown is how many places of a binary are told one by one.
+// maxShown is how many places of a binary are reported one by one.
 const maxShown = 8
 
-// binary tells where the bytes of two blobs differ: the last resort.
+// binary reports where the bytes of two blobs differ: the last resort.
 func (r *Report) binary(t thing, a, b blob, s changes) {
 	if a.size != b.size {
 		r.report(t, "size", strconv.FormatInt(a.size, 10), strconv.FormatInt(b.size, 10), "")
@@ -132,7 +132,7 @@ func (r *Report) binary(t thing, a, b blob, s changes) {
 	}
 }
 
-// place tells what stands in two blobs at a span: text if it is in a text.
+// place is the difference of two blobs at a span: in text if the span is in one.
 func (r *Report) place(t thing, where string, a, b blob, sp span) Difference {
 	d := Difference{Artifact: t.artifact, Where: t.at(where)}
 	if x, y := textAround(a, sp), textAround(b, sp); x != "" && y != "" {
@@ -148,25 +148,25 @@ func (r *Report) place(t thing, where string, a, b blob, sp span) Difference {
 	return d
 }
 
-// window is up to 32 bytes from a span on, from an aligned place.
+// window is up to 32 bytes from the aligned word on in which a span begins.
 func window(b blob, sp span) []byte {
 	from := sp.from &^ 3
 	return b.part(from, min(32, max(4, (sp.to-from+3)&^3))).head(32)
 }
 
-// pointer says whether the word of eight bytes that has a span is an address in a
-// kernel, whose lower half may look like a time.
+// pointer reports whether the word of eight bytes that a span begins in is an address in
+// a kernel, whose lower half may look like a time.
 func pointer(b blob, sp span) bool {
 	w := b.part(sp.from&^7, 8).head(8)
 	return len(w) == 8 && w[4] == 0xFF && w[5] == 0xFF && w[6] == 0xFF && w[7] == 0xFF
 }
 
 const (
-	minString = 6    // bytes of what is taken for a string, as strings(1) does with more
-	maxString = 1024 // bytes of a string to each side
+	minString = 6    // bytes that make a string; strings(1) has a similar limit
+	maxString = 1024 // bytes that are read on each side of a span
 )
 
-// textAround returns the printable string that has a span in it, or "".
+// textAround returns the printable string that a span is in, or "".
 func textAround(b blob, sp span) string {
 	from := max(0, sp.from-maxString)
 	p := b.part(from, sp.to-from+maxString).head(2*maxString + 4096)
@@ -189,15 +189,14 @@ func textAround(b blob, sp span) string {
 
 func printable(c byte) bool { return c >= ' ' && c < 0x7F || c == '\t' || c == '\n' }
 
-// plausible says whether a number is a time that a clock may have shown: from
-// 2000 on, until 2050.
+// plausible reports whether a number may be a time from a clock: from 2000 to 2050.
 func plausible(seconds int64) bool {
 	return seconds >= 946_684_800 && seconds < 2_524_608_000
 }
 
-// near says whether two times may come from the clocks of two builds: no further
-// apart than ten years. A machine's clock may be off by years; numbers drawn at
-// random are rarely this near.
+// near reports whether two times may come from the clocks of two builds: they are at
+// most ten years apart. A machine's clock may be off by years; random numbers are rarely
+// this near.
 func near(a, b int64) bool {
 	d := time.Duration(a-b) * time.Second
 	return a != b && d.Abs() < 10*365*24*time.Hour

@@ -36,31 +36,30 @@ const (
 	Follows  Cause = "follows"
 )
 
-// Causes says of each cause what it means, the most telling first.
+// Causes explains each cause; the most telling is the first.
 var Causes = []struct {
 	Cause Cause
-	Means string
+	Text  string
 }{
-	{Source, "another kernel source was built"},
-	{Config, "another configuration or setting was asked for"},
-	{Compiler, "another compiler or toolchain built it"},
-	{Package, "a package was added, left out or has another version"},
-	{Time, "a clock was read where SOURCE_DATE_EPOCH or KBUILD_BUILD_TIMESTAMP should have been"},
-	{Random, "a UUID, key or name was drawn at random (or is a digest of something else that differs)"},
-	{Path, "the name of a directory that it was built in got into it"},
-	{User, "the name of the user who built it got into it"},
-	{Host, "the name of the machine that built it got into it"},
+	{Source, "the kernel's source is another one"},
+	{Config, "the configuration or another setting is another one"},
+	{Compiler, "the compiler or toolchain is another one"},
+	{Package, "a package was added, removed or has another version"},
+	{Time, "a clock was read instead of SOURCE_DATE_EPOCH or KBUILD_BUILD_TIMESTAMP"},
+	{Random, "a random UUID, key or name (or a digest of something else that differs)"},
+	{Path, "it contains the name of the directory that it was built in"},
+	{User, "it contains the name of the user who built it"},
+	{Host, "it contains the name of the machine that built it"},
 	{Owner, "files belong to the user who built it"},
-	{Umask, "the builder's umask is in the mode"},
-	{Locale, "it was sorted or written by the rules of the builder's language: LC_ALL=C was not set"},
-	{Order, "the same things stand in another order: a directory's, a hash table's or a race's"},
-	{Layout, "the same content lies in other blocks"},
-	{Leftover, "bytes that nobody reads were not cleared"},
+	{Umask, "the mode depends on the umask of the user who built it"},
+	{Locale, "it was sorted or written in the locale of the user who built it, without LC_ALL=C"},
+	{Order, "the same items are in another order: that of a directory, a hash table or a race"},
+	{Layout, "the same content is in other blocks"},
+	{Leftover, "unused bytes were not cleared"},
 	{Follows, "it follows from another difference"},
 }
 
-// recogniser finds one cause in two texts: what both have of its pattern is not
-// the same.
+// recogniser finds one cause in two texts: their matches of its pattern differ.
 type recogniser struct {
 	cause Cause
 	what  *regexp.Regexp
@@ -77,10 +76,15 @@ const (
 // recognisers are tried from the top. What one has recognised is hidden from
 // those after it, so that a text may have several causes and each is found.
 var recognisers = []recogniser{
-	{Compiler, regexp.MustCompile(`\b(?:GCC:|gcc(?:-\d+)?|GNU ld|clang(?:-\d+)?) \([^)\n]*\)+ [\d.]+|\bGNU C(?:\+\+)?\d* \d+\.\d+\.\d+|\b(?:clang version|LLD|GNU AS|GNU assembler) [\d.]+`), nil},
-	{Locale, regexp.MustCompile(`\b(?:LANG|LANGUAGE|LC_[A-Z]+)=\S*|\b[a-z]{2}_[A-Z]{2}(?:\.(?:UTF-?8|utf8|ISO[-\w]+))?\b|\bC\.(?:UTF-8|utf8)\b`), nil},
-	{Time, regexp.MustCompile(`\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?` + zone + `)?)?`), nil},
-	{Time, regexp.MustCompile(`(?:` + day + `,? +)?(?:` + month + ` +\d{1,2}|\d{1,2} +` + month + `)(?: +` + clock + `(?: +[AP]M)?(?: +` + zone + `)?)?(?: +\d{4})(?: +` + clock + `(?: +` + zone + `)?)?`), nil},
+	{Compiler, regexp.MustCompile(`\b(?:GCC:|gcc(?:-\d+)?|GNU ld|clang(?:-\d+)?) \([^)\n]*\)+ [\d.]+` +
+		`|\bGNU C(?:\+\+)?\d* \d+\.\d+\.\d+|\b(?:clang version|LLD|GNU AS|GNU assembler) [\d.]+`), nil},
+	{Locale, regexp.MustCompile(`\b(?:LANG|LANGUAGE|LC_[A-Z]+)=\S*` +
+		`|\b[a-z]{2}_[A-Z]{2}(?:\.(?:UTF-?8|utf8|ISO[-\w]+))?\b|\bC\.(?:UTF-8|utf8)\b`), nil},
+	{Time, regexp.MustCompile(`\d{4}-\d{2}-\d{2}` +
+		`(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?` + zone + `)?)?`), nil},
+	{Time, regexp.MustCompile(`(?:` + day + `,? +)?(?:` + month + ` +\d{1,2}|\d{1,2} +` + month + `)` +
+		`(?: +` + clock + `(?: +[AP]M)?(?: +` + zone + `)?)?(?: +\d{4})` +
+		`(?: +` + clock + `(?: +` + zone + `)?)?`), nil},
 	{Time, regexp.MustCompile(clock), nil},
 	{Time, regexp.MustCompile(`\b[1-4]\d{9}(?:\.\d+)?\b`), func(s string) bool {
 		n, err := strconv.ParseInt(s[:10], 10, 64)
@@ -91,23 +95,24 @@ var recognisers = []recogniser{
 	{Path, regexp.MustCompile(`(?:\.{0,2}/[\w.+%~,=-]+){2,}/?`), nil},
 	{User, regexp.MustCompile(`[\w.+-]+@|\b(?:USER|LOGNAME|KBUILD_BUILD_USER|HOME)=\S*`), nil},
 	{Host, regexp.MustCompile(`@[\w.-]+|\b(?:HOST|HOSTNAME|KBUILD_BUILD_HOST)=\S*`), nil},
-	{Host, regexp.MustCompile(`\b[0-9a-f]{12}\b`), mixed}, // a container's host name is its number
+	{Host, regexp.MustCompile(`\b[0-9a-f]{12}\b`), mixed}, // a container's host name is its id
 	{Random, regexp.MustCompile(`\b(?i:[0-9a-f]{16,})\b|\btmp[._][A-Za-z0-9_]{6,}`), nil},
-	{Random, regexp.MustCompile(`[A-Za-z0-9+/]{20,}={0,2}`), drawn},
+	{Random, regexp.MustCompile(`[A-Za-z0-9+/]{20,}={0,2}`), looksLikeKey},
 }
 
-// mixed says that a word has letters and digits, as nothing that was drawn at
-// random lacks for long.
+// mixed reports whether a word has letters and digits, as every long random one does.
 func mixed(s string) bool {
-	return strings.ContainsAny(s, "0123456789") && strings.ContainsFunc(s, func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' })
+	letter := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
+	return strings.ContainsAny(s, "0123456789") && strings.ContainsFunc(s, letter)
 }
 
-// drawn says that a word has letters of both cases and digits, as a key in base64.
-func drawn(s string) bool {
+// looksLikeKey reports whether a word has letters of both cases and digits, as a key in
+// base64 does.
+func looksLikeKey(s string) bool {
 	return mixed(s) && strings.ToLower(s) != s && strings.ToUpper(s) != s
 }
 
-// local are this machine's and user's own names, which a leak is likely to be of.
+// local recognises the names of this machine and user, which are the likely ones to leak.
 var local = sync.OnceValue(func() []recogniser {
 	var out []recogniser
 	add := func(c Cause, name string) {
@@ -118,16 +123,16 @@ var local = sync.OnceValue(func() []recogniser {
 	if h, err := os.Hostname(); err == nil {
 		add(Host, h)
 	}
-	if u, err := user.Current(); err == nil && u.Username != "root" { // half of all files name root
+	if u, err := user.Current(); err == nil && u.Username != "root" { // which many files name
 		add(User, u.Username)
 	}
 	return out
 })
 
-// hidden stands for what was recognised.
+// hidden replaces what was recognised.
 const hidden = "\x00"
 
-// causesOf returns what likely makes two texts differ, without what is unknown.
+// causesOf returns why two texts likely differ; none, if no cause is known.
 func causesOf(a, b string) []Cause {
 	if a == b {
 		return nil
@@ -148,7 +153,7 @@ func causesOf(a, b string) []Cause {
 		if slices.Equal(x, y) {
 			continue
 		}
-		// One of them lacks it: it may still be the name of what moved.
+		// Where only one has it, it counts if the rest is the same.
 		if len(x) != len(y) && restA != restB {
 			continue
 		}
@@ -165,7 +170,7 @@ func causesOf(a, b string) []Cause {
 	return out
 }
 
-// aroundText and maxExcerpt bound what of two long texts is looked at, in bytes.
+// aroundText and maxExcerpt bound the part of two long texts that is looked at, in bytes.
 const (
 	aroundText = 100
 	maxExcerpt = 1000
@@ -196,7 +201,7 @@ func (r recogniser) take(s string) (found []string, rest string) {
 			return m
 		}
 		found = append(found, m)
-		if strings.HasSuffix(m, "@") { // the machine's name begins with it
+		if strings.HasSuffix(m, "@") { // a machine's name is recognised by it
 			return hidden + "@"
 		}
 		return hidden
@@ -214,8 +219,8 @@ func first(c []Cause) Cause {
 // maxWords bounds a text whose words are compared as a set, in bytes.
 const maxWords = 64 << 10
 
-// reordered says whether two texts have the same lines, or the same words on one
-// line, in another order; and whether it is the order of a language.
+// reordered is Order where two texts have the same lines, or the same words on one
+// line, in another order; Locale where one of the orders is that of a language.
 func reordered(a, b string) Cause {
 	for i, split := range []func(string) []string{
 		func(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") },
@@ -234,7 +239,7 @@ func reordered(a, b string) Cause {
 	return ""
 }
 
-// orderOf says whether two lists have the same items in another order.
+// orderOf is Order or Locale where two lists have the same items in another order.
 func orderOf(x, y []string) Cause {
 	sx, sy := slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y))
 	if !slices.Equal(sx, sy) || slices.Equal(x, y) {
@@ -246,8 +251,8 @@ func orderOf(x, y []string) Cause {
 	return Order
 }
 
-// collated says whether a list is sorted as languages sort: letters before their
-// case, and without a look at punctuation (as glibc did before 2.28) or after it.
+// collated reports whether a list is sorted as languages sort: without regard to case,
+// and without regard to punctuation (as in glibc before 2.28) or with it.
 func collated(l []string) bool {
 	letters := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -257,18 +262,19 @@ func collated(l []string) bool {
 			return -1
 		}, strings.ToLower(s))
 	}
-	return slices.IsSortedFunc(l, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) }) ||
-		slices.IsSortedFunc(l, func(a, b string) int { return strings.Compare(letters(a), letters(b)) })
+	return slices.ContainsFunc([]func(string) string{strings.ToLower, letters}, func(key func(string) string) bool {
+		return slices.IsSortedFunc(l, func(a, b string) int { return strings.Compare(key(a), key(b)) })
+	})
 }
 
-// umasked says whether two modes differ as two umasks make them: in what the
-// group and others may, and one has no more than the other.
+// umasked reports whether two modes differ as two umasks make them: in the bits of the
+// group and others, and one is a subset of the other.
 func umasked(a, b fs.FileMode) bool {
 	const set = 0o077
 	return a&^set == b&^set && a != b && (a&b == a || a&b == b)
 }
 
-// binaryCause looks at two pieces of memory that differ.
+// binaryCause is the likely cause of two pieces of memory that differ.
 func binaryCause(a, b []byte) Cause {
 	if len(a) != len(b) || len(a) < 4 {
 		return ""
@@ -285,8 +291,8 @@ func binaryCause(a, b []byte) Cause {
 	return ""
 }
 
-// looksRandom says whether two pieces have about as many different bits as two
-// draws have, half of them, and neither is mostly of one byte.
+// looksRandom reports whether about half of the bits of two pieces differ, as in random
+// ones, and neither is mostly one byte.
 func looksRandom(a, b []byte) bool {
 	diff, values := 0, map[byte]bool{}
 	for i := range a {

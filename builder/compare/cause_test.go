@@ -136,7 +136,7 @@ func TestBinaryCause(t *testing.T) {
 func TestCausesAreExplained(t *testing.T) {
 	known := map[Cause]bool{}
 	for _, c := range Causes {
-		if known[c.Cause] || c.Means == "" {
+		if known[c.Cause] || c.Text == "" {
 			t.Errorf("%q is there twice or has no words", c.Cause)
 		}
 		known[c.Cause] = true

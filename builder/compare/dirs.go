@@ -15,8 +15,8 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 )
 
-// inputs is what a Report calls the artifact that is none: what the builds were
-// made from.
+// inputs is what a Report calls what the builds were made from; it stands in the place
+// of an artifact.
 const inputs = "inputs"
 
 // Dirs compares two out directories: first what the builds were made from, as
@@ -73,7 +73,7 @@ func readDir(dir string) (*directory, error) {
 	d := &directory{name: dir}
 	st, err := os.Stat(dir)
 	if err == nil && !st.IsDir() {
-		err = fmt.Errorf("%s is no directory", dir)
+		err = fmt.Errorf("%s is not a directory", dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("compare: %w", err)
@@ -93,7 +93,7 @@ func readDir(dir string) (*directory, error) {
 	}
 	var ok bool
 	if d.build, ok = tree[buildField].(map[string]any); !ok {
-		return nil, fmt.Errorf("read manifest %s: it tells of no build", name)
+		return nil, fmt.Errorf("read manifest %s: it has no %s", name, buildField)
 	}
 	if d.manifest, d.why = outdir.Read(dir); d.why == nil {
 		d.why = d.manifest.CheckVersion()
@@ -134,14 +134,21 @@ func (r *Report) inputs(a, b map[string]any) {
 	r.trees(inputs, x, y)
 }
 
+// inBoth compares one file of two directories.
+func inBoth(ctx context.Context, name, a, b string) (*Report, error) {
+	r := &Report{A: a, B: b}
+	name = filepath.FromSlash(name)
+	return r, r.files(ctx, filepath.ToSlash(name), filepath.Join(a, name), filepath.Join(b, name))
+}
+
 // runs notes where two manifests of the same build differ: what was true of one run
-// is no difference of the builds, and yet their files are not the same.
+// is not a difference of the builds, and yet their files are not the same.
 func (r *Report) runs(ctx context.Context, a, b string) error {
 	if !r.Same() {
 		return nil
 	}
-	var l Report
-	if err := l.files(ctx, artifact.Manifest, filepath.Join(a, artifact.Manifest), filepath.Join(b, artifact.Manifest)); err != nil {
+	l, err := inBoth(ctx, artifact.Manifest, a, b)
+	if err != nil {
 		return err
 	}
 	var where []string
@@ -149,20 +156,19 @@ func (r *Report) runs(ctx context.Context, a, b string) error {
 		where = append(where, d.Where)
 	}
 	if len(where) > 0 {
-		r.note("%s: what it says beside the build differs: %s", artifact.Manifest, count(where))
+		r.note("%s: the same build, but these fields differ: %s", artifact.Manifest, count(where))
 	}
 	return nil
 }
 
 // locks compares the locks, where both builds have one. What the manifests have
-// told is not told twice.
+// reported is not reported twice.
 func (r *Report) locks(ctx context.Context, a, b string) error {
-	told := map[[2]string]bool{}
+	seen := map[[2]string]bool{}
 	for _, d := range r.Differences {
-		told[[2]string{d.A, d.B}] = true
+		seen[[2]string{d.A, d.B}] = true
 	}
-	var l Report
-	err := l.files(ctx, artifact.Lock, filepath.Join(a, artifact.Lock), filepath.Join(b, artifact.Lock))
+	l, err := inBoth(ctx, artifact.Lock, a, b)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r.missing(artifact.Lock, a, b)
 	}
@@ -170,12 +176,9 @@ func (r *Report) locks(ctx context.Context, a, b string) error {
 		return err
 	}
 	for _, d := range l.Differences {
-		if !told[[2]string{d.A, d.B}] {
+		if !seen[[2]string{d.A, d.B}] {
 			r.add(d)
 		}
-	}
-	if len(l.Differences) > 0 && r.Same() {
-		r.add(l.Differences...)
 	}
 	r.Notes = append(r.Notes, l.Notes...)
 	return nil
@@ -237,19 +240,16 @@ func (r *Report) artifact(ctx context.Context, name, a, b string) error {
 	if err != nil {
 		return err
 	}
-	if len(r.Differences) == from {
-		// Content alone makes no artifact: a vmlinux-gdb.py that nobody may read is none.
-		sa, err := os.Stat(x)
-		if err != nil {
-			return fmt.Errorf("compare: %w", err)
-		}
-		sb, err := os.Stat(y)
-		if err != nil {
-			return fmt.Errorf("compare: %w", err)
-		}
-		if p, q := sa.Mode().Perm(), sb.Mode().Perm(); p != q {
-			r.add(Difference{name, "mode", octal(p), octal(q), modeCause(p, q)})
-		}
+	if len(r.Differences) > from {
+		return nil
+	}
+	// Content alone does not make an artifact: nothing can read a vmlinux of mode 0.
+	st, other, err := two(x, y, os.Stat)
+	if err != nil {
+		return fmt.Errorf("compare: %w", err)
+	}
+	if p, q := st.Mode().Perm(), other.Mode().Perm(); p != q {
+		r.add(Difference{name, "mode", octal(p), octal(q), modeCause(p, q)})
 	}
 	return nil
 }
@@ -274,7 +274,10 @@ func modeCause(a, b fs.FileMode) Cause {
 	return ""
 }
 
-// missing tells of a file that one directory, or both, lack.
+// theFile is where a file differs that one directory lacks.
+const theFile = "the file"
+
+// missing reports a file that one directory, or both, lack.
 func (r *Report) missing(name, a, b string) error {
 	there := func(dir string) (string, error) {
 		_, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name)))
@@ -283,24 +286,20 @@ func (r *Report) missing(name, a, b string) error {
 		}
 		return "there", err
 	}
-	x, err := there(a)
-	if err != nil {
-		return fmt.Errorf("compare: %w", err)
-	}
-	y, err := there(b)
+	x, y, err := two(a, b, there)
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
 	if x != y {
-		r.add(Difference{name, "the file", x, y, ""})
+		r.add(Difference{name, theFile, x, y, ""})
 	} else if name != artifact.Lock {
-		r.add(Difference{name, "the file", "named by the manifest, not there", "not there either", ""})
+		r.add(Difference{name, theFile, "named by the manifest, not there", "not there either", ""})
 	}
 	return nil
 }
 
-// attribute gives the differences of artifacts that have no cause of their own
-// the one that the inputs say.
+// attribute gives differences of artifacts without a cause of their own the cause that
+// follows from the inputs.
 func (r *Report) attribute(moved map[Cause]int) {
 	config, ids := false, false
 	for _, d := range r.Differences {
@@ -317,7 +316,7 @@ func (r *Report) attribute(moved map[Cause]int) {
 		}
 		kernel := d.Artifact != artifact.Disk
 		switch {
-		case d.Where == "the file":
+		case d.Where == theFile:
 		case kernel && moved[Source] > 0:
 			d.Cause = Source
 		case kernel && (moved[Config] > 0 || config):

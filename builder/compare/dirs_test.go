@@ -108,7 +108,7 @@ func TestDirs(t *testing.T) {
 		"run.kimg":    edited(t, func(m *outdir.Manifest) { m.Run.Kimg = "2" }, nil),
 		"size, byte ": edited(t, nil, func(dir string) { put(t, dir, artifact.Manifest, spaced) }),
 	} {
-		note := "manifest.json: what it says beside the build differs: " + place
+		note := "manifest.json: the same build, but these fields differ: " + place
 		if !r.Same() || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], note) {
 			t.Errorf("what is of the run only: %+v, want a note %q", r, note)
 		}

@@ -31,7 +31,7 @@ var drawnFields = []string{"image.uuid", "image.hash-seed"}
 const oldActions = "means"
 
 // itemFields name the items of lists, together; of itemValues, the first that an item
-// has tells what it is.
+// has is its value in a report.
 var (
 	itemFields = []string{"for", "kind", "name", "path", "id"}
 	itemValues = []string{"version", "sha256", "action"}
@@ -115,8 +115,8 @@ func keys[V any](a, b map[string]V) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// items are the items of a list by what names them. ok is false for a list whose
-// items have no names, or not each its own.
+// items are the items of a list by their names. ok is false for a list whose items have
+// no names, or two of which have one name.
 func items(v any) (out map[string]map[string]any, ok bool) {
 	if v == nil {
 		return nil, true
@@ -146,7 +146,7 @@ func items(v any) (out map[string]map[string]any, ok bool) {
 	return out, true
 }
 
-// itemText is what tells an item of a list apart: its version or its digest.
+// itemText is what distinguishes an item of a list: its version or its digest.
 func itemText(m map[string]any) string {
 	if m == nil {
 		return ""
@@ -180,8 +180,8 @@ func leaf(v any) string {
 	return fmt.Sprint(v)
 }
 
-// treeCauses say what a place in a manifest or lock is about: the first whose
-// beginning fits.
+// treeCauses are the causes of differences in manifests, locks and documents by the
+// beginning of the place; the first that fits counts.
 var treeCauses = []struct {
 	prefix string
 	cause  Cause
@@ -191,7 +191,7 @@ var treeCauses = []struct {
 	{"inputs[kernel " + string(attest.Patch) + " ", Source},
 	{"inputs[kernel " + string(attest.Fix) + " ", Source},
 	{"inputs[kernel " + string(attest.Toolchain) + " ", Compiler},
-	{"asked.", Config},
+	{"requested.", Config},
 	{"chosen.", Follows},
 	{"packages[SOURCE ", Source},
 	{"packages[" + plainPackage + " ", Package},

@@ -19,11 +19,11 @@ func isImage(t thing, head []byte) bool {
 	return t.depth == 0 && len(head) > 1024+0x3A && head[1024+0x38] == 0x53 && head[1024+0x39] == 0xEF
 }
 
-// tree is an ext4 image as it was walked.
+// tree is an ext4 image, walked.
 type tree struct {
 	*ext4.Image
 	nodes map[string]ext4.Node
-	order map[string][]string // the names in a directory as they lie on the disk
+	order map[string][]string // the names in a directory, in their order on the disk
 	names []string            // all paths, sorted
 	dpkg  *packages
 }
@@ -35,7 +35,7 @@ func walk(ctx context.Context, b blob) (*tree, error) {
 	}
 	t := &tree{Image: img, nodes: map[string]ext4.Node{}, order: map[string][]string{}}
 	err = img.Walk(ctx, func(n ext4.Node) error {
-		if _, twice := t.nodes[n.Path]; !twice { // of two, the kernel finds the first
+		if _, twice := t.nodes[n.Path]; !twice { // of two, the kernel takes the first
 			t.nodes[n.Path] = n
 			t.names = append(t.names, n.Path)
 		}
@@ -59,19 +59,19 @@ type imageDiff struct {
 	t       thing
 	a, b    *tree
 	changes changes
-	moved   map[string]bool // paths of packages that differ
-	anyPkg  bool
-	same    map[string]bool // paths with nothing to tell but their place
+	moved   map[string]bool // files of packages that differ
+	anyPkg  bool            // a package differs
+	same    map[string]bool // paths that differ in nothing but their blocks
 
-	budget  int64 // bytes of content that are still read
-	details int64 // and of files that are looked into
+	budget  int64 // bytes of content that may still be read
+	details int64 // and of files that may still be compared in depth
 }
 
-// maxDetails is how many bytes of files that differ are looked into.
+// maxDetails is how many bytes of files that differ are compared in depth.
 const maxDetails = 4 << 30
 
 // images compares two ext4 images: the superblocks by their fields, the trees by
-// their names, and the bytes that neither accounts for.
+// their names, and the bytes that belong to neither.
 func (r *Report) images(ctx context.Context, t thing, a, b blob, s changes) error {
 	x, err := walk(ctx, a)
 	if err != nil {
@@ -82,7 +82,7 @@ func (r *Report) images(ctx context.Context, t thing, a, b blob, s changes) erro
 		return fmt.Errorf("read %s: %w", r.B, err)
 	}
 	d := &imageDiff{Report: r, t: t, a: x, b: y, changes: s, same: map[string]bool{}, details: maxDetails}
-	// Every block is in one file at most. An image that says otherwise is not read for ever.
+	// A block is in one file at most: this bounds the work on an image that says otherwise.
 	d.budget = 2 * (a.size + b.size)
 	d.moved, d.anyPkg = movedFiles(x, y)
 
@@ -103,8 +103,7 @@ func (r *Report) images(ctx context.Context, t thing, a, b blob, s changes) erro
 	return d.physical(ctx, a, b)
 }
 
-// tell adds a difference of a path. What a package that moved brings needs no
-// other cause.
+// tell adds a difference of a path. Of a file of a package that differs, that is the cause.
 func (d *imageDiff) tell(name, what, a, b string, c Cause) {
 	where := "/" + strings.TrimPrefix(name, ".")
 	if what != "" {
@@ -124,12 +123,9 @@ func (d *imageDiff) superblocks() {
 		if bytes.Equal(f.Raw, g.Raw) {
 			continue
 		}
-		cause := map[ext4.FieldKind]Cause{ext4.Time: Time, ext4.UUID: Random, ext4.Checksum: Follows, ext4.Flags: Config}[f.Kind]
-		switch {
-		case slices.Contains(counted, f.Name):
-			cause = Follows
-		case cause == "":
-			cause = superCauses[f.Name]
+		cause, known := superCauses[f.Name]
+		if !known {
+			cause = kindCauses[f.Kind]
 		}
 		v, w := f.Value(), g.Value()
 		if bits := f.Bits(); bits != "" || g.Bits() != "" {
@@ -139,13 +135,20 @@ func (d *imageDiff) superblocks() {
 	}
 }
 
-// counted are the superblock's fields that follow from what is in the image.
-var counted = []string{"s_free_blocks_count", "s_free_inodes_count", "s_kbytes_written", "s_overhead_clusters", "s_jnl_blocks", "s_r_blocks_count"}
-
-// superCauses are those of fields that are counts or texts.
+// superCauses are the causes of some of the superblock's fields. Those that follow do so
+// from what is in the image.
 var superCauses = map[string]Cause{
-	"s_volume_name": Config, "s_inodes_count": Config, "s_blocks_count": Config, "s_reserved_gdt_blocks": Config, "s_log_block_size": Config,
-	"s_inode_size": Config, "s_mnt_count": Leftover, "s_last_mounted": Leftover, "s_def_resuid": Owner, "s_def_resgid": Owner,
+	"s_free_blocks_count": Follows, "s_free_inodes_count": Follows, "s_kbytes_written": Follows,
+	"s_overhead_clusters": Follows, "s_jnl_blocks": Follows, "s_r_blocks_count": Follows,
+	"s_volume_name": Config, "s_inodes_count": Config, "s_blocks_count": Config, "s_inode_size": Config,
+	"s_reserved_gdt_blocks": Config, "s_log_block_size": Config,
+	"s_mnt_count": Leftover, "s_last_mounted": Leftover,
+	"s_def_resuid": Owner, "s_def_resgid": Owner,
+}
+
+// kindCauses are the causes of the others.
+var kindCauses = map[ext4.FieldKind]Cause{
+	ext4.Time: Time, ext4.UUID: Random, ext4.Checksum: Follows, ext4.Flags: Config,
 }
 
 func onlyIn(a, b string) string {
@@ -154,7 +157,7 @@ func onlyIn(a, b string) string {
 	return strings.Join(l, ",")
 }
 
-// missing tells of the names that only one image has; of a directory, once.
+// missing reports the names that only one image has; a directory, without what is in it.
 func (d *imageDiff) missing() {
 	only := func(t, other *tree) map[string][]string {
 		out := map[string][]string{}
@@ -171,7 +174,7 @@ func (d *imageDiff) missing() {
 	x, y := only(d.a, d.b), only(d.b, d.a)
 	for _, dir := range keys(x, y) {
 		for i, name := range x[dir] {
-			// As many came as went: they may be the same things under other names.
+			// As many were added as removed: they may be the same files under other names.
 			if len(x[dir]) == len(y[dir]) {
 				other := y[dir][i]
 				if c := causesOf(path.Base(name), path.Base(other)); len(c) > 0 {
@@ -195,7 +198,7 @@ func (d *imageDiff) missingCause(name string) Cause {
 	if d.anyPkg && strings.HasPrefix(name, "var/lib/dpkg/") {
 		return Package
 	}
-	for _, t := range []*tree{d.a, d.b} { // a directory of the package's
+	for _, t := range []*tree{d.a, d.b} { // a directory with the package's files
 		i, _ := slices.BinarySearch(t.names, name+"/")
 		if i < len(t.names) && strings.HasPrefix(t.names[i], name+"/") && d.moved[t.names[i]] {
 			return Package
@@ -237,7 +240,7 @@ func kind(n ext4.Node) string {
 	case m&fs.ModeSocket != 0:
 		return "socket"
 	}
-	return "of no known type"
+	return "unknown"
 }
 
 // node compares a name that both images have.
@@ -271,11 +274,7 @@ func (d *imageDiff) node(ctx context.Context, x, y ext4.Node) error {
 	}
 	switch {
 	case a.Mode()&fs.ModeSymlink != 0:
-		v, err := x.Link()
-		if err != nil {
-			return err
-		}
-		w, err := y.Link()
+		v, w, err := two(x, y, ext4.Node.Link)
 		if err != nil {
 			return err
 		}
@@ -288,14 +287,17 @@ func (d *imageDiff) node(ctx context.Context, x, y ext4.Node) error {
 	return nil
 }
 
-// times compares the four times of an inode, and tells of them at once.
+// times compares the four times of an inode, and reports them as one difference.
 func (d *imageDiff) times(name string, a, b fs.FileInfo) {
 	s, t := a.Sys().(*ext4.Stat), b.Sys().(*ext4.Stat)
 	var what, v, w []string
 	for _, one := range []struct {
 		name string
 		a, b time.Time
-	}{{"mtime", a.ModTime(), b.ModTime()}, {"atime", s.Accessed, t.Accessed}, {"ctime", s.Changed, t.Changed}, {"crtime", s.Created, t.Created}} {
+	}{
+		{"mtime", a.ModTime(), b.ModTime()}, {"atime", s.Accessed, t.Accessed},
+		{"ctime", s.Changed, t.Changed}, {"crtime", s.Created, t.Created},
+	} {
 		if one.a.Equal(one.b) {
 			continue
 		}
@@ -312,18 +314,14 @@ func (d *imageDiff) times(name string, a, b fs.FileInfo) {
 func clockText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func (d *imageDiff) attributes(name string, x, y ext4.Node) error {
-	v, err := x.Xattrs()
-	if err != nil {
-		return err
-	}
-	w, err := y.Xattrs()
+	v, w, err := two(x, y, ext4.Node.Xattrs)
 	if err != nil {
 		return err
 	}
 	for _, k := range keys(v, w) {
 		p, inA := v[k]
 		q, inB := w[k]
-		if inA == inB && bytes.Equal(p, q) || k == "system.data" { // the content of a file in its inode
+		if inA == inB && bytes.Equal(p, q) || k == "system.data" { // content that is in the inode
 			continue
 		}
 		show := func(v []byte, has bool) string {
@@ -334,7 +332,7 @@ func (d *imageDiff) attributes(name string, x, y ext4.Node) error {
 		}
 		cause := first(causesOf(string(p), string(q)))
 		if k == "security.selinux" || strings.HasPrefix(k, "trusted.overlay.") {
-			cause = Host // the machine's policy, or its way to stack file systems
+			cause = Host // the machine's policy, or its overlay file system
 		}
 		d.tell(name, "attribute "+k, show(p, inA), show(q, inB), cause)
 	}

@@ -12,45 +12,40 @@ import (
 
 // content compares two files, reading only what may differ.
 func (d *imageDiff) content(ctx context.Context, x, y ext4.Node) error {
-	r, size, err := x.Content()
+	a, b, err := two(x, y, func(n ext4.Node) (blob, error) {
+		r, size, err := n.Content()
+		return blob{r: r, size: size}, err
+	})
 	if err != nil {
 		return err
 	}
-	q, other, err := y.Content()
-	if err != nil {
-		return err
-	}
-	a, b := blob{r: r, size: size}, blob{r: q, size: other}
-	if size == other {
+	if a.size == b.size {
 		same, err := d.sameContent(ctx, x, y, a, b)
 		if err != nil || same {
 			return err
 		}
 	}
-	if d.moved[x.Path] || d.anyPkg && derived(x.Path) { // no more is needed to know why
-		d.tell(x.Path, "content", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes", other), Package)
+	if d.moved[x.Path] || d.anyPkg && derived(x.Path) { // that explains it
+		d.tell(x.Path, "content", byteCount(a.size), byteCount(b.size), Package)
 		return nil
 	}
-	if n := size + other; n > d.details {
-		d.tell(x.Path, "content", fmt.Sprintf("%d bytes", size), fmt.Sprintf("%d bytes", other), "")
+	if a.size+b.size > d.details {
+		d.tell(x.Path, "content", byteCount(a.size), byteCount(b.size), "")
 		return nil
 	}
-	d.details -= size + other
-	return d.blobs(ctx, thing{artifact: d.t.artifact, where: "/" + x.Path, base: path.Base(x.Path), depth: d.t.depth + 1}, a, b)
+	d.details -= a.size + b.size
+	in := thing{artifact: d.t.artifact, where: "/" + x.Path, base: path.Base(x.Path), depth: d.t.depth + 1}
+	return d.blobs(ctx, in, a, b)
 }
 
-// sameContent says whether two files of one size have the same bytes.
+// sameContent reports whether two files of one size have the same bytes.
 func (d *imageDiff) sameContent(ctx context.Context, x, y ext4.Node, a, b blob) (bool, error) {
-	ex, err := x.Extents()
+	ex, ey, err := two(x, y, ext4.Node.Extents)
 	if err != nil {
 		return false, err
 	}
-	ey, err := y.Extents()
-	if err != nil {
-		return false, err
-	}
-	bs := d.a.Superblock().BlockSize
-	if bs == d.b.Superblock().BlockSize && len(ex) > 0 && slices.Equal(ex, ey) && !d.touched(ex, bs) {
+	bs, other := d.a.Superblock().BlockSize, d.b.Superblock().BlockSize
+	if bs == other && len(ex) > 0 && slices.Equal(ex, ey) && !d.touched(ex, bs) {
 		return true, nil
 	}
 	// What neither has blocks for reads as zeros in both.
@@ -59,10 +54,9 @@ func (d *imageDiff) sameContent(ctx context.Context, x, y ext4.Node, a, b blob) 
 		pieces = append(pieces, span{e.Logical * bs, (e.Logical + e.Blocks) * bs})
 	}
 	for _, e := range ey {
-		bs := d.b.Superblock().BlockSize
-		pieces = append(pieces, span{e.Logical * bs, (e.Logical + e.Blocks) * bs})
+		pieces = append(pieces, span{e.Logical * other, (e.Logical + e.Blocks) * other})
 	}
-	if len(ex) == 0 || len(ey) == 0 { // in its inode, or empty, or a hole as a whole
+	if len(ex) == 0 || len(ey) == 0 { // its content is in its inode, or it is empty, or one hole
 		pieces = append(pieces, span{0, min(a.size, 64<<10)})
 	}
 	slices.SortFunc(pieces, func(p, q span) int { return cmp.Compare(p.from, q.from) })
@@ -74,7 +68,7 @@ func (d *imageDiff) sameContent(ctx context.Context, x, y ext4.Node, a, b blob) 
 			continue
 		}
 		if d.budget -= 2 * (p.to - p.from); d.budget < 0 {
-			return false, fmt.Errorf("%w: its files have more blocks than there are", ext4.ErrCorrupt)
+			return false, fmt.Errorf("%w: its files have more blocks than the disk", ext4.ErrCorrupt)
 		}
 		c, err := differ(ctx, a.part(p.from, p.to-p.from), b.part(p.from, p.to-p.from))
 		if err != nil || len(c.spans) > 0 {
@@ -85,7 +79,7 @@ func (d *imageDiff) sameContent(ctx context.Context, x, y ext4.Node, a, b blob) 
 	return true, nil
 }
 
-// touched says whether any byte of the extents differs on the disk.
+// touched reports whether any byte of the extents differs on the disk.
 func (d *imageDiff) touched(ext []ext4.Extent, bs int64) bool {
 	for _, e := range ext {
 		if e.Physical != 0 && d.changes.touch(e.Physical*bs, (e.Physical+e.Blocks)*bs) {
@@ -95,7 +89,7 @@ func (d *imageDiff) touched(ext []ext4.Extent, bs int64) bool {
 	return false
 }
 
-// touch says whether any span lies in a range.
+// touch reports whether a span overlaps a range.
 func (c changes) touch(from, to int64) bool {
 	i, _ := slices.BinarySearchFunc(c.spans, from, func(s span, at int64) int {
 		if s.to <= at {

@@ -12,7 +12,7 @@ import (
 	"github.com/kimg/kimg/ext4"
 )
 
-// orders tells of directories whose common names lie in another order.
+// orders reports directories whose common names are in another order.
 func (d *imageDiff) orders() {
 	seeds := d.seedsDiffer("s_hash_seed")
 	for _, dir := range keys(d.a.order, d.b.order) {
@@ -24,7 +24,7 @@ func (d *imageDiff) orders() {
 			x, y = d.common(dir, x, d.b), d.common(dir, y, d.a)
 		}
 		if c := orderOf(x, y); c != "" {
-			const hashed = 0x1000 // EXT4_INDEX_FL: names lie by their hash
+			const hashed = 0x1000 // EXT4_INDEX_FL: names are in the order of their hashes
 			if seeds && (d.a.nodes[dir].Stat().Flags|d.b.nodes[dir].Stat().Flags)&hashed != 0 {
 				c = Follows
 			}
@@ -39,7 +39,10 @@ func sameNames(x, y []string) bool {
 }
 
 func (d *imageDiff) common(dir string, names []string, other *tree) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, ok := other.nodes[path.Join(dir, n)]; return !ok })
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		_, ok := other.nodes[path.Join(dir, n)]
+		return !ok
+	})
 }
 
 func (d *imageDiff) seedsDiffer(field string) bool {
@@ -54,9 +57,9 @@ func (d *imageDiff) seedsDiffer(field string) bool {
 	return value(d.a) != value(d.b)
 }
 
-// places tells, at once for all files, of inodes with other numbers and of files
-// with the same content in other blocks. They follow from what else is in the
-// image; where nothing else differs, from an order.
+// places reports, as one difference each, the inodes that have other numbers and the
+// files that have the same content in other blocks. These follow from what else is in
+// the image; where no name was added or removed, from an order.
 func (d *imageDiff) places() {
 	inodes, blocks := 0, 0
 	var firstInode, firstBlock Difference
@@ -73,7 +76,7 @@ func (d *imageDiff) places() {
 		}
 		ex, err := x.Extents()
 		if err != nil {
-			continue // told where it was read
+			continue // reported where it was read
 		}
 		ey, err := y.Extents()
 		if err != nil || !d.same[name] || slices.Equal(ex, ey) {
@@ -88,10 +91,13 @@ func (d *imageDiff) places() {
 		cause, layout = Order, Layout
 	}
 	if inodes > 0 {
-		d.add(Difference{d.t.artifact, fmt.Sprintf("inode numbers of %d names, the first is /%s", inodes, firstInode.Where), firstInode.A, firstInode.B, cause})
+		where := fmt.Sprintf("inode numbers of %s, the first is /%s", plural(inodes, "name"), firstInode.Where)
+		d.report(d.t, where, firstInode.A, firstInode.B, cause)
 	}
 	if blocks > 0 {
-		d.add(Difference{d.t.artifact, fmt.Sprintf("blocks of %d names with the same content, the first is /%s", blocks, firstBlock.Where), firstBlock.A, firstBlock.B, layout})
+		where := fmt.Sprintf("blocks of %s with the same content, the first is /%s",
+			plural(blocks, "name"), firstBlock.Where)
+		d.report(d.t, where, firstBlock.A, firstBlock.B, layout)
 	}
 }
 
@@ -108,13 +114,12 @@ func extentsText(l []ext4.Extent) string {
 	return strings.Join(out, ",")
 }
 
-// owner is who has a piece of the disk, in blocks.
+// owner is what a piece of the disk belongs to.
 type owner struct {
-	first, n int64
-	what     string // ext4's, or "file", "directory", "map"
+	first, n int64  // blocks
+	what     string // of ext4.Area, or "file", "directory", "map"
 	path     string
 	logical  int64 // block of the file
-	written  bool
 }
 
 // owners are the owners of all blocks in use, by their first block.
@@ -137,13 +142,13 @@ func (t *tree) owners() []owner {
 		if ext, err := n.Extents(); err == nil {
 			for _, e := range ext {
 				if e.Physical != 0 {
-					out = append(out, owner{e.Physical, e.Blocks, what, name, e.Logical, true})
+					out = append(out, owner{e.Physical, e.Blocks, what, name, e.Logical})
 				}
 			}
 		}
 		if own, err := n.OwnBlocks(); err == nil {
 			for _, b := range own {
-				out = append(out, owner{b, 1, "map", name, 0, true})
+				out = append(out, owner{b, 1, "map", name, 0})
 			}
 		}
 	}
@@ -151,7 +156,7 @@ func (t *tree) owners() []owner {
 	return out
 }
 
-// ownerOf finds the owner of a block; one without what is nobody.
+// ownerOf finds the owner of a block; of a free one, the zero value.
 func ownerOf(l []owner, block int64) owner {
 	i, found := slices.BinarySearchFunc(l, block, func(o owner, b int64) int { return cmp.Compare(o.first, b) })
 	if !found {
@@ -163,20 +168,20 @@ func ownerOf(l []owner, block int64) owner {
 	return owner{}
 }
 
-// tally counts bytes that differ, and keeps the first place of them.
+// tally counts bytes that differ, and keeps where the first of them are.
 type tally struct {
 	bytes int64
 	first span
 	path  string
 }
 
-// physical accounts for the bytes on the disk that no name has: copies of the
-// superblock, tables, the journal, and what nobody reads.
+// physical reports the bytes on the disk that belong to no name: copies of the
+// superblock, tables, the journal, and what nothing reads.
 func (d *imageDiff) physical(ctx context.Context, a, b blob) error {
-	told := len(d.Differences) > 0
+	others := len(d.Differences) > 0
 	bs := d.a.Superblock().BlockSize
 	if bs != d.b.Superblock().BlockSize {
-		return nil // told with the superblock; nothing lies where it lay
+		return nil // reported with the superblock; nothing is at the same place
 	}
 	end := min(d.a.Superblock().Blocks, d.b.Superblock().Blocks) * bs
 	x, y := d.a.owners(), d.b.owners()
@@ -204,23 +209,24 @@ func (d *imageDiff) physical(ctx context.Context, a, b blob) error {
 			d.assign(ownerOf(x, block), ownerOf(y, block), piece, bs, count)
 		}
 	}
-	d.tallies(sums, told, a, b)
+	d.tallies(sums, others, a, b)
 	return nil
 }
 
-// assign finds what a differing piece of one block is about.
+// assign counts a differing piece of one block for what it belongs to.
 func (d *imageDiff) assign(p, q owner, s span, bs int64, count func(what, path string, s span)) {
 	switch {
 	case s.to <= 1024:
 		count("boot block", "", s)
 	case s.from < 2048 && p.what == ext4.SuperArea && s.from >= 1024:
-		// told by the superblock's fields
+		// reported by the superblock's fields
 	case p.what == ext4.SuperArea || q.what == ext4.SuperArea:
 		count("copies of the superblock", "", s)
 	case p.what == ext4.TableArea && q.what == p.what:
 		num, at, _ := d.a.InodeAt(s.from)
 		const sumLow, sumHigh = 0x7C, 0x82 // l_i_checksum_lo and i_checksum_hi
-		if n := int(s.to - s.from); (at >= sumLow && at+n <= sumLow+2) || (at >= sumHigh && at+n <= sumHigh+2) {
+		n := int(s.to - s.from)
+		if at >= sumLow && at+n <= sumLow+2 || at >= sumHigh && at+n <= sumHigh+2 {
 			count("inode tables: checksums", "", s)
 			return
 		}
@@ -228,7 +234,7 @@ func (d *imageDiff) assign(p, q owner, s span, bs int64, count func(what, path s
 	case p.what == "" && q.what == "":
 		count("free blocks", "", s)
 	case p.what == "" || q.what == "" || p.what != q.what || p.path != q.path:
-		// one of the two lies elsewhere: told by its name
+		// one of the two is elsewhere: reported by its name
 	case p.what == "file":
 		if d.same[p.path] && p.logical-p.first == q.logical-q.first {
 			count("slack", "/"+p.path, s)
@@ -240,12 +246,12 @@ func (d *imageDiff) assign(p, q owner, s span, bs int64, count func(what, path s
 	}
 }
 
-// areaNames says of each tally what a person is told, and its cause when nothing
-// else differs. The rest follows from what differs.
+// areaNames are the tallies' names in a report, and their causes when nothing else
+// differs. Where something does, they follow from that.
 var areaNames = []struct {
 	what, says string
 	alone      Cause
-	always     bool // the cause is this one, whatever else differs
+	always     bool // whatever else differs
 }{
 	{"boot block", "boot block (the first 1024 bytes)", "", true},
 	{"copies of the superblock", "copies of the superblock", "", false},
@@ -262,14 +268,14 @@ var areaNames = []struct {
 	{"behind the file system", "bytes behind the file system's end", Leftover, true},
 }
 
-func (d *imageDiff) tallies(sums map[string]*tally, told bool, a, b blob) {
+func (d *imageDiff) tallies(sums map[string]*tally, others bool, a, b blob) {
 	for _, n := range areaNames {
 		t := sums[n.what]
 		if t == nil {
 			continue
 		}
 		cause := n.alone
-		if told && !n.always {
+		if others && !n.always {
 			cause = Follows
 		}
 		where := fmt.Sprintf("%s: %d bytes, the first at %#x", n.says, t.bytes, t.first.from)

@@ -8,14 +8,13 @@ import (
 	"github.com/kimg/kimg/internal/deb822"
 )
 
-// packages is what dpkg knows of in an image: its packages' versions, by names
-// as its file lists have them.
+// packages are the packages in an image's dpkg database.
 type packages struct {
 	img     *ext4.Image
-	version map[string]string
+	version map[string]string // version and architecture, by name
 }
 
-// Where dpkg keeps what it knows.
+// The dpkg database.
 const (
 	dpkgStatus = "var/lib/dpkg/status"
 	dpkgInfo   = "var/lib/dpkg/info"
@@ -33,12 +32,18 @@ func readPackages(img *ext4.Image) *packages {
 		return p
 	}
 	for stanza := range deb822.Stanzas(string(b)) {
-		// What a guest may have spoiled is no package.
+		// A guest may have damaged the file: a stanza that cannot be read is skipped.
 		if f, err := deb822.Map(stanza); err == nil && f["package"] != "" {
 			p.version[f["package"]] = f["version"] + " " + f["architecture"]
 		}
 	}
 	return p
+}
+
+// infoFiles are the files of a package in dpkgInfo, by what follows its name.
+var infoFiles = []string{
+	"list", "md5sums", "conffiles", "triggers", "shlibs", "symbols", "preinst", "postinst", "prerm", "postrm",
+	"templates",
 }
 
 // files adds a package's files to a set.
@@ -65,13 +70,13 @@ func (p *packages) files(name string, set map[string]bool) {
 				}
 			}
 		}
-		for _, ext := range []string{".list", ".md5sums", ".conffiles", ".triggers", ".shlibs", ".symbols", ".preinst", ".postinst", ".prerm", ".postrm", ".templates"} {
-			set[strings.TrimSuffix(file, ".list")+ext] = true
+		for _, ext := range infoFiles {
+			set[strings.TrimSuffix(file, "list")+ext] = true
 		}
 	}
 }
 
-// movedFiles are the files of the packages that are not the same in two images.
+// movedFiles are the files of the packages whose versions differ in two images.
 func movedFiles(a, b *tree) (files map[string]bool, any bool) {
 	files = map[string]bool{}
 	for _, name := range keys(a.dpkg.version, b.dpkg.version) {
@@ -81,7 +86,7 @@ func movedFiles(a, b *tree) (files map[string]bool, any bool) {
 			b.dpkg.files(name, files)
 		}
 	}
-	// A directory that both have is no package's own.
+	// A directory that both have is shared by packages.
 	for f := range files {
 		n, ok := a.nodes[f]
 		m, both := b.nodes[f]
@@ -92,7 +97,8 @@ func movedFiles(a, b *tree) (files map[string]bool, any bool) {
 	return files, any
 }
 
-// derived says whether a file is made from the packages that there are.
+// derived reports whether a file is generated from the installed packages.
 func derived(name string) bool {
-	return strings.HasPrefix(name, "var/lib/dpkg/") || strings.HasPrefix(name, "var/cache/") || name == "etc/ld.so.cache" || name == "usr/share/info/dir"
+	return strings.HasPrefix(name, "var/lib/dpkg/") || strings.HasPrefix(name, "var/cache/") ||
+		name == "etc/ld.so.cache" || name == "usr/share/info/dir"
 }

@@ -13,7 +13,7 @@ import (
 // maxText bounds a text that is compared by lines, in bytes.
 const maxText = 64 << 20
 
-// isText says whether a beginning is one of a text in UTF-8.
+// isText reports whether a file that begins so is text in UTF-8.
 func isText(_ thing, head []byte) bool {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return false
@@ -28,14 +28,10 @@ func isText(_ thing, head []byte) bool {
 	return true
 }
 
-// texts compares two texts by lines: whether the lines are the same in another
-// order, else which of them are not the same.
+// texts compares two texts by lines: they are the same in another order, or some of
+// them differ.
 func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
-	x, err := a.bytes(maxText)
-	if err != nil {
-		return err
-	}
-	y, err := b.bytes(maxText)
+	x, y, err := two(a, b, func(b blob) ([]byte, error) { return b.bytes(maxText) })
 	if err != nil {
 		return err
 	}
@@ -43,7 +39,7 @@ func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 	return nil
 }
 
-// lines compares two texts by lines; what is what a report calls one.
+// lines compares two texts by lines; what is the report's word for one.
 func (r *Report) lines(t thing, what, x, y string) {
 	if c := reordered(x, y); c != "" {
 		line, l, m := firstLine(x, y)
@@ -51,7 +47,7 @@ func (r *Report) lines(t thing, what, x, y string) {
 		r.report(t, fmt.Sprintf("%s %d", what, line), strconv.Quote(l), strconv.Quote(m), c)
 		return
 	}
-	told := map[Cause]bool{}
+	seen := map[Cause]bool{}
 	pairs, more := linePairs(x, y)
 	for _, p := range pairs {
 		causes := causesOf(p.a, p.b)
@@ -60,23 +56,21 @@ func (r *Report) lines(t thing, what, x, y string) {
 		}
 		p.a, p.b = excerpt(p.a, p.b)
 		for _, c := range causes {
-			if !told[c] { // one line of each kind: a text may be long
-				told[c] = true
+			if !seen[c] { // one line of each cause: a text may be long
+				seen[c] = true
 				r.report(t, fmt.Sprintf("%s %d", what, p.line), p.show(p.a, p.hasA), p.show(p.b, p.hasB), c)
 			}
 		}
 	}
-	if rest := len(pairs) + more - 1; rest > 0 && len(pairs) > len(told) {
+	if rest := len(pairs) + more - 1; rest > 0 && len(pairs) > len(seen) {
 		r.report(t, "more, by "+what, fmt.Sprintf("%d differ in all", rest+1), "", Follows)
 	}
 }
 
-// hostFiles are those that hold a machine's name.
-var hostFiles = map[string]bool{"hostname": true, "mailname": true, "hosts": true}
-
-// nameCause knows some files' cause by their names.
+// nameCause is the cause that a file's name suggests.
 func nameCause(name string) Cause {
-	if hostFiles[path.Base(name)] {
+	switch path.Base(name) {
+	case "hostname", "mailname", "hosts":
 		return Host
 	}
 	return ""
@@ -92,8 +86,7 @@ func firstLine(a, b string) (n int, x, y string) {
 	return min(len(l), len(m)) + 1, "", ""
 }
 
-// linePair is a line of A and the line of B in its place, either of which may be
-// missing.
+// linePair is a line of A and the line of B in its place; one of them may be missing.
 type linePair struct {
 	line       int // of A, or of B where A has none
 	a, b       string
@@ -111,7 +104,7 @@ func (p linePair) show(s string, has bool) string {
 const maxPairs = 1000
 
 // linePairs pairs the lines that only one of two texts has, in their order. more
-// is how many there are beside those that are returned.
+// is how many there are beyond those that are returned.
 func linePairs(a, b string) (out []linePair, more int) {
 	type line struct {
 		n int

@@ -127,7 +127,7 @@ func reportText(r *compare.Report, all bool) string {
 	n := r.Causes()
 	for _, c := range compare.Causes {
 		if n[c.Cause] > 0 {
-			fmt.Fprintf(&b, "  %-9s %6d  %s\n", c.Cause, n[c.Cause], c.Means)
+			fmt.Fprintf(&b, "  %-9s %6d  %s\n", c.Cause, n[c.Cause], c.Text)
 		}
 	}
 	if n[""] > 0 {
