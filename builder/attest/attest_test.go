@@ -24,8 +24,9 @@ func sum(s string) units.Digest { return units.DigestOf([]byte(s)) }
 // fixture is a build of every kind of material.
 func fixture() Build {
 	deb := func(name, version, what string) Material {
-		return Material{Kind: Package, Name: name, Version: version, For: what, Supplier: "Debian", File: "pool/main/x/" + name + ".deb",
-			URI: DebURL("debian", "trixie", name, version, "amd64"), Digest: sum(name)}
+		return Material{Kind: Package, Name: name, Version: version, For: what, Supplier: "Debian",
+			File: "pool/main/x/" + name + ".deb",
+			URI:  DebURL("debian", "trixie", name, version, "amd64"), Digest: sum(name)}
 	}
 	return Build{
 		Builder: Builder("v1.2.3"), Kernel: "6.12.8", Suite: "trixie", Epoch: time.Unix(1_700_000_000, 0),
@@ -36,11 +37,13 @@ func fixture() Build {
 			{"scripts/gdb/a_b.py", sum("")}, {"scripts/gdb/a-b.py", sum("")},
 		},
 		Materials: []Material{
-			{Kind: Kernel, Name: "linux-6.12.8.tar.xz", Version: "6.12.8", URI: "https://example.org/linux-6.12.8.tar.xz", Digest: sum("kernel"), For: "kernel",
+			{Kind: Kernel, Name: "linux-6.12.8.tar.xz", Version: "6.12.8",
+				URI: "https://example.org/linux-6.12.8.tar.xz", Digest: sum("kernel"), For: "kernel",
 				SignedBy: []string{"B8868C80BA62A1FFFAF5FDA9632D3A06589DA6B1"}},
 			{Kind: Patch, Name: "0001-fix.patch", Digest: sum("patch"), For: "kernel"},
 			{Kind: Config, Name: "debug.config", Digest: sum("config"), For: "kernel"},
-			{Kind: Index, Name: "trixie", URI: "https://example.org/InRelease", Digest: sum("index"), For: RootFS, Date: time.Unix(1_700_000_000, 0)},
+			{Kind: Index, Name: "trixie", URI: "https://example.org/InRelease",
+				Digest: sum("index"), For: RootFS, Date: time.Unix(1_700_000_000, 0)},
 			deb("libstdc++6", "14.2.0-19", RootFS), deb("bsdutils", "1:2.41-5", RootFS),
 			deb("gcc-14", "14.2.0-19", "toolchain trixie"),
 			{Kind: Lock, Name: "kimg.lock", Digest: sum("lock"), For: "all"},
@@ -91,11 +94,13 @@ func TestProvenance(t *testing.T) {
 	if st.Type != "https://in-toto.io/Statement/v1" || st.PredicateType != "https://slsa.dev/provenance/v1" {
 		t.Errorf("it is a %q with a %q", st.Type, st.PredicateType)
 	}
-	if len(st.Subject) != 5 || st.Subject[2].Name != "rootfs.img" || st.Subject[2].Digest["sha256"] != string(sum("image")) {
+	if len(st.Subject) != 5 || st.Subject[2].Name != "rootfs.img" ||
+		st.Subject[2].Digest["sha256"] != string(sum("image")) {
 		t.Errorf("subjects %v", st.Subject)
 	}
 	deps := st.Predicate.BuildDefinition.ResolvedDependencies
-	if len(deps) != 8 || deps[4].URI != "pkg:deb/debian/libstdc%2B%2B6@14.2.0-19?arch=amd64&distro=trixie" || deps[4].Digest["sha256"] != string(sum("libstdc++6")) {
+	if len(deps) != 8 || deps[4].URI != "pkg:deb/debian/libstdc%2B%2B6@14.2.0-19?arch=amd64&distro=trixie" ||
+		deps[4].Digest["sha256"] != string(sum("libstdc++6")) {
 		t.Errorf("dependencies %v", deps)
 	}
 	if r := st.Predicate.RunDetails; r.Builder.ID != "https://github.com/kimg/kimg@v1.2.3" || r.Metadata != nil {
@@ -111,13 +116,17 @@ func TestProvenance(t *testing.T) {
 
 func TestDirectory(t *testing.T) {
 	b := fixture()
-	b.Materials[0] = Material{Kind: Kernel, Name: "linux", Version: "6.12.8", Digest: sum("tree"), For: "kernel", Tree: true}
-	if text := string(provenance(t, b)); !strings.Contains(text, `"kimgTree": "`+string(sum("tree"))) || strings.Contains(text, `"sha256": "`+string(sum("tree"))) {
+	b.Materials[0] = Material{
+		Kind: Kernel, Name: "linux", Version: "6.12.8", Digest: sum("tree"), For: "kernel", Tree: true,
+	}
+	if text := string(provenance(t, b)); !strings.Contains(text, `"kimgTree": "`+string(sum("tree"))) ||
+		strings.Contains(text, `"sha256": "`+string(sum("tree"))) {
 		t.Error("the digest of a directory is told as one of a file")
 	}
 	doc := readSBOM(t, b)
 	for _, p := range doc.Packages {
-		if p.PackageName == "linux" && (len(p.PackageChecksums) > 0 || !strings.Contains(p.PackageSourceInfo, string(sum("tree")))) {
+		if p.PackageName == "linux" &&
+			(len(p.PackageChecksums) > 0 || !strings.Contains(p.PackageSourceInfo, string(sum("tree")))) {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -130,21 +139,30 @@ func TestCheck(t *testing.T) {
 		edit func(b *Build)
 		want string
 	}{
-		{"a subject less", func(b *Build) { b.Artifacts = b.Artifacts[:2] }, "subjects lack rootfs.img, scripts/gdb/a-b.py, scripts/gdb/a_b.py"},
-		{"a subject more", func(b *Build) { b.Artifacts = append(b.Artifacts, Artifact{"evil", sum("")}) }, "subject evil is none"},
+		{"a subject less", func(b *Build) { b.Artifacts = b.Artifacts[:2] },
+			"subjects lack rootfs.img, scripts/gdb/a-b.py, scripts/gdb/a_b.py"},
+		{"a subject more", func(b *Build) { b.Artifacts = append(b.Artifacts, Artifact{"evil", sum("")}) },
+			"subject evil is none"},
 		{"another subject", func(b *Build) { b.Artifacts[0].SHA256 = sum("") }, "subject bzImage has another sha256"},
-		{"a subject twice", func(b *Build) { b.Artifacts = append(b.Artifacts, b.Artifacts[0]) }, "subject bzImage is there twice"},
-		{"a request", func(b *Build) { b.Asked["suite"] = "sid" }, "externalParameters are not those of the lock and the manifest: suite"},
+		{"a subject twice", func(b *Build) { b.Artifacts = append(b.Artifacts, b.Artifacts[0]) },
+			"subject bzImage is there twice"},
+		{"a request", func(b *Build) { b.Asked["suite"] = "sid" },
+			"externalParameters are not those of the lock and the manifest: suite"},
 		{"no request", func(b *Build) { delete(b.Asked, "kernel") }, "manifest: kernel"},
 		{"a choice", func(b *Build) { b.Chosen["epoch"] = int64(1) }, "internalParameters are not"},
-		{"a dependency less", func(b *Build) { b.Materials = b.Materials[1:] }, "lack what the lock has: kernel linux-6.12.8.tar.xz (for kernel)"},
+		{"a dependency less", func(b *Build) { b.Materials = b.Materials[1:] },
+			"lack what the lock has: kernel linux-6.12.8.tar.xz (for kernel)"},
 		{"a dependency more", func(b *Build) {
 			b.Materials = append(b.Materials, Material{Kind: Package, Name: "x", For: RootFS, Digest: sum("")})
 		}, "have what the lock does not: package x (for rootfs)"},
-		{"another digest", func(b *Build) { b.Materials[6].Digest = sum("") }, "another digest or origin than the lock: package gcc-14"},
-		{"another signer", func(b *Build) { b.Materials[0].SignedBy = nil }, "another digest or origin than the lock: kernel"},
-		{"a dependency twice", func(b *Build) { b.Materials = append(b.Materials, b.Materials[0]) }, "have what the lock does not: kernel linux-6.12.8.tar.xz (for kernel), number 2"},
-		{"one in place of another", func(b *Build) { b.Materials[1] = b.Materials[0] }, "lack what the lock has: patch"},
+		{"another digest", func(b *Build) { b.Materials[6].Digest = sum("") },
+			"another digest or origin than the lock: package gcc-14"},
+		{"another signer", func(b *Build) { b.Materials[0].SignedBy = nil },
+			"another digest or origin than the lock: kernel"},
+		{"a dependency twice", func(b *Build) { b.Materials = append(b.Materials, b.Materials[0]) },
+			"have what the lock does not: kernel linux-6.12.8.tar.xz (for kernel), number 2"},
+		{"one in place of another", func(b *Build) { b.Materials[1] = b.Materials[0] },
+			"lack what the lock has: patch"},
 		{"another builder", func(b *Build) { b.Builder = "https://example.org/builder" }, "no kimg"},
 	} {
 		b := fixture()
@@ -156,7 +174,8 @@ func TestCheck(t *testing.T) {
 	}
 	two, swapped := fixture(), fixture()
 	for _, b := range []*Build{&two, &swapped} {
-		b.Materials = append(b.Materials, Material{Kind: Patch, Name: "0001-fix.patch", Digest: sum("another patch"), For: "kernel"})
+		b.Materials = append(b.Materials,
+			Material{Kind: Patch, Name: "0001-fix.patch", Digest: sum("another patch"), For: "kernel"})
 	}
 	if wrong := Check(provenance(t, two), two); len(wrong) > 0 {
 		t.Errorf("two patches of one name: %q", wrong)
@@ -175,18 +194,24 @@ func TestCheck(t *testing.T) {
 func TestCheckHostile(t *testing.T) {
 	good := string(provenance(t, fixture()))
 	for name, tt := range map[string]struct{ text, want string }{
-		"nothing":        {"", "no in-toto statement"},
-		"deep":           {strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000), "no in-toto statement"},
-		"deep inside":    {strings.Replace(good, `"compiler": "gcc-14"`, `"compiler": `+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), 1), "no in-toto statement"},
-		"huge":           {strings.Repeat(" ", MaxDocument) + good, "more than"},
-		"cut off":        {good[:len(good)/2], "no in-toto statement"},
-		"a field more":   {strings.Replace(good, `"subject"`, `"extra": 1, "subject"`, 1), "no in-toto statement"},
-		"twice":          {strings.Replace(good, `"predicateType"`, `"subject": [], "predicateType"`, 1), "no in-toto statement"},
-		"a field inside": {strings.Replace(good, `"buildType"`, `"extra": 1, "buildType"`, 1), "no valid SLSA provenance"},
-		"no subjects":    {`{"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://slsa.dev/provenance/v1", "predicate": {}}`, "no valid in-toto statement"},
-		"a predicate":    {strings.Replace(good, "slsa.dev/provenance/v1", "slsa.dev/provenance/v0.2", 1), "not SLSA provenance"},
-		"a build type":   {strings.Replace(good, "#build-type-v1", "#build-type-v2", 1), "does not know"},
-		"when it began":  {strings.Replace(good, `"runDetails": {`, `"runDetails": {"metadata": {"startedOn": "2026-01-01T00:00:00Z"}, `, 1), "more than who the builder is"},
+		"nothing": {"", "no in-toto statement"},
+		"deep":    {strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000), "no in-toto statement"},
+		"deep inside": {strings.Replace(good, `"compiler": "gcc-14"`,
+			`"compiler": `+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), 1), "no in-toto statement"},
+		"huge":         {strings.Repeat(" ", MaxDocument) + good, "more than"},
+		"cut off":      {good[:len(good)/2], "no in-toto statement"},
+		"a field more": {strings.Replace(good, `"subject"`, `"extra": 1, "subject"`, 1), "no in-toto statement"},
+		"twice": {strings.Replace(good, `"predicateType"`, `"subject": [], "predicateType"`, 1),
+			"no in-toto statement"},
+		"a field inside": {strings.Replace(good, `"buildType"`, `"extra": 1, "buildType"`, 1),
+			"no valid SLSA provenance"},
+		"no subjects": {`{"_type": "https://in-toto.io/Statement/v1", ` +
+			`"predicateType": "https://slsa.dev/provenance/v1", "predicate": {}}`, "no valid in-toto statement"},
+		"a predicate": {strings.Replace(good, "slsa.dev/provenance/v1", "slsa.dev/provenance/v0.2", 1),
+			"not SLSA provenance"},
+		"a build type": {strings.Replace(good, "#build-type-v1", "#build-type-v2", 1), "does not know"},
+		"when it began": {strings.Replace(good, `"runDetails": {`,
+			`"runDetails": {"metadata": {"startedOn": "2026-01-01T00:00:00Z"}, `, 1), "more than who the builder is"},
 	} {
 		wrong := Check([]byte(tt.text), fixture())
 		if !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, tt.want) }) {
@@ -293,7 +318,8 @@ func TestSBOM(t *testing.T) {
 		got = append(got, a+" "+r.Relationship+" "+b)
 	}
 	for _, want := range []string{
-		"document DESCRIBES rootfs.img", "rootfs.img CONTAINS libstdc++6", "rootfs.img CONTAINS bsdutils", "rootfs.img CONTAINS modules.tar",
+		"document DESCRIBES rootfs.img", "rootfs.img CONTAINS libstdc++6", "rootfs.img CONTAINS bsdutils",
+		"rootfs.img CONTAINS modules.tar",
 		"bzImage GENERATED_FROM linux", "0001-fix.patch PATCH_FOR linux",
 	} {
 		if !slices.Contains(got, want) {
@@ -303,15 +329,18 @@ func TestSBOM(t *testing.T) {
 	i := slices.IndexFunc(doc.Packages, func(p *spdx.Package) bool { return p.PackageName == "bsdutils" })
 	p := doc.Packages[i]
 	purl, err := packageurl.FromString(p.PackageExternalReferences[0].Locator)
-	if err != nil || purl.Name != "bsdutils" || purl.Version != "1:2.41-5" || purl.Qualifiers.Map()["distro"] != "trixie" {
+	if err != nil || purl.Name != "bsdutils" || purl.Version != "1:2.41-5" ||
+		purl.Qualifiers.Map()["distro"] != "trixie" {
 		t.Errorf("package URL %v (%v)", purl, err)
 	}
-	if p.PackageVersion != "1:2.41-5" || p.PackageSupplier.Supplier != "Debian" || p.PackageLicenseDeclared != "NOASSERTION" ||
+	if p.PackageVersion != "1:2.41-5" || p.PackageSupplier.Supplier != "Debian" ||
+		p.PackageLicenseDeclared != "NOASSERTION" ||
 		p.PackageChecksums[0] != (common.Checksum{Algorithm: common.SHA256, Value: string(sum("bsdutils"))}) {
 		t.Errorf("%+v", p)
 	}
 	i = slices.IndexFunc(doc.Packages, func(p *spdx.Package) bool { return p.PackageName == "linux" })
-	if p := doc.Packages[i]; p.PackageLicenseDeclared != kernelLicence || p.PackageDownloadLocation != "https://example.org/linux-6.12.8.tar.xz" {
+	if p := doc.Packages[i]; p.PackageLicenseDeclared != kernelLicence ||
+		p.PackageDownloadLocation != "https://example.org/linux-6.12.8.tar.xz" {
 		t.Errorf("%+v", p)
 	}
 }

@@ -88,7 +88,8 @@ func TestKeyForms(t *testing.T) {
 		switch k := k.(type) {
 		case ed25519.PrivateKey: // what is around a key does not know of which kind it is, and is slow on purpose
 			forms["OpenSSH, encrypted"] = must(ssh.MarshalPrivateKeyWithPassphrase(k, "me", []byte(pass)))
-			forms["cosign"] = &pem.Block{Type: "ENCRYPTED SIGSTORE PRIVATE KEY", Bytes: must(encrypted.Encrypt(pkcs8(k).Bytes, []byte(pass)))}
+			forms["cosign"] = &pem.Block{Type: "ENCRYPTED SIGSTORE PRIVATE KEY",
+				Bytes: must(encrypted.Encrypt(pkcs8(k).Bytes, []byte(pass)))}
 		case *rsa.PrivateKey:
 			forms["PKCS #1"] = &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k)}
 		case *ecdsa.PrivateKey:
@@ -111,7 +112,8 @@ func TestKeyForms(t *testing.T) {
 			if _, err := ReadKey(file, ask("wrong"), nil); !errors.Is(err, errPassphrase) {
 				t.Errorf("%s in %s with another passphrase: %v", kind, form, err)
 			}
-			if _, err := ReadKey(file, noPassphrase, nil); err == nil || !strings.Contains(err.Error(), "it was asked") {
+			if _, err := ReadKey(file, noPassphrase, nil); err == nil ||
+				!strings.Contains(err.Error(), "it was asked") {
 				t.Errorf("%s in %s without a passphrase: %v", kind, form, err)
 			}
 		}
@@ -137,7 +139,8 @@ uV+ChJ2V`,
 func TestOpenSSLKeys(t *testing.T) {
 	var ids []string
 	for form, text := range opensslKeys {
-		file := write(t, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"+text+"\n-----END ENCRYPTED PRIVATE KEY-----\n"))
+		file := write(t,
+			[]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"+text+"\n-----END ENCRYPTED PRIVATE KEY-----\n"))
 		got, err := ReadKey(file, func() ([]byte, error) { return []byte("kimg"), nil }, nil)
 		if form == "scrypt" {
 			if err == nil || !strings.Contains(err.Error(), "openssl pkcs8 -topk8") {
@@ -151,7 +154,8 @@ func TestOpenSSLKeys(t *testing.T) {
 		}
 		ids = append(ids, got.ID)
 		for n := range 300 { // one wrong passphrase in 256 leaves what looks like padding
-			if _, err := ReadKey(file, func() ([]byte, error) { return []byte{byte(n), byte(n >> 8)}, nil }, nil); err == nil {
+			wrong := func() ([]byte, error) { return []byte{byte(n), byte(n >> 8)}, nil }
+			if _, err := ReadKey(file, wrong, nil); err == nil {
 				t.Errorf("%s was opened with another passphrase", form)
 			}
 		}
@@ -176,30 +180,38 @@ func FuzzPBES2(f *testing.F) {
 }
 
 func TestBadKeys(t *testing.T) {
-	small := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: must(base64.StdEncoding.DecodeString(rsa1024))}
+	small := &pem.Block{
+		Type: "RSA PRIVATE KEY", Bytes: must(base64.StdEncoding.DecodeString(strings.ReplaceAll(rsa1024, "\n", ""))),
+	}
 	p224 := pkcs8(must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)))
 	ed := signers()["ed25519"]
 	for name, tt := range map[string]struct{ text, private, public string }{
-		"nothing":     {"", "no private key", "no public key"},
-		"text":        {"hello\n", "no private key", "no public key"},
-		"cut off":     {string(pem.EncodeToMemory(pkcs8(ed))[:60]), "no private key", "no public key"},
-		"not base64":  {"-----BEGIN PRIVATE KEY-----\n????\n-----END PRIVATE KEY-----\n", "no private key", "no public key"},
-		"a private":   {string(pem.EncodeToMemory(pkcs8(ed))), "", "it holds a PRIVATE KEY: want the public key"},
-		"a public":    {string(pem.EncodeToMemory(public(ed))), "it holds a PUBLIC KEY: want the private key", ""},
-		"an old RSA":  {string(pem.EncodeToMemory(small)), "1024 bits", "want the public key"},
-		"P-224":       {string(pem.EncodeToMemory(p224)), "P-224", "want the public key"},
-		"an sk key":   {"sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIJFCX9j+Gk8wDFYnv0pBSiw8x5ZcS3DyFeUi1M3nE3k3AAAABHNzaDo= me\n", "no private key", "want ed25519"},
-		"much":        {strings.Repeat("x", maxKey+1), "more than", "more than"},
-		"sealed junk": {"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n", "no encrypted key", "want the public key"},
+		"nothing": {"", "no private key", "no public key"},
+		"text":    {"hello\n", "no private key", "no public key"},
+		"cut off": {string(pem.EncodeToMemory(pkcs8(ed))[:60]), "no private key", "no public key"},
+		"not base64": {"-----BEGIN PRIVATE KEY-----\n????\n-----END PRIVATE KEY-----\n",
+			"no private key", "no public key"},
+		"a private":  {string(pem.EncodeToMemory(pkcs8(ed))), "", "it holds a PRIVATE KEY: want the public key"},
+		"a public":   {string(pem.EncodeToMemory(public(ed))), "it holds a PUBLIC KEY: want the private key", ""},
+		"an old RSA": {string(pem.EncodeToMemory(small)), "1024 bits", "want the public key"},
+		"P-224":      {string(pem.EncodeToMemory(p224)), "P-224", "want the public key"},
+		"an sk key": {"sk-ssh-ed25519@openssh.com " +
+			"AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIJFCX9j+Gk8wDFYnv0pBSiw8x5ZcS3DyFeUi1M3nE3k3AAAABHNzaDo= me\n",
+			"no private key", "want ed25519"},
+		"much": {strings.Repeat("x", maxKey+1), "more than", "more than"},
+		"sealed junk": {"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n",
+			"no encrypted key", "want the public key"},
 	} {
 		file := write(t, []byte(tt.text))
 		var bad *KeyError
 		_, err := ReadKey(file, func() ([]byte, error) { return []byte(pass), nil }, func(string) {})
-		if tt.private == "" && err != nil || tt.private != "" && (!errors.As(err, &bad) || !strings.Contains(err.Error(), tt.private)) {
+		if tt.private == "" && err != nil || tt.private != "" &&
+			(!errors.As(err, &bad) || !strings.Contains(err.Error(), tt.private)) {
 			t.Errorf("%s as a private key: %v, want %q", name, err, tt.private)
 		}
 		_, err = ReadPublicKey(file)
-		if tt.public == "" && err != nil || tt.public != "" && (!errors.As(err, &bad) || !strings.Contains(err.Error(), tt.public)) {
+		if tt.public == "" && err != nil || tt.public != "" &&
+			(!errors.As(err, &bad) || !strings.Contains(err.Error(), tt.public)) {
 			t.Errorf("%s as a public key: %v, want %q", name, err, tt.public)
 		}
 	}
@@ -241,10 +253,12 @@ func TestSign(t *testing.T) {
 			t.Errorf("%s: it is not one line", kind)
 		}
 		_, other := newTestKey(t, others[kind])
-		if s, err := Verify(t.Context(), bundle, statement, []*PublicKey{other}); err != nil || len(s.By) != 0 || len(s.Claimed) != 1 || s.Claimed[0] != pub.ID {
+		if s, err := Verify(t.Context(), bundle, statement, []*PublicKey{other}); err != nil ||
+			len(s.By) != 0 || len(s.Claimed) != 1 || s.Claimed[0] != pub.ID {
 			t.Errorf("%s by another key: %+v (%v)", kind, s, err)
 		}
-		if s, err := Verify(t.Context(), bundle, statement, []*PublicKey{other, pub, pub}); err != nil || len(s.By) != 1 || s.By[0].ID != pub.ID {
+		if s, err := Verify(t.Context(), bundle, statement, []*PublicKey{other, pub, pub}); err != nil ||
+			len(s.By) != 1 || s.By[0].ID != pub.ID {
 			t.Errorf("%s: %+v (%v)", kind, s, err)
 		}
 		if _, err := Verify(t.Context(), bundle, statement[1:], []*PublicKey{pub}); !errors.Is(err, ErrOther) {
@@ -256,7 +270,8 @@ func TestSign(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := must(dsse.NewEnvelopeVerifier(&PublicKey{key: k.Public(), Type: kind}))
-		if accepted, err := v.Verify(t.Context(), &e); err != nil || len(accepted) != 1 || accepted[0].KeyID != e.Signatures[0].KeyID {
+		if accepted, err := v.Verify(t.Context(), &e); err != nil || len(accepted) != 1 ||
+			accepted[0].KeyID != e.Signatures[0].KeyID {
 			t.Errorf("%s: the library's own key id is not the envelope's: %v (%v)", kind, accepted, err)
 		}
 	}
@@ -283,11 +298,13 @@ func TestSignByMany(t *testing.T) {
 	b, pubB := newTestKey(t, all["ecdsa-p256"])
 	one := must(Sign(t.Context(), nil, statement, a))
 	both := must(Sign(t.Context(), one, statement, b))
-	if other := must(Sign(t.Context(), must(Sign(t.Context(), nil, statement, b)), statement, a)); !bytes.Equal(both, other) {
+	if other := must(Sign(t.Context(), must(Sign(t.Context(), nil, statement, b)), statement, a)); !bytes.Equal(both,
+		other) {
 		t.Error("the order of signing is seen in the bundle")
 	}
 	for _, pub := range []*PublicKey{pubA, pubB} {
-		if s, err := Verify(t.Context(), both, statement, []*PublicKey{pub}); err != nil || len(s.By) != 1 || len(s.Claimed) != 2 {
+		if s, err := Verify(t.Context(), both, statement, []*PublicKey{pub}); err != nil ||
+			len(s.By) != 1 || len(s.Claimed) != 2 {
 			t.Errorf("%+v (%v)", s, err)
 		}
 	}
@@ -307,7 +324,8 @@ func TestSignByMany(t *testing.T) {
 		t.Errorf("of the earlier build is left %.200q", now)
 	}
 	signed := must(Sign(t.Context(), append([]byte(foreign), both...), next, a))
-	if s, err := Verify(t.Context(), signed, next, []*PublicKey{pubA, pubB}); err != nil || len(s.By) != 1 || !bytes.HasPrefix(signed, []byte(foreign)) {
+	if s, err := Verify(t.Context(), signed, next, []*PublicKey{pubA, pubB}); err != nil ||
+		len(s.By) != 1 || !bytes.HasPrefix(signed, []byte(foreign)) {
 		t.Errorf("%+v (%v)", s, err)
 	}
 }
@@ -328,7 +346,8 @@ func TestFlippedBundle(t *testing.T) {
 			bad := slices.Clone(bundle)
 			bad[at] ^= bit
 			if s, err := Verify(t.Context(), bad, statement, []*PublicKey{pub}); err == nil && len(s.By) > 0 {
-				t.Errorf("byte %d of %d, %q, became %q and was let pass: ...%s...", at, len(bad), bundle[at], bad[at], bad[max(0, at-20):min(len(bad), at+20)])
+				t.Errorf("byte %d of %d, %q, became %q and was let pass: ...%s...", at,
+					len(bad), bundle[at], bad[at], bad[max(0, at-20):min(len(bad), at+20)])
 			}
 		}
 	}
@@ -359,21 +378,26 @@ func TestHostileBundles(t *testing.T) {
 	other := "application/vnd.other+json"
 	e := must(must(dsse.NewEnvelopeSigner(key)).SignPayload(t.Context(), other, statement))
 	for name, tt := range map[string]struct{ text, want string }{
-		"empty":            {"", "no signature of this build"},
-		"deep":             {strings.Repeat("[", 20_000), "no signature of this build"},
-		"deep in it":       {strings.Replace(bundle, `"signatures"`, `"x":`+strings.Repeat("[", 20_000)+`,"signatures"`, 1), "no signature of this build"},
+		"empty": {"", "no signature of this build"},
+		"deep":  {strings.Repeat("[", 20_000), "no signature of this build"},
+		"deep in it": {strings.Replace(bundle, `"signatures"`,
+			`"x":`+strings.Repeat("[", 20_000)+`,"signatures"`, 1), "no signature of this build"},
 		"huge":             {strings.Repeat(" ", MaxSignature+1), "more than"},
 		"the type":         {strings.Replace(bundle, payloadType, other, 1), "no signature of this build"},
 		"the type, signed": {string(must(json.Marshal(e))), "no signature of this build"},
-		"a field twice":    {strings.Replace(bundle, `"payloadType"`, `"payload":"e30=","payloadType"`, 1), "no signature of this build"},
-		"twice, no longer": {strings.Replace(strings.Replace(bundle, `"payloadType"`, `"payload":"e30=","payloadType"`, 1), `"signatures":[`,
+		"a field twice": {strings.Replace(bundle, `"payloadType"`, `"payload":"e30=","payloadType"`, 1),
+			"no signature of this build"},
+		"twice, no longer": {strings.Replace(strings.Replace(bundle, `"payloadType"`,
+			`"payload":"e30=","payloadType"`, 1), `"signatures":[`,
 			`"signatures":[{"keyid":"`+strings.Repeat("\u2028", 20)+`","sig":""},`, 1), "no signature of this build"},
-		"a field more":       {strings.Replace(bundle, `"payloadType"`, `"Payload":"e30=","payloadType"`, 1), "no signature of this build"},
+		"a field more": {strings.Replace(bundle, `"payloadType"`, `"Payload":"e30=","payloadType"`, 1),
+			"no signature of this build"},
 		"no signature in it": {bundle[:strings.Index(bundle, `"signatures"`)] + `"signatures":[]}`, ""},
 		"null signatures":    {bundle[:strings.Index(bundle, `"signatures"`)] + `"signatures":null}`, ""},
 	} {
 		s, err := Verify(t.Context(), []byte(tt.text), statement, []*PublicKey{pub})
-		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) || len(s.By) > 0 {
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) ||
+			len(s.By) > 0 {
 			t.Errorf("%s: %+v (%v), want %q", name, s, err, tt.want)
 		}
 	}
@@ -394,11 +418,20 @@ func FuzzBundle(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err := Verify(t.Context(), signed, statement, []*PublicKey{&key.PublicKey}); err != nil || len(s.By) != 1 {
+		if s, err := Verify(t.Context(), signed, statement, []*PublicKey{&key.PublicKey}); err != nil ||
+			len(s.By) != 1 {
 			t.Errorf("signed on top of %q it does not verify: %+v (%v)", bundle, s, err)
 		}
 	})
 }
 
 // rsa1024 is a key that is too small, in PKCS #1.
-const rsa1024 = `MIICWwIBAAKBgQDbrDPzG0Vibw7W6w5+AARLoyTHwFttivoNSwx5VItf15gquUAVA3Df+j5ohio8uQ55wJBNfzp84mxnGZNxnhYFl4H10drAhn3Y88Ti2IjypMkN93S9UkU9NcgABMb0Teg4uknVg2qbNGi30udO+BiTtCkh9Huk2QxkEyvAWRC8gwIDAQABAoGAFHu/MFkHpEEU0ieC527a966TvGiMXe+Kl3i7BglDIcG5t6okdpEmkkwES7zO7XCYD/RLwF4vtvtp/kcdP4ftJ5YOrnXDeebXEdwA3AEC8AA1wqhCBHGKsViYyqrLe/ysJU1tRwaf7plxOwC9KGSWuXrL9CIkxMV/VhOiVmhOzCkCQQD4LjmI9M2FcWTfav1BizLNVUEq3mJrYj+f/PeHkOBW/rTD4GTUwkfHMWluUJh43yNVRhocft7fph0W9CMB/iaHAkEA4pgKBF27RmFsHfTFIRGQSdOcn3vO6xyuGsBhsZyDI2/9IZPw9WoQwuRCHrTpR8E/tmwaZct4a+1FJKrQoWE9JQJAVZRjBKYd5MEYXq5fDGX6q7GVWjn7SDpF5F5v4NCFe5ozLURIoNEpvTd9uquSGEQhw/r7cA4Tvp1idJLVK4+/KwJAQww56pDRmUG6fCKxMdfAmhfDgG1iDK+v1LqYLbXiF9pLTGQ6KGP6EbD4350oadMExzW1mela+JR8oRzqHtZnAQJAA8+Fj8NocLt1dkZKhxRngw51WMatrqxicsfvn+w7n9/3TaJ7MsUJoYiSc6dMNPKCN8cUhMVODZ8sWRkaq2J8Kg==`
+const rsa1024 = `MIICWwIBAAKBgQDbrDPzG0Vibw7W6w5+AARLoyTHwFttivoNSwx5VItf15gquUAVA3Df+j5ohio8uQ55wJBNfzp84mxnGZNxnhYF
+l4H10drAhn3Y88Ti2IjypMkN93S9UkU9NcgABMb0Teg4uknVg2qbNGi30udO+BiTtCkh9Huk2QxkEyvAWRC8gwIDAQABAoGAFHu/
+MFkHpEEU0ieC527a966TvGiMXe+Kl3i7BglDIcG5t6okdpEmkkwES7zO7XCYD/RLwF4vtvtp/kcdP4ftJ5YOrnXDeebXEdwA3AEC
+8AA1wqhCBHGKsViYyqrLe/ysJU1tRwaf7plxOwC9KGSWuXrL9CIkxMV/VhOiVmhOzCkCQQD4LjmI9M2FcWTfav1BizLNVUEq3mJr
+Yj+f/PeHkOBW/rTD4GTUwkfHMWluUJh43yNVRhocft7fph0W9CMB/iaHAkEA4pgKBF27RmFsHfTFIRGQSdOcn3vO6xyuGsBhsZyD
+I2/9IZPw9WoQwuRCHrTpR8E/tmwaZct4a+1FJKrQoWE9JQJAVZRjBKYd5MEYXq5fDGX6q7GVWjn7SDpF5F5v4NCFe5ozLURIoNEp
+vTd9uquSGEQhw/r7cA4Tvp1idJLVK4+/KwJAQww56pDRmUG6fCKxMdfAmhfDgG1iDK+v1LqYLbXiF9pLTGQ6KGP6EbD4350oadME
+xzW1mela+JR8oRzqHtZnAQJAA8+Fj8NocLt1dkZKhxRngw51WMatrqxicsfvn+w7n9/3TaJ7MsUJoYiSc6dMNPKCN8cUhMVODZ8s
+WRkaq2J8Kg==`

@@ -88,7 +88,8 @@ func TestAttestations(t *testing.T) {
 	}{
 		{func(b *attest.Build) { b.Artifacts[0].SHA256 = sum("") },
 			"provenance.json subjects[config].sha256", string(sum("config")), string(sum("")), Follows},
-		{func(b *attest.Build) { b.Asked["suite"] = "sid" }, "provenance.json requested.suite", "trixie", "sid", Config},
+		{func(b *attest.Build) { b.Asked["suite"] = "sid" }, "provenance.json requested.suite",
+			"trixie", "sid", Config},
 		{func(b *attest.Build) { b.Materials[1].Version = "0.5-2" },
 			"provenance.json inputs[rootfs package dash]", "0.5-1", "0.5-2", Package},
 		{func(b *attest.Build) { b.Materials[3].Digest = sum("") },
@@ -96,7 +97,8 @@ func TestAttestations(t *testing.T) {
 		{func(b *attest.Build) { b.Materials[1].Version = "0.5-2" },
 			"sbom.spdx.json packages[package dash]", "0.5-1", "0.5-2", Package},
 		{func(b *attest.Build) { b.Artifacts[1].SHA256 = sum("") },
-			"sbom.spdx.json packages[OPERATING_SYSTEM rootfs.img].sha256", string(sum("image")), string(sum("")), Follows},
+			"sbom.spdx.json packages[OPERATING_SYSTEM rootfs.img].sha256",
+			string(sum("image")), string(sum("")), Follows},
 		{func(b *attest.Build) { b.Materials[1].For = "toolchain trixie-deb" },
 			"sbom.spdx.json relationships.rootfs.img CONTAINS dash", "there", "", Follows},
 	} {

@@ -30,7 +30,8 @@ func put(t testing.TB, dir, name, content string) {
 // has returns the difference whose place contains a word.
 func has(t testing.TB, r *Report, where string) Difference {
 	t.Helper()
-	i := slices.IndexFunc(r.Differences, func(d Difference) bool { return strings.Contains(d.Artifact+" "+d.Where, where) })
+	i := slices.IndexFunc(r.Differences,
+		func(d Difference) bool { return strings.Contains(d.Artifact+" "+d.Where, where) })
 	if i < 0 {
 		t.Fatalf("nothing is told of %q in %+v", where, r.Differences)
 	}
@@ -253,8 +254,13 @@ func TestDirsWithoutManifests(t *testing.T) {
 
 func TestLocks(t *testing.T) {
 	const head = "# Written by kimg: everything outside that this build stands on, pinned.\n"
-	a := head + "version: 1\nkernel: {request: suite, version: 6.12.1}\nrootfs:\n  base:\n    - {name: dash, version: 0.5-1, sha256: aa}\n    - {name: ed, version: '1', sha256: bb}\n"
-	b := head + "version: 1\nkernel: {request: '6.13', version: 6.13.0}\nrootfs:\n  base:\n    - {name: dash, version: 0.5-2, sha256: cc}\n    - {name: ed, version: '1', sha256: dd}\n    - {name: vi, version: '2', sha256: ee}\n"
+	a := head +
+		"version: 1\nkernel: {request: suite, version: 6.12.1}\nrootfs:\n  base:\n" +
+		"    - {name: dash, version: 0.5-1, sha256: aa}\n    - {name: ed, version: '1', sha256: bb}\n"
+	b := head +
+		"version: 1\nkernel: {request: '6.13', version: 6.13.0}\nrootfs:\n  base:\n" +
+		"    - {name: dash, version: 0.5-2, sha256: cc}\n    - {name: ed, version: '1', sha256: dd}\n" +
+		"    - {name: vi, version: '2', sha256: ee}\n"
 	r := compareText(t, "kimg.lock", a, b)
 	for where, want := range map[string]Difference{
 		"kernel.request":         {A: "suite", B: "6.13", Cause: Config},
@@ -294,8 +300,10 @@ func compareBytes(t testing.TB, name string, a, b []byte) *Report {
 
 // TestTexts plants a leak of each kind in one text.
 func TestTexts(t *testing.T) {
-	a := "title\nbuilt 2026-11-23T16:14:02Z\nin /home/ann/linux/x\nby ann@here\nid 34308998-e7d1-50c1-ae61-6cfed28ccd12\n"
-	b := "title\nbuilt 2026-11-23T17:14:02Z\nin /home/bob/linux/x\nby bob@there\nid b3430899-e7d1-40c1-9e61-6cfed28ccd99\n"
+	a := "title\nbuilt 2026-11-23T16:14:02Z\nin /home/ann/linux/x\nby ann@here\n" +
+		"id 34308998-e7d1-50c1-ae61-6cfed28ccd12\n"
+	b := "title\nbuilt 2026-11-23T17:14:02Z\nin /home/bob/linux/x\nby bob@there\n" +
+		"id b3430899-e7d1-40c1-9e61-6cfed28ccd99\n"
 	r := compareText(t, "notes", a, b)
 	for where, want := range map[string]Cause{"line 2": Time, "line 3": Path, "line 4": User, "line 5": Random} {
 		if d := has(t, r, where); d.Cause != want {
@@ -320,7 +328,8 @@ func TestBinaries(t *testing.T) {
 	a := append(bytes.Repeat([]byte{0}, 5000), []byte("built by ann@here in a hurry\x00")...)
 	a = append(a, make([]byte, 5000)...)
 	b := bytes.Replace(a, []byte("ann"), []byte("bob"), 1)
-	if d := has(t, compareBytes(t, "blob", a, b), "byte 0x1391"); d.Cause != User || d.A != `"built by ann@here in a hurry"` {
+	if d := has(t, compareBytes(t, "blob", a, b), "byte 0x1391"); d.Cause != User ||
+		d.A != `"built by ann@here in a hurry"` {
 		t.Errorf("%+v", d)
 	}
 	b = bytes.Clone(a)
@@ -339,10 +348,12 @@ func FuzzTexts(f *testing.F) {
 	names := []string{"manifest.json", "kimg.lock", "config", "System.map", "notes", "x.gz"}
 	manifest := text(f, testManifest())
 	f.Add(uint8(0), []byte(manifest), []byte(strings.Replace(manifest, "0.5-1", "0.5-2", 1)))
-	f.Add(uint8(1), []byte("version: 1\nrootfs: {base: [{name: a, version: 1}]}\n"), []byte("version: 1\nrootfs: {base: [{name: a}, {name: a}]}\n"))
+	f.Add(uint8(1), []byte("version: 1\nrootfs: {base: [{name: a, version: 1}]}\n"),
+		[]byte("version: 1\nrootfs: {base: [{name: a}, {name: a}]}\n"))
 	f.Add(uint8(1), []byte("a: &a [1]\nb: [*a, *a]\n"), []byte("a: {}\n"))
 	f.Add(uint8(2), []byte("# CONFIG_B is not set\nCONFIG_A=y\n"), []byte("CONFIG_A=m\n# CONFIG_B is not set\n"))
-	f.Add(uint8(3), []byte("ffffffff81000000 T _text\n"), []byte("ffffffff81000000 T _text\nffffffff81000000 t _text\n"))
+	f.Add(uint8(3), []byte("ffffffff81000000 T _text\n"),
+		[]byte("ffffffff81000000 T _text\nffffffff81000000 t _text\n"))
 	f.Add(uint8(4), []byte("built 2026-11-23 by ann@here\n"), []byte("built 2026-11-24 by bob@there"))
 	f.Add(uint8(5), zip([]byte("one")), zip([]byte("two")))
 	f.Fuzz(func(t *testing.T, which uint8, a, b []byte) {
@@ -366,7 +377,8 @@ func TestNoFile(t *testing.T) {
 		t.Skip(err)
 	}
 	put(t, dir, "file", "x")
-	if _, err := Files(t.Context(), "pipe", pipe, filepath.Join(dir, "file")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := Files(t.Context(), "pipe", pipe, filepath.Join(dir, "file")); err == nil ||
+		!strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a pipe: %v", err)
 	}
 }

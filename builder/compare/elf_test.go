@@ -103,10 +103,14 @@ func TestELFLeaks(t *testing.T) {
 		want           Cause
 		make           func(t *testing.T) string
 	}{
-		{"time", ".rodata: banner", "Jan 15 2027", Time, func(t *testing.T) string { return build(t, dir, "-DEPOCH=1") }},
-		{"user", ".rodata: banner", "bob@here", User, func(t *testing.T) string { return build(t, dir, `-DWHO="bob@here"`) }},
-		{"host", ".rodata: banner", "ann@away", Host, func(t *testing.T) string { return build(t, dir, `-DWHO="ann@away"`) }},
-		{"another length", ".rodata: string", "barbara@here", User, func(t *testing.T) string { return build(t, dir, `-DWHO="barbara@here"`) }},
+		{"time", ".rodata: banner", "Jan 15 2027", Time,
+			func(t *testing.T) string { return build(t, dir, "-DEPOCH=1") }},
+		{"user", ".rodata: banner", "bob@here", User,
+			func(t *testing.T) string { return build(t, dir, `-DWHO="bob@here"`) }},
+		{"host", ".rodata: banner", "ann@away", Host,
+			func(t *testing.T) string { return build(t, dir, `-DWHO="ann@away"`) }},
+		{"another length", ".rodata: string", "barbara@here", User,
+			func(t *testing.T) string { return build(t, dir, `-DWHO="barbara@here"`) }},
 		{"build path", ".debug_line_str: string", "/", Path, func(t *testing.T) string {
 			d := filepath.Join(t.TempDir(), "elsewhere")
 			return build(t, d)
@@ -128,7 +132,8 @@ func TestELFLeaks(t *testing.T) {
 			return f
 		}},
 		{"data", ".data: table", "02000000", "", func(t *testing.T) string { return build(t, dir, "-DKEY=2") }},
-		{"code", ".text: 2 functions have another size", "use", "", func(t *testing.T) string { return build(t, dir, "-DMORE") }},
+		{"code", ".text: 2 functions have another size", "use", "",
+			func(t *testing.T) string { return build(t, dir, "-DMORE") }},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
 			r := run(t, clean, tt.make(t))
@@ -236,7 +241,8 @@ func TestBzImages(t *testing.T) {
 			return binary.LittleEndian.AppendUint32(out.Bytes(), uint32(len(p)))
 		},
 	} {
-		r := compareBytes(t, "bzImage", bzImage(t, version, kernel, pack), bzImage(t, version, bytes.Replace(kernel, []byte("ann"), []byte("bob"), 1), pack))
+		r := compareBytes(t, "bzImage", bzImage(t, version, kernel, pack),
+			bzImage(t, version, bytes.Replace(kernel, []byte("ann"), []byte("bob"), 1), pack))
 		if d := has(t, r, "payload: byte 0xc"); d.Cause != User {
 			t.Errorf("%s: %+v", name, r.Differences)
 		}
@@ -254,7 +260,8 @@ func TestBzImages(t *testing.T) {
 func TestNotes(t *testing.T) {
 	a := []byte("\x7fELF but no more than that, as far as anyone can tell")
 	r := compareBytes(t, "vmlinux", a, bytes.Replace(a, []byte("anyone"), []byte("no one"), 1))
-	if d := has(t, r, "byte 0x26"); d.B == "" || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "vmlinux: not of the form") {
+	if d := has(t, r, "byte 0x26"); d.B == "" || len(r.Notes) != 1 ||
+		!strings.HasPrefix(r.Notes[0], "vmlinux: not of the form") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -310,7 +317,8 @@ func TestHostilePrograms(t *testing.T) {
 // to it.
 func TestELFBombs(t *testing.T) {
 	long := "int " + strings.Repeat("f", 20000) + "(void) { return 1; }"
-	program, err := os.ReadFile(cc(t, t.TempDir(), map[string]string{"main.c": cSource, "long.c": long}, "main.c", "long.c"))
+	program, err := os.ReadFile(cc(t, t.TempDir(), map[string]string{"main.c": cSource, "long.c": long},
+		"main.c", "long.c"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +388,10 @@ func TestELFNeighbours(t *testing.T) {
 	dir := t.TempDir()
 	build := func(t *testing.T, args ...string) []byte {
 		b, err := os.ReadFile(cc(t, dir, map[string]string{"main.c": `
-const unsigned char before[32] = { KEY }; const char list[32] = LIST; const unsigned char after[32] = { KEY }; const char same[32] = "the same in both";
+const unsigned char before[32] = { KEY };
+const char list[32] = LIST;
+const unsigned char after[32] = { KEY };
+const char same[32] = "the same in both";
 int main(int n, char **v) { return before[n] + list[n] + after[n] + same[n]; }
 `}, append(args, "-Wl,--build-id=none", "main.c")...))
 		if err != nil {
@@ -395,7 +406,8 @@ int main(int n, char **v) { return before[n] + list[n] + after[n] + same[n]; }
 		}
 		return "-DKEY=" + strings.Join(all, ",")
 	}
-	r := compareBytes(t, "vmlinux", build(t, key(0xef), `-DLIST="100 101 102 103 104 105 106 107"`), build(t, key(200), `-DLIST="107 106 105 104 103 102 101 100"`))
+	r := compareBytes(t, "vmlinux", build(t, key(0xef), `-DLIST="100 101 102 103 104 105 106 107"`),
+		build(t, key(200), `-DLIST="107 106 105 104 103 102 101 100"`))
 	if d := has(t, r, ".rodata: list"); d.Cause != Order {
 		t.Errorf("%+v", d)
 	}

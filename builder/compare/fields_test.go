@@ -74,7 +74,8 @@ func TestFieldsAreThere(t *testing.T) {
 	for _, c := range treeCauses {
 		f, _, _ := strings.Cut(c.prefix, "[")
 		f = strings.TrimSuffix(f, ".")
-		if !manifest[f] && !manifest[buildField+"."+f] && !lock[f] && !slices.Contains(others, f) && c.prefix != oldActions {
+		if !manifest[f] && !manifest[buildField+"."+f] && !lock[f] && !slices.Contains(others, f) &&
+			c.prefix != oldActions {
 			t.Errorf("the rule for %q is about a field that no document has", c.prefix)
 		}
 	}

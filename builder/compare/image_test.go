@@ -45,7 +45,8 @@ func debugfs(t testing.TB, image string, cmds ...string) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(tool(t, "debugfs", "-w", "-f", script, image)) {
-		if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "debugfs:") && !strings.HasPrefix(line, "debugfs ") && !strings.HasPrefix(line, "Allocated inode") {
+		if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "debugfs:") &&
+			!strings.HasPrefix(line, "debugfs ") && !strings.HasPrefix(line, "Allocated inode") {
 			t.Fatalf("debugfs: %s", line)
 		}
 	}
@@ -53,7 +54,8 @@ func debugfs(t testing.TB, image string, cmds ...string) {
 
 // texts are the files of a small root filesystem.
 var texts = map[string]string{
-	"hostname": "guest\n", "list": "B\nZ\na\nc\n", "notes": "built 2026-11-23\n", "where": "in /home/ann/linux/x\n", "key": "AAAAC3NzaC1lZDI1NTE5AAAAIJ1x\n",
+	"hostname": "guest\n", "list": "B\nZ\na\nc\n", "notes": "built 2026-11-23\n",
+	"where": "in /home/ann/linux/x\n", "key": "AAAAC3NzaC1lZDI1NTE5AAAAIJ1x\n",
 	"by": "ann@here\n", "small": "x", "big": strings.Repeat("0123456789abcdef", 4096),
 }
 
@@ -64,19 +66,24 @@ func makeImage(t testing.TB, names []string, content map[string]string, cmds ...
 	return format(t, []string{"-b", "1024"}, "16M", names, content, cmds...)
 }
 
-func format(t testing.TB, args []string, size string, names []string, content map[string]string, cmds ...string) string {
+func format(t testing.TB, args []string, size string, names []string, content map[string]string,
+	cmds ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	image := filepath.Join(dir, "rootfs.img")
-	tool(t, "mke2fs", append(append([]string{"-q", "-F", "-t", "ext4", "-U", "34308998-e7d1-50c1-ae61-6cfed28ccd12",
-		"-E", "hash_seed=6df22cd3-96e1-58ba-aded-9c344359e5e1,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"}, args...), image, size)...)
+	args = slices.Concat([]string{
+		"-q", "-F", "-t", "ext4", "-U", "34308998-e7d1-50c1-ae61-6cfed28ccd12", "-E",
+		"hash_seed=6df22cd3-96e1-58ba-aded-9c344359e5e1,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
+	}, args, []string{image, size})
+	tool(t, "mke2fs", args...)
 	do := []string{"mkdir etc", "cd etc"}
 	for _, name := range names {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(content[name]), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		do = append(do, fmt.Sprintf("write %s %s", file, name), "sif "+name+" mode 0100644", "sif "+name+" uid 0", "sif "+name+" gid 0")
+		do = append(do, fmt.Sprintf("write %s %s", file, name), "sif "+name+" mode 0100644",
+			"sif "+name+" uid 0", "sif "+name+" gid 0")
 		for _, field := range []string{"mtime", "atime", "ctime", "crtime"} {
 			do = append(do, "sif "+name+" "+field+" @1700000000")
 		}
@@ -127,49 +134,60 @@ func TestImageLeaks(t *testing.T) {
 		{"mtime", "/etc/small: mtime", "2023-11-14T22:13:20Z", "2023-11-14T22:15:00Z", Time, func(t *testing.T) string {
 			return makeImage(t, names, texts, "sif small mtime @1700000100")
 		}},
-		{"two times", "/etc/small: atime, ctime", "2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z", Time, func(t *testing.T) string {
-			return makeImage(t, names, texts, "sif small atime @1800000000", "sif small ctime @1800000000")
-		}},
-		{"time of mkfs", "superblock: s_mkfs_time", "2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z", Time, func(t *testing.T) string {
-			return makeImage(t, names, texts, "ssv mkfs_time @1800000000")
-		}},
-		{"time of a write", "superblock: s_wtime", "2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z", Time, func(t *testing.T) string {
-			img := makeImage(t, names, texts)
-			fakeTime = "1800000000"
-			defer func() { fakeTime = "1700000000" }()
-			debugfs(t, img, "ssv mnt_count 0")
-			return img
-		}},
-		{"time in a file", "/etc/notes: line 1", `"built 2026-11-23"`, `"built 2026-11-24"`, Time, func(t *testing.T) string {
-			return makeImage(t, names, with("notes", "built 2026-11-24\n"))
-		}},
-		{"order", "/etc: order of names", "big", "where", Order, func(t *testing.T) string { return makeImage(t, backwards, texts) }},
+		{"two times", "/etc/small: atime, ctime", "2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z",
+			Time, func(t *testing.T) string {
+				return makeImage(t, names, texts, "sif small atime @1800000000", "sif small ctime @1800000000")
+			}},
+		{"time of mkfs", "superblock: s_mkfs_time", "2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z",
+			Time, func(t *testing.T) string {
+				return makeImage(t, names, texts, "ssv mkfs_time @1800000000")
+			}},
+		{"time of a write", "superblock: s_wtime", "2023-11-14T22:13:20Z", "2027-01-15T08:00:00Z",
+			Time, func(t *testing.T) string {
+				img := makeImage(t, names, texts)
+				fakeTime = "1800000000"
+				defer func() { fakeTime = "1700000000" }()
+				debugfs(t, img, "ssv mnt_count 0")
+				return img
+			}},
+		{"time in a file", "/etc/notes: line 1", `"built 2026-11-23"`, `"built 2026-11-24"`,
+			Time, func(t *testing.T) string {
+				return makeImage(t, names, with("notes", "built 2026-11-24\n"))
+			}},
+		{"order", "/etc: order of names", "big", "where", Order,
+			func(t *testing.T) string { return makeImage(t, backwards, texts) }},
 		{"order of a locale", "/etc/list: line 1", `"B"`, `"a"`, Locale, func(t *testing.T) string {
 			return makeImage(t, names, with("list", "a\nB\nc\nZ\n"))
 		}},
-		{"build path", "/etc/where: line 1", `"in /home/ann/linux/x"`, `"in /tmp/b/linux/x"`, Path, func(t *testing.T) string {
-			return makeImage(t, names, with("where", "in /tmp/b/linux/x\n"))
-		}},
+		{"build path", "/etc/where: line 1", `"in /home/ann/linux/x"`, `"in /tmp/b/linux/x"`,
+			Path, func(t *testing.T) string {
+				return makeImage(t, names, with("where", "in /tmp/b/linux/x\n"))
+			}},
 		{"link to a build path", "/etc/link: link", `"/home/ann/linux"`, `"/tmp/b/linux"`, Path, nil},
-		{"uid", "/etc/small: owner", "0:0", "1000:0", Owner, func(t *testing.T) string { return makeImage(t, names, texts, "sif small uid 1000") }},
-		{"gid", "/etc/small: owner", "0:0", "0:100000", Owner, func(t *testing.T) string { return makeImage(t, names, texts, "sif small gid 100000") }},
+		{"uid", "/etc/small: owner", "0:0", "1000:0", Owner,
+			func(t *testing.T) string { return makeImage(t, names, texts, "sif small uid 1000") }},
+		{"gid", "/etc/small: owner", "0:0", "0:100000", Owner,
+			func(t *testing.T) string { return makeImage(t, names, texts, "sif small gid 100000") }},
 		{"umask", "/etc/small: mode", "0644", "0664", Umask, func(t *testing.T) string {
 			return makeImage(t, names, texts, "sif small mode 0100664")
 		}},
 		{"setuid is no umask", "/etc/small: mode", "0644", "4644", "", func(t *testing.T) string {
 			return makeImage(t, names, texts, "sif small mode 0104644")
 		}},
-		{"random UUID", "superblock: s_uuid", "34308998-e7d1-50c1-ae61-6cfed28ccd12", "11111111-2222-4333-8444-555555555555", Random, func(t *testing.T) string {
-			img := makeImage(t, names, texts)
-			tool(t, "tune2fs", "-f", "-U", "11111111-2222-4333-8444-555555555555", img)
-			return img
-		}},
-		{"random hash seed", "superblock: s_hash_seed", "6df22cd3-96e1-58ba-aded-9c344359e5e1", "11111111-2222-4333-8444-555555555555", Random, func(t *testing.T) string {
-			return makeImage(t, names, texts, "ssv hash_seed 11111111-2222-4333-8444-555555555555")
-		}},
-		{"random key", "/etc/key: line 1", `"AAAAC3NzaC1lZDI1NTE5AAAAIJ1x"`, `"AAAAC3NzaC1lZDI1NTE5AAAAIK9z"`, Random, func(t *testing.T) string {
-			return makeImage(t, names, with("key", "AAAAC3NzaC1lZDI1NTE5AAAAIK9z\n"))
-		}},
+		{"random UUID", "superblock: s_uuid", "34308998-e7d1-50c1-ae61-6cfed28ccd12",
+			"11111111-2222-4333-8444-555555555555", Random, func(t *testing.T) string {
+				img := makeImage(t, names, texts)
+				tool(t, "tune2fs", "-f", "-U", "11111111-2222-4333-8444-555555555555", img)
+				return img
+			}},
+		{"random hash seed", "superblock: s_hash_seed", "6df22cd3-96e1-58ba-aded-9c344359e5e1",
+			"11111111-2222-4333-8444-555555555555", Random, func(t *testing.T) string {
+				return makeImage(t, names, texts, "ssv hash_seed 11111111-2222-4333-8444-555555555555")
+			}},
+		{"random key", "/etc/key: line 1", `"AAAAC3NzaC1lZDI1NTE5AAAAIJ1x"`,
+			`"AAAAC3NzaC1lZDI1NTE5AAAAIK9z"`, Random, func(t *testing.T) string {
+				return makeImage(t, names, with("key", "AAAAC3NzaC1lZDI1NTE5AAAAIK9z\n"))
+			}},
 		{"random generation", "/etc/small: generation", "0x0", "0x1e240", Random, func(t *testing.T) string {
 			return makeImage(t, names, texts, "sif small generation 123456")
 		}},
@@ -185,10 +203,11 @@ func TestImageLeaks(t *testing.T) {
 		{"label", "superblock: s_volume_name", `""`, `"mine"`, Config, func(t *testing.T) string {
 			return makeImage(t, names, texts, "ssv volume_name mine")
 		}},
-		{"another layout", "blocks of 8 names with the same content, the first is /etc/big", "", "", Layout, func(t *testing.T) string {
-			img := makeImage(t, slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "big" }), texts)
-			return movedFile(t, img)
-		}},
+		{"another layout", "blocks of 8 names with the same content, the first is /etc/big",
+			"", "", Layout, func(t *testing.T) string {
+				others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "big" })
+				return movedFile(t, makeImage(t, others, texts))
+			}},
 		{"a removed file", "bytes in free blocks", "", "", Leftover, func(t *testing.T) string {
 			file := filepath.Join(t.TempDir(), "f")
 			if err := os.WriteFile(file, []byte(strings.Repeat("secret", 1000)), 0o600); err != nil {
@@ -281,10 +300,13 @@ func TestImagePackages(t *testing.T) {
 	}
 	make := func(version, tool, other string) string {
 		dir := t.TempDir()
-		return makeImage(t, nil, nil, "cd /", "mkdir usr", "mkdir usr/bin", "symlink bin usr/bin", "mkdir var", "mkdir var/lib", "mkdir var/lib/dpkg", "mkdir var/lib/dpkg/info",
+		return makeImage(t, nil, nil, "cd /", "mkdir usr", "mkdir usr/bin", "symlink bin usr/bin",
+			"mkdir var", "mkdir var/lib", "mkdir var/lib/dpkg", "mkdir var/lib/dpkg/info",
 			put(dir, "usr/bin/tool", tool), put(dir, "usr/bin/other", other),
-			put(dir, "var/lib/dpkg/status", "Package: tool\nVersion: "+version+"\nArchitecture: amd64\n\nPackage: other\nVersion: 1\n"),
-			put(dir, "var/lib/dpkg/info/tool.list", "/.\n/bin\n/bin/tool\n"), put(dir, "var/lib/dpkg/info/other.list", "/usr/bin/other\n"))
+			put(dir, "var/lib/dpkg/status",
+				"Package: tool\nVersion: "+version+"\nArchitecture: amd64\n\nPackage: other\nVersion: 1\n"),
+			put(dir, "var/lib/dpkg/info/tool.list", "/.\n/bin\n/bin/tool\n"),
+			put(dir, "var/lib/dpkg/info/other.list", "/usr/bin/other\n"))
 	}
 	r, err := Files(context.Background(), "rootfs.img", make("1", "one", "same"), make("2", "two", "changed"))
 	if err != nil {
@@ -299,7 +321,8 @@ func TestImagePackages(t *testing.T) {
 }
 
 func smallImage(t testing.TB) string {
-	return format(t, []string{"-b", "1024", "-N", "32", "-O", "^has_journal,^resize_inode"}, "256K", []string{"big", "list", "small"}, texts, "symlink link to", "mkdir d")
+	return format(t, []string{"-b", "1024", "-N", "32", "-O", "^has_journal,^resize_inode"},
+		"256K", []string{"big", "list", "small"}, texts, "symlink link to", "mkdir d")
 }
 
 // TestHostileImages flips bytes of an image: whatever it says, the comparison
@@ -367,13 +390,15 @@ func BenchmarkImages(b *testing.B) {
 		if name != "" {
 			put(b, tree, name, strings.Repeat("new", 100_000))
 		}
-		tool(b, "mke2fs", "-q", "-F", "-t", "ext4", "-N", inodes, "-U", uuid, "-E", "hash_seed="+uuid+",lazy_itable_init=0,lazy_journal_init=0", "-d", tree, file, "1G")
+		tool(b, "mke2fs", "-q", "-F", "-t", "ext4", "-N", inodes, "-U", uuid, "-E",
+			"hash_seed="+uuid+",lazy_itable_init=0,lazy_journal_init=0", "-d", tree, file, "1G")
 		return file
 	}
 	const one, other = "34308998-e7d1-50c1-ae61-6cfed28ccd12", "5af40aed-1bfe-5189-816b-eeb9176dcddd"
 	first := image("", one, "65536")
 	for _, c := range []struct{ name, file string }{
-		{"same", image("", one, "65536")}, {"elsewhere", image("", other, "32768")}, {"a file more", image("d0/new", one, "65536")},
+		{"same", image("", one, "65536")}, {"elsewhere", image("", other, "32768")},
+		{"a file more", image("d0/new", one, "65536")},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {

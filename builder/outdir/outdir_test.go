@@ -164,13 +164,13 @@ func TestPutInterruptedLeavesNoDirectories(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if _, err := o.Put(ctx, f.store, []Artifact{f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/linux/x.py", "script")}); !errors.Is(
-				err,
-				context.Canceled,
-			) {
+			script := f.artifact("scripts/gdb/linux/x.py", "script")
+			list := []Artifact{f.artifact("bzImage", "kernel"), script}
+			if _, err := o.Put(ctx, f.store, list); !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
-			if _, err := o.Put(t.Context(), f.store, []Artifact{f.artifact("scripts/gdb/linux/x.py", "script"), {Path: "bzImage", SHA256: units.DigestOf(nil)}}); err == nil {
+			list = []Artifact{script, {Path: "bzImage", SHA256: units.DigestOf(nil)}}
+			if _, err := o.Put(t.Context(), f.store, list); err == nil {
 				t.Fatal("what is not in the store was put there")
 			}
 			var got []string
@@ -194,16 +194,8 @@ func TestPutInterruptedLeavesNoDirectories(t *testing.T) {
 
 func TestDropRemovesWhatIsNoLongerMade(t *testing.T) {
 	f := newOutFixture(t)
-	keep, old, edited := f.artifact(
-		"bzImage",
-		"kernel",
-	), f.artifact(
-		"scripts/gdb/old.py",
-		"old",
-	), f.artifact(
-		"scripts/gdb/mine.py",
-		"theirs",
-	)
+	keep, old := f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/old.py", "old")
+	edited := f.artifact("scripts/gdb/mine.py", "theirs")
 	f.put(keep, old, edited)
 	if err := os.WriteFile(filepath.Join(f.dir, edited.Path), []byte("the person's own"), 0o644); err != nil {
 		t.Fatal(err)
@@ -240,14 +232,13 @@ func TestGuardRefusesForeignFiles(t *testing.T) {
 	if err := o.Guard([]string{"bzImage", "config"}); !errors.As(err, &foreign) || foreign.File != mine {
 		t.Errorf("got %v, want a ForeignError of %s", err, mine)
 	}
-	m, err := (&Manifest{Version: manifestVersion, Build: BuildFacts{Artifacts: []Artifact{{Path: "config"}}}}).Marshal()
+	m := &Manifest{Version: manifestVersion, Build: BuildFacts{Artifacts: []Artifact{{Path: "config"}}}}
+	text, err := m.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{artifact.Manifest: m} {
-		if err := o.Write(name, b); err != nil {
-			t.Fatal(err)
-		}
+	if err := o.Write(artifact.Manifest, text); err != nil {
+		t.Fatal(err)
 	}
 	if err := o.Guard(artifact.TopLevel(arch.AMD64)); err != nil {
 		t.Errorf("what an earlier build made: %v", err)
@@ -278,8 +269,8 @@ func TestReady(t *testing.T) {
 		}
 		err = o.Ready()
 		var slip *spec.InputError
-		if (tt.want == "") != (err == nil) ||
-			err != nil && (!errors.As(err, &slip) || !strings.Contains(err.Error(), tt.want)) {
+		if (tt.want == "") != (err == nil) || err != nil &&
+			(!errors.As(err, &slip) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.out, err, tt.want)
 		}
 	}
@@ -294,7 +285,8 @@ func TestUsersFileBelowADirectory(t *testing.T) {
 	for _, path := range []string{"scripts/gdb/linux/mine.py", "targets/mine.i", "modules/mine.ko"} {
 		f := newOutFixture(t)
 		mine := filepath.Join(f.dir, path)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(mine), 0o755), os.WriteFile(mine, []byte("my own"), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(mine), 0o755),
+			os.WriteFile(mine, []byte("my own"), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		first, a := f.artifact("bzImage", "kernel"), f.artifact(path, "kimg's")

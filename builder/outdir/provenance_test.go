@@ -29,13 +29,12 @@ func described(t *testing.T) (string, *spec.Lock) {
 	}}
 	for _, name := range []string{"bzImage", "rootfs.img", "scripts/gdb/x.py"} {
 		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(name), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+			os.WriteFile(file, []byte(name), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		m.Build.Artifacts = append(
-			m.Build.Artifacts,
-			Artifact{Path: name, Size: int64(len(name)), SHA256: units.DigestOf([]byte(name)), Mode: 0o644},
-		)
+		m.Build.Artifacts = append(m.Build.Artifacts,
+			Artifact{Path: name, Size: int64(len(name)), SHA256: units.DigestOf([]byte(name)), Mode: 0o644})
 	}
 	lock, err := l.Marshal()
 	if err != nil {
@@ -119,14 +118,12 @@ func TestDocumentsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	statement := docs[attest.ProvenanceFile]
-	*m.document(attest.ProvenanceFile) = Document{
-		attest.ProvenanceFile,
-		int64(len(statement)),
-		units.DigestOf(statement),
-	}
+	*m.document(attest.ProvenanceFile) = Document{attest.ProvenanceFile, int64(len(statement)),
+		units.DigestOf(statement)}
 	text, err := m.Marshal()
 	out := openTestDir(t, dir)
-	if err := errors.Join(err, out.Write(artifact.Manifest, text), out.Write(attest.ProvenanceFile, statement)); err != nil {
+	if err := errors.Join(err, out.Write(artifact.Manifest, text),
+		out.Write(attest.ProvenanceFile, statement)); err != nil {
 		t.Fatal(err)
 	}
 	before = looks()
@@ -137,7 +134,8 @@ func TestDocumentsStay(t *testing.T) {
 	}
 
 	// What was removed or damaged comes back, and so do the documents of an older kimg.
-	if err := errors.Join(os.Remove(filepath.Join(dir, attest.SBOMFile)), os.WriteFile(filepath.Join(dir, attest.ProvenanceFile), []byte("{}"), 0o644)); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, attest.SBOMFile)),
+		os.WriteFile(filepath.Join(dir, attest.ProvenanceFile), []byte("{}"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	again()
@@ -150,7 +148,8 @@ func TestDocumentsStay(t *testing.T) {
 	}
 	m.Documents = nil
 	text, err = m.Marshal()
-	if err := errors.Join(err, out.Write(artifact.Manifest, text), os.Remove(filepath.Join(dir, attest.SBOMFile))); err != nil {
+	if err := errors.Join(err, out.Write(artifact.Manifest, text),
+		os.Remove(filepath.Join(dir, attest.SBOMFile))); err != nil {
 		t.Fatal(err)
 	}
 	if again(); len(read(t, dir, attest.SBOMFile)) == 0 {
@@ -177,23 +176,13 @@ func TestDocumentsAreKnownAsKimgs(t *testing.T) {
 func TestDocumentsTellNoPaths(t *testing.T) {
 	describe := func(request string, edit func(*spec.Lock)) map[string][]byte {
 		l := spectest.Lock(t)
-		l.Kernel = spec.KernelLock{
-			Request: request,
-			Source:  "directory",
-			Version: l.Kernel.Version,
-			SHA256:  l.Kernel.SHA256,
-			Epoch:   l.Kernel.Epoch,
-		}
+		l.Kernel = spec.KernelLock{Request: request, Source: "directory", Version: l.Kernel.Version,
+			SHA256: l.Kernel.SHA256, Epoch: l.Kernel.Epoch}
 		edit(l)
-		m := &Manifest{
-			Build: BuildFacts{
-				Kernel:    "6.1",
-				Toolchain: NewToolchain(l.Toolchain),
-				Imaging:   NewToolchain(l.Imaging),
-				Artifacts: []Artifact{{Path: "bzImage", SHA256: units.DigestOf(nil)}},
-				Inputs:    Inputs(l),
-			},
-		}
+		m := &Manifest{Build: BuildFacts{
+			Kernel: "6.1", Toolchain: NewToolchain(l.Toolchain), Imaging: NewToolchain(l.Imaging),
+			Artifacts: []Artifact{{Path: "bzImage", SHA256: units.DigestOf(nil)}}, Inputs: Inputs(l),
+		}}
 		m.Build.Lock = units.DigestOf([]byte("lock"))
 		docs, err := m.describe(l, attest.Builder("v1"))
 		if err != nil {
@@ -213,10 +202,8 @@ func TestDocumentsTellNoPaths(t *testing.T) {
 			}
 		}
 	}
-	if bytes.Equal(
-		one[attest.ProvenanceFile],
-		describe("linux", func(l *spec.Lock) { l.Config.Set = []string{"KASAN=y"} })[attest.ProvenanceFile],
-	) {
+	if bytes.Equal(one[attest.ProvenanceFile],
+		describe("linux", func(l *spec.Lock) { l.Config.Set = []string{"KASAN=y"} })[attest.ProvenanceFile]) {
 		t.Error("what was asked is not told")
 	}
 }
@@ -251,11 +238,8 @@ func TestMaterials(t *testing.T) {
 	}
 
 	l.Kernel = spec.KernelLock{Request: "6.1.9", Source: "release", Version: l.Kernel.Version, SHA256: l.Kernel.SHA256,
-		Download: &kernelorg.Verified{
-			URL:         "https://example.org/v6.x/linux-6.1.9.tar.xz",
-			SignedBy:    []string{"A"},
-			TarSignedBy: []string{"B"},
-		}}
+		Download: &kernelorg.Verified{URL: "https://example.org/v6.x/linux-6.1.9.tar.xz",
+			SignedBy: []string{"A"}, TarSignedBy: []string{"B"}}}
 	k = l.Materials()[0]
 	if k.Name != "linux-6.1.9.tar.xz" || k.URI != l.Kernel.Download.URL || len(k.SignedBy) != 2 {
 		t.Errorf("%+v", k)
@@ -263,12 +247,8 @@ func TestMaterials(t *testing.T) {
 	if in := Inputs(l)[0]; in.Name != l.Kernel.Download.URL || len(in.SignedBy) != 2 {
 		t.Errorf("%+v", in)
 	}
-	l.Kernel = spec.KernelLock{
-		Request: "../dir/linux",
-		Source:  "directory",
-		Version: l.Kernel.Version,
-		SHA256:  l.Kernel.SHA256,
-	}
+	l.Kernel = spec.KernelLock{Request: "../dir/linux", Source: "directory", Version: l.Kernel.Version,
+		SHA256: l.Kernel.SHA256}
 	if k = l.Materials()[0]; !k.Tree || k.Name != "linux" || k.URI != "" {
 		t.Errorf("%+v", k)
 	}
@@ -318,8 +298,8 @@ func TestGitMoves(t *testing.T) {
 	if _, err = openTestDir(t, dir).WriteManifest(m, l); err != nil {
 		t.Fatal(err)
 	}
-	if m, err = Read(dir); err != nil || m.Run.Git == nil || m.Run.Git.Commit != "0123" || m.Run.Kimg != kimg ||
-		len(m.Documents) != len(artifact.Documents()) {
+	if m, err = Read(dir); err != nil || m.Run.Git == nil || m.Run.Git.Commit != "0123" ||
+		m.Run.Kimg != kimg || len(m.Documents) != len(artifact.Documents()) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

@@ -21,15 +21,16 @@ func built(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	m := &Manifest{Version: manifestVersion}
-	for name, text := range map[string]string{"bzImage": "kernel", "rootfs.img": "image", "scripts/gdb/x.py": "script"} {
+	for name, text := range map[string]string{
+		"bzImage": "kernel", "rootfs.img": "image", "scripts/gdb/x.py": "script",
+	} {
 		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755),
+			os.WriteFile(file, []byte(text), 0o644)); err != nil {
 			t.Fatal(err)
 		}
-		m.Build.Artifacts = append(
-			m.Build.Artifacts,
-			Artifact{Path: name, Size: int64(len(text)), SHA256: units.DigestOf([]byte(text)), Mode: 0o644},
-		)
+		m.Build.Artifacts = append(m.Build.Artifacts,
+			Artifact{Path: name, Size: int64(len(text)), SHA256: units.DigestOf([]byte(text)), Mode: 0o644})
 	}
 	lock, err := spectest.Lock(t).Marshal()
 	if err != nil {
@@ -37,7 +38,8 @@ func built(t *testing.T) string {
 	}
 	m.Build.Lock = units.DigestOf(lock)
 	b, err := m.Marshal()
-	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, artifact.Lock), lock, 0o644), os.WriteFile(filepath.Join(dir, artifact.Manifest), b, 0o644)); err != nil {
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, artifact.Lock), lock, 0o644),
+		os.WriteFile(filepath.Join(dir, artifact.Manifest), b, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -68,18 +70,27 @@ func TestVerify(t *testing.T) {
 	}{
 		{"nothing", func(string) error { return nil }, nil},
 		{"a flipped byte", flip("bzImage", 2), []string{"bzImage content was changed"}},
-		{"two", func(d string) error { return errors.Join(flip("bzImage", 0)(d), flip("rootfs.img", -1)(d)) }, []string{"bzImage content", "rootfs.img content"}},
-		{"longer", func(d string) error { return os.WriteFile(filepath.Join(d, "rootfs.img"), []byte("imagex"), 0o644) }, []string{"rootfs.img 6 bytes"}},
-		{"gone", replace("scripts/gdb/x.py", func(string) error { return nil }), []string{"scripts/gdb/x.py not there"}},
+		{"two", func(d string) error { return errors.Join(flip("bzImage", 0)(d), flip("rootfs.img", -1)(d)) },
+			[]string{"bzImage content", "rootfs.img content"}},
+		{"longer", func(d string) error {
+			return os.WriteFile(filepath.Join(d, "rootfs.img"), []byte("imagex"), 0o644)
+		}, []string{"rootfs.img 6 bytes"}},
+		{"gone", replace("scripts/gdb/x.py", func(string) error { return nil }),
+			[]string{"scripts/gdb/x.py not there"}},
 		{"a link to the same", replace("bzImage", func(n string) error {
 			return errors.Join(os.WriteFile(n+".real", []byte("kernel"), 0o644), os.Symlink("bzImage.real", n))
 		}), []string{"bzImage a link"}},
-		{"a directory of links", replace("scripts", func(n string) error { return os.Symlink("/etc", n) }), []string{"scripts/gdb/x.py cannot be read"}},
-		{"a directory", replace("bzImage", func(n string) error { return os.Mkdir(n, 0o755) }), []string{"bzImage a directory"}},
-		{"more may write it", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o666) }, []string{"bzImage mode is 0666"}},
-		{"its owner may not", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o444) }, []string{"bzImage mode is 0444"}},
+		{"a directory of links", replace("scripts", func(n string) error { return os.Symlink("/etc", n) }),
+			[]string{"scripts/gdb/x.py cannot be read"}},
+		{"a directory", replace("bzImage", func(n string) error { return os.Mkdir(n, 0o755) }),
+			[]string{"bzImage a directory"}},
+		{"more may write it", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o666) },
+			[]string{"bzImage mode is 0666"}},
+		{"its owner may not", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o444) },
+			[]string{"bzImage mode is 0444"}},
 		{"a umask of 077", func(d string) error { return os.Chmod(filepath.Join(d, "bzImage"), 0o600) }, nil},
-		{"the lock", flip(artifact.Lock, 200), []string{artifact.Lock + " digest", artifact.Lock + " not the lock of this build"}},
+		{"the lock", flip(artifact.Lock, 200),
+			[]string{artifact.Lock + " digest", artifact.Lock + " not the lock of this build"}},
 		{"another lock", func(d string) error {
 			l := spectest.Lock(t)
 			l.Kernel.Epoch++
@@ -119,10 +130,8 @@ func wantFaults(t *testing.T, v *Verified, want []string) {
 	t.Helper()
 	for _, w := range want {
 		path, word, _ := strings.Cut(w, " ")
-		if !slices.ContainsFunc(
-			v.Faults,
-			func(f Fault) bool { return f.Path == path && strings.Contains(f.What, word) },
-		) {
+		if !slices.ContainsFunc(v.Faults,
+			func(f Fault) bool { return f.Path == path && strings.Contains(f.What, word) }) {
 			t.Errorf("faults %.600q lack %q", v.Faults, w)
 		}
 	}

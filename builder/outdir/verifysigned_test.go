@@ -40,11 +40,11 @@ func TestVerifySigned(t *testing.T) {
 		t.Errorf("signed: %+v", v)
 	}
 	if v := faults(stranger); len(v.Faults) != 1 ||
-		!strings.Contains(v.Faults[0].What, "not signed by "+stranger.File) ||
-		len(v.SignedBy) > 0 {
+		!strings.Contains(v.Faults[0].What, "not signed by "+stranger.File) || len(v.SignedBy) > 0 {
 		t.Errorf("by another key: %+v", v)
 	}
-	for _, name := range []string{artifact.Manifest, attest.ProvenanceFile, attest.SBOMFile, attest.SignatureFile, artifact.Lock} {
+	for _, name := range []string{artifact.Manifest, attest.ProvenanceFile, attest.SBOMFile,
+		attest.SignatureFile, artifact.Lock} {
 		if text := read(t, dir, name); bytes.Contains(text, []byte(filepath.Dir(key.File))) {
 			t.Errorf("%s tells where the key is", name)
 		}
@@ -77,20 +77,26 @@ func TestVerifyAttacked(t *testing.T) {
 	}{
 		{"an artifact's byte", flip("bzImage"), []string{"bzImage content was changed"}},
 		{"the lock's byte", flip(artifact.Lock), []string{artifact.Lock + " not the lock of this build"}},
-		{"the provenance's byte", flip(attest.ProvenanceFile), []string{attest.ProvenanceFile + " content was changed", attest.SignatureFile + " no signature of this build"}},
+		{"the provenance's byte", flip(attest.ProvenanceFile), []string{
+			attest.ProvenanceFile + " content was changed", attest.SignatureFile + " no signature of this build",
+		}},
 		{"the SBOM's byte", flip(attest.SBOMFile), []string{attest.SBOMFile + " content was changed"}},
-		{"the envelope's byte", flip(attest.SignatureFile), []string{attest.SignatureFile + " no signature of this build"}},
+		{"the envelope's byte", flip(attest.SignatureFile),
+			[]string{attest.SignatureFile + " no signature of this build"}},
 		{"an artifact, told by the manifest", func(t *testing.T, dir string) {
 			put(t, dir, "bzImage", []byte("evilKrn"))
 			edited(t, dir, func(m *Manifest) { m.Build.Artifacts[0].SHA256 = units.DigestOf([]byte("evilKrn")) })
-		}, []string{attest.ProvenanceFile + " subject bzImage has another sha256", attest.ProvenanceFile + " manifestDigest"}},
+		}, []string{
+			attest.ProvenanceFile + " subject bzImage has another sha256", attest.ProvenanceFile + " manifestDigest",
+		}},
 		{"an artifact less", func(t *testing.T, dir string) {
 			edited(t, dir, func(m *Manifest) { m.Build.Artifacts = m.Build.Artifacts[1:] })
 		}, []string{attest.ProvenanceFile + " subject bzImage is none"}},
 		{"an artifact more", func(t *testing.T, dir string) {
 			put(t, dir, "vmlinux-gdb.py", nil)
 			edited(t, dir, func(m *Manifest) {
-				m.Build.Artifacts = append(m.Build.Artifacts, Artifact{Path: "vmlinux-gdb.py", SHA256: units.DigestOf(nil), Mode: 0o644})
+				m.Build.Artifacts = append(m.Build.Artifacts,
+					Artifact{Path: "vmlinux-gdb.py", SHA256: units.DigestOf(nil), Mode: 0o644})
 			})
 		}, []string{attest.ProvenanceFile + " subjects lack vmlinux-gdb.py"}},
 		{"what the manifest says", func(t *testing.T, dir string) {
@@ -98,12 +104,15 @@ func TestVerifyAttacked(t *testing.T) {
 		}, []string{attest.ProvenanceFile + " manifestDigest"}},
 		{"subjects removed", func(t *testing.T, dir string) {
 			rewritten(t, dir, func(st map[string]any) { st["subject"] = st["subject"].([]any)[1:] })
-		}, []string{attest.ProvenanceFile + " subjects lack bzImage", attest.SignatureFile + " no signature of this build"}},
+		}, []string{
+			attest.ProvenanceFile + " subjects lack bzImage", attest.SignatureFile + " no signature of this build",
+		}},
 		{"subjects removed, and signed anew", func(t *testing.T, dir string) {
 			rewritten(t, dir, func(st map[string]any) { st["subject"] = st["subject"].([]any)[1:] })
 			resign(t, dir, evil)
 		}, []string{attest.ProvenanceFile + " subjects lack bzImage", attest.SignatureFile + " it is not signed by"}},
-		{"by another key", func(t *testing.T, dir string) { resign(t, dir, evil) }, []string{attest.SignatureFile + " it is not signed by"}},
+		{"by another key", func(t *testing.T, dir string) { resign(t, dir, evil) },
+			[]string{attest.SignatureFile + " it is not signed by"}},
 		{"everything but the key", func(t *testing.T, dir string) {
 			put(t, dir, "bzImage", []byte("evilKrn"))
 			m, err := Read(dir)
@@ -127,11 +136,15 @@ func TestVerifyAttacked(t *testing.T) {
 			edited(t, dir, func(m *Manifest) { m.Documents = m.Documents[:1] })
 		}, []string{attest.SBOMFile + " the manifest does not name it"}},
 		{"the payload's type", func(t *testing.T, dir string) {
-			put(t, dir, attest.SignatureFile, bytes.Replace(read(t, dir, attest.SignatureFile), []byte("vnd.in-toto+json"), []byte("vnd.other+json"), 1))
+			put(t, dir, attest.SignatureFile, bytes.Replace(read(t, dir, attest.SignatureFile),
+				[]byte("vnd.in-toto+json"), []byte("vnd.other+json"), 1))
 		}, []string{attest.SignatureFile + " no signature of this build"}},
-		{"no signature", func(t *testing.T, dir string) { drop(t, dir, attest.SignatureFile) }, []string{attest.SignatureFile + " not signed: it is not there"}},
-		{"no provenance", func(t *testing.T, dir string) { drop(t, dir, attest.ProvenanceFile) }, []string{attest.ProvenanceFile + " not there"}},
-		{"no SBOM", func(t *testing.T, dir string) { drop(t, dir, attest.SBOMFile) }, []string{attest.SBOMFile + " not there"}},
+		{"no signature", func(t *testing.T, dir string) { drop(t, dir, attest.SignatureFile) },
+			[]string{attest.SignatureFile + " not signed: it is not there"}},
+		{"no provenance", func(t *testing.T, dir string) { drop(t, dir, attest.ProvenanceFile) },
+			[]string{attest.ProvenanceFile + " not there"}},
+		{"no SBOM", func(t *testing.T, dir string) { drop(t, dir, attest.SBOMFile) },
+			[]string{attest.SBOMFile + " not there"}},
 		{"a link to the provenance", func(t *testing.T, dir string) {
 			b := read(t, dir, attest.ProvenanceFile)
 			put(t, dir, "other", b)
@@ -140,9 +153,12 @@ func TestVerifyAttacked(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{attest.ProvenanceFile + " a link"}},
-		{"a deep provenance", func(t *testing.T, dir string) { put(t, dir, attest.ProvenanceFile, deep) }, []string{attest.ProvenanceFile + " no in-toto statement"}},
-		{"a deep SBOM", func(t *testing.T, dir string) { put(t, dir, attest.SBOMFile, deep) }, []string{attest.SBOMFile + " content was changed"}},
-		{"a deep envelope", func(t *testing.T, dir string) { put(t, dir, attest.SignatureFile, deep) }, []string{attest.SignatureFile + " no signature of this build"}},
+		{"a deep provenance", func(t *testing.T, dir string) { put(t, dir, attest.ProvenanceFile, deep) },
+			[]string{attest.ProvenanceFile + " no in-toto statement"}},
+		{"a deep SBOM", func(t *testing.T, dir string) { put(t, dir, attest.SBOMFile, deep) },
+			[]string{attest.SBOMFile + " content was changed"}},
+		{"a deep envelope", func(t *testing.T, dir string) { put(t, dir, attest.SignatureFile, deep) },
+			[]string{attest.SignatureFile + " no signature of this build"}},
 		{"a huge provenance", huge(attest.ProvenanceFile), []string{attest.ProvenanceFile + " at most"}},
 		{"a huge SBOM", huge(attest.SBOMFile), []string{attest.SBOMFile + " at most"}},
 		{"a huge envelope", huge(attest.SignatureFile), []string{attest.SignatureFile + " at most"}},

@@ -36,36 +36,12 @@ func TestReadPatches(t *testing.T) {
 	dir := t.TempDir()
 	a, b := aPatch("a", "1"), strings.ReplaceAll(aPatch("b", "1"), "a/fs", "fs")
 	b = strings.ReplaceAll(b, "b/fs", "fs")
-	files(
-		t,
-		dir,
-		"one.patch",
-		a,
-		"sorted/10.patch",
-		a,
-		"sorted/2.diff",
-		a,
-		"sorted/1.patch",
-		a,
-		"sorted/"+coverLetter,
-		"words\n",
-		"sorted/README",
-		"words\n",
-		"sorted/x.patch/y",
-		"",
-		"quilt/series",
-		"# a comment\n\nsub/two.patch -p0 # why\n one.patch\n",
-		"quilt/sub/two.patch",
-		b,
-		"quilt/one.patch",
-		a,
-		"quilt/not.patch",
-		"",
-		"suse/series.conf",
-		"a.patch -p1\n",
-		"suse/a.patch",
-		a,
-	)
+	files(t, dir, "one.patch", a,
+		"sorted/10.patch", a, "sorted/2.diff", a, "sorted/1.patch", a,
+		"sorted/"+coverLetter, "words\n", "sorted/README", "words\n", "sorted/x.patch/y", "",
+		"quilt/series", "# a comment\n\nsub/two.patch -p0 # why\n one.patch\n",
+		"quilt/sub/two.patch", b, "quilt/one.patch", a, "quilt/not.patch", "",
+		"suse/series.conf", "a.patch -p1\n", "suse/a.patch", a)
 	for name, c := range map[string]struct {
 		paths []string
 		want  string
@@ -101,38 +77,20 @@ func TestReadPatches(t *testing.T) {
 
 func TestReadPatchesRefuses(t *testing.T) {
 	dir := t.TempDir()
-	files(
-		t,
-		dir,
-		"secret",
-		"s3cret\n",
-		"empty/README",
-		"",
-		"up/series",
-		"../secret\n",
-		"abs/series",
-		"/etc/passwd\n",
-		"option/series",
-		"a.patch -R\n",
-		"strip/series",
-		"a.patch -p99\n",
-		"none/series",
-		"# nothing\n",
-		"gone/series",
-		"gone.patch\n",
-		"link/series",
-		"l.patch\n",
-		"evil.patch",
-		strings.ReplaceAll(aPatch("a", "1"), "fs/a", "../../x"),
-		"big.patch",
-		strings.Repeat("x\n", maxPatchText/2)+aPatch("a", "1"),
-	)
+	files(t, dir, "secret", "s3cret\n", "empty/README", "", "up/series", "../secret\n",
+		"abs/series", "/etc/passwd\n", "option/series", "a.patch -R\n",
+		"strip/series", "a.patch -p99\n", "none/series", "# nothing\n", "gone/series", "gone.patch\n",
+		"link/series", "l.patch\n",
+		"evil.patch", strings.ReplaceAll(aPatch("a", "1"), "fs/a", "../../x"),
+		"big.patch", strings.Repeat("x\n", maxPatchText/2)+aPatch("a", "1"))
 	if err := os.Symlink("../secret", filepath.Join(dir, "link/l.patch")); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"nothing": "no such file", "empty": "has no series file, and no file that ends in .patch", "up": `"../secret" leads out`, "abs": `"/etc/passwd" leads out`,
-		"option": `"-R": want -pN`, "strip": `"-p99"`, "none": "it names no patch", "gone": "gone.patch", "link": "l.patch", "big.patch": "more than",
+		"nothing": "no such file", "empty": "has no series file, and no file that ends in .patch",
+		"up": `"../secret" leads out`, "abs": `"/etc/passwd" leads out`,
+		"option": `"-R": want -pN`, "strip": `"-p99"`, "none": "it names no patch", "gone": "gone.patch",
+		"link": "l.patch", "big.patch": "more than",
 	} {
 		_, err := ReadPatches([]string{filepath.Join(dir, name)})
 		var spec *InputError
@@ -152,8 +110,10 @@ func TestReadPatchesRefuses(t *testing.T) {
 func TestPatchText(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for _, text := range []string{
-		aPatch("a", "1"), "From: x\n\n---\n x | 2 +-\n\n" + aPatch("a", "# not: {yaml}") + "-- \n2.39\n\n\n", aPatch("a", "\r"), aPatch("a", "\xe4\xf6"), aPatch("a", "ä\u2028"),
-		" leading\n", "\n\nlines\n", "\tleading\n", "no end", "", "trailing  \n \n\t\n", long + "\n" + long + "\n", "\ufeffmark\n", "...\n---\n...\n", "%YAML\n", "# x\n", "a\x00b\n", "a\u0085b\n", "\x1b[0m\n", "a: b\n- c\n",
+		aPatch("a", "1"), "From: x\n\n---\n x | 2 +-\n\n" + aPatch("a", "# not: {yaml}") + "-- \n2.39\n\n\n",
+		aPatch("a", "\r"), aPatch("a", "\xe4\xf6"), aPatch("a", "ä\u2028"),
+		" leading\n", "\n\nlines\n", "\tleading\n", "no end", "", "trailing  \n \n\t\n", long + "\n" + long + "\n",
+		"\ufeffmark\n", "...\n---\n...\n", "%YAML\n", "# x\n", "a\x00b\n", "a\u0085b\n", "\x1b[0m\n", "a: b\n- c\n",
 	} {
 		var buf strings.Builder
 		enc := yaml.NewEncoder(&buf)
@@ -164,8 +124,7 @@ func TestPatchText(t *testing.T) {
 		}
 		var out []PatchLock
 		if err := yaml.Unmarshal([]byte(buf.String()), &out); err != nil || len(out) != 2 ||
-			out[0].Text != in[0].Text ||
-			out[1].Text != "y\n" {
+			out[0].Text != in[0].Text || out[1].Text != "y\n" {
 			t.Errorf("%q is written as\n%s\nand read as %+v, %v", text, buf.String(), out, err)
 		}
 	}

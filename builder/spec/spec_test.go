@@ -22,9 +22,8 @@ func TestSpecFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Kernel != filepath.Join(dir, "linux") || s.Config != filepath.Join(dir, "my.config") || s.Suite != "bionic" ||
-		s.Size != 2<<30 ||
-		s.Variant != Default().Variant {
+	if s.Kernel != filepath.Join(dir, "linux") || s.Config != filepath.Join(dir, "my.config") ||
+		s.Suite != "bionic" || s.Size != 2<<30 || s.Variant != Default().Variant {
 		t.Errorf("spec %+v", s)
 	}
 	if _, err := load("suit: bionic\n"); err == nil || !strings.Contains(err.Error(), "suit") {

@@ -18,27 +18,16 @@ func TestEditSet(t *testing.T) {
 		{"no set", "kernel: \"6.12\" # the line\n\nsuite: sid", []string{"A=y", "B=n"},
 			"kernel: \"6.12\" # the line\n\nsuite: sid\nset:\n  - A=y\n  - B=n\n"},
 		{"an empty set", "set:\nsuite: sid\n", []string{"A=y"}, "set:\n  - A=y\nsuite: sid\n"},
-		{
-			"comments and blank lines stay",
-			"# top\nset:\n- A=y # why\n\n- B=y\n# below\n\nsuite: sid # end\n",
+		{"comments and blank lines stay", "# top\nset:\n- A=y # why\n\n- B=y\n# below\n\nsuite: sid # end\n",
 			[]string{"A=y", "C=\"x y\""},
-			"# top\nset:\n- A=y # why\n\n- C=\"x y\"\n# below\n\nsuite: sid # end\n",
-		},
+			"# top\nset:\n- A=y # why\n\n- C=\"x y\"\n# below\n\nsuite: sid # end\n"},
 		{"nothing to add", "set:\n    - A=y\n    - B=y\n", []string{"B=y"}, "set:\n    - B=y\n"},
 		{"all go", "set:\n  - A=y\nsuite: sid\n", nil, "set:\nsuite: sid\n"},
 		{"twice the same", "set: \n  - A=y\n  - A=y\n", []string{"A=y"}, "set: \n  - A=y\n"},
-		{
-			"flow style",
-			"suite: sid # s\nset: [A=y, B=n] # two\n",
-			[]string{"A=y", "C=m"},
-			"suite: sid # s\nset: [A=y, C=m] # two\n",
-		},
-		{
-			"an entry over two lines",
-			"set:\n  - \"A=\\\n    b\"\n  - C=y\n",
-			[]string{"A=b", "D=y"},
-			"set:\n  - \"A=\\\n    b\"\n  - D=y\n",
-		},
+		{"flow style", "suite: sid # s\nset: [A=y, B=n] # two\n", []string{"A=y", "C=m"},
+			"suite: sid # s\nset: [A=y, C=m] # two\n"},
+		{"an entry over two lines", "set:\n  - \"A=\\\n    b\"\n  - C=y\n", []string{"A=b", "D=y"},
+			"set:\n  - \"A=\\\n    b\"\n  - D=y\n"},
 	}
 	for _, tt := range tests {
 		got, err := EditSet([]byte(tt.text), tt.set)
@@ -59,7 +48,8 @@ func TestEditSet(t *testing.T) {
 
 // FuzzEditSet: whatever a kimg.yaml is like, an edit changes nothing but set:.
 func FuzzEditSet(f *testing.F) {
-	for _, s := range []string{"", "set: [A=y]\n", "# c\nset:\n- A=y # w\n\nsuite: sid\n", "set:\n  - >\n   A\nx: 1\n", "---\nset:\n- A\n---\n"} {
+	for _, s := range []string{"", "set: [A=y]\n", "# c\nset:\n- A=y # w\n\nsuite: sid\n",
+		"set:\n  - >\n   A\nx: 1\n", "---\nset:\n- A\n---\n"} {
 		f.Add(s, "B=y")
 	}
 	f.Fuzz(func(t *testing.T, text, value string) {

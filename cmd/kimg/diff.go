@@ -22,11 +22,11 @@ func (a *app) diff() *cobra.Command {
 		Long: `Compare two builds (their out directories), or two files: images, kernels (vmlinux,
 bzImage), locks, configs. Each difference is shown with the part of the artifact that
 it is in - a section or symbol of vmlinux, a file, inode field, time or superblock
-field of the image - and with its likely cause. Nothing is written and nothing needs
-a container.
+field of the image - and with its likely cause. Nothing is written and no container is
+needed.
 
 The exit status is 0 when both are the same, byte for byte, and 7 when they differ. What
-the manifests say of where and when each build ran is no difference, and only noted.`,
+the manifests record about where and when each build ran is not a difference, but noted.`,
 		Example: `  kimg diff kimg-out other-out
   kimg diff --all kimg-out/rootfs.img other-out/rootfs.img
   kimg diff --json kimg-out other-out | jq '.differences[].cause'`,
@@ -94,13 +94,13 @@ func (a *app) showReport(r *compare.Report, asJSON, all bool) error {
 // fewDifferences is how many of an artifact's are shown without --all.
 const fewDifferences = 12
 
-// reportText is a report for a reader: by artifact, then what the causes mean.
+// reportText is a report for users to read: by artifact, then what the causes mean.
 func reportText(r *compare.Report, all bool) string {
 	var b strings.Builder
 	if r.Same() {
 		but := ""
-		if len(r.Notes) > 0 { // of files that are about the build, and of no artifact
-			but = ", but for what is noted"
+		if len(r.Notes) > 0 { // about files that describe the build
+			but = ", except for the notes"
 		}
 		fmt.Fprintf(&b, "%s and %s are the same, byte for byte%s\n", progress.Clean(r.A), progress.Clean(r.B), but)
 		noteText(&b, r)
@@ -121,7 +121,7 @@ func reportText(r *compare.Report, all bool) string {
 		}
 	}
 	if r.Dropped > 0 {
-		fmt.Fprintf(&b, "\n%s more were not kept\n", plural(r.Dropped, "difference"))
+		fmt.Fprintf(&b, "\n%s more left out: there are too many\n", plural(r.Dropped, "difference"))
 	}
 	b.WriteString("\nLikely causes:\n")
 	n := r.Causes()

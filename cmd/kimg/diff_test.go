@@ -10,19 +10,19 @@ import (
 )
 
 // manyDifferences is an image with more differences than are shown, the telling
-// one of which is the last, and a name that means harm.
+// one of which is the last, and a hostile file name.
 func manyDifferences() *compare.Report {
 	r := &compare.Report{A: "one", B: "two", Notes: []string{"a \x1b[31mnote"}}
-	r.Differences = append(r.Differences, compare.Difference{Artifact: "inputs",
-		Where: "inputs[rootfs package dash]", A: "0.5-1", B: "0.5-2", Cause: compare.Package})
-	for i := range 40 {
-		r.Differences = append(r.Differences, compare.Difference{Artifact: "rootfs.img",
-			Where: fmt.Sprintf("/f%d: mtime", i), A: "x", B: "y", Cause: compare.Follows})
+	add := func(artifact, where, a, b string, c compare.Cause) {
+		r.Differences = append(r.Differences, compare.Difference{Artifact: artifact, Where: where, A: a, B: b, Cause: c})
 	}
-	return &compare.Report{A: r.A, B: r.B, Notes: r.Notes, Differences: append(r.Differences,
-		compare.Difference{Artifact: "rootfs.img",
-			Where: "/evil\x1b]0;title\a\nname: owner", A: "0:0", B: "1000:0", Cause: compare.Owner},
-		compare.Difference{Artifact: "rootfs.img", Where: "/new", B: strings.Repeat("z", 200)})}
+	add("inputs", "inputs[rootfs package dash]", "0.5-1", "0.5-2", compare.Package)
+	for i := range 40 {
+		add("rootfs.img", fmt.Sprintf("/f%d: mtime", i), "x", "y", compare.Follows)
+	}
+	add("rootfs.img", "/evil\x1b]0;title\a\nname: owner", "0:0", "1000:0", compare.Owner)
+	add("rootfs.img", "/new", "", strings.Repeat("z", 200), "")
+	return r
 }
 
 func TestReportText(t *testing.T) {
@@ -45,7 +45,7 @@ func TestReportText(t *testing.T) {
 		t.Errorf("control characters reach the terminal: %q", text)
 	}
 	same := reportText(&compare.Report{A: "one", B: "two", Notes: []string{"a note"}}, false)
-	if same != "one and two are the same, byte for byte, but for what is noted\nnote: a note\n" {
+	if same != "one and two are the same, byte for byte, except for the notes\nnote: a note\n" {
 		t.Errorf("of the same: %q", same)
 	}
 	same = reportText(&compare.Report{A: "one", B: "two"}, false)

@@ -31,18 +31,18 @@ func (a *app) verify() *cobra.Command {
 		Use:   "verify [DIR]",
 		Short: "Check a build against its manifest, or build it again and compare",
 		Long: `Read every artifact of a build (the last one, or that in DIR), its lock, its manifest, its
-provenance and its SBOM, and hold them against each other. Whatever is missing, changed, or
+provenance and its SBOM, and compare them with each other. Whatever is missing, changed, or
 not a plain file is reported.
 
-With --key the build must be signed, too, by that key or by one of them. The signature
-covers the provenance, and with that the artifacts and all that they were made from.
+With --key the build must also be signed by that key, or by one of several. The signature
+covers the provenance, and through it the artifacts and everything they were made from.
 
-With --rebuild it is then built again from its lock, with nothing that was made or
-compiled before, and the two are compared; how they differ, and the likely causes, are
-reported as by kimg diff. Downloads are taken from the store by their digests, and the
-toolchain images by theirs. Nothing of the second build stays, unless --keep.
+With --rebuild it is then built again from its lock, reusing nothing that was made or
+compiled before, and the two builds are compared; the differences and their likely causes
+are reported as by kimg diff. Downloads and toolchain images are reused by their digests.
+The second build is removed, unless --keep is given.
 
-The exit status is 7 where anything is not as it was.`,
+The exit status is 7 if anything has changed.`,
 		Example: `  kimg verify
   kimg verify --key release.pub ./kimg-out
   kimg verify --rebuild
@@ -114,10 +114,10 @@ func noBuild(err error) error {
 	return err
 }
 
-// faulty is a build that is not as it was left. What was found has been printed.
+// faulty is a build that has changed. What was found has been printed.
 type faulty struct{ dir string }
 
-func (f faulty) Error() string { return f.dir + " is not as its build left it" }
+func (f faulty) Error() string { return f.dir + " has changed since it was built" }
 
 func (a *app) showVerified(v *outdir.Verified, asJSON bool) error {
 	w := a.stdout
@@ -130,7 +130,7 @@ func (a *app) showVerified(v *outdir.Verified, asJSON bool) error {
 			fmt.Fprintf(w, "%s: %s\n", progress.Clean(f.Path), progress.Clean(f.What))
 		}
 		if len(v.Faults) == 0 {
-			fmt.Fprintf(w, "%s: %d files are as the build left them\n", progress.Clean(v.Dir), v.Checked)
+			fmt.Fprintf(w, "%s: %d files are unchanged\n", progress.Clean(v.Dir), v.Checked)
 			for _, s := range v.SignedBy {
 				fmt.Fprintf(w, "%s: signed with %s (%s %s)\n",
 					progress.Clean(v.Dir), progress.Clean(s.Key), s.Type, s.ID)
