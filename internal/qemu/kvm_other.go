@@ -1,10 +1,7 @@
-//go:build !linux
+//go:build !linux || !amd64
 
 package qemu
 
 import "errors"
 
-var errNoKVM = errors.New("KVM is Linux's")
-
-// ProbeKVM says why KVM cannot be used.
-func ProbeKVM() error { return errNoKVM }
+func probeKVM() error { return errors.New("KVM is only used on x86-64 Linux") }

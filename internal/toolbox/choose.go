@@ -28,7 +28,7 @@ func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (To
 		_, noGDB := exec.LookPath("gdb")
 		missing := errors.Join(noQEMU, noGDB)
 		if missing == nil {
-			return Host{}, nil
+			return Host{Arch: a}, nil
 		}
 		if tools == "host" {
 			return nil, fmt.Errorf("use KIMG_TOOLS=host: %w", missing)

@@ -76,7 +76,7 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	}()
 	cmd, keep := c.command(m, local)
 	r.keep = keep
-	noKVM := addKVM(cmd, local)
+	noKVM := addKVM(cmd, c.Arch, local)
 	bare := *cmd
 	bare.Devices = nil
 	if local && c.Indexes != "" && slices.Contains(m.Files, artifact.Vmlinux) {

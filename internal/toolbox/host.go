@@ -11,14 +11,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
-// Host runs QEMU and gdb on this machine.
-type Host struct{}
+// Host runs QEMU and gdb on this machine. Arch is the guests'.
+type Host struct{ Arch arch.Arch }
 
 // Open implements Toolbox.
-func (Host) Open(_ context.Context, m Mounts) (*Tools, error) {
+func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	dir, err := makeRunDir(runParent())
 	if err != nil {
 		return nil, err
@@ -27,7 +28,7 @@ func (Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	for _, share := range m.Shares {
 		t.Shares = append(t.Shares, share.Dir)
 	}
-	if err := qemu.ProbeKVM(); err != nil {
+	if err := qemu.ProbeKVM(h.Arch); err != nil {
 		t.Accel, t.NoKVM = qemu.TCG, err.Error()
 	}
 	return t, nil

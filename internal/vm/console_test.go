@@ -13,13 +13,14 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
 // hostTools are this machine's.
 func hostTools(t *testing.T) *toolbox.Tools {
 	t.Helper()
-	tools, err := toolbox.Host{}.Open(t.Context(), toolbox.Mounts{Dir: t.TempDir()})
+	tools, err := toolbox.Host{Arch: arch.Default}.Open(t.Context(), toolbox.Mounts{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ var errNoKVM = errors.New("there is no /dev/kvm")
 
 // kvmCode is what the probe runs, in real mode: it counts down from 5 million
 // and halts. A processor takes some three milliseconds for it. A KVM that
-// interprets instructions, as nested ones do with all they cannot execute, takes
+// interprets instructions, as nested ones do with what they cannot execute, takes
 // seconds, and would take hours for a boot.
 var kvmCode = []byte{
 	0x66, 0xb9, 0x40, 0x4b, 0x4c, 0x00, // mov ecx, 5000000
@@ -54,18 +54,16 @@ const (
 	kvmRCX   = 2         // where struct kvm_regs has the counter
 	kvmRIP   = 16        // and where the code is that runs next
 
-	// kvmLimit is how long it may take on a machine that has much else to do. Every
-	// kvmLook the counter is looked at: that many a second of its thread's own time
-	// is a thirtieth of what a processor does, and far more than what is interpreted.
+	// kvmLimit is how long it may take on a busy machine. Every kvmLook the counter is
+	// read: kvmSlow counts per second of the thread's own time are a thirtieth of a
+	// processor's, and far more than those of an interpreter.
 	kvmLimit = 250 * time.Millisecond
 	kvmLook  = 10 * time.Millisecond
 	kvmSlow  = 50e6
 )
 
-// ProbeKVM runs code in a virtual machine of its own, because /dev/kvm is there,
-// and opens, on machines where no guest can run on it. It returns why KVM cannot
-// be used.
-func ProbeKVM() error {
+// probeKVM runs code in a virtual machine of its own.
+func probeKVM() error {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return errNoKVM
@@ -175,8 +173,8 @@ func runToHalt(vcpu int, state []byte) error {
 	}
 }
 
-// interruptEvery signals a thread of this process every now and then, after it told how
-// much time has gone by, until stop.
+// interruptEvery signals a thread of this process every d, having called past with the time
+// that has passed, until stop.
 func interruptEvery(d time.Duration, thread int, past func(time.Duration)) (stop func()) {
 	ended := make(chan struct{})
 	began, tick := time.Now(), time.NewTicker(d)
@@ -197,8 +195,8 @@ func interruptEvery(d time.Duration, thread int, past func(time.Duration)) (stop
 	}
 }
 
-// crawls says whether so little has been counted in the thread's time that it is no
-// processor that counts. A thread that has hardly run yet tells nothing.
+// crawls says whether so little has been counted in the thread's time that the code is
+// interpreted. It is false as long as the thread has hardly run.
 func crawls(vcpu int, spent time.Duration) bool {
 	var regs [18]uint64
 	if _, err := ioctlPtr(vcpu, kvmGetRegs, unsafe.Pointer(&regs)); err != nil || spent < kvmLook/4 {
