@@ -26,7 +26,7 @@ func (e *docker) EnsureVolume(ctx context.Context, name string, durable bool) er
 }
 
 func (e *docker) RemoveVolume(ctx context.Context, name string) error {
-	work, cancel := detached(ctx)
+	work, cancel := patient(ctx)
 	defer cancel()
 	err := e.api.VolumeRemove(work, name, false)
 	if errdefs.IsNotFound(err) {

@@ -24,6 +24,19 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 }
 
+// removeTime bounds the removal of what may be large: an engine takes a minute for a volume of a kernel's objects.
+const removeTime = 10 * time.Minute
+
+// patient is detached for such a removal; once ctx has ended it has no more time than anything else.
+func patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(cleanupTime, cancel) })
+	return work, func() {
+		stop()
+		cancel()
+	}
+}
+
 // fault words an engine's error. The end of ctx goes before whatever it led to.
 func fault(ctx context.Context, doing string, err error) error {
 	var lost *sshError
