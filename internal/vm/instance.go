@@ -233,7 +233,7 @@ func (vm *instance) endError(ctx context.Context) error {
 	}
 	if toolbox.WasKilled(vm.err) {
 		return &GuestError{
-			What: "QEMU was killed, perhaps by the system for lack of memory", Console: console, Err: vm.err}
+			What: "QEMU was killed: by a user or, for lack of memory, by the system", Console: console, Err: vm.err}
 	}
 	what := fmt.Sprintf("QEMU ended: %v", vm.err)
 	if said := vm.said.lines(); len(said) > 0 {
