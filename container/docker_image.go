@@ -20,11 +20,13 @@ func (e *docker) ImageID(ctx context.Context, ref string) (id string, ok bool, e
 }
 
 func (e *docker) RemoveImage(ctx context.Context, ref string) error {
-	_, err := e.api.ImageRemove(ctx, ref, image.RemoveOptions{PruneChildren: true})
+	work, cancel := detached(ctx)
+	defer cancel()
+	_, err := e.api.ImageRemove(work, ref, image.RemoveOptions{PruneChildren: true})
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	return fault(ctx, "remove image "+ref, err)
+	return fault(work, "remove image "+ref, err)
 }
 
 func (e *docker) Import(ctx context.Context, ref string, tar io.Reader) error {

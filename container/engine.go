@@ -44,7 +44,8 @@ type Engine interface {
 	// Build makes an image from a Dockerfile. No stage has a network. A build that fails or is cancelled leaves no
 	// container behind.
 	Build(ctx context.Context, spec BuildSpec) error
-	// RemoveImage removes a tag, and the image when that was its last. It is no error if there is none.
+	// RemoveImage removes a tag, and the image when that was its last, even after the end of ctx. It is no error if
+	// there is none.
 	RemoveImage(ctx context.Context, ref string) error
 
 	// EnsureVolume makes the named volume unless it exists. A durable one stays until RemoveVolume; any other

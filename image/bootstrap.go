@@ -94,11 +94,8 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	if err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
-	defer func() {
-		err = errors.Join(err, cleanup(ctx,
-			func(ctx context.Context) error { return m.Engine.RemoveVolume(ctx, volume) }))
-	}()
-	// debootstrap makes some, and looks whether they work
+	defer func() { err = errors.Join(err, m.Engine.RemoveVolume(ctx, volume)) }()
+	// debootstrap makes device nodes, and tests whether they work.
 	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir, Devices: true}}
 
 	raw, tree := io.Pipe()
@@ -109,7 +106,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
 	// Deferred later, so done earlier: a volume in use cannot be removed.
-	defer func() { err = errors.Join(err, cleanup(ctx, c.Remove)) }()
+	defer func() { err = errors.Join(err, c.Remove(ctx)) }()
 
 	if err := reading.Pipe(
 		func(w io.Writer) error { return writeUnpack(w, pkgs, spec) },

@@ -47,16 +47,14 @@ func (m Maker) startWorker(ctx context.Context) (_ *worker, err error) {
 }
 
 // close removes the container and its volume, even when ctx has ended.
-func (k *worker) close(ctx context.Context) error {
-	return cleanup(ctx, func(ctx context.Context) (err error) {
-		if k.c != nil {
-			err = k.c.Remove(ctx)
-		}
-		if k.volume != "" {
-			err = errors.Join(err, k.eng.RemoveVolume(ctx, k.volume))
-		}
-		return err
-	})
+func (k *worker) close(ctx context.Context) (err error) {
+	if k.c != nil {
+		err = k.c.Remove(ctx)
+	}
+	if k.volume != "" {
+		err = errors.Join(err, k.eng.RemoveVolume(ctx, k.volume))
+	}
+	return err
 }
 
 // Put is ext4.Worker's.

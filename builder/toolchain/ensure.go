@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
@@ -36,8 +35,6 @@ type Maker struct {
 	Locks   string          // directory of the lock files of images that are being made
 	Task    *progress.Task
 }
-
-const cleanupTime = 30 * time.Second
 
 // Ensure makes the image that the lock describes, unless the engine has it. Of
 // several calls for the same image, in this process or others, one makes it and the
@@ -157,10 +154,8 @@ func (m Maker) finish(ctx context.Context, l *Lock) error {
 	}
 	// The engine keeps the images between the steps of a build that failed, for a
 	// next build that may never come.
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
 	if id := log.last(); id != "" {
-		if left := m.Engine.RemoveImage(work, id); left != nil {
+		if left := m.Engine.RemoveImage(ctx, id); left != nil {
 			// It may be below another image, which is no news for the user.
 			fmt.Fprintln(log, left)
 		}

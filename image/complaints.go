@@ -2,22 +2,10 @@ package image
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"sync"
-	"time"
 )
-
-// cleanupTime bounds what is done after the end of a context.
-const cleanupTime = 2 * time.Minute
-
-// cleanup runs f even when ctx has ended.
-func cleanup(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	return f(ctx)
-}
 
 // complaints passes a log on and remembers the first line in it that names an
 // error, for the message that the user reads.
