@@ -1,10 +1,10 @@
-// Package attest writes what a build was made from in the forms that other tools
-// read: an in-toto statement with SLSA provenance, and an SPDX SBOM. It signs the
-// first, and checks it and its signatures. It must not know how anything is built
-// or locked: package builder tells it, in a Build.
+// Package attest writes what a build was made from in forms that other tools read:
+// Provenance gives an in-toto statement with SLSA provenance, SBOM an SPDX document.
+// Sign signs the statement; Check and Verify check it and its signatures. How things
+// are built and locked is not known here: a Build says what was made from what.
 //
-// The same Build gives the same bytes, whoever writes them and when: nothing in
-// them tells of a time, a person, a path or a machine.
+// The same Build gives the same bytes, whoever writes them and when: they contain no
+// time of writing, and no name of a user, a directory or a machine.
 package attest
 
 import (
@@ -29,24 +29,24 @@ const MaxDocument = 16 << 20
 // base64, and may have those of others.
 const MaxSignature = 4 * MaxDocument
 
-// home begins kimg's own URIs. They name things; nobody needs to reach them.
+// home begins kimg's own URIs, which are names and need not be reachable.
 const home = "https://github.com/kimg/kimg"
 
-// BuildType is what a statement's parameters mean; docs/howto-provenance.md
-// describes them. It is another one when they mean something else.
+// BuildType defines a statement's parameters, which docs/howto-provenance.md describes.
+// It changes when their meaning does.
 const BuildType = home + "/blob/main/docs/howto-provenance.md#build-type-v1"
 
 // Builder is the id of the kimg of a version.
 func Builder(version string) string { return home + "@" + version }
 
-// Build is what is told of a build.
+// Build is what the documents say of a build.
 type Build struct {
 	Builder   string         // see the function of that name
 	Kernel    string         // its version
 	Suite     string         // of the root filesystem
 	Epoch     time.Time      // the build's own time
-	Asked     map[string]any // what a person asked for, as structpb.NewStruct takes it
-	Chosen    map[string]any // what kimg chose, likewise
+	Requested map[string]any // by the user, as structpb.NewStruct takes it
+	Chosen    map[string]any // by kimg, likewise
 	Artifacts []Artifact
 	Materials []Material
 }
@@ -63,15 +63,15 @@ type Material struct {
 	Name     string
 	Version  string
 	For      string // the part of the build that read it
-	URI      string // what it is, for other tools: a package URL or an address; empty: a person's own
-	File     string // its file's name in an archive
+	URI      string // for other tools: a package URL or an address; empty: the user's own file
+	File     string // its name in an archive
 	Digest   units.Digest
 	Tree     bool      // Digest is that of a directory; see treeDigest
 	Supplier string    // who made it, if that is known
 	Date     time.Time // of an index
 
 	SignedBy []string // fingerprints
-	Unsigned bool     // nobody vouches for it
+	Unsigned bool     // it was accepted without a signature
 }
 
 // Kind says what a Material is.
@@ -89,5 +89,5 @@ const (
 	Lock      Kind = "lock"      // kimg.lock
 )
 
-// RootFS is what a Material that is in the root filesystem is for.
+// RootFS is Material.For of what is in the root filesystem.
 const RootFS = "rootfs"

@@ -30,8 +30,8 @@ func fixture() Build {
 	}
 	return Build{
 		Builder: Builder("v1.2.3"), Kernel: "6.12.8", Suite: "trixie", Epoch: time.Unix(1_700_000_000, 0),
-		Asked:  map[string]any{"kernel": "6.12.8", "suite": "trixie", "include": List([]string{"a<b", "c"})},
-		Chosen: map[string]any{"compiler": "gcc-14", "epoch": int64(1_700_000_000)},
+		Requested: map[string]any{"kernel": "6.12.8", "suite": "trixie", "include": List([]string{"a<b", "c"})},
+		Chosen:    map[string]any{"compiler": "gcc-14", "epoch": int64(1_700_000_000)},
 		Artifacts: []Artifact{
 			{"bzImage", sum("bzImage")}, {"modules.tar", sum("modules")}, {"rootfs.img", sum("image")},
 			{"scripts/gdb/a_b.py", sum("")}, {"scripts/gdb/a-b.py", sum("")},
@@ -142,13 +142,13 @@ func TestCheck(t *testing.T) {
 		{"a subject less", func(b *Build) { b.Artifacts = b.Artifacts[:2] },
 			"subjects lack rootfs.img, scripts/gdb/a-b.py, scripts/gdb/a_b.py"},
 		{"a subject more", func(b *Build) { b.Artifacts = append(b.Artifacts, Artifact{"evil", sum("")}) },
-			"subject evil is none"},
+			"subject evil is not an artifact"},
 		{"another subject", func(b *Build) { b.Artifacts[0].SHA256 = sum("") }, "subject bzImage has another sha256"},
 		{"a subject twice", func(b *Build) { b.Artifacts = append(b.Artifacts, b.Artifacts[0]) },
-			"subject bzImage is there twice"},
-		{"a request", func(b *Build) { b.Asked["suite"] = "sid" },
+			"the subject bzImage twice"},
+		{"a request", func(b *Build) { b.Requested["suite"] = "sid" },
 			"externalParameters are not those of the lock and the manifest: suite"},
-		{"no request", func(b *Build) { delete(b.Asked, "kernel") }, "manifest: kernel"},
+		{"no request", func(b *Build) { delete(b.Requested, "kernel") }, "manifest: kernel"},
 		{"a choice", func(b *Build) { b.Chosen["epoch"] = int64(1) }, "internalParameters are not"},
 		{"a dependency less", func(b *Build) { b.Materials = b.Materials[1:] },
 			"lack what the lock has: kernel linux-6.12.8.tar.xz (for kernel)"},
@@ -163,7 +163,7 @@ func TestCheck(t *testing.T) {
 			"have what the lock does not: kernel linux-6.12.8.tar.xz (for kernel), number 2"},
 		{"one in place of another", func(b *Build) { b.Materials[1] = b.Materials[0] },
 			"lack what the lock has: patch"},
-		{"another builder", func(b *Build) { b.Builder = "https://example.org/builder" }, "no kimg"},
+		{"another builder", func(b *Build) { b.Builder = "https://example.org/builder" }, "not a kimg"},
 	} {
 		b := fixture()
 		tt.edit(&b)
@@ -194,24 +194,24 @@ func TestCheck(t *testing.T) {
 func TestCheckHostile(t *testing.T) {
 	good := string(provenance(t, fixture()))
 	for name, tt := range map[string]struct{ text, want string }{
-		"nothing": {"", "no in-toto statement"},
-		"deep":    {strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000), "no in-toto statement"},
+		"nothing": {"", "not an in-toto statement"},
+		"deep":    {strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000), "not an in-toto statement"},
 		"deep inside": {strings.Replace(good, `"compiler": "gcc-14"`,
-			`"compiler": `+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), 1), "no in-toto statement"},
+			`"compiler": `+strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000), 1), "not an in-toto statement"},
 		"huge":         {strings.Repeat(" ", MaxDocument) + good, "more than"},
-		"cut off":      {good[:len(good)/2], "no in-toto statement"},
-		"a field more": {strings.Replace(good, `"subject"`, `"extra": 1, "subject"`, 1), "no in-toto statement"},
+		"cut off":      {good[:len(good)/2], "not an in-toto statement"},
+		"a field more": {strings.Replace(good, `"subject"`, `"extra": 1, "subject"`, 1), "not an in-toto statement"},
 		"twice": {strings.Replace(good, `"predicateType"`, `"subject": [], "predicateType"`, 1),
-			"no in-toto statement"},
+			"not an in-toto statement"},
 		"a field inside": {strings.Replace(good, `"buildType"`, `"extra": 1, "buildType"`, 1),
-			"no valid SLSA provenance"},
+			"not valid SLSA provenance"},
 		"no subjects": {`{"_type": "https://in-toto.io/Statement/v1", ` +
-			`"predicateType": "https://slsa.dev/provenance/v1", "predicate": {}}`, "no valid in-toto statement"},
+			`"predicateType": "https://slsa.dev/provenance/v1", "predicate": {}}`, "not a valid in-toto statement"},
 		"a predicate": {strings.Replace(good, "slsa.dev/provenance/v1", "slsa.dev/provenance/v0.2", 1),
 			"not SLSA provenance"},
 		"a build type": {strings.Replace(good, "#build-type-v1", "#build-type-v2", 1), "does not know"},
 		"when it began": {strings.Replace(good, `"runDetails": {`,
-			`"runDetails": {"metadata": {"startedOn": "2026-01-01T00:00:00Z"}, `, 1), "more than who the builder is"},
+			`"runDetails": {"metadata": {"startedOn": "2026-01-01T00:00:00Z"}, `, 1), "more than the builder"},
 	} {
 		wrong := Check([]byte(tt.text), fixture())
 		if !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, tt.want) }) {

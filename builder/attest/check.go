@@ -14,9 +14,8 @@ import (
 // maxNamed is how many things of one kind Check names.
 const maxNamed = 3
 
-// Check holds a statement against the build that it is said to be of, and says
-// what is wrong, in words; nothing is wrong where it says nothing. Who the builder
-// was, the Build need not know.
+// Check compares a statement with the build that it should be about, and returns what
+// is wrong, for users to read. The builder need not be the Build's, but must be a kimg.
 func Check(text []byte, b Build) []string {
 	st, got, err := readStatement(text)
 	if err != nil {
@@ -32,10 +31,10 @@ func Check(text []byte, b Build) []string {
 	wrong = append(wrong, checkParameters("internalParameters", d.InternalParameters, w.InternalParameters)...)
 	wrong = append(wrong, checkMaterials(d.ResolvedDependencies, w.ResolvedDependencies)...)
 	if id := got.RunDetails.Builder.Id; !strings.HasPrefix(id, Builder("")) {
-		wrong = append(wrong, fmt.Sprintf("its builder is %q, which is no kimg", id))
+		wrong = append(wrong, fmt.Sprintf("its builder is %q, which is not a kimg", id))
 	}
 	if !sameRun(got.RunDetails, want.RunDetails) {
-		wrong = append(wrong, "its runDetails tell more than who the builder is")
+		wrong = append(wrong, "its runDetails have more than the builder")
 	}
 	return wrong
 }
@@ -66,11 +65,11 @@ func checkSubjects(got []*intoto.ResourceDescriptor, artifacts []Artifact) []str
 		}
 	}
 	slices.Sort(missing)
-	return told([]finding{
+	return describe([]finding{
 		{"its subjects lack %s, which the build made", missing},
 		{"its subject %s has another sha256 than the build's", other},
-		{"its subject %s is none of what the build made", strange},
-		{"its subject %s is there twice", twice},
+		{"its subject %s is not an artifact of the build", strange},
+		{"it has the subject %s twice", twice},
 	})
 }
 
@@ -86,7 +85,7 @@ func checkParameters(what string, got, want *structpb.Struct) []string {
 			other = append(other, key)
 		}
 	}
-	return told([]finding{{"its " + what + " are not those of the lock and the manifest: %s", other}})
+	return describe([]finding{{"its " + what + " are not those of the lock and the manifest: %s", other}})
 }
 
 func checkMaterials(got, want []*intoto.ResourceDescriptor) []string {
@@ -95,7 +94,7 @@ func checkMaterials(got, want []*intoto.ResourceDescriptor) []string {
 		for _, r := range list {
 			notes := r.Annotations.GetFields()
 			name := fmt.Sprintf("%s %s (for %s)", notes["kind"].GetStringValue(), r.Name, notes["for"].GetStringValue())
-			key := name // two files of a person's own may have one name
+			key := name // two of the user's own files may have one name
 			for n := 2; by[key] != nil; n++ {
 				key = fmt.Sprintf("%s, number %d", name, n)
 			}
@@ -118,21 +117,21 @@ func checkMaterials(got, want []*intoto.ResourceDescriptor) []string {
 			strange = append(strange, key)
 		}
 	}
-	return told([]finding{
+	return describe([]finding{
 		{"its resolvedDependencies lack what the lock has: %s", missing},
 		{"its resolvedDependencies have another digest or origin than the lock: %s", other},
 		{"its resolvedDependencies have what the lock does not: %s", strange},
 	})
 }
 
-// finding is a text with one %s, and the names that it is true of.
+// finding is a text with one %s, and the names that it applies to.
 type finding struct {
 	text  string
 	names []string
 }
 
-// told is a line for each finding that is true of something.
-func told(list []finding) (lines []string) {
+// describe gives a line for each finding that applies to something.
+func describe(list []finding) (lines []string) {
 	for _, f := range list {
 		if len(f.names) == 0 {
 			continue

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 )
@@ -16,13 +17,12 @@ import (
 // payloadType is what a DSSE envelope says of an in-toto statement in it.
 const payloadType = "application/vnd.in-toto+json"
 
-// A bundle is lines, each of which should be an envelope; those of other
-// statements, and lines that are none, are others' business and stay (in-toto
-// attestation, spec/v1/bundle.md).
+// line is a line of a bundle (in-toto attestation, spec/v1/bundle.md). Envelopes of other
+// statements, and lines that are not envelopes, belong to other tools and are kept.
 type line struct {
-	text     []byte // without its end
-	envelope *dsse.Envelope
-	payload  []byte // of the envelope
+	text     []byte         // without its end
+	envelope *dsse.Envelope // nil: it is not one
+	payload  []byte         // of the envelope
 }
 
 func readBundle(bundle []byte) (lines []line) {
@@ -39,9 +39,9 @@ func readBundle(bundle []byte) (lines []line) {
 	return lines
 }
 
-// readEnvelope reads an envelope that is spelled as an envelope is: encoding/json
-// takes fields in any case and twice, and base64 bits that mean nothing, and what
-// is not seen here might be read otherwise elsewhere.
+// readEnvelope reads an envelope, but only in the spelling that writing it gives.
+// encoding/json accepts field names in any case, fields that occur twice, and unused
+// bits in base64; other readers might understand such an envelope in another way.
 func readEnvelope(text []byte) (*dsse.Envelope, []byte, error) {
 	var e dsse.Envelope
 	if err := json.Unmarshal(text, &e); err != nil {
@@ -51,7 +51,10 @@ func readEnvelope(text []byte) (*dsse.Envelope, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	plain := dsse.Envelope{PayloadType: e.PayloadType, Payload: base64.StdEncoding.EncodeToString(payload), Signatures: slices.Clone(e.Signatures)}
+	plain := dsse.Envelope{
+		PayloadType: e.PayloadType, Payload: base64.StdEncoding.EncodeToString(payload),
+		Signatures: slices.Clone(e.Signatures),
+	}
 	for i, s := range plain.Signatures {
 		sig, err := base64.StdEncoding.DecodeString(s.Sig)
 		if err != nil {
@@ -67,7 +70,7 @@ func readEnvelope(text []byte) (*dsse.Envelope, []byte, error) {
 	if err := errors.Join(json.Unmarshal(text, &is), json.Unmarshal(again, &should)); err != nil {
 		return nil, nil, err
 	}
-	if !reflect.DeepEqual(is, should) || tokens(text) != tokens(again) { // more: a field is there twice
+	if !reflect.DeepEqual(is, should) || tokens(text) != tokens(again) { // a field that occurs twice
 		return nil, nil, errors.New("not spelled as an envelope")
 	}
 	return &e, payload, nil
@@ -82,17 +85,17 @@ func tokens(text []byte) (n int) {
 	}
 }
 
-// holds says whether a line is an envelope around a statement.
+// isStatement reports whether a line is an envelope around an in-toto statement.
+func (l line) isStatement() bool { return l.envelope != nil && l.envelope.PayloadType == payloadType }
+
+// holds reports whether a line is an envelope around a statement.
 func (l line) holds(statement []byte) bool {
-	return l.envelope != nil && l.envelope.PayloadType == payloadType && bytes.Equal(l.payload, statement)
+	return l.isStatement() && bytes.Equal(l.payload, statement)
 }
 
-// outdated says whether a line is an envelope around what kimg said of another build.
+// outdated reports whether a line is an envelope around kimg's statement of another build.
 func (l line) outdated(statement []byte) bool {
-	if l.envelope == nil || l.envelope.PayloadType != payloadType || bytes.Equal(l.payload, statement) {
-		return false
-	}
-	return BuilderOf(l.payload) != ""
+	return l.isStatement() && !bytes.Equal(l.payload, statement) && BuilderOf(l.payload) != ""
 }
 
 func writeBundle(lines []line) []byte {
@@ -104,8 +107,8 @@ func writeBundle(lines []line) []byte {
 	return out.Bytes()
 }
 
-// Current is a bundle without the envelopes around what kimg said of other
-// builds than the statement's. It is empty when nothing is left.
+// Current is a bundle without the envelopes around kimg's statements of other builds
+// than this one's. It is empty when nothing is left.
 func Current(bundle, statement []byte) []byte {
 	lines := readBundle(bundle)
 	kept := slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.outdated(statement) })
@@ -117,8 +120,8 @@ func Current(bundle, statement []byte) []byte {
 
 // Sign adds a key's signature of the statement to a bundle, which may be empty.
 // Signatures of the same statement by other keys stay; all of them are in one
-// envelope, which is what programs that read one and no more expect. The same
-// key signs the same statement in the same bytes.
+// envelope, since some programs read only one. The same key signs the same statement
+// in the same bytes.
 func Sign(ctx context.Context, bundle, statement []byte, key *Key) ([]byte, error) {
 	fresh, err := dsse.NewEnvelopeSigner(key)
 	if err != nil {
@@ -133,24 +136,27 @@ func Sign(ctx context.Context, bundle, statement []byte, key *Key) ([]byte, erro
 	if at < 0 {
 		at, lines = len(lines), append(lines, line{envelope: &dsse.Envelope{}})
 	}
-	others := slices.DeleteFunc(slices.Clone(lines[at].envelope.Signatures), func(s dsse.Signature) bool { return s.KeyID == key.ID })
-	signed.Signatures = append(others, signed.Signatures...)
-	slices.SortStableFunc(signed.Signatures, func(a, b dsse.Signature) int { return bytes.Compare([]byte(a.KeyID), []byte(b.KeyID)) })
+	for _, s := range lines[at].envelope.Signatures {
+		if s.KeyID != key.ID {
+			signed.Signatures = append(signed.Signatures, s)
+		}
+	}
+	slices.SortStableFunc(signed.Signatures, func(a, b dsse.Signature) int { return strings.Compare(a.KeyID, b.KeyID) })
 	if lines[at].text, err = json.Marshal(signed); err != nil {
 		return nil, fmt.Errorf("sign provenance: %w", err)
 	}
 	return writeBundle(lines), nil
 }
 
-// Signatures is what a bundle says of who signed a statement.
+// Signatures are the signatures of a statement in a bundle.
 type Signatures struct {
-	By      []*PublicKey // those of the keys that did sign it
-	Claimed []string     // the ids of all signatures, of whose truth nothing is known; "" where one has none
+	By      []*PublicKey // those of the given keys that signed it
+	Claimed []string     // the key ids in all signatures, unverified; "" where one has none
 }
 
-// signedBy says whether one of the envelope's signatures is a key's. The id in a
-// signature is a hint that nobody signed (DSSE, protocol.md), and others make theirs
-// in other ways: it must not keep a key from being tried.
+// signedBy reports whether one of the envelope's signatures is a key's. The key id in a
+// signature is an unsigned hint (DSSE, protocol.md), and other tools form it in other
+// ways: the key is tried whatever the id says.
 func (l line) signedBy(ctx context.Context, k *PublicKey) bool {
 	v, err := dsse.NewEnvelopeVerifier(k)
 	if err != nil {
@@ -167,11 +173,11 @@ func (l line) signedBy(ctx context.Context, k *PublicKey) bool {
 	return false
 }
 
-// ErrOther is a bundle that holds no envelope around the statement.
+// ErrOther is a bundle without an envelope around the statement.
 var ErrOther = errors.New("it holds no signature of this build's " + ProvenanceFile)
 
-// Verify finds which of the keys signed the statement. That none did is no
-// error; that the bundle is about something else is ErrOther.
+// Verify finds which of the keys signed the statement. It is not an error if none did;
+// a bundle that is about something else is ErrOther.
 func Verify(ctx context.Context, bundle, statement []byte, keys []*PublicKey) (Signatures, error) {
 	var s Signatures
 	if len(bundle) > MaxSignature {

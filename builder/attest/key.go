@@ -18,9 +18,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// PublicKey is who may have signed.
+// PublicKey is a key that may have signed.
 type PublicKey struct {
-	File string // where it was read from; empty: nowhere
+	File string // where it was read from; empty: not from a file
 	ID   string // its fingerprint, as ssh-keygen -l prints it: SHA256:...
 	Type string // ed25519, ecdsa-p256, ecdsa-p384 or rsa
 	key  crypto.PublicKey
@@ -28,6 +28,11 @@ type PublicKey struct {
 
 // minRSA is the least size of an RSA key, in bits (NIST SP 800-131A).
 const minRSA = 2048
+
+// wantKinds are the kinds of keys, in errors.
+const wantKinds = "want ed25519, ECDSA with P-256 or P-384, or RSA"
+
+var errKind = errors.New("it is of a kind that kimg does not sign with: " + wantKinds)
 
 func newPublicKey(key crypto.PublicKey) (*PublicKey, error) {
 	p := &PublicKey{key: key}
@@ -48,7 +53,7 @@ func newPublicKey(key crypto.PublicKey) (*PublicKey, error) {
 			return nil, fmt.Errorf("it has %d bits: an RSA key needs %d", k.N.BitLen(), minRSA)
 		}
 	default:
-		return nil, errors.New("it is of a kind that kimg does not sign with: want ed25519, ECDSA with P-256 or P-384, or RSA")
+		return nil, errKind
 	}
 	asSSH, err := ssh.NewPublicKey(key)
 	if err != nil {
@@ -108,7 +113,7 @@ func newKey(raw any) (*Key, error) {
 	}
 	signer, ok := raw.(crypto.Signer)
 	if !ok {
-		return nil, errors.New("it is of a kind that kimg does not sign with: want ed25519, ECDSA with P-256 or P-384, or RSA")
+		return nil, errKind
 	}
 	p, err := newPublicKey(signer.Public())
 	if err != nil {
@@ -117,9 +122,9 @@ func newKey(raw any) (*Key, error) {
 	return &Key{*p, signer}, nil
 }
 
-// Sign implements dsse.Signer. The same data gives the same signature: ed25519
-// and PKCS #1 v1.5 draw nothing at random, and ECDSA without a source of chance
-// takes its nonce from key and data (RFC 6979). PSS is not used for that reason.
+// Sign implements dsse.Signer. The same data gives the same signature: ed25519 and
+// PKCS #1 v1.5 use no random numbers, and ECDSA without a random source derives its
+// nonce from key and data (RFC 6979). PSS is random, and for that reason not used.
 func (k *Key) Sign(_ context.Context, data []byte) ([]byte, error) {
 	sum, hash := k.digest(data)
 	return k.signer.Sign(nil, sum, hash)
@@ -130,7 +135,8 @@ func (k *Key) Sign(_ context.Context, data []byte) ([]byte, error) {
 func parsePublic(text []byte) (*PublicKey, error) {
 	if block, _ := pem.Decode(text); block != nil {
 		if block.Type != "PUBLIC KEY" {
-			return nil, fmt.Errorf("it holds a %s: want the public key (openssl pkey -in KEY -pubout, or the .pub file of ssh-keygen)", block.Type)
+			return nil, fmt.Errorf("it holds a %s: want the public key "+
+				"(openssl pkey -in KEY -pubout, or the .pub file of ssh-keygen)", block.Type)
 		}
 		key, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
@@ -144,7 +150,7 @@ func parsePublic(text []byte) (*PublicKey, error) {
 	}
 	bare, ok := key.(ssh.CryptoPublicKey)
 	if !ok || strings.HasPrefix(key.Type(), "sk-") { // a security key signs more than it is given
-		return nil, fmt.Errorf("it holds a key of the kind %s: want ed25519, ECDSA with P-256 or P-384, or RSA", key.Type())
+		return nil, fmt.Errorf("it holds a key of the kind %s: %s", key.Type(), wantKinds)
 	}
 	return newPublicKey(bare.CryptoPublicKey())
 }

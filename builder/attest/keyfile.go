@@ -15,7 +15,7 @@ import (
 // maxKey bounds a key's file, in bytes: that of a large RSA key has 12 KB.
 const maxKey = 1 << 20
 
-// KeyError is a key that cannot be used.
+// KeyError reports a key that cannot be used.
 type KeyError struct {
 	File string
 	Err  error
@@ -26,12 +26,12 @@ func (e *KeyError) Error() string { return fmt.Sprintf("read key %s: %v", e.File
 // Unwrap gives the reason.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// Passphrase asks for what a key is encrypted with.
+// Passphrase asks the user for the passphrase of a key.
 type Passphrase func() ([]byte, error)
 
 // ReadKey reads a private key: PKCS #8, encrypted or not, what openssl wrote
-// before that, OpenSSH's own form, or cosign's. ask may be called, once. warn is
-// told when others may read the file.
+// before that, OpenSSH's own form, or cosign's. ask is called at most once; warn, if
+// others may read or write the file.
 func ReadKey(file string, ask Passphrase, warn func(string)) (*Key, error) {
 	text, mode, err := readSmall(file)
 	if err != nil {
@@ -39,7 +39,8 @@ func ReadKey(file string, ask Passphrase, warn func(string)) (*Key, error) {
 	}
 	defer clear(text)
 	if mode.IsRegular() && mode.Perm()&0o077 != 0 {
-		warn(fmt.Sprintf("the key %s may be read or written by others (its mode is %04o): chmod 600 it", file, mode.Perm()))
+		warn(fmt.Sprintf("the key %s may be read or written by others (its mode is %04o): chmod 600 it",
+			file, mode.Perm()))
 	}
 	raw, err := parsePrivate(text, ask)
 	if err != nil {
@@ -138,4 +139,4 @@ func parsePrivate(text []byte, ask Passphrase) (any, error) {
 	})
 }
 
-var errPassphrase = errors.New("the passphrase is not the one that it is encrypted with")
+var errPassphrase = errors.New("the passphrase is wrong")

@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/pbkdf2"
@@ -14,8 +15,8 @@ import (
 	"hash"
 )
 
-// crypto/x509 reads no encrypted PKCS #8 keys. Read here is what openssl genpkey
-// and ssh-keygen -m PKCS8 write: PBES2 with PBKDF2 and AES-CBC (RFC 8018).
+// crypto/x509 does not read encrypted PKCS #8 keys. This file reads those that openssl
+// genpkey and ssh-keygen -m PKCS8 write: PBES2 with PBKDF2 and AES-CBC (RFC 8018).
 
 var (
 	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
@@ -37,8 +38,8 @@ var ciphers = map[string]int{
 	"2.16.840.1.101.3.4.1.42": 32,
 }
 
-// maxIterations bounds what a key's file may have this machine do: openssl's
-// default is 2048, and a hundred times that is advised.
+// maxIterations bounds the work that a key's file may cause: openssl's default is 2048,
+// and a hundred times as many are recommended.
 const maxIterations = 10_000_000
 
 type encryptedKey struct {
@@ -57,6 +58,8 @@ type pbkdf2Params struct {
 	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 }
 
+const advice = "openssl pkcs8 -topk8 -v2 aes256 writes it anew"
+
 // openPBES2 decrypts an EncryptedPrivateKeyInfo to a PrivateKeyInfo.
 func openPBES2(der, pass []byte) ([]byte, error) {
 	var k encryptedKey
@@ -67,16 +70,19 @@ func openPBES2(der, pass []byte) ([]byte, error) {
 		return nil, err
 	}
 	if !k.Algorithm.Algorithm.Equal(oidPBES2) {
-		return nil, fmt.Errorf("it is encrypted in a way that kimg does not know (%s): openssl pkcs8 -topk8 -v2 aes256 writes it anew", k.Algorithm.Algorithm)
+		return nil, fmt.Errorf("it is encrypted in a way that kimg does not know (%s): %s",
+			k.Algorithm.Algorithm, advice)
 	}
 	if err := unmarshal(k.Algorithm.Parameters.FullBytes, &p); err != nil {
 		return nil, err
 	}
 	size := ciphers[p.Cipher.Algorithm.String()]
 	if size == 0 || !p.KDF.Algorithm.Equal(oidPBKDF2) {
-		return nil, fmt.Errorf("it is encrypted with %s and %s, which kimg does not know: openssl pkcs8 -topk8 -v2 aes256 writes it anew", p.KDF.Algorithm, p.Cipher.Algorithm)
+		return nil, fmt.Errorf("it is encrypted with %s and %s, which kimg does not know: %s",
+			p.KDF.Algorithm, p.Cipher.Algorithm, advice)
 	}
-	if err := errors.Join(unmarshal(p.KDF.Parameters.FullBytes, &kdf), unmarshal(p.Cipher.Parameters.FullBytes, &iv)); err != nil {
+	err := errors.Join(unmarshal(p.KDF.Parameters.FullBytes, &kdf), unmarshal(p.Cipher.Parameters.FullBytes, &iv))
+	if err != nil {
 		return nil, err
 	}
 	prf := sha1.New
@@ -85,7 +91,7 @@ func openPBES2(der, pass []byte) ([]byte, error) {
 	}
 	if prf == nil || kdf.Iterations < 1 || kdf.Iterations > maxIterations || len(iv) != aes.BlockSize ||
 		len(k.Data) == 0 || len(k.Data)%aes.BlockSize != 0 || kdf.KeyLength != 0 && kdf.KeyLength != size {
-		return nil, errors.New("it is encrypted with parameters that cannot be meant")
+		return nil, errors.New("the parameters of its encryption are invalid")
 	}
 	key, err := pbkdf2.Key(prf, string(pass), kdf.Salt, kdf.Iterations, size)
 	if err != nil {
@@ -97,36 +103,26 @@ func openPBES2(der, pass []byte) ([]byte, error) {
 	}
 	plain := make([]byte, len(k.Data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, k.Data)
-	pad := int(plain[len(plain)-1])
-	if pad < 1 || pad > aes.BlockSize || !padded(plain[len(plain)-pad:]) {
+	pad := plain[len(plain)-1] // so many bytes of this value (RFC 8018, 6.1.1)
+	if pad < 1 || pad > aes.BlockSize || !bytes.HasSuffix(plain, bytes.Repeat([]byte{pad}, int(pad))) {
 		return nil, errPassphrase
 	}
-	plain = plain[:len(plain)-pad]
-	var any asn1.RawValue // one in 256 wrong passphrases ends in what looks like padding
+	plain = plain[:len(plain)-int(pad)]
+	var any asn1.RawValue // one in 256 wrong passphrases gives what looks like padding
 	if err := unmarshal(plain, &any); err != nil {
 		return nil, errPassphrase
 	}
 	return plain, nil
 }
 
-// padded says whether all bytes are the padding's length (RFC 8018, 6.1.1).
-func padded(end []byte) bool {
-	for _, b := range end {
-		if int(b) != len(end) {
-			return false
-		}
-	}
-	return true
-}
-
-// unmarshal reads one value and nothing behind it.
+// unmarshal reads one value, with nothing behind it.
 func unmarshal(der []byte, to any) error {
 	rest, err := asn1.Unmarshal(der, to)
 	if err == nil && len(rest) > 0 {
 		err = errors.New("there is more behind it")
 	}
 	if err != nil {
-		return fmt.Errorf("it is no encrypted key: %w", err)
+		return fmt.Errorf("it is not an encrypted key: %w", err)
 	}
 	return nil
 }

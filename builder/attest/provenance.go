@@ -16,8 +16,8 @@ import (
 const predicateType = "https://slsa.dev/provenance/v1"
 
 // treeDigest is the name, in a digest set, of kimg's own digest of a directory:
-// the sha256 in hexadecimal of its files' names and contents. It is not dirHash,
-// which knows neither links nor who may execute a file.
+// the sha256 in hexadecimal of its files' names and contents. dirHash does not serve:
+// it covers neither links nor whether a file is executable.
 const treeDigest = "kimgTree"
 
 // Provenance is the text of a build's statement: its subjects are the artifacts,
@@ -29,7 +29,8 @@ func Provenance(b Build) ([]byte, error) {
 	}
 	st := &intoto.Statement{Type: intoto.StatementTypeUri, PredicateType: predicateType}
 	for _, a := range b.Artifacts {
-		st.Subject = append(st.Subject, &intoto.ResourceDescriptor{Name: a.Path, Digest: map[string]string{"sha256": string(a.SHA256)}})
+		digest := map[string]string{"sha256": string(a.SHA256)}
+		st.Subject = append(st.Subject, &intoto.ResourceDescriptor{Name: a.Path, Digest: digest})
 	}
 	st.Predicate = &structpb.Struct{}
 	text, err := protojson.Marshal(p)
@@ -61,7 +62,7 @@ func Provenance(b Build) ([]byte, error) {
 func predicate(b Build) (*slsa.Provenance, error) {
 	d := &slsa.BuildDefinition{BuildType: BuildType}
 	var err error
-	if d.ExternalParameters, err = structpb.NewStruct(b.Asked); err != nil {
+	if d.ExternalParameters, err = structpb.NewStruct(b.Requested); err != nil {
 		return nil, err
 	}
 	if d.InternalParameters, err = structpb.NewStruct(b.Chosen); err != nil {
@@ -101,7 +102,7 @@ func descriptor(m Material) (*intoto.ResourceDescriptor, error) {
 	return r, err
 }
 
-// List is a list as Build.Asked and Build.Chosen hold it.
+// List is a list in the form of Build.Requested and Build.Chosen.
 func List(words []string) []any {
 	l := make([]any, len(words))
 	for i, w := range words {
@@ -110,22 +111,22 @@ func List(words []string) []any {
 	return l
 }
 
-// readStatement reads what Provenance writes, and nothing that has more in it.
+// readStatement reads what Provenance writes, and refuses what has more in it.
 func readStatement(text []byte) (*intoto.Statement, *slsa.Provenance, error) {
 	if len(text) > MaxDocument {
 		return nil, nil, fmt.Errorf("it has more than %d bytes", MaxDocument)
 	}
 	st := &intoto.Statement{}
 	if err := protojson.Unmarshal(text, st); err != nil {
-		return nil, nil, fmt.Errorf("it is no in-toto statement: %w", err)
+		return nil, nil, fmt.Errorf("it is not an in-toto statement: %w", err)
 	}
 	if err := st.Validate(); err != nil {
-		return nil, nil, fmt.Errorf("it is no valid in-toto statement: %w", err)
+		return nil, nil, fmt.Errorf("it is not a valid in-toto statement: %w", err)
 	}
 	if st.PredicateType != predicateType {
 		return nil, nil, fmt.Errorf("its predicate is %q, not SLSA provenance", st.PredicateType)
 	}
-	// Its build type is read first: that of another kimg may have fields of its own.
+	// Its build type is read first: one of another kimg may have other fields.
 	definition := st.Predicate.GetFields()["buildDefinition"].GetStructValue()
 	if is := definition.GetFields()["buildType"].GetStringValue(); is != BuildType {
 		return nil, nil, fmt.Errorf("its build type is %q, which this kimg does not know", is)
@@ -139,12 +140,12 @@ func readStatement(text []byte) (*intoto.Statement, *slsa.Provenance, error) {
 		err = p.Validate()
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("it is no valid SLSA provenance: %w", err)
+		return nil, nil, fmt.Errorf("it is not valid SLSA provenance: %w", err)
 	}
 	return st, p, nil
 }
 
-// BuilderOf is the builder that a statement names; empty: it is none of kimg's.
+// BuilderOf is the builder that a statement names; empty: the statement is not kimg's.
 func BuilderOf(text []byte) string {
 	_, p, err := readStatement(text)
 	if err != nil {
@@ -153,8 +154,8 @@ func BuilderOf(text []byte) string {
 	return p.RunDetails.Builder.Id
 }
 
-// sameRun says whether two statements' run details are the same, but for who
-// the builder is.
+// sameRun reports whether two statements' run details are the same, apart from the
+// builder's id.
 func sameRun(a, b *slsa.RunDetails) bool {
 	x, y := proto.CloneOf(a), proto.CloneOf(b)
 	x.Builder.Id, y.Builder.Id = "", ""

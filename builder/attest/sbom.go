@@ -14,30 +14,24 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// What SPDX says where nobody knows, or nobody said.
+// noAssertion is SPDX's word for what is not known, or not said.
 const noAssertion = "NOASSERTION"
 
-// kernelLicence is what the kernel's COPYING says, of every version that kimg builds.
+// kernelLicence is that of the kernel's COPYING, in every version that kimg builds.
 const kernelLicence = "GPL-2.0-only WITH Linux-syscall-note"
 
-// The artifacts that the SBOM relates to what is in them.
-const (
-	imageFile   = artifact.Disk
-	modulesFile = artifact.Modules
-)
-
-// namespace begins what identifies the document; its digest comes behind it.
+// namespace begins the document's identifier; its digest follows.
 const namespace = home + "/sbom/"
 
 // SBOM is the text of a build's SPDX document: the artifacts, the kernel with its
-// patches, and every package of the root filesystem. Artifacts are packages, and
-// not files, to SPDX, which wants a SHA-1 of every file.
+// patches, and every package of the root filesystem. Artifacts are written as SPDX
+// packages and not as files, since SPDX requires a SHA-1 of every file.
 func SBOM(b Build) ([]byte, error) {
 	s := sbom{ids: map[string]bool{}, doc: &spdx.Document{
 		SPDXVersion: spdx.Version, DataLicense: spdx.DataLicense, SPDXIdentifier: "DOCUMENT",
 		DocumentName: fmt.Sprintf("linux-%s-%s", b.Kernel, b.Suite),
 		CreationInfo: &spdx.CreationInfo{
-			// Without a version: the same packages are the same document, whatever kimg writes it.
+			// Without kimg's version: the same packages give the same document.
 			Creators: []common.Creator{{CreatorType: "Tool", Creator: "kimg"}},
 			Created:  b.Epoch.UTC().Format("2006-01-02T15:04:05Z"),
 		},
@@ -70,7 +64,7 @@ func (s *sbom) fill(b Build) {
 		p := s.add("Artifact", a.Path)
 		p.PackageFileName, p.PrimaryPackagePurpose = a.Path, "FILE"
 		p.PackageChecksums = checksum(a.SHA256)
-		if a.Path == imageFile {
+		if a.Path == artifact.Disk {
 			p.PackageVersion, p.PrimaryPackagePurpose = b.Suite, "OPERATING_SYSTEM" // as the JSON schema spells it
 		}
 		artifacts[a.Path] = p.PackageSPDXIdentifier
@@ -88,7 +82,7 @@ func (s *sbom) fill(b Build) {
 			patches = append(patches, p.PackageSPDXIdentifier)
 		case m.Kind == Package && m.For == RootFS:
 			p := s.material(m)
-			if image, ok := artifacts[imageFile]; ok {
+			if image, ok := artifacts[artifact.Disk]; ok {
 				s.relate(image, common.TypeRelationshipContains, p.PackageSPDXIdentifier)
 			}
 		}
@@ -100,12 +94,12 @@ func (s *sbom) fill(b Build) {
 		s.relate(patch, common.TypeRelationshipPatchFor, kernel)
 	}
 	for _, a := range b.Artifacts {
-		if a.Path != imageFile {
+		if a.Path != artifact.Disk {
 			s.relate(artifacts[a.Path], common.TypeRelationshipGeneratedFrom, kernel)
 		}
 	}
-	if modules, ok := artifacts[modulesFile]; ok {
-		s.relate(artifacts[imageFile], common.TypeRelationshipContains, modules)
+	if modules, ok := artifacts[artifact.Modules]; ok {
+		s.relate(artifacts[artifact.Disk], common.TypeRelationshipContains, modules)
 	}
 }
 
@@ -117,7 +111,7 @@ func (s *sbom) kernel(m Material, version string) common.ElementID {
 		p.PackageChecksums = nil // of a directory, which SPDX knows no sha256 of
 		p.PackageSourceInfo = fmt.Sprintf("a directory; %s of its files' names and contents: %s", treeDigest, m.Digest)
 	}
-	if !strings.Contains(version, "-") { // a release candidate is spelled otherwise there
+	if !strings.Contains(version, "-") { // CPE has another spelling for release candidates
 		p.PackageExternalReferences = append(p.PackageExternalReferences, &spdx.PackageExternalReference{
 			Category: common.CategorySecurity, RefType: common.TypeSecurityCPE23Type,
 			Locator: "cpe:2.3:o:linux:linux_kernel:" + version + ":*:*:*:*:*:*:*",
@@ -146,7 +140,7 @@ func (s *sbom) material(m Material) *spdx.Package {
 	return p
 }
 
-// add adds a package of which nothing is known but its name.
+// add adds a package of which only the name is known.
 func (s *sbom) add(kind, name string) *spdx.Package {
 	p := &spdx.Package{
 		PackageName: name, PackageSPDXIdentifier: s.id(kind + "-" + name), PackageDownloadLocation: noAssertion,

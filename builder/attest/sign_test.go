@@ -200,7 +200,7 @@ func TestBadKeys(t *testing.T) {
 			"no private key", "want ed25519"},
 		"much": {strings.Repeat("x", maxKey+1), "more than", "more than"},
 		"sealed junk": {"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n",
-			"no encrypted key", "want the public key"},
+			"not an encrypted key", "want the public key"},
 	} {
 		file := write(t, []byte(tt.text))
 		var bad *KeyError

@@ -22,7 +22,7 @@ func testBuild() attest.Build {
 	tool.For = "toolchain trixie"
 	return attest.Build{
 		Builder: attest.Builder("1"), Kernel: "6.12.1", Suite: "trixie", Epoch: time.Unix(17, 0),
-		Asked: map[string]any{"suite": "trixie"}, Chosen: map[string]any{"epoch": 17},
+		Requested: map[string]any{"suite": "trixie"}, Chosen: map[string]any{"epoch": 17},
 		Artifacts: []attest.Artifact{
 			{Path: artifact.Config, SHA256: sum("config")}, {Path: artifact.Disk, SHA256: sum("image")},
 		},
@@ -88,7 +88,7 @@ func TestAttestations(t *testing.T) {
 	}{
 		{func(b *attest.Build) { b.Artifacts[0].SHA256 = sum("") },
 			"provenance.json subjects[config].sha256", string(sum("config")), string(sum("")), Follows},
-		{func(b *attest.Build) { b.Asked["suite"] = "sid" }, "provenance.json requested.suite",
+		{func(b *attest.Build) { b.Requested["suite"] = "sid" }, "provenance.json requested.suite",
 			"trixie", "sid", Config},
 		{func(b *attest.Build) { b.Materials[1].Version = "0.5-2" },
 			"provenance.json inputs[rootfs package dash]", "0.5-1", "0.5-2", Package},

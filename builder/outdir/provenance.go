@@ -28,7 +28,7 @@ func (m *Manifest) record(l *spec.Lock, builder string) (attest.Build, error) {
 	f := m.Build
 	b := attest.Build{
 		Builder: builder, Kernel: f.Kernel, Suite: f.Suite, Epoch: time.Unix(f.Epoch, 0).UTC(),
-		Asked: l.Requested(),
+		Requested: l.Requested(),
 		Chosen: map[string]any{
 			"compiler": l.Toolchain.Compiler, "toolchain": l.Toolchain.Image, "imaging": l.Imaging.Image,
 			"kernelEpoch": l.Kernel.Epoch, "epoch": l.Rootfs.Epoch,

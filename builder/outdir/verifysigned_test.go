@@ -91,7 +91,7 @@ func TestVerifyAttacked(t *testing.T) {
 		}},
 		{"an artifact less", func(t *testing.T, dir string) {
 			edited(t, dir, func(m *Manifest) { m.Build.Artifacts = m.Build.Artifacts[1:] })
-		}, []string{attest.ProvenanceFile + " subject bzImage is none"}},
+		}, []string{attest.ProvenanceFile + " subject bzImage is not an artifact"}},
 		{"an artifact more", func(t *testing.T, dir string) {
 			put(t, dir, "vmlinux-gdb.py", nil)
 			edited(t, dir, func(m *Manifest) {
@@ -154,7 +154,7 @@ func TestVerifyAttacked(t *testing.T) {
 			}
 		}, []string{attest.ProvenanceFile + " a link"}},
 		{"a deep provenance", func(t *testing.T, dir string) { put(t, dir, attest.ProvenanceFile, deep) },
-			[]string{attest.ProvenanceFile + " no in-toto statement"}},
+			[]string{attest.ProvenanceFile + " not an in-toto statement"}},
 		{"a deep SBOM", func(t *testing.T, dir string) { put(t, dir, attest.SBOMFile, deep) },
 			[]string{attest.SBOMFile + " content was changed"}},
 		{"a deep envelope", func(t *testing.T, dir string) { put(t, dir, attest.SignatureFile, deep) },

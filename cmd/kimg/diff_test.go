@@ -14,7 +14,8 @@ import (
 func manyDifferences() *compare.Report {
 	r := &compare.Report{A: "one", B: "two", Notes: []string{"a \x1b[31mnote"}}
 	add := func(artifact, where, a, b string, c compare.Cause) {
-		r.Differences = append(r.Differences, compare.Difference{Artifact: artifact, Where: where, A: a, B: b, Cause: c})
+		d := compare.Difference{Artifact: artifact, Where: where, A: a, B: b, Cause: c}
+		r.Differences = append(r.Differences, d)
 	}
 	add("inputs", "inputs[rootfs package dash]", "0.5-1", "0.5-2", compare.Package)
 	for i := range 40 {
