@@ -8,7 +8,6 @@ package keep
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,7 +19,6 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/cache"
-	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -34,6 +32,7 @@ type Item struct {
 	Stays string    `json:"stays,omitempty"` // why no prune takes it; empty: one may
 
 	stamp  string // the file whose mtime Used is; empty: there is none
+	lock   string // the lock that keeps builds from it while it is removed, where that takes long
 	remove func(context.Context) error
 }
 
@@ -173,9 +172,11 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 		}
 		remove := eng.RemoveImage
 		if !e.Image {
-			i.Kind, remove = volumeKind(e.Name), func(ctx context.Context, name string) error {
-				return k.unlessLocked(string(lock), func() error { return eng.RemoveVolume(ctx, name) })
+			i.Kind, remove = volumeKind(e.Name), eng.RemoveVolume
+			if i.lock = "prune"; lockName.Match(lock) {
+				i.lock = string(lock)
 			}
+			i.lock = filepath.Join(k.Dir, "locks", i.lock)
 		} else if strings.HasPrefix(e.Name, "kimg-base:") {
 			i.Size += e.Shared // the toolchains that stand on it have this as what they share
 		}
@@ -189,20 +190,6 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 		k.Items = append(k.Items, i)
 	}
 	return err
-}
-
-// unlessLocked calls remove unless a build holds the lock of a volume's source.
-func (k *Kept) unlessLocked(lock string, remove func() error) error {
-	if lockName.MatchString(lock) {
-		f, err := filelock.Try(filepath.Join(k.Dir, "locks", lock), os.O_RDWR)
-		if errors.Is(err, filelock.ErrHeld) {
-			return cache.ErrUsed
-		}
-		if err == nil {
-			defer f.Close()
-		}
-	}
-	return remove()
 }
 
 func volumeKind(name string) string {

@@ -77,10 +77,25 @@ func (i *Item) take(ctx context.Context, dir string, before time.Time, dry bool)
 	if dry {
 		remove = func() error { return nil }
 	}
-	if i.stamp == "" {
+	switch {
+	case i.stamp == "":
 		return remove()
+	case i.lock == "" || dry:
+		return cache.Remove(dir, i.stamp, before, remove)
 	}
-	return cache.Remove(dir, i.stamp, before, remove)
+	// No kimg may start while cache.Remove is at work, which a volume takes too long for.
+	var held *os.File
+	err := cache.Remove(dir, i.stamp, before, func() (err error) {
+		if held, err = filelock.Try(i.lock, os.O_RDWR|os.O_CREATE); errors.Is(err, filelock.ErrHeld) {
+			return cache.ErrUsed
+		}
+		return nil // without a lock on a disk that is full
+	})
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	return remove()
 }
 
 // trimFile is the file in the cache directory whose mtime is that of the last Trim.
@@ -94,8 +109,8 @@ func Trim(ctx context.Context, dir string, connect func(context.Context) (Engine
 	}
 	// First of all: another kimg need not begin as well, nor the next one after a failure.
 	_ = os.Remove(last)
-	if err := os.WriteFile(last, nil, 0o644); err != nil {
-		return nil, fmt.Errorf("trim the cache: %w", err)
+	if os.WriteFile(last, nil, 0o644) != nil {
+		return nil, nil // a cache that is read-only, or a disk that is full: kimg cache prune says so
 	}
 	eng, noEngine := connect(ctx)
 	k, err := List(ctx, dir, eng, noEngine)
