@@ -84,7 +84,7 @@ func (p patched) clash(c tree.Delta) bool {
 }
 
 // stored is the name of an original in patchDir.
-func stored(path string) string { return string(units.DigestOf([]byte(path)))[:32] }
+func stored(path string) string { return string(units.DigestOf([]byte(path))) }
 
 // patchVersion is raised when the same patches are applied in another way.
 const patchVersion = "kimg patches 1"

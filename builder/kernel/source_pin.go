@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -121,15 +122,14 @@ func PinPackage(p archive.Locked, path string) (*Tree, error) {
 }
 
 func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
-	f, err := os.Open(filepath.Join(dir, "Makefile"))
+	makefile, err := reading.Small(filepath.Join(dir, "Makefile"), maxMakefile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, sourceError("read kernel source", dir, errNoTree)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
-	defer f.Close()
-	version, err := ParseMakefile(f)
+	version, err := ParseMakefile(bytes.NewReader(makefile))
 	if err != nil {
 		return nil, sourceError("read kernel source", dir, err)
 	}

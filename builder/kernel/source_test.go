@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kimg/kimg/internal/archive"
 )
@@ -213,6 +215,27 @@ func TestPinTarball(t *testing.T) {
 	_, err = Pin(t.Context(), Source{Kind: Release, Version: version(t, "4.20.6")}, cache)
 	if err == nil || !strings.Contains(err.Error(), "not on this machine") {
 		t.Errorf("a release that nobody fetched: error %v, want one that says so", err)
+	}
+}
+
+// TestPinPipe has a Makefile that nothing writes to.
+func TestPinPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "Makefile"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := Pin(t.Context(), Source{Kind: Directory, Path: dir}, t.TempDir())
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if err == nil || !strings.Contains(err.Error(), "a pipe") {
+			t.Errorf("error %v, want one that says that it is a pipe", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for a writer")
 	}
 }
 
