@@ -103,6 +103,23 @@ func TestReadGit(t *testing.T) {
 	}
 }
 
+// TestReadGitConverts has a file that git keeps with other line ends than the work tree has.
+func TestReadGitConverts(t *testing.T) {
+	dir, run := gitTree(t)
+	file := filepath.Join(dir, "make.bat")
+	writeFile(t, filepath.Join(dir, ".gitattributes"), "*.bat text eol=crlf\n")
+	writeFile(t, file, "make\r\n")
+	run("add", "-A")
+	run("commit", "-q", "-m", "two")
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(file, later, later); err != nil {
+		t.Fatal(err)
+	}
+	if s := ReadGit(t.Context(), dir, "", ""); s == nil || s.Dirty {
+		t.Errorf("%+v, want a clean tree", s)
+	}
+}
+
 // TestReadGitRunsNothing has a work tree whose configuration names programs.
 func TestReadGitRunsNothing(t *testing.T) {
 	dir, run := gitTree(t)
