@@ -107,7 +107,7 @@ func TestProvenance(t *testing.T) {
 		t.Errorf("run details %v", r)
 	}
 	if !bytes.Contains(text, []byte("a<b")) {
-		t.Error("what was asked is not spelled as it was")
+		t.Error("a request is spelled in another way")
 	}
 	if by := BuilderOf(text); by != Builder("v1.2.3") {
 		t.Errorf("its builder is %q", by)
@@ -121,7 +121,7 @@ func TestDirectory(t *testing.T) {
 	}
 	if text := string(provenance(t, b)); !strings.Contains(text, `"kimgTree": "`+string(sum("tree"))) ||
 		strings.Contains(text, `"sha256": "`+string(sum("tree"))) {
-		t.Error("the digest of a directory is told as one of a file")
+		t.Error("the digest of a directory is given as one of a file")
 	}
 	doc := readSBOM(t, b)
 	for _, p := range doc.Packages {
@@ -132,7 +132,7 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// Each change of a statement is told, by what was changed.
+// Each change of a statement is reported, by what was changed.
 func TestCheck(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -169,7 +169,7 @@ func TestCheck(t *testing.T) {
 		tt.edit(&b)
 		wrong := Check(provenance(t, b), fixture())
 		if !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, tt.want) }) {
-			t.Errorf("%s: told %q, want %q", tt.name, wrong, tt.want)
+			t.Errorf("%s: got %q, want %q", tt.name, wrong, tt.want)
 		}
 	}
 	two, swapped := fixture(), fixture()
@@ -215,7 +215,7 @@ func TestCheckHostile(t *testing.T) {
 	} {
 		wrong := Check([]byte(tt.text), fixture())
 		if !slices.ContainsFunc(wrong, func(s string) bool { return strings.Contains(s, tt.want) }) {
-			t.Errorf("%s: told %.300q, want %q", name, wrong, tt.want)
+			t.Errorf("%s: got %.300q, want %q", name, wrong, tt.want)
 		}
 	}
 }

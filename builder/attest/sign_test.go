@@ -330,7 +330,7 @@ func TestSignByMany(t *testing.T) {
 	}
 }
 
-// Each bit of a bundle matters, but for those of the id, which is a hint that nobody signed.
+// Each bit of a bundle matters, except for those of the key id, which is an unsigned hint.
 func TestFlippedBundle(t *testing.T) {
 	b := fixture()
 	b.Materials, b.Artifacts = b.Materials[:1], b.Artifacts[:1]

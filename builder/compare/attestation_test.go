@@ -106,13 +106,13 @@ func TestAttestations(t *testing.T) {
 			t.Errorf("%s: %+v", tt.where, d)
 		}
 	}
-	// What follows from an artifact is not told beside it.
+	// What follows from an artifact is not reported beside it.
 	r = run(func(b *attest.Build) { b.Artifacts[0].SHA256 = sum("") }, func(dir string) {
 		put(t, dir, artifact.Config, strings.Replace(configText, "A=y", "A=n", 1))
 	})
 	for _, d := range r.Differences {
 		if d.Artifact == artifact.Provenance {
-			t.Errorf("told twice: %+v", d)
+			t.Errorf("reported twice: %+v", d)
 		}
 	}
 }

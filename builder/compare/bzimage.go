@@ -149,7 +149,8 @@ const maxPayload = 256 << 20
 // payloads compares two compressed kernels, unpacked where that can be done.
 func (r *Report) payloads(ctx context.Context, t thing, a, b blob) error {
 	if slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Artifact == artifact.Vmlinux }) {
-		r.sizes(t, "payload", a, b, Follows) // the same kernel, without its symbols
+		_, kind, _ := unpack(a, 0)                      // only to name its form
+		r.sizes(t, "payload ("+kind+")", a, b, Follows) // the same kernel, without its symbols
 		return nil
 	}
 	x, kind, err := unpack(a, maxPayload)

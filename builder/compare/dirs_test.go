@@ -33,7 +33,7 @@ func has(t testing.TB, r *Report, where string) Difference {
 	i := slices.IndexFunc(r.Differences,
 		func(d Difference) bool { return strings.Contains(d.Artifact+" "+d.Where, where) })
 	if i < 0 {
-		t.Fatalf("nothing is told of %q in %+v", where, r.Differences)
+		t.Fatalf("no difference of %q in %+v", where, r.Differences)
 	}
 	return r.Differences[i]
 }

@@ -143,7 +143,7 @@ func TestELFLeaks(t *testing.T) {
 			}
 			for _, other := range r.Differences {
 				if other.Cause != tt.want && other.Cause != Follows {
-					t.Errorf("%+v is told, too", other)
+					t.Errorf("%+v is reported, too", other)
 				}
 			}
 		})
@@ -382,8 +382,8 @@ func FuzzKernels(f *testing.F) {
 	})
 }
 
-// TestELFNeighbours differs in symbols that lie side by side: each is told, by
-// what is in it alone.
+// TestELFNeighbours differs in adjacent symbols: each is reported, by its own content
+// alone.
 func TestELFNeighbours(t *testing.T) {
 	dir := t.TempDir()
 	build := func(t *testing.T, args ...string) []byte {
@@ -415,7 +415,7 @@ int main(int n, char **v) { return before[n] + list[n] + after[n] + same[n]; }
 	has(t, r, ".rodata: after")
 	for _, d := range r.Differences {
 		if strings.Contains(d.Where, "same") {
-			t.Errorf("%+v is told, too", d)
+			t.Errorf("%+v is reported, too", d)
 		}
 	}
 }

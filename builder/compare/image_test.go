@@ -237,7 +237,7 @@ func TestImageLeaks(t *testing.T) {
 			// Nothing else may be blamed.
 			for _, other := range r.Differences {
 				if other.Cause != tt.want && !slices.Contains([]Cause{Follows, Layout, Leftover, Order}, other.Cause) {
-					t.Errorf("%+v is told, too", other)
+					t.Errorf("%+v is reported, too", other)
 				}
 			}
 		})
@@ -264,7 +264,7 @@ func movedFile(t *testing.T, image string) string {
 	return image
 }
 
-// TestSlack puts bytes behind the end of a file, where nobody reads.
+// TestSlack puts bytes behind the end of a file, which are never read.
 func TestSlack(t *testing.T) {
 	clean := makeImage(t, []string{"small"}, texts)
 	b, err := os.ReadFile(clean)

@@ -197,7 +197,7 @@ func TestDropRemovesWhatIsNoLongerMade(t *testing.T) {
 	keep, old := f.artifact("bzImage", "kernel"), f.artifact("scripts/gdb/old.py", "old")
 	edited := f.artifact("scripts/gdb/mine.py", "theirs")
 	f.put(keep, old, edited)
-	if err := os.WriteFile(filepath.Join(f.dir, edited.Path), []byte("the person's own"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(f.dir, edited.Path), []byte("the user's own"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	o, err := Open(f.dir, f.state)
@@ -210,7 +210,7 @@ func TestDropRemovesWhatIsNoLongerMade(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(f.dir, old.Path)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old artifact: %v", err)
 	}
-	if f.read(keep.Path) != "kernel" || f.read(edited.Path) != "the person's own" {
+	if f.read(keep.Path) != "kernel" || f.read(edited.Path) != "the user's own" {
 		t.Error("a file that had to stay is gone")
 	}
 }

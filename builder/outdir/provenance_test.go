@@ -171,8 +171,8 @@ func TestDocumentsAreKnownAsKimgs(t *testing.T) {
 	}
 }
 
-// The same lock is the same documents, wherever the kernel lies and whatever the
-// person is called.
+// The same lock gives the same documents, wherever the kernel is and whatever the user's
+// name is.
 func TestDocumentsTellNoPaths(t *testing.T) {
 	describe := func(request string, edit func(*spec.Lock)) map[string][]byte {
 		l := spectest.Lock(t)
@@ -198,13 +198,13 @@ func TestDocumentsTellNoPaths(t *testing.T) {
 		}
 		for _, word := range []string{"/home", "ann/", "bob", "src/linux"} {
 			if bytes.Contains(text, []byte(word)) {
-				t.Errorf("%s tells of %q", name, word)
+				t.Errorf("%s contains %q", name, word)
 			}
 		}
 	}
 	if bytes.Equal(one[attest.ProvenanceFile],
 		describe("linux", func(l *spec.Lock) { l.Config.Set = []string{"KASAN=y"} })[attest.ProvenanceFile]) {
-		t.Error("what was asked is not told")
+		t.Error("the request is not in it")
 	}
 }
 
@@ -254,7 +254,7 @@ func TestMaterials(t *testing.T) {
 	}
 }
 
-// An edited manifest is told by the statement, which has its digest.
+// An edited manifest does not match the statement, which has its digest.
 func edited(t *testing.T, dir string, edit func(*Manifest)) {
 	t.Helper()
 	m, err := Read(dir)
@@ -285,8 +285,8 @@ func rewritten(t *testing.T, dir string, edit func(map[string]any)) {
 	})
 }
 
-// TestGitMoves commits what was built: the manifest tells the commit then, and
-// else what it told before.
+// TestGitMoves commits what was built: the manifest then has the commit, and
+// is otherwise unchanged.
 func TestGitMoves(t *testing.T) {
 	dir, l := described(t)
 	m, err := Read(dir)

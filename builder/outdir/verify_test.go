@@ -143,7 +143,7 @@ func TestVerifyWithoutAManifest(t *testing.T) {
 	}
 }
 
-// TestVerifyDamagedManifest: one that is there and tells nothing is a fault of the
+// TestVerifyDamagedManifest: one that is there and cannot be read is a fault of the
 // build, and nothing else.
 func TestVerifyDamagedManifest(t *testing.T) {
 	text := func(text string) func(string) error {

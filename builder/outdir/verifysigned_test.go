@@ -46,7 +46,7 @@ func TestVerifySigned(t *testing.T) {
 	for _, name := range []string{artifact.Manifest, attest.ProvenanceFile, attest.SBOMFile,
 		attest.SignatureFile, artifact.Lock} {
 		if text := read(t, dir, name); bytes.Contains(text, []byte(filepath.Dir(key.File))) {
-			t.Errorf("%s tells where the key is", name)
+			t.Errorf("%s contains where the key is", name)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestVerifyAttacked(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		attack func(t *testing.T, dir string)
-		want   []string // a path, and a word of what is told of it
+		want   []string // a path, and a word of its fault
 	}{
 		{"an artifact's byte", flip("bzImage"), []string{"bzImage content was changed"}},
 		{"the lock's byte", flip(artifact.Lock), []string{artifact.Lock + " not the lock of this build"}},
@@ -83,7 +83,7 @@ func TestVerifyAttacked(t *testing.T) {
 		{"the SBOM's byte", flip(attest.SBOMFile), []string{attest.SBOMFile + " content was changed"}},
 		{"the envelope's byte", flip(attest.SignatureFile),
 			[]string{attest.SignatureFile + " no signature of this build"}},
-		{"an artifact, told by the manifest", func(t *testing.T, dir string) {
+		{"an artifact and the manifest", func(t *testing.T, dir string) {
 			put(t, dir, "bzImage", []byte("evilKrn"))
 			edited(t, dir, func(m *Manifest) { m.Build.Artifacts[0].SHA256 = units.DigestOf([]byte("evilKrn")) })
 		}, []string{
@@ -183,7 +183,7 @@ func TestVerifyAttacked(t *testing.T) {
 	}
 }
 
-// Without a key, a signature that is of nothing here is told all the same.
+// A signature of another statement is reported even without a key.
 func TestVerifyOutdatedSignature(t *testing.T) {
 	dir, _ := described(t)
 	key, _ := attesttest.Key(t)
@@ -269,7 +269,7 @@ func drop(t *testing.T, dir, name string) {
 	}
 }
 
-// resign has a key sign whatever statement is there, and nobody else.
+// resign replaces the signatures by one key's, of the statement that is there.
 func resign(t *testing.T, dir string, key *attest.Key) {
 	t.Helper()
 	bundle, err := attest.Sign(t.Context(), nil, read(t, dir, attest.ProvenanceFile), key)

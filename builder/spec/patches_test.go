@@ -130,7 +130,7 @@ func TestPatchText(t *testing.T) {
 	}
 	text, err := yaml.Marshal(PatchLock{Path: "a", Text: PatchText(aPatch("open.c", "1"))})
 	if err != nil || !strings.Contains(string(text), "\n    +++ b/fs/open.c\n") {
-		t.Errorf("a lock's patch cannot be read by a person:\n%s", text)
+		t.Errorf("a lock's patch is not readable:\n%s", text)
 	}
 }
 

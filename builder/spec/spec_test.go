@@ -69,7 +69,7 @@ func TestSpecCheckNamesTheField(t *testing.T) {
 	}
 }
 
-// A pipe in the place of a file is refused, and not waited for: nobody writes to it.
+// A pipe in the place of a file is refused without waiting for a writer.
 func TestPipesAreNotWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
