@@ -242,23 +242,12 @@ func changes(from, to []byte, kept []Request, tree *kconfig.Tree) []Request {
 	}
 	var out []Request
 	for _, name := range slices.Sorted(maps.Keys(b)) {
-		if was, ok := a[name]; ok && was == b[name] {
-			continue
-		}
-		if !canBeSet(tree, name) || !plainValue(b[name]) {
+		if was, ok := a[name]; ok && was == b[name] || !plainValue(b[name]) || tree != nil && !tree.Prompted(name) {
 			continue
 		}
 		out = append(out, Request{Symbol: name, Value: b[name], Origin: "the editor"})
 	}
 	return out
-}
-
-// canBeSet reports whether a symbol has a prompt somewhere.
-func canBeSet(tree *kconfig.Tree, name string) bool {
-	if tree == nil {
-		return true
-	}
-	return tree.Prompted(name)
 }
 
 // fewer leaves out what kconfig would choose by itself, and the members of a

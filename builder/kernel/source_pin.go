@@ -39,9 +39,6 @@ type Tree struct {
 // Pin reads a directory or a tarball and pins it. cacheDir keeps what was learned, so
 // that the next call reads only what changed.
 func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
-	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
-		return nil, fmt.Errorf("make cache directory: %w", err)
-	}
 	switch src.Kind {
 	case Directory:
 		return pinDirectory(ctx, src.Path, cacheDir)
@@ -57,9 +54,6 @@ func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*
 	u, err := url.Parse(from)
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Join(cacheDir, "kernel"), 0o755); err != nil {
-		return nil, fmt.Errorf("make cache directory: %w", err)
 	}
 	// The compression is that of the name: what follows the path in a URL is no part of it.
 	return pinTarball(ctx, kind, u.Path, path, cacheDir)
@@ -133,7 +127,10 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 	if err != nil {
 		return nil, sourceError("read kernel source", dir, err)
 	}
-	cache := filepath.Join(cacheDir, "kernel", "tree-"+string(units.DigestOf([]byte(dir))))
+	cache, err := cacheFile(cacheDir, "tree", dir)
+	if err != nil {
+		return nil, err
+	}
 	known := tree.Load(cache)
 	files, err := tree.Scan(ctx, dir, known)
 	if err != nil {
@@ -145,6 +142,15 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 		}
 	}
 	return &Tree{Kind: Directory, Path: dir, Version: version, SHA256: files.Digest(), files: files}, nil
+}
+
+// cacheFile is where what was learned of a path is kept. Its directory is made.
+func cacheFile(cacheDir, kind, path string) (string, error) {
+	dir := filepath.Join(cacheDir, "kernel")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make cache directory: %w", err)
+	}
+	return filepath.Join(dir, kind+"-"+string(units.DigestOf([]byte(path)))), nil
 }
 
 // learned is what is kept of a tarball.
@@ -162,7 +168,10 @@ func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*T
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
 	stat := tree.StatOf(fi)
-	cache := filepath.Join(cacheDir, "kernel", "tarball-"+string(units.DigestOf([]byte(path))))
+	cache, err := cacheFile(cacheDir, "tarball", path)
+	if err != nil {
+		return nil, err
+	}
 	var l learned
 	text, err := os.ReadFile(cache)
 	if err == nil && json.Unmarshal(text, &l) == nil && l.Stat == stat {
