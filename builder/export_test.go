@@ -47,7 +47,8 @@ func builtDir(t *testing.T) (Env, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{artifact.Manifest: text, artifact.Disk: []byte("image"), LockFile: []byte("lock")} {
+	for name, b := range map[string][]byte{artifact.Manifest: text, artifact.Disk: []byte("image"),
+		LockFile: []byte("lock")} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,8 @@ func TestBundleIsWholeToVerify(t *testing.T) {
 			continue
 		}
 		b, err := io.ReadAll(r)
-		if err := errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b, h.FileInfo().Mode())); err != nil {
+		if err := errors.Join(err, os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, b,
+			h.FileInfo().Mode())); err != nil {
 			t.Fatal(err)
 		}
 	}

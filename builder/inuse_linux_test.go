@@ -23,7 +23,8 @@ func TestExportWaitsForNoGuest(t *testing.T) {
 	defer guest.Close()
 	lock := func(typ int16, at int64) {
 		t.Helper()
-		if err := unix.FcntlFlock(guest.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: typ, Start: at, Len: 1}); err != nil {
+		if err := unix.FcntlFlock(guest.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: typ, Start: at,
+			Len: 1}); err != nil {
 			t.Skipf("this file system has no locks: %v", err)
 		}
 	}

@@ -49,7 +49,8 @@ $(O)/vmlinux: main.c
 	printf 'const char host_leak[] = "kimg@%s";\n' "$$(uname -n)" >> $(O)/leaks.h
 	printf 'const char path_leak[] = "%s/linux/fs/open.c";\n' "$$(mktemp -d /tmp/build.XXXXXX)" >> $(O)/leaks.h
 	printf 'const char order_leak[] = "%s";\n' "$$(shuf -i 100-150 | tr '\n' ' ')" >> $(O)/leaks.h
-	printf 'const unsigned char random_leak[] = { %s };\n' "$$(od -An -v -N64 -tu1 /dev/urandom | tr '\n' ' ' | sed 's/ \+/,/g; s/^,//')" >> $(O)/leaks.h
+	printf 'const unsigned char random_leak[] = { %s };\n' \
+		"$$(od -An -v -N64 -tu1 /dev/urandom | tr '\n' ' ' | sed 's/ \+/,/g; s/^,//')" >> $(O)/leaks.h
 	$(CC) -O1 -nostdlib -static -Wl,--build-id=none -Wl,-e,main -I$(O) -o $@ main.c
 	nm $@ | sort > $(O)/System.map
 `
@@ -60,7 +61,8 @@ func leakyTree(t *testing.T) string {
 	tree := filepath.Join(t.TempDir(), "linux")
 	for name, text := range map[string]string{
 		"Makefile": leakyMakefile, "Kconfig": "config A\n\tbool \"a\"\n",
-		"main.c": "#include \"leaks.h\"\nint main(void) { return time_leak[0] + host_leak[0] + path_leak[0] + order_leak[0] + random_leak[0]; }\n",
+		"main.c": "#include \"leaks.h\"\nint main(void) { return time_leak[0] + host_leak[0] + path_leak[0] + " +
+			"order_leak[0] + random_leak[0]; }\n",
 	} {
 		if err := os.MkdirAll(tree, 0o755); err != nil {
 			t.Fatal(err)
@@ -117,7 +119,8 @@ func leakyPackage(t *testing.T) (archive.Locked, []byte) {
 	}{
 		{"debian-binary", []byte("2.0\n")},
 		{"control.tar", member(map[string]string{"postinst": leakyPostinst,
-			"control": "Package: leaky\nVersion: 1.0\nArchitecture: all\nMaintainer: Nobody <n@example.org>\nDescription: leaks\n"})},
+			"control": "Package: leaky\nVersion: 1.0\nArchitecture: all\n" +
+				"Maintainer: Nobody <n@example.org>\nDescription: leaks\n"})},
 		{"data.tar", member(map[string]string{"usr/share/leaky": "leaky\n"})},
 	} {
 		fmt.Fprintf(deb, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", m.name, 0, 0, 0, 0o100644, len(m.data))
@@ -234,7 +237,8 @@ func TestKernelLeaks(t *testing.T) {
 		}
 		dir := t.TempDir()
 		for _, o := range res[p.Kernel.ID].Outputs {
-			if err := s.store.CopyTo(t.Context(), o.Digest, filepath.Join(dir, filepath.Base(o.Name)), 0o644); err != nil {
+			if err := s.store.CopyTo(t.Context(), o.Digest, filepath.Join(dir, filepath.Base(o.Name)),
+				0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -317,7 +321,8 @@ const char list[] = LIST;
 const unsigned char seed[] = { SEED };
 int main(void) { return banner[0] + file[0] + language[0] + list[0] + seed[0]; }
 END
-gcc-14 -g -nostdlib -static -Wl,--build-id=none -Wl,-e,main -o vmlinux "-DWHO=\"$USER@$(uname -n)\"" "-DLANGUAGE=\"LANG=$LANG\"" \
+gcc-14 -g -nostdlib -static -Wl,--build-id=none -Wl,-e,main -o vmlinux \
+	"-DWHO=\"$USER@$(uname -n)\"" "-DLANGUAGE=\"LANG=$LANG\"" \
 	"-DLIST=\"$LIST\"" "-DSEED=$(printf %s "$SEED" | sha256sum | sed 's/ .*//; s/../0x&,/g')" "$PWD/main.c"
 cat vmlinux
 `
@@ -435,7 +440,8 @@ func TestPlacesLeak(t *testing.T) {
 
 			{"time", "rootfs.img", "/one: mtime", compare.Time, with("SOURCE_DATE_EPOCH=1700000000")},
 			{"zone", "rootfs.img", "/date", compare.Time, with("TZ=XYZ-5")},
-			{"order", "rootfs.img", "inode numbers of", compare.Order, with("NAMES=two three sorted path one motd machine-id d date")},
+			{"order", "rootfs.img", "inode numbers of", compare.Order,
+				with("NAMES=two three sorted path one motd machine-id d date")},
 			{"locale", "rootfs.img", "/sorted", compare.Locale, with("SORT=-f")},
 			{"path", "rootfs.img", "/path: line 1", compare.Path, func(p *place) { p.dir = "/tmp/bob/linux" }},
 			{"user", "rootfs.img", "/motd: line 1", compare.User, with("USER=bob")},
@@ -454,7 +460,10 @@ func TestPlacesLeak(t *testing.T) {
 				got := differences(t, name, first, make(t, there))
 				if !slices.ContainsFunc(
 					got,
-					func(d compare.Difference) bool { return strings.HasPrefix(d.Where, tt.where) && d.Cause == tt.cause },
+					func(d compare.Difference) bool {
+						return strings.HasPrefix(d.Where, tt.where) &&
+							d.Cause == tt.cause
+					},
 				) {
 					t.Errorf("no difference %q by %s in", tt.where, tt.cause)
 					for _, d := range got {

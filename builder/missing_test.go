@@ -131,7 +131,8 @@ func TestAllThatIsMissingIsToldAtOnce(t *testing.T) {
 	if !errors.As(err, &missing) {
 		t.Fatalf("%v", err)
 	}
-	for _, name := range []string{"kernel-gone 1.0-1", "rootfs-gone 1.0-1", "rootfs-lost 1.0-1", "tool-gone 1.0-1", "imaging-gone 1.0-1", "20250809T091630Z"} {
+	for _, name := range []string{"kernel-gone 1.0-1", "rootfs-gone 1.0-1", "rootfs-lost 1.0-1", "tool-gone 1.0-1",
+		"imaging-gone 1.0-1", "20250809T091630Z"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named:\n%v", name, err)
 		}

@@ -47,14 +47,18 @@ func TestPatchesPinned(t *testing.T) {
 		t.Errorf("the order of patches does not count: %s", a)
 	}
 	in := outdir.Inputs(l)
-	if i := slices.IndexFunc(in, func(i outdir.Input) bool { return i.Kind == "patch" && i.Name == "two.patch" }); i < 0 ||
+	if i := slices.IndexFunc(in, func(i outdir.Input) bool {
+		return i.Kind == "patch" &&
+			i.Name == "two.patch"
+	}); i < 0 ||
 		in[i].SHA256 != units.DigestOf([]byte(aPatch("b", "1"))) {
 		t.Errorf("the manifest does not name the patch: %+v", in[:3])
 	}
 	for _, c := range []struct {
 		now  []PatchLock
 		same bool
-	}{{read("one.patch", "two.patch"), true}, {read("same.patch", "two.patch"), true}, {read("two.patch", "one.patch"), false}, {read("one.patch"), false}, {nil, false}} {
+	}{{read("one.patch", "two.patch"), true}, {read("same.patch", "two.patch"), true}, {read("two.patch",
+		"one.patch"), false}, {read("one.patch"), false}, {nil, false}} {
 		now := fixture(t)
 		now.Kernel.Patches = c.now
 		var frozen *FrozenError
@@ -65,7 +69,8 @@ func TestPatchesPinned(t *testing.T) {
 	for _, c := range []struct {
 		asked []string
 		ok    bool
-	}{{[]string{"one.patch", "two.patch"}, true}, {[]string{"same.patch", "two.patch"}, true}, {[]string{"two.patch"}, false}} {
+	}{{[]string{"one.patch", "two.patch"}, true}, {[]string{"same.patch", "two.patch"}, true}, {[]string{"two.patch"},
+		false}} {
 		s := spec.Default()
 		s.Lock, s.Given = "l", []string{"patch"}
 		for _, name := range c.asked {

@@ -81,9 +81,15 @@ func TestPlanFollowsTheLock(t *testing.T) {
 	}{
 		{"nothing", func(*Lock) {}, nil},
 		{"a setting", func(l *Lock) { l.Config.Set = []string{"KASAN=y"} }, []string{"kernel"}},
-		{"a patch", func(l *Lock) { l.Kernel.Patches = []PatchLock{{Path: "a", SHA256: units.DigestOf([]byte("a"))}} }, []string{"kernel"}},
+		{"a patch", func(l *Lock) {
+			l.Kernel.Patches = []PatchLock{{Path: "a",
+				SHA256: units.DigestOf([]byte("a"))}}
+		}, []string{"kernel"}},
 		{"a toolchain that needs fixes", func(l *Lock) { l.Toolchain.Request = "trixie" }, []string{"kernel"}},
-		{"a toolchain that needs fixes, without them", func(l *Lock) { l.Toolchain.Request, l.Kernel.NoFixes = "trixie", true }, nil},
+		{"a toolchain that needs fixes, without them", func(l *Lock) {
+			l.Toolchain.Request,
+				l.Kernel.NoFixes = "trixie", true
+		}, nil},
 		{"a make target", func(l *Lock) { l.Kernel.Targets = []string{"fs/open.i"} }, []string{"kernel"}},
 		{"modules", func(l *Lock) { l.Config.Set = []string{"MODULES=y"} }, []string{"image", "kernel"}},
 		{"a patch whose digest begins alike", func(l *Lock) {
@@ -94,13 +100,15 @@ func TestPlanFollowsTheLock(t *testing.T) {
 		{"the compiler", func(l *Lock) { l.Toolchain.Compiler = "gcc-9" }, []string{"kernel"}},
 		{"the kernel's source", func(l *Lock) { l.Kernel.SHA256 = units.DigestOf([]byte("x")) }, []string{"kernel"}},
 		{"the image's size", func(l *Lock) { l.Image.Size = 2 << 30 }, []string{"image"}},
-		{"a package", func(l *Lock) { l.Rootfs.Base[0].SHA256 = units.DigestOf([]byte("y")) }, []string{"image", "packages", "rootfs"}},
+		{"a package", func(l *Lock) { l.Rootfs.Base[0].SHA256 = units.DigestOf([]byte("y")) }, []string{"image",
+			"packages", "rootfs"}},
 		{"a package of the imaging image", func(l *Lock) {
 			lock := *l.Imaging.Lock
 			lock.Packages = append(slices.Clone(lock.Packages), lock.Packages[0])
 			l.Imaging.Lock = &lock
 		}, []string{"image", "rootfs", "toolchain-imaging"}},
-		{"the imaging image", func(l *Lock) { l.Imaging.Image += "0" }, []string{"image", "rootfs", "toolchain-imaging"}},
+		{"the imaging image", func(l *Lock) { l.Imaging.Image += "0" }, []string{"image", "rootfs",
+			"toolchain-imaging"}},
 		{"a kernel whose ext4 knows less", func(l *Lock) { l.Kernel.Version.Minor = 4 }, nil},
 	} {
 		l := unfixed()
@@ -187,7 +195,7 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		"Kernel.Download.Unsigned":        "who vouched for it",
 		"Kernel.Download.Why":             "who vouched for it",
 		"Kernel.Download.Pinned":          "how it was checked",
-		"Config.Base":                     "what a file is called changes nothing; a base of kimg's own is told from a file",
+		"Config.Base":                     "what a file is called changes nothing; whether it is one is in the key",
 		"Kernel.Patches.Path":             "what a patch is called changes nothing",
 		"Kernel.Patches.Text":             "its digest is in the key, and checked when it is applied",
 		"Config.SHA256":                   "of Text, which is hashed",

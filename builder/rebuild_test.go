@@ -23,7 +23,8 @@ func TestRebuildSpec(t *testing.T) {
 	}{
 		{"the manifest asks", RebuildRequest{Dir: "d"}, foreign, false, "/src/linux", "temp/again", "kernel"},
 		{"the person asks", RebuildRequest{Dir: "d", Privileged: true}, &Manifest{}, true, "", "temp/again", ""},
-		{"both", RebuildRequest{Dir: "d", Privileged: true, Kernel: "/here", Keep: "kept"}, foreign, true, "/here", "kept", "kernel"},
+		{"both", RebuildRequest{Dir: "d", Privileged: true, Kernel: "/here", Keep: "kept"}, foreign, true, "/here",
+			"kept", "kernel"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := tt.req.spec(tt.m, "temp")

@@ -122,13 +122,16 @@ func TestLockIsWhole(t *testing.T) {
 		"a package and no archive":  func(l *Lock) { l.Kernel.Archive = nil },
 		"an archive and no package": func(l *Lock) { l.Kernel.Package = nil },
 		"no package":                func(l *Lock) { l.Kernel.Package, l.Kernel.Archive = nil, nil },
-		"no download":               func(l *Lock) { l.Kernel.Package, l.Kernel.Archive, l.Kernel.Source = nil, nil, "release" },
-		"a package of a directory":  func(l *Lock) { l.Kernel.Source = "directory" },
-		"two digests":               func(l *Lock) { l.Kernel.SHA256 = units.DigestOf(nil) },
-		"an unknown source":         func(l *Lock) { l.Kernel.Source = "moon" },
-		"no toolchain":              func(l *Lock) { l.Toolchain.Lock = nil },
-		"no imaging":                func(l *Lock) { l.Imaging.Lock = nil },
-		"no root filesystem":        func(l *Lock) { l.Rootfs.Required = nil },
+		"no download": func(l *Lock) {
+			l.Kernel.Package, l.Kernel.Archive, l.Kernel.Source = nil, nil,
+				"release"
+		},
+		"a package of a directory": func(l *Lock) { l.Kernel.Source = "directory" },
+		"two digests":              func(l *Lock) { l.Kernel.SHA256 = units.DigestOf(nil) },
+		"an unknown source":        func(l *Lock) { l.Kernel.Source = "moon" },
+		"no toolchain":             func(l *Lock) { l.Toolchain.Lock = nil },
+		"no imaging":               func(l *Lock) { l.Imaging.Lock = nil },
+		"no root filesystem":       func(l *Lock) { l.Rootfs.Required = nil },
 	} {
 		l := fixture(t)
 		edit(l)
@@ -241,7 +244,8 @@ func TestReplayOfALocalTree(t *testing.T) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte("VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 7\nEXTRAVERSION =\n"+extra), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "Makefile"),
+			[]byte("VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 7\nEXTRAVERSION =\n"+extra), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return dir

@@ -124,7 +124,8 @@ func Compatible(l *spec.Lock) error {
 	}
 	for _, t := range []spec.ToolchainLock{l.Toolchain, l.Imaging} {
 		if t.Image != t.Lock.Ref() {
-			return fmt.Errorf("this kimg makes the toolchain %s in another way (%s, not %s)", t.Target, t.Lock.Ref(), t.Image)
+			return fmt.Errorf("this kimg makes the toolchain %s in another way (%s, not %s)", t.Target, t.Lock.Ref(),
+				t.Image)
 		}
 	}
 	era, err := kernel.EraFor(l.Kernel.Version, l.Toolchain.Request)

@@ -289,7 +289,8 @@ func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target)
 	if err != nil {
 		return nil, err
 	}
-	task := progress.Start(s.env.Sink, "relock-"+string(target), "resolve the toolchain "+string(target), progress.Why(ac.Mirror.URL))
+	task := progress.Start(s.env.Sink, "relock-"+string(target), "resolve the toolchain "+string(target),
+		progress.Why(ac.Mirror.URL))
 	fresh, err := toolchain.Resolve(ctx, ac, target)
 	task.End(false, err)
 	return fresh, err

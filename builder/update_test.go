@@ -47,7 +47,8 @@ func (s *session) knows(t *testing.T, of string, date time.Time, packages map[st
 		}
 		fmt.Fprintf(
 			z,
-			"Package: %s\nVersion: %s\nArchitecture: amd64\nPriority: %s\n%sFilename: pool/%s_%s.deb\nSize: 7\nSHA256: %s\n\n",
+			"Package: %s\nVersion: %s\nArchitecture: amd64\nPriority: %s\n%s"+
+				"Filename: pool/%s_%s.deb\nSize: 7\nSHA256: %s\n\n",
 			name,
 			version,
 			priority,
@@ -79,7 +80,8 @@ func (s *session) knows(t *testing.T, of string, date time.Time, packages map[st
 		t.Fatal(err)
 	}
 	ac := &archive.Client{Store: s.store, HTTP: &fetch.Client{}, Mirror: archive.Mirror{URL: site.URL},
-		Arch: arch.AMD64, Keyring: &pgp.Keyring{Keys: openpgp.EntityList{key}}, Now: func() time.Time { return pgptest.Today }}
+		Arch: arch.AMD64, Keyring: &pgp.Keyring{Keys: openpgp.EntityList{key}},
+		Now: func() time.Time { return pgptest.Today }}
 	rel, err := ac.Release(t.Context(), parsed)
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +279,8 @@ func TestUpdateOfAnotherKimgsLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := strings.Join(lines(spec.Diff(l, fresh, s.plan(l).actions())), "\n")
-	for _, want := range []string{"kernel action: 0123456789ab ->", "suite action: fedcba987654 ->", "toolchain image: kimg-toolchain:imaging-000000000000 ->"} {
+	for _, want := range []string{"kernel action: 0123456789ab ->", "suite action: fedcba987654 ->",
+		"toolchain image: kimg-toolchain:imaging-000000000000 ->"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("not told: %s, but\n%s", want, told)
 		}

@@ -55,7 +55,8 @@ func (o *Dir) SignUnchanged(ctx context.Context, key *attest.Key, sink progress.
 		return v, err
 	}
 	if _, err := os.Lstat(o.Path(attest.ProvenanceFile)); isAbsent(err) {
-		return nil, fmt.Errorf("sign %s: it has no %s: build it again, which takes a moment where nothing changed", o.dir, attest.ProvenanceFile)
+		return nil, fmt.Errorf("sign %s: it has no %s: build it again, which takes a moment where nothing changed",
+			o.dir, attest.ProvenanceFile)
 	}
 	return v, o.Sign(ctx, key, sink)
 }

@@ -108,13 +108,16 @@ func (v *Verified) signatures(ctx context.Context, root *os.Root, statement []by
 	case err != nil:
 		v.fault(attest.SignatureFile, "%v", err)
 	case len(keys) == 0:
-		v.Notes = append(v.Notes, fmt.Sprintf("%s was not checked: it is said to be signed by %s; --key PUBKEY checks it", attest.SignatureFile, ids(s.Claimed)))
+		v.Notes = append(v.Notes,
+			fmt.Sprintf("%s was not checked: it is said to be signed by %s; --key PUBKEY checks it",
+				attest.SignatureFile, ids(s.Claimed)))
 	case len(s.By) == 0:
 		var asked []string
 		for _, k := range keys {
 			asked = append(asked, fmt.Sprintf("%s (%s)", k.File, k.ID))
 		}
-		v.fault(attest.SignatureFile, "it is not signed by %s: it is said to be signed by %s", strings.Join(asked, " or "), ids(s.Claimed))
+		v.fault(attest.SignatureFile, "it is not signed by %s: it is said to be signed by %s", strings.Join(asked,
+			" or "), ids(s.Claimed))
 	}
 	for _, k := range s.By {
 		v.SignedBy = append(v.SignedBy, Signer{k.File, k.Type, k.ID})

@@ -94,7 +94,8 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 			list = append(list, f)
 		}
 		same := func(a, b FileLock) bool { return a.SHA256 == b.SHA256 }
-		return compared{slices.EqualFunc(list, q.Config.Fragments, same), named(list...), named(q.Config.Fragments...)}, nil
+		return compared{slices.EqualFunc(list, q.Config.Fragments, same), named(list...),
+			named(q.Config.Fragments...)}, nil
 	}
 	return compared{same: true}, nil // no lock pins it
 }

@@ -34,7 +34,8 @@ func (l *Lock) Materials() []attest.Material {
 		all = append(all, attest.Material{Kind: attest.Patch, Name: p.Path, Digest: p.SHA256, For: "kernel"})
 	}
 	if l.Config.SHA256 != "" {
-		all = append(all, attest.Material{Kind: attest.Config, Name: l.Config.Base, Digest: l.Config.SHA256, For: "kernel"})
+		all = append(all, attest.Material{Kind: attest.Config, Name: l.Config.Base, Digest: l.Config.SHA256,
+			For: "kernel"})
 	}
 	for _, f := range l.Config.Fragments {
 		all = append(all, attest.Material{Kind: attest.Config, Name: f.Path, Digest: f.SHA256, For: "kernel"})

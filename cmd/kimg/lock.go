@@ -271,7 +271,8 @@ func lockText(l *spec.Lock, file string, why error) string {
 	}
 	row("config", l.Config.Base, fragments, strings.Join(l.Config.Set, " "))
 	r := l.Rootfs
-	row("rootfs", r.Suite+" "+string(r.Variant), strings.Join(r.Include, " "), packagesText(r.Packages()), archiveText(r.Archive))
+	row("rootfs", r.Suite+" "+string(r.Variant), strings.Join(r.Include, " "), packagesText(r.Packages()),
+		archiveText(r.Archive))
 	row("image", l.Image.Size.String(), l.Image.UUID.String())
 	for _, tc := range []struct {
 		name string

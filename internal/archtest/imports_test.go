@@ -95,7 +95,8 @@ var only = []struct{ outside, importer, why string }{
 // proving names what the tests in an external package (image_test) may import
 // besides: they are no part of their room and need the real thing to work on.
 var proving = map[[2]string]string{
-	{module + "/image", module + "/builder/toolchain"}: "file systems are made in the imaging image, which toolchain makes",
+	{module + "/image", module +
+		"/builder/toolchain"}: "file systems are made in the imaging image, which toolchain makes",
 }
 
 // check returns what is wrong with one import, or "".
@@ -249,7 +250,8 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s imports %s: allowed %v, want %v (%s)", tt.from, tt.to, wrong == "", tt.ok, wrong)
 		}
 	}
-	for from, ok := range map[string]bool{"container": true, "container/containertest": true, "image": false, "internal/vm": false, "cmd/kimg": false} {
+	for from, ok := range map[string]bool{"container": true, "container/containertest": true, "image": false,
+		"internal/vm": false, "cmd/kimg": false} {
 		if wrong := check(module+"/"+from, "github.com/docker/docker/client"); (wrong == "") != ok {
 			t.Errorf("%s imports the Docker client: allowed %v, want %v", from, wrong == "", ok)
 		}

@@ -41,9 +41,12 @@ checks:
       false
       echo never
 `)
-	r := k.run(t, "", "check", "checks.yaml", "--out", out, "--junit", "junit.xml", "--json", "r.json", "--report", "reports").want(t, 8)
-	for _, want := range []string{"ok    the version is shown", "stopped in version_proc_show at fs/proc/version.c:", "by cat (pid ", "6*7 = 42\n",
-		"FAIL  a script fails", "the command ended with status 1\n", "stdout  | out\n", "stderr  | err\n", "2 checks: 1 passed, 1 failed in "} {
+	r := k.run(t, "", "check", "checks.yaml", "--out", out, "--junit", "junit.xml", "--json", "r.json", "--report",
+		"reports").want(t, 8)
+	for _, want := range []string{"ok    the version is shown", "stopped in version_proc_show at fs/proc/version.c:",
+		"by cat (pid ", "6*7 = 42\n",
+		"FAIL  a script fails", "the command ended with status 1\n", "stdout  | out\n", "stderr  | err\n",
+		"2 checks: 1 passed, 1 failed in "} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, r.stdout)
 		}
@@ -63,7 +66,8 @@ checks:
 	if err := xml.Unmarshal(read("junit.xml"), &junit); err != nil {
 		t.Fatal(err)
 	}
-	if c := junit.Suite.Cases; len(c) != 2 || c[0].Failure != nil || c[1].Failure == nil || c[1].Failure.Message != "the command ended with status 1" {
+	if c := junit.Suite.Cases; len(c) != 2 || c[0].Failure != nil || c[1].Failure == nil ||
+		c[1].Failure.Message != "the command ended with status 1" {
 		t.Errorf("junit.xml says %+v", junit)
 	}
 
@@ -85,14 +89,17 @@ checks:
 	}
 	c := report.Checks
 	if report.Kernel != readManifest(t, out).Build.Kernel || report.Passed != 1 || report.Failed != 1 || len(c) != 2 ||
-		c[0].Stop.Frames[0].Function != "version_proc_show" || c[0].Print[0].Value != "42" || c[0].Print[1].Value != `"cat"` ||
-		!strings.HasPrefix(c[0].Command.Stdout, "Linux version ") || c[1].Command.Status != 1 || c[1].Command.Stderr != "err\n" {
+		c[0].Stop.Frames[0].Function != "version_proc_show" || c[0].Print[0].Value != "42" ||
+		c[0].Print[1].Value != `"cat"` ||
+		!strings.HasPrefix(c[0].Command.Stdout, "Linux version ") || c[1].Command.Status != 1 ||
+		c[1].Command.Stderr != "err\n" {
 		t.Errorf("r.json says %+v", report)
 	}
 	if kept := string(read("reports/a-script-fails/stdout")); kept != "out\n" {
 		t.Errorf("stdout was kept as %q", kept)
 	}
-	for _, kept := range []string{"the-version-is-shown/gdb.log", "the-version-is-shown/console.log", "a-script-fails/check.json"} {
+	for _, kept := range []string{"the-version-is-shown/gdb.log", "the-version-is-shown/console.log",
+		"a-script-fails/check.json"} {
 		if len(read("reports/"+kept)) == 0 {
 			t.Errorf("%s is empty", kept)
 		}

@@ -41,7 +41,8 @@ func TestMainJob(t *testing.T) {
 	}
 	suite := cmp.Or(os.Getenv("KIMG_E2E_SUITE"), "trixie")
 	out := filepath.Join(k.dir, "kimg-out")
-	build := []string{"build", "--suite", suite, "--config", "vm", "--include", "openssh-server", "--out", out, "--progress", "plain"}
+	build := []string{"build", "--suite", suite, "--config", "vm", "--include", "openssh-server", "--out", out,
+		"--progress", "plain"}
 	part := func(name string, f func(t *testing.T)) {
 		if !t.Run(name, f) {
 			t.FailNow()

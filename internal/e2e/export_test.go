@@ -40,7 +40,8 @@ func handOn(t *testing.T, k kimg, out string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{" ./etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf\n", " ./bin -> usr/bin\n", "crw-rw-rw- 0/0"} {
+	for _, want := range []string{" ./etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf\n",
+		" ./bin -> usr/bin\n", "crw-rw-rw- 0/0"} {
 		if !strings.Contains(string(list), want) {
 			t.Errorf("the tar's listing lacks %q", want)
 		}

@@ -17,7 +17,8 @@ import (
 // other parts of the story do not: shares, snapshots, networks, ssh, gdb's prompt.
 var guestTests = []string{
 	"TestGuestShares", "TestGuestDirectSession", "TestGuestSnapshot", "TestGuestForward", "TestGuestOnTAP",
-	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd", "TestGuestSnapshotAfterAFault",
+	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd",
+	"TestGuestSnapshotAfterAFault",
 }
 
 // mayBeSkipped are those that need more of the machine than an engine, or less: QEMU
@@ -45,7 +46,8 @@ func guests(t *testing.T, k kimg, out string) {
 			Action, Test string
 			Elapsed      float64
 		}
-		if json.Unmarshal([]byte(line), &event) == nil && slices.Contains([]string{"pass", "fail", "skip"}, event.Action) && event.Test != "" {
+		if json.Unmarshal([]byte(line), &event) == nil && slices.Contains([]string{"pass", "fail", "skip"},
+			event.Action) && event.Test != "" {
 			ended[event.Test] = event.Action
 			t.Logf("%s %s in %.0f s", event.Test, event.Action, event.Elapsed)
 		}

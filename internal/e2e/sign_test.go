@@ -30,7 +30,8 @@ func signed(t *testing.T, k kimg, out string) {
 	}
 	file := func(name, kind string, der []byte, err error) string {
 		name = filepath.Join(dir, name)
-		if err := errors.Join(err, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)); err != nil {
+		if err := errors.Join(err, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}),
+			0o600)); err != nil {
 			t.Fatal(err)
 		}
 		return name

@@ -177,13 +177,15 @@ func readRawELF(b piece) (*rawELF, error) {
 		if _, err := binary.Decode(head, f.order, &h); err != nil {
 			return nil, err
 		}
-		off, size, count, f.names, f.symbol, want = int64(h.Shoff), int64(h.Shentsize), int64(h.Shnum), int(h.Shstrndx), elf.Sym64Size, 64
+		off, size, count, f.names, f.symbol, want = int64(h.Shoff), int64(h.Shentsize), int64(h.Shnum),
+			int(h.Shstrndx), elf.Sym64Size, 64
 	} else {
 		var h elf.Header32
 		if _, err := binary.Decode(head, f.order, &h); err != nil {
 			return nil, err
 		}
-		off, size, count, f.names, f.symbol, want = int64(h.Shoff), int64(h.Shentsize), int64(h.Shnum), int(h.Shstrndx), elf.Sym32Size, 40
+		off, size, count, f.names, f.symbol, want = int64(h.Shoff), int64(h.Shentsize), int64(h.Shnum),
+			int(h.Shstrndx), elf.Sym32Size, 40
 	}
 	if off == 0 {
 		return f, nil
@@ -231,5 +233,6 @@ func (f *rawELF) header(b []byte, wide bool) (s elf.Section64, err error) {
 	}
 	var n elf.Section32
 	_, err = binary.Decode(b, f.order, &n)
-	return elf.Section64{Name: n.Name, Type: n.Type, Flags: uint64(n.Flags), Off: uint64(n.Off), Size: uint64(n.Size), Link: n.Link}, err
+	return elf.Section64{Name: n.Name, Type: n.Type, Flags: uint64(n.Flags), Off: uint64(n.Off), Size: uint64(n.Size),
+		Link: n.Link}, err
 }

@@ -35,7 +35,8 @@ func small(f *os.File, name string, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is not a plain file but %s", Kind(info.Mode()))}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it is not a plain file but %s",
+			Kind(info.Mode()))}
 	case info.Size() > limit:
 		return nil, tooLarge(name, limit)
 	}

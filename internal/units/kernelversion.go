@@ -22,7 +22,8 @@ var kernelVersionRE = regexp.MustCompile(`^(\d{1,3})\.(\d{1,4})(?:\.(\d{1,5}))?(
 func ParseKernelVersion(s string) (KernelVersion, error) {
 	m := kernelVersionRE.FindStringSubmatch(s)
 	if m == nil {
-		return KernelVersion{}, fmt.Errorf("parse kernel version %q: want a kernel.org version such as 4.20.6, 6.12 or 5.0-rc3", s)
+		return KernelVersion{},
+			fmt.Errorf("parse kernel version %q: want a kernel.org version such as 4.20.6, 6.12 or 5.0-rc3", s)
 	}
 	n := func(i int) int { v, _ := strconv.Atoi(m[i]); return v } // digits and length held by the expression
 	return KernelVersion{Major: n(1), Minor: n(2), Patch: n(3), RC: n(4), Extra: m[5]}, nil

@@ -39,12 +39,14 @@ func Lock(t *testing.T) *spec.Lock {
 		Required: []archive.Locked{pkg("dpkg")}, Base: []archive.Locked{pkg("systemd-sysv"), pkg("udev")},
 	}
 	l.Image = spec.NewImageLock(1<<30, l.Rootfs)
-	for target, to := range map[toolchain.Target]*spec.ToolchainLock{"bullseye": &l.Toolchain, toolchain.Imaging: &l.Imaging} {
+	for target, to := range map[toolchain.Target]*spec.ToolchainLock{"bullseye": &l.Toolchain,
+		toolchain.Imaging: &l.Imaging} {
 		lock, err := toolchain.Load(target)
 		if err != nil {
 			t.Fatal(err)
 		}
-		*to = spec.ToolchainLock{Target: target, Origin: spec.Shipped, Image: "kimg-toolchain:" + string(target) + "-0123456789ab", Lock: lock}
+		*to = spec.ToolchainLock{Target: target, Origin: spec.Shipped, Image: "kimg-toolchain:" + string(target) +
+			"-0123456789ab", Lock: lock}
 	}
 	l.Toolchain.Compiler, l.Toolchain.Why = "gcc-10", "5.10.223 -> bullseye, gcc-10: because"
 	return l
