@@ -22,6 +22,9 @@ type Arch struct {
 	ImagePath string // where make puts it, relative to the object directory
 
 	Console string // the serial console's device, without /dev/: ttyS0
+	Cmdline int    // COMMAND_LINE_SIZE of its kernels, in bytes with the final zero
+
+	HardwareBreaks int // how many hardware breakpoints a processor has
 
 	QEMU    string // the program: qemu-system-x86_64
 	Machine string // -M
@@ -38,9 +41,9 @@ type Arch struct {
 var AMD64 = Arch{
 	Name:   "amd64",
 	Kernel: "x86_64", SourceDir: "x86", Image: "bzImage", ImagePath: "arch/x86/boot/bzImage",
-	Console: "ttyS0",
-	QEMU:    "qemu-system-x86_64", Machine: "pc",
-	// Without la57, which QEMU's max has and the kernels of the older eras do not survive.
+	Console: "ttyS0", Cmdline: 2048, HardwareBreaks: 4,
+	QEMU: "qemu-system-x86_64", Machine: "pc",
+	// Without la57, five-level page tables: no guest gains by them, and TCG walks them on every miss.
 	CPU: "max,la57=off",
 	// debootstrap's functions, setup_merged_usr. Packages up to Debian 12 still carry
 	// files below these.

@@ -25,7 +25,7 @@ func TestRowsAreWhole(t *testing.T) {
 	for _, a := range All {
 		v := reflect.ValueOf(a)
 		for i := range v.NumField() {
-			if v.Field(i).String() == "" {
+			if v.Field(i).IsZero() {
 				t.Errorf("%s: %s is empty", a.Name, v.Type().Field(i).Name)
 			}
 		}

@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// HardwareBreakpoints is how many breakpoints an x86 processor has.
-const HardwareBreakpoints = 4
-
 // StartKernel is a function that runs once, when the kernel has mapped itself.
 const StartKernel = "start_kernel"
 

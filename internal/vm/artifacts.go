@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // Config is a kernel's configuration: symbols without CONFIG_ to their values.
@@ -25,15 +25,13 @@ func ReadConfig(name string) (Config, error) {
 	}
 	defer f.Close()
 	c := Config{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if symbol, value, ok := strings.Cut(strings.TrimPrefix(lines.Text(), "CONFIG_"), "="); ok {
+	for line, err := range reading.Lines(f, 1<<20) {
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		if symbol, value, ok := strings.Cut(strings.TrimPrefix(line, "CONFIG_"), "="); ok {
 			c[symbol] = value
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return c, nil
 }

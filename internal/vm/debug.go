@@ -62,7 +62,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	}
 	files := []string{artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts, SourceFile}
 	return o.with(ctx, config, files, func(vm *instance) error {
-		unpacked, err := findBreaks(ctx, vm.tools, kernel, d.Breaks)
+		unpacked, err := findBreaks(ctx, vm.tools, kernel, d.Breaks, vm.machine.Arch.HardwareBreaks)
 		if err != nil {
 			return err
 		}
@@ -171,9 +171,9 @@ func debugNotices(c Config) []string {
 
 // findBreaks looks for the places to stop at, before there is a guest. A function is in
 // vmlinux's own table; only gdb finds what is inlined or named by its line.
-// afterUnpacking says that they are more than the processor has breakpoints for.
+// afterUnpacking says that they are more than the hardware breakpoints of the processor.
 func findBreaks(
-	ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, breaks []string,
+	ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, breaks []string, hardware int,
 ) (afterUnpacking bool, err error) {
 	ask := slices.DeleteFunc(slices.Clone(breaks), func(at string) bool {
 		return tools.Accel == qemu.TCG && slices.Contains(kernel.Functions, at)
@@ -193,5 +193,5 @@ func findBreaks(
 		}
 		locations += b.Locations
 	}
-	return tools.Accel == qemu.KVM && locations > gdb.HardwareBreakpoints, d.Exit(ctx)
+	return tools.Accel == qemu.KVM && locations > hardware, d.Exit(ctx)
 }

@@ -152,9 +152,10 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	if len(to.ports) > 0 {
 		vm.machine.More = append(vm.machine.More, qemu.Ports{Names: to.ports, Socket: vm.tools.Socket})
 	}
-	if n := len(vm.machine.Kernel.String()); n > maxCmdline {
+	// The last byte of the kernel's buffer is a zero; it cuts off the rest.
+	if n, most := len(vm.machine.Kernel.String()), vm.machine.Arch.Cmdline-1; n > most {
 		return fmt.Errorf("boot: the kernel's command line has %d bytes, and the kernel takes %d: "+
-			"use fewer shares, shorter places, or less --append", n, maxCmdline)
+			"use fewer shares, shorter places, or less --append", n, most)
 	}
 	running, kill := context.WithCancel(ctx)
 	vm.kill, vm.console, vm.said = kill, &tail{also: to.console}, &tail{}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
@@ -108,7 +109,8 @@ func TestSettle(t *testing.T) {
 	} {
 		var did []string
 		ctx, cancel := context.WithCancel(t.Context())
-		vm := &instance{o: &tt.o, link: &link{}, tools: &toolbox.Tools{Isolated: true, Runner: notes{did: &did}}}
+		vm := &instance{machine: Machine{Arch: arch.Default}, o: &tt.o, link: &link{},
+			tools: &toolbox.Tools{Isolated: true, Runner: notes{did: &did}}}
 		if err := vm.boot(ctx, guestIO{}); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +131,8 @@ func TestSettle(t *testing.T) {
 func TestQuitEndsTheInput(t *testing.T) {
 	typed, keys := io.Pipe()
 	defer keys.Close()
-	vm := &instance{o: &Options{}, link: &link{}, tools: &toolbox.Tools{Runner: waitsForInput{}}}
+	vm := &instance{machine: Machine{Arch: arch.Default}, o: &Options{}, link: &link{},
+		tools: &toolbox.Tools{Runner: waitsForInput{}}}
 	if err := vm.boot(t.Context(), guestIO{stdin: typed, mute: func() { typed.Close() }}); err != nil {
 		t.Fatal(err)
 	}

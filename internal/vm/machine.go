@@ -104,10 +104,6 @@ func (d *Direct) words() []string {
 	return words
 }
 
-// maxCmdline is COMMAND_LINE_SIZE of Linux on x86, less the byte that ends it: the
-// kernel cuts off the rest.
-const maxCmdline = 2047
-
 // Terminal is what a shell needs to know about a terminal.
 type Terminal struct {
 	terminal.Size

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
@@ -56,7 +57,7 @@ func readGuest(dir string) (RunningGuest, bool) {
 	if !toolbox.Runs(dir) {
 		return g, false
 	}
-	b, err := os.ReadFile(filepath.Join(dir, guestFile))
+	b, err := reading.Small(filepath.Join(dir, guestFile), 64<<10)
 	return g, err == nil && json.Unmarshal(b, &g) == nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -82,7 +83,7 @@ func Snapshots(dir string) ([]Snapshot, error) {
 // isStale says whether the snapshot is known to be of another rootfs.img.
 func isStale(dir, name string) bool {
 	var was origin
-	b, err := os.ReadFile(filepath.Join(dir, snapshotDir, name+originSuffix))
+	b, err := reading.Small(filepath.Join(dir, snapshotDir, name+originSuffix), 64<<10)
 	if err != nil || json.Unmarshal(b, &was) != nil {
 		return false
 	}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
 )
@@ -436,7 +437,8 @@ func TestSSHForward(t *testing.T) {
 		ports  []string
 		virtio int // virtio-serial ports and their controller
 	}{{nil, nil, 0}, {nil, []string{"a"}, 2}, {&sshForward{}, nil, 2}, {&sshForward{}, []string{"a"}, 3}} {
-		vm := &instance{o: &Options{Keys: &Keys{}}, link: &link{ssh: c.ssh}, keyed: make(chan struct{}),
+		vm := &instance{machine: Machine{Arch: arch.Default}, o: &Options{Keys: &Keys{}}, link: &link{ssh: c.ssh},
+			keyed: make(chan struct{}),
 			tools: &toolbox.Tools{Sockets: "/run", RunDir: t.TempDir(), Runner: waitsForInput{}}}
 		vm.entry = newEntry(vm.tools, "/out")
 		if err := vm.boot(t.Context(), guestIO{stdin: strings.NewReader(""), ports: c.ports}); err != nil {
