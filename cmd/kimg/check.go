@@ -152,7 +152,7 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 // unreadable is the error of a file of checks that cannot be read. It may be a symbol.
 func unreadable(cmd *cobra.Command, file string, err error) error {
 	switch {
-	case is[*checks.ProblemsError](err):
+	case hasType[*checks.ProblemsError](err):
 		return err
 	case errors.Is(err, fs.ErrNotExist) && filepath.Base(file) == file && filepath.Ext(file) == "":
 		return usageError{cmd, fmt.Errorf("there is no file %s: a symbol to stop at comes after --break", file)}

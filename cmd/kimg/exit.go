@@ -71,37 +71,37 @@ var statuses = []struct {
 	kinds []func(error) bool
 }{
 	{codeUsage, []func(error) bool{
-		is[usageError], is[*noTerminalError], is[*noBuildError], is[*noSSHError],
-		is[*spec.InputError], is[*spec.LockError], is[*spec.NoLockError], is[*spec.FrozenError],
-		is[*builder.ReplayError], is[*builder.ExistsError], is[*outdir.ForeignError],
-		is[*diffs.Error], is[*kernel.PatchError], is[*attest.KeyError],
+		hasType[usageError], hasType[*noTerminalError], hasType[*noBuildError], hasType[*noSSHError],
+		hasType[*spec.InputError], hasType[*spec.LockError], hasType[*spec.NoLockError], hasType[*spec.FrozenError],
+		hasType[*builder.ReplayError], hasType[*builder.ExistsError], hasType[*outdir.ForeignError],
+		hasType[*diffs.Error], hasType[*kernel.PatchError], hasType[*attest.KeyError],
 	}},
-	{codeEngine, []func(error) bool{isErr(container.ErrNoEngine), isErr(container.ErrPermission)}},
-	{codeUsage, []func(error) bool{is[*kernel.EraError]}},
-	{codeConfig, []func(error) bool{is[*kernel.UnmetError]}},
-	{codeUsage, []func(error) bool{is[*image.SizeError], is[*vm.MissingArtifactError]}},
+	{codeEngine, []func(error) bool{isValue(container.ErrNoEngine), isValue(container.ErrPermission)}},
+	{codeUsage, []func(error) bool{hasType[*kernel.EraError]}},
+	{codeConfig, []func(error) bool{hasType[*kernel.UnmetError]}},
+	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*vm.MissingArtifactError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
-	{codeConfig, []func(error) bool{is[*vm.MissingConfigError]}},
-	{codeGuest, []func(error) bool{is[*gdb.NoBreakError], is[*vm.GuestError], is[*vm.DiskError]}},
+	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError]}},
+	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError]}},
 	{codeUsage, []func(error) bool{
-		is[*vm.PortTakenError], is[*tap.Error], is[*vm.ShareError], is[*vm.NoSnapshotError],
-		is[*checks.ProblemsError], // what the problems are goes before
+		hasType[*vm.PortTakenError], hasType[*tap.Error], hasType[*vm.ShareError], hasType[*vm.NoSnapshotError],
+		hasType[*checks.ProblemsError], // what the problems are goes before
 	}},
 	{codeArchive, []func(error) bool{
-		is[*archive.UntrustedError], is[*archive.MissingError],
-		is[*kernelorg.UntrustedError], is[*kernelorg.NotFoundError], is[*kernelorg.DownError],
-		is[*fetch.Error], is[*fetch.GetError], is[*fetch.StatusError],
+		hasType[*archive.UntrustedError], hasType[*archive.MissingError],
+		hasType[*kernelorg.UntrustedError], hasType[*kernelorg.NotFoundError], hasType[*kernelorg.DownError],
+		hasType[*fetch.Error], hasType[*fetch.GetError], hasType[*fetch.StatusError],
 	}},
 }
 
-// is matches errors by type.
-func is[T error](err error) bool {
+// hasType matches errors by type.
+func hasType[T error](err error) bool {
 	var t T
 	return errors.As(err, &t)
 }
 
-// isErr matches errors by value.
-func isErr(target error) func(error) bool {
+// isValue matches errors by value.
+func isValue(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
 
@@ -144,7 +144,7 @@ func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 		return int(status)
 	case errors.As(err, &unmet):
 		return unmet.code
-	case is[differs](err) || is[faulty](err):
+	case hasType[differs](err) || hasType[faulty](err):
 		return codeDiffers
 	case ctx.Err() != nil || errors.Is(err, vm.ErrInterrupted):
 		if !onlyCancelled(err) {
