@@ -145,7 +145,7 @@ func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) e
 	if req.list, err = checks.Select(req.list, w.only); err != nil {
 		return &spec.InputError{Field: "--only", Err: err}
 	}
-	req.over(cmd.Flags())
+	req.applyFlags(cmd.Flags())
 	return nil
 }
 
@@ -211,9 +211,9 @@ func shorten(script string) string {
 	return line
 }
 
-// over has the given flags override the checks. --append comes behind the file's: the kernel
+// applyFlags has the given flags override the checks. --append comes behind the file's: the kernel
 // takes the last of most options.
-func (req *checkRequest) over(flags *pflag.FlagSet) {
+func (req *checkRequest) applyFlags(flags *pflag.FlagSet) {
 	for i := range req.list {
 		c := &req.list[i]
 		c.Guest.Append = strings.TrimSpace(c.Guest.Append + " " + req.append)

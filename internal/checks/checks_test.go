@@ -66,7 +66,7 @@ checks:
 	}
 }
 
-// A person is told of everything that is wrong at once, and where.
+// Everything that is wrong is reported at once, with its line.
 func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string

@@ -64,7 +64,7 @@ func TestRun(t *testing.T) {
 		{"interrupted", list("a", "interrupt", "b"), false, "passed not-run not-run", [3]int{1, 0, 2}, true},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		var told []string
+		var reported []string
 		dir := t.TempDir()
 		names := make([]string, len(tt.list))
 		for i, c := range tt.list {
@@ -76,15 +76,15 @@ func TestRun(t *testing.T) {
 		}
 		var console bytes.Buffer
 		r := Runner{Guest: fake(cancel), FailFast: tt.failFast, Keep: keep,
-			Ended: func(o Outcome) { told = append(told, string(o.Verdict)) },
+			Ended: func(o Outcome) { reported = append(reported, string(o.Verdict)) },
 			Begin: func(Check) io.Writer { return &console }}
 		report, err := r.Run(ctx, tt.list)
 		cancel()
 		if err != nil || keep.Close() != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if got := strings.Join(told, " "); got != tt.verdicts {
-			t.Errorf("%s: told %s, want %s", tt.name, got, tt.verdicts)
+		if got := strings.Join(reported, " "); got != tt.verdicts {
+			t.Errorf("%s: reported %s, want %s", tt.name, got, tt.verdicts)
 		}
 		if got := [3]int{report.Passed, report.Failed, report.NotRun}; got != tt.counts ||
 			report.Interrupted != tt.cut || len(report.Checks) != len(tt.list) {
@@ -201,7 +201,7 @@ func TestKeepAfterAKill(t *testing.T) {
 	}
 }
 
-// A report that cannot be written is told, and does not disturb the guest.
+// A report that cannot be written is an error, and does not disturb the guest.
 func TestKeepWithoutRoom(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("no /dev/full here")

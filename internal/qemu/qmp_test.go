@@ -99,8 +99,8 @@ func TestExecuteFails(t *testing.T) {
 	}
 }
 
-// A QEMU that hangs, wherever it does, holds up nobody: the call ends with its
-// context, and leaves no goroutine behind.
+// A QEMU that hangs, wherever it does, holds up nothing: the call ends with its context,
+// and leaves no goroutine behind.
 func TestExecuteEndsWithItsContext(t *testing.T) {
 	enough := errors.New("enough")
 	for name, say := range map[string]string{

@@ -228,7 +228,7 @@ func TestAgentInterrupt(t *testing.T) {
 		t.Errorf("the second interrupt: %v", err)
 	}
 	if got := <-heard; got != "signal INT" {
-		t.Errorf("the first interrupt told the guest %q", got)
+		t.Errorf("the first interrupt sent the guest %q", got)
 	}
 }
 

@@ -68,7 +68,7 @@ func TestCheckOfOneProcess(t *testing.T) {
 		t.Errorf("by %q, status %d", r.Task, r.Status)
 	}
 	if strings.Count(r.Log, "-exec-continue") < 2 {
-		t.Errorf("nobody else came by:\n%s", r.Log)
+		t.Errorf("no other process came by:\n%s", r.Log)
 	}
 	c.By = "nobody"
 	_, err = vm.RunCheck(t.Context(), directGuest(t), c)

@@ -15,7 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// A batch of the person's own: gdb stops where it was told, and the kernel's
+// A batch of the user's own: gdb stops at the breakpoint, and the kernel's
 // scripts work there.
 func TestDebugSession(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir()) // others may have guests, too
@@ -32,7 +32,7 @@ func TestDebugSession(t *testing.T) {
 		},
 	})
 	tell(t, err)
-	// The first of them: gdb found the guest where its head start ends.
+	// The first of them: gdb found the guest where it was run to before.
 	for _, want := range []string{"0x0000000001000000 in", "breakpoint 1", "#0  do_sys_open", "kthreadd",
 		"Linux version", "loading vmlinux", "$1 = "} {
 		if !strings.Contains(out.String(), want) {
@@ -105,7 +105,7 @@ func TestDebugIndex(t *testing.T) {
 	o := realGuest(t)
 	box, ok := o.Toolbox.(toolbox.Container)
 	if !ok {
-		t.Skip("this machine's gdb does as its person has it do")
+		t.Skip("this machine's gdb obeys its user's settings")
 	}
 	box.Indexes = t.TempDir()
 	o.Toolbox = box

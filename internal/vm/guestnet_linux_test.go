@@ -179,7 +179,7 @@ func (f *firstLine) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The guest answers on a TAP at the address that the person is told, and that
+// The guest answers on a TAP at the address that the user is shown, and that
 // systemd-networkd has given it.
 func TestGuestOnTAP(t *testing.T) {
 	o := realGuest(t)

@@ -61,7 +61,7 @@ func TestGuestSSH(t *testing.T) {
 	}
 }
 
-// A panic in the middle of a session is told, with the last words.
+// A panic in the middle of a session is reported, with the console's last lines.
 func TestGuestSSHPanics(t *testing.T) {
 	o := sshGuest(t)
 	o.Direct = true

@@ -127,7 +127,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// A console that nobody types to must not hold up the end of the guest.
+// A console without input must not hold up the end of the guest.
 func TestQuitEndsTheInput(t *testing.T) {
 	typed, keys := io.Pipe()
 	defer keys.Close()

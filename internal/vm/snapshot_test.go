@@ -98,7 +98,7 @@ var errNowhere = errors.New("nowhere")
 
 func (nowhere) Open(context.Context, toolbox.Mounts) (*toolbox.Tools, error) { return nil, errNowhere }
 
-// Of two guests that write to one image the second is told; one that does not come
+// Of two guests that write to one image the second fails; one that does not come
 // to be lets go of it.
 func TestOneWriterAtATime(t *testing.T) {
 	dir := t.TempDir()

@@ -254,7 +254,7 @@ func TestSSHEnds(t *testing.T) {
 	u := User{}
 	if _, err := u.session(t.Context(), Address{"unix", "/nobody"}, keys, 10*time.Millisecond,
 		Login{}); !errors.Is(err, errSlow) {
-		t.Errorf("nobody there: %v", err)
+		t.Errorf("no sshd: %v", err)
 	}
 }
 
@@ -312,7 +312,8 @@ func TestTilde(t *testing.T) {
 	}
 }
 
-// The guest is given its keys when it asks, and only then told of as one to log in to.
+// The guest gets its keys when it asks for them, and only then its entry says that it takes
+// logins.
 func TestGiveKeys(t *testing.T) {
 	keys := testKeys(t)
 	vm := &instance{
@@ -345,7 +346,7 @@ func TestGiveKeys(t *testing.T) {
 		}
 	}
 	if got := strings.Join(names, " "); got != "host_key authorized_keys end" {
-		t.Errorf("the guest was told %q", got)
+		t.Errorf("the guest got %q", got)
 	}
 	of := func() RunningGuest {
 		g, ok := readGuest(vm.tools.RunDir)
@@ -361,7 +362,7 @@ func TestGiveKeys(t *testing.T) {
 	<-given
 	<-vm.keyed
 	if !of().Keyed {
-		t.Error("nobody was told")
+		t.Error("the entry does not say so")
 	}
 }
 
