@@ -140,8 +140,8 @@ func TestContainerOfAnotherMachine(t *testing.T) {
 	if _, err := tools.Open(t.Context(), Mounts{Dir: dir, Write: artifact.Disk}); !errors.Is(err, errRemoteWrite) {
 		t.Error(err)
 	}
-	if _, err := tools.Open(t.Context(), Mounts{Dir: dir, Shares: []Share{{Dir: "/a"}}}); !errors.Is(err,
-		errRemoteShare) {
+	_, err = tools.Open(t.Context(), Mounts{Dir: dir, Shares: []Share{{Dir: "/a"}}})
+	if !errors.Is(err, errRemoteShare) {
 		t.Error(err)
 	}
 }

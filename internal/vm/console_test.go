@@ -114,8 +114,8 @@ func TestAttachIsCancelled(t *testing.T) {
 	_, g := openHub(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)
-	if err := Attach(ctx, g, iotest.DataErrReader(strings.NewReader("")), io.Discard); !errors.Is(err,
-		context.Canceled) {
+	err := Attach(ctx, g, iotest.DataErrReader(strings.NewReader("")), io.Discard)
+	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

@@ -217,9 +217,9 @@ func TestSSHInterrupt(t *testing.T) {
 	}
 	interrupt <- os.Interrupt
 	nobody := User{Interrupt: interrupt}
-	if _, err := nobody.session(t.Context(), Address{"unix", "/nobody"}, keys, time.Minute, Login{}); !errors.Is(err,
-		ErrInterrupted) {
-		t.Errorf("before there is anybody: %v", err)
+	_, err := nobody.session(t.Context(), Address{"unix", "/nobody"}, keys, time.Minute, Login{})
+	if !errors.Is(err, ErrInterrupted) {
+		t.Errorf("before there is an sshd: %v", err)
 	}
 }
 
@@ -390,9 +390,10 @@ func TestSSHForward(t *testing.T) {
 		if err := l.openSSH(tools); err != nil {
 			t.Fatal(err)
 		}
-		got := l.ssh.address.Network + " " + filepath.Base(l.ssh.address.Address)
-		if got = strings.TrimSuffix(got, ":"+l.ssh.address.Address[strings.LastIndex(l.ssh.address.Address,
-			":")+1:]); got != tt.address {
+		at := l.ssh.address
+		got := at.Network + " " + filepath.Base(at.Address)
+		port := at.Address[strings.LastIndex(at.Address, ":")+1:]
+		if got = strings.TrimSuffix(got, ":"+port); got != tt.address {
 			t.Errorf("%s: the address is %q, want %q", tt.name, got, tt.address)
 		}
 		var forwards []string
