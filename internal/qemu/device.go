@@ -1,6 +1,5 @@
-// Package qemu writes QEMU's command line, device by device, and speaks QMP with a
-// QEMU that runs: begin with [Argv] and [Execute]. Where QEMU runs, and what the
-// guest in it is for, is decided by others.
+// Package qemu writes QEMU's command line, device by device, and speaks QMP with a QEMU
+// that runs: begin with [Argv] and [Execute]. [ProbeKVM] says whether KVM can be used.
 package qemu
 
 import (

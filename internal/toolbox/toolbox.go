@@ -1,7 +1,7 @@
-// Package toolbox runs QEMU, gdb and e2fsck where they are: on this machine, or in a
-// container ([Choose] says which). A [Toolbox] is opened for one guest; programs run in
-// the opened [Tools], on files and sockets that have names there and names here. What
-// the programs are told is up to others.
+// Package toolbox runs QEMU, gdb and e2fsck where they are installed: on this machine, or
+// in a container ([Choose] says which). A [Toolbox] is opened for one guest; programs then
+// run in its [Tools], where files and sockets may have other names than on this machine.
+// Which arguments the programs get is up to the caller.
 package toolbox
 
 import (
