@@ -86,6 +86,7 @@ func TestMainJob(t *testing.T) {
 		}
 		k.run(t, "", append([]string{"plan"}, build[1:]...)...).want(t, 0)
 	})
+	part("the cache keeps what the build needs", func(t *testing.T) { keptFor(t, k, out) })
 	part("image is sound", func(t *testing.T) { soundImage(t, filepath.Join(out, "rootfs.img")) })
 	part("export", func(t *testing.T) { handOn(t, k, out) })
 	part("sign", func(t *testing.T) { signed(t, k, out) })
