@@ -1,6 +1,5 @@
-// Package checks is kimg's test runner: what a check is, a file of them ([ReadFile]), the
-// verdict on what a guest did ([Runner]), and the reports. The Runner gets a function that
-// boots a guest and does what the check says.
+// Package checks is kimg's test runner: what a check is, a file of them ([ReadFile]), the verdict on what a guest
+// did ([Runner]), and the reports. The Runner gets a function that boots a guest and does what the check says.
 package checks
 
 import (
@@ -37,8 +36,7 @@ const (
 	WhenRun When = "run"
 )
 
-// Guest is what is special about a check's guest. A zero field has the default of whatever
-// boots it.
+// Guest is what is special about a check's guest. A zero field has the default of whatever boots it.
 type Guest struct {
 	Append string // added to the kernel's command line
 	Memory units.Size

@@ -15,8 +15,7 @@ type Expectation struct {
 	Function string // else
 }
 
-// A function's name is C's, with what the compiler may add to it; a file's is one of
-// a kernel's tree.
+// A function's name is C's, with what the compiler may add to it; a file's is one of a kernel's tree.
 var (
 	functionRE = regexp.MustCompile(`^[A-Za-z_][\w.$]*$`)
 	placeRE    = regexp.MustCompile(`^([\w./+-]+):(\d{1,9})$`)
@@ -73,14 +72,12 @@ func (e Expectation) unmet(frames []Frame) string {
 	return fmt.Sprintf("no %s in the backtrace: %s", e.Function, strings.Join(names, ", "))
 }
 
-// sameFile says whether want names the file, whole or from a directory on: open.c is
-// fs/open.c.
+// sameFile says whether want names the file, whole or from a directory on: open.c is fs/open.c.
 func sameFile(file, want string) bool {
 	return file == want || strings.HasSuffix(file, "/"+want)
 }
 
-// sameFunction takes a compiler's copy (foo.isra.0, foo.part.1, foo.cold) for the
-// function itself.
+// sameFunction takes a compiler's copy (foo.isra.0, foo.part.1, foo.cold) for the function itself.
 func sameFunction(name, want string) bool {
 	base, _, _ := strings.Cut(name, ".")
 	return name == want || base == want

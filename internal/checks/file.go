@@ -235,8 +235,7 @@ var checkKeys = append([]key{
 	{"run", func(r *reader, c *Check, n *yaml.Node) { c.Run = r.text(n) }},
 }, guestKeys...)
 
-// mapping returns the values of a mapping by their keys, which must be known; nil
-// where it is none.
+// mapping returns the values of a mapping by their keys, which must be known; nil where it is none.
 func (r *reader) mapping(n *yaml.Node, what string, known []string) map[string]*yaml.Node {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
@@ -359,8 +358,7 @@ func suggest(name string, known []string) string {
 	return ": want one of " + strings.Join(known, ", ")
 }
 
-// Select returns the checks of these names, in their order; all where there are no
-// names.
+// Select returns the checks of these names, in their order; all where there are no names.
 func Select(list []Check, names []string) ([]Check, error) {
 	known := make([]string, len(list))
 	for i, c := range list {

@@ -22,17 +22,15 @@ const (
 	outcomeFile = "check.json"
 )
 
-// Keeper keeps what each check leaves in a directory of its own. That appears as a
-// whole, when the check has ended.
+// Keeper keeps what each check leaves in a directory of its own. That appears as a whole, when the check has ended.
 type Keeper struct {
 	dir   string
 	names map[string]string // a check's name to its directory's
 	lock  *flock.Flock      // of the directory itself: no file is left behind
 }
 
-// NewKeeper keeps the checks of these names below dir, which is made where it is
-// missing. A directory of a check that is there and holds anything else than an
-// earlier run left is refused. The caller calls Close.
+// NewKeeper keeps the checks of these names below dir, which is made where it is missing. A directory of a check
+// that is there and holds anything else than an earlier run left is refused. The caller calls Close.
 func NewKeeper(dir string, names []string) (*Keeper, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("make the report's directory: %w", err)
@@ -56,8 +54,7 @@ func NewKeeper(dir string, names []string) (*Keeper, error) {
 // Close lets another kimg have the directory.
 func (k *Keeper) Close() error { return k.lock.Unlock() }
 
-// guard refuses to replace what kimg did not make, and removes what a kimg that was killed
-// left.
+// guard refuses to replace what kimg did not make, and removes what a kimg that was killed left.
 func (k *Keeper) guard(name string) error {
 	entries, err := os.ReadDir(filepath.Join(k.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -224,13 +221,11 @@ func (f *keptFile) close() {
 	}
 }
 
-// maxDirectory bounds a directory's name, in bytes; NAME_MAX is 255, and the name is
-// longer while it is made.
+// maxDirectory bounds a directory's name, in bytes; NAME_MAX is 255, and the name is longer while it is made.
 const maxDirectory = 100
 
-// directories gives each check the name of a directory that every file system accepts:
-// letters, digits, dots, dashes and underscores. No two are the same, not even without
-// regard to case.
+// directories gives each check the name of a directory that every file system accepts: letters, digits, dots,
+// dashes and underscores. No two are the same, not even without regard to case.
 func directories(names []string) map[string]string {
 	taken, all := map[string]bool{}, map[string]string{}
 	for _, name := range names {

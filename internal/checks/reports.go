@@ -25,8 +25,7 @@ func encode(v any) ([]byte, error) {
 // JSON is the report as JSON.
 func (r *Report) JSON() ([]byte, error) { return encode(r) }
 
-// CheckReportFile is an error where a report could not be written. It makes the report's
-// directory.
+// CheckReportFile is an error where a report could not be written. It makes the report's directory.
 func CheckReportFile(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 		return err

@@ -25,12 +25,10 @@ type Runner struct {
 	Kernel   string
 }
 
-// maxShown bounds what a report holds of each of a command's streams, in bytes:
-// the last of it.
+// maxShown bounds what a report holds of each of a command's streams, in bytes: the last of it.
 const maxShown = 64 << 10
 
-// Run runs the checks. The report is complete whatever happened; the error is about what
-// could not be kept.
+// Run runs the checks. The report is complete whatever happened; the error is about what could not be kept.
 func (r *Runner) Run(ctx context.Context, list []Check) (*Report, error) {
 	report := &Report{Version: reportVersion, Kimg: version.String(), Suite: r.Suite, Kernel: r.Kernel,
 		Started: time.Now().UTC().Truncate(time.Second)}

@@ -11,8 +11,7 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// Text reports on the checks as text: a line for each, details below it, and one line at the
-// end.
+// Text reports on the checks as text: a line for each, details below it, and one line at the end.
 type Text struct {
 	W          io.Writer
 	Names      []string // of all checks, for the width of their column

@@ -69,10 +69,9 @@ type rawELF struct {
 	symbol   int // bytes of a symbol
 }
 
-// bound refuses a file for which debug/elf would need far more memory than it has
-// bytes: it inflates the tables of symbols and of names unasked where they are
-// compressed, which no compiler does, and copies each name, of which many may be
-// one long string.
+// bound refuses a file for which debug/elf would need far more memory than it has bytes: it inflates the tables of
+// symbols and of names unasked where they are compressed, which no compiler does, and copies each name, of which
+// many may be one long string.
 func bound(b piece) error {
 	f, err := readRawELF(b)
 	if err != nil {

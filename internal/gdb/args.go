@@ -27,8 +27,7 @@ func Args(f Files) []string {
 		f.Vmlinux)
 }
 
-// IndexArgs has gdb use the index of vmlinux that is in a directory, or else write it
-// there.
+// IndexArgs has gdb use the index of vmlinux that is in a directory, or else write it there.
 func IndexArgs(dir string) []string {
 	if dir == "" {
 		return nil
@@ -50,9 +49,8 @@ type Session struct {
 	Batch    bool     // gdb ends after them
 }
 
-// A Ctrl-C ends a gdb that is just starting, or its Python. holdKeys blocks it until
-// takeKeys, which drops what came. Only a gdb that is known to have a Python can do
-// so: kimg's own.
+// A Ctrl-C ends a gdb that is just starting, or its Python. holdKeys blocks it until takeKeys, which drops what
+// came. Only a gdb that is known to have a Python can do so: kimg's own.
 //
 // The scripts of older kernels have escapes that a new Python warns of.
 var holdKeys = []string{"env", "--block-signal=INT", "PYTHONWARNINGS=ignore::SyntaxWarning"}

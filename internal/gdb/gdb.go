@@ -216,8 +216,7 @@ func (d *Debugger) Exit(ctx context.Context) error {
 	return err
 }
 
-// EndedError says that gdb ended with a status other than zero, or although it was
-// still needed.
+// EndedError says that gdb ended with a status other than zero, or although it was still needed.
 type EndedError struct{ Err error }
 
 func (e *EndedError) Error() string {

@@ -41,8 +41,7 @@ func (d *Debugger) Task(ctx context.Context) (string, error) {
 	return taskName(name.Text, pid.Text), nil
 }
 
-// IsTask says whether the processor runs a process of that name whose ID is not below
-// first.
+// IsTask says whether the processor runs a process of that name whose ID is not below first.
 func (d *Debugger) IsTask(ctx context.Context, name string, first int) (bool, error) {
 	comm, err := d.Evaluate(ctx, taskComm)
 	if err != nil || commName(comm.Text) != name {
@@ -62,8 +61,7 @@ func taskName(comm, pid string) string {
 	return fmt.Sprintf("%s (pid %s)", name, pid)
 }
 
-// commName reads a comm as gdb writes it, "cat" or "cat", '\000' <repeats 12 times>;
-// empty where that is none.
+// commName reads a comm as gdb writes it, "cat" or "cat", '\000' <repeats 12 times>; empty where that is none.
 func commName(said string) string {
 	said, quoted := strings.CutPrefix(said, `"`)
 	name, _, ended := strings.Cut(said, `"`)

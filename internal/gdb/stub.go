@@ -8,10 +8,9 @@ import (
 	"strings"
 )
 
-// RunStub sets a hardware breakpoint, lets the guest run, and returns when it has stopped
-// there. conn is a connection to QEMU's gdb stub; the breakpoint goes when gdb connects to
-// the stub. It speaks GDB's remote serial protocol:
-// https://sourceware.org/gdb/current/onlinedocs/gdb.html/Remote-Protocol.html
+// RunStub sets a hardware breakpoint, lets the guest run, and returns when it has stopped there. conn is a
+// connection to QEMU's gdb stub; the breakpoint goes when gdb connects to the stub. It speaks GDB's remote serial
+// protocol: https://sourceware.org/gdb/current/onlinedocs/gdb.html/Remote-Protocol.html
 func RunStub(conn io.ReadWriter, address uint64) error {
 	from := bufio.NewReader(conn)
 	ask := func(packet string) (string, error) {

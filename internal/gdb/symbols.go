@@ -60,9 +60,8 @@ const maxNear = 5
 // minPart is how long a part of a name must be to identify it.
 const minPart = 5
 
-// Near returns the functions that are most like the one in a breakpoint's place.
-// Kernel functions change by getting a prefix or a suffix (do_sys_openat2,
-// __x64_sys_openat), and users mistype a letter or two.
+// Near returns the functions that are most like the one in a breakpoint's place. Kernel functions change by getting
+// a prefix or a suffix (do_sys_openat2, __x64_sys_openat), and users mistype a letter or two.
 func (s *Symbols) Near(at string) []string {
 	want := at[strings.LastIndexByte(at, ':')+1:]
 	if want == "" || strings.Trim(want, "0123456789") == "" || want[0] == '*' {
@@ -97,10 +96,9 @@ func (s *Symbols) Near(at string) []string {
 	return names[:min(len(names), maxNear)]
 }
 
-// FirstStop is the physical address that a halted guest may run to before gdb attaches, or
-// 0 where it must stay halted: the kernel's first instruction, with the kernel unpacked
-// and no page of it mapped yet, so that it is before every place that gdb knows by a
-// name. An address may be anywhere.
+// FirstStop is the physical address that a halted guest may run to before gdb attaches, or 0 where it must stay
+// halted: the kernel's first instruction, with the kernel unpacked and no page of it mapped yet, so that it is
+// before every place that gdb knows by a name. An address may be anywhere.
 func (s *Symbols) FirstStop(breaks []string) uint64 {
 	if len(breaks) == 0 || slices.ContainsFunc(breaks, func(at string) bool { return strings.HasPrefix(at, "*") }) {
 		return 0

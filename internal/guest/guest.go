@@ -21,21 +21,17 @@
 //	exit N             the script ended; 128+N when signal N ended it, as in a shell
 //	pong               the answer to ping
 //
-// The other ports carry the script's bytes as they are. On stdin the host first
-// sends one empty line, then the bytes; the end of the host's connection (a
-// half-close) is the end of file. On stdout and stderr the agent writes MARK, a
-// random word that the host chose, behind the script's last byte: ports are not
-// ordered among each other, so "exit N" alone does not mean that all output has arrived.
-// Scripts run one at a time.
+// The other ports carry the script's bytes as they are. On stdin the host first sends one empty line, then the
+// bytes; the end of the host's connection (a half-close) is the end of file. On stdout and stderr the agent writes
+// MARK, a random word that the host chose, behind the script's last byte: ports are not ordered among each other,
+// so "exit N" alone does not mean that all output has arrived. Scripts run one at a time.
 //
-// Where there is a port [Login], the login shell on the serial console writes the
-// line "login" to it, and "logout N" when it ends with status N; the host decides
-// what that means. Without it agetty logs in again.
+// Where there is a port [Login], the login shell on the serial console writes the line "login" to it, and "logout
+// N" when it ends with status N; the host decides what that means. Without it agetty logs in again.
 //
-// Where the command line has [SSHWord], the guest's sshd waits at boot for keys from
-// the port [Keys]: lines of a name, host_key or authorized_keys, and the file in
-// base64, then "end". The guest answers "taken". The files are in memory only, and
-// only root can read them.
+// Where the command line has [SSHWord], the guest's sshd waits at boot for keys from the port [Keys]: lines of a
+// name, host_key or authorized_keys, and the file in base64, then "end". The guest answers "taken". The files are
+// in memory only, and only root can read them.
 package guest
 
 import (

@@ -24,9 +24,8 @@ func (a Accel) Args() []string {
 	return []string{"-accel", string(a)}
 }
 
-// ProbeKVM returns why this machine's KVM cannot run guests of an architecture, or nil. It
-// runs code in a virtual machine of its own: there are machines where /dev/kvm exists and
-// can be opened, and no guest runs on it.
+// ProbeKVM returns why this machine's KVM cannot run guests of an architecture, or nil. It runs code in a virtual
+// machine of its own: there are machines where /dev/kvm exists and can be opened, and no guest runs on it.
 func ProbeKVM(a arch.Arch) error {
 	if a.OCI != runtime.GOARCH {
 		return fmt.Errorf("this machine is %s, the guest %s", runtime.GOARCH, a)

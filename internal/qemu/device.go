@@ -15,9 +15,8 @@ import (
 // them are named as QEMU sees them, which may run in a container.
 type Device interface{ Args() []string }
 
-// Argv is the command line of a QEMU for an architecture with the devices, in
-// their order, except that the user's own arguments come last: of most options
-// QEMU takes the last.
+// Argv is the command line of a QEMU for an architecture with the devices, in their order, except that the user's
+// own arguments come last: of most options QEMU takes the last.
 func Argv(a arch.Arch, devices ...Device) []string {
 	argv := []string{a.QEMU}
 	var last []string
@@ -152,8 +151,7 @@ func (q QMP) Args() []string {
 		"-mon", "chardev=qmp,mode=control"}
 }
 
-// GDBStub lets a gdb attach. Unless Running is set, the guest is halted before its
-// first instruction.
+// GDBStub lets a gdb attach. Unless Running is set, the guest is halted before its first instruction.
 type GDBStub struct {
 	Socket  string
 	Running bool
@@ -174,10 +172,9 @@ type RNG struct{}
 // Args implements Device.
 func (RNG) Args() []string { return []string{"-device", "virtio-rng-pci"} }
 
-// NineP is a directory that the guest can mount by its tag. Files that the guest
-// makes belong to whoever runs QEMU, with the mode that the guest gives them:
-// security_model=none asks for no owner, and so needs no privilege; "mapped" would
-// leave files that can only be read through QEMU.
+// NineP is a directory that the guest can mount by its tag. Files that the guest makes belong to whoever runs QEMU,
+// with the mode that the guest gives them: security_model=none asks for no owner, and so needs no privilege;
+// "mapped" would leave files that can only be read through QEMU.
 type NineP struct {
 	Tag, Dir string
 	Write    bool

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Numbers from <linux/kvm.h>; the x86 sizes are those of struct kvm_regs and
-// struct kvm_sregs.
+// Numbers from <linux/kvm.h>; the x86 sizes are those of struct kvm_regs and struct kvm_sregs.
 const (
 	kvmGetAPIVersion       = 0xae00
 	kvmCreateVM            = 0xae01
@@ -38,10 +37,9 @@ const (
 // errNoKVM says that there is no device to probe.
 var errNoKVM = errors.New("there is no /dev/kvm")
 
-// kvmCode is what the probe runs, in real mode: it counts down from 5 million
-// and halts. A processor takes some three milliseconds for it. A KVM that
-// interprets instructions, as nested ones do with what they cannot execute, takes
-// seconds, and would take hours for a boot.
+// kvmCode is what the probe runs, in real mode: it counts down from 5 million and halts. A processor takes some
+// three milliseconds for it. A KVM that interprets instructions, as nested ones do with what they cannot execute,
+// takes seconds, and would take hours for a boot.
 var kvmCode = []byte{
 	0x66, 0xb9, 0x40, 0x4b, 0x4c, 0x00, // mov ecx, 5000000
 	0x66, 0x49, // dec ecx
@@ -54,9 +52,8 @@ const (
 	kvmRCX   = 2         // where struct kvm_regs has the counter
 	kvmRIP   = 16        // and where the code is that runs next
 
-	// kvmLimit is how long it may take on a busy machine. Every kvmLook the counter is
-	// read: kvmSlow counts per second of the thread's own time are a thirtieth of a
-	// processor's, and far more than those of an interpreter.
+	// kvmLimit is how long it may take on a busy machine. Every kvmLook the counter is read: kvmSlow counts per
+	// second of the thread's own time are a thirtieth of a processor's, and far more than those of an interpreter.
 	kvmLimit = 250 * time.Millisecond
 	kvmLook  = 10 * time.Millisecond
 	kvmSlow  = 50e6
@@ -144,9 +141,8 @@ const kvmRunExitReason = 8
 // errInterpreted is a KVM on which no guest is faster than with QEMU's own emulation.
 var errInterpreted = errors.New("KVM interprets a guest's instructions one by one")
 
-// runToHalt enters the guest until it halts, turns out to crawl, or the time is up. It
-// is a signal that brings a thread back from a guest; SIGURG is one that Go's runtime
-// lets pass.
+// runToHalt enters the guest until it halts, turns out to crawl, or the time is up. It is a signal that brings a
+// thread back from a guest; SIGURG is one that Go's runtime lets pass.
 func runToHalt(vcpu int, state []byte) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -209,8 +205,7 @@ func crawls(vcpu int, spent time.Duration) bool {
 	return counted < kvmSlow*spent.Seconds()
 }
 
-// threadTime is the processor time of the calling thread, its guest's included; zero
-// where it cannot be had.
+// threadTime is the processor time of the calling thread, its guest's included; zero where it cannot be had.
 func threadTime() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {

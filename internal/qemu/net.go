@@ -21,8 +21,7 @@ func (c Card) args(netdev string) []string {
 	return []string{"-netdev", netdev, "-device", device}
 }
 
-// UserNet is a card on QEMU's own network. The Host of a Forward is a port where QEMU
-// runs.
+// UserNet is a card on QEMU's own network. The Host of a Forward is a port where QEMU runs.
 type UserNet struct {
 	Card
 	Forwards []Forward

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// StartLimit is how long a QEMU may take to listen, and to greet; answerLimit how long
-// to answer.
+// StartLimit is how long a QEMU may take to listen, and to greet; answerLimit how long to answer.
 const (
 	StartLimit  = 30 * time.Second
 	answerLimit = 5 * time.Second
@@ -21,8 +20,7 @@ const (
 // maxQMP bounds what QEMU may send for one command, in bytes.
 const maxQMP = 16 << 20
 
-// qmpMessage is whatever QEMU sends: a greeting, an event, or an answer.
-// (docs/interop/qmp-spec.rst of QEMU)
+// qmpMessage is whatever QEMU sends: a greeting, an event, or an answer. (docs/interop/qmp-spec.rst of QEMU)
 type qmpMessage struct {
 	Greeting json.RawMessage `json:"QMP"`
 	Return   json.RawMessage `json:"return"`
@@ -31,9 +29,8 @@ type qmpMessage struct {
 	} `json:"error"`
 }
 
-// Execute runs one QMP command on a new connection to QEMU's [QMP] socket, which it
-// closes, and returns QEMU's answer. arguments may be nil. The end of ctx ends the
-// call, however QEMU behaves.
+// Execute runs one QMP command on a new connection to QEMU's [QMP] socket, which it closes, and returns QEMU's
+// answer. arguments may be nil. The end of ctx ends the call, however QEMU behaves.
 //
 // A connection serves one command: one that was given up leaves an answer behind
 // that would pass for the next one's.

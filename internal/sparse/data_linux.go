@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Data returns the next piece of a file of size bytes, at or behind from, that
-// may hold anything but zeros. start is size where there is none. A file system
-// that does not tell its holes says that all is data (lseek(2), SEEK_DATA).
-// The file's offset moves.
+// Data returns the next piece of a file of size bytes, at or behind from, that may hold anything but zeros. start
+// is size where there is none. A file system that does not tell its holes says that all is data (lseek(2),
+// SEEK_DATA). The file's offset moves.
 func Data(f *os.File, from, size int64) (start, end int64, err error) {
 	if from >= size {
 		return size, size, nil

@@ -10,9 +10,8 @@ import (
 // Extent is a piece of a file that is not all zeros. Both are bytes.
 type Extent struct{ Offset, Length int64 }
 
-// Map reads r to its end and returns which pieces are not zeros, in order and
-// none touching the next, and how many bytes there were. It looks at what is
-// read and not at the file's holes: the same bytes have the same map wherever
+// Map reads r to its end and returns which pieces are not zeros, in order and none touching the next, and how many
+// bytes there were. It looks at what is read and not at the file's holes: the same bytes have the same map wherever
 // they are kept.
 func Map(r io.Reader) (list []Extent, size int64, err error) {
 	buf := make([]byte, block)

@@ -33,8 +33,7 @@ func Copy(f *os.File, r io.Reader) (int64, error) {
 	return n, extend(f, n)
 }
 
-// CopyFile is Copy for a file of size bytes, of which it reads only the data. The end of
-// ctx ends it.
+// CopyFile is Copy for a file of size bytes, of which it reads only the data. The end of ctx ends it.
 func CopyFile(ctx context.Context, to, from *os.File, size int64) error {
 	for at := int64(0); at < size; {
 		start, end, err := Data(from, at, size)

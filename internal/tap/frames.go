@@ -35,9 +35,8 @@ func readFrame(r io.Reader, buf []byte) ([]byte, error) {
 	return buf[:n], err
 }
 
-// Relay carries frames between a TAP, where each call reads or writes one, and a stream
-// of QEMU's stream netdev, until ctx ends, one of the two does, or the stream holds
-// something else. It closes both.
+// Relay carries frames between a TAP, where each call reads or writes one, and a stream of QEMU's stream netdev,
+// until ctx ends, one of the two does, or the stream holds something else. It closes both.
 func Relay(ctx context.Context, tap, stream io.ReadWriteCloser) error {
 	closeBoth := func() {
 		tap.Close()
@@ -77,8 +76,7 @@ func toTAP(tap io.Writer, from io.Reader) error {
 		if err != nil {
 			return err
 		}
-		// What an interface that is down, or a full queue, does not accept is lost, as on
-		// a wire.
+		// What an interface that is down, or a full queue, does not accept is lost, as on a wire.
 		_, err = tap.Write(frame)
 		if err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOBUFS) &&
 			!errors.Is(err, syscall.EINVAL) {

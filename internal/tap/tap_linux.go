@@ -40,8 +40,7 @@ func Open(name string) (io.ReadWriteCloser, error) {
 	return os.NewFile(uintptr(fd), tunDevice), nil // in the poller, being O_NONBLOCK: Close ends a Read
 }
 
-// attach makes fd the other end of the interface. One with several queues must be
-// opened by queue.
+// attach makes fd the other end of the interface. One with several queues must be opened by queue.
 func attach(fd int, name string) error {
 	var err error
 	for _, more := range []uint16{0, unix.IFF_MULTI_QUEUE} {

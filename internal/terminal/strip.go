@@ -6,17 +6,15 @@ import (
 	"unicode"
 )
 
-// escapes are the control sequences of ECMA-48: CSI (colours, cursor moves), which may
-// have been cut off; the strings OSC, DCS, SOS, PM and APC (titles, clipboard, answers
-// typed back at the prompt) up to their terminator or the end of the line; and the
-// two-byte ones.
+// escapes are the control sequences of ECMA-48: CSI (colours, cursor moves), which may have been cut off; the
+// strings OSC, DCS, SOS, PM and APC (titles, clipboard, answers typed back at the prompt) up to their terminator or
+// the end of the line; and the two-byte ones.
 var escapes = regexp.MustCompile("\x1b(?:" +
 	"\\[[0-?]*[ -/]*[@-~]?|" +
 	"[\\]PX^_][^\a\x1b\n]*(?:\a|\x1b\\\\)?|" +
 	"[ -/]*[0-Z\\\\^-~])?")
 
-// Strip takes a terminal's control sequences out of a text. Control characters that
-// stand alone stay.
+// Strip takes a terminal's control sequences out of a text. Control characters that stand alone stay.
 func Strip(s string) string {
 	if strings.IndexByte(s, '\x1b') < 0 {
 		return s

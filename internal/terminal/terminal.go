@@ -1,6 +1,5 @@
-// Package terminal handles the terminal that a user sits at: whether a stream is one
-// ([Of]), its size, raw mode, a password; and it makes what others wrote safe to show
-// on one ([Strip], [Plain]).
+// Package terminal handles the terminal that a user sits at: whether a stream is one ([Of]), its size, raw mode, a
+// password; and it makes what others wrote safe to show on one ([Strip], [Plain]).
 package terminal
 
 import (
@@ -67,8 +66,7 @@ func (t Terminal) Follow(ctx context.Context, f func(Size)) {
 	}
 }
 
-// Save returns a function that gives the terminal the settings that it has now. It may
-// be called more than once.
+// Save returns a function that gives the terminal the settings that it has now. It may be called more than once.
 func (t Terminal) Save() (restore func()) {
 	if !t.is {
 		return func() {}

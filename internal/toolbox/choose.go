@@ -13,10 +13,9 @@ import (
 // called only when a container is needed.
 type Imaging func(context.Context) (eng Engine, image string, err error)
 
-// Choose picks the toolbox: this machine when it has both QEMU for the architecture and
-// gdb, else the container. tools, from KIMG_TOOLS, is "host" or "container" to have one
-// of them, or empty. Both programs come from one place, so that gdb and QEMU agree on
-// sockets and paths.
+// Choose picks the toolbox: this machine when it has both QEMU for the architecture and gdb, else the container.
+// tools, from KIMG_TOOLS, is "host" or "container" to have one of them, or empty. Both programs come from one
+// place, so that gdb and QEMU agree on sockets and paths.
 func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (Toolbox, error) {
 	switch tools {
 	case "", "host", "container":

@@ -32,8 +32,7 @@ type Container struct {
 	Image  string // has QEMU for the architecture, gdb and socat
 
 	Source []container.Mount // where gdb finds the kernel's sources; read-only
-	// Indexes is a directory of this machine that keeps gdb's indexes of vmlinux. Empty:
-	// they are not kept.
+	// Indexes is a directory of this machine that keeps gdb's indexes of vmlinux. Empty: they are not kept.
 	Indexes string
 }
 
@@ -126,10 +125,9 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	return t, nil
 }
 
-// command is the container's: one that does nothing for as long as its input is open.
-// When kimg is killed the engine closes that, and the container ends. Programs run as
-// the user who started kimg, so that they can read and write what that user can and
-// nothing else.
+// command is the container's: one that does nothing for as long as its input is open. When kimg is killed the
+// engine closes that, and the container ends. Programs run as the user who started kimg, so that they can read and
+// write what that user can and nothing else.
 func (c Container) command(m Mounts, local bool) (*container.Cmd, io.Closer) {
 	in, keep := io.Pipe()
 	cmd := &container.Cmd{
@@ -164,8 +162,7 @@ func (c Container) command(m Mounts, local bool) (*container.Cmd, io.Closer) {
 	return cmd, keep
 }
 
-// begin creates the container, brings the artifacts in where the engine cannot
-// see them, and starts it.
+// begin creates the container, brings the artifacts in where the engine cannot see them, and starts it.
 func (c Container) begin(ctx context.Context, cmd *container.Cmd, m Mounts, local bool) (container.Container, error) {
 	sandbox, err := c.Engine.Create(ctx, cmd)
 	if err != nil {
@@ -184,9 +181,8 @@ func (c Container) begin(ctx context.Context, cmd *container.Cmd, m Mounts, loca
 	return sandbox, nil
 }
 
-// containerRunner runs programs in a container. Their sockets are relayed
-// to Unix sockets of the same names in dir, each connection by a socat in the
-// container: that works wherever the engine is.
+// containerRunner runs programs in a container. Their sockets are relayed to Unix sockets of the same names in dir,
+// each connection by a socat in the container: that works wherever the engine is.
 type containerRunner struct {
 	arch    arch.Arch
 	sandbox container.Container

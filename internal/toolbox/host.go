@@ -87,8 +87,7 @@ func (r *hostRunner) Local(_ context.Context, socket string) (string, error) {
 	return filepath.Join(r.dir.path, socket), nil
 }
 
-// Kill implements Runner: it kills all that runs. Whoever started it waits for it; so
-// does Kill.
+// Kill implements Runner: it kills all that runs. Whoever started it waits for it; so does Kill.
 func (r *hostRunner) Kill(context.Context) error {
 	r.mu.Lock()
 	for _, cmd := range r.running {

@@ -17,10 +17,9 @@ import (
 // maxIndexes is how many vmlinux have their index kept. One has 3 to 30 MB.
 const maxIndexes = 8
 
-// index is gdb's index of one vmlinux, its "index cache": with it gdb need not read
-// all of the debug information, which takes longer than an emulated machine needs to
-// its first system calls. gdb crashes on a damaged one. So what it wrote is kept under
-// a name with its digest in it, and shown to gdb, read-only, only while it still has
+// index is gdb's index of one vmlinux, its "index cache": with it gdb need not read all of the debug information,
+// which takes longer than an emulated machine needs to its first system calls. gdb crashes on a damaged one. So
+// what it wrote is kept under a name with its digest in it, and shown to gdb, read-only, only while it still has
 // that digest. Best effort: errors are ignored.
 type index struct {
 	parent, key string

@@ -15,10 +15,9 @@ import (
 
 const kvmDevice = "/dev/kvm"
 
-// addKVM gives the container the KVM device, for a probe inside, or returns why KVM cannot
-// be used: what this process may do with the device says little about what one in the
-// container may. But where KVM is too slow to use, this machine's probe says so at once,
-// and the one inside after seconds.
+// addKVM gives the container the KVM device, for a probe inside, or returns why KVM cannot be used: what this
+// process may do with the device says little about what one in the container may. But where KVM is too slow to use,
+// this machine's probe says so at once, and the one inside after seconds.
 func addKVM(cmd *container.Cmd, a arch.Arch, local bool) string {
 	if local {
 		err := qemu.ProbeKVM(a)
@@ -34,10 +33,9 @@ func addKVM(cmd *container.Cmd, a arch.Arch, local bool) string {
 	return ""
 }
 
-// probeScript runs QEMU on KVM with a BIOS that counts down from 20 million, as
-// qemu.ProbeKVM does, and writes 16 to the exit device: QEMU ends with 16*2+1. The code
-// is at 0xff00, and at the reset vector, 0xfff0, a jump to it. It is the x86 probe; $0 is a
-// directory, $1 QEMU, $2 its machine and $3 its CPU.
+// probeScript runs QEMU on KVM with a BIOS that counts down from 20 million, as qemu.ProbeKVM does, and writes 16
+// to the exit device: QEMU ends with 16*2+1. The code is at 0xff00, and at the reset vector, 0xfff0, a jump to it.
+// It is the x86 probe; $0 is a directory, $1 QEMU, $2 its machine and $3 its CPU.
 const probeScript = `bios=$0/probe.bin
 {
 	head -c 65280 /dev/zero

@@ -4,6 +4,5 @@ package toolbox
 
 import "syscall"
 
-// ownGroup keeps a terminal's Ctrl-C from the program: it is the guest's command
-// that gets it.
+// ownGroup keeps a terminal's Ctrl-C from the program: it is the guest's command that gets it.
 func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -17,9 +17,8 @@ const runPrefix = "kimg-vm-"
 // unix(7) is 108 bytes (104 on the BSDs).
 const socketRoom = 104 - len("/kimg.control\x00")
 
-// runDir is a directory for one guest's sockets, or for something else that ends with
-// this process. It is locked, so that the next kimg can tell it from what a killed one
-// left behind.
+// runDir is a directory for one guest's sockets, or for something else that ends with this process. It is locked,
+// so that the next kimg can tell it from what a killed one left behind.
 type runDir struct {
 	path   string
 	remove func() error
@@ -71,8 +70,7 @@ func isOwn(dir string) bool {
 	return err == nil && info.IsDir() && isMine(info)
 }
 
-// sweepRunDirs removes this user's directories whose process has ended. Best effort:
-// errors are ignored.
+// sweepRunDirs removes this user's directories whose process has ended. Best effort: errors are ignored.
 func sweepRunDirs(parent string) {
 	dirs, _ := filepath.Glob(filepath.Join(parent, runPrefix+"*"))
 	for _, dir := range dirs {

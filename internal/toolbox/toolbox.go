@@ -1,7 +1,6 @@
-// Package toolbox runs QEMU, gdb and e2fsck where they are installed: on this machine, or
-// in a container ([Choose] says which). A [Toolbox] is opened for one guest; programs then
-// run in its [Tools], where files and sockets may have other names than on this machine.
-// Which arguments the programs get is up to the caller.
+// Package toolbox runs QEMU, gdb and e2fsck where they are installed: on this machine, or in a container ([Choose]
+// says which). A [Toolbox] is opened for one guest; programs then run in its [Tools], where files and sockets may
+// have other names than on this machine. Which arguments the programs get is up to the caller.
 package toolbox
 
 import (
@@ -63,8 +62,7 @@ type Runner interface {
 	Local(ctx context.Context, socket string) (address string, err error)
 	// Kill kills QEMU and returns once it is gone.
 	Kill(ctx context.Context) error
-	// Close ends what runs and removes what was made for it. It works after the end
-	// of ctx too.
+	// Close ends what runs and removes what was made for it. It works after the end of ctx too.
 	Close(ctx context.Context) error
 }
 
@@ -83,8 +81,7 @@ func (t *Tools) Path(file string) string { return t.Dir + "/" + file }
 // Socket is where programs find a socket.
 func (t *Tools) Socket(name string) string { return t.Sockets + "/" + name }
 
-// Dial connects to a socket of a program that may only just be starting. It tries until
-// ctx ends.
+// Dial connects to a socket of a program that may only just be starting. It tries until ctx ends.
 func (t *Tools) Dial(ctx context.Context, name string) (*net.UnixConn, error) {
 	address, err := t.Local(ctx, name)
 	if err != nil {

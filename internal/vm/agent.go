@@ -124,8 +124,7 @@ type command struct {
 // its end. The user may take any time to read it: a pager may wait for days.
 const outputLimit = 30 * time.Second
 
-// run runs a command with the ports as its stdin, stdout and stderr and returns its exit
-// status.
+// run runs a command with the ports as its stdin, stdout and stderr and returns its exit status.
 func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
 	stdin, stdout, stderr := ports[0], ports[1], ports[2]
 	mark := "kimg-end-" + rand.Text()
@@ -239,8 +238,7 @@ func (a *awaited) held() bool {
 	return !a.ended && a.since.IsZero()
 }
 
-// feed is the host's half of a command's stdin. That the command ends before it
-// has read everything is no error.
+// feed is the host's half of a command's stdin. That the command ends before it has read everything is no error.
 func feed(to port, from io.Reader) {
 	if _, err := io.WriteString(to, "\n"); err != nil {
 		return

@@ -40,8 +40,7 @@ func ReadConfig(name string) (Config, error) {
 // kernel that boots without an initramfs.
 func (c Config) builtIn(symbols ...string) bool { return c.need("", symbols...) == nil }
 
-// need is an error that names the symbols that are not built in, or nil. what completes
-// "this kernel cannot".
+// need is an error that names the symbols that are not built in, or nil. what completes "this kernel cannot".
 func (c Config) need(what string, symbols ...string) error {
 	lacking := slices.DeleteFunc(slices.Clone(symbols), func(s string) bool { return c[s] == "y" })
 	if len(lacking) == 0 {

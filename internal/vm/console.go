@@ -13,9 +13,8 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// Attach connects the streams to the guest's serial console, beginning with the last of
-// its output, until the guest ends, the input ends, or Ctrl-a d is typed on a terminal,
-// which is raw meanwhile. Ctrl-a a types a Ctrl-a.
+// Attach connects the streams to the guest's serial console, beginning with the last of its output, until the guest
+// ends, the input ends, or Ctrl-a d is typed on a terminal, which is raw meanwhile. Ctrl-a a types a Ctrl-a.
 func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writer) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(g.dir, consoleSocket))
 	if err != nil {
@@ -95,8 +94,7 @@ func (e *escaped) Read(p []byte) (int, error) {
 // consoleSocket is in the run directory of a guest whose console can be attached to.
 const consoleSocket = "console"
 
-// consoleReplay is how much of a console's output a client gets that attaches to it, in
-// bytes.
+// consoleReplay is how much of a console's output a client gets that attaches to it, in bytes.
 const consoleReplay = 64 << 10
 
 // slowest is how long a client may hold up a console.
@@ -138,8 +136,7 @@ func (h *consoleHub) input() io.Reader { return h.typed }
 // mute ends that input.
 func (h *consoleHub) mute() { h.typed.Close() }
 
-// Write passes on the console's output. A client that does not read is disconnected, so
-// that it holds up nothing.
+// Write passes on the console's output. A client that does not read is disconnected, so that it holds up nothing.
 func (h *consoleHub) Write(p []byte) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

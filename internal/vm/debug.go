@@ -28,18 +28,15 @@ type Debugging struct {
 	// what it returns at the end; nil: nothing is.
 }
 
-// SourceFile is a gdb script of the out directory that says where the kernel's
-// source is on this machine.
+// SourceFile is a gdb script of the out directory that says where the kernel's source is on this machine.
 const SourceFile = "kimg.gdb"
 
-// Debug boots the guest under a gdb whose prompt is the user's, on the options'
-// streams. The serial console can be attached to meanwhile, see Attach. The end of
-// gdb ends the guest. A guest that panics stays, to be looked at.
+// Debug boots the guest under a gdb whose prompt is the user's, on the options' streams. The serial console can be
+// attached to meanwhile, see Attach. The end of gdb ends the guest. A guest that panics stays, to be looked at.
 //
-// Breakpoints are looked for before anything boots: a *gdb.NoBreakError names one that
-// this kernel does not have. They are hardware breakpoints where others would be
-// lost: a software breakpoint is an instruction in memory, where the kernel has yet
-// to be unpacked. A QEMU that ends against the plan is a *GuestError.
+// Breakpoints are looked for before anything boots: a *gdb.NoBreakError names one that this kernel does not have.
+// They are hardware breakpoints where others would be lost: a software breakpoint is an instruction in memory,
+// where the kernel has yet to be unpacked. A QEMU that ends against the plan is a *GuestError.
 func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	for _, at := range d.Breaks {
 		if err := gdb.CheckBreak(at); err != nil {
@@ -93,8 +90,7 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	})
 }
 
-// debug gives the terminal to gdb until it ends. Meanwhile the guest runs to entry, if that
-// is not 0.
+// debug gives the terminal to gdb until it ends. Meanwhile the guest runs to entry, if that is not 0.
 func (vm *instance) debug(ctx context.Context, args []string, entry uint64) error {
 	// Ctrl-C and Ctrl-\ are gdb's. Caught rather than ignored, which gdb would inherit.
 	dropped := make(chan os.Signal, 1)

@@ -11,8 +11,7 @@ import (
 	"github.com/kimg/kimg/internal/gdb"
 )
 
-// commandEnd is how a command in the guest ended. The rest may be read once ended is
-// closed.
+// commandEnd is how a command in the guest ended. The rest may be read once ended is closed.
 type commandEnd struct {
 	ended  chan struct{}
 	status int
@@ -22,10 +21,9 @@ type commandEnd struct {
 // during boots the guest, has gdb set the breakpoint when the command is about to
 // run, lets it run, and looks where it stopped.
 //
-// The command waits at a barrier of its own shell, so that the handful of processes by
-// which the agent starts it have ended when gdb attaches. The agent still passes on the
-// line that opens the barrier, and carries the streams: where that could be mistaken for
-// the command, a check names the process (By).
+// The command waits at a barrier of its own shell, so that the handful of processes by which the agent starts it
+// have ended when gdb attaches. The agent still passes on the line that opens the barrier, and carries the streams:
+// where that could be mistaken for the command, a check names the process (By).
 func (k *checking) during(ctx context.Context) error {
 	k.missing = "the guest did not come up"
 	d, err := startGDB(ctx, k.vm.tools) // it has many symbols to read, while the guest boots

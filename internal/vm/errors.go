@@ -24,8 +24,7 @@ func (e *GuestError) Error() string { return e.What }
 
 func (e *GuestError) Unwrap() error { return e.Err }
 
-// tailLines is how much of a console is kept for an error: a panic with its
-// registers and its stack.
+// tailLines is how much of a console is kept for an error: a panic with its registers and its stack.
 const tailLines = 60
 
 // tailLine bounds a line of it, in bytes.
@@ -78,9 +77,8 @@ func (t *tail) lines() []string {
 	return lines
 }
 
-// ErrInterrupted says that the user ended the guest: with an interrupt before there was
-// a command to get it, or with a second one. It is a context.Canceled too: there is
-// nothing to report about what was requested.
+// ErrInterrupted says that the user ended the guest: with an interrupt before there was a command to get it, or
+// with a second one. It is a context.Canceled too: there is nothing to report about what was requested.
 var ErrInterrupted error = interruptedError{}
 
 type interruptedError struct{}

@@ -30,9 +30,8 @@ const (
 	hurriedFsck = 30 * time.Second
 )
 
-// fsckArgs is e2fsck's command line. After a clean shutdown there is nothing to
-// repair, and so nothing that may be written (-n). A guest whose plug was pulled
-// leaves a journal: it is replayed, and what is safe to repair is (-p).
+// fsckArgs is e2fsck's command line. After a clean shutdown there is nothing to repair, and so nothing that may be
+// written (-n). A guest whose plug was pulled leaves a journal: it is replayed, and what is safe to repair is (-p).
 func fsckArgs(e2fsck, disk string, clean bool) []string {
 	if clean {
 		return []string{e2fsck, "-fn", disk}

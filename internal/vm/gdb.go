@@ -14,8 +14,7 @@ import (
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
-// headSocket is where QEMU's gdb stub listens first, for kimg. It listens for gdb at
-// another one after that.
+// headSocket is where QEMU's gdb stub listens first, for kimg. It listens for gdb at another one after that.
 const headSocket = "head"
 
 // headLimit is how long the firmware and the kernel's unpacking may take. After that gdb

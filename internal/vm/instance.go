@@ -345,8 +345,7 @@ func (vm *instance) order(ctx context.Context, command string, arguments any) (j
 	return nil, err
 }
 
-// sessionEnd is the error of a guest that the user ended: nil where that was by poweroff
-// or by Ctrl-a x.
+// sessionEnd is the error of a guest that the user ended: nil where that was by poweroff or by Ctrl-a x.
 func (vm *instance) sessionEnd(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

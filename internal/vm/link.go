@@ -18,8 +18,7 @@ import (
 // sshPort is where a guest's sshd listens.
 const sshPort = 22
 
-// link is the host's side of a guest's network, from before QEMU starts until the guest is
-// closed.
+// link is the host's side of a guest's network, from before QEMU starts until the guest is closed.
 type link struct {
 	network   Network
 	listeners []net.Listener // of the forwards, in their order
@@ -28,8 +27,7 @@ type link struct {
 	ssh       *sshForward // nil: none
 }
 
-// open takes the ports and the interface, so that what is in use already is reported
-// before anything is started.
+// open takes the ports and the interface, so that what is in use already is reported before anything is started.
 func (n Network) open(dir string) (_ *link, err error) {
 	l := &link{network: n}
 	defer func() {
@@ -164,9 +162,8 @@ type sshForward struct {
 // sshSocket is in the run directory of a guest at isolated tools.
 const sshSocket = "ssh"
 
-// openSSH forwards the guest's sshd: on a TAP from its own address; where QEMU has this
-// machine's network from a free port of 127.0.0.1; else from a Unix socket of this
-// user's, which is relayed.
+// openSSH forwards the guest's sshd: on a TAP from its own address; where QEMU has this machine's network from a
+// free port of 127.0.0.1; else from a Unix socket of this user's, which is relayed.
 func (l *link) openSSH(tools *toolbox.Tools) error {
 	if l.network.Mode == TAPNet {
 		host := fmt.Sprintf("%s%%%s", linkLocal(l.mac), l.network.TAP)

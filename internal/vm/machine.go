@@ -139,8 +139,7 @@ func (c Cmdline) String() string {
 	return strings.Join(words, " ")
 }
 
-// notTermName is true of characters that no terminal's name has: the user's TERM must
-// not add options of its own.
+// notTermName is true of characters that no terminal's name has: the user's TERM must not add options of its own.
 func notTermName(r rune) bool {
 	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-+._", r))
 }

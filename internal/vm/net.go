@@ -23,8 +23,7 @@ const (
 	NoNet   NetMode = "none"
 )
 
-// Network is a guest's network. The zero value is UserNet where the kernel has a
-// driver for a card, else none.
+// Network is a guest's network. The zero value is UserNet where the kernel has a driver for a card, else none.
 type Network struct {
 	Mode     NetMode
 	TAP      string         // the interface
@@ -42,8 +41,7 @@ func ParseNetwork(text string) (Network, error) {
 	return Network{}, fmt.Errorf("%q: want none, user or tap:INTERFACE, such as tap:tap0", text)
 }
 
-// isInterface says whether it is a valid name of an interface (dev_valid_name of Linux)
-// that is safe in a shell.
+// isInterface says whether it is a valid name of an interface (dev_valid_name of Linux) that is safe in a shell.
 func isInterface(name string) bool {
 	return name != "" && len(name) < 16 && name != "." && name != ".." && name[0] != '-' &&
 		!strings.ContainsFunc(name, func(r rune) bool {

@@ -45,8 +45,7 @@ type Options struct {
 	Say     func(string) // receives a line for the user, such as why KVM is not used; nil drops it
 }
 
-// User is how a guest, or a login to one, is connected to the user, and how long it may
-// take.
+// User is how a guest, or a login to one, is connected to the user, and how long it may take.
 type User struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -103,8 +102,7 @@ type needs struct {
 	files []string // artifacts that must be there
 }
 
-// read looks for the artifacts, reads what the kernel can do, and checks that it can do
-// what is requested.
+// read looks for the artifacts, reads what the kernel can do, and checks that it can do what is requested.
 func (o *Options) read(n needs) (Config, error) {
 	config, err := artifacts(o.Dir, append([]string{artifact.KernelImage(o.arch()), artifact.Disk}, n.files...)...)
 	if err != nil {

@@ -18,9 +18,8 @@ type Planned struct {
 	Places  []string // functions and FILE:LINE that a frame is expected at; they must be in this kernel too
 }
 
-// Preflight says before anything boots which of the checks this build cannot do, and why:
-// wrong has an error for each check, or nil. The first check's Options name the build and
-// the toolbox of all.
+// Preflight says before anything boots which of the checks this build cannot do, and why: wrong has an error for
+// each check, or nil. The first check's Options name the build and the toolbox of all.
 func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 	wrong = make([]error, len(list))
 	p := &preflight{}
@@ -41,8 +40,7 @@ func Preflight(ctx context.Context, list []Planned) (wrong []error, err error) {
 	return wrong, nil
 }
 
-// preflight looks places up, in vmlinux's own table and with a gdb that is only
-// started when it is needed.
+// preflight looks places up, in vmlinux's own table and with a gdb that is only started when it is needed.
 type preflight struct {
 	kernel   *gdb.Symbols
 	tools    *toolbox.Tools
@@ -56,8 +54,7 @@ func (p *preflight) close(ctx context.Context) error {
 	return p.tools.Close(ctx)
 }
 
-// places says what is wrong with the places of a check. The second error is one of
-// the looking up.
+// places says what is wrong with the places of a check. The second error is one of the looking up.
 func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
 	if p.kernel == nil {
 		if p.kernel, err = gdb.ReadSymbols(filepath.Join(c.Options.Dir, artifact.Vmlinux)); err != nil {

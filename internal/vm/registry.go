@@ -61,8 +61,7 @@ func readGuest(dir string) (RunningGuest, bool) {
 	return g, err == nil && json.Unmarshal(b, &g) == nil
 }
 
-// awaitKeys waits until the guest has the keys for its sshd. If the guest ends, the error
-// is errGone.
+// awaitKeys waits until the guest has the keys for its sshd. If the guest ends, the error is errGone.
 func (g RunningGuest) awaitKeys(ctx context.Context) error {
 	for {
 		now, ok := readGuest(g.dir)

@@ -14,13 +14,12 @@ import (
 
 // Run boots the guest with its serial console on the options' Stdin and Stdout.
 //
-// A terminal is raw meanwhile, and the guest follows its size; Ctrl-a x ends the guest at
-// once, as in QEMU: where writes are kept that is like pulling the plug. The end of the
-// login shell ends the guest too, with a clean shutdown where writes are kept, and its
-// status is returned. Input that is no terminal is held back until the shell reads it, and
-// its end ends the shell: so `echo uname -r | kimg run` works. A kernel without
-// VIRTIO_CONSOLE cannot report on its shell: then agetty logs in again, the guest ends by
-// Ctrl-a x or by poweroff, and input is passed on as it comes.
+// A terminal is raw meanwhile, and the guest follows its size; Ctrl-a x ends the guest at once, as in QEMU: where
+// writes are kept that is like pulling the plug. The end of the login shell ends the guest too, with a clean
+// shutdown where writes are kept, and its status is returned. Input that is no terminal is held back until the
+// shell reads it, and its end ends the shell: so `echo uname -r | kimg run` works. A kernel without VIRTIO_CONSOLE
+// cannot report on its shell: then agetty logs in again, the guest ends by Ctrl-a x or by poweroff, and input is
+// passed on as it comes.
 func Run(ctx context.Context, o Options) (status int, err error) {
 	config, err := o.read(needs{})
 	if err != nil {

@@ -12,16 +12,14 @@ import (
 	"github.com/kimg/kimg/internal/qemu"
 )
 
-// RunCheck boots the guest and finds out whether the check's breakpoint is reached, in one
-// of two ways. A breakpoint of the boot is set before the guest's first instruction; once it
-// was reached the guest boots on and runs the command. A breakpoint for the command (During)
-// is set when the command is about to run, and must be reached before it ends, so that
-// nothing in the boot can reach it. A check without a breakpoint runs its command, as Exec
-// does.
+// RunCheck boots the guest and finds out whether the check's breakpoint is reached, in one of two ways. A
+// breakpoint of the boot is set before the guest's first instruction; once it was reached the guest boots on and
+// runs the command. A breakpoint for the command (During) is set when the command is about to run, and must be
+// reached before it ends, so that nothing in the boot can reach it. A check without a breakpoint runs its command,
+// as Exec does.
 //
-// The error is nil only if the guest stopped there and the command was run, whatever its
-// status. A guest that was too slow, panicked, or lost its QEMU is a *GuestError; a gdb that
-// died is a *gdb.EndedError.
+// The error is nil only if the guest stopped there and the command was run, whatever its status. A guest that was
+// too slow, panicked, or lost its QEMU is a *GuestError; a gdb that died is a *gdb.EndedError.
 func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err error) {
 	k := &checking{c: c, result: &Result{}}
 	config, err := c.ready(&o)

@@ -116,8 +116,7 @@ func (e *ShareError) Hint() string {
 // errSharePlace says that another directory is shared there.
 var errSharePlace = errors.New("is there already")
 
-// resolve checks the shares and resolves links to their directories, which engines do not
-// follow.
+// resolve checks the shares and resolves links to their directories, which engines do not follow.
 func resolve(shares []Share) ([]Share, error) {
 	var list []Share
 	taken := map[string]string{}

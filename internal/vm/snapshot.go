@@ -193,8 +193,7 @@ func holdDisk(
 	return unlock, nil
 }
 
-// holdImage locks an image for this process alone. QEMU's own lock would fail later, with
-// a message of its own.
+// holdImage locks an image for this process alone. QEMU's own lock would fail later, with a message of its own.
 func holdImage(file string) (unlock func(), err error) {
 	return lockImage(file, (*flock.Flock).TryLock)
 }
@@ -216,8 +215,7 @@ func lockImage(file string, try func(*flock.Flock) (bool, error)) (unlock func()
 	return func() { _ = l.Unlock() }, nil
 }
 
-// takeSnapshot copies rootfs.img, while no guest writes to it, unless another kimg has
-// done so meanwhile.
+// takeSnapshot copies rootfs.img, while no guest writes to it, unless another kimg has done so meanwhile.
 func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 	unlock, err := shareImage(filepath.Join(dir, artifact.Disk))
 	if err != nil {

@@ -115,8 +115,7 @@ func (vm *instance) logIn(ctx context.Context, l Login) (int, error) {
 	return status, nil
 }
 
-// heartbeat pings the guest. It returns the reason when the guest does not answer, or nil at
-// the end of ctx.
+// heartbeat pings the guest. It returns the reason when the guest does not answer, or nil at the end of ctx.
 func (a *agent) heartbeat(ctx context.Context, silence time.Duration) error {
 	ping := time.NewTicker(min(5*time.Second, silence/4))
 	defer ping.Stop()

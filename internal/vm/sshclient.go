@@ -88,10 +88,9 @@ func logIn(ctx context.Context, at Address, keys *Keys) (*ssh.Client, error) {
 // errLost says that the connection to the guest's sshd ended before the command did.
 var errLost = errors.New("the connection to the guest was lost")
 
-// runSSH runs a command, or without one root's shell, on the user's streams, and returns
-// its status: after signal N 128+N. On a terminal it gets one too. Typed at the beginning
-// of a line, ~. ends the connection, as in OpenSSH: a guest that hangs reacts to nothing
-// else.
+// runSSH runs a command, or without one root's shell, on the user's streams, and returns its status: after signal N
+// 128+N. On a terminal it gets one too. Typed at the beginning of a line, ~. ends the connection, as in OpenSSH: a
+// guest that hangs reacts to nothing else.
 func (u *User) runSSH(ctx context.Context, client *ssh.Client, argv []string) (int, error) {
 	defer context.AfterFunc(ctx, func() { client.Close() })()
 	s, err := client.NewSession()
@@ -219,8 +218,7 @@ func (w *watched) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// tilde is what a user types, with ~. at the beginning of a line as the end of it,
-// and ~~ there as a ~.
+// tilde is what a user types, with ~. at the beginning of a line as the end of it, and ~~ there as a ~.
 type tilde struct {
 	from    io.Reader
 	newLine bool

@@ -19,9 +19,8 @@ import (
 	"github.com/kimg/kimg/internal/filelock"
 )
 
-// Keys are what the guests of an out directory and their users know each other by. They
-// stay on this machine, and a guest gets them when it boots: keys in an image would be no
-// secret, and no two builds would be the same.
+// Keys are what the guests of an out directory and their users know each other by. They stay on this machine, and a
+// guest gets them when it boots: keys in an image would be no secret, and no two builds would be the same.
 type Keys struct {
 	User ssh.Signer // logs in as root
 	Host ssh.Signer // is the guest's sshd

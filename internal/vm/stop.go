@@ -83,8 +83,7 @@ func (k *checking) place() string {
 	return k.c.Break + " by " + k.c.By
 }
 
-// find finds the check's breakpoint, and where the kernel's source was when it was
-// compiled.
+// find finds the check's breakpoint, and where the kernel's source was when it was compiled.
 func (k *checking) find(ctx context.Context, d *gdb.Debugger) (b gdb.Breakpoint, root string, err error) {
 	if b, err = d.Find(ctx, k.kernel, k.c.Break); err != nil {
 		return b, "", err
@@ -97,8 +96,7 @@ func (k *checking) hardware(b gdb.Breakpoint) bool {
 	return k.vm.tools.Accel != qemu.KVM || b.Locations <= k.vm.machine.Arch.HardwareBreaks
 }
 
-// look records where the guest has stopped, evaluates the check's expressions there,
-// and lets the guest go.
+// look records where the guest has stopped, evaluates the check's expressions there, and lets the guest go.
 func (k *checking) look(ctx context.Context, d *gdb.Debugger, b gdb.Breakpoint, root string) (err error) {
 	k.missing = "gdb did not report on the stop in " + k.c.Break
 	if err := d.DeleteBreak(ctx, b); err != nil {
