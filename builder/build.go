@@ -134,9 +134,8 @@ func writePlan(w io.Writer, p *Plan, list []steps.Status) error {
 	return err
 }
 
-// Sign signs the build in a directory with the environment's key, without
-// building. What is not as its build left it is not signed: the faults are in what is
-// returned, and nothing is written.
+// Sign signs the build in a directory with the environment's key, without building. What is not as its build left
+// it is not signed: the faults are in what is returned, and nothing is written.
 func Sign(ctx context.Context, env Env, dir string) (_ *outdir.Verified, err error) {
 	t, done, err := openLocked(ctx, env, spec.Sources{}, spec.Default().Suite, dir)
 	if err != nil {

@@ -24,8 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/reading"
 )
 
-// ConfigEdit says how the kernel's configuration is edited and where the change
-// is written.
+// ConfigEdit says how the kernel's configuration is edited and where the change is written.
 type ConfigEdit struct {
 	Dir    string // of kimg.yaml
 	Save   string // a fragment file to be written instead; empty: kimg.yaml
@@ -40,9 +39,8 @@ type ConfigChange struct {
 	Lost           []string // SYMBOL=VALUE that the user chose and the file cannot bring about
 }
 
-// EditConfig opens an editor on the configuration that the Spec asks for, and
-// writes what the user changed, and no more, into kimg.yaml's set: or into a
-// fragment. kimg.yaml is made where there is none.
+// EditConfig opens an editor on the configuration that the Spec asks for, and writes what the user changed, and no
+// more, into kimg.yaml's set: or into a fragment. kimg.yaml is made where there is none.
 func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*ConfigChange, error) {
 	mine, err := spec.Load(e.Dir)
 	if err != nil {
@@ -209,8 +207,7 @@ func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Reque
 // configWork is what has to do with the kernel's configuration alone.
 type configWork func(context.Context, container.Engine, kernel.Job, *progress.Task) error
 
-// onConfig does such work: the source and the toolchain are resolved and made, the
-// rest of a build is not.
+// onConfig does such work: the source and the toolchain are resolved and made, the rest of a build is not.
 func onConfig(ctx context.Context, env Env, sp spec.Spec, title string, do configWork) error {
 	if err := sp.Check(); err != nil {
 		return err

@@ -16,9 +16,8 @@ import (
 	"github.com/kimg/kimg/internal/steps"
 )
 
-// What the out directory holds for the tools of this machine, beside the
-// artifacts. Paths of this machine are in them, so they are no artifacts: they
-// are not in the manifest, and two machines' are not alike.
+// What the out directory holds for the tools of this machine, beside the artifacts. Paths of this machine are in
+// them, so they are no artifacts: they are not in the manifest, and two machines' are not alike.
 const (
 	SourceDir       = "source"    // the kernel's tree as compiled
 	GeneratedDir    = "generated" // headers and sources that the build made
@@ -33,9 +32,8 @@ type sourceExport struct {
 	Source string         `json:"source"`
 }
 
-// devFiles writes what clangd and gdb want of this build. Without --export-source
-// that is kimg.gdb alone, and only for a directory of the user's own: it needs
-// no more than its path.
+// devFiles writes what clangd and gdb want of this build. Without --export-source that is kimg.gdb alone, and only
+// for a directory of the user's own: it needs no more than its path.
 func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export bool) error {
 	is := sourceExport{Kernel: p.Kernel.ActionID(), Source: out.Path(SourceDir)}
 	k := p.Lock.Kernel

@@ -51,9 +51,8 @@ func (e *InUseError) Error() string {
 // Hint says how to go on.
 func (e *InUseError) Hint() string { return "end the guest that was started with --write first" }
 
-// Export hands the artifacts of the build in an out directory on. The file is
-// written beside its place and renamed into it: an export that ends early leaves
-// what was there. No build changes the artifacts meanwhile.
+// Export hands the artifacts of the build in an out directory on. The file is written beside its place and renamed
+// into it: an export that ends early leaves what was there. No build changes the artifacts meanwhile.
 func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	_, done, err := openLocked(ctx, env, spec.Sources{}, spec.Default().Suite, req.Out)
 	if err != nil {
@@ -177,8 +176,7 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	return b, nil
 }
 
-// clear refuses a place for the file that something else has: a rename would put
-// it away whatever it is.
+// clear refuses a place for the file that something else has: a rename would put it away whatever it is.
 func (b *artifacts) clear(req ExportRequest) error {
 	if req.Stream != nil {
 		return nil
@@ -226,8 +224,7 @@ func (b *artifacts) write(ctx context.Context, req ExportRequest, f *os.File, ta
 	return doing(w.Close())
 }
 
-// counted tells how far a file is, until ctx ends. The context is that of the
-// one call that writes it.
+// counted tells how far a file is, until ctx ends. The context is that of the one call that writes it.
 type counted struct {
 	ctx  context.Context
 	w    io.Writer

@@ -14,9 +14,8 @@ import (
 	"github.com/kimg/kimg/container"
 )
 
-// Imaging returns an engine and, in it, the imaging image that made the
-// artifacts in dir: QEMU and gdb are in it too. It is made where it is missing.
-// A directory without a lock gets the image that ships with kimg. The caller
+// Imaging returns an engine and, in it, the imaging image that made the artifacts in dir: QEMU and gdb are in it
+// too. It is made where it is missing. A directory without a lock gets the image that ships with kimg. The caller
 // closes the engine.
 func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id string, err error) {
 	t, err := openFor(env)
@@ -45,9 +44,8 @@ func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id s
 	return t.image(ctx, l)
 }
 
-// Relock resolves the locks of the targets (none named: of all) anew from the
-// signed archive and writes them into kimg's own source, which is the current
-// directory.
+// Relock resolves the locks of the targets (none named: of all) anew from the signed archive and writes them into
+// kimg's own source, which is the current directory.
 func Relock(ctx context.Context, env Env, targets []string) error {
 	tools, err := openFor(env)
 	if err != nil {

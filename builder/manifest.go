@@ -38,8 +38,7 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	return m, lock, nil
 }
 
-// fields are the part of the manifest that follows from the Lock and from what the
-// steps made.
+// fields are the part of the manifest that follows from the Lock and from what the steps made.
 func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 	l := p.Lock
 	f := outdir.BuildFacts{

@@ -70,10 +70,9 @@ func (e *MissingError) Hint() string {
 	return strings.Join(ways, "; or ")
 }
 
-// allMissing makes of an error about something that is gone one about all that is
-// gone: whatever else the plan would have to fetch is looked for as well. What is
-// there comes into the store on the way. Toolchains count only where they may not
-// be resolved anew.
+// allMissing makes of an error about something that is gone one about all that is gone: whatever else the plan
+// would have to fetch is looked for as well. What is there comes into the store on the way. Toolchains count only
+// where they may not be resolved anew.
 func (r *run) allMissing(ctx context.Context, p *Plan, lockFile string, cause error) error {
 	missing := &MissingError{}
 	if lockFile != "" {

@@ -18,9 +18,8 @@ import (
 // Step is one step of a Plan: what it reads, and what comes before it.
 type Step = steps.Step
 
-// Plan is the Lock unfolded into Steps. It is a function of the Lock alone: the same
-// Lock gives the same Plan on every machine, and what a step does is bound to it only
-// when it runs.
+// Plan is the Lock unfolded into Steps. It is a function of the Lock alone: the same Lock gives the same Plan on
+// every machine, and what a step does is bound to it only when it runs.
 //
 //	toolchain-T  source        toolchain-imaging  packages
 //	        \     |                      |   \      |
@@ -91,8 +90,7 @@ func toolchainStep(t spec.ToolchainLock) *Step {
 	}
 }
 
-// planKernel adds the kernel's branch: its toolchain, its source, where that has to be
-// fetched, and the compile.
+// planKernel adds the kernel's branch: its toolchain, its source, where that has to be fetched, and the compile.
 func (p *Plan) planKernel() (kernel.Config, error) {
 	l := p.Lock
 	config, err := l.Config.Parse()
@@ -138,8 +136,7 @@ func (p *Plan) planKernel() (kernel.Config, error) {
 	return config, nil
 }
 
-// configFact is the configuration: what the user wrote is shown, and all that is
-// behind it is hashed.
+// configFact is the configuration: what the user wrote is shown, and all that is behind it is hashed.
 func configFact(l *spec.Lock, c kernel.Config) steps.Fact {
 	d := c.Inputs(l.Kernel.Version)
 	shown := append([]string{l.Config.Base, d.Short()}, l.Config.Set...)

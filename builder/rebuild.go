@@ -29,10 +29,9 @@ type RebuildRequest struct {
 	Privileged bool
 }
 
-// Rebuild builds what the lock in a directory pins once more, with nothing that
-// was made or compiled before, and compares the two builds. Downloads are taken
-// from the store, by their digests, and toolchain images by theirs; steps, sources,
-// objects and compiled objects are all made anew, and removed at the end.
+// Rebuild builds what the lock in a directory pins once more, with nothing that was made or compiled before, and
+// compares the two builds. Downloads are taken from the store, by their digests, and toolchain images by theirs;
+// steps, sources, objects and compiled objects are all made anew, and removed at the end.
 func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Report, err error) {
 	m, err := outdir.Read(req.Dir)
 	if err != nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 )
 
-// ReplayError is a lock that cannot be built again here: what is missing, or
-// what would become other bits.
+// ReplayError is a lock that cannot be built again here: what is missing, or what would become other bits.
 type ReplayError struct {
 	File string
 	Err  error

@@ -17,10 +17,9 @@ import (
 	"github.com/kimg/kimg/internal/suite"
 )
 
-// Resolve pins what a request asks for: the only part of a build that asks the outside
-// world what there is. Sections of the previous lock (nil: none) that were made for the
-// same request are kept as they are. With Frozen sources, what the previous lock does
-// not pin is a *spec.FrozenError.
+// Resolve pins what a request asks for: the only part of a build that asks the outside world what there is.
+// Sections of the previous lock (nil: none) that were made for the same request are kept as they are. With Frozen
+// sources, what the previous lock does not pin is a *spec.FrozenError.
 func Resolve(ctx context.Context, s *Sources, q spec.Request, previous *spec.Lock) (*spec.Lock, error) {
 	return (&resolver{Sources: s, q: q, old: previous}).lock(ctx)
 }
@@ -76,9 +75,8 @@ func (r *resolver) derive(l *spec.Lock) {
 	}
 }
 
-// localSource reads what --kernel says, looks at a source of the user's own, and
-// refuses a kernel that is too old, or that cannot be packed, before anything is
-// downloaded for it, where its version is known by then.
+// localSource reads what --kernel says, looks at a source of the user's own, and refuses a kernel that is too old,
+// or that cannot be packed, before anything is downloaded for it, where its version is known by then.
 func (r *resolver) localSource(ctx context.Context) (kernel.Source, error) {
 	src, err := kernel.ParseSource(r.q.Kernel)
 	if err != nil {
@@ -145,8 +143,7 @@ func locked(list []archive.Package) []archive.Locked {
 	return out
 }
 
-// kernel pins the kernel's source. A package and a download keep their pins while the
-// request is the same.
+// kernel pins the kernel's source. A package and a download keep their pins while the request is the same.
 func (r *resolver) kernel(ctx context.Context, src kernel.Source) (spec.KernelLock, error) {
 	if r.keepKernel {
 		return r.old.Kernel, nil
@@ -231,8 +228,7 @@ func (r *resolver) downloaded(ctx context.Context, src kernel.Source, l spec.Ker
 	return l, nil
 }
 
-// toolchain chooses the toolchain of the kernel's era, in the image that the asked
-// make targets need.
+// toolchain chooses the toolchain of the kernel's era, in the image that the asked make targets need.
 func (r *resolver) toolchain(k spec.KernelLock) (spec.ToolchainLock, error) {
 	era, err := kernel.EraFor(k.Version, r.q.Toolchain)
 	if err != nil {
@@ -265,9 +261,8 @@ func shippedToolchain(target toolchain.Target, old spec.ToolchainLock) (spec.Too
 	return spec.ToolchainLock{Target: target, Origin: spec.Shipped, Image: lock.Ref(), Lock: lock}, nil
 }
 
-// renew resolves a toolchain anew from the signed archive where its locked packages
-// can no longer be had, and says so: a fresh machine always gets its kernel, and a
-// moved toolchain is not taken for the shipped one.
+// renew resolves a toolchain anew from the signed archive where its locked packages can no longer be had, and says
+// so: a fresh machine always gets its kernel, and a moved toolchain is not taken for the shipped one.
 func (s *Sources) renew(ctx context.Context, t *spec.ToolchainLock) error {
 	progress.Warn(s.env.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew "+
 		"from the signed archive (the result differs from what the lock would have given)", t.Target))
@@ -296,8 +291,7 @@ func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target)
 	return fresh, err
 }
 
-// isMissing reports whether packages can no longer be had, which a lock that is
-// resolved anew mends.
+// isMissing reports whether packages can no longer be had, which a lock that is resolved anew mends.
 func isMissing(err error) bool {
 	var m *archive.MissingError
 	return errors.As(err, &m)

@@ -118,14 +118,12 @@ func (t *tools) ensureToolchain(ctx context.Context, l *spec.ToolchainLock) erro
 	return err
 }
 
-// maxAgain is how often a build is mended: once for each toolchain, and once for
-// the store.
+// maxAgain is how often a build is mended: once for each toolchain, and once for the store.
 const maxAgain = 3
 
-// all runs the plan and gives what it made to put. What can be mended without the user
-// is mended and run again: a toolchain whose packages are gone is resolved anew (which
-// makes another plan), and what lay damaged in the store, and is no longer there, is
-// made or fetched once more.
+// all runs the plan and gives what it made to put. What can be mended without the user is mended and run again: a
+// toolchain whose packages are gone is resolved anew (which makes another plan), and what lay damaged in the store,
+// and is no longer there, is made or fetched once more.
 func (r *run) all(ctx context.Context, p *Plan, lockFile string, put func(*Plan, steps.Results) error) error {
 	for again := 0; ; again++ {
 		res, err := r.runner(r.work(p)).Get(ctx, p.Kernel, p.Image)
@@ -148,9 +146,8 @@ func (r *run) all(ctx context.Context, p *Plan, lockFile string, put func(*Plan,
 	}
 }
 
-// renewMissing resolves the toolchain anew that a failed step could not fetch. For
-// the kernel's and the root filesystem's own packages the user decides, and for all
-// where nothing may be resolved.
+// renewMissing resolves the toolchain anew that a failed step could not fetch. For the kernel's and the root
+// filesystem's own packages the user decides, and for all where nothing may be resolved.
 func (r *run) renewMissing(ctx context.Context, p *Plan, lockFile string, cause error) (*Plan, error) {
 	for _, t := range []*spec.ToolchainLock{&p.Lock.Toolchain, &p.Lock.Imaging} {
 		if !r.from.Frozen && failedStep(cause) == toolchainID(*t) {
@@ -255,8 +252,7 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	return w.Commit()
 }
 
-// makeImage makes the disk image from the root filesystem's tar and, where the
-// kernel has them, its modules.
+// makeImage makes the disk image from the root filesystem's tar and, where the kernel has them, its modules.
 func (r *run) makeImage(
 	ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task,
 ) (err error) {

@@ -58,8 +58,7 @@ func (s *Sources) Close() {
 	}
 }
 
-// archive returns a client of the suite's archive. at is the lock's date for the
-// snapshot service, or zero.
+// archive returns a client of the suite's archive. at is the lock's date for the snapshot service, or zero.
 func (s *Sources) archive(of suite.Suite, at time.Time) (*archive.Client, error) {
 	m, err := s.mirror(of, at)
 	if err != nil {
@@ -77,8 +76,7 @@ func (s *Sources) archive(of suite.Suite, at time.Time) (*archive.Client, error)
 	}, nil
 }
 
-// mirror is where a suite's archive is had from. --mirror names one of the family of
-// the root filesystem's suite.
+// mirror is where a suite's archive is had from. --mirror names one of the family of the root filesystem's suite.
 func (s *Sources) mirror(of suite.Suite, at time.Time) (archive.Mirror, error) {
 	flag := s.from.Mirror
 	if own, err := suite.Parse(s.suite); err == nil && own.Family != of.Family {
@@ -144,8 +142,7 @@ func (s *Sources) haveAll(list []archive.Locked) bool {
 	return true
 }
 
-// localTree pins the user's own kernel source, and has git asked about a directory
-// meanwhile.
+// localTree pins the user's own kernel source, and has git asked about a directory meanwhile.
 func (s *Sources) localTree(ctx context.Context, src kernel.Source) (*kernel.Tree, error) {
 	if s.local != nil && s.path == src.Path {
 		return s.local, nil
@@ -174,8 +171,7 @@ func (s *Sources) gitState() *kernel.GitState {
 	return state
 }
 
-// tree is the source of a lock's kernel, on this machine. request says where the
-// user's own is.
+// tree is the source of a lock's kernel, on this machine. request says where the user's own is.
 func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (*kernel.Tree, error) {
 	switch {
 	case l.Package != nil:
@@ -209,8 +205,7 @@ func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (
 	return tree, nil
 }
 
-// kernelOrg is a client of kernel.org, or of the mirror that the Spec or
-// KIMG_KERNEL_MIRROR names.
+// kernelOrg is a client of kernel.org, or of the mirror that the Spec or KIMG_KERNEL_MIRROR names.
 func (s *Sources) kernelOrg(progress func(int64)) (*kernelorg.Client, error) {
 	keys, err := kernelorg.ShippedKeys()
 	if err != nil {

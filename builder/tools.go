@@ -28,8 +28,7 @@ type Sink = progress.Sink
 // Event is one thing that happened.
 type Event = progress.Event
 
-// Env is what a build stands on besides its Spec. The zero value is the machine as
-// it is, and silence.
+// Env is what a build stands on besides its Spec. The zero value is the machine as it is, and silence.
 type Env struct {
 	Cache string // directory of all that kimg keeps; empty: CacheDir
 	Sink  Sink   // is given what happens
@@ -48,8 +47,7 @@ type Env struct {
 	Sign *attest.Key // signs the provenance; nil: it is not signed
 }
 
-// CacheDir is where kimg keeps what it downloaded and made: KIMG_CACHE, else
-// kimg in the user's cache directory.
+// CacheDir is where kimg keeps what it downloaded and made: KIMG_CACHE, else kimg in the user's cache directory.
 func CacheDir() (string, error) {
 	if d := os.Getenv("KIMG_CACHE"); d != "" {
 		return filepath.Abs(d)

@@ -21,14 +21,12 @@ type UpdateRequest struct {
 	DryRun bool     // write nothing
 }
 
-// Update moves pins of a lock, that of the Spec's out directory or the file Spec.Lock,
-// to what there is now, and says what moved. What the lock was made for stays as it is:
-// of the Spec only the Sources count, and Kernel where it says that the locked
-// directory or tarball is somewhere else now. Nothing but the lock is written. A lock
-// that is not there is a *spec.NoLockError.
+// Update moves pins of a lock, that of the Spec's out directory or the file Spec.Lock, to what there is now, and
+// says what moved. What the lock was made for stays as it is: of the Spec only the Sources count, and Kernel where
+// it says that the locked directory or tarball is somewhere else now. Nothing but the lock is written. A lock that
+// is not there is a *spec.NoLockError.
 //
-// A lock of another kimg becomes this one's: what this one makes in another way is
-// reported as a move, too.
+// A lock of another kimg becomes this one's: what this one makes in another way is reported as a move, too.
 func Update(ctx context.Context, env Env, sp spec.Spec, req UpdateRequest) (_ *spec.Change, err error) {
 	for _, p := range req.Parts {
 		if !slices.Contains(spec.Parts, p) {
@@ -75,9 +73,8 @@ func Update(ctx context.Context, env Env, sp spec.Spec, req UpdateRequest) (_ *s
 	return change, nil
 }
 
-// update moves the parts of old that are asked for. A part that would hold the
-// same packages keeps its pins whole: that the archive was signed again since is
-// no reason to build anew.
+// update moves the parts of old that are asked for. A part that would hold the same packages keeps its pins whole:
+// that the archive was signed again since is no reason to build anew.
 func (t *tools) update(ctx context.Context, old *spec.Lock, sp spec.Spec, req UpdateRequest) (*spec.Lock, error) {
 	moves := func(part string) bool { return len(req.Parts) == 0 || slices.Contains(req.Parts, part) }
 	q := old.Request()

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// qemuWrites is the byte of an image that a QEMU locks, shared, as long as it may
-// write to it: RAW_LOCK_PERM_BASE and the bit of BLK_PERM_WRITE (QEMU's
-// block/file-posix.c). It does so inside of a container too.
+// qemuWrites is the byte of an image that a QEMU locks, shared, as long as it may write to it: RAW_LOCK_PERM_BASE
+// and the bit of BLK_PERM_WRITE (QEMU's block/file-posix.c). It does so inside of a container too.
 const qemuWrites = 100 + 1
 
 // InUse reports whether a guest may be writing to an image now.

@@ -30,8 +30,7 @@ type Manifest struct {
 	Digest  spec.Digest `json:"digest,omitempty"` // of Build as compact JSON
 	Run     RunFacts    `json:"run"`
 
-	// Documents describe the build in other tools' forms. They are not in Build, whose
-	// digest one of them has.
+	// Documents describe the build in other tools' forms. They are not in Build, whose digest one of them has.
 	Documents []Document `json:"documents,omitempty"`
 }
 
@@ -130,8 +129,7 @@ func (m *Manifest) Tops() []string {
 	return tops
 }
 
-// Read reads the manifest in an out directory. A directory without one
-// is fs.ErrNotExist.
+// Read reads the manifest in an out directory. A directory without one is fs.ErrNotExist.
 func Read(dir string) (*Manifest, error) {
 	name := filepath.Join(dir, artifact.Manifest)
 	b, err := reading.Small(name, maxManifest)

@@ -1,7 +1,6 @@
-// Package outdir is what a build leaves in its directory: artifacts, the manifest
-// that names them, the documents for other tools, and whether all of it is still what
-// the build left. Read reads a manifest, Verify checks a directory, Open gives a
-// directory that a build writes to.
+// Package outdir is what a build leaves in its directory: artifacts, the manifest that names them, the documents
+// for other tools, and whether all of it is still what the build left. Read reads a manifest, Verify checks a
+// directory, Open gives a directory that a build writes to.
 package outdir
 
 import (
@@ -180,11 +179,10 @@ func (o *Dir) known() (map[string]spec.Digest, error) {
 	return known, nil
 }
 
-// Put brings the artifacts in: first all of them beside their places, then each into
-// its place, so that a build that is cut off leaves the old ones whole, and nothing
-// else where there were none. A file that no kimg made is a *ForeignError, before
-// anything is replaced. kept names the files of kimg's that were changed since, and
-// where they were put aside.
+// Put brings the artifacts in: first all of them beside their places, then each into its place, so that a build
+// that is cut off leaves the old ones whole, and nothing else where there were none. A file that no kimg made is a
+// *ForeignError, before anything is replaced. kept names the files of kimg's that were changed since, and where
+// they were put aside.
 func (o *Dir) Put(ctx context.Context, st *store.Store, list []Artifact) (kept map[string]string, err error) {
 	var fresh []Artifact
 	var names []string
@@ -286,8 +284,7 @@ func (o *Dir) replace(fresh []Artifact, temp string) (kept map[string]string, er
 	return kept, o.remember()
 }
 
-// makeDirs is os.MkdirAll that says which directories were not there, the outer ones
-// first.
+// makeDirs is os.MkdirAll that says which directories were not there, the outer ones first.
 func makeDirs(dir string) (made []string, err error) {
 	for at := dir; ; at = filepath.Dir(at) {
 		if _, err := os.Lstat(at); err == nil || !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {

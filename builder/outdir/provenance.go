@@ -79,10 +79,9 @@ func (m *Manifest) describe(l *spec.Lock, builder string) (map[string][]byte, er
 	return map[string][]byte{attest.SBOMFile: sbom, attest.ProvenanceFile: statement}, nil
 }
 
-// WriteManifest writes a manifest and its documents, and returns the manifest that is
-// there then. What ran is in the manifest of the build that ran it, and who built in
-// its statement: a build that changed nothing adds nothing, not even that a newer
-// kimg looked.
+// WriteManifest writes a manifest and its documents, and returns the manifest that is there then. What ran is in
+// the manifest of the build that ran it, and who built in its statement: a build that changed nothing adds nothing,
+// not even that a newer kimg looked.
 func (o *Dir) WriteManifest(m *Manifest, l *spec.Lock) (*Manifest, error) {
 	docs, err := m.describe(l, attest.Builder(version.String()))
 	if err != nil {

@@ -10,9 +10,8 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// Sign adds the signature of a key (nil: of none) to those of the statement in the
-// directory. Signatures of the statement of an earlier build are removed: they would be
-// reported as wrong from now on.
+// Sign adds the signature of a key (nil: of none) to those of the statement in the directory. Signatures of the
+// statement of an earlier build are removed: they would be reported as wrong from now on.
 func (o *Dir) Sign(ctx context.Context, key *attest.Key, sink progress.Sink) error {
 	statement, err := o.read(attest.ProvenanceFile, attest.MaxDocument)
 	if err != nil {
@@ -46,9 +45,8 @@ func (o *Dir) Sign(ctx context.Context, key *attest.Key, sink progress.Sink) err
 	return o.Write(attest.SignatureFile, now)
 }
 
-// SignUnchanged signs what is in the directory, without building. What is not as its
-// build left it is not signed: the faults are in what is returned, and nothing is
-// written.
+// SignUnchanged signs what is in the directory, without building. What is not as its build left it is not signed:
+// the faults are in what is returned, and nothing is written.
 func (o *Dir) SignUnchanged(ctx context.Context, key *attest.Key, sink progress.Sink) (*Verified, error) {
 	v, err := Verify(ctx, o.dir, nil)
 	if err != nil || len(v.Faults) > 0 {

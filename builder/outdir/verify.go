@@ -38,11 +38,10 @@ func (v *Verified) fault(path, format string, args ...any) {
 	v.Faults = append(v.Faults, Fault{path, fmt.Sprintf(format, args...)})
 }
 
-// Verify reads every artifact in dir, the lock and the manifest, and compares them: the
-// manifest has each artifact's size, mode and sha256 and the lock's, and both have
-// their own. It reports all faults and not only the first. Without keys it shows what
-// was damaged or edited by mistake; with keys, one of which must have signed the build,
-// also what somebody changed on purpose.
+// Verify reads every artifact in dir, the lock and the manifest, and compares them: the manifest has each
+// artifact's size, mode and sha256 and the lock's, and both have their own. It reports all faults and not only the
+// first. Without keys it shows what was damaged or edited by mistake; with keys, one of which must have signed the
+// build, also what somebody changed on purpose.
 //
 // A directory without a manifest is fs.ErrNotExist. A manifest that cannot be read, or
 // is of an unknown version, is the one fault: nothing can be compared with it.
@@ -99,8 +98,7 @@ func Verify(ctx context.Context, dir string, keys []*attest.PublicKey) (*Verifie
 	return v, nil
 }
 
-// lock holds the lock against its own digest and the manifest's; nil when it
-// cannot be read.
+// lock holds the lock against its own digest and the manifest's; nil when it cannot be read.
 func (v *Verified) lock(root *os.Root, m *Manifest) *spec.Lock {
 	v.Checked++
 	b, ok := v.read(root, artifact.Lock, spec.MaxLock)
@@ -156,8 +154,7 @@ func (v *Verified) artifact(ctx context.Context, root *os.Root, a Artifact) {
 	if !ok {
 		return
 	}
-	// The umask of who built may have taken from the group and the others; nobody
-	// may have more.
+	// The umask of who built may have taken from the group and the others; nobody may have more.
 	if mode := info.Mode().Perm(); mode&^a.Mode != 0 || mode&0o700 != a.Mode&0o700 {
 		v.fault(a.Path, "its mode is %04o, and was %04o", mode, a.Mode)
 	}

@@ -23,10 +23,9 @@ type Signer struct {
 // documents holds the SBOM, the provenance and its signatures against the
 // manifest, the artifacts that it names, the lock, and the keys.
 //
-// A signature is worth as much as the chain that hangs on it: the key signs the
-// provenance; that has the digests of all artifacts, of the SBOM, of the lock and
-// of what the manifest says of the build. So each of these is checked, and what
-// the manifest alone says is believed of nothing.
+// A signature is worth as much as the chain that hangs on it: the key signs the provenance; that has the digests of
+// all artifacts, of the SBOM, of the lock and of what the manifest says of the build. So each of these is checked,
+// and what the manifest alone says is believed of nothing.
 func (v *Verified) documents(ctx context.Context, root *os.Root, m *Manifest, l *spec.Lock, keys []*attest.PublicKey) {
 	if len(m.Documents) == 0 {
 		none := "the build has no " + attest.ProvenanceFile + ": an older kimg made it; a build writes it"
@@ -89,8 +88,7 @@ func (v *Verified) contents(m *Manifest, l *spec.Lock, statement []byte) {
 	}
 }
 
-// signatures finds who signed the provenance. A key that was given must be among
-// them.
+// signatures finds who signed the provenance. A key that was given must be among them.
 func (v *Verified) signatures(ctx context.Context, root *os.Root, statement []byte, keys []*attest.PublicKey) {
 	if _, err := root.Lstat(attest.SignatureFile); err != nil {
 		if len(keys) > 0 {

@@ -15,9 +15,8 @@ import (
 // LockPath is the lock that a Spec names: Lock, or that of its out directory.
 func (s Spec) LockPath() string { return cmp.Or(s.Lock, filepath.Join(s.Out, LockFile)) }
 
-// Conflict reports the first of the fields in Given that asks for something else
-// than the lock pins, as an *InputError. A --kernel that is a path is none: it says
-// where the locked source is.
+// Conflict reports the first of the fields in Given that asks for something else than the lock pins, as an
+// *InputError. A --kernel that is a path is none: it says where the locked source is.
 func (s Spec) Conflict(l *Lock) error {
 	for _, field := range s.Given {
 		c, err := s.compare(l, field)
@@ -131,8 +130,7 @@ func PatchDigest(list []PatchLock) Digest {
 	return units.DigestOf([]byte(all.String()))
 }
 
-// FrozenError is a part of what was asked for that the lock does not pin, while
-// --frozen forbids to resolve it.
+// FrozenError is a part of what was asked for that the lock does not pin, while --frozen forbids to resolve it.
 type FrozenError struct{ What string }
 
 func (e *FrozenError) Error() string {

@@ -24,16 +24,14 @@ import (
 // LockFile is the lock's name beside the artifacts.
 const LockFile = artifact.Lock
 
-// LockVersion is the form of the lock; a lock of another form is not guessed at.
-// What version 2 pins is all read, so that Update can renew it; it has actions of
-// another kind, so that nothing is built from it.
+// LockVersion is the form of the lock; a lock of another form is not guessed at. What version 2 pins is all read,
+// so that Update can renew it; it has actions of another kind, so that nothing is built from it.
 const LockVersion = 3
 
 const oldVersion = 2
 
-// Lock is the Spec with every outside thing pinned. A section whose request is
-// unchanged keeps its pins from build to build: what is built moves only when
-// something else is asked for or the lock is removed.
+// Lock is the Spec with every outside thing pinned. A section whose request is unchanged keeps its pins from build
+// to build: what is built moves only when something else is asked for or the lock is removed.
 type Lock struct {
 	Version   int           `yaml:"version"`
 	Arch      Arch          `yaml:"arch"`
@@ -47,9 +45,8 @@ type Lock struct {
 	Digest    Digest        `yaml:"digest,omitempty"` // of all lines before it; the file's last line
 }
 
-// ActionsLock records the action IDs that the rest of the lock had in the kimg that
-// wrote it. A kimg that makes the artifacts in another way, and so might make other
-// bits, has other ones.
+// ActionsLock records the action IDs that the rest of the lock had in the kimg that wrote it. A kimg that makes the
+// artifacts in another way, and so might make other bits, has other ones.
 type ActionsLock struct {
 	Kernel ActionID `yaml:"kernel"`
 	Image  ActionID `yaml:"image"`
@@ -72,8 +69,7 @@ type KernelLock struct {
 	Download *Download     `yaml:"download,omitempty"`
 }
 
-// Name is the source without the directory that it is in: where the user keeps it
-// is not what it is.
+// Name is the source without the directory that it is in: where the user keeps it is not what it is.
 func (l KernelLock) Name() string {
 	if l.Local() {
 		return filepath.Base(l.Request)
@@ -241,8 +237,7 @@ func ReadLock(name string) (*Lock, error) {
 	return l, nil
 }
 
-// ParseLock reads what Marshal writes, and refuses it when a single byte of it is
-// another.
+// ParseLock reads what Marshal writes, and refuses it when a single byte of it is another.
 func ParseLock(b []byte) (*Lock, error) {
 	if len(b) > MaxLock {
 		return nil, fmt.Errorf("it has more than %d bytes", MaxLock)
@@ -276,8 +271,7 @@ func ParseLock(b []byte) (*Lock, error) {
 	return &l.Lock, nil
 }
 
-// Current reports why nothing can be built from a lock of an older version; nil:
-// it is of this one.
+// Current reports why nothing can be built from a lock of an older version; nil: it is of this one.
 func (l *Lock) Current() error {
 	if l.Version == LockVersion {
 		return nil
@@ -288,8 +282,7 @@ func (l *Lock) Current() error {
 // errSeal is a lock without the last line that it must have.
 var errSeal = errors.New("it is damaged or was changed: its last line is not its digest")
 
-// checkSeal compares a lock with its last line, before anything in it is read as
-// a lock.
+// checkSeal compares a lock with its last line, before anything in it is read as a lock.
 func checkSeal(b []byte) error {
 	end := bytes.LastIndexByte(bytes.TrimSuffix(b, []byte("\n")), '\n') + 1
 	last := string(b[end:])
@@ -303,8 +296,7 @@ func checkSeal(b []byte) error {
 	return nil
 }
 
-// whole refuses a lock without the parts that it must have: its readers rely on
-// them.
+// whole refuses a lock without the parts that it must have: its readers rely on them.
 func (l *Lock) whole() error {
 	k := l.Kernel
 	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
@@ -335,8 +327,7 @@ func (l *Lock) whole() error {
 	return nil
 }
 
-// NamedLock reads a lock that the user named. One that is not there is a
-// *NoLockError.
+// NamedLock reads a lock that the user named. One that is not there is a *NoLockError.
 func NamedLock(name string) (*Lock, error) {
 	l, err := ReadLock(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,8 +16,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// PatchLock pins a patch to the kernel's source, whole, so that it can be replayed
-// where its file is not.
+// PatchLock pins a patch to the kernel's source, whole, so that it can be replayed where its file is not.
 type PatchLock struct {
 	Path   string    `yaml:"path"` // without its directory, which is the user's own business
 	Strip  int       `yaml:"strip"`

@@ -9,9 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// PatchText is a patch in a lock: lines that people can read, where YAML gives
-// them back as they were, and base64 where it does not (a patch to a file in
-// Latin-1, or with carriage returns).
+// PatchText is a patch in a lock: lines that people can read, where YAML gives them back as they were, and base64
+// where it does not (a patch to a file in Latin-1, or with carriage returns).
 type PatchText string
 
 // MarshalYAML writes it.
@@ -24,9 +23,8 @@ func (t PatchText) MarshalYAML() (any, error) {
 	return n, nil
 }
 
-// plainLines says whether a literal block gives a text back as it was: a mail or
-// a diff does. A first line that is indented or empty would be taken for the
-// block's own indentation.
+// plainLines says whether a literal block gives a text back as it was: a mail or a diff does. A first line that is
+// indented or empty would be taken for the block's own indentation.
 func plainLines(s string) bool {
 	if s == "" || strings.ContainsRune(" \n\t", rune(s[0])) || !strings.HasSuffix(s, "\n") || !utf8.ValidString(s) {
 		return false

@@ -1,7 +1,6 @@
-// Package spec is what is wanted and what is pinned: a Spec is what the user
-// wrote, a Lock is that with every outside thing pinned by digest, and a Request is
-// what the two have in common. It is data, read and checked; it knows no engine and
-// asks no server.
+// Package spec is what is wanted and what is pinned: a Spec is what the user wrote, a Lock is that with every
+// outside thing pinned by digest, and a Request is what the two have in common. It is data, read and checked; it
+// knows no engine and asks no server.
 package spec
 
 import (
@@ -145,8 +144,7 @@ var setting = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=[^\n]*$`)
 // laptop can hold, so a larger number is a slip of the keyboard.
 const maxSize = Size(1 << 40)
 
-// minSize holds a file system with a journal; the tree's own need is checked
-// against its real size later.
+// minSize holds a file system with a journal; the tree's own need is checked against its real size later.
 const minSize = Size(64 << 20)
 
 // Check validates what can be judged on this machine.

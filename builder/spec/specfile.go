@@ -10,9 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// EditSet makes the list under set: of a kimg.yaml what set says, and leaves
-// every other line as the user wrote it, comments and blank lines included.
-// Encoding the parsed document again would keep the comments alone; it is done
+// EditSet makes the list under set: of a kimg.yaml what set says, and leaves every other line as the user wrote it,
+// comments and blank lines included. Encoding the parsed document again would keep the comments alone; it is done
 // only where the list is not one entry a line.
 func EditSet(text []byte, set []string) ([]byte, error) {
 	var doc yaml.Node

@@ -1,8 +1,7 @@
-// Package arch names the architectures that guests may have, and what each of
-// the worlds around a guest calls them: the package archive, the kernel's build,
-// QEMU, gdb, container registries and libvirt. Code that needs one of these words
-// asks here; adding an architecture is a row in this file and what CONTRIBUTING
-// lists. It must not know what an engine or a kernel tree is.
+// Package arch names the architectures that guests may have, and what each of the worlds around a guest calls them:
+// the package archive, the kernel's build, QEMU, gdb, container registries and libvirt. Code that needs one of
+// these words asks here; adding an architecture is a row in this file and what CONTRIBUTING lists. It must not know
+// what an engine or a kernel tree is.
 package arch
 
 import (
@@ -11,8 +10,7 @@ import (
 	"strings"
 )
 
-// Arch is an architecture. Two values are the same architecture if they are
-// equal; the zero value is none.
+// Arch is an architecture. Two values are the same architecture if they are equal; the zero value is none.
 type Arch struct {
 	Name string // Debian's, and the one that users write: amd64
 
@@ -45,8 +43,7 @@ var AMD64 = Arch{
 	QEMU: "qemu-system-x86_64", Machine: "pc",
 	// Without la57, five-level page tables: no guest gains by them, and TCG walks them on every miss.
 	CPU: "max,la57=off",
-	// debootstrap's functions, setup_merged_usr. Packages up to Debian 12 still carry
-	// files below these.
+	// debootstrap's functions, setup_merged_usr. Packages up to Debian 12 still carry files below these.
 	UsrLinks: "bin lib lib32 lib64 libx32 sbin",
 	// The last for e1000 and virtio-net, which ask for its ROMs.
 	QEMUPackages: "qemu-system-x86 seabios ipxe-qemu",

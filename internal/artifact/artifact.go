@@ -1,5 +1,4 @@
-// Package artifact names the files that a build leaves in its out directory. Each
-// name is written once, here.
+// Package artifact names the files that a build leaves in its out directory. Each name is written once, here.
 package artifact
 
 import "github.com/kimg/kimg/internal/arch"

@@ -10,10 +10,9 @@ import (
 
 const tabWidth = 8
 
-// Clean makes text that kimg did not write safe to show on a terminal as one
-// line: control sequences, control characters and marks that reorder text are
-// taken out, tabs and line ends become blanks, bytes that are not UTF-8 become U+FFFD. A
-// build log is the work of whoever wrote the Makefile.
+// Clean makes text that kimg did not write safe to show on a terminal as one line: control sequences, control
+// characters and marks that reorder text are taken out, tabs and line ends become blanks, bytes that are not UTF-8
+// become U+FFFD. A build log is the work of whoever wrote the Makefile.
 func Clean(s string) string {
 	plain := true
 	for i := 0; i < len(s) && plain; i++ {
@@ -42,8 +41,7 @@ func Clean(s string) string {
 	return b.String()
 }
 
-// CleanText is Clean for a text of several lines; those after the first are
-// indented unless they were.
+// CleanText is Clean for a text of several lines; those after the first are indented unless they were.
 func CleanText(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	for i, line := range lines {

@@ -11,9 +11,8 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// live keeps the running steps in the last rows of a terminal, two rows each:
-// time, title and amount, then the last log line. What has ended scrolls away
-// above them as plain lines. It asks for the terminal's size at every frame
+// live keeps the running steps in the last rows of a terminal, two rows each: time, title and amount, then the last
+// log line. What has ended scrolls away above them as plain lines. It asks for the terminal's size at every frame
 // instead of listening for SIGWINCH: a frame is due in a tenth of a second anyway.
 //
 // A multi-bar library was weighed against this: bars were not wanted, and none
@@ -161,8 +160,7 @@ func (l *live) draw(now time.Time) {
 	_, _ = io.WriteString(l.out, frame.String()) // as in jsonLines
 }
 
-// rowsOnScreen says how many rows the last frame takes after the terminal has
-// wrapped its rows anew for this width.
+// rowsOnScreen says how many rows the last frame takes after the terminal has wrapped its rows anew for this width.
 func rowsOnScreen(drawn []int, width int) int {
 	n := 0
 	for _, columns := range drawn {

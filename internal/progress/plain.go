@@ -12,9 +12,8 @@ import (
 // plain mode: often enough that a CI system does not take the build for dead.
 const heartbeat = time.Minute
 
-// plain writes one line when a step starts, one when it ends, and one a minute
-// between. It writes only when it is given an event, so what it writes depends
-// on the events alone.
+// plain writes one line when a step starts, one when it ends, and one a minute between. It writes only when it is
+// given an event, so what it writes depends on the events alone.
 type plain struct {
 	w     io.Writer
 	style style

@@ -1,6 +1,5 @@
-// Package progress is how the parts of kimg report what they do. They emit typed
-// events into a Sink; the renderers (live terminal, plain lines, JSON) are files
-// of their own, and only they know what a screen looks like.
+// Package progress is how the parts of kimg report what they do. They emit typed events into a Sink; the renderers
+// (live terminal, plain lines, JSON) are files of their own, and only they know what a screen looks like.
 package progress
 
 import (
@@ -45,8 +44,7 @@ type Event struct {
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
 }
 
-// Sink takes events. Emit is called from many goroutines and does not block for long.
-// A nil Sink is silence.
+// Sink takes events. Emit is called from many goroutines and does not block for long. A nil Sink is silence.
 type Sink interface{ Emit(Event) }
 
 func emit(s Sink, e Event) {
@@ -114,9 +112,8 @@ func (t *Task) Say(text string) { Say(t.sink, text) }
 // Warn emits a warning from within the step.
 func (t *Task) Warn(text string) { Warn(t.sink, text) }
 
-// Log returns a writer that splits what is written to it into Log events. Each
-// call returns a writer with a line buffer of its own: one for each stream. A
-// last line without an end is emitted by End.
+// Log returns a writer that splits what is written to it into Log events. Each call returns a writer with a line
+// buffer of its own: one for each stream. A last line without an end is emitted by End.
 func (t *Task) Log() io.Writer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,9 +137,8 @@ func (t *Task) Add(n, total int64, unit string) {
 	emit(t.sink, Event{Kind: Amount, Time: now, Step: t.step, Done: t.done, Total: total, Unit: unit})
 }
 
-// End emits Ended. err is the step's error or nil; cached says that nothing was
-// run. What is written to a Log writer after End reaches the log file only. A
-// second End does nothing, so it may be deferred.
+// End emits Ended. err is the step's error or nil; cached says that nothing was run. What is written to a Log
+// writer after End reaches the log file only. A second End does nothing, so it may be deferred.
 func (t *Task) End(cached bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -23,9 +23,8 @@ type Renderer interface {
 // Modes are the values of New's mode, for help texts.
 var Modes = []string{"auto", "live", "plain", "json", "quiet"}
 
-// New returns the renderer that mode names, writing to w. "auto" is live on a
-// terminal that can move its cursor, else plain. "quiet" shows warnings and
-// failures only.
+// New returns the renderer that mode names, writing to w. "auto" is live on a terminal that can move its cursor,
+// else plain. "quiet" shows warnings and failures only.
 func New(mode string, w *os.File) (Renderer, error) {
 	switch mode {
 	case "auto":
@@ -147,8 +146,7 @@ func Duration(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// amount reads "12.5/33.0 MB 37%", "120/5678 objects 2%" or, with no known
-// total, "12.5 MB".
+// amount reads "12.5/33.0 MB 37%", "120/5678 objects 2%" or, with no known total, "12.5 MB".
 func amount(e Event) string {
 	if e.Done == 0 && e.Total == 0 {
 		return ""

@@ -8,8 +8,7 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// style is how the live renderer marks lines. The zero value is plain ASCII
-// without colour.
+// style is how the live renderer marks lines. The zero value is plain ASCII without colour.
 type style struct {
 	colour  bool
 	unicode bool
@@ -34,8 +33,7 @@ func (s style) red(text string) string    { return s.paint("31", text) }
 func (s style) green(text string) string  { return s.paint("32", text) }
 func (s style) yellow(text string) string { return s.paint("33", text) }
 
-// Verdicts returns what paints the word of a verdict, green or red, where f is a
-// terminal and colours are wanted.
+// Verdicts returns what paints the word of a verdict, green or red, where f is a terminal and colours are wanted.
 func Verdicts(f *os.File) func(good bool, word string) string {
 	s := localStyle()
 	s.colour = s.colour && terminal.Of(f).Is() && os.Getenv("TERM") != "dumb"

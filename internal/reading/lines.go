@@ -14,9 +14,8 @@ type LongLineError struct{ Limit int } // bytes
 
 func (e *LongLineError) Error() string { return fmt.Sprintf("a line has more than %d bytes", e.Limit) }
 
-// Lines yields r's lines without their ends, the last one also where it has none. A
-// line of more than limit bytes is skipped: a *LongLineError stands for it. Any other
-// error is r's, and the last that is yielded.
+// Lines yields r's lines without their ends, the last one also where it has none. A line of more than limit bytes
+// is skipped: a *LongLineError stands for it. Any other error is r's, and the last that is yielded.
 func Lines(r io.Reader, limit int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		in := bufio.NewReader(r)

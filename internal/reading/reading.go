@@ -22,8 +22,7 @@ func (u until) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// Bounded reads r and gives tooMuch where more than left bytes come, for what is
-// small only while it is packed.
+// Bounded reads r and gives tooMuch where more than left bytes come, for what is small only while it is packed.
 func Bounded(r io.Reader, left int64, tooMuch error) io.Reader {
 	return &bounded{r, left, tooMuch}
 }

@@ -8,9 +8,8 @@ import (
 	"syscall"
 )
 
-// Small reads a plain file of at most limit bytes. It never waits for one that is
-// none (a pipe without a writer would make it), and a file that is too large is not
-// read. Errors are *fs.PathError.
+// Small reads a plain file of at most limit bytes. It never waits for one that is none (a pipe without a writer
+// would make it), and a file that is too large is not read. Errors are *fs.PathError.
 func Small(name string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

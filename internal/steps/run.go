@@ -14,9 +14,8 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// Runner runs the steps that are asked for and, before each, the steps that it
-// reads from; those that do not depend on each other run side by side. A step
-// whose record is there is not run, and neither is what only it would need.
+// Runner runs the steps that are asked for and, before each, the steps that it reads from; those that do not depend
+// on each other run side by side. A step whose record is there is not run, and neither is what only it would need.
 type Runner struct {
 	Cache *Cache
 	Sink  progress.Sink
@@ -38,8 +37,7 @@ func (r *Runner) Get(ctx context.Context, wanted ...*Step) (Results, error) {
 	return res, err
 }
 
-// running is one Get. Every step runs under its context, and not under that of
-// whoever asked for the step first.
+// running is one Get. Every step runs under its context, and not under that of whoever asked for the step first.
 type running struct {
 	*Runner
 	ctx   context.Context
@@ -147,8 +145,7 @@ func (r *running) run(s *Step) (Record, error) {
 	return rec, err
 }
 
-// leave keeps what a stopped step reports beside having been stopped: something
-// that it could not remove, say.
+// leave keeps what a stopped step reports beside having been stopped: something that it could not remove, say.
 func (r *running) leave(err error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -211,9 +208,8 @@ type Status struct {
 	Why    []string // what differs from the last known action, in words
 }
 
-// Explain says for each step, in the order given (every step after those it
-// reads from), whether it would run and why. last holds the ActionIDs of an
-// earlier run by step ID, and may be nil. A step whose Ready fails (there is no
+// Explain says for each step, in the order given (every step after those it reads from), whether it would run and
+// why. last holds the ActionIDs of an earlier run by step ID, and may be nil. A step whose Ready fails (there is no
 // engine, say) counts as one that would run.
 func (r *Runner) Explain(ctx context.Context, all []*Step, last map[string]ActionID) []Status {
 	st := make([]Status, len(all))

@@ -1,12 +1,9 @@
-// Package steps runs repeatable computations and remembers what they made. A
-// Step is known by its ActionID, a hash over everything that it reads; a Work is
-// how it is done. Once it has run, its outputs lie in the store and a record of
-// them under the ActionID. A Step whose record and outputs are there is not run
-// again.
+// Package steps runs repeatable computations and remembers what they made. A Step is known by its ActionID, a hash
+// over everything that it reads; a Work is how it is done. Once it has run, its outputs lie in the store and a
+// record of them under the ActionID. A Step whose record and outputs are there is not run again.
 //
-// An ActionID hashes the ActionIDs of the steps before it, not their outputs
-// (cmd/go hashes outputs, which stops a rebuild early where an input changed
-// and its output did not). That way a whole Plan can be named, printed and
+// An ActionID hashes the ActionIDs of the steps before it, not their outputs (cmd/go hashes outputs, which stops a
+// rebuild early where an input changed and its output did not). That way a whole Plan can be named, printed and
 // compared before anything has run, which is worth more here.
 package steps
 

@@ -7,9 +7,8 @@ import (
 	"strconv"
 )
 
-// KernelVersion is a kernel.org version: 4.20.6, 6.12, 5.0-rc3. Anything after
-// that (a distribution's or a developer's EXTRAVERSION) is kept in Extra and
-// does not take part in comparisons.
+// KernelVersion is a kernel.org version: 4.20.6, 6.12, 5.0-rc3. Anything after that (a distribution's or a
+// developer's EXTRAVERSION) is kept in Extra and does not take part in comparisons.
 type KernelVersion struct {
 	Major, Minor, Patch int
 	RC                  int    // 0 when this is a release
@@ -53,9 +52,8 @@ func (v KernelVersion) Compare(w KernelVersion) int {
 		cmp.Compare(v.Patch, w.Patch), cmp.Compare(rc(v), rc(w)))
 }
 
-// AtLeast reports whether v is major.minor or later. A release candidate of
-// major.minor counts as major.minor: what changed in a version changed in its
-// merge window.
+// AtLeast reports whether v is major.minor or later. A release candidate of major.minor counts as major.minor: what
+// changed in a version changed in its merge window.
 func (v KernelVersion) AtLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }

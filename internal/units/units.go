@@ -1,7 +1,6 @@
-// Package units holds the small values that every room of kimg shares:
-// digests, sizes and kernel versions. Each validates itself when it is parsed
-// and marshals itself as text, so a value of one of these types is a value
-// that was checked.
+// Package units holds the small values that every room of kimg shares: digests, sizes and kernel versions. Each
+// validates itself when it is parsed and marshals itself as text, so a value of one of these types is a value that
+// was checked.
 package units
 
 import (
@@ -16,9 +15,8 @@ import (
 	gounits "github.com/docker/go-units"
 )
 
-// Digest is a sha256 in lower-case hexadecimal, written without a prefix, the
-// form that Debian's indices and sha256sums.asc use. The zero value means
-// "no digest".
+// Digest is a sha256 in lower-case hexadecimal, written without a prefix, the form that Debian's indices and
+// sha256sums.asc use. The zero value means "no digest".
 type Digest string
 
 // ParseDigest accepts 64 hexadecimal digits, with or without "sha256:".

@@ -8,10 +8,9 @@ import (
 
 const module = "github.com/kimg/kimg"
 
-// String is the module's version where go install made kimg, else the commit it
-// was built from ("devel-1a2b3c4d5e6f", with "-dirty" after it when files were
-// changed), else "devel". In a program of another module that imports kimg's
-// packages it is the version of kimg that the module requires.
+// String is the module's version where go install made kimg, else the commit it was built from
+// ("devel-1a2b3c4d5e6f", with "-dirty" after it when files were changed), else "devel". In a program of another
+// module that imports kimg's packages it is the version of kimg that the module requires.
 func String() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
