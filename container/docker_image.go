@@ -20,7 +20,7 @@ func (e *docker) ImageID(ctx context.Context, ref string) (id string, ok bool, e
 }
 
 func (e *docker) RemoveImage(ctx context.Context, ref string) error {
-	work, cancel := detached(ctx)
+	work, cancel := patient(ctx)
 	defer cancel()
 	_, err := e.api.ImageRemove(work, ref, image.RemoveOptions{PruneChildren: true})
 	if errdefs.IsNotFound(err) {
