@@ -21,7 +21,6 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/reading"
-	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -179,11 +178,17 @@ func (o *Dir) known() (map[string]spec.Digest, error) {
 	return known, nil
 }
 
+// Store has the content of artifacts by their digests.
+type Store interface {
+	// CopyTo writes what has the digest, verified, to the file dst, which appears whole or stays as it was.
+	CopyTo(ctx context.Context, d spec.Digest, dst string, mode fs.FileMode) error
+}
+
 // Put brings the artifacts in: first all of them beside their places, then each into its place, so that a build
 // that is cut off leaves the old ones whole, and nothing else where there were none. A file that no kimg made is a
 // *ForeignError, before anything is replaced. kept names the files of kimg's that were changed since, and where
 // they were put aside.
-func (o *Dir) Put(ctx context.Context, st *store.Store, list []Artifact) (kept map[string]string, err error) {
+func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[string]string, err error) {
 	var fresh []Artifact
 	var names []string
 	for _, a := range list {

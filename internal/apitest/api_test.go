@@ -23,12 +23,6 @@ const module = "github.com/kimg/kimg/"
 // public are the packages that other modules are meant to import.
 var public = []string{"builder", "builder/spec", "builder/outdir", "container", "ext4", "image", "image/export"}
 
-// unclean are the types of internal packages that a public package shows and has no name for, as "package: type". The
-// list must not grow.
-var unclean = map[string]bool{
-	"builder/outdir: internal/store.Store": true,
-}
-
 // TestNoInternalTypes: what is exported can be named by who imports it. A type of an internal package in an exported
 // signature, field or variable has an alias in a public package.
 func TestNoInternalTypes(t *testing.T) {
@@ -54,14 +48,7 @@ func TestNoInternalTypes(t *testing.T) {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.found)) {
-		if !unclean[key] {
-			t.Errorf("%s has no public name, and is in %s", key, strings.Join(s.found[key], ", "))
-		}
-	}
-	for key := range unclean {
-		if s.found[key] == nil {
-			t.Errorf("%s is clean: take it off the list", key)
-		}
+		t.Errorf("%s has no public name, and is in %s", key, strings.Join(s.found[key], ", "))
 	}
 }
 
