@@ -5,9 +5,8 @@ import (
 	"io"
 )
 
-// Cmd describes one process in one container, as exec.Cmd does for the host.
-// What it does not ask for it does not get: no capabilities, no new
-// privileges. The zero value of each field is the least of it. No container has a
+// Cmd describes one process in one container, as exec.Cmd does for the host. What it does not ask for it does not
+// get: no capabilities, no new privileges. The zero value of each field is the least of it. No container has a
 // network.
 type Cmd struct {
 	Image string   // a reference or an image's id
@@ -25,9 +24,8 @@ type Cmd struct {
 	Init       bool              // the engine's init is pid 1: it reaps children and passes signals on
 	Hostname   string            // empty: the engine's choice
 
-	// Stdin is copied to the process; its end is the process's end of file, but
-	// not on a terminal, where only a Ctrl-D is. A Read that blocks for ever
-	// outlives the command, as with exec.Cmd.
+	// Stdin is copied to the process; its end is the process's end of file, but not on a terminal, where only a
+	// Ctrl-D is. A Read that blocks for ever outlives the command, as with exec.Cmd.
 	Stdin io.Reader
 	// Stdout and Stderr get what the process writes, byte for byte. nil drops
 	// it. With TTY everything arrives on Stdout.

@@ -66,9 +66,8 @@ type endpoint struct {
 	tls  string // a directory with ca.pem, cert.pem and key.pem; empty: none
 }
 
-// Connect finds an engine: DOCKER_HOST, else the Docker context in use, else the
-// first of the usual sockets that answers. An engine that was named and does not
-// answer is not replaced by another. The error is a *ConnectError.
+// Connect finds an engine: DOCKER_HOST, else the Docker context in use, else the first of the usual sockets that
+// answers. An engine that was named and does not answer is not replaced by another. The error is a *ConnectError.
 func Connect(ctx context.Context) (Engine, error) {
 	failed := &ConnectError{kind: ErrNoEngine}
 	for _, at := range endpoints(os.Getenv, dockerConfigDir(os.Getenv), fmt.Sprint("/run/user/", os.Getuid())) {

@@ -25,9 +25,8 @@ var _ Engine = (*docker)(nil)
 // podman is Podman's name in an Info.
 const podman = "podman"
 
-// answerTime is how long an engine may take to say that it is there; one that a
-// socket starts on demand takes a while.
-// With ssh there may be several machines on the way.
+// answerTime is how long an engine may take to say that it is there; one that a socket starts on demand takes a
+// while. With ssh there may be several machines on the way.
 const (
 	answerTime    = 15 * time.Second
 	sshAnswerTime = 60 * time.Second
@@ -114,10 +113,9 @@ func (e *docker) ask(ctx context.Context, host string) error {
 	return nil
 }
 
-// isLocal reports whether the engine at host, which calls itself name, runs on this
-// machine. A socket alone is no proof: Docker Desktop, Colima and the like answer on
-// one and run in a virtual machine with another name, and the socket of a host's
-// engine may have been passed into a container.
+// isLocal reports whether the engine at host, which calls itself name, runs on this machine. A socket alone is no
+// proof: Docker Desktop, Colima and the like answer on one and run in a virtual machine with another name, and the
+// socket of a host's engine may have been passed into a container.
 func isLocal(host, name string) bool {
 	mine, err := os.Hostname()
 	return err == nil && strings.HasPrefix(host, "unix://") && name == mine

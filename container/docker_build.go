@@ -74,8 +74,7 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	return fault(ctx, doing, err)
 }
 
-// message is one object of the stream that builds and imports answer with.
-// Source: Docker Engine API, "ImageBuild".
+// message is one object of the stream that builds and imports answer with. Source: Docker Engine API, "ImageBuild".
 type message struct {
 	Stream string `json:"stream"`
 	Status string `json:"status"`
@@ -116,9 +115,8 @@ func readMessages(r io.Reader, log io.Writer) error {
 	}
 }
 
-// stepWatch passes a builder's log on and knows when the engine may be making a
-// container that it has not reported yet. Hanging up then would leave it to the
-// engine to remove it, some seconds later on a busy machine.
+// stepWatch passes a builder's log on and knows when the engine may be making a container that it has not reported
+// yet. Hanging up then would leave it to the engine to remove it, some seconds later on a busy machine.
 type stepWatch struct {
 	w    io.Writer
 	body *lease
@@ -158,11 +156,10 @@ func (s *stepWatch) settle() {
 // quietTime is how long no container of a cancelled build must have been seen.
 const quietTime = 300 * time.Millisecond
 
-// removeSteps removes the containers that a build's steps ran in. An engine that
-// has reported a failure has done so itself. One whose client has gone away does
-// so too, but a little later. Such a container has neither labels nor a name
-// that this process could choose; what it does get is the line for /etc/hosts
-// that Build asks for, which no image keeps.
+// removeSteps removes the containers that a build's steps ran in. An engine that has reported a failure has done so
+// itself. One whose client has gone away does so too, but a little later. Such a container has neither labels nor a
+// name that this process could choose; what it does get is the line for /etc/hosts that Build asks for, which no
+// image keeps.
 //
 // Podman refuses to be asked for that line in the form that Docker wants, and its
 // builder's containers are in no list of the engine's: it removes them itself.

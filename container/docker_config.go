@@ -11,9 +11,8 @@ import (
 	"github.com/docker/docker/api/types/mount"
 )
 
-// detachKeys replaces the engine's own detach sequence (Ctrl-P Ctrl-Q), which
-// would hold back a Ctrl-P that belongs to the process. It cannot be turned off, so
-// these are bytes that no terminal sends in UTF-8.
+// detachKeys replaces the engine's own detach sequence (Ctrl-P Ctrl-Q), which would hold back a Ctrl-P that belongs
+// to the process. It cannot be turned off, so these are bytes that no terminal sends in UTF-8.
 const detachKeys = "\xff,\xfe,\xff,\xfe,\xff"
 
 // config maps a Cmd to what the engine is asked for. owner is the value of
@@ -104,9 +103,8 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 	return out, nil
 }
 
-// forPodman asks for what Docker does by default. Podman mounts volumes with nodev; its
-// option "dev" exists in the short form of a mount only, which would make a missing
-// volume without labels: the caller has made it.
+// forPodman asks for what Docker does by default. Podman mounts volumes with nodev; its option "dev" exists in the
+// short form of a mount only, which would make a missing volume without labels: the caller has made it.
 func forPodman(host *container.HostConfig, ms []Mount) {
 	for i, m := range slices.Backward(ms) {
 		if m.Devices {

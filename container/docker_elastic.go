@@ -7,15 +7,13 @@ import (
 	"time"
 )
 
-// An elastic reader goes on reading its source while it is not read itself. Docker
-// drops the rest of a process's output when that is not read within two seconds of
-// the process's end, and says nothing (20.10, daemon/monitor.go; at most some 100 KB
-// of it are then still under way). A reader that is busy elsewhere for that long,
-// with a disk or a user, must not lose data.
+// An elastic reader goes on reading its source while it is not read itself. Docker drops the rest of a process's
+// output when that is not read within two seconds of the process's end, and says nothing (20.10, daemon/monitor.go;
+// at most some 100 KB of it are then still under way). A reader that is busy elsewhere for that long, with a disk
+// or a user, must not lose data.
 //
-// To read without any limit would fill the memory with what a fast process
-// writes, so beyond a few pieces it takes one every so often: enough to keep the
-// end from being late, and not much memory in a minute.
+// To read without any limit would fill the memory with what a fast process writes, so beyond a few pieces it takes
+// one every so often: enough to keep the end from being late, and not much memory in a minute.
 type elastic struct {
 	pieces chan []byte
 	taken  chan struct{}

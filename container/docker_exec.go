@@ -8,8 +8,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// execDetachKeys is detachKeys for a request whose body is JSON, which cannot
-// carry bytes that are not UTF-8.
+// execDetachKeys is detachKeys for a request whose body is JSON, which cannot carry bytes that are not UTF-8.
 const execDetachKeys = "ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@,ctrl-@"
 
 // Exec cannot kill the command at the end of ctx: engines have no way to do it.

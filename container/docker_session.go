@@ -79,9 +79,8 @@ func (s *session) copyOut(to streams) {
 	}
 }
 
-// untilReset reads a connection whose other side closes it with input unread,
-// because the process ended without reading it: then a reset is its end. Should
-// the engine itself have died, asking for the exit status fails.
+// untilReset reads a connection whose other side closes it with input unread, because the process ended without
+// reading it: then a reset is its end. Should the engine itself have died, asking for the exit status fails.
 type untilReset struct{ io.Reader }
 
 func (r untilReset) Read(p []byte) (int, error) {

@@ -40,8 +40,7 @@ func (l *lease) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// fault returns the error that r ended with, if it was not its end. It does not
-// wait for a Read that is under way.
+// fault returns the error that r ended with, if it was not its end. It does not wait for a Read that is under way.
 func (l *lease) fault() error {
 	if !l.mu.TryLock() {
 		return nil
@@ -50,8 +49,7 @@ func (l *lease) fault() error {
 	return l.err
 }
 
-// ended reports whether r was read to its end. It does not wait for a Read that is
-// under way.
+// ended reports whether r was read to its end. It does not wait for a Read that is under way.
 func (l *lease) ended() bool {
 	if !l.mu.TryLock() {
 		return false
@@ -60,9 +58,8 @@ func (l *lease) ended() bool {
 	return l.end
 }
 
-// release ends the lease: no Read of r begins after it. A Read that is under
-// way is waited for, but not long: nothing can interrupt it. A file may be read
-// by two at once and is not waited for, so a terminal costs no time.
+// release ends the lease: no Read of r begins after it. A Read that is under way is waited for, but not long:
+// nothing can interrupt it. A file may be read by two at once and is not waited for, so a terminal costs no time.
 func (l *lease) release() {
 	close(l.ends)
 	if _, ok := l.r.(*os.File); ok {

@@ -14,9 +14,8 @@ const (
 	labelDurable = "kimg.durable" // "1" on volumes that outlive their process
 )
 
-// owner names a process among all that may share an engine. A host's name is
-// not enough: two laptops may share a remote engine and a name, and two
-// containers on one machine have process numbers of their own.
+// owner names a process among all that may share an engine. A host's name is not enough: two laptops may share a
+// remote engine and a name, and two containers on one machine have process numbers of their own.
 type owner struct {
 	host  string
 	boot  string // this boot of the kernel; empty where it is not known

@@ -18,14 +18,12 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// unmet is the outcome of checks that were not all met. The lines on stdout have
-// said which.
+// unmet is the outcome of checks that were not all met. The lines on stdout have said which.
 type unmet struct{ failed, of, code int }
 
 func (u unmet) Error() string { return fmt.Sprintf("%d of %d checks failed", u.failed, u.of) }
 
-// checkGuest boots a guest for each check: one that stopped early has not been where the next
-// check looks.
+// checkGuest boots a guest for each check: one that stopped early has not been where the next check looks.
 func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err error) {
 	for _, name := range []string{req.junit, req.json} {
 		if name == "" {

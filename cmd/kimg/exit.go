@@ -126,8 +126,7 @@ func (e usageError) Unwrap() error { return e.err }
 // Hint says where the command line is explained.
 func (e usageError) Hint() string { return e.cmd.CommandPath() + " --help" }
 
-// guestStatus is the status other than zero that a command in the guest ended
-// with. It has said what it had to say.
+// guestStatus is the status other than zero that a command in the guest ended with. It has said what it had to say.
 type guestStatus int
 
 func (s guestStatus) Error() string { return fmt.Sprintf("the command's exit status is %d", int(s)) }

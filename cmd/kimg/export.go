@@ -96,8 +96,7 @@ func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to stri
 	return nil
 }
 
-// formatHelp lists the formats as the table has them. Four blanks make it a block
-// of its own in docs/cli.md.
+// formatHelp lists the formats as the table has them. Four blanks make it a block of its own in docs/cli.md.
 func formatHelp() string {
 	var b strings.Builder
 	for _, k := range export.Formats {

@@ -1,6 +1,5 @@
-// Command kimg makes a kernel that can be single-stepped and the root filesystem
-// that it boots. This package is flags, completion, hints, exit statuses and the
-// terminal; what the commands do is in builder and internal/vm.
+// Command kimg makes a kernel that can be single-stepped and the root filesystem that it boots. This package is
+// flags, completion, hints, exit statuses and the terminal; what the commands do is in builder and internal/vm.
 package main
 
 import (

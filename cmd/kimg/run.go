@@ -86,8 +86,7 @@ func (a *app) guest() guest {
 	}
 }
 
-// find checks the flags, and takes the artifacts' directory from dir's kimg.yaml
-// unless a flag names it.
+// find checks the flags, and takes the artifacts' directory from dir's kimg.yaml unless a flag names it.
 func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 	if err := noEmpty(flags); err != nil {
 		return err

@@ -32,9 +32,8 @@ func addSignFlag(cmd *cobra.Command) *signFlag {
 	return f
 }
 
-// read reads the key that the flag names, or kimg.yaml, or the environment; nil
-// when none of them does. It comes before anything else: a wrong key is reported
-// and a passphrase asked for while the user is still at the terminal.
+// read reads the key that the flag names, or kimg.yaml, or the environment; nil when none of them does. It comes
+// before anything else: a wrong key is reported and a passphrase asked for while the user is still at the terminal.
 func (f *signFlag) read(a *app, sp spec.Spec) (*attest.Key, error) {
 	file := f.file
 	if !f.cmd.Flags().Changed("sign-key") {

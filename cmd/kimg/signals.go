@@ -50,13 +50,11 @@ func (s *signals) passed(sig os.Signal) bool {
 	return true
 }
 
-// watch cancels at the first signal: every part of kimg then cleans up, which takes
-// a moment. A second one bounds that moment. What is left after it carries this
-// process's name, and the next kimg removes it.
+// watch cancels at the first signal: every part of kimg then cleans up, which takes a moment. A second one bounds
+// that moment. What is left after it carries this process's name, and the next kimg removes it.
 func (s *signals) watch() {
-	// A reader of stdout or stderr that goes away must not kill kimg between making
-	// a container and removing it. Caught and dropped rather than ignored: children
-	// would inherit that.
+	// A reader of stdout or stderr that goes away must not kill kimg between making a container and removing it.
+	// Caught and dropped rather than ignored: children would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	got := make(chan os.Signal, 2)

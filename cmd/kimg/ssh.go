@@ -241,8 +241,7 @@ func (req *sshRequest) login(
 	return statusError(status, err)
 }
 
-// newestSSH is the guest of an out directory to log in to: preferably one whose sshd has
-// started.
+// newestSSH is the guest of an out directory to log in to: preferably one whose sshd has started.
 func newestSSH(list []vm.RunningGuest, out string) (found vm.RunningGuest, ok bool, err error) {
 	abs, err := filepath.Abs(out)
 	if err != nil {

@@ -1,5 +1,4 @@
-// Package containertest gives tests an engine, and a tiny image that needs no
-// registry: one static program.
+// Package containertest gives tests an engine, and a tiny image that needs no registry: one static program.
 package containertest
 
 import (
@@ -36,8 +35,7 @@ func Engine(t testing.TB) container.Engine {
 	return e
 }
 
-// Helper is where the image that Image makes keeps its program. See the
-// package helper for what it can do.
+// Helper is where the image that Image makes keeps its program. See the package helper for what it can do.
 const Helper = "/helper"
 
 // Image imports an image of the helper program and some empty directories, for

@@ -1,5 +1,4 @@
-// Helper is the only program in the image that tests run. Its first argument
-// says what to do:
+// Helper is the only program in the image that tests run. Its first argument says what to do:
 //
 //	exit N        ends with status N
 //	sleep         sleeps until it is killed
