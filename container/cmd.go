@@ -72,7 +72,7 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("exit status %d", e.Code)
 }
 
-// BuildSpec describes an image that the engine's classic builder makes.
+// BuildSpec describes an image that is built from a Dockerfile.
 type BuildSpec struct {
 	Context    io.Reader // a tar, plain or compressed with gzip
 	Dockerfile string    // its path in the context; empty: Dockerfile
