@@ -123,7 +123,7 @@ func Compatible(l *spec.Lock) error {
 	}
 	for _, t := range []spec.ToolchainLock{l.Toolchain, l.Imaging} {
 		if t.Image != t.Lock.Ref() {
-			return fmt.Errorf("this kimg makes the toolchain %s in another way (%s, not %s)", t.Target, t.Lock.Ref(),
+			return fmt.Errorf("this kimg makes the toolchain %s differently (%s, not %s)", t.Target, t.Lock.Ref(),
 				t.Image)
 		}
 	}
@@ -145,9 +145,9 @@ func Compatible(l *spec.Lock) error {
 	}
 	switch now := p.actions(); {
 	case now.Kernel != l.Actions.Kernel:
-		return errors.New("this kimg makes the kernel in another way")
+		return errors.New("this kimg makes the kernel differently")
 	case now.Image != l.Actions.Image:
-		return errors.New("this kimg makes the image in another way")
+		return errors.New("this kimg makes the image differently")
 	}
 	return nil
 }

@@ -197,7 +197,7 @@ func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (
 	}
 	switch {
 	case string(src.Kind) != l.Source:
-		return nil, fmt.Errorf("the kernel source %s is no %s", request, l.Source)
+		return nil, fmt.Errorf("the kernel source %s is not a %s", request, l.Source)
 	case tree.SHA256 != l.SHA256:
 		return nil, fmt.Errorf("the kernel source %s is not the locked one: its digest is %s, the lock's %s",
 			request, tree.SHA256, l.SHA256)

@@ -30,7 +30,7 @@ type UpdateRequest struct {
 func Update(ctx context.Context, env Env, sp spec.Spec, req UpdateRequest) (_ *spec.Change, err error) {
 	for _, p := range req.Parts {
 		if !slices.Contains(spec.Parts, p) {
-			err := fmt.Errorf("%q is no part of a lock: want %s", p, strings.Join(spec.Parts, ", "))
+			err := fmt.Errorf("%q is not a part of a lock: want %s", p, strings.Join(spec.Parts, ", "))
 			return nil, &spec.InputError{Field: "lock update", Err: err}
 		}
 	}

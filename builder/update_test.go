@@ -271,7 +271,7 @@ func TestUpdateOfAnotherKimgsLock(t *testing.T) {
 		}
 	}
 	write(l)
-	if _, err := replayOf(t, file, nil); err == nil || !strings.Contains(err.Error(), "in another way") {
+	if _, err := replayOf(t, file, nil); err == nil || !strings.Contains(err.Error(), "differently") {
 		t.Fatalf("a build from it: %v", err)
 	}
 	fresh, err := s.updated(l, UpdateRequest{Parts: []string{"suite"}})

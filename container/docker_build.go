@@ -69,7 +69,7 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	}
 	_, ok, err := e.ImageID(ctx, spec.Tag)
 	if err == nil && !ok {
-		err = errors.New("the engine reported no failure, and there is no image")
+		err = errors.New("the engine reported no failure, but there is no image")
 	}
 	return fault(ctx, doing, err)
 }

@@ -65,7 +65,7 @@ func newSSHDialer(host string) (*sshDialer, error) {
 	}
 	d := &sshDialer{to: u.Hostname(), args: []string{"-o", "ConnectTimeout=30", "-T"}}
 	if u.RawQuery != "" || u.Fragment != "" || u.ForceQuery {
-		return nil, fmt.Errorf("%w: what follows ? or # means nothing", errAddress)
+		return nil, fmt.Errorf("%w: it has a part after ? or #, which ssh does not take", errAddress)
 	}
 	if u.User != nil {
 		name := u.User.Username()

@@ -130,8 +130,8 @@ DefaultDeviceTimeoutSec=10min
 // systemctl unmask brings each back; a mask of a unit that a suite does not have
 // is harmless.
 var masked = []struct{ unit, why string }{
-	{"apt-daily.timer", "downloads package lists behind the person's back"},
-	{"apt-daily-upgrade.timer", "changes the guest behind the person's back"},
+	{"apt-daily.timer", "downloads package lists behind the user's back"},
+	{"apt-daily-upgrade.timer", "changes the guest behind the user's back"},
 	{"dpkg-db-backup.timer", "backs up what is thrown away"},
 	{"e2scrub_all.timer", "scrubs LVM volumes; there are none"},
 	{"e2scrub_reap.service", "scrubs LVM volumes; there are none"},

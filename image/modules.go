@@ -54,7 +54,7 @@ func addModules(out io.Writer, tree, modules io.Reader, epoch time.Time) error {
 		rest, ok := strings.CutPrefix(name, "lib/modules")
 		if !ok || rest != "" && rest[0] != '/' || h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeReg &&
 			h.Typeflag != tar.TypeSymlink {
-			return fmt.Errorf("add the modules: %q is none", name)
+			return fmt.Errorf("add the modules: %q is not a file of lib/modules", name)
 		}
 		name = lib + "/modules" + rest
 		for _, dir := range parents(name) {

@@ -119,7 +119,7 @@ func openPBES2(der, pass []byte) ([]byte, error) {
 func unmarshal(der []byte, to any) error {
 	rest, err := asn1.Unmarshal(der, to)
 	if err == nil && len(rest) > 0 {
-		err = errors.New("there is more behind it")
+		err = errors.New("more data follows it")
 	}
 	if err != nil {
 		return fmt.Errorf("it is not an encrypted key: %w", err)

@@ -306,7 +306,7 @@ func (l *Lock) whole() error {
 		return errors.New("it names no architecture")
 	}
 	if (k.Package == nil) != (k.Archive == nil) {
-		return errors.New("of the kernel's package and the archive that it is from it has one without the other")
+		return errors.New("it has the kernel's package without its archive, or the archive without the package")
 	}
 	var pinned, downloaded bool
 	switch kernel.Kind(k.Source) {
@@ -319,7 +319,7 @@ func (l *Lock) whole() error {
 		return fmt.Errorf("it has a kernel from %q, which this kimg does not know", k.Source)
 	}
 	if pinned != (k.Package != nil) || downloaded != (k.Download != nil) {
-		return fmt.Errorf("it does not say what the kernel from a %s is, or says more", k.Source)
+		return fmt.Errorf("its fields do not fit a kernel from a %s", k.Source)
 	}
 	if pinned && k.Package.SHA256 != k.SHA256 || downloaded && k.Download.SHA256 != k.SHA256 {
 		return errors.New("it has two digests of the kernel's source")

@@ -19,7 +19,7 @@ func EditSet(text []byte, set []string) ([]byte, error) {
 		return nil, err
 	}
 	if doc.Kind != 0 && (len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode) && !isNull(&doc) {
-		return nil, errors.New("it is no mapping")
+		return nil, errors.New("it is not a mapping")
 	}
 	if out, err := spliceSet(text, &doc, set); err == nil && onlySet(text, out, set) {
 		return out, nil

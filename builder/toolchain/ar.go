@@ -23,7 +23,7 @@ type arReader struct{ rest []byte }
 func newArReader(b []byte) (*arReader, error) {
 	rest, ok := bytes.CutPrefix(b, []byte(arMagic))
 	if !ok {
-		return nil, errors.New("it is no ar archive")
+		return nil, errors.New("it is not an ar archive")
 	}
 	return &arReader{rest}, nil
 }

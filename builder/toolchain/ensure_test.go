@@ -79,7 +79,7 @@ func TestUnpackAllFails(t *testing.T) {
 		bad  archive.Locked
 		want string
 	}{
-		{"no package", put(t, st, "bad", []byte("<html>")), "package bad: read package: it is no ar archive"},
+		{"no package", put(t, st, "bad", []byte("<html>")), "package bad: read package: it is not an ar archive"},
 		{"another package", other, `package other 1.0-1: its file is "good" "1.0-1"`},
 		{"not in the store", locked("gone"), "package gone"},
 	} {

@@ -20,7 +20,7 @@ kimg.lock (what exactly was used), manifest.json (what was made from what), and 
 for other tools: provenance.json (SLSA) and sbom.spdx.json (SPDX).
 
 What has not changed is not built again. An interrupted build leaves the files of
-the last one whole. The paths of the artifacts are printed to stdout; scripts/gdb is
+the last one intact. The paths of the artifacts are printed to stdout; scripts/gdb is
 one of them.`,
 		Example: `  kimg build
   kimg build --kernel 4.20.6 --suite bionic

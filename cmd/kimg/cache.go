@@ -26,9 +26,10 @@ func (a *app) cache() *cobra.Command {
 		Long: `Show what kimg keeps in its cache directory and in the container engine, with sizes and
 when it was last used: downloads and results (the store), records of steps, package
 lists, logs, volumes with sources and objects, toolchain images, and the like. STAYS is how
-much of it no prune takes; --json says why.
+much of it prune never removes; --json says why.
 
-What was not used for 30 days goes by itself, after a build, once a day.`,
+What has not been used for 30 days is removed automatically: after a build, at most once a
+day.`,
 		Example: "  kimg cache\n  kimg cache --json | jq '.items[] | select(.size > 1e9)'\n  kimg cache prune --to 20G",
 		Args:    noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,13 +54,13 @@ func (a *app) cachePrune() *cobra.Command {
 	var all, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Free what was not used for long",
+		Short: "Remove what has not been used for long",
 		Long: `Remove what kimg keeps and has not used for 30 days, or as the flags say. It is made or
 downloaded again when it is needed.
 
 What an out directory's manifest or lock names stays in the store, also with --all: without
 it the build could not be made again once the mirrors have moved on. Remove the out
-directory first. What a kimg that runs may need stays, and so do the snapshots of guests
+directory first. What a running kimg may need stays, and so do the snapshots of guests
 (kimg snapshot rm drops them) and volumes of another cache directory.`,
 		Example: "  kimg cache prune --dry-run\n  kimg cache prune --older 7d\n  kimg cache prune --to 20G\n" +
 			"  kimg cache prune --all",
@@ -67,13 +68,13 @@ directory first. What a kimg that runs may need stays, and so do the snapshots o
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.Var(&age, "older", "remove what was not used for `AGE`, such as 12h or 7d")
-	flags.TextVar(&to, "to", to, "remove what was used longest ago, until no more than `SIZE` is kept")
-	flags.BoolVar(&all, "all", false, "remove everything that is not needed, however lately it was used")
+	flags.Var(&age, "older", "remove what has not been used for `AGE`, such as 12h or 7d")
+	flags.TextVar(&to, "to", to, "remove the least recently used, until no more than `SIZE` is kept")
+	flags.BoolVar(&all, "all", false, "remove everything that is not needed, however recently it was used")
 	flags.BoolVar(&dryRun, "dry-run", false, "print what would be removed, and remove nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if all && (flags.Changed("older") || flags.Changed("to")) {
-			return usageError{cmd, errors.New("--all leaves nothing for --older and --to")}
+			return usageError{cmd, errors.New("--all cannot be combined with --older or --to")}
 		}
 		o := keep.Options{Older: time.Duration(age), To: -1, DryRun: dryRun, Shared: all}
 		if flags.Changed("to") {

@@ -29,15 +29,15 @@ func (a *app) check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check {FILE.yaml | --break SYMBOL... | --run CMD}",
 		Short: "Boot the last build and check that it stops where it must, and what a command does",
-		Long: `Boot the last build, once for each check, and report whether each was met, without a
-user: this is for CI.
+		Long: `Boot the last build, once for each check, and report whether each was met. It needs
+no user, so that CI can run it.
 
 A check with --break is met when the guest stops there, --expect holds there and gdb
 can evaluate what --print asks for. A check with --run is met when the script ends with
-status 0 in the guest (each of its commands: sh -e). A check with both stops while the
+status 0 in the guest (sh -e runs it: each of its commands must succeed). A check with both stops while the
 script runs: the breakpoint is set when the guest is up and the script is about to
-begin, and must be reached before it ends. With --when boot it is looked for from the
-guest's first instruction on, and the script runs after it was reached.
+begin, and must be reached before it ends. With --when boot it is set before the guest's
+first instruction, and the script runs after it was reached.
 
 A file has a list of such checks. The whole file, and every symbol in it, is checked before
 anything boots. Flags override the file.
@@ -98,7 +98,7 @@ func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&w.breaks, "break", nil, "stop at `SYMBOL` or FILE:LINE (repeatable: a check for each)")
 	flags.StringVar(&w.when, "when", "", "`WHEN` the breakpoint is looked for: boot (from the first instruction on) "+
 		"or run (while the command runs; the default where there is one)")
-	flags.StringVar(&w.by, "by", "", "stop only the process `NAME`, such as cat, there; others go on")
+	flags.StringVar(&w.by, "by", "", "stop only the process `NAME`, such as cat; others pass")
 	flags.StringArrayVar(&w.expect, "expect", nil,
 		"where it must stop: `PLACE` is FILE:LINE, or a function of the backtrace (repeatable)")
 	flags.StringArrayVar(&w.print, "print", nil,

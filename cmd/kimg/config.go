@@ -34,13 +34,13 @@ func (a *app) config() *cobra.Command {
 		Use:   "config",
 		Short: "Change the kernel's configuration in menuconfig, or show it",
 		Long: `Open menuconfig, in the toolchain's container, on the configuration that build would
-use, and write what was changed, and no more, into kimg.yaml under set:. What the
-change brings along by itself is left out. kimg.yaml keeps its comments, and is made
-where there is none. Leaving without saving changes nothing.
+use, and write only what you changed into kimg.yaml, under set:. Symbols that follow from
+a change are left out. kimg.yaml keeps its comments, and is created if there is none.
+Leaving without saving changes nothing.
 
---diff and --show need no terminal. --diff prints each symbol that is not as the base
-has it: the base's value, the value now, and where that comes from: kimg.yaml, a
-fragment's line, a flag, kimg's own requests, or other symbols that it follows from.`,
+--diff and --show need no terminal. --diff prints each symbol that differs from the base:
+the base's value, the current value, and where that comes from: kimg.yaml, a fragment's
+line, a flag, kimg's own requests, or other symbols that it follows from.`,
 		Example: `  kimg config
   kimg config --kernel ~/src/linux --editor nconfig
   kimg config --save debug.config     # a fragment, for build --fragment
@@ -56,7 +56,7 @@ fragment's line, a flag, kimg's own requests, or other symbols that it follows f
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if diff && show || (diff || show) && (cmd.Flags().Changed("save") || cmd.Flags().Changed("editor")) {
 			return usageError{cmd,
-				errors.New("--diff and --show only print: neither goes with the other, --save or --editor")}
+				errors.New("--diff and --show only print: they exclude each other, --save and --editor")}
 		}
 		if !slices.Contains(kernel.Editors, edit.Editor) {
 			return &spec.InputError{Field: "--editor",

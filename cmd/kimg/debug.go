@@ -21,16 +21,16 @@ func (a *app) debug() *cobra.Command {
 		Use:   "debug [--break SYMBOL]...",
 		Short: "Boot the last build under gdb",
 		Long: `Boot the last build under gdb and give gdb's prompt to this terminal. With breakpoints
-the guest runs on to the first of them; without, it is halted before its first
+the guest runs until it reaches one of them; without, it is halted before its first
 instruction. gdb knows this kernel's symbols, sources and scripts (lx-dmesg, lx-ps,
-lx-symbols). Ctrl-C stops the guest; the end of gdb ends it.
+lx-symbols). Ctrl-C stops the guest; leaving gdb ends it.
 
 Use kimg console in a second terminal for the serial console. Inside tmux it opens in a
 pane below this one.
 
 Breakpoints are looked up before anything boots. What the guest writes to its disk is
-discarded, unless --snapshot is given: then its disk is checked at the end. The end of gdb
-is like a pulled plug to the guest: only what it has written out is kept (sync, poweroff).
+discarded, unless --snapshot is given: then its disk is checked at the end. Leaving gdb
+is like pulling the guest's plug: only what it has written out is kept (sync, poweroff).
 QEMU and gdb come from this machine, or from a container where one of them is not
 installed.`,
 		Example: `  kimg debug --break do_sys_openat2
@@ -57,10 +57,10 @@ installed.`,
 	req.addFlags(cmd.Flags())
 	cmd.Flags().StringArrayVar(&req.debugging.Breaks, "break", nil,
 		"stop at `SYMBOL`, FILE:LINE or *ADDRESS (repeatable)")
-	cmd.Flags().BoolVar(&req.debugging.Running, "running", false, "let the guest run at once")
+	cmd.Flags().BoolVar(&req.debugging.Running, "running", false, "let the guest run, and do not halt it first")
 	cmd.Flags().StringArrayVar(&req.debugging.Commands, "ex", nil,
 		"have gdb run `COMMAND` once the guest has stopped (repeatable)")
-	cmd.Flags().BoolVar(&req.debugging.Batch, "batch", false, "end gdb after that, and the guest with it")
+	cmd.Flags().BoolVar(&req.debugging.Batch, "batch", false, "end gdb and the guest after the commands of --ex")
 	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside tmux")
 	req.extras.addFlags(cmd.Flags())
 	return cmd

@@ -53,14 +53,14 @@ var exitCodes = []struct {
 	{codeEngine, "no container engine answers, or this user may not use it"},
 	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not " +
 		"signed as it must be"},
-	{codeConfig, "a requested kernel config option did not survive"},
+	{codeConfig, "a kernel config option that was requested or is needed is not set"},
 	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
-	{codeDiffers, "what was compared differs (`kimg diff`), or a build is not as it was left (`kimg verify`); the " +
-		"report says where"},
+	{codeDiffers, "what was compared differs (`kimg diff`), or a build was changed after it was made " +
+		"(`kimg verify`); the report says where"},
 	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the " +
 		"command failed; 6 where a guest failed too"},
-	{codeRun, "`kimg run -- COMMAND` or `kimg ssh -- COMMAND` failed itself, for any of the reasons above; any other " +
-		"status is the command's own, as that of `kimg run` and `kimg ssh` is their shell's"},
+	{codeRun, "kimg itself failed in `kimg run -- COMMAND` or `kimg ssh -- COMMAND`, for any of the reasons above; " +
+		"any other status is that of the command, or of the login shell where no command is given"},
 	{codeInterrupted, "interrupted by a signal (Ctrl-C), and cleaned up"},
 }
 

@@ -25,9 +25,9 @@ directory. With - the export itself goes to stdout.
 
 ` + formatHelp() + `
 
-A tar (tar, oci, bundle) whose FILE ends in .gz or .zst is compressed so. The same
-artifacts give the same bytes. A FILE that is there is replaced only with --force, and
-only by a whole one.`,
+A tar (tar, oci, bundle) is compressed if the name FILE ends in .gz or .zst. The same
+artifacts give the same bytes. An existing FILE is replaced only with --force, and only
+once the new one is complete.`,
 		Example: `  kimg export --to qcow2
   kimg export --to oci - | docker load
   kimg export --to tar rootfs.tar.zst
@@ -61,7 +61,7 @@ only by a whole one.`,
 	flags.StringVar(&to, "to", "", "write it as `FORMAT`: "+strings.Join(export.Names(), ", "))
 	flags.StringVar(&req.Out, "out", req.Out, "take the artifacts in `DIR`")
 	flags.BoolVar(&req.Force, "force", false, "replace FILE")
-	flags.BoolVar(&req.Options.Compress, "compress", false, "compress inside of the format (qcow2)")
+	flags.BoolVar(&req.Options.Compress, "compress", false, "compress within the format (qcow2)")
 	return cmd
 }
 
@@ -74,7 +74,7 @@ func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to stri
 		return &spec.InputError{Field: "--to", Err: err}
 	}
 	if req.Options.Compress && !req.Format.Compresses {
-		err := fmt.Errorf("%s knows no compression of its own", to)
+		err := fmt.Errorf("%s has no compression of its own", to)
 		if req.Format.Packs {
 			err = fmt.Errorf("%w: end FILE in .gz or .zst", err)
 		}
@@ -87,7 +87,7 @@ func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to stri
 		return usageError{cmd, errors.New("FILE is empty")}
 	case args[0] == "-":
 		if !req.Format.Text && terminal.Of(a.stdout).Is() {
-			return usageError{cmd, fmt.Errorf("%s is nothing for a terminal: name a FILE, or pass it on", to)}
+			return usageError{cmd, fmt.Errorf("%s is not written to a terminal: name a FILE, or redirect stdout", to)}
 		}
 		req.Stream = a.stdout
 	default:

@@ -20,25 +20,25 @@ type extras struct {
 
 func (e *extras) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.snapshot, "snapshot", "",
-		"keep it in the snapshot `NAME`, made where there is none; rootfs.img stays as it is")
+		"keep what the guest writes in the snapshot `NAME`, created if there is none; rootfs.img stays as it is")
 	e.addGuestFlags(flags)
 }
 
 // addGuestFlags adds those that do not keep what the guest writes.
 func (e *extras) addGuestFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.init, "init", "",
-		"boot without systemd, straight to the command or, on the console, to the shell command `CMD`, such as sh")
+		"boot without systemd, straight to the command or, without one, to the shell command `CMD`, such as sh")
 	flags.StringArrayVar(&e.sharing, "share", nil,
-		"show `DIR[:PLACE][:rw]` to the guest, in /mnt or at PLACE, for reading or with rw for writing (repeatable)")
+		"share a directory with the guest, `DIR[:PLACE][:rw]`: in /mnt or at PLACE, read-only without :rw (repeatable)")
 	e.addNetFlags(flags)
-	flags.StringArrayVar(&e.qemuArgs, "qemu-arg", nil, "pass `ARG` on to QEMU, behind all other arguments (repeatable)")
+	flags.StringArrayVar(&e.qemuArgs, "qemu-arg", nil, "pass `ARG` to QEMU, after all other arguments (repeatable)")
 }
 
 func (e *extras) addNetFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.net, "net", "user",
 		"connect the guest's network card to `NET`: none, user (QEMU's own), or tap:INTERFACE")
 	flags.StringArrayVar(&e.forwarding, "forward", nil,
-		"have port HOST of this machine's 127.0.0.1 reach the guest's TCP port GUEST: `HOST:GUEST` (repeatable)")
+		"forward TCP port HOST of this machine's 127.0.0.1 to port GUEST of the guest: `HOST:GUEST` (repeatable)")
 }
 
 // parse reads what the flags say. write is --write.
@@ -69,7 +69,7 @@ func (e *extras) parseNet() (err error) {
 	for _, text := range e.forwarding {
 		f, err := vm.ParseForward(text)
 		if err == nil && e.network.Mode != vm.UserNet {
-			err = errors.New("ports are forwarded by --net user")
+			err = errors.New("ports are only forwarded with --net user")
 		}
 		if err != nil {
 			return &spec.InputError{Field: "--forward", Err: err}

@@ -76,18 +76,18 @@ func (a *app) lockUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update [" + strings.Join(spec.Parts, "|") + "]...",
 		Short: "Move the pins of a lock, and print what moved",
-		Long: `Move pins of a lock (that of the last build, or another one) to what there is now: the
+		Long: `Move pins of a lock (that of the last build, or another one) to what is there now: the
 kernel's source, the packages of the root filesystem's suite, the toolchains, or
 all of them when none is named. What moved is printed for review, a line each:
 ~ moved, + came, - went. Nothing but the lock is written; the next build builds what it
-pins. What was asked for (suite, config, packages, size) stays: build changes that.
+pins. What was asked for (suite, config, packages, size) stays: kimg build changes that.
 
 A part whose packages are still the same keeps its pins. Toolchains move to those that
 ship with this kimg, which are known to make kernels that boot; with --newest to what
 the archive has. A kernel.org version stays that version.
 
-A lock that another kimg wrote becomes one of this kimg's: what is made in another way
-is reported as an action that moved.`,
+A lock that another version of kimg wrote is renewed for this one: a step that this kimg
+takes differently is reported as an action that moved.`,
 		Example: `  kimg lock update --dry-run
   kimg lock update suite
   kimg lock update --lock kimg.lock kernel toolchain
@@ -108,7 +108,7 @@ is reported as an action that moved.`,
 		for _, arg := range args {
 			if !slices.Contains(spec.Parts, arg) {
 				return usageError{cmd,
-					fmt.Errorf("%q is no part of a lock: want %s", arg, strings.Join(spec.Parts, ", "))}
+					fmt.Errorf("%q is not a part of a lock: want %s", arg, strings.Join(spec.Parts, ", "))}
 			}
 		}
 		if req.Parts = args; req.Newest && len(args) > 0 && !slices.Contains(args, "toolchain") {

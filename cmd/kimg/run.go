@@ -98,7 +98,7 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 		return &spec.InputError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
 	}
 	if g.timeout < 0 {
-		return &spec.InputError{Field: "--timeout", Err: fmt.Errorf("%s is over already", g.timeout)}
+		return &spec.InputError{Field: "--timeout", Err: fmt.Errorf("%s is not a time limit", g.timeout)}
 	}
 	if flags.Changed("out") {
 		return nil

@@ -74,7 +74,7 @@ func (a *app) sign() *cobra.Command {
 		Short: "Sign an existing build",
 		Long: `Sign the provenance of a build (the last one, or that in DIR), for kimg verify --key and
 for other tools: it may be another machine than the one that built, and needs no container
-engine. The build is checked first, as kimg verify does: what is not as it was left is not
+engine. The build is checked first, as kimg verify does: a build that was changed is not
 signed. Signatures of other keys stay.`,
 		Example: `  kimg sign --sign-key ~/.ssh/id_ed25519
   kimg sign --sign-key release.pem ./kimg-out`,

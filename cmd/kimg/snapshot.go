@@ -35,7 +35,7 @@ func (a *app) snapshot() *cobra.Command {
 		Use: "rm NAME...", Short: "Drop snapshots", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) == 0 {
-				return usageError{cmd, errors.New("which one? kimg snapshot ls lists them")}
+				return usageError{cmd, errors.New("no snapshot is named: kimg snapshot ls lists them")}
 			}
 			if err := g.find(cmd.Flags(), "."); err != nil {
 				return err

@@ -31,7 +31,7 @@ var specFlagTable = []specFlag{
 		"apply `PATH` to the kernel's source: a patch, a directory of patches, or a series file\n" +
 			"(repeatable; after those of kimg.yaml)"},
 	{"no-fixes", func(s *spec.Spec) any { return &s.NoFixes },
-		"apply none of kimg's own patches, which fix kernels that the toolchain does not compile"},
+		"do not apply kimg's own patches for kernels that the toolchain cannot compile without them"},
 	{"fragment", func(s *spec.Spec) any { return &s.Fragments },
 		"merge config fragment `FILE` over the base (repeatable; after those of kimg.yaml)"},
 	{"set", func(s *spec.Spec) any { return &s.Set },
@@ -39,7 +39,7 @@ var specFlagTable = []specFlag{
 	{"size", func(s *spec.Spec) any { return &s.Size },
 		"`SIZE` of rootfs.img"},
 	{"include", func(s *spec.Spec) any { return &s.Include },
-		"install `PKG,...` too (repeatable; besides those of kimg.yaml)"},
+		"also install `PKG,...` (repeatable; besides those of kimg.yaml)"},
 	{"variant", func(s *spec.Spec) any { return (*string)(&s.Variant) },
 		"packages to start from, `NAME`: minbase or standard"},
 	{"out", func(s *spec.Spec) any { return &s.Out },
@@ -51,23 +51,23 @@ var specFlagTable = []specFlag{
 	{"kernel-mirror", func(s *spec.Spec) any { return &s.KernelMirror },
 		"take kernel.org's kernels from `URL` (default: KIMG_KERNEL_MIRROR, or kernel.org itself)"},
 	{"kernel-keyring", func(s *spec.Spec) any { return &s.KernelKeyrings },
-		"trust the keys in `FILE` to sign kernels, too (repeatable)"},
+		"also trust the keys in `FILE` to sign kernels (repeatable)"},
 	{"verify-tar", func(s *spec.Spec) any { return &s.VerifyTar },
-		"check the signature of the kernel's uncompressed tar, too"},
+		"also check the signature of the kernel's uncompressed tar"},
 	{"allow-unsigned", func(s *spec.Spec) any { return &s.AllowUnsigned },
 		"take a kernel that no known key has signed"},
 	{"toolchain", func(s *spec.Spec) any { return &s.Toolchain },
 		"compile with `SUITE/GCC`, such as bookworm/gcc-12 (default: the one of the kernel's era)"},
 	{"target", func(s *spec.Spec) any { return &s.Targets },
-		"make `TARGET` of the kernel's makefiles, too, such as fs/open.i or bindeb-pkg; the file of that name,\n" +
-			"or the packages, are put below targets/ (repeatable; after those of kimg.yaml)"},
+		"also make `TARGET` of the kernel's makefiles, such as fs/open.i or bindeb-pkg; the file, or the packages,\n" +
+			"are put into targets/ (repeatable; after those of kimg.yaml)"},
 	{"export-source", func(s *spec.Spec) any { return &s.ExportSource },
 		"put source/ (unless --kernel is a directory), generated/, compile_commands.json and kimg.gdb\n" +
 			"into the out directory, for clangd and gdb"},
 	{"privileged", func(s *spec.Spec) any { return &s.Privileged },
 		"bootstrap in a fully privileged container, for engines that need it"},
 	{"frozen", func(s *spec.Spec) any { return &s.Frozen },
-		"refuse whatever kimg.lock does not name"},
+		"refuse what kimg.lock does not pin"},
 }
 
 // commaList is the one list whose values may also be given apart by commas.
@@ -129,7 +129,7 @@ func addSpecFlags(flags *pflag.FlagSet) *specFlags {
 // addLock adds --lock, for the commands that can build from a lock file alone.
 func (f *specFlags) addLock() {
 	f.flags.StringVar(&f.given.Lock, "lock", "",
-		"build what the lock `FILE` pins and nothing else; flags may not ask for something else")
+		"build exactly what the lock `FILE` pins; flags must not contradict it")
 }
 
 // spec returns the flags over dir's kimg.yaml over the defaults.

@@ -37,22 +37,22 @@ func (a *app) ssh() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ssh [flags] [-- COMMAND [ARG...]]",
 		Short: "Log in to the guest by ssh",
-		Long: `Log in to the guest of the last build as root: to the youngest that runs (kimg run,
-kimg debug or kimg ssh in another terminal), else to one that is booted for it and ends
-with it. The image must have openssh-server (kimg build --include openssh-server). No ssh
+		Long: `Log in to a guest of the last build as root: to the one that was started last (by kimg
+run, kimg debug or kimg ssh in another terminal), or else to one that is booted for this
+login and ends with it. The image must have openssh-server (kimg build --include openssh-server). No ssh
 has to be installed on this machine.
 
 With a command, run it in the guest, pass on its output, and exit with its status; if kimg
-itself fails, the exit status is then 125. The command gets a terminal when all its streams
-are one. At the beginning of a line ~. ends the connection.
+itself fails, the exit status is then 125. The command gets a terminal when stdin, stdout and
+stderr all are one. At the beginning of a line ~. ends the connection.
 
 The keys are made on this machine when they are first needed, kept in kimg's cache for
-this out directory alone, and given to each guest as it boots: an image has none. The
-guest's key is known, and checked. --print-config writes what OpenSSH's clients need to
+this out directory alone, and given to each guest as it boots: no image holds them.
+The guest's host key is known in advance, and checked. --print-config writes what OpenSSH's clients need to
 reach the guest as "kimg": for scp, rsync, sshfs and editors.
 
-What a guest that is booted for it writes to its disk is discarded at the end, unless
---write or --snapshot is given.`,
+What a guest that is booted for the login writes to its disk is discarded at the end,
+unless --write or --snapshot is given.`,
 		Example: `  kimg ssh
   kimg ssh -- uname -r
   kimg ssh --init sh --memory 2G -- ./test.sh   # without systemd, in a fraction of the time
