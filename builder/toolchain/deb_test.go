@@ -137,8 +137,8 @@ func TestUnpackDebRefuses(t *testing.T) {
 		deb  []byte
 		want string
 	}{
-		{"nothing", nil, "no ar archive"},
-		{"text", []byte("<html>not found</html>"), "no ar archive"},
+		{"nothing", nil, "not an ar archive"},
+		{"text", []byte("<html>not found</html>"), "not an ar archive"},
 		{"another format", bytes.Replace(good, []byte("2.0\n"), []byte("9.0\n"), 1), `format "9.0" is not known`},
 		{"an unknown compression", rename(good, "data.tar.xz", "data.tar.lzma"), `compression ".lzma" is not known`},
 		{"a strange member", rename(good, "control.tar.xz", "mischief"),
