@@ -5,8 +5,7 @@ import (
 	"slices"
 )
 
-// Area is a piece of an image that is the file system's own and no file's, in
-// blocks.
+// Area is a piece of an image that is the file system's own and no file's, in blocks.
 type Area struct {
 	First, Blocks int64
 	What          string
@@ -106,8 +105,7 @@ func (img *Image) hasSuper(g int64) bool {
 	return false
 }
 
-// InodeAt returns which inode a byte of the image is in, and where in it. ok is
-// false outside of the inode tables.
+// InodeAt returns which inode a byte of the image is in, and where in it. ok is false outside of the inode tables.
 func (img *Image) InodeAt(off int64) (num uint32, at int, ok bool) {
 	size := int64(img.sb.InodeSize)
 	for g, table := range img.groups {
@@ -118,8 +116,7 @@ func (img *Image) InodeAt(off int64) (num uint32, at int, ok bool) {
 	return 0, 0, false
 }
 
-// OwnBlocks are the blocks of a node beside its Extents: of its map and of its
-// attributes.
+// OwnBlocks are the blocks of a node beside its Extents: of its map and of its attributes.
 func (n Node) OwnBlocks() ([]int64, error) {
 	own, _, err := n.blocks()
 	if n.in.acl > 0 && n.in.acl < n.img.sb.Blocks {

@@ -6,8 +6,7 @@ import (
 	"io/fs"
 )
 
-// run is a piece of a file that lies in one piece on the disk. What no run covers
-// is a hole and reads as zeros.
+// run is a piece of a file that lies in one piece on the disk. What no run covers is a hole and reads as zeros.
 type run struct {
 	logical, n int64 // blocks of the file
 	physical   int64 // 0: allocated but never written; reads as zeros
@@ -122,8 +121,7 @@ func (m *mapper) extents(b []byte, depth int) error {
 	return nil
 }
 
-// indirect reads the map of ext2 and ext3: twelve blocks, then trees of one, two
-// and three levels.
+// indirect reads the map of ext2 and ext3: twelve blocks, then trees of one, two and three levels.
 func (m *mapper) indirect() error {
 	logical := int64(0)
 	for i := range directBlocks {
@@ -196,8 +194,7 @@ func (img *Image) open(in *inode) (*content, error) {
 	return &content{img: img, size: in.size, runs: runs}, err
 }
 
-// inline returns the bytes of a file that lies in its inode: the block map's
-// room, then the attribute system.data.
+// inline returns the bytes of a file that lies in its inode: the block map's room, then the attribute system.data.
 func (img *Image) inline(in *inode) ([]byte, error) {
 	x, err := img.xattrs(in)
 	if err != nil {

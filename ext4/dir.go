@@ -23,10 +23,9 @@ const (
 	maxDir       = 64 << 20 // bytes of a directory that is read: a million names and more
 )
 
-// each calls f for every entry of a directory, "." and ".." included, until f
-// returns false. It reads the blocks one by one: the hash tree's own nodes look
-// like unused entries (the kernel's Documentation/filesystems/ext4/directory.rst),
-// so htree needs nothing of it.
+// each calls f for every entry of a directory, "." and ".." included, until f returns false. It reads the blocks
+// one by one: the hash tree's own nodes look like unused entries (the kernel's
+// Documentation/filesystems/ext4/directory.rst), so htree needs nothing of it.
 func (img *Image) each(in *inode, f func(name []byte, num uint32, typ byte) bool) error {
 	if in.typ() != fs.ModeDir {
 		return errors.New("not a directory")
@@ -247,8 +246,7 @@ func (img *Image) target(in *inode) (string, error) {
 	if in.size == 0 || in.size > img.sb.BlockSize {
 		return "", corrupt("symbolic link %d has %d bytes", in.num, in.size)
 	}
-	// Shorter than the map's room, the text is in its place (libext2fs's
-	// ext2fs_is_fast_symlink).
+	// Shorter than the map's room, the text is in its place (libext2fs's ext2fs_is_fast_symlink).
 	if in.size < int64(len(in.block)) && in.flags&inodeFlagInlineData == 0 {
 		return string(in.block[:in.size]), nil
 	}

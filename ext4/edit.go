@@ -31,10 +31,9 @@ type Worker interface {
 	Run(ctx context.Context, args ...string) (stdout, stderr []byte, err error)
 }
 
-// Edit is one change to an image: a [WriteFile], [MakeDir], [Symlink] or [Remove].
-// Paths are absolute and clean; symbolic links among their parents are followed
-// inside the image, a link at their end is not. Missing parents are made, with
-// mode 0755 and root as their owner.
+// Edit is one change to an image: a [WriteFile], [MakeDir], [Symlink] or [Remove]. Paths are absolute and clean;
+// symbolic links among their parents are followed inside the image, a link at their end is not. Missing parents are
+// made, with mode 0755 and root as their owner.
 type Edit interface {
 	plan(p *planner) error
 	verify(img *Image) error
@@ -66,9 +65,8 @@ type Symlink struct {
 // Remove removes a file or an empty directory.
 type Remove struct{ Path string }
 
-// Change applies the edits to a copy of the image in file, checks the copy with
-// e2fsck, reads it back with this package's own reader, and renames it into the
-// image's place. On any error the image is as it was.
+// Change applies the edits to a copy of the image in file, checks the copy with e2fsck, reads it back with this
+// package's own reader, and renames it into the image's place. On any error the image is as it was.
 func Change(ctx context.Context, worker Worker, file string, edits []Edit) error {
 	file, err := filepath.EvalSymlinks(file) // the copy goes where the image is, not in the link's place
 	if err != nil {
@@ -122,9 +120,8 @@ func keepTrailer(out *os.File, before *Image, st os.FileInfo) error {
 // e2fsck after them. tree is what is in the image before. Every time that is
 // written into the image is the edits' own, so two runs write the same bytes.
 //
-// debugfs exits 0 on most failures, so whatever it says on stderr beside its
-// version is one. It leaves holes where space ran out: that shows only when the
-// files are read back, so a caller calls Verify when it has the image.
+// debugfs exits 0 on most failures, so whatever it says on stderr beside its version is one. It leaves holes where
+// space ran out: that shows only when the files are read back, so a caller calls Verify when it has the image.
 func Apply(ctx context.Context, worker Worker, name string, tree fs.ReadLinkFS, edits []Edit) error {
 	p := newPlanner(tree)
 	for _, e := range edits {

@@ -32,8 +32,7 @@ import (
 	"strings"
 )
 
-// ErrCorrupt is in the chain of every error that says that an image contradicts
-// itself. e2fsck may mend it.
+// ErrCorrupt is in the chain of every error that says that an image contradicts itself. e2fsck may mend it.
 var ErrCorrupt = errors.New("the file system is damaged")
 
 func corrupt(format string, args ...any) error {
@@ -43,10 +42,9 @@ func corrupt(format string, args ...any) error {
 // maxSymlinks is how many symbolic links one lookup follows, as in the kernel.
 const maxSymlinks = 40
 
-// Image is an open ext4 file system. Its methods take the names of io/fs: "." is
-// the root, "etc/hosts" a file. Open, Stat, ReadDir and ReadFile follow symbolic
-// links inside the image, Lstat and ReadLink do not follow the last one. It may
-// be used by many goroutines at once.
+// Image is an open ext4 file system. Its methods take the names of io/fs: "." is the root, "etc/hosts" a file.
+// Open, Stat, ReadDir and ReadFile follow symbolic links inside the image, Lstat and ReadLink do not follow the
+// last one. It may be used by many goroutines at once.
 type Image struct {
 	r      io.ReaderAt
 	c      io.Closer

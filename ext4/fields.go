@@ -56,8 +56,7 @@ func (f Field) number() int64 {
 	return n
 }
 
-// superField is where a field is. A time, and some counts, have an upper part
-// elsewhere.
+// superField is where a field is. A time, and some counts, have an upper part elsewhere.
 type superField struct {
 	name   string
 	at, n  int
@@ -65,8 +64,7 @@ type superField struct {
 	hi, hn int
 }
 
-// superFields is the whole superblock: what lies between is s_reserved or the
-// padding that the kernel's struct has.
+// superFields is the whole superblock: what lies between is s_reserved or the padding that the kernel's struct has.
 var superFields = []superField{
 	{name: "s_inodes_count", at: 0x0, n: 4},
 	{name: "s_blocks_count", at: 0x4, n: 4, hi: 0x150, hn: 4},

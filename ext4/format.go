@@ -142,8 +142,7 @@ func (sb *Superblock) groups() int64 {
 	return (sb.Blocks - sb.firstBlock + per - 1) / per
 }
 
-// readGroups returns where each group's inode table begins, and where the bitmaps
-// of all groups are.
+// readGroups returns where each group's inode table begins, and where the bitmaps of all groups are.
 func readGroups(r io.ReaderAt, sb *Superblock) (tables, maps []int64, err error) {
 	n := sb.groups()
 	at := (sb.firstBlock + 1) * sb.BlockSize
@@ -268,8 +267,7 @@ func cString(b []byte) string {
 	return string(b)
 }
 
-// typ is the inode's type: 0 for a regular file, and fs.ModeIrregular for what
-// no ext4 has.
+// typ is the inode's type: 0 for a regular file, and fs.ModeIrregular for what no ext4 has.
 func (in *inode) typ() fs.FileMode {
 	switch in.mode & 0xF000 {
 	case 0x1000:

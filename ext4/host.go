@@ -70,8 +70,7 @@ func (b *HostWorker) Run(ctx context.Context, args ...string) (stdout, stderr []
 	return o.Bytes(), e.Bytes(), err
 }
 
-// toolPath adds where distributions put e2fsprogs and an ordinary user's PATH
-// does not look.
+// toolPath adds where distributions put e2fsprogs and an ordinary user's PATH does not look.
 func toolPath() string { return os.Getenv("PATH") + ":/usr/sbin:/sbin" }
 
 func findTool(name string) (string, error) {

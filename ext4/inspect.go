@@ -45,13 +45,11 @@ func (n Node) Content() (r io.ReaderAt, size int64, err error) {
 	return c, c.size, nil
 }
 
-// Extent is a piece of a file that lies in one piece, in blocks. A Physical of 0
-// was allocated and never written; what no Extent covers is a hole. Both read as
-// zeros.
+// Extent is a piece of a file that lies in one piece, in blocks. A Physical of 0 was allocated and never written;
+// what no Extent covers is a hole. Both read as zeros.
 type Extent struct{ Logical, Physical, Blocks int64 }
 
-// Extents returns where the node's blocks are, in the order of the file: none for
-// one that lies in its inode.
+// Extents returns where the node's blocks are, in the order of the file: none for one that lies in its inode.
 func (n Node) Extents() ([]Extent, error) {
 	_, ext, err := n.blocks()
 	return ext, err
@@ -99,8 +97,7 @@ const (
 // kernel takes at once (PATH_MAX). What is deeper is there to be a burden.
 const MaxPath = 64 << 10
 
-// CheckPath refuses a path that is too long, before it is made of its directory's
-// and its name.
+// CheckPath refuses a path that is too long, before it is made of its directory's and its name.
 func CheckPath(dir, name string) error {
 	if len(dir)+1+len(name) > MaxPath {
 		return corrupt("it has directories so deep in each other that a path has more than %d bytes", MaxPath)
@@ -125,10 +122,9 @@ type walkedDir struct {
 	in   *inode
 }
 
-// Walk calls f for every name in the image, the root first, a directory before
-// what is in it, in the order in which names lie on the disk. A directory that
-// cannot be read ends it, as does an image with more than a million names, or
-// with paths longer than MaxPath.
+// Walk calls f for every name in the image, the root first, a directory before what is in it, in the order in which
+// names lie on the disk. A directory that cannot be read ends it, as does an image with more than a million names,
+// or with paths longer than MaxPath.
 func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
 	root, err := img.lookup(".", false)
 	if err != nil {
@@ -188,8 +184,7 @@ func (w *walker) dir(ctx context.Context, d walkedDir) error {
 	return nil
 }
 
-// entry reads the inode of an entry. A directory must say that it is where it was
-// found, and is found once.
+// entry reads the inode of an entry. A directory must say that it is where it was found, and is found once.
 func (w *walker) entry(d walkedDir, e dirent) (*inode, error) {
 	if w.dirs[e.num] {
 		return nil, twice(e.num)

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// planner turns edits into debugfs commands. It knows what the image holds, and
-// what the edits before have changed.
+// planner turns edits into debugfs commands. It knows what the image holds, and what the edits before have changed.
 type planner struct {
 	tree     fs.ReadLinkFS
 	made     map[string]fs.FileMode // by path without a leading /: the type; gone for what was removed
@@ -24,8 +23,7 @@ type planner struct {
 // gone marks a removed path in planner.made.
 const gone = fs.ModeIrregular
 
-// Limits of debugfs: it reads a command into 8 KiB and ext4 keeps 255 bytes of a
-// name.
+// Limits of debugfs: it reads a command into 8 KiB and ext4 keeps 255 bytes of a name.
 const (
 	maxPath = 2048
 	maxName = 255
@@ -49,8 +47,7 @@ func (p *planner) at(name, command string, args ...string) {
 	p.add(append([]string{command}, args...)...)
 }
 
-// quote writes an argument for debugfs's parser (libss's ss_parse), where a
-// quote inside quotes is doubled.
+// quote writes an argument for debugfs's parser (libss's ss_parse), where a quote inside quotes is doubled.
 func quote(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
 // clean checks a path and finds its real place: parents resolved, its end not.
@@ -163,8 +160,7 @@ func (p *planner) clear(name string) error {
 	return nil
 }
 
-// set writes an inode's fields. debugfs gives a new inode the umask's mode, its
-// own user and the clock.
+// set writes an inode's fields. debugfs gives a new inode the umask's mode, its own user and the clock.
 func (p *planner) set(name string, mode uint32, uid, gid uint32, t time.Time) {
 	if t.After(p.latest) {
 		p.latest = t

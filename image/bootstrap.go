@@ -20,10 +20,9 @@ import (
 // Capability is a capability that a step's container gets, and why it needs it.
 type Capability struct{ Name, Why string }
 
-// BootstrapCaps are all that debootstrap's container gets. Each was removed in
-// turn (trixie's minbase; bullseye's standard variant with openssh-server, man-db
-// and mtr-tiny): without the last two, maintainer scripts do as root what they
-// should do as others; without any other, the bootstrap fails or its tree differs.
+// BootstrapCaps are all that debootstrap's container gets. Each was removed in turn (trixie's minbase; bullseye's
+// standard variant with openssh-server, man-db and mtr-tiny): without the last two, maintainer scripts do as root
+// what they should do as others; without any other, the bootstrap fails or its tree differs.
 var BootstrapCaps = []Capability{
 	{"CHOWN", "packages own files as other users than root"},
 	{"DAC_OVERRIDE", "root works in directories that belong to others: the volume's, apt's, man's"},
@@ -76,15 +75,12 @@ const workDir = "/kimg/work"
 //go:embed bootstrap.sh
 var bootstrapScript string
 
-// Bootstrap runs debootstrap in a container of the imaging image, offline, on
-// packages from pkgs, and writes the normalised tar of the tree to out. What
-// debootstrap prints goes to the log.
+// Bootstrap runs debootstrap in a container of the imaging image, offline, on packages from pkgs, and writes the
+// normalised tar of the tree to out. What debootstrap prints goes to the log.
 //
-// debootstrap checks no signatures here: with an unpack tarball it looks at no
-// Release file at all. It need not: every package comes by its sha256 from a
-// lock, or from an index that kimg verified, and is checked again while it is
-// read. (Letting debootstrap fetch would be worse: it installs unsigned packages
-// when its keyring is missing.)
+// debootstrap checks no signatures here: with an unpack tarball it looks at no Release file at all. It need not:
+// every package comes by its sha256 from a lock, or from an index that kimg verified, and is checked again while it
+// is read. (Letting debootstrap fetch would be worse: it installs unsigned packages when its keyring is missing.)
 func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, out io.Writer) (err error) {
 	cmd, err := bootstrapCmd(m.Imaging, spec)
 	if err != nil {
@@ -171,9 +167,8 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 // in debootstrap's lists (Debian policy 5.6.1 and 5.6.12).
 var packageField = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.+:~-]*$`)
 
-// writeUnpack writes what debootstrap's --make-tarball would have kept: the
-// packages where apt keeps them, and its lists of them; and dpkg's configuration
-// for the time of the bootstrap.
+// writeUnpack writes what debootstrap's --make-tarball would have kept: the packages where apt keeps them, and its
+// lists of them; and dpkg's configuration for the time of the bootstrap.
 func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
 	tw := tar.NewWriter(w)
 	const root, debs = "unpack/", "var/cache/apt/archives/"

@@ -22,8 +22,7 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// DiskSpec says which disk image MakeDisk makes. The same spec and the same tree
-// give the same bytes.
+// DiskSpec says which disk image MakeDisk makes. The same spec and the same tree give the same bytes.
 type DiskSpec struct {
 	Size     Size      // whole MiB
 	UUID     uuid.UUID // of the file system
@@ -33,8 +32,7 @@ type DiskSpec struct {
 	Arch     Arch      // of the guest, whose serial console logs in; zero: the default
 }
 
-// autologin is the drop-in that logs root in on the serial console, whose name is in
-// its path.
+// autologin is the drop-in that logs root in on the serial console, whose name is in its path.
 const (
 	autologinPath = "/etc/systemd/system/serial-getty@%s.service.d/autologin.conf"
 	autologin     = `[Service]
@@ -57,11 +55,9 @@ func archOr(a Arch) Arch {
 	return a
 }
 
-// MakeDisk makes the disk image file, which must not be there yet, from the tar
-// of a normalised tree. mke2fs formats and fills
-// it in a container of the imaging image, as an ordinary user without a single
-// capability: the tar carries owners and devices, so nothing needs a mount or a
-// mknod. On an error there is no file.
+// MakeDisk makes the disk image file, which must not be there yet, from the tar of a normalised tree. mke2fs
+// formats and fills it in a container of the imaging image, as an ordinary user without a single capability: the
+// tar carries owners and devices, so nothing needs a mount or a mknod. On an error there is no file.
 //
 // A tree that does not fit is a *SizeError, before anything runs.
 func (m Maker) MakeDisk(ctx context.Context, spec DiskSpec, tree Tree, file string) (err error) {
@@ -172,8 +168,7 @@ func mkfsEnv(epoch time.Time) []string {
 	}
 }
 
-// mkfsConf defines the types that mkfsArgs names, and no default: no
-// distribution has a say.
+// mkfsConf defines the types that mkfsArgs names, and no default: no distribution has a say.
 const (
 	mkfsConfName = "mke2fs.conf"
 	mkfsConf     = `[fs_types]

@@ -21,9 +21,8 @@ var newFeatures = []struct {
 	{"orphan_file", 5, 15},
 }
 
-// Features returns the ext4 features of a suite's root filesystem under a
-// kernel: what the suite's own mke2fs turns on, less what the kernel cannot
-// mount. MakeDisk names the list whole, so that no mke2fs.conf has a say.
+// Features returns the ext4 features of a suite's root filesystem under a kernel: what the suite's own mke2fs turns
+// on, less what the kernel cannot mount. MakeDisk names the list whole, so that no mke2fs.conf has a say.
 func Features(s Suite, kernel KernelVersion) []string {
 	features := slices.Clone(baseFeatures)
 	for _, f := range newFeatures {

@@ -45,9 +45,8 @@ func (f File) node(t time.Time) (*node, error) {
 	return n, nil
 }
 
-// guestFiles is what makes a bootstrapped tree of the suite, as it was at a time,
-// kimg's guest: a name, a root, a network, a fast boot, and the agent that the
-// host talks to.
+// guestFiles is what makes a bootstrapped tree of the suite, as it was at a time, kimg's guest: a name, a root, a
+// network, a fast boot, and the agent that the host talks to.
 func guestFiles(s Suite, sshd bool, at time.Time) []File {
 	files := []File{
 		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(Hostname + "\n")},
@@ -64,9 +63,8 @@ func guestFiles(s Suite, sshd bool, at time.Time) []File {
 		{Path: "/etc/systemd/system/sockets.target.wants/systemd-networkd.socket",
 			Link: "/lib/systemd/system/systemd-networkd.socket"},
 		{Path: "/etc/systemd/system.conf.d/kimg.conf", Mode: 0o644, Data: []byte(patience)},
-		// Not older than /usr, whose time is clamped too: units with
-		// ConditionNeedsUpdate= (ldconfig, hwdb, journal catalog, sysusers) have
-		// nothing to do at boot (systemd-update-done.service(8)).
+		// Not older than /usr, whose time is clamped too: units with ConditionNeedsUpdate= (ldconfig, hwdb, journal
+		// catalog, sysusers) have nothing to do at boot (systemd-update-done.service(8)).
 		{Path: "/etc/.updated", Mode: 0o644},
 		{Path: "/var/.updated", Mode: 0o644},
 	}
@@ -126,9 +124,8 @@ DefaultTimeoutStartSec=10min
 DefaultDeviceTimeoutSec=10min
 `
 
-// masked are the units that only cost time in a guest that lives for minutes.
-// systemctl unmask brings each back; a mask of a unit that a suite does not have
-// is harmless.
+// masked are the units that only cost time in a guest that lives for minutes. systemctl unmask brings each back; a
+// mask of a unit that a suite does not have is harmless.
 var masked = []struct{ unit, why string }{
 	{"apt-daily.timer", "downloads package lists behind the user's back"},
 	{"apt-daily-upgrade.timer", "changes the guest behind the user's back"},
@@ -143,10 +140,9 @@ var masked = []struct{ unit, why string }{
 	{"systemd-networkd-wait-online.service", "a guest without a network would wait two minutes for it"},
 }
 
-// aptSources lets a person install more in the guest, from the archive as it was
-// when the image's own packages were chosen: what fits them is there for good.
-// It never names the mirror of the machine that built the image. apt verifies
-// signatures; plain http because the image has no certificates to check.
+// aptSources lets a person install more in the guest, from the archive as it was when the image's own packages were
+// chosen: what fits them is there for good. It never names the mirror of the machine that built the image. apt
+// verifies signatures; plain http because the image has no certificates to check.
 func aptSources(s Suite, at time.Time) string {
 	base := strings.Replace(archive.SnapshotURL(s.Family, at), "https://", "http://", 1)
 	return fmt.Sprintf("deb [check-valid-until=no] %s/ %s %s\n", base, s.Name, strings.Join(s.Family.Components, " "))

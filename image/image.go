@@ -52,8 +52,7 @@ func ParseSuite(name string) (Suite, error) { return suite.Parse(name) }
 // ParseArch returns the architecture that Debian calls so, such as "amd64".
 func ParseArch(name string) (Arch, error) { return arch.Parse(name) }
 
-// Hostname is every guest's name. It is fixed, so that an image does not tell
-// which machine it was made on.
+// Hostname is every guest's name. It is fixed, so that an image does not tell which machine it was made on.
 const Hostname = "kimg"
 
 // RootLabel is the label of the root filesystem. /etc/fstab finds the root by it

@@ -22,9 +22,8 @@ const (
 // shellComments are the lines of a shell script that do nothing.
 var shellComments = regexp.MustCompile(`(?m)^[ \t]*#.*\n|^\n`)
 
-// RootfsInputs is a digest of all that kimg itself brings into a suite's tree: what
-// runs, what is taken out, and the files that are laid over it. Another kimg may bring
-// something else.
+// RootfsInputs is a digest of all that kimg itself brings into a suite's tree: what runs, what is taken out, and
+// the files that are laid over it. Another kimg may bring something else.
 func RootfsInputs(s Suite) Digest {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%q\n", shellComments.ReplaceAllString(bootstrapScript, ""))

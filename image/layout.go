@@ -4,8 +4,7 @@ import (
 	"fmt"
 )
 
-// The layout of every root filesystem. Fixed here and named to mke2fs, so that
-// no default of its own has a say.
+// The layout of every root filesystem. Fixed here and named to mke2fs, so that no default of its own has a say.
 const (
 	blockSize      = 4096 // bytes; also the unit of "blocks" below
 	inodeSize      = 256  // bytes
@@ -44,8 +43,7 @@ type layout struct {
 	journal int64 // blocks
 }
 
-// layoutOf gives a disk an inode for every 16 KiB, as mke2fs does, or more where
-// the tree has many small files.
+// layoutOf gives a disk an inode for every 16 KiB, as mke2fs does, or more where the tree has many small files.
 func layoutOf(size Size, tree treeSize) layout {
 	l := layout{blocks: int64(size) / blockSize}
 	l.inodes = max(int64(size)/bytesPerInode, tree.inodes+tree.inodes/10+spareInodes)

@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// WithModules returns the tree's tar with a kernel's modules behind it. modules
-// opens a tar of lib/modules/VERSION; whatever else is in it is refused. Where
-// the tree's /lib is a link to usr/lib, that is where they go: an entry below a
-// link would hide it. Owners are root's, times are the epoch.
+// WithModules returns the tree's tar with a kernel's modules behind it. modules opens a tar of lib/modules/VERSION;
+// whatever else is in it is refused. Where the tree's /lib is a link to usr/lib, that is where they go: an entry
+// below a link would hide it. Owners are root's, times are the epoch.
 func WithModules(tree, modules Tree, epoch time.Time) Tree {
 	return func() (io.ReadCloser, error) {
 		t, err := tree()

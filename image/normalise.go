@@ -24,10 +24,9 @@ type Normalisation struct {
 	Files func(has func(name string) bool) []File
 }
 
-// Normalise reads the raw tar of a bootstrapped tree and writes the tar that two
-// bootstraps of the same packages have in common: sorted, owners as numbers,
-// times clamped to the epoch, and without what a build host, its clock or chance
-// left behind. File capabilities, device numbers and hard links are kept.
+// Normalise reads the raw tar of a bootstrapped tree and writes the tar that two bootstraps of the same packages
+// have in common: sorted, owners as numbers, times clamped to the epoch, and without what a build host, its clock
+// or chance left behind. File capabilities, device numbers and hard links are kept.
 //
 // The raw tar is not trusted; see readTar for what is refused.
 func Normalise(r io.Reader, w io.Writer, o Normalisation) error {
@@ -70,9 +69,8 @@ func (t *tree) normalise(epoch time.Time, files []File) error {
 	return nil
 }
 
-// keptXattrs keeps file capabilities, the only attributes that packages set.
-// Security labels and overlay bookkeeping belong to the host that the bootstrap
-// ran on, and mke2fs takes nothing but capabilities out of a tar.
+// keptXattrs keeps file capabilities, the only attributes that packages set. Security labels and overlay
+// bookkeeping belong to the host that the bootstrap ran on, and mke2fs takes nothing but capabilities out of a tar.
 func keptXattrs(x map[string]string) map[string]string {
 	maps.DeleteFunc(x, func(k, _ string) bool { return k != xattrPrefix+"security.capability" })
 	return x
@@ -87,9 +85,8 @@ const (
 	empty                      // a file keeps its name, owner and mode and loses its bytes
 )
 
-// rule treats the names that match pattern: a pattern of path.Match; or one that
-// ends in /** for everything below a directory; or one that begins with **/ for
-// a last element anywhere.
+// rule treats the names that match pattern: a pattern of path.Match; or one that ends in /** for everything below a
+// directory; or one that begins with **/ for a last element anywhere.
 type rule struct {
 	pattern string
 	do      treatment
@@ -182,8 +179,7 @@ func (r *rule) matches(name string) bool {
 	return ok
 }
 
-// scrub applies the rules. Deepest names come first, so that a dropped directory
-// is empty by then.
+// scrub applies the rules. Deepest names come first, so that a dropped directory is empty by then.
 func (t *tree) scrub() {
 	names := slices.Sorted(maps.Keys(t.nodes))
 	slices.Reverse(names)
@@ -215,9 +211,8 @@ func (t *tree) scrub() {
 	}
 }
 
-// rewriteAccounts sets every password's day of last change to the epoch's and
-// takes root's password away: the console logs root in without one, and so does
-// a person at any other terminal of the guest.
+// rewriteAccounts sets every password's day of last change to the epoch's and takes root's password away: the
+// console logs root in without one, and so does a person at any other terminal of the guest.
 func (t *tree) rewriteAccounts(epoch time.Time) error {
 	n := t.nodes["etc/shadow"]
 	if n == nil {

@@ -23,9 +23,8 @@ type survey struct {
 
 var _ fs.ReadLinkFS = (*survey)(nil)
 
-// surveyTar reads a tar and adds up what its tree takes. Where ext4 may need a
-// block more (a fragmented file's extents, attributes beside the inode) it counts
-// one: the sum is a little too large, and never too small.
+// surveyTar reads a tar and adds up what its tree takes. Where ext4 may need a block more (a fragmented file's
+// extents, attributes beside the inode) it counts one: the sum is a little too large, and never too small.
 func surveyTar(r io.Reader) (*survey, error) {
 	s := &survey{size: treeSize{inodes: reservedInodes, blocks: lostAndFound}, names: map[string]*tar.Header{}}
 	dirs := map[string]int64{".": 0} // bytes of a directory's entries
@@ -50,8 +49,7 @@ func surveyTar(r io.Reader) (*survey, error) {
 		s.size.add(h)
 	}
 	for _, n := range dirs {
-		// The last entry of a block wastes up to a longest name, and a checksum
-		// takes 12 bytes.
+		// The last entry of a block wastes up to a longest name, and a checksum takes 12 bytes.
 		const usable = blockSize - 300
 		s.size.blocks += max(1, (n+usable-1)/usable)
 	}

@@ -49,8 +49,7 @@ type tree struct {
 	end   int64 // the spool's length
 }
 
-// xattrPrefix marks extended attributes in PAX records, as GNU tar, star and
-// libarchive write them.
+// xattrPrefix marks extended attributes in PAX records, as GNU tar, star and libarchive write them.
 const xattrPrefix = "SCHILY.xattr."
 
 // newTree makes an empty tree with its spool in dir (empty: os.TempDir).
@@ -68,10 +67,9 @@ func newTree(dir string) (*tree, error) {
 
 func (t *tree) close() error { return t.spool.Close() }
 
-// readTar reads a raw tar into a new tree. The tar comes out of a container in
-// which package scripts ran as root, so it is not trusted: names that leave the
-// tree, names that come twice, children of what is not a directory and hard
-// links to nowhere are errors.
+// readTar reads a raw tar into a new tree. The tar comes out of a container in which package scripts ran as root,
+// so it is not trusted: names that leave the tree, names that come twice, children of what is not a directory and
+// hard links to nowhere are errors.
 func readTar(r io.Reader, spoolDir string) (_ *tree, err error) {
 	t, err := newTree(spoolDir)
 	if err != nil {
@@ -117,8 +115,7 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 	n := &node{name: name, typ: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid, mtime: h.ModTime}
 	for k, v := range h.PAXRecords {
 		if strings.HasPrefix(k, "GNU.sparse.") {
-			// A few bytes can stand for petabytes of zeros; the bootstrap's tar
-			// writes none.
+			// A few bytes can stand for petabytes of zeros; the bootstrap's tar writes none.
 			return errors.New("is a sparse file: a bootstrapped tree has none")
 		}
 		if strings.HasPrefix(k, xattrPrefix) {
@@ -168,8 +165,7 @@ func cleanName(s string) (string, error) {
 	return c, nil
 }
 
-// check holds what a single entry cannot show: parents are directories and hard
-// links lead to files.
+// check holds what a single entry cannot show: parents are directories and hard links lead to files.
 func (t *tree) check() error {
 	if t.nodes["."] == nil {
 		t.nodes["."] = &node{name: ".", typ: tar.TypeDir, mode: 0o755}
@@ -226,9 +222,8 @@ func (t *tree) promote(n *node, names []string) {
 	}
 }
 
-// canonicalLinks makes the first name in order of every group of hard links the
-// file, so that a link's target comes first in the sorted tar and the choice
-// does not hang on the order in which a directory was read.
+// canonicalLinks makes the first name in order of every group of hard links the file, so that a link's target comes
+// first in the sorted tar and the choice does not hang on the order in which a directory was read.
 func (t *tree) canonicalLinks() {
 	groups := map[string][]string{}
 	for _, n := range t.nodes {

@@ -24,8 +24,7 @@ type worker struct {
 
 var _ ext4.Worker = (*worker)(nil)
 
-// startWorker starts the container. Its own process only waits: the work is
-// done by Exec.
+// startWorker starts the container. Its own process only waits: the work is done by Exec.
 func (m Maker) startWorker(ctx context.Context) (_ *worker, err error) {
 	k := &worker{eng: m.Engine, log: m.log()}
 	defer func() {
@@ -69,8 +68,7 @@ func (k *worker) Put(ctx context.Context, name string, r io.Reader) error {
 	return nil
 }
 
-// Get is ext4.Worker's. GNU tar leaves holes out, so an empty gigabyte costs
-// nothing on the way.
+// Get is ext4.Worker's. GNU tar leaves holes out, so an empty gigabyte costs nothing on the way.
 func (k *worker) Get(ctx context.Context, name string, w io.Writer) error {
 	err := reading.Pipe(func(out io.Writer) error {
 		return k.c.Exec(ctx, &container.ExecCmd{

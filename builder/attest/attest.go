@@ -1,7 +1,6 @@
-// Package attest writes what a build was made from in forms that other tools read:
-// Provenance gives an in-toto statement with SLSA provenance, SBOM an SPDX document.
-// Sign signs the statement; Check and Verify check it and its signatures. How things
-// are built and locked is not known here: a Build says what was made from what.
+// Package attest writes what a build was made from in forms that other tools read: Provenance gives an in-toto
+// statement with SLSA provenance, SBOM an SPDX document. Sign signs the statement; Check and Verify check it and
+// its signatures. How things are built and locked is not known here: a Build says what was made from what.
 //
 // The same Build gives the same bytes, whoever writes them and when: they contain no
 // time of writing, and no name of a user, a directory or a machine.
@@ -21,8 +20,7 @@ const (
 	SignatureFile  = artifact.Signature  // an in-toto bundle: DSSE envelopes around the first, one a line
 )
 
-// MaxDocument bounds each of the two documents, in bytes: those of a large build
-// have half a megabyte.
+// MaxDocument bounds each of the two documents, in bytes: those of a large build have half a megabyte.
 const MaxDocument = 16 << 20
 
 // MaxSignature bounds the bundle of signatures, in bytes: it has the document in

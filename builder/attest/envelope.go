@@ -118,10 +118,9 @@ func Current(bundle, statement []byte) []byte {
 	return writeBundle(kept)
 }
 
-// Sign adds a key's signature of the statement to a bundle, which may be empty.
-// Signatures of the same statement by other keys stay; all of them are in one
-// envelope, since some programs read only one. The same key signs the same statement
-// in the same bytes.
+// Sign adds a key's signature of the statement to a bundle, which may be empty. Signatures of the same statement by
+// other keys stay; all of them are in one envelope, since some programs read only one. The same key signs the same
+// statement in the same bytes.
 func Sign(ctx context.Context, bundle, statement []byte, key *Key) ([]byte, error) {
 	fresh, err := dsse.NewEnvelopeSigner(key)
 	if err != nil {
@@ -154,9 +153,8 @@ type Signatures struct {
 	Claimed []string     // the key ids in all signatures, unverified; "" where one has none
 }
 
-// signedBy reports whether one of the envelope's signatures is a key's. The key id in a
-// signature is an unsigned hint (DSSE, protocol.md), and other tools form it in other
-// ways: the key is tried whatever the id says.
+// signedBy reports whether one of the envelope's signatures is a key's. The key id in a signature is an unsigned
+// hint (DSSE, protocol.md), and other tools form it in other ways: the key is tried whatever the id says.
 func (l line) signedBy(ctx context.Context, k *PublicKey) bool {
 	v, err := dsse.NewEnvelopeVerifier(k)
 	if err != nil {

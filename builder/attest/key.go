@@ -130,8 +130,7 @@ func (k *Key) Sign(_ context.Context, data []byte) ([]byte, error) {
 	return k.signer.Sign(nil, sum, hash)
 }
 
-// parsePublic reads a public key: PEM as openssl writes it, or a line as
-// ssh-keygen does.
+// parsePublic reads a public key: PEM as openssl writes it, or a line as ssh-keygen does.
 func parsePublic(text []byte) (*PublicKey, error) {
 	if block, _ := pem.Decode(text); block != nil {
 		if block.Type != "PUBLIC KEY" {

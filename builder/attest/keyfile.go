@@ -29,9 +29,8 @@ func (e *KeyError) Unwrap() error { return e.Err }
 // Passphrase asks the user for the passphrase of a key.
 type Passphrase func() ([]byte, error)
 
-// ReadKey reads a private key: PKCS #8, encrypted or not, what openssl wrote
-// before that, OpenSSH's own form, or cosign's. ask is called at most once; warn, if
-// others may read or write the file.
+// ReadKey reads a private key: PKCS #8, encrypted or not, what openssl wrote before that, OpenSSH's own form, or
+// cosign's. ask is called at most once; warn, if others may read or write the file.
 func ReadKey(file string, ask Passphrase, warn func(string)) (*Key, error) {
 	text, mode, err := readSmall(file)
 	if err != nil {

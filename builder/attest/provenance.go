@@ -15,9 +15,8 @@ import (
 // predicateType is that of SLSA provenance, version 1 (slsa.dev/spec/v1.0/provenance).
 const predicateType = "https://slsa.dev/provenance/v1"
 
-// treeDigest is the name, in a digest set, of kimg's own digest of a directory:
-// the sha256 in hexadecimal of its files' names and contents. dirHash does not serve:
-// it covers neither links nor whether a file is executable.
+// treeDigest is the name, in a digest set, of kimg's own digest of a directory: the sha256 in hexadecimal of its
+// files' names and contents. dirHash does not serve: it covers neither links nor whether a file is executable.
 const treeDigest = "kimgTree"
 
 // Provenance is the text of a build's statement: its subjects are the artifacts,
@@ -154,8 +153,7 @@ func BuilderOf(text []byte) string {
 	return p.RunDetails.Builder.Id
 }
 
-// sameRun reports whether two statements' run details are the same, apart from the
-// builder's id.
+// sameRun reports whether two statements' run details are the same, apart from the builder's id.
 func sameRun(a, b *slsa.RunDetails) bool {
 	x, y := proto.CloneOf(a), proto.CloneOf(b)
 	x.Builder.Id, y.Builder.Id = "", ""

@@ -12,10 +12,9 @@ import (
 // builderPlace is where a provenance says which kimg wrote it.
 const builderPlace = "builder"
 
-// attestations compares the documents of two builds for other tools. They follow from
-// the inputs and the artifacts, so they are compared where these are the same. Another
-// builder is not a difference of the builds, nor is an older kimg that wrote no such
-// documents.
+// attestations compares the documents of two builds for other tools. They follow from the inputs and the artifacts,
+// so they are compared where these are the same. Another builder is not a difference of the builds, nor is an older
+// kimg that wrote no such documents.
 func (r *Report) attestations(ctx context.Context, a, b string) error {
 	if !r.Same() {
 		return nil
@@ -48,8 +47,7 @@ func (r *Report) attestations(ctx context.Context, a, b string) error {
 	return nil
 }
 
-// plainTree is a document's tree in the form of locks' and manifests': with the same
-// fields for the names of items.
+// plainTree is a document's tree in the form of locks' and manifests': with the same fields for the names of items.
 func plainTree(base string, tree map[string]any) map[string]any {
 	switch base {
 	case artifact.Provenance:

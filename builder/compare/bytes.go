@@ -69,8 +69,7 @@ func readFull(b blob, p []byte, at int64) error {
 	return err
 }
 
-// data is the next range that is not a hole in both. A blob that is not a whole file is
-// all data.
+// data is the next range that is not a hole in both. A blob that is not a whole file is all data.
 func data(a, b blob, at, size int64) (from, to int64, err error) {
 	if a.f == nil || b.f == nil {
 		return at, size, nil
@@ -194,9 +193,8 @@ func plausible(seconds int64) bool {
 	return seconds >= 946_684_800 && seconds < 2_524_608_000
 }
 
-// near reports whether two times may come from the clocks of two builds: they are at
-// most ten years apart. A machine's clock may be off by years; random numbers are rarely
-// this near.
+// near reports whether two times may come from the clocks of two builds: they are at most ten years apart. A
+// machine's clock may be off by years; random numbers are rarely this near.
 func near(a, b int64) bool {
 	d := time.Duration(a-b) * time.Second
 	return a != b && d.Abs() < 10*365*24*time.Hour

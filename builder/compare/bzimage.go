@@ -26,8 +26,7 @@ type headerField struct {
 	cause Cause
 }
 
-// headerFields are those of sizes and offsets in the file, which follow from the rest,
-// and the others.
+// headerFields are those of sizes and offsets in the file, which follow from the rest, and the others.
 var headerFields = []headerField{
 	{"setup_sects", 0x1F1, 1, Follows}, {"root_flags", 0x1F2, 2, ""}, {"syssize", 0x1F4, 4, Follows},
 	{"ram_size", 0x1F8, 2, ""}, {"vid_mode", 0x1FA, 2, ""}, {"root_dev", 0x1FC, 2, ""},
@@ -76,8 +75,7 @@ func readSetup(b blob) setup {
 	return s
 }
 
-// bzImages compares two bzImages: the header by its fields, the version, and the kernel
-// in the payload.
+// bzImages compares two bzImages: the header by its fields, the version, and the kernel in the payload.
 func (r *Report) bzImages(ctx context.Context, t thing, a, b blob, _ changes) error {
 	x, y := readSetup(a), readSetup(b)
 	if x.version != y.version {
@@ -220,8 +218,7 @@ func unpack(b blob, limit int64) (p []byte, kind string, err error) {
 	return p, kind, nil
 }
 
-// maxUnpacked bounds a packed file in an image, in bytes when unpacked; maxDepth is
-// how deep one may be in another.
+// maxUnpacked bounds a packed file in an image, in bytes when unpacked; maxDepth is how deep one may be in another.
 const (
 	maxUnpacked = 64 << 20
 	maxDepth    = 3
@@ -231,8 +228,7 @@ func isGzip(t thing, head []byte) bool {
 	return t.depth < maxDepth && len(head) > 10 && head[0] == 0x1F && head[1] == 0x8B
 }
 
-// gzips compares two gzip files: the time in their headers (RFC 1952), then what
-// is in them.
+// gzips compares two gzip files: the time in their headers (RFC 1952), then what is in them.
 func (r *Report) gzips(ctx context.Context, t thing, a, b blob, _ changes) error {
 	before := len(r.Differences)
 	x, y := a.head(10), b.head(10)

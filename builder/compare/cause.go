@@ -106,8 +106,7 @@ func mixed(s string) bool {
 	return strings.ContainsAny(s, "0123456789") && strings.ContainsFunc(s, letter)
 }
 
-// looksLikeKey reports whether a word has letters of both cases and digits, as a key in
-// base64 does.
+// looksLikeKey reports whether a word has letters of both cases and digits, as a key in base64 does.
 func looksLikeKey(s string) bool {
 	return mixed(s) && strings.ToLower(s) != s && strings.ToUpper(s) != s
 }
@@ -176,8 +175,7 @@ const (
 	maxExcerpt = 1000
 )
 
-// excerpt returns two texts around the place where they differ first. A line may
-// be megabytes long.
+// excerpt returns two texts around the place where they differ first. A line may be megabytes long.
 func excerpt(a, b string) (string, string) {
 	if len(a) <= maxExcerpt && len(b) <= maxExcerpt {
 		return a, b

@@ -150,9 +150,8 @@ func openBlob(name string) (blob, error) {
 	return blob{f, st.Size(), f}, nil
 }
 
-// Files compares two files; name is what the report calls the artifact. Their content
-// says what they are: an ext4 image, an ELF file, a bzImage, a manifest, a lock, a
-// kernel config, a System.map, text.
+// Files compares two files; name is what the report calls the artifact. Their content says what they are: an ext4
+// image, an ELF file, a bzImage, a manifest, a lock, a kernel config, a System.map, text.
 func Files(ctx context.Context, name, a, b string) (*Report, error) {
 	r := &Report{A: a, B: b, Differences: []Difference{}}
 	if err := r.files(ctx, name, a, b); err != nil {
@@ -202,8 +201,7 @@ func (t thing) at(where string) string {
 	return t.where + ": " + where
 }
 
-// errOpaque is wrapped by the errors of readers that cannot parse a blob, which is
-// then compared as bytes.
+// errOpaque is wrapped by the errors of readers that cannot parse a blob, which is then compared as bytes.
 var errOpaque = errors.New("not of the form that it seems to have")
 
 // blobs finds what differs in two blobs, if anything does.

@@ -15,14 +15,12 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 )
 
-// inputs is what a Report calls what the builds were made from; it stands in the place
-// of an artifact.
+// inputs is what a Report calls what the builds were made from; it stands in the place of an artifact.
 const inputs = "inputs"
 
-// Dirs compares two out directories: first what the builds were made from, as
-// their manifests and locks say, then every artifact that either manifest names,
-// byte by byte. A directory without a manifest, or with one whose artifacts this kimg
-// cannot tell, is compared with all the files that are in it.
+// Dirs compares two out directories: first what the builds were made from, as their manifests and locks say, then
+// every artifact that either manifest names, byte by byte. A directory without a manifest, or with one whose
+// artifacts this kimg cannot tell, is compared with all the files that are in it.
 func Dirs(ctx context.Context, a, b string) (*Report, error) {
 	r := &Report{A: a, B: b, Differences: []Difference{}}
 	x, y, err := two(a, b, readDir)
@@ -104,9 +102,8 @@ func readDir(dir string) (*directory, error) {
 	return d, nil
 }
 
-// artifacts are the files to compare: where both builds are described, those that
-// the manifest names. A manifest of another kimg, which may name them in another way,
-// leaves out none: all files are compared then.
+// artifacts are the files to compare: where both builds are described, those that the manifest names. A manifest of
+// another kimg, which may name them in another way, leaves out none: all files are compared then.
 func (d *directory) artifacts(r *Report, described bool) (names []string, err error) {
 	if described && d.why == nil {
 		for _, a := range d.manifest.Build.Artifacts {
@@ -161,8 +158,7 @@ func (r *Report) runs(ctx context.Context, a, b string) error {
 	return nil
 }
 
-// locks compares the locks, where both builds have one. What the manifests have
-// reported is not reported twice.
+// locks compares the locks, where both builds have one. What the manifests have reported is not reported twice.
 func (r *Report) locks(ctx context.Context, a, b string) error {
 	seen := map[[2]string]bool{}
 	for _, d := range r.Differences {
@@ -298,8 +294,7 @@ func (r *Report) missing(name, a, b string) error {
 	return nil
 }
 
-// attribute gives differences of artifacts without a cause of their own the cause that
-// follows from the inputs.
+// attribute gives differences of artifacts without a cause of their own the cause that follows from the inputs.
 func (r *Report) attribute(moved map[Cause]int) {
 	config, ids := false, false
 	for _, d := range r.Differences {

@@ -13,10 +13,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A manifest and a lock are compared as trees, by the names that their items
-// have, and not by the types of packages spec and outdir: an older kimg's are compared
-// as well, and a field that this kimg does not know is not lost. The names of fields
-// that are written here are held to those types by a test.
+// A manifest and a lock are compared as trees, by the names that their items have, and not by the types of packages
+// spec and outdir: an older kimg's are compared as well, and a field that this kimg does not know is not lost. The
+// names of fields that are written here are held to those types by a test.
 
 // buildField is the part of a manifest that does not depend on where or when.
 const buildField = "build"
@@ -30,8 +29,7 @@ var drawnFields = []string{"image.uuid", "image.hash-seed"}
 // oldActions is what a lock of version 2 called its actions.
 const oldActions = "means"
 
-// itemFields name the items of lists, together; of itemValues, the first that an item
-// has is its value in a report.
+// itemFields name the items of lists, together; of itemValues, the first that an item has is its value in a report.
 var (
 	itemFields = []string{"for", "kind", "name", "path", "id"}
 	itemValues = []string{"version", "sha256", "action"}

@@ -62,8 +62,7 @@ func (p *program) content(s *elf.Section) blob {
 	return p.part(int64(s.Offset), int64(s.FileSize))
 }
 
-// after is the index of the first symbol of a section, or of one behind it, whose value
-// is greater than an address.
+// after is the index of the first symbol of a section, or of one behind it, whose value is greater than an address.
 func (p *program) after(section elf.SectionIndex, addr uint64) int {
 	i, _ := slices.BinarySearchFunc(p.symbols, addr, func(y elf.Symbol, addr uint64) int {
 		if cmp.Or(cmp.Compare(y.Section, section), cmp.Compare(y.Value, addr)) <= 0 {

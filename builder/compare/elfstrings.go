@@ -15,8 +15,7 @@ func (d *sectionDiff) both() (x, y []byte, err error) {
 	return two(d.a, d.b, func(b blob) ([]byte, error) { return b.bytes(maxSection) })
 }
 
-// strings compares the strings that a function finds in the section, as lines: their
-// order does not matter.
+// strings compares the strings that a function finds in the section, as lines: their order does not matter.
 func (d *sectionDiff) strings(find func([]byte) string) error {
 	v, w, err := d.both()
 	if err != nil {
@@ -39,8 +38,7 @@ func zeroLines(b []byte) string {
 	return strings.ReplaceAll(strings.ReplaceAll(string(b), "\n", " "), "\x00", "\n")
 }
 
-// minTable is the least length of a string in data, in bytes: code and tables have
-// shorter ones by chance.
+// minTable is the least length of a string in data, in bytes: code and tables have shorter ones by chance.
 const minTable = 8
 
 // printables are the strings in memory, as strings(1) finds them, as lines.

@@ -135,8 +135,7 @@ func (d *imageDiff) superblocks() {
 	}
 }
 
-// superCauses are the causes of some of the superblock's fields. Those that follow do so
-// from what is in the image.
+// superCauses are the causes of some of the superblock's fields. Those that follow do so from what is in the image.
 var superCauses = map[string]Cause{
 	"s_free_blocks_count": Follows, "s_free_inodes_count": Follows, "s_kbytes_written": Follows,
 	"s_overhead_clusters": Follows, "s_jnl_blocks": Follows, "s_r_blocks_count": Follows,

@@ -28,8 +28,7 @@ func isText(_ thing, head []byte) bool {
 	return true
 }
 
-// texts compares two texts by lines: they are the same in another order, or some of
-// them differ.
+// texts compares two texts by lines: they are the same in another order, or some of them differ.
 func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 	x, y, err := two(a, b, func(b blob) ([]byte, error) { return b.bytes(maxText) })
 	if err != nil {

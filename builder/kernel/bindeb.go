@@ -17,9 +17,8 @@ import (
 // image that has dpkg-dev, for the whole of the build; see Era.Target.
 const BinDeb = "bindeb-pkg"
 
-// debTools stand before the programs of their names in bindeb-pkg's PATH. They
-// are why nothing is written to the source, nothing needs to be root, and the
-// packages are the same bits each time.
+// debTools stand before the programs of their names in bindeb-pkg's PATH. They are why nothing is written to the
+// source, nothing needs to be root, and the packages are the same bits each time.
 //
 //go:embed bindeb
 var debTools embed.FS
@@ -41,9 +40,8 @@ func debEnv(release string, epoch time.Time) []string {
 	}
 }
 
-// startOver removes all objects but kimg's own files. linux-headers has in it whatever
-// lies in some directories, what another configuration left there as well. ccache
-// still knows the objects.
+// startOver removes all objects but kimg's own files. linux-headers has in it whatever lies in some directories,
+// what another configuration left there as well. ccache still knows the objects.
 const startOver = `find ` + objDir + ` -mindepth 1 -maxdepth 1 ! -name 'kimg.*' -exec rm -rf {} +`
 
 // debPrepare unpacks the tools from a tar and makes the place for packages. What an

@@ -1,7 +1,6 @@
-// Package kernel turns a kernel's source into a kernel: it finds the source,
-// chooses the toolchain of its era, composes and proves the configuration, and
-// compiles in the toolchain's container. How the toolchain's image is made, where
-// packages come from, and where the artifacts go, is its caller's business.
+// Package kernel turns a kernel's source into a kernel: it finds the source, chooses the toolchain of its era,
+// composes and proves the configuration, and compiles in the toolchain's container. How the toolchain's image is
+// made, where packages come from, and where the artifacts go, is its caller's business.
 package kernel
 
 import (
@@ -61,14 +60,11 @@ func (j Job) ccache() string { return cmp.Or(j.Ccache, CcacheVolume) }
 // Put takes one artifact. It reads r to its end, size bytes.
 type Put func(name string, mode fs.FileMode, size int64, r io.Reader) error
 
-// Build compiles the job's kernel in eng and gives its artifacts to put: bzImage,
-// vmlinux, System.map, config and, where GDB_SCRIPTS is on, vmlinux-gdb.py and
-// scripts/gdb; where MODULES is on, ModulesTar and ModulesDir; below
-// TargetsDir, what further targets made. Only one kimg at a time works on the same
-// source; another one waits.
+// Build compiles the job's kernel in eng and gives its artifacts to put: bzImage, vmlinux, System.map, config and,
+// where GDB_SCRIPTS is on, vmlinux-gdb.py and scripts/gdb; where MODULES is on, ModulesTar and ModulesDir; below
+// TargetsDir, what further targets made. Only one kimg at a time works on the same source; another one waits.
 //
-// An *UnmetError says that the configuration did not take what was asked for, a
-// *CompileError that make failed.
+// An *UnmetError says that the configuration did not take what was asked for, a *CompileError that make failed.
 func Build(ctx context.Context, eng container.Engine, j Job, task *progress.Task, put Put) error {
 	return onWorker(ctx, eng, j, task, func(w *worker) error {
 		config, err := w.build(ctx, eng, j, task)
@@ -123,8 +119,7 @@ func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.T
 	return do(w)
 }
 
-// configScript puts the .config of its input to $2, by way of $1, where another one
-// is there, and runs $3 before.
+// configScript puts the .config of its input to $2, by way of $1, where another one is there, and runs $3 before.
 const configScript = `cat > "$1" && { cmp -s "$1" "$2" || { eval "$3" && cp "$1" "$2"; }; }`
 
 // compile runs make. The .config is only replaced where it differs: its time
@@ -154,8 +149,7 @@ func (w *worker) compile(ctx context.Context, j Job, config []byte, n int) error
 	return nil
 }
 
-// artifacts are the files of the object directory that are given out, by the
-// names they get.
+// artifacts are the files of the object directory that are given out, by the names they get.
 func artifacts(a arch.Arch, c kconfig.Config) map[string]string {
 	m := map[string]string{
 		a.ImagePath: artifact.KernelImage(a), "vmlinux": artifact.Vmlinux, "System.map": artifact.SystemMap,
@@ -167,15 +161,13 @@ func artifacts(a arch.Arch, c kconfig.Config) map[string]string {
 	return m
 }
 
-// collect streams the artifacts out, links resolved: those of scripts/gdb point
-// into the source.
+// collect streams the artifacts out, links resolved: those of scripts/gdb point into the source.
 func (w *worker) collect(ctx context.Context, c kconfig.Config, put Put) error {
 	leave := []string{"--exclude=*.cmd", "--exclude=__pycache__", "--exclude=*.d"}
 	return w.give(ctx, objDir, artifacts(w.arch, c), leave, put)
 }
 
-// give streams files and directories of dir out, under the names that names
-// gives them.
+// give streams files and directories of dir out, under the names that names gives them.
 func (w *worker) give(ctx context.Context, dir string, names map[string]string, options []string, put Put) error {
 	args := slices.Concat([]string{"tar", "-C", dir, "-ch", "--hard-dereference"}, options,
 		[]string{"--null", "-T", "-"})

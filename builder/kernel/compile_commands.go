@@ -18,14 +18,12 @@ type Command struct {
 	Output    string   `json:"output"`
 }
 
-// commandRE is the line of a .cmd file that kbuild writes beside an object; its
-// prefix is savedcmd_ from 6.3 on.
+// commandRE is the line of a .cmd file that kbuild writes beside an object; its prefix is savedcmd_ from 6.3 on.
 var commandRE = regexp.MustCompile(`^(?:saved)?cmd_(\S+\.o) := (.*)$`)
 
-// compileCommands reads the lines of kbuild's .cmd files and returns how each
-// object was compiled, in the words of another machine: src is where it has the
-// source, obj where it has what the build generated. Lines that compile nothing
-// are passed over.
+// compileCommands reads the lines of kbuild's .cmd files and returns how each object was compiled, in the words of
+// another machine: src is where it has the source, obj where it has what the build generated. Lines that compile
+// nothing are passed over.
 //
 // It does what the tree's own gen_compile_commands.py does, which a tree before
 // 4.20 lacks, which wants Python, and which knows the container's paths alone.
@@ -63,9 +61,8 @@ func compileCommands(lines io.Reader, src, obj string) ([]Command, error) {
 	return all, nil
 }
 
-// compileWords splits a command as a shell does and returns the compiler's part:
-// from the compiler to the first ";", without ccache before it. make's own
-// escapes are undone.
+// compileWords splits a command as a shell does and returns the compiler's part: from the compiler to the first
+// ";", without ccache before it. make's own escapes are undone.
 func compileWords(command string) []string {
 	command = strings.NewReplacer("$(pound)", "#", "$$", "$").Replace(command)
 	var words []string

@@ -15,9 +15,8 @@ import (
 // writtenBy is how kconfig heads a .config: "# Linux/x86 6.1.0 Kernel Configuration".
 var writtenBy = regexp.MustCompile(`(?m)^# Linux/\S+ (\S+) Kernel Configuration$`)
 
-// ofThisVersion says whether a .config was made for the tree's version: written by
-// its kconfig, or by hand. One that another version wrote names symbols that came
-// and went.
+// ofThisVersion says whether a .config was made for the tree's version: written by its kconfig, or by hand. One
+// that another version wrote names symbols that came and went.
 func ofThisVersion(file []byte, v units.KernelVersion) bool {
 	m := writtenBy.FindSubmatch(file)
 	if m == nil {
@@ -27,9 +26,8 @@ func ofThisVersion(file []byte, v units.KernelVersion) bool {
 	return err == nil && w.Major == v.Major && w.Minor == v.Minor
 }
 
-// fileRequests are the symbols that the base file turns on or gives a value, by their
-// names in a version. What it turns off is not requested: an absent symbol is off, too,
-// and another symbol may select it.
+// fileRequests are the symbols that the base file turns on or gives a value, by their names in a version. What it
+// turns off is not requested: an absent symbol is off, too, and another symbol may select it.
 func (c Config) fileRequests(version units.KernelVersion) []Request {
 	var reqs []Request
 	n := 0
@@ -50,9 +48,8 @@ func renamed(version units.KernelVersion, c Config) []Request {
 	return slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return has.Get(r.Symbol) == r.Value })
 }
 
-// lost are the lines of a user's own base config that did not survive, with the
-// reasons. Lines that a later request changes are not lost, and neither is what a tree
-// sets by itself, such as the compiler's version.
+// lost are the lines of a user's own base config that did not survive, with the reasons. Lines that a later request
+// changes are not lost, and neither is what a tree sets by itself, such as the compiler's version.
 func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config,
 	requested []Request) ([]Unmet, error) {
 	if Builtin(c.Base) {

@@ -70,9 +70,8 @@ func own(name string, text []byte, version units.KernelVersion) []Request {
 // target that merged it went away after 5.10.
 const kvmGuest = "kernel/configs/kvm_guest.config"
 
-// configure composes the configuration with the tree's own kconfig and returns
-// it, proven: an *UnmetError names what was asked for and not taken. What was
-// proven before is not composed again.
+// configure composes the configuration with the tree's own kconfig and returns it, proven: an *UnmetError names
+// what was asked for and not taken. What was proven before is not composed again.
 func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]byte, error) {
 	version, c := j.Tree.Version, j.Config
 	key, final, err := w.proven(ctx, j)

@@ -27,16 +27,14 @@ type Terminal struct {
 	Resize <-chan container.Winsize
 }
 
-// Editing says how the job's configuration is to be edited. The result is a change of
-// Set, which the user keeps.
+// Editing says how the job's configuration is to be edited. The result is a change of Set, which the user keeps.
 type Editing struct {
 	Editor string
 	// Open is called when the editor is about to start, restore at its end.
 	Open func() (t Terminal, restore func(), err error)
 
-	// Kept and Set are the job's requests that are in files already: Kept stays, Set
-	// may lose members. The job's other requests (flags) are where the editor starts
-	// from, and become part of the change.
+	// Kept and Set are the job's requests that are in files already: Kept stays, Set may lose members. The job's
+	// other requests (flags) are where the editor starts from, and become part of the change.
 	Kept, Set []Request
 }
 
@@ -60,9 +58,8 @@ func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *pro
 	return out, err
 }
 
-// Compose returns the base's .config and what the job's requests make of it, and
-// those requests in the names of the kernel's version, with the lines of a user's own
-// base that did not survive. Nothing is checked.
+// Compose returns the base's .config and what the job's requests make of it, and those requests in the names of the
+// kernel's version, with the lines of a user's own base that did not survive. Nothing is checked.
 func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (
 	base, final []byte, requested []Request, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
@@ -87,9 +84,8 @@ func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 	return base, final, requested, err
 }
 
-// editConfig is what an editor works on: not the .config of the last build, and
-// not what olddefconfig works on. It is in the object directory for the reason
-// that newConfig is.
+// editConfig is what an editor works on: not the .config of the last build, and not what olddefconfig works on. It
+// is in the object directory for the reason that newConfig is.
 const editConfig = objDir + "/kimg.edit"
 
 func (w *worker) edit(ctx context.Context, version units.KernelVersion, c Config, e Editing) (*Edited, error) {
@@ -174,8 +170,7 @@ func (w *worker) editor(ctx context.Context, e Editing) error {
 	return nil
 }
 
-// oddities are the symbols that, in one of the two or in both, are not what
-// kconfig would choose by itself.
+// oddities are the symbols that, in one of the two or in both, are not what kconfig would choose by itself.
 func (w *worker) oddities(ctx context.Context, configs ...[]byte) (map[string]bool, error) {
 	odd := map[string]bool{}
 	for _, text := range configs {
@@ -196,8 +191,7 @@ func (w *worker) oddities(ctx context.Context, configs ...[]byte) (map[string]bo
 	return odd, nil
 }
 
-// spelt reads a .config with what it says is off: such a symbol is n, and one
-// that it does not speak of is absent.
+// spelt reads a .config with what it says is off: such a symbol is n, and one that it does not speak of is absent.
 func spelt(text []byte) map[string]string {
 	values := map[string]string{}
 	for line := range strings.Lines(string(text)) {
@@ -213,8 +207,7 @@ func spelt(text []byte) map[string]string {
 	return values
 }
 
-// split separates the requests that a configuration still meets from those that it
-// does not.
+// split separates the requests that a configuration still meets from those that it does not.
 func split(version units.KernelVersion, reqs []Request, config []byte) (held, dropped []Request) {
 	cfg := kconfig.ParseConfig(config)
 	for _, r := range reqs {
@@ -227,9 +220,8 @@ func split(version units.KernelVersion, reqs []Request, config []byte) (held, dr
 	return held, dropped
 }
 
-// changes lists, by symbol, what a user would have to set for one .config to
-// become the other. A symbol that vanished needs nothing, unless one of kept
-// still asks for it. tree may be nil.
+// changes lists, by symbol, what a user would have to set for one .config to become the other. A symbol that
+// vanished needs nothing, unless one of kept still asks for it. tree may be nil.
 func changes(from, to []byte, kept []Request, tree *kconfig.Tree) []Request {
 	a, b := spelt(from), spelt(to)
 	for _, r := range last(kept) {

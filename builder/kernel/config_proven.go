@@ -8,22 +8,19 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// provenConfig keeps the last configuration that was proven, after a line that
-// says what it was composed from. Composing takes seconds (the tree's kconfig
-// asks the compiler a hundred questions), which is most of what a build adds to
-// make after one edited file.
+// provenConfig keeps the last configuration that was proven, after a line that says what it was composed from.
+// Composing takes seconds (the tree's kconfig asks the compiler a hundred questions), which is most of what a build
+// adds to make after one edited file.
 const provenConfig = objDir + "/kimg.proven"
 
-// provenScript prints the state of all that kconfig reads of the source ($1)
-// for an architecture ($3), and then $2. Content is not read: an engine's volume has honest change times,
-// and only kimg writes there.
+// provenScript prints the state of all that kconfig reads of the source ($1) for an architecture ($3), and then $2.
+// Content is not read: an engine's volume has honest change times, and only kimg writes there.
 const provenScript = `cd "$1" && find . -path ./` + objName + ` -prune -o -type f \( \
 -name 'Kconfig*' -o -name '*.config' -o -name '*defconfig' \
 -o -path './scripts/*' -o -path './Makefile' -o -path "./arch/$3/Makefile*" \) -printf '%P %s %C@ %i\n' |
 sha256sum && { cat "$2" 2>/dev/null || true; }`
 
-// proven returns the key of a configuration, and its .config where it was proven
-// before; nil: it was not.
+// proven returns the key of a configuration, and its .config where it was proven before; nil: it was not.
 func (w *worker) proven(ctx context.Context, j Job) (key string, config []byte, err error) {
 	out, err := w.output(ctx, nil, 64<<20, "sh", "-c", provenScript, "sh", srcDir, provenConfig, w.arch.SourceDir)
 	if err != nil {

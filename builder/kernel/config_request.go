@@ -58,9 +58,8 @@ func plainValue(v string) bool {
 	return v == "y" || v == "m" || v == "n" || numberRE.MatchString(v) || stringRE.MatchString(v)
 }
 
-// ParseFragment reads a fragment, the form of .config: CONFIG_X=value and
-// "# CONFIG_X is not set". name is what errors call it. A line that is neither,
-// nor a comment, is an error: a misspelt request must not be lost.
+// ParseFragment reads a fragment, the form of .config: CONFIG_X=value and "# CONFIG_X is not set". name is what
+// errors call it. A line that is neither, nor a comment, is an error: a misspelt request must not be lost.
 func ParseFragment(r io.Reader, name string) ([]Request, error) {
 	var reqs []Request
 	sc := bufio.NewScanner(r)

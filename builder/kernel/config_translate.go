@@ -6,8 +6,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// renames are symbols that have another name from a version on. A request may
-// use either name with any version.
+// renames are symbols that have another name from a version on. A request may use either name with any version.
 var renames = []struct {
 	old, new     string
 	major, minor int

@@ -54,8 +54,7 @@ const tooOld = "make 4.3 stops at .fixdep.o.cmd before 4.18 (fixed by 9564a8cf42
 	"and with binutils 2.31 kernels before 4.16 compile and do not boot (b21ebf2fb4cd); " +
 	"the suite whose tools suit them, Debian stretch, has left the archive"
 
-// EraError is a kernel that no toolchain is known for, or a --toolchain that
-// there is not.
+// EraError is a kernel that no toolchain is known for, or a --toolchain that there is not.
 type EraError struct {
 	Msg  string
 	hint string
@@ -73,9 +72,8 @@ func v(major, minor int) units.KernelVersion {
 // Eras is the whole table, oldest first, for showing.
 func Eras() []Era { return slices.Clone(eras) }
 
-// EraFor chooses the toolchain for a kernel. override, where not empty, is a
-// user's choice: "bookworm/gcc-12" or "bookworm". A kernel without an era is refused,
-// with the reason, unless the user chose.
+// EraFor chooses the toolchain for a kernel. override, where not empty, is a user's choice: "bookworm/gcc-12" or
+// "bookworm". A kernel without an era is refused, with the reason, unless the user chose.
 func EraFor(version units.KernelVersion, override string) (Era, error) {
 	found, ok := find(version)
 	if override != "" {

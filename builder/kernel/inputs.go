@@ -14,9 +14,8 @@ import (
 // tree, patches and Inputs. What is in the two Inputs needs no such care.
 const StepVersion = "3"
 
-// Inputs is a digest of how kernels are compiled: make's variables, environment and
-// targets, and the scripts that pack. What is a job's own is left out, but for its
-// architecture and what it has packed: keys name that beside it.
+// Inputs is a digest of how kernels are compiled: make's variables, environment and targets, and the scripts that
+// pack. What is a job's own is left out, but for its architecture and what it has packed: keys name that beside it.
 func (j Job) Inputs() units.Digest {
 	var b strings.Builder
 	packs := slices.Contains(j.Targets, BinDeb)
@@ -42,9 +41,8 @@ func (j Job) Inputs() units.Digest {
 	return units.DigestOf([]byte(b.String()))
 }
 
-// Inputs is a digest of what the configuration of a version is composed of: its own
-// file, kimg's fragments and the requests, in the words of that version; the symbols
-// and not the comments, nor who asked for them.
+// Inputs is a digest of what the configuration of a version is composed of: its own file, kimg's fragments and the
+// requests, in the words of that version; the symbols and not the comments, nor who asked for them.
 func (c Config) Inputs(version units.KernelVersion) units.Digest {
 	var b strings.Builder
 	switch c.Base {

@@ -12,9 +12,8 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 )
 
-// ModulesTar is the artifact that holds what modules_install installed, as
-// lib/modules/VERSION, with depmod's indices: what belongs into a root
-// filesystem. Its modules carry no debug information; those below ModulesDir do,
+// ModulesTar is the artifact that holds what modules_install installed, as lib/modules/VERSION, with depmod's
+// indices: what belongs into a root filesystem. Its modules carry no debug information; those below ModulesDir do,
 // for a debugger to load (lx-symbols finds them by their names).
 const (
 	ModulesTar = artifact.Modules
@@ -35,9 +34,8 @@ func (c Config) Modules() bool {
 
 const modulesRoot = workDir + "/" + ModulesDir
 
-// modulesScript makes the tar $2 of what was installed below $1, the same from
-// the same modules, with times of $3 (seconds since 1970). build and source are
-// links to directories that no guest has.
+// modulesScript makes the tar $2 of what was installed below $1, the same from the same modules, with times of $3
+// (seconds since 1970). build and source are links to directories that no guest has.
 const modulesScript = `cd "$1" && find lib -type d -exec chmod 755 {} + && exec tar -cf "$2" \
 --format=gnu --sort=name --mtime="@$3" --owner=0 --group=0 --numeric-owner \
 --exclude='lib/modules/*/build' --exclude='lib/modules/*/source' lib/modules`

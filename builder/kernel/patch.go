@@ -15,8 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Patch is one patch to a kernel's source. A job's patches are applied in their
-// order, and all of them or none.
+// Patch is one patch to a kernel's source. A job's patches are applied in their order, and all of them or none.
 type Patch struct {
 	Name  string // what errors call it
 	Text  string
@@ -24,10 +23,9 @@ type Patch struct {
 	Fix   *Fix // kimg's own, which is applied where the tree needs it; nil: a user's
 }
 
-// The patched files of a source volume have their originals in patchDir, by a
-// hash of their paths, beside patchState, which says what has been applied. So a
-// patch that goes or changes costs no new source, and a build after it compiles
-// what is different and no more.
+// The patched files of a source volume have their originals in patchDir, by a hash of their paths, beside
+// patchState, which says what has been applied. So a patch that goes or changes costs no new source, and a build
+// after it compiles what is different and no more.
 const (
 	patchDir   = ".kimg-patch"
 	patchState = patchDir + "/state"

@@ -69,9 +69,8 @@ var tarballs = []struct{ ending, suffix, command string }{
 	{".tar", "", "cat"},
 }
 
-// ParseSource reads what --kernel takes: "" or "suite", "suite:linux-source-5.10",
-// a directory, a tarball, or a kernel.org version. Paths are checked, and made
-// absolute: a wrong one is found here and not after a download.
+// ParseSource reads what --kernel takes: "" or "suite", "suite:linux-source-5.10", a directory, a tarball, or a
+// kernel.org version. Paths are checked, and made absolute: a wrong one is found here and not after a download.
 func ParseSource(s string) (Source, error) {
 	if s == "" || s == "suite" {
 		return Source{Kind: Suite}, nil
@@ -131,8 +130,7 @@ func parsePath(s string) (Source, error) {
 	return Source{Kind: Tarball, Path: abs}, nil
 }
 
-// compression is that of a tarball of that name; ok is false where its name is not
-// that of a tarball.
+// compression is that of a tarball of that name; ok is false where its name is not that of a tarball.
 func compression(name string) (suffix, command string, ok bool) {
 	for _, t := range tarballs {
 		if strings.HasSuffix(name, t.ending) {

@@ -100,8 +100,7 @@ func deliver(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 			return "", err
 		}
 	}
-	// A new volume gets its owner from the image's directory, so the object volume is
-	// first seen there.
+	// A new volume gets its owner from the image's directory, so the object volume is first seen there.
 	d.worker, err = newWorker(ctx, eng, j, task, nil,
 		container.Mount{Volume: volume, Target: srcDir},
 		container.Mount{Volume: j.ObjectVolume(), Target: DebugGenerated})
@@ -197,8 +196,7 @@ const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x
 --to-command='case "$TAR_FILENAME" in *.xz) xz -T0 -dc;; *.bz2) bzip2 -dc;; *.gz) gzip -dc;; *.zst) zstd -dc;; esac' \
 './usr/src/*linux-source-*.tar.*' && rm .kimg.deb`
 
-// archive unpacks a tarball or a source package, inside of the container, where
-// it can reach nothing.
+// archive unpacks a tarball or a source package, inside of the container, where it can reach nothing.
 func (d *delivery) archive(ctx context.Context) error {
 	mark := []byte("archive 2 " + string(d.tree.SHA256) + "\n")
 	if bytes.Equal(mark, d.mark) {
@@ -235,8 +233,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	return err
 }
 
-// unpackError is what unpackScript's messages and status say about a tarball; nil: all
-// is well.
+// unpackError is what unpackScript's messages and status say about a tarball; nil: all is well.
 func unpackError(tarball, messages string, err error) error {
 	for line := range strings.Lines(messages) {
 		line = strings.TrimSpace(line)
@@ -257,8 +254,7 @@ func unpackError(tarball, messages string, err error) error {
 	return nil
 }
 
-// check checks that an unpacked tree is the kernel that it was taken for, and that
-// nothing in it leads out of it.
+// check checks that an unpacked tree is the kernel that it was taken for, and that nothing in it leads out of it.
 func (d *delivery) check(ctx context.Context) error {
 	makefile, err := d.read(ctx, srcDir+"/Makefile")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -299,9 +295,8 @@ func (d *delivery) check(ctx context.Context) error {
 	return nil
 }
 
-// escapes reports whether a link points, or could point, outside the tree: where ".."
-// comes after a name that may be a link itself, only a walk could tell. No kernel has
-// such links.
+// escapes reports whether a link points, or could point, outside the tree: where ".." comes after a name that may
+// be a link itself, only a walk could tell. No kernel has such links.
 func escapes(name, target string) bool {
 	if strings.HasPrefix(target, "/") {
 		return true

@@ -30,9 +30,8 @@ type SourceExport struct {
 	Generated string // directory that headers and sources of the build are written to
 }
 
-// ExportSource writes the source as it was compiled, and returns the content of a
-// compile_commands.json that speaks of it. It compiles what is missing. Each
-// directory is replaced whole, or left as it was.
+// ExportSource writes the source as it was compiled, and returns the content of a compile_commands.json that speaks
+// of it. It compiles what is missing. Each directory is replaced whole, or left as it was.
 func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExport, task *progress.Task) (
 	commands []byte, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
@@ -65,8 +64,7 @@ sort -z | tar -c --null -T -`
 const commandsScript = `cd "$1" && find . -name '.*.o.cmd' ! -path './scripts/*' ! -path './tools/*' -print0 |
 sort -z | xargs -0 -r grep -h -E '^(saved)?cmd_[^ ]*\.o := '`
 
-// maxCommands bounds what is read of .cmd files, in bytes; a distribution's
-// kernel of 6.12 has some 60 MB.
+// maxCommands bounds what is read of .cmd files, in bytes; a distribution's kernel of 6.12 has some 60 MB.
 const maxCommands = 512 << 20
 
 func (w *worker) commands(ctx context.Context, e SourceExport) ([]byte, error) {

@@ -27,15 +27,13 @@ type GitState struct {
 // gitPatience bounds what git may take, which has 70,000 files to look at.
 const gitPatience = 10 * time.Second
 
-// ReadGit asks this machine's git about a directory that has a .git of its own. It
-// returns nil where there is none, where git is missing, and where git refuses (the
-// tree is another user's). It neither writes to the tree nor runs what the tree's own git
-// configuration names: no hooks, no monitor, no filters, no fetch of what a partial
-// clone lacks. A plain git status would.
+// ReadGit asks this machine's git about a directory that has a .git of its own. It returns nil where there is none,
+// where git is missing, and where git refuses (the tree is another user's). It neither writes to the tree nor runs
+// what the tree's own git configuration names: no hooks, no monitor, no filters, no fetch of what a partial clone
+// lacks. A plain git status would.
 //
-// cacheDir keeps what was found for one content of the tree, named by a digest
-// ("": there is none), one commit and one index: looking at every file costs as
-// much as all the rest of a build that changes nothing.
+// cacheDir keeps what was found for one content of the tree, named by a digest ("": there is none), one commit and
+// one index: looking at every file costs as much as all the rest of a build that changes nothing.
 func ReadGit(ctx context.Context, dir string, content units.Digest, cacheDir string) *GitState {
 	if _, err := os.Lstat(filepath.Join(dir, ".git")); err != nil {
 		return nil

@@ -48,8 +48,7 @@ func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
 	return nil, fmt.Errorf("pin kernel source %s: it is not on this machine", src)
 }
 
-// PinDownload pins a tarball that was downloaded from a URL and verified, and is
-// in path.
+// PinDownload pins a tarball that was downloaded from a URL and verified, and is in path.
 func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*Tree, error) {
 	u, err := url.Parse(from)
 	if err != nil {
@@ -86,9 +85,8 @@ func FindPackage(list Packages, src Source) (archive.Package, error) {
 	return p, nil
 }
 
-// PackageVersion is the kernel version that a source package holds, by its own
-// version: 6.12.107-1 is 6.12.107. Ubuntu does not count the last number; the
-// tree's Makefile does.
+// PackageVersion is the kernel version that a source package holds, by its own version: 6.12.107-1 is 6.12.107.
+// Ubuntu does not count the last number; the tree's Makefile does.
 func PackageVersion(p archive.Locked) (units.KernelVersion, error) {
 	version := p.Version
 	if _, v, ok := strings.Cut(version, ":"); ok {

@@ -17,11 +17,9 @@ import (
 	"github.com/kimg/kimg/internal/reading"
 )
 
-// syncScript applies a delta to a source volume: from its input it takes $1
-// bytes of names of files to remove, $2 of directories, then a tar. "wipe" as $3
-// empties the volume first. Files get the time at which they arrive, by the
-// engine's own clock, which is the one that make compares. The mark goes first
-// and comes last.
+// syncScript applies a delta to a source volume: from its input it takes $1 bytes of names of files to remove, $2
+// of directories, then a tar. "wipe" as $3 empties the volume first. Files get the time at which they arrive, by
+// the engine's own clock, which is the one that make compares. The mark goes first and comes last.
 const syncScript = `set -eu; umask 022; cd ` + srcDir + `
 rm -f ` + sourceMark + ` ` + patchState + `
 if test "$3" = wipe; then find . -mindepth 1 -delete; fi

@@ -60,9 +60,8 @@ func CheckTarget(name string) error {
 	return nil
 }
 
-// further makes the job's own targets, one after the other, and gives out each
-// file of the object directory that a target names, as fs/open.i does, and the
-// packages of BinDeb.
+// further makes the job's own targets, one after the other, and gives out each file of the object directory that a
+// target names, as fs/open.i does, and the packages of BinDeb.
 func (w *worker) further(ctx context.Context, j Job, n int, put Put) error {
 	for _, t := range j.Targets {
 		w.task.Say("make " + t)

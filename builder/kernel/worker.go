@@ -20,15 +20,12 @@ import (
 	"github.com/kimg/kimg/internal/reading"
 )
 
-// Where things are in every toolchain container. The paths are fixed: they are
-// in vmlinux's debug information.
+// Where things are in every toolchain container. The paths are fixed: they are in vmlinux's debug information.
 //
-// Objects are a volume of their own that is mounted inside of the source, because
-// kbuild then names headers by "../include" and not by "/kimg/src/include". With
-// engines whose layers are in user space (fuse-overlayfs) every look at "/" by an
-// ordinary user is a question to the engine, thousands for each object: an
-// eighth of a build's processor time. Debug information names absolute paths all
-// the same (see prefixMap).
+// Objects are a volume of their own that is mounted inside of the source, because kbuild then names headers by
+// "../include" and not by "/kimg/src/include". With engines whose layers are in user space (fuse-overlayfs) every
+// look at "/" by an ordinary user is a question to the engine, thousands for each object: an eighth of a build's
+// processor time. Debug information names absolute paths all the same (see prefixMap).
 const (
 	srcDir    = "/kimg/src"
 	objName   = ".kimg-obj"
@@ -53,8 +50,7 @@ type worker struct {
 	task *progress.Task
 }
 
-// newWorker creates a worker that has mounts and tmpfs, and does not start it. The
-// caller removes it.
+// newWorker creates a worker that has mounts and tmpfs, and does not start it. The caller removes it.
 func newWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task,
 	tmpfs map[string]string, mounts ...container.Mount) (*worker, error) {
 	c, err := eng.Create(ctx, &container.Cmd{
@@ -172,8 +168,7 @@ func (w *worker) write(ctx context.Context, name string, text []byte) error {
 	return w.run(ctx, bytes.NewReader(text), nil, "sh", "-c", `exec cat > "$1"`, "sh", name)
 }
 
-// make runs one make command; what it prints goes to the step's log and, should
-// it fail, into the error.
+// make runs one make command; what it prints goes to the step's log and, should it fail, into the error.
 func (w *worker) make(ctx context.Context, args ...string) error {
 	var fault faults
 	out, errs := io.MultiWriter(w.task.Log(), &fault), io.MultiWriter(w.task.Log(), &fault)

@@ -9,9 +9,8 @@ import (
 	"strings"
 )
 
-// arMagic and arHeader: ar(5), the common format that deb(5) is made of. A
-// reader of its own is shorter than what Debian's Go library for packages
-// brings with it: OpenPGP, LZMA and a second xz.
+// arMagic and arHeader: ar(5), the common format that deb(5) is made of. A reader of its own is shorter than what
+// Debian's Go library for packages brings with it: OpenPGP, LZMA and a second xz.
 const (
 	arMagic  = "!<arch>\n"
 	arHeader = 60 // bytes: name 16, time 12, owner 6, group 6, mode 8, size 10, end 2

@@ -23,10 +23,9 @@ import (
 // goes into the images' tags; TestBaseVersion says when.
 const baseVersion = "1"
 
-// dropped are the files that are left out of the images, as dpkg's path-exclude: a *
-// matches slashes too. Manuals are not read in a toolchain image, and each file that
-// is not written shortens a cold build. Packages' own records (dpkg's lists) still
-// name them.
+// dropped are the files that are left out of the images, as dpkg's path-exclude: a * matches slashes too. Manuals
+// are not read in a toolchain image, and each file that is not written shortens a cold build. Packages' own records
+// (dpkg's lists) still name them.
 var dropped = []string{
 	"/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
 	"/usr/share/lintian/*", "/usr/share/bug/*", "/usr/share/doc-base/*", "/usr/share/bash-completion/*",
@@ -57,11 +56,10 @@ type layout struct {
 	st    strings.Builder // dpkg's status
 }
 
-// layBase writes the tar of a root filesystem in which the packages (in order)
-// are unpacked and none is configured, with dpkg's database saying just that: so
-// "dpkg --configure -a" in a container finishes it. when dates what belongs to
-// no package. The packages come from next, which returns io.EOF after the last;
-// the same packages give the same bytes.
+// layBase writes the tar of a root filesystem in which the packages (in order) are unpacked and none is configured,
+// with dpkg's database saying just that: so "dpkg --configure -a" in a container finishes it. when dates what
+// belongs to no package. The packages come from next, which returns io.EOF after the last; the same packages give
+// the same bytes.
 //
 // dpkg --install of the same packages over the tree, as debootstrap does it,
 // would write every file a second time and keep both in the image.
@@ -92,8 +90,7 @@ func layBase(ctx context.Context, w io.Writer, a arch.Arch, when time.Time, next
 	return nil
 }
 
-// begin lays the links of the merged /usr, so that everything after them can
-// only land behind them.
+// begin lays the links of the merged /usr, so that everything after them can only land behind them.
 func (l *layout) begin() error {
 	for _, d := range l.links {
 		if err := l.mkdir("usr/" + d); err != nil {
@@ -279,9 +276,8 @@ func (l *layout) mkdir(name string) error {
 	return l.put("", &tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: l.when}, nil)
 }
 
-// put writes one entry, and the directories above it that are missing. Nothing
-// replaces what is there or lies behind a link: the tar then means the same to every
-// program that reads it.
+// put writes one entry, and the directories above it that are missing. Nothing replaces what is there or lies
+// behind a link: the tar then means the same to every program that reads it.
 func (l *layout) put(pkg string, h *tar.Header, body io.Reader) error {
 	for p := h.Name; p != "."; p = path.Dir(p) {
 		if other, ok := l.owner[p]; ok {
@@ -312,8 +308,7 @@ func (l *layout) put(pkg string, h *tar.Header, body io.Reader) error {
 	return nil
 }
 
-// localPath cleans a path of a package ("./usr/bin/x") and refuses one that
-// could lead out of the root.
+// localPath cleans a path of a package ("./usr/bin/x") and refuses one that could lead out of the root.
 func localPath(name string) (string, error) {
 	p := strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/")
 	if p == "" || p == "." {

@@ -36,9 +36,8 @@ type infoFile struct {
 	body []byte
 }
 
-// unpackDeb unpacks a .deb. Its parts may be plain or compressed with gzip, bzip2, xz
-// or zstd. It refuses what is not a package, is cut off, or unpacks to more than the
-// limits.
+// unpackDeb unpacks a .deb. Its parts may be plain or compressed with gzip, bzip2, xz or zstd. It refuses what is
+// not a package, is cut off, or unpacks to more than the limits.
 func unpackDeb(b []byte) (*unpacked, error) {
 	ar, err := newArReader(b)
 	if err != nil {
@@ -63,9 +62,8 @@ func unpackDeb(b []byte) (*unpacked, error) {
 	return u, err
 }
 
-// member reads and decompresses the next member, which has to be name or
-// name with the suffix of a compression. Members with a leading underscore are
-// skipped, as deb(5) asks.
+// member reads and decompresses the next member, which has to be name or name with the suffix of a compression.
+// Members with a leading underscore are skipped, as deb(5) asks.
 func member(ar *arReader, name string, limit int64) ([]byte, error) {
 	for {
 		found, packed, err := ar.next()

@@ -36,10 +36,9 @@ type Maker struct {
 	Task    *progress.Task
 }
 
-// Ensure makes the image that the lock describes, unless the engine has it. Of
-// several calls for the same image, in this process or others, one makes it and the
-// others wait for it. Where packages can no longer be downloaded the error is an
-// *archive.MissingError: Resolve makes a lock of those that can.
+// Ensure makes the image that the lock describes, unless the engine has it. Of several calls for the same image, in
+// this process or others, one makes it and the others wait for it. Where packages can no longer be downloaded the
+// error is an *archive.MissingError: Resolve makes a lock of those that can.
 //
 // A finished base stays when a later step fails, as a download does; nothing else
 // of a failed or cancelled Ensure stays.
@@ -95,10 +94,9 @@ func (m Maker) once(ctx context.Context, ref, what string, make func() error) (m
 
 var tagUnsafe = regexp.MustCompile(`[^a-z0-9.-]`)
 
-// Fetch downloads the packages that the image is made of and that the engine does
-// not have in its base, and makes nothing. All in one go: downloads run in parallel,
-// and where some are gone the *archive.MissingError names every one of them. Without
-// an Engine it downloads all.
+// Fetch downloads the packages that the image is made of and that the engine does not have in its base, and makes
+// nothing. All in one go: downloads run in parallel, and where some are gone the *archive.MissingError names every
+// one of them. Without an Engine it downloads all.
 func (m Maker) Fetch(ctx context.Context, l *Lock) error {
 	packages := slices.Concat(l.Base, l.Packages)
 	if m.Engine != nil {
@@ -152,8 +150,7 @@ func (m Maker) finish(ctx context.Context, l *Lock) error {
 	if err == nil {
 		return nil
 	}
-	// The engine keeps the images between the steps of a build that failed, for a
-	// next build that may never come.
+	// The engine keeps the images between the steps of a build that failed, for a next build that may never come.
 	if id := log.last(); id != "" {
 		if left := m.Engine.RemoveImage(ctx, id); left != nil {
 			// It may be below another image, which is no news for the user.
@@ -197,8 +194,7 @@ func writeContext(ctx context.Context, w io.Writer, st *store.Store, l *Lock) er
 	return tw.Close()
 }
 
-// buildLog passes on the classic builder's output and notes the images that it
-// made: " ---> 0123456789ab".
+// buildLog passes on the classic builder's output and notes the images that it made: " ---> 0123456789ab".
 type buildLog struct {
 	w    io.Writer
 	mu   sync.Mutex
@@ -209,8 +205,7 @@ type buildLog struct {
 
 var stepImage = regexp.MustCompile(`^ ---> ([0-9a-f]{12,64})$`)
 
-// maxStepLine is more than a line that stepImage matches has: a build may write lines
-// without end.
+// maxStepLine is more than a line that stepImage matches has: a build may write lines without end.
 const maxStepLine = 80
 
 func (s *buildLog) Write(p []byte) (int, error) {
@@ -231,8 +226,7 @@ func (s *buildLog) Write(p []byte) (int, error) {
 	return s.w.Write(p)
 }
 
-// last is the newest image; "" while there is none but the base, which the
-// builder names first.
+// last is the newest image; "" while there is none but the base, which the builder names first.
 func (s *buildLog) last() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

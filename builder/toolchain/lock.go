@@ -122,8 +122,7 @@ func (l *Lock) Digest() units.Digest {
 // comments are the lines of Dockerfile.builder that do nothing.
 var comments = regexp.MustCompile(`(?m)^#.*\n`)
 
-// Ref is the image's name. Its tag has the whole Digest: an image of that name is
-// made of these inputs.
+// Ref is the image's name. Its tag has the whole Digest: an image of that name is made of these inputs.
 func (l *Lock) Ref() string { return fmt.Sprintf("kimg-toolchain:%s-%s", l.Target, l.Digest()) }
 
 // baseRef is the name of the base below it, which targets of one suite may share.
@@ -131,8 +130,7 @@ func (l *Lock) baseRef() string {
 	return fmt.Sprintf("kimg-base:%s-%s", l.Suite, units.DigestOf(l.baseInputs()))
 }
 
-// baseInputs spells out all that the base depends on. Its architecture is that of
-// its packages.
+// baseInputs spells out all that the base depends on. Its architecture is that of its packages.
 func (l *Lock) baseInputs() []byte {
 	return fmt.Appendf(nil, "base %s\ndate %d\ndropped %q\n%s",
 		baseVersion, l.Date.Unix(), dropped, list("base", l.Base))

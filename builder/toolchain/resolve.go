@@ -30,9 +30,8 @@ func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 	return l, nil
 }
 
-// choose returns the base, which is the essential packages and what they
-// depend on, and what has to be installed over it for packages. The base is
-// smaller than debootstrap's minbase: apt, and what is merely required of a
+// choose returns the base, which is the essential packages and what they depend on, and what has to be installed
+// over it for packages. The base is smaller than debootstrap's minbase: apt, and what is merely required of a
 // machine that boots, have no use in these images.
 func choose(index *archive.Index, of contents) (base, over []archive.Locked, err error) {
 	boot, err := index.Closure(archive.ClosureSpec{Suite: of.suite, Variant: archive.Minbase})

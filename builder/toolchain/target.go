@@ -9,8 +9,7 @@ import (
 	"github.com/kimg/kimg/internal/suite"
 )
 
-// Target is one image: an image of a suite's toolchain by its name (see
-// suite.Suite.Images), or Imaging.
+// Target is one image: an image of a suite's toolchain by its name (see suite.Suite.Images), or Imaging.
 type Target string
 
 // Targets that are asked for by name.
@@ -20,9 +19,8 @@ const (
 	Imaging  Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb
 )
 
-// kernelTools is what a kernel build calls besides the compiler: no config of
-// its own Kconfig asks for more, but for Rust and for documentation. Perl is
-// the base's perl-base; nothing in a build needs Python.
+// kernelTools is what a kernel build calls besides the compiler: no config of its own Kconfig asks for more, but
+// for Rust and for documentation. Perl is the base's perl-base; nothing in a build needs Python.
 var kernelTools = []string{
 	"binutils", "bc", "bison", "flex", "make", "patch", // the build itself
 	"libelf-dev", "libssl-dev", "openssl", // objtool; certificates and signed modules
@@ -100,8 +98,7 @@ func (t Target) Suite() (suite.Suite, error) {
 	return c.suite, err
 }
 
-// stage is the target's in Dockerfile.builder. All images of a suite have one: they
-// differ only in their packages.
+// stage is the target's in Dockerfile.builder. All images of a suite have one: they differ only in their packages.
 func (t Target) stage() string {
 	suite, _, _ := strings.Cut(string(t), "-")
 	return suite

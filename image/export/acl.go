@@ -7,10 +7,9 @@ import (
 	"github.com/kimg/kimg/ext4"
 )
 
-// The two forms of an access control list: ext4's own on the disk (the kernel's
-// fs/ext4/acl.h) leaves out the ids of entries that have none; the one that
-// getxattr(2) gives and setxattr(2) takes (include/uapi/linux/posix_acl_xattr.h)
-// has an id in every entry.
+// The two forms of an access control list: ext4's own on the disk (the kernel's fs/ext4/acl.h) leaves out the ids
+// of entries that have none; the one that getxattr(2) gives and setxattr(2) takes
+// (include/uapi/linux/posix_acl_xattr.h) has an id in every entry.
 const (
 	aclDiskVersion = 1
 	aclUserVersion = 2

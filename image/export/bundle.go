@@ -12,10 +12,9 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// Bundle is every artifact in one tar, for who gets them without building: it
-// unpacks to a directory of kimg's usual name, so that kimg run finds it, and
-// holds a script that boots it with no more than QEMU. Owners and times are the
-// same for everybody.
+// Bundle is every artifact in one tar, for who gets them without building: it unpacks to a directory of kimg's
+// usual name, so that kimg run finds it, and holds a script that boots it with no more than QEMU. Owners and times
+// are the same for everybody.
 type Bundle struct{}
 
 // bundleDir is the directory in the tar.

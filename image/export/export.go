@@ -101,8 +101,7 @@ func (s *source) Close() error { return s.At.Close() }
 
 // Format is a form in which artifacts are handed on.
 type Format interface {
-	// Export writes the whole of it to w, which may be a file, to be written from
-	// its beginning, or any stream.
+	// Export writes the whole of it to w, which may be a file, to be written from its beginning, or any stream.
 	Export(ctx context.Context, b *Build, w io.Writer) error
 }
 

@@ -10,15 +10,12 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 )
 
-// Firecracker is a configuration file of Firecracker's, which boots the
-// uncompressed kernel and knows no disk but virtio over MMIO. The guest has no
-// network: a TAP device would be needed, and whoever runs Firecracker has a name
-// for it. The guest writes to the disk image, as Firecracker has no snapshots of
-// a drive.
+// Firecracker is a configuration file of Firecracker's, which boots the uncompressed kernel and knows no disk but
+// virtio over MMIO. The guest has no network: a TAP device would be needed, and whoever runs Firecracker has a name
+// for it. The guest writes to the disk image, as Firecracker has no snapshots of a drive.
 type Firecracker struct{}
 
-// firecrackerConfig is as much of the format as it takes (Firecracker's
-// src/firecracker/swagger/firecracker.yaml).
+// firecrackerConfig is as much of the format as it takes (Firecracker's src/firecracker/swagger/firecracker.yaml).
 type firecrackerConfig struct {
 	BootSource struct {
 		Kernel string `json:"kernel_image_path"`
@@ -70,9 +67,8 @@ func firecrackerLacks(g *Guest) []string {
 	return lacking
 }
 
-// firecrackerArgs is the kernel's command line: as everywhere, but for the disk,
-// which is virtio whatever it is in QEMU; and for a machine that has no PCI and
-// resets by its keyboard's controller.
+// firecrackerArgs is the kernel's command line: as everywhere, but for the disk, which is virtio whatever it is in
+// QEMU; and for a machine that has no PCI and resets by its keyboard's controller.
 func firecrackerArgs(g *Guest) string {
 	words := strings.Fields(g.Append)
 	for i, word := range words {

@@ -10,9 +10,8 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 )
 
-// Libvirt is a domain of libvirt's QEMU driver that boots the artifacts where
-// they are (libvirt's documentation, "Domain XML format"). Its disk is transient:
-// what the guest writes is thrown away at its end, as in kimg run.
+// Libvirt is a domain of libvirt's QEMU driver that boots the artifacts where they are (libvirt's documentation,
+// "Domain XML format"). Its disk is transient: what the guest writes is thrown away at its end, as in kimg run.
 type Libvirt struct{}
 
 // domain is as much of the format as it takes.

@@ -15,13 +15,11 @@ import (
 	oci "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// OCI is the root filesystem as a container image: an OCI image layout in a tar,
-// with docker save's manifest.json beside its index. Every docker load reads the
-// one, and everything newer the other. The layer is not compressed inside; a
-// file's name may have the whole compressed.
+// OCI is the root filesystem as a container image: an OCI image layout in a tar, with docker save's manifest.json
+// beside its index. Every docker load reads the one, and everything newer the other. The layer is not compressed
+// inside; a file's name may have the whole compressed.
 //
-// The device nodes in /dev are left out: a container gets its own, and an engine
-// without root could not make them.
+// The device nodes in /dev are left out: a container gets its own, and an engine without root could not make them.
 type OCI struct{}
 
 // dockerArchive is an element of docker save's manifest.json.

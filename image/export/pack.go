@@ -9,10 +9,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Pack returns what a format writes to so that its file is compressed as the
-// file's name says: .gz or .tgz, .zst, and not at all for every other. Its Close
-// does not close w. Neither form holds a time or a name, so the same bytes come
-// out for the same bytes.
+// Pack returns what a format writes to so that its file is compressed as the file's name says: .gz or .tgz, .zst,
+// and not at all for every other. Its Close does not close w. Neither form holds a time or a name, so the same
+// bytes come out for the same bytes.
 func (k *Kind) Pack(name string, w io.Writer) (io.WriteCloser, error) {
 	switch {
 	case !k.Packs:

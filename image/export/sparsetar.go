@@ -16,8 +16,7 @@ const (
 	ustarMaxSize = 1<<33 - 1 // bytes, eleven octal digits
 )
 
-// tarStream is a tar that may hold sparse files. archive/tar reads these, and
-// does not write them.
+// tarStream is a tar that may hold sparse files. archive/tar reads these, and does not write them.
 type tarStream struct {
 	*tar.Writer
 	w io.Writer
@@ -25,10 +24,9 @@ type tarStream struct {
 
 func newTarStream(w io.Writer) *tarStream { return &tarStream{tar.NewWriter(w), w} }
 
-// writeSparse writes a file of h.Size bytes, of which only the extents are in the
-// tar: GNU tar's PAX format for sparse files, version 1.0 (GNU tar manual, "Storing
-// Sparse Files"). GNU tar, libarchive, Python and Go read it, and make the holes
-// again. A file with more data than a ustar header can count is written whole.
+// writeSparse writes a file of h.Size bytes, of which only the extents are in the tar: GNU tar's PAX format for
+// sparse files, version 1.0 (GNU tar manual, "Storing Sparse Files"). GNU tar, libarchive, Python and Go read it,
+// and make the holes again. A file with more data than a ustar header can count is written whole.
 func (t *tarStream) writeSparse(h tar.Header, extents []sparse.Extent, r io.ReaderAt) error {
 	var table bytes.Buffer
 	data := int64(0)

@@ -17,10 +17,9 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 )
 
-// Tar is the root filesystem's files as they are in the image, so what a guest
-// wrote to it is there too: sorted by name, with numeric owners, modes, times to
-// the second, devices, hard links, and extended attributes as GNU tar and
-// libarchive write them (SCHILY.xattr.*).
+// Tar is the root filesystem's files as they are in the image, so what a guest wrote to it is there too: sorted by
+// name, with numeric owners, modes, times to the second, devices, hard links, and extended attributes as GNU tar
+// and libarchive write them (SCHILY.xattr.*).
 type Tar struct{}
 
 // Export implements Format.

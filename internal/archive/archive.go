@@ -1,8 +1,7 @@
-// Package archive is a client of Debian's and Ubuntu's package archives: it
-// finds a mirror, verifies a suite's signed index, reads the package lists,
-// computes which packages a bootstrap or a toolchain needs, and downloads them
-// into the store. It trusts nothing but the keys of package suite. What the
-// packages are used for is up to its callers.
+// Package archive is a client of Debian's and Ubuntu's package archives: it finds a mirror, verifies a suite's
+// signed index, reads the package lists, computes which packages a bootstrap or a toolchain needs, and downloads
+// them into the store. It trusts nothing but the keys of package suite. What the packages are used for is up to its
+// callers.
 package archive
 
 import (

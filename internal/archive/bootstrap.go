@@ -29,10 +29,9 @@ type ClosureSpec struct {
 // unpacked and configured first. No package is in both.
 type Bootstrap struct{ Required, Base []Package }
 
-// Closure computes the packages that debootstrap --print-debs names for an http
-// mirror (for an https one it adds ca-certificates). It follows debootstrap
-// 1.0.141, faults and all: only Depends and Pre-Depends count, of alternatives
-// only the first, versions never, and a name that no package has is passed over.
+// Closure computes the packages that debootstrap --print-debs names for an http mirror (for an https one it adds
+// ca-certificates). It follows debootstrap 1.0.141, faults and all: only Depends and Pre-Depends count, of
+// alternatives only the first, versions never, and a name that no package has is passed over.
 func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
 	required := x.withPriority("required")
 	var base []string
@@ -73,8 +72,7 @@ func (x *Index) withPriority(priority string) []string {
 	return names
 }
 
-// resolve is debootstrap's resolve_deps. Names of no package stay only where
-// they are in names.
+// resolve is debootstrap's resolve_deps. Names of no package stay only where they are in names.
 func (x *Index) resolve(names, exclude []string) map[string]bool {
 	all := make(map[string]bool)
 	for _, name := range names {
@@ -112,8 +110,7 @@ func firstAlternatives(p Package) []string {
 	return names
 }
 
-// sorted looks the names up, in the order of their bytes (debootstrap sorts
-// with LANG=C).
+// sorted looks the names up, in the order of their bytes (debootstrap sorts with LANG=C).
 func (x *Index) sorted(names map[string]bool) ([]Package, error) {
 	var found []Package
 	var missing []string

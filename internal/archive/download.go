@@ -21,8 +21,7 @@ import (
 // latency, and few enough for its other users.
 const parallel = 8
 
-// maxReported bounds how many broken downloads one message lists: most often they
-// have one reason.
+// maxReported bounds how many broken downloads one message lists: most often they have one reason.
 const maxReported = 5
 
 // MissingError lists all locked packages that can no longer be downloaded.
@@ -60,12 +59,10 @@ func oneLine(err error) string {
 	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
-// Fetch downloads packages into the store, from the mirror or else, as of the time
-// at, from the snapshot service. progress may be nil; it is called from many
-// goroutines with the bytes that arrived and the size of all packages.
-// Packages that neither the mirror nor the snapshot service has are a *MissingError;
-// a file of the mirror's that is not the locked one is an error unless the snapshot
-// service has the right one.
+// Fetch downloads packages into the store, from the mirror or else, as of the time at, from the snapshot service.
+// progress may be nil; it is called from many goroutines with the bytes that arrived and the size of all packages.
+// Packages that neither the mirror nor the snapshot service has are a *MissingError; a file of the mirror's that is
+// not the locked one is an error unless the snapshot service has the right one.
 func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at time.Time,
 	progress func(delta, total int64)) error {
 

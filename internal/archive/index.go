@@ -49,8 +49,7 @@ func newIndex(a arch.Arch, packages []Package) *Index {
 	return x
 }
 
-// compareVersions orders versions as dpkg does. One that cannot be read comes
-// before all that can.
+// compareVersions orders versions as dpkg does. One that cannot be read comes before all that can.
 func compareVersions(a, b string) int {
 	va, errA := version.Parse(a)
 	vb, errB := version.Parse(b)
@@ -73,8 +72,7 @@ func (x *Index) Lookup(name string) (Package, bool) {
 	return Package{}, false
 }
 
-// Index fetches and reads the package lists of the components (nil: the
-// suite's own), verified by rel.
+// Index fetches and reads the package lists of the components (nil: the suite's own), verified by rel.
 func (c *Client) Index(ctx context.Context, rel *Release, components []string) (*Index, error) {
 	if components == nil {
 		components = rel.Suite.Family.Components

@@ -54,8 +54,7 @@ func rank(priority string) int {
 	return len(ranks)
 }
 
-// alternativesOf reads a relationship field; one that cannot be read is empty,
-// but see checkRelations.
+// alternativesOf reads a relationship field; one that cannot be read is empty, but see checkRelations.
 func alternativesOf(field string) [][]dependency.Possibility {
 	d, err := dependency.Parse(field)
 	if field == "" || err != nil {
@@ -80,12 +79,10 @@ func checkRelations(p Package) error {
 	return nil
 }
 
-// Install computes what apt-get install --no-install-recommends would install
-// for names ("gcc-12", or "gcc-12=12.2.0-14" for one version) where have (names
-// of packages of this index) is installed already: a set that dpkg can
-// configure, sorted by name. Where a dependency has alternatives, one that is
-// there counts first, then the first that the suite has. It does not revise a
-// choice, as apt does: it reports the conflict.
+// Install computes what apt-get install --no-install-recommends would install for names ("gcc-12", or
+// "gcc-12=12.2.0-14" for one version) where have (names of packages of this index) is installed already: a set that
+// dpkg can configure, sorted by name. Where a dependency has alternatives, one that is there counts first, then the
+// first that the suite has. It does not revise a choice, as apt does: it reports the conflict.
 func (x *Index) Install(names []string, have map[string]bool) ([]Package, error) {
 	in := installation{x: x, chosen: make(map[string]int), fresh: make(map[string]bool),
 		bad: make(map[int][]dependency.Possibility)}
@@ -184,8 +181,7 @@ func (in *installation) isMet(want dependency.Possibility) bool {
 	})
 }
 
-// choose picks the first candidate that does not conflict with what was chosen,
-// else the first candidate.
+// choose picks the first candidate that does not conflict with what was chosen, else the first candidate.
 func (in *installation) choose(alternatives []dependency.Possibility) (int, bool) {
 	var candidates []int
 	for _, want := range alternatives {
@@ -256,8 +252,7 @@ func (in *installation) checkConflicts() error {
 	return nil
 }
 
-// fits reports whether package i and those that were chosen exclude each other in
-// neither direction.
+// fits reports whether package i and those that were chosen exclude each other in neither direction.
 func (in *installation) fits(i int) bool {
 	if in.excludedBy(i) != "" {
 		return false
@@ -272,8 +267,7 @@ func (in *installation) fits(i int) bool {
 	return true
 }
 
-// excludedBy names a chosen package that package i conflicts with or breaks; ""
-// where there is none.
+// excludedBy names a chosen package that package i conflicts with or breaks; "" where there is none.
 func (in *installation) excludedBy(i int) string {
 	for _, bad := range in.excluded(i) {
 		if j, ok := in.chosen[bad.Name]; ok && j != i && in.x.is(j, bad) {

@@ -33,9 +33,8 @@ type MirrorQuery struct {
 	At     time.Time // of the snapshot service, where nothing else is named; zero: now
 }
 
-// Resolve finds the mirror: the flag, the environment (KIMG_MIRROR for Debian,
-// KIMG_UBUNTU_MIRROR for Ubuntu), the host's apt configuration, else the snapshot
-// service (see SnapshotBase).
+// Resolve finds the mirror: the flag, the environment (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu), the
+// host's apt configuration, else the snapshot service (see SnapshotBase).
 func (q MirrorQuery) Resolve() (Mirror, error) {
 	conf := readAptConf(q.Root)
 	named := func(raw, from string) (Mirror, error) {
@@ -65,9 +64,8 @@ func (q MirrorQuery) Resolve() (Mirror, error) {
 	return conf.mirror(base+at.UTC().Format(snapshotLayout), "the snapshot service"), nil
 }
 
-// SnapshotBase is what comes before the time in the URLs of the snapshot service:
-// the family's own, or another of its layout that KIMG_SNAPSHOT (Ubuntu's:
-// KIMG_UBUNTU_SNAPSHOT) names.
+// SnapshotBase is what comes before the time in the URLs of the snapshot service: the family's own, or another of
+// its layout that KIMG_SNAPSHOT (Ubuntu's: KIMG_UBUNTU_SNAPSHOT) names.
 func SnapshotBase(family *suite.Family) (string, error) {
 	env := family.SnapshotEnv
 	v := os.Getenv(env)
@@ -146,20 +144,17 @@ func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
 	}
 }
 
-// SnapshotURL is the base of a family's archive as it was at the time at, on the
-// family's own snapshot service.
+// SnapshotURL is the base of a family's archive as it was at the time at, on the family's own snapshot service.
 func SnapshotURL(family *suite.Family, at time.Time) string {
 	return family.Snapshot + at.UTC().Format(snapshotLayout)
 }
 
-// snapshotLags are how much later than the archive changed a snapshot may have
-// been taken that shows the change: the services look at the archive a few times
-// a day, and answer for any time with what they saw last before it. What an index
-// of that time names stays in the archive for longer than a day.
+// snapshotLags are how much later than the archive changed a snapshot may have been taken that shows the change:
+// the services look at the archive a few times a day, and answer for any time with what they saw last before it.
+// What an index of that time names stays in the archive for longer than a day.
 var snapshotLags = []time.Duration{0, 8 * time.Hour, 24 * time.Hour}
 
-// snapshotURLs are the bases to try for what an index that was made at the time
-// at names.
+// snapshotURLs are the bases to try for what an index that was made at the time at names.
 func (c *Client) snapshotURLs(family *suite.Family, at time.Time) (all []string) {
 	base := c.Snapshot
 	if base == "" {

@@ -2,8 +2,7 @@ package archive
 
 import "github.com/kimg/kimg/internal/units"
 
-// Package is one stanza of a package list. Relationship fields are as the
-// archive spells them.
+// Package is one stanza of a package list. Relationship fields are as the archive spells them.
 type Package struct {
 	Name, Version, Arch string
 	Source              string // as spelled: "glibc (2.41-1)"; "": the same as Name

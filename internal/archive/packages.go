@@ -13,8 +13,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// maxLine bounds one line of a package list; the longest of today, a Depends
-// field, has some 20 KB.
+// maxLine bounds one line of a package list; the longest of today, a Depends field, has some 20 KB.
 const maxLine = 1 << 20
 
 // fields are those that kimg reads, in the order in which reduce writes them.
@@ -60,9 +59,8 @@ func reduce(w io.Writer, r io.Reader) error {
 	return out.Flush()
 }
 
-// parsePackages reads a package list. The packages' strings share text's memory:
-// that is most of why sixty thousand take a tenth of a second.
-// https://wiki.debian.org/DebianRepository/Format#A.22Packages.22_Indices
+// parsePackages reads a package list. The packages' strings share text's memory: that is most of why sixty thousand
+// take a tenth of a second. https://wiki.debian.org/DebianRepository/Format#A.22Packages.22_Indices
 func parsePackages(text string) ([]Package, error) {
 	all := make([]Package, 0, strings.Count(text, "\n\n")+1)
 	for stanza := range deb822.Stanzas(text) {
@@ -128,8 +126,7 @@ func (p *Package) set(name, value string) (err error) {
 	return err
 }
 
-// check refuses a stanza that lacks what kimg needs, or whose names could lead
-// out of a directory or a list.
+// check refuses a stanza that lacks what kimg needs, or whose names could lead out of a directory or a list.
 func (p *Package) check() error {
 	switch {
 	case !isName(p.Name, "+-."):

@@ -52,8 +52,7 @@ func (e *UntrustedError) Hint() string {
 // maxInRelease is some ten times what the largest of today is.
 const maxInRelease = 4 << 20
 
-// Release fetches and verifies the suite's InRelease. A refusal is an
-// *UntrustedError.
+// Release fetches and verifies the suite's InRelease. A refusal is an *UntrustedError.
 func (c *Client) Release(ctx context.Context, s suite.Suite) (*Release, error) {
 	url := c.Mirror.URL + "/dists/" + s.Name + "/InRelease"
 	data, err := c.inRelease(ctx, url)
@@ -187,8 +186,7 @@ func parseRelease(text []byte) (*parsedRelease, error) {
 	return &rel, err
 }
 
-// inGMT spells the zone as HTTP's dates do; the archives write the same dates
-// with "UTC".
+// inGMT spells the zone as HTTP's dates do; the archives write the same dates with "UTC".
 func inGMT(date string) string { return strings.Replace(date, "UTC", "GMT", 1) }
 
 // parseListed reads lines of "digest size name".

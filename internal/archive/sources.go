@@ -18,9 +18,8 @@ type source struct {
 	components []string
 }
 
-// hostMirror finds the mirror of a family that the host's apt configuration uses:
-// the first that serves a release of the family itself (not only its updates) with
-// the component main.
+// hostMirror finds the mirror of a family that the host's apt configuration uses: the first that serves a release
+// of the family itself (not only its updates) with the component main.
 func (q MirrorQuery) hostMirror() (Mirror, bool) {
 	for _, name := range sourceFiles(q.Root) {
 		b, err := os.ReadFile(name)
@@ -57,9 +56,8 @@ func sourceFiles(root string) []string {
 	return append(names, parts...)
 }
 
-// isPlain reports whether it is a distribution's own archive. That of its updates
-// may have nothing else on its host, and third parties, which often name the same
-// suites, have other components or another place.
+// isPlain reports whether it is a distribution's own archive. That of its updates may have nothing else on its
+// host, and third parties, which often name the same suites, have other components or another place.
 func (s source) isPlain(family *suite.Family) bool {
 	uri := strings.TrimRight(s.uri, "/")
 	known, err := suite.Parse(s.suite)

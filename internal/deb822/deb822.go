@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// Stanzas yields the stanzas of a text without the blank lines around them. They
-// share the text's memory.
+// Stanzas yields the stanzas of a text without the blank lines around them. They share the text's memory.
 func Stanzas(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for len(text) > 0 {
@@ -22,8 +21,7 @@ func Stanzas(text string) iter.Seq[string] {
 	}
 }
 
-// Field is a field of a stanza. Its value has the lines that continue it, and no
-// white space around it.
+// Field is a field of a stanza. Its value has the lines that continue it, and no white space around it.
 type Field struct{ Name, Value string }
 
 // Fields yields the fields of a stanza in their order; they share its memory. The

@@ -29,8 +29,7 @@ var magics = []struct{ magic, suffix string }{
 // HeadSize is how many bytes Suffix needs.
 const HeadSize = 6
 
-// Suffix is the suffix of files that begin as head does; ok is false where none is
-// known.
+// Suffix is the suffix of files that begin as head does; ok is false where none is known.
 func Suffix(head []byte) (suffix string, ok bool) {
 	for _, m := range magics {
 		if bytes.HasPrefix(head, []byte(m.magic)) {
@@ -40,8 +39,7 @@ func Suffix(head []byte) (suffix string, ok bool) {
 	return "", false
 }
 
-// NewReader undoes the compression that files of a suffix have: ".gz", ".xz", ".bz2",
-// ".zst", or "" for none.
+// NewReader undoes the compression that files of a suffix have: ".gz", ".xz", ".bz2", ".zst", or "" for none.
 func NewReader(r io.Reader, suffix string) (plain io.ReadCloser, err error) {
 	switch suffix {
 	case "":

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// StatusError is a server's refusal. A file that the server does not have
-// (404, 410) is fs.ErrNotExist.
+// StatusError is a server's refusal. A file that the server does not have (404, 410) is fs.ErrNotExist.
 type StatusError struct {
 	Code  int
 	after time.Duration // the server's Retry-After
@@ -141,8 +140,7 @@ func (b *body) total() int64 {
 	return b.ContentLength
 }
 
-// contentRange reads "bytes 100-199/200"; an unknown total ("*") is -1.
-// RFC 9110, section 14.4.
+// contentRange reads "bytes 100-199/200"; an unknown total ("*") is -1. RFC 9110, section 14.4.
 func contentRange(s string) (start, total int64, err error) {
 	var size string
 	var end int64
@@ -158,8 +156,7 @@ func contentRange(s string) (start, total int64, err error) {
 	return start, total, nil
 }
 
-// strongETag is the answer's validator where it can stand in If-Range.
-// RFC 9110, section 13.1.5: a weak one cannot.
+// strongETag is the answer's validator where it can stand in If-Range. RFC 9110, section 13.1.5: a weak one cannot.
 func (b *body) strongETag() string {
 	if tag := b.Header.Get("ETag"); strings.HasPrefix(tag, `"`) {
 		return tag

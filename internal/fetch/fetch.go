@@ -1,6 +1,5 @@
-// Package fetch downloads over HTTP: in parallel, with retries, resuming what
-// was cut off in this run or an earlier one, and never keeping a file that is
-// not the one that was asked for.
+// Package fetch downloads over HTTP: in parallel, with retries, resuming what was cut off in this run or an earlier
+// one, and never keeping a file that is not the one that was asked for.
 package fetch
 
 import (
@@ -132,10 +131,9 @@ func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) 
 	}
 }
 
-// open requests url from the byte at offset on. The body ends with an error when
-// no byte has come for the time c.Stall. With offset 0 the answer is 200; else it
-// is 206 for exactly that range, or errWhole. etag, where it is not empty, makes
-// the server answer with the whole file if it has another one now.
+// open requests url from the byte at offset on. The body ends with an error when no byte has come for the time
+// c.Stall. With offset 0 the answer is 200; else it is 206 for exactly that range, or errWhole. etag, where it is
+// not empty, makes the server answer with the whole file if it has another one now.
 func (c *Client) open(ctx context.Context, url string, offset int64, etag string) (*body, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -9,12 +9,11 @@ import (
 	"os"
 )
 
-// ToFile downloads url, of at most max bytes, into f, which is empty. It is for
-// a file whose digest nobody knows, which ToStore cannot take: so a cut transfer
-// goes on where it was only within this call, and only where the server vouches
-// by a strong ETag that it is still the same file; else it begins anew. progress
-// may be nil; it is told of bytes that arrived, negative when they were thrown
-// away. The error is fs.ErrNotExist where the server does not have the file.
+// ToFile downloads url, of at most max bytes, into f, which is empty. It is for a file whose digest nobody knows,
+// which ToStore cannot take: so a cut transfer goes on where it was only within this call, and only where the
+// server vouches by a strong ETag that it is still the same file; else it begins anew. progress may be nil; it is
+// told of bytes that arrived, negative when they were thrown away. The error is fs.ErrNotExist where the server
+// does not have the file.
 func (c *Client) ToFile(ctx context.Context, url string, f *os.File, max int64, progress func(delta int64)) error {
 	d := fileDownload{c: c, url: url, f: f, max: max, req: Request{Progress: progress}}
 	if err := c.retry(ctx, func() (bool, error) { return d.try(ctx) }); err != nil {

@@ -11,9 +11,8 @@ import (
 	"github.com/kimg/kimg/internal/store"
 )
 
-// ToStore downloads one file into the store, or does nothing where the store
-// has it whole. The error tells of every URL that was tried; it is
-// fs.ErrNotExist only where every server said that it does not have the file.
+// ToStore downloads one file into the store, or does nothing where the store has it whole. The error tells of every
+// URL that was tried; it is fs.ErrNotExist only where every server said that it does not have the file.
 func (c *Client) ToStore(ctx context.Context, st *store.Store, req Request) error {
 	if st.Verify(req.SHA256) == nil {
 		req.arrived(req.Size)
@@ -116,10 +115,9 @@ type filling struct {
 	pieced bool // an answer went on from where an earlier one had ended
 }
 
-// How many bytes further than ever an answer must have brought us to count as a
-// step forward: a connection that is cut again and again then still gets there.
-// One that went on from where it was cut needs few; a server that always begins
-// anew is given up.
+// How many bytes further than ever an answer must have brought us to count as a step forward: a connection that is
+// cut again and again then still gets there. One that went on from where it was cut needs few; a server that always
+// begins anew is given up.
 const (
 	enough       = 64 << 10
 	enoughOfMore = 256
@@ -176,8 +174,7 @@ func (f *filling) try(ctx context.Context) (moved bool, err error) {
 	return moved, err
 }
 
-// checkSize refuses an answer whose head says that it is another file, before
-// anything of it is kept.
+// checkSize refuses an answer whose head says that it is another file, before anything of it is kept.
 func (f *filling) checkSize(b *body) error {
 	total := b.total()
 	if total >= 0 && (f.req.Size > 0 && total != f.req.Size || total > f.limit()) {

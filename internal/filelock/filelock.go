@@ -14,11 +14,10 @@ import (
 // poll is how often a lock that another process holds is tried.
 const poll = 50 * time.Millisecond
 
-// Take locks file, which is made where it is missing, with its directory, and
-// stays: were it removed, the next process could lock a new file while one that
-// waits holds the old. Where another process holds it, waiting is called once
-// and Take waits until that one unlocks it or ctx ends; for other goroutines of
-// this process, it waits without a call. The end of the process unlocks too.
+// Take locks file, which is made where it is missing, with its directory, and stays: were it removed, the next
+// process could lock a new file while one that waits holds the old. Where another process holds it, waiting is
+// called once and Take waits until that one unlocks it or ctx ends; for other goroutines of this process, it waits
+// without a call. The end of the process unlocks too.
 func Take(ctx context.Context, file string, waiting func()) (unlock func(), err error) {
 	if file, err = filepath.Abs(file); err != nil {
 		return nil, err

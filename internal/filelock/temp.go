@@ -79,8 +79,7 @@ func isStill(f *os.File, path string) (bool, error) {
 // DirLock is the file in a directory of NewDir that is locked while its maker runs.
 const DirLock = ".lock"
 
-// NewFile makes a temporary file as os.CreateTemp does, which no Sweep removes until
-// it is closed.
+// NewFile makes a temporary file as os.CreateTemp does, which no Sweep removes until it is closed.
 func NewFile(dir, pattern string) (*os.File, error) {
 	return retry(func() (*os.File, error) {
 		f, err := os.CreateTemp(dir, pattern)
@@ -100,8 +99,7 @@ func NewFile(dir, pattern string) (*os.File, error) {
 	})
 }
 
-// NewDir makes a temporary directory as os.MkdirTemp does, which no Sweep removes until
-// remove is called.
+// NewDir makes a temporary directory as os.MkdirTemp does, which no Sweep removes until remove is called.
 func NewDir(parent, pattern string) (dir string, remove func() error, err error) {
 	f, err := retry(func() (*os.File, error) {
 		dir, err = os.MkdirTemp(parent, pattern)

@@ -1,6 +1,5 @@
-// Package kernelorg is a client of kernel.org's layout of kernel sources, and of
-// its mirrors: it downloads a version's tarball into the store and says who signed
-// it. It takes tarballs by plain URLs, too.
+// Package kernelorg is a client of kernel.org's layout of kernel sources, and of its mirrors: it downloads a
+// version's tarball into the store and says who signed it. It takes tarballs by plain URLs, too.
 package kernelorg
 
 import (
@@ -20,17 +19,15 @@ type Client struct {
 	HTTP  *fetch.Client
 	Keys  Keys
 
-	// Base is the mirror; "": DefaultBase. It is the URL that /pub/linux/kernel
-	// is under (https://cdn.kernel.org), or that directory's own URL, known by its
-	// last name, "kernel" (https://mirror.example/pub/linux/kernel).
+	// Base is the mirror; "": DefaultBase. It is the URL that /pub/linux/kernel is under (https://cdn.kernel.org),
+	// or that directory's own URL, known by its last name, "kernel" (https://mirror.example/pub/linux/kernel).
 	Base string
 
 	VerifyTar     bool             // also check the detached signature of the uncompressed tar
 	AllowUnsigned bool             // accept what no known key has signed; a wrong signature is never accepted
 	Now           func() time.Time // nil: time.Now
 
-	// Progress gets the bytes of a tarball that arrived, negative when they turned
-	// out to be wrong. It may be nil.
+	// Progress gets the bytes of a tarball that arrived, negative when they turned out to be wrong. It may be nil.
 	Progress func(delta int64)
 }
 

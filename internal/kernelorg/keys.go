@@ -11,12 +11,11 @@ import (
 	"github.com/kimg/kimg/internal/pgp"
 )
 
-// The keys that sign kernels, by primary fingerprint:
-// https://www.kernel.org/signature.html. keys/*.asc hold exactly these; a test
-// proves it. The autosigner's came from the git history of linuxkit, the others
-// from kernel.org's own collection of its developers' keys (the repository
-// docs/kernel/pgpkeys) and Arch Linux's packaging; each was cut to the key and
-// its newest self-signature there, and checked by that and by its fingerprint.
+// The keys that sign kernels, by primary fingerprint: https://www.kernel.org/signature.html. keys/*.asc hold
+// exactly these; a test proves it. The autosigner's came from the git history of linuxkit, the others from
+// kernel.org's own collection of its developers' keys (the repository docs/kernel/pgpkeys) and Arch Linux's
+// packaging; each was cut to the key and its newest self-signature there, and checked by that and by its
+// fingerprint.
 const (
 	autosigner = "B8868C80BA62A1FFFAF5FDA9632D3A06589DA6B1" // Kernel.org checksum autosigner: every sha256sums.asc
 	greg       = "647F28654894E3BD457199BE38DBBDC86092693E" // Greg Kroah-Hartman: stable releases
@@ -59,8 +58,7 @@ func shipped() (*pgp.Keyring, error) {
 	return &pgp.Keyring{Keys: all}, nil
 }
 
-// Add returns k with the keys of files, armored or not, added. They may sign
-// lists and tars alike.
+// Add returns k with the keys of files, armored or not, added. They may sign lists and tars alike.
 func (k Keys) Add(files ...string) (Keys, error) {
 	for _, name := range files {
 		f, err := os.Open(name)

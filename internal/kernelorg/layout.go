@@ -50,10 +50,9 @@ func parseURL(s string) (*url.URL, error) {
 // fourth is the fourth number of old versions: the .61 of 2.6.32.61.
 var fourth = regexp.MustCompile(`^\.\d+$`)
 
-// dirs are the directories that may hold the version, in the order to look.
-// Release candidates have had no tarballs there since 2017, only snapshots that
-// git makes (https://www.kernel.org/category/releases.html); mirrors that kept
-// the older ones have them in testing/.
+// dirs are the directories that may hold the version, in the order to look. Release candidates have had no tarballs
+// there since 2017, only snapshots that git makes (https://www.kernel.org/category/releases.html); mirrors that
+// kept the older ones have them in testing/.
 func dirs(v units.KernelVersion) []string {
 	dir := fmt.Sprintf("v%d.x", v.Major)
 	if v.Major < 3 {

@@ -14,8 +14,7 @@ import (
 	"github.com/kimg/kimg/internal/reading"
 )
 
-// verifyTar checks the tarball got, which is in the store, against the detached
-// signature of what it unpacks to.
+// verifyTar checks the tarball got, which is in the store, against the detached signature of what it unpacks to.
 func (c *Client) verifyTar(ctx context.Context, url string, got *Verified) error {
 	var sig bytes.Buffer
 	err := c.HTTP.Get(ctx, url, &sig, maxSignature)

@@ -21,11 +21,10 @@ import (
 
 // FetchURL downloads the tarball (xz, gzip or zstd) at a URL into the store.
 //
-// With a digest want, no signature is looked for, and the mirror Base, where one is
-// named and may have the file, is tried first. Without, the file URL.sign, URL.asc or,
-// as kernel.org names them, that with .tar.sign in the place of .tar.xz must be a
-// signature of the tarball, or of what it unpacks to, by a key that may sign tars.
-// Errors are those of Fetch.
+// With a digest want, no signature is looked for, and the mirror Base, where one is named and may have the file, is
+// tried first. Without, the file URL.sign, URL.asc or, as kernel.org names them, that with .tar.sign in the place
+// of .tar.xz must be a signature of the tarball, or of what it unpacks to, by a key that may sign tars. Errors are
+// those of Fetch.
 func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest) (Verified, error) {
 	u, err := parseURL(rawURL)
 	if err != nil {
@@ -150,8 +149,7 @@ func (c *Client) checkFile(ctx context.Context, f *os.File, sig *signature, got 
 	return c.letPass(got, sig.url, err, hintUnknown)
 }
 
-// unknown downloads a file of an unknown digest. It enters the store only if check,
-// which may be nil, accepts it.
+// unknown downloads a file of an unknown digest. It enters the store only if check, which may be nil, accepts it.
 func (c *Client) unknown(ctx context.Context, url string, check func(*os.File) error) (units.Digest, error) {
 	dir, remove, err := c.Store.TempDir()
 	if err != nil {
@@ -179,8 +177,7 @@ func (c *Client) unknown(ctx context.Context, url string, check func(*os.File) e
 	return d, err
 }
 
-// checkPacked refuses what is not compressed, such as a page that asks to log
-// in, and leaves f at its beginning.
+// checkPacked refuses what is not compressed, such as a page that asks to log in, and leaves f at its beginning.
 func checkPacked(f *os.File) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err

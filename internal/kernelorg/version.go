@@ -15,9 +15,8 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Fetch downloads the tarball of a version into the store, verified by the signed
-// list of its directory, whose keys must be valid now. A refusal is an
-// *UntrustedError, a version that is not there a *NotFoundError.
+// Fetch downloads the tarball of a version into the store, verified by the signed list of its directory, whose keys
+// must be valid now. A refusal is an *UntrustedError, a version that is not there a *NotFoundError.
 func (c *Client) Fetch(ctx context.Context, v units.KernelVersion) (Verified, error) {
 	if err := checkVersion(v); err != nil {
 		return Verified{}, err
@@ -104,9 +103,8 @@ func hintFor(list []byte) string {
 	return hintNoMirror
 }
 
-// letPass returns the refusal of url for the reason why its signature does not count,
-// or nil, with a note in got, where the signature is not wrong but unknown and the
-// caller accepts that.
+// letPass returns the refusal of url for the reason why its signature does not count, or nil, with a note in got,
+// where the signature is not wrong but unknown and the caller accepts that.
 func (c *Client) letPass(got *Verified, url string, reason error, hint string) error {
 	switch {
 	case !errors.Is(reason, pgp.ErrUnvouched):
@@ -138,8 +136,7 @@ func (c *Client) unlisted(ctx context.Context, dir string, v units.KernelVersion
 	return err
 }
 
-// exists reports whether a server has a file, by reading its first byte: answers to
-// HEAD are not reliable.
+// exists reports whether a server has a file, by reading its first byte: answers to HEAD are not reliable.
 func (c *Client) exists(ctx context.Context, url string) (bool, error) {
 	err := c.HTTP.Get(ctx, url, io.Discard, 0)
 	var status *fetch.StatusError
@@ -166,8 +163,7 @@ func absent(dir string, v units.KernelVersion, list sums) error {
 			"or use another mirror with --kernel-mirror"}
 }
 
-// byDigest downloads the file with that digest into the store, from the first of the
-// URLs that has it.
+// byDigest downloads the file with that digest into the store, from the first of the URLs that has it.
 func (c *Client) byDigest(ctx context.Context, d units.Digest, urls ...string) error {
 	err := c.HTTP.ToStore(ctx, c.Store, fetch.Request{URLs: urls, Max: maxTarball, SHA256: d, Progress: c.Progress})
 	return explain(strings.Join(urls, ", "), d, err)

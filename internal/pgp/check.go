@@ -16,8 +16,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
-// strongDigests are the hash algorithms that a signature may use. SHA-1 and what
-// is older can be forged.
+// strongDigests are the hash algorithms that a signature may use. SHA-1 and what is older can be forged.
 var strongDigests = []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}
 
 // errBad marks a signature, of a key that is known, that does not match.
@@ -37,8 +36,7 @@ type verdict struct {
 	err    error
 }
 
-// check checks the signatures of what is signed and returns who made the good ones:
-// at least one.
+// check checks the signatures of what is signed and returns who made the good ones: at least one.
 func (v *verifier) check(sigs []*packet.Signature, signed io.Reader) (signedBy []string, err error) {
 	verdicts, err := v.verdicts(sigs, signed)
 	if err != nil {

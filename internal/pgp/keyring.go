@@ -47,8 +47,7 @@ func ReadKeyring(r io.Reader) (*Keyring, error) {
 
 var armorHead = []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----")
 
-// readArmored reads all armored blocks of a text. ReadArmoredKeyRing reads only the
-// first one.
+// readArmored reads all armored blocks of a text. ReadArmoredKeyRing reads only the first one.
 func readArmored(text []byte) (all openpgp.EntityList, err error) {
 	for i, block := range bytes.Split(text, armorHead) {
 		if i == 0 { // what stands before the first

@@ -12,11 +12,10 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
-// ErrUnvouched is what the errors of this package are (errors.Is) where the content
-// is not known to be wrong but no valid key signed it: it is not signed, or by keys
-// that are not in the keyring, that have expired, or with a digest that can be
-// forged. All others report something wrong: a signature that does not match, that
-// is cut off, or of a revoked key.
+// ErrUnvouched is what the errors of this package are (errors.Is) where the content is not known to be wrong but no
+// valid key signed it: it is not signed, or by keys that are not in the keyring, that have expired, or with a
+// digest that can be forged. All others report something wrong: a signature that does not match, that is cut off,
+// or of a revoked key.
 var ErrUnvouched = errors.New("not signed by a key that may sign it")
 
 // reason is an error that is ErrUnvouched, with words of its own.
@@ -30,11 +29,10 @@ const (
 	beginSignature = "-----BEGIN PGP SIGNATURE-----"
 )
 
-// OpenClear returns the text of a clear-signed document and the fingerprints of
-// the primary keys whose signatures of it are good: at least one. Signatures of
-// keys that are not in the keyring do not count; a bad one of a key that is makes the
-// document invalid. Keys and signatures must be valid at the time at. The error is a
-// reason in words. RFC 9580, section 7.
+// OpenClear returns the text of a clear-signed document and the fingerprints of the primary keys whose signatures
+// of it are good: at least one. Signatures of keys that are not in the keyring do not count; a bad one of a key
+// that is makes the document invalid. Keys and signatures must be valid at the time at. The error is a reason in
+// words. RFC 9580, section 7.
 func OpenClear(data []byte, k *Keyring, at time.Time) (text []byte, signedBy []string, err error) {
 	block, err := decodeClear(data)
 	if err != nil {
@@ -52,9 +50,8 @@ func OpenClear(data []byte, k *Keyring, at time.Time) (text []byte, signedBy []s
 	return block.Plaintext, signedBy, nil
 }
 
-// TextOf returns the text of a clear-signed document without checking its signature,
-// and a document that is not clear-signed as it is. It is for callers that may accept
-// what is not signed.
+// TextOf returns the text of a clear-signed document without checking its signature, and a document that is not
+// clear-signed as it is. It is for callers that may accept what is not signed.
 func TextOf(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, []byte(beginSigned)) {
 		return data, nil
@@ -80,13 +77,11 @@ func decodeClear(data []byte) (*clearsign.Block, error) {
 	return block, nil
 }
 
-// VerifyDetached reads signed to its end and returns the fingerprints of the
-// primary keys whose detached signatures of it are good: at least one. The
-// signature may be armored or not. Unlike in OpenClear each key must have been valid
-// when the signature says that it was made: what is signed so is published once and
-// does not change, so a release stays good after its maker's key has expired. (A
-// thief of an expired key can make older signatures with it; a key that is known to
-// be stolen is revoked, and that counts for all time.) A signature from after now is
+// VerifyDetached reads signed to its end and returns the fingerprints of the primary keys whose detached signatures
+// of it are good: at least one. The signature may be armored or not. Unlike in OpenClear each key must have been
+// valid when the signature says that it was made: what is signed so is published once and does not change, so a
+// release stays good after its maker's key has expired. (A thief of an expired key can make older signatures with
+// it; a key that is known to be stolen is revoked, and that counts for all time.) A signature from after now is
 // refused. An error of reading signed is returned as it is.
 func VerifyDetached(signed io.Reader, signature []byte, k *Keyring, now time.Time) (signedBy []string, err error) {
 	body := io.Reader(bytes.NewReader(signature))
@@ -146,8 +141,7 @@ func looksLike(data []byte) string {
 	return fmt.Sprintf(" (it begins with %.60q)", line)
 }
 
-// maxSignatures bounds the work that a hostile document makes; Debian's carry
-// at most four.
+// maxSignatures bounds the work that a hostile document makes; Debian's carry at most four.
 const maxSignatures = 16
 
 func signatures(r io.Reader) ([]*packet.Signature, error) {

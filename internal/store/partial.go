@@ -14,10 +14,9 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Partial is an entry on its way in, known by the digest it will have. What was
-// written to it stays when it is closed, also by a crash, and is there for who
-// opens it next. Only one Partial of a digest is open at any time, on the whole
-// machine.
+// Partial is an entry on its way in, known by the digest it will have. What was written to it stays when it is
+// closed, also by a crash, and is there for who opens it next. Only one Partial of a digest is open at any time, on
+// the whole machine.
 type Partial struct {
 	s    *Store
 	f    *os.File // nil once committed

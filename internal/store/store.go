@@ -1,7 +1,6 @@
-// Package store keeps what was downloaded or made, by its sha256. What is read
-// from it is checked while it is read: an entry that no longer has its digest
-// is removed and counts as missing. Entries appear whole or not at all, so many
-// processes may share one store.
+// Package store keeps what was downloaded or made, by its sha256. What is read from it is checked while it is read:
+// an entry that no longer has its digest is removed and counts as missing. Entries appear whole or not at all, so
+// many processes may share one store.
 package store
 
 import (
@@ -43,8 +42,7 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Path is where the entry is or would be. It says nothing about the entry's
-// state: call Verify first.
+// Path is where the entry is or would be. It says nothing about the entry's state: call Verify first.
 func (s *Store) Path(d units.Digest) string {
 	return filepath.Join(s.dir, "sha256", string(d[:2]), string(d))
 }
@@ -58,9 +56,8 @@ func (s *Store) Has(d units.Digest) bool {
 	return err == nil && info.Mode().IsRegular() && cache.Use(s.Path(d))
 }
 
-// Open returns a reader of the entry. The reader checks the digest as it goes:
-// where it does not match, the last Read gives a *CorruptError in place of
-// io.EOF and the entry is gone. A missing entry is fs.ErrNotExist.
+// Open returns a reader of the entry. The reader checks the digest as it goes: where it does not match, the last
+// Read gives a *CorruptError in place of io.EOF and the entry is gone. A missing entry is fs.ErrNotExist.
 func (s *Store) Open(d units.Digest) (io.ReadCloser, error) {
 	if d == "" {
 		return nil, fmt.Errorf("open store entry: no digest: %w", fs.ErrNotExist)

@@ -9,9 +9,8 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// TempDir makes a directory on the store's file system, for a program that
-// writes a file of its own which Take then brings in. It stays until remove is
-// called; one whose process was killed goes when a store is next opened.
+// TempDir makes a directory on the store's file system, for a program that writes a file of its own which Take then
+// brings in. It stays until remove is called; one whose process was killed goes when a store is next opened.
 func (s *Store) TempDir() (dir string, remove func() error, err error) {
 	dir, remove, err = filelock.NewDir(filepath.Join(s.dir, "tmp"), "dir-*")
 	if err != nil {

@@ -71,9 +71,8 @@ func (w *Writer) Abort() {
 	w.f = nil
 }
 
-// adopt makes f, an open file of this store's file system whose digest is d,
-// the entry d and closes it. An entry that is there already is replaced: it has
-// the same content, or it is damaged.
+// adopt makes f, an open file of this store's file system whose digest is d, the entry d and closes it. An entry
+// that is there already is replaced: it has the same content, or it is damaged.
 func (s *Store) adopt(f *os.File, d units.Digest) error {
 	path := s.Path(d)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

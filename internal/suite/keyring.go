@@ -7,8 +7,7 @@ import (
 	"github.com/kimg/kimg/internal/pgp"
 )
 
-// keyFiles are the keys of each family, armored, with their own signatures and
-// no others. They were written with
+// keyFiles are the keys of each family, armored, with their own signatures and no others. They were written with
 //
 //	gpg --export-options export-minimal --armor --export FINGERPRINT...
 //

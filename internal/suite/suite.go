@@ -1,6 +1,5 @@
-// Package suite is the table of the releases of Debian and Ubuntu that kimg
-// knows: who signs each, how debootstrap makes it, what its tools can do and
-// which compilers it has. A new suite is a row of suites; see CONTRIBUTING. The
+// Package suite is the table of the releases of Debian and Ubuntu that kimg knows: who signs each, how debootstrap
+// makes it, what its tools can do and which compilers it has. A new suite is a row of suites; see CONTRIBUTING. The
 // package holds facts: what is done with them is in the packages that read them.
 package suite
 
@@ -29,9 +28,8 @@ type Bootstrap struct {
 	Also    []string // packages that it adds to the required ones
 }
 
-// Toolchain is what a suite's packages compile kernels with. Each compiler is in
-// one image: the main ones in that of the suite's name, each of the others in one
-// of its own, so that only those who ask for it download it.
+// Toolchain is what a suite's packages compile kernels with. Each compiler is in one image: the main ones in that
+// of the suite's name, each of the others in one of its own, so that only those who ask for it download it.
 type Toolchain struct {
 	Compilers []string // of the main image, the suite's default first
 	Others    []string // "gcc-13": in the image trixie-gcc-13
@@ -58,8 +56,7 @@ func (s Suite) Compilers() []string {
 	return slices.Concat(s.Toolchain.Compilers, s.Toolchain.Others)
 }
 
-// Images are the images of the suite's toolchain, the main one first. A suite
-// without a toolchain has none.
+// Images are the images of the suite's toolchain, the main one first. A suite without a toolchain has none.
 func (s Suite) Images() []Image {
 	t := s.Toolchain
 	if t == nil {

@@ -1,7 +1,6 @@
 package suite
 
-// Family is who makes a distribution: it decides the archive's layout, the
-// snapshot service and the keys.
+// Family is who makes a distribution: it decides the archive's layout, the snapshot service and the keys.
 type Family struct {
 	Name       string   // "debian": also the end of an archive's path, and the name of the file of keys
 	Title      string   // for documents: "Debian"
@@ -40,9 +39,8 @@ var (
 // Families are all families.
 var Families = []*Family{Debian, Ubuntu}
 
-// The keys that sign the archives, by primary fingerprint. Debian's are from
-// the package debian-archive-keyring 2025.1, Ubuntu's from Debian's package
-// ubuntu-keyring 2023.11.28.1-0.2; both were fetched from trixie and checked
+// The keys that sign the archives, by primary fingerprint. Debian's are from the package debian-archive-keyring
+// 2025.1, Ubuntu's from Debian's package ubuntu-keyring 2023.11.28.1-0.2; both were fetched from trixie and checked
 // by its signed indices. keys/*.asc hold exactly these; a test proves it.
 const (
 	// Debian Archive Automatic Signing Key and Debian Stable Release Key of each
@@ -72,9 +70,8 @@ var suites = []Suite{
 		Name: "bullseye", Family: Debian, signers: []string{debian11Automatic, debian11Stable, debian12Automatic},
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-10", "gcc-9"}, Base: []string{"mawk"}, Binutils: 35, Glibc: 31,
-			// Without pkg-config: it brings all of Perl there, a sixth of the image, and
-			// every user of it in kernels of that era has a default. Without debhelper:
-			// no kernel of these compilers calls it.
+			// Without pkg-config: it brings all of Perl there, a sixth of the image, and every user of it in
+			// kernels of that era has a default. Without debhelper: no kernel of these compilers calls it.
 			Deb: []string{"dpkg-dev", "rsync"},
 		},
 	},
@@ -110,7 +107,6 @@ var suites = []Suite{
 	{Name: "noble", Family: Ubuntu, signers: []string{ubuntu2018}},
 }
 
-// packTools is what kbuild's bindeb-pkg calls besides what every build does: rsync
-// for the headers (5.10 does, 4.19 does not), debhelper (6.12 does, 6.1 does not).
-// fakeroot has no part in it; see package kernel.
+// packTools is what kbuild's bindeb-pkg calls besides what every build does: rsync for the headers (5.10 does, 4.19
+// does not), debhelper (6.12 does, 6.1 does not). fakeroot has no part in it; see package kernel.
 var packTools = []string{"dpkg-dev", "debhelper", "rsync"}

@@ -14,9 +14,8 @@ const devNull = "/dev/null"
 // maxName is the longest path that Linux takes, in bytes.
 const maxName = 4096
 
-// headerName takes the name out of what follows "--- " or "+++ ". A tab ends it,
-// or a space where there is no tab: a time follows. absent says that the time is
-// the one by which GNU diff says that there is no such file.
+// headerName takes the name out of what follows "--- " or "+++ ". A tab ends it, or a space where there is no tab:
+// a time follows. absent says that the time is the one by which GNU diff says that there is no such file.
 func headerName(s string) (name string, absent bool, err error) {
 	if strings.HasPrefix(s, `"`) {
 		name, _, err = quoted(s)
@@ -30,8 +29,7 @@ func headerName(s string) (name string, absent bool, err error) {
 	return name, err == nil && t.Unix() == 0, nil
 }
 
-// quoted reads a name as git quotes it, which is how Go does, and returns what
-// follows it.
+// quoted reads a name as git quotes it, which is how Go does, and returns what follows it.
 func quoted(s string) (name, rest string, err error) {
 	q, err := strconv.QuotedPrefix(s)
 	if err != nil {

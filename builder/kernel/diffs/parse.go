@@ -113,8 +113,7 @@ func (p *parser) plain() error {
 	return p.hunks(f)
 }
 
-// one is the file that two names are about: the second one, where the first is a kept
-// copy of it.
+// one is the file that two names are about: the second one, where the first is a kept copy of it.
 func (p *parser) one(old, now string) (string, error) {
 	a, err1 := treePath(old, p.strip)
 	b, err2 := treePath(now, p.strip)

@@ -11,9 +11,8 @@ import (
 	"github.com/kimg/kimg/internal/editdist"
 )
 
-// Explain says in words why a symbol that was asked for with one value has
-// another in the final configuration. It gives the nearest cause that the user can act
-// on; where it finds none it says so.
+// Explain says in words why a symbol that was asked for with one value has another in the final configuration. It
+// gives the nearest cause that the user can act on; where it finds none it says so.
 func (t *Tree) Explain(name, requested string, final Config) string {
 	s := t.Symbols[name]
 	if s == nil {
@@ -132,9 +131,8 @@ func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
 // onlyModule is the condition of what cannot be built in.
 var onlyModule Expr = symbol{name: "m"}
 
-// needed is what the conditions of a symbol must be for it to become want. Those of
-// a symbol that is no tristate are met where they are m (sym_calc_visibility in
-// scripts/kconfig/symbol.c).
+// needed is what the conditions of a symbol must be for it to become want. Those of a symbol that is no tristate
+// are met where they are m (sym_calc_visibility in scripts/kconfig/symbol.c).
 func needed(s *Symbol, want Tri) Tri {
 	if s.Type != "tristate" {
 		return min(want, Mod)
@@ -166,8 +164,7 @@ func bound(s string, final Config) string {
 // maxChain is how far a chain of unmet dependencies is followed.
 const maxChain = 5
 
-// missing words the conditions that are not met, and for a lone symbol why it
-// is not on either.
+// missing words the conditions that are not met, and for a lone symbol why it is not on either.
 func (t *Tree) missing(d *Def, conds []Expr, final Config, depth int) string {
 	var words []string
 	for _, c := range conds {

@@ -85,8 +85,7 @@ func (o or) String() string              { return bracket(o.x) + " || " + bracke
 func (c comparison) String() string      { return c.x.String() + c.op + c.y.String() }
 func (c comparison) eval(cfg Config) Tri { return c.compare(cfg) }
 
-// compare follows expr_calc_value in scripts/kconfig/expr.c: numbers compare as
-// numbers, all else as text.
+// compare follows expr_calc_value in scripts/kconfig/expr.c: numbers compare as numbers, all else as text.
 func (c comparison) compare(cfg Config) Tri {
 	x, okX := c.x.(symbol)
 	y, okY := c.y.(symbol)
@@ -152,8 +151,7 @@ func isSymbol(s string) bool {
 	return err != nil
 }
 
-// maxDepth bounds the nesting of a condition, so that a hostile file cannot
-// exhaust the stack.
+// maxDepth bounds the nesting of a condition, so that a hostile file cannot exhaust the stack.
 const maxDepth = 200
 
 type exprParser struct {

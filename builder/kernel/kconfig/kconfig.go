@@ -1,7 +1,6 @@
-// Package kconfig reads the Kconfig files of a kernel tree far enough to say in words
-// why a symbol did not get the value that was asked for. It is a reader, not a
-// configurator: the tree's own scripts/kconfig decides, and what depends on the
-// compiler (macros) is opaque here.
+// Package kconfig reads the Kconfig files of a kernel tree far enough to say in words why a symbol did not get the
+// value that was asked for. It is a reader, not a configurator: the tree's own scripts/kconfig decides, and what
+// depends on the compiler (macros) is opaque here.
 //
 // The language is described in the kernel's Documentation/kbuild/kconfig-language.rst.
 package kconfig
@@ -87,9 +86,8 @@ func (f Files) glob(pattern string) []string {
 	return names
 }
 
-// Read reads the Kconfig of a tree for one architecture, by the name of its
-// directory under arch/ (SRCARCH) and the name make knows it by (ARCH). Lines
-// that it does not understand are passed over; an unreadable file is an error
+// Read reads the Kconfig of a tree for one architecture, by the name of its directory under arch/ (SRCARCH) and the
+// name make knows it by (ARCH). Lines that it does not understand are passed over; an unreadable file is an error
 // only where the tree cannot be read without it.
 func Read(tree Files, srcarch, arch string) (*Tree, error) {
 	t := &Tree{Symbols: map[string]*Symbol{}, read: map[string]bool{}, selects: map[string][]reverse{},
@@ -140,8 +138,7 @@ func (r *reader) source(verb, from, pattern string, sc scope, depth int) error {
 		pattern = path.Join(path.Dir(from), pattern)
 	}
 	pattern = path.Clean(strings.ReplaceAll(pattern, "$SRCARCH", r.vars["SRCARCH"]))
-	// A file that is not there is passed over: make says so where it matters, and a
-	// diagnosis reads what there is.
+	// A file that is not there is passed over: make says so where it matters, and a diagnosis reads what there is.
 	for _, name := range r.tree.glob(pattern) {
 		if err := r.file(name, sc, depth+1); err != nil {
 			return err

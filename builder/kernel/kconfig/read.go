@@ -66,8 +66,7 @@ func (p *fileReader) line() string {
 	return s
 }
 
-// help passes over a help text: it ends at the first line that is indented less
-// than its first.
+// help passes over a help text: it ends at the first line that is indented less than its first.
 func (p *fileReader) help() {
 	indent := -1
 	for p.at < len(p.lines) {

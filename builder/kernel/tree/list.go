@@ -87,8 +87,7 @@ func decodeLine(line string) (e File, ok bool) {
 	return e, fs.ValidPath(e.Path)
 }
 
-// Load reads what Store kept; a list that is absent or
-// damaged is empty, and all files are read again.
+// Load reads what Store kept; a list that is absent or damaged is empty, and all files are read again.
 func Load(name string) Files {
 	data, err := os.ReadFile(name)
 	if err != nil {

@@ -1,6 +1,5 @@
-// Package tree lists the files of a kernel's source tree by kind and content, keeps
-// such lists, and says what turns one tree into another. It neither changes a tree
-// nor sends it anywhere.
+// Package tree lists the files of a kernel's source tree by kind and content, keeps such lists, and says what turns
+// one tree into another. It neither changes a tree nor sends it anywhere.
 package tree
 
 import (
@@ -61,9 +60,8 @@ const racy = 2 * time.Second
 // OwnNames is how the names of all that kimg keeps at the top of a tree begin.
 const OwnNames = ".kimg-"
 
-// Scan lists the tree in dir. A file that has the same status as in known is not
-// read again. What a build makes (an earlier make in the tree itself) and git's own
-// files are left out.
+// Scan lists the tree in dir. A file that has the same status as in known is not read again. What a build makes (an
+// earlier make in the tree itself) and git's own files are left out.
 func Scan(ctx context.Context, dir string, known Files) (Files, error) {
 	s := &scanner{root: dir, known: known.byPath(), began: time.Now(), slots: make(chan struct{}, 4*runtime.NumCPU())}
 	s.group, ctx = errgroup.WithContext(ctx)
@@ -196,8 +194,7 @@ var generated = []string{
 	".lst", ".su", ".lex.c", ".tab.c", ".tab.h", ".asn1.c", ".asn1.h", ".symtypes", ".ll", ".gcno", ".gcda", ".order",
 }
 
-// products finds what a build made among a directory's files: kbuild keeps the
-// command that made NAME in .NAME.cmd.
+// products finds what a build made among a directory's files: kbuild keeps the command that made NAME in .NAME.cmd.
 func products(des []fs.DirEntry) map[string]bool {
 	var m map[string]bool
 	for _, de := range des {
@@ -211,9 +208,8 @@ func products(des []fs.DirEntry) map[string]bool {
 	return m
 }
 
-// excluded says whether a name is git's, an earlier build's, or an editor's. A
-// source that a build outside of the tree would stumble over must not be sent:
-// "the source tree is not clean".
+// excluded says whether a name is git's, an earlier build's, or an editor's. A source that a build outside of the
+// tree would stumble over must not be sent: "the source tree is not clean".
 func excluded(dir, name string, isDir bool) bool {
 	if dir == "" && strings.HasPrefix(name, OwnNames) {
 		return true

@@ -1,6 +1,5 @@
-// Package goldentest holds what a step's code makes against what it made when the
-// step's version was last raised. A step's key has the version and not the code, so a
-// change of the code that changes the outputs must raise it.
+// Package goldentest holds what a step's code makes against what it made when the step's version was last raised. A
+// step's key has the version and not the code, so a change of the code that changes the outputs must raise it.
 package goldentest
 
 import (
