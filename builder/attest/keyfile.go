@@ -10,6 +10,8 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // maxKey bounds a key's file, in bytes: that of a large RSA key has 12 KB.
@@ -69,7 +71,7 @@ func ReadPublicKey(file string) (*PublicKey, error) {
 
 // readSmall reads a key's file, which may be a pipe.
 func readSmall(file string) ([]byte, os.FileMode, error) {
-	f, err := os.Open(file)
+	f, err := reading.Open(file)
 	if err != nil {
 		return nil, 0, &KeyError{file, errors.Unwrap(err)}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kimg/kimg/internal/editdist"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -72,7 +72,7 @@ const (
 // ReadFile reads a file of checks. Directories that they share are named relative
 // to it. An invalid file is a *ProblemsError.
 func ReadFile(name string) ([]Check, error) {
-	f, err := os.Open(name)
+	f, err := reading.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read checks: %w", err)
 	}

@@ -3,12 +3,12 @@ package kernelorg
 import (
 	"embed"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 
 	"github.com/kimg/kimg/internal/pgp"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // The keys that sign kernels, by primary fingerprint: https://www.kernel.org/signature.html. keys/*.asc hold
@@ -61,7 +61,7 @@ func shipped() (*pgp.Keyring, error) {
 // Add returns k with the keys of files, armored or not, added. They may sign lists and tars alike.
 func (k Keys) Add(files ...string) (Keys, error) {
 	for _, name := range files {
-		f, err := os.Open(name)
+		f, err := reading.Open(name)
 		if err != nil {
 			return Keys{}, fmt.Errorf("read kernel keyring: %w", err)
 		}

@@ -11,12 +11,16 @@ import (
 // Small reads a plain file of at most limit bytes. It never waits for one that is none (a pipe without a writer
 // would make it), and a file that is too large is not read. Errors are *fs.PathError.
 func Small(name string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := Open(name)
 	if err != nil {
 		return nil, err
 	}
 	return small(f, name, limit)
 }
+
+// Open opens a file that may be a pipe, as a shell's <(COMMAND) is, but does not wait for one that nobody writes to:
+// that reads as empty.
+func Open(name string) (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }
 
 // SmallIn is Small for a file below a root.
 func SmallIn(root *os.Root, name string, limit int64) ([]byte, error) {

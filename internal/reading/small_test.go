@@ -1,11 +1,13 @@
 package reading
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestSmall(t *testing.T) {
@@ -49,5 +51,41 @@ func TestSmall(t *testing.T) {
 				t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 			}
 		}
+	}
+}
+
+// A pipe is read while it has a writer, and is empty where it never had one.
+func TestOpenOfAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func() string {
+		t.Helper()
+		f, err := Open(pipe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		b, err := io.ReadAll(f)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(b)
+	}
+	if got := read(); got != "" {
+		t.Errorf("without a writer: %q", got)
+	}
+	w, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(10 * time.Millisecond) // the reader waits for it
+		w.WriteString("text")
+		w.Close()
+	}()
+	if got := read(); got != "text" {
+		t.Errorf("with a writer: %q", got)
 	}
 }
