@@ -8,6 +8,7 @@ package keep
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,6 +56,7 @@ type Engine interface {
 const (
 	kindImage    = "toolchain image"
 	kindSnapshot = "snapshot of a guest"
+	baseImages   = "kimg-base:" // what toolchain images stand on: those keep what they need of it
 	kindIndex    = "gdb index" // a directory with one file
 )
 
@@ -63,22 +65,24 @@ var files = []struct {
 	kind, dir string
 	entry     *regexp.Regexp
 	nested    bool // in directories of two hexadecimal digits
+	needed    bool // an out directory's manifest or lock may name it
 }{
-	{"store entry", "store/sha256", regexp.MustCompile(`^[0-9a-f]{64}$`), true},
-	{"download that was cut off", "store/partial", regexp.MustCompile(`^[0-9a-f]{64}$`), false},
-	{"record of a step", "actions", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false},
-	{"package list", "indices", regexp.MustCompile(`^[0-9a-f]{64}\.packages$`), false},
-	{"log", "logs", regexp.MustCompile(`^[A-Za-z0-9._-]+\.log$`), false},
-	{"state of an out directory", "outs", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false},
-	{"list of a kernel source", "kernel", regexp.MustCompile(`^(tree|tarball|git|objects)-[A-Za-z0-9._-]+$`), false},
-	{kindIndex, "gdb-index", regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{64}$`), false},
+	{"store entry", "store/sha256", regexp.MustCompile(`^[0-9a-f]{64}$`), true, true},
+	{"download that was cut off", "store/partial", regexp.MustCompile(`^[0-9a-f]{64}$`), false, false},
+	{"record of a step", "actions", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false, true},
+	{"package list", "indices", regexp.MustCompile(`^[0-9a-f]{64}\.packages$`), false, false},
+	{"log", "logs", regexp.MustCompile(`^[A-Za-z0-9._-]+\.log$`), false, false},
+	{"state of an out directory", "outs", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false, false},
+	{"list of a kernel source", "kernel",
+		regexp.MustCompile(`^(tree|tarball|git|objects)-[A-Za-z0-9._-]+$`), false, false},
+	{kindIndex, "gdb-index", regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{64}$`), false, false},
 }
 
 // List looks at what there is. eng may be nil, and noEngine then says why.
 func List(ctx context.Context, dir string, eng Engine, noEngine error) (*Kept, error) {
 	k := &Kept{Dir: dir, Items: []Item{}}
 	outs := outDirs(dir)
-	need := needed(dir, outs)
+	need, unknown := needed(dir, outs)
 	for _, f := range files {
 		dirs := []string{filepath.Join(dir, f.dir)}
 		if f.nested {
@@ -88,13 +92,16 @@ func List(ctx context.Context, dir string, eng Engine, noEngine error) (*Kept, e
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if info, err := os.Lstat(d); f.nested && (err != nil || !info.IsDir()) {
+			if info, err := os.Lstat(d); err != nil || !info.IsDir() { // what a link leads to is not kimg's
 				continue
 			}
 			entries, _ := os.ReadDir(d) // one that is not there holds nothing
 			for _, e := range entries {
 				if f.entry.MatchString(e.Name()) {
 					k.add(f.kind, filepath.Join(d, e.Name()), need)
+					if i := len(k.Items) - 1; i >= 0 && f.needed && k.Items[i].Stays == "" {
+						k.Items[i].Stays = unknown
+					}
 				}
 			}
 		}
@@ -165,8 +172,8 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 		switch {
 		case e.InUse:
 			i.Stays = "a container uses it"
-		case e.Image && strings.HasPrefix(e.Name, "sha256:") && time.Since(e.Created) < 24*time.Hour:
-			i.Stays = "a build that runs may stand on it"
+		case e.Image && i.stamp == "" && !strings.HasPrefix(e.Name, baseImages) && time.Since(e.Created) < 24*time.Hour:
+			i.Stays = "a build that runs may need it"
 		case !e.Image && i.stamp == "":
 			i.Stays = "another cache directory's, or an older kimg's: docker volume rm removes it"
 		}
@@ -177,7 +184,7 @@ func (k *Kept) addEngine(ctx context.Context, eng Engine) error {
 				i.lock = string(lock)
 			}
 			i.lock = filepath.Join(k.Dir, "locks", i.lock)
-		} else if strings.HasPrefix(e.Name, "kimg-base:") {
+		} else if strings.HasPrefix(e.Name, baseImages) {
 			i.Size += e.Shared // the toolchains that stand on it have this as what they share
 		}
 		i.remove = func(ctx context.Context) error {
@@ -207,7 +214,11 @@ func outDirs(dir string) (outs []string) {
 	found, _ := filepath.Glob(cache.StampFile(escapeGlob(dir), "out-*"))
 	for _, stamp := range found {
 		text, err := reading.Small(stamp, 1<<16)
-		if info, bad := os.Stat(string(text)); err == nil && bad == nil && info.IsDir() {
+		if err != nil {
+			continue
+		}
+		info, err := os.Stat(string(text))
+		if err == nil && info.IsDir() || err != nil && !errors.Is(err, fs.ErrNotExist) { // needed reports the latter
 			outs = append(outs, string(text))
 		}
 	}
@@ -218,11 +229,14 @@ var digest = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
 // needed says why entries stay, by their names: every digest counts that the manifest or the lock of an out directory
 // names, whatever for, and those in the records of steps among them.
-func needed(dir string, outs []string) map[string]string {
-	need := map[string]string{}
+func needed(dir string, outs []string) (need map[string]string, unknown string) {
+	need = map[string]string{}
 	note := func(file, why string) (found []string) {
 		text, err := reading.Small(file, 64<<20)
 		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				unknown = "what a build needs is not known: " + err.Error()
+			}
 			return nil
 		}
 		for _, d := range digest.FindAll(text, -1) {
@@ -240,7 +254,7 @@ func needed(dir string, outs []string) map[string]string {
 			}
 		}
 	}
-	return need
+	return need, unknown
 }
 
 // escapeGlob makes a path a pattern that only it matches.

@@ -227,8 +227,11 @@ func onePackageALine(n *yaml.Node) {
 // ReadLock reads a lock file. A missing file is fs.ErrNotExist.
 func ReadLock(name string) (*Lock, error) {
 	b, err := reading.Small(name, MaxLock)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("read lock: %w", err)
+	case err != nil:
+		return nil, &LockError{File: name, Err: err}
 	}
 	l, err := ParseLock(b)
 	if err != nil {

@@ -91,7 +91,7 @@ func Load(dir string) (Spec, error) {
 		return s, nil
 	}
 	if err != nil {
-		return s, fmt.Errorf("read spec: %w", err)
+		return s, &InputError{Field: File, Err: err}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)

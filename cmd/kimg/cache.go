@@ -126,7 +126,11 @@ func (a *app) showKept(kept *keep.Kept) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stderr, "in %s and the container engine\n", progress.Clean(kept.Dir))
+	where := progress.Clean(kept.Dir)
+	if kept.NoEngine == "" {
+		where += " and the container engine"
+	}
+	fmt.Fprintf(a.stderr, "in %s\n", where)
 	a.sayNoEngine(kept)
 	return nil
 }

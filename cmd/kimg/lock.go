@@ -172,7 +172,10 @@ func (a *app) showChange(c *spec.Change, req builder.UpdateRequest, asJSON bool)
 
 // changeText is what moved, for a reader: part by part, the pins first.
 func changeText(c *spec.Change) string {
-	if len(c.Parts) == 0 {
+	switch {
+	case len(c.Parts) == 0 && c.Written:
+		return "no pin moved; the lock has this kimg's version now\n"
+	case len(c.Parts) == 0:
 		return "nothing moved\n"
 	}
 	var b strings.Builder
