@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,8 @@ func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export boo
 		case was != nil && *was != is:
 			progress.Say(r.env.Sink, "the exported source and "+CommandsFile+" are those of an earlier build: "+
 				"--export-source renews them")
+		case was == nil && directory && !isOurs(out):
+			progress.Warn(r.env.Sink, out.Path(GDBFile)+" is there and kimg did not make it: it stays")
 		case was == nil && own:
 			return out.Write(GDBFile, kernel.GDBScript(is.Source, ""))
 		case was == nil && directory:
@@ -71,6 +74,9 @@ func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export boo
 				return &outdir.ForeignError{File: out.Path(name)}
 			}
 		}
+	}
+	if !isOurs(out) {
+		return &outdir.ForeignError{File: out.Path(GDBFile)}
 	}
 	eng, job, err := r.job(ctx, p.Lock)
 	if err != nil {
@@ -94,6 +100,12 @@ func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export boo
 		return err
 	}
 	return out.Write(filepath.Join(GeneratedDir, exportStateFile), state)
+}
+
+// isOurs reports whether the directory's kimg.gdb, if there is one, was written by kimg.
+func isOurs(out *outdir.Dir) bool {
+	b, err := reading.Small(out.Path(GDBFile), maxExportState)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && bytes.HasPrefix(b, []byte(kernel.GDBHeader))
 }
 
 // maxExportState bounds exportStateFile, in bytes.

@@ -313,3 +313,30 @@ func TestLockNamesNoDirectories(t *testing.T) {
 		t.Errorf("config is %+v, %v", k, err)
 	}
 }
+
+// What a lock pins is built, and not what would follow from it anew: a lock whose toolchain was renewed in the middle
+// of a build, by an older kimg, has a build time that is not the toolchain's.
+func TestReplayIsToTheLetter(t *testing.T) {
+	_, l := written(t)
+	l.Kernel.Epoch = l.Toolchain.Lock.Date.Unix() - 1
+	l.Actions = testSession(t).plan(l).actions()
+	p, err := replayOf(t, writeLock(t, l), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.actions() != l.Actions || p.Lock.Kernel.Epoch != l.Kernel.Epoch {
+		t.Errorf("built is %v with the time %d, want %v and %d",
+			p.actions(), p.Lock.Kernel.Epoch, l.Actions, l.Kernel.Epoch)
+	}
+}
+
+// A toolchain that is renewed in the middle of a build gives its date to the kernel, as in the next build.
+func TestRenewedToolchainDatesTheKernel(t *testing.T) {
+	s, l := resolved(t)
+	want := s.plan(l).actions()
+	l.Kernel.Epoch--
+	(&resolver{q: l.Request()}).derive(l)
+	if got := s.plan(l).actions(); got != want {
+		t.Errorf("derived is %v, want %v", got, want)
+	}
+}

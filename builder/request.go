@@ -104,15 +104,14 @@ func (r *run) replay(ctx context.Context, w *wanted) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := Resolve(ctx, r.Sources, w.q, pinned)
-	if err != nil {
+	// What comes of it is not built, but what is pinned, to the letter; it has the kernel fetched, and refuses.
+	if _, err := Resolve(ctx, r.Sources, w.q, pinned); err != nil {
 		if isGone(err) {
 			err = r.allMissing(ctx, p, w.file, err)
 		}
 		return nil, err
 	}
-	l.Kernel.Request, l.Actions = pinned.Kernel.Request, pinned.Actions // wherever the source is now
-	return NewPlan(l)
+	return p, nil
 }
 
 // Compatible reports what keeps this kimg from building what the lock meant to the one

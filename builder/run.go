@@ -154,6 +154,7 @@ func (r *run) renewMissing(ctx context.Context, p *Plan, lockFile string, cause 
 			if err := r.renew(ctx, t); err != nil {
 				return nil, err
 			}
+			(&resolver{q: p.Lock.Request()}).derive(p.Lock) // the build time is the toolchain's
 			return NewPlan(p.Lock)
 		}
 	}

@@ -78,6 +78,7 @@ func (e Env) whole() (Env, error) {
 // It knows nothing of what is wanted.
 type tools struct {
 	*Sources
+	leave func() // has prunes of the cache take again what this run needs
 
 	connect sync.Mutex
 	eng     container.Engine
@@ -92,7 +93,7 @@ func openTools(env Env, from spec.Sources, suite string) (*tools, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tools{Sources: s, volumes: map[string]bool{}}, nil
+	return &tools{Sources: s, leave: cache.Enter(s.env.Cache), volumes: map[string]bool{}}, nil
 }
 
 // openFor opens the tools for what was built in a directory.
@@ -139,6 +140,7 @@ func (t *tools) engine(ctx context.Context) (container.Engine, error) {
 
 func (t *tools) close() error {
 	t.Sources.Close()
+	defer t.leave()
 	if t.eng == nil {
 		return nil
 	}
@@ -186,7 +188,11 @@ func (t *tools) lockOut(ctx context.Context, dir string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock out directory: %w", err)
 	}
-	file := filepath.Join(t.locks(), "out-"+string(units.DigestOf([]byte(abs))))
+	real, err := filepath.EvalSymlinks(abs) // two names of one directory are one lock
+	if err != nil {
+		real = abs // it is not there yet
+	}
+	file := filepath.Join(t.locks(), "out-"+string(units.DigestOf([]byte(real))))
 	cache.Stamp(t.env.Cache, filepath.Base(file), abs) // keep knows by it what the directory needs
 	unlock, err := filelock.Take(ctx, file, func() {
 		progress.Say(t.env.Sink, "another kimg builds into "+dir+": waiting for it to end")

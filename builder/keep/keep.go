@@ -57,7 +57,7 @@ const (
 	kindImage    = "toolchain image"
 	kindSnapshot = "snapshot of a guest"
 	baseImages   = "kimg-base:" // what toolchain images stand on: those keep what they need of it
-	kindIndex    = "gdb index" // a directory with one file
+	kindIndex    = "gdb index"  // a directory with one file
 )
 
 // files are the kinds in the cache directory. A name that does not match is not kimg's, and left alone.

@@ -171,11 +171,14 @@ func unpackFile(root *os.Root, name string, h *tar.Header, r io.Reader) error {
 // before any character for that character.
 var gdbWord = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", `"`, `\"`, `'`, `\'`)
 
+// GDBHeader begins every script of GDBScript.
+const GDBHeader = "# Written by kimg"
+
 // GDBScript is a gdb script that finds the sources of a vmlinux that was built
 // here: source and generated are their directories, "" where there are none.
 func GDBScript(source, generated string) []byte {
 	var b strings.Builder
-	b.WriteString("# Written by kimg: where this kernel's sources are. gdb -x kimg.gdb vmlinux\n")
+	b.WriteString(GDBHeader + ": where this kernel's sources are. gdb -x kimg.gdb vmlinux\n")
 	for _, m := range [][2]string{{DebugSource, source}, {DebugGenerated, generated}} {
 		if m[1] != "" {
 			fmt.Fprintf(&b, "set substitute-path %s %s\n", m[0], gdbWord.Replace(m[1]))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -218,11 +219,11 @@ func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[stri
 	if dirs, err = makeDirs(o.dir); err != nil {
 		return nil, fmt.Errorf("write artifacts: %w", err)
 	}
-	temp, err := o.tempDir()
+	temp, remove, err := o.tempDir()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	for i, a := range fresh {
 		if err := st.CopyTo(ctx, a.SHA256, filepath.Join(temp, strconv.Itoa(i)), a.Mode); err != nil {
 			return nil, fmt.Errorf("write artifact %s: %w", a.Path, err)
@@ -240,25 +241,30 @@ func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[stri
 // tempPrefix begins the names of directories that hold artifacts on their way in.
 const tempPrefix = ".kimg-new-"
 
-// tempDir makes a directory for artifacts on their way in. That of a build that was
-// killed goes: two builds never write to one out directory.
-func (o *Dir) tempDir() (string, error) {
+// tempDir makes a directory for artifacts on their way in. That of a build that was killed goes; one that runs, with
+// another cache perhaps, holds its own by a lock.
+func (o *Dir) tempDir() (dir string, remove func() error, err error) {
 	list, err := os.ReadDir(o.dir)
 	if err != nil {
-		return "", fmt.Errorf("write artifacts: %w", err)
+		return "", nil, fmt.Errorf("write artifacts: %w", err)
 	}
 	for _, e := range list {
-		if e.IsDir() && strings.HasPrefix(e.Name(), tempPrefix) {
-			if err := os.RemoveAll(o.Path(e.Name())); err != nil {
-				return "", fmt.Errorf("remove what an earlier build left: %w", err)
-			}
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		held, err := filelock.Try(filepath.Join(o.Path(e.Name()), filelock.DirLock), os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			continue
+		}
+		err = os.RemoveAll(o.Path(e.Name()))
+		if err = errors.Join(err, held.Close()); err != nil {
+			return "", nil, fmt.Errorf("remove what an earlier build left: %w", err)
 		}
 	}
-	dir, err := os.MkdirTemp(o.dir, tempPrefix+"*")
-	if err != nil {
-		return "", fmt.Errorf("write artifacts: %w", err)
+	if dir, remove, err = filelock.NewDir(o.dir, tempPrefix+"*"); err != nil {
+		return "", nil, fmt.Errorf("write artifacts: %w", err)
 	}
-	return dir, nil
+	return dir, remove, nil
 }
 
 // replace renames what Put has laid beside the artifacts, in order, into their places.
@@ -267,26 +273,36 @@ func (o *Dir) replace(fresh []Artifact, temp string) (kept map[string]string, er
 	if err != nil {
 		return nil, err
 	}
+	// What is new is kimg's from here on, should this build be killed between two files.
+	for _, a := range fresh {
+		if _, there := known[a.Path]; !there {
+			o.seen[a.Path] = FileStat{SHA256: a.SHA256}
+		}
+	}
+	if err := o.remember(); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, o.remember()) }()
 	kept = map[string]string{}
 	for i, a := range fresh {
 		aside, err := o.setAside(a, known[a.Path])
 		if err != nil {
-			return nil, err
+			return kept, err
 		}
 		if aside != "" {
 			kept[a.Path] = aside
 		}
 		if err := os.Rename(filepath.Join(temp, strconv.Itoa(i)), o.Path(a.Path)); err != nil {
-			return nil, fmt.Errorf("write artifact: %w", err)
+			return kept, fmt.Errorf("write artifact: %w", err)
 		}
 		l, err := statFile(o.Path(a.Path))
 		if err != nil {
-			return nil, fmt.Errorf("write artifact: %w", err)
+			return kept, fmt.Errorf("write artifact: %w", err)
 		}
 		l.SHA256 = a.SHA256
 		o.seen[a.Path] = l
 	}
-	return kept, o.remember()
+	return kept, nil
 }
 
 // makeDirs is os.MkdirAll that says which directories were not there, the outer ones first.

@@ -344,3 +344,55 @@ func TestMemoryIsOfOneDirectory(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// What a first build put in place before it failed is kimg's.
+func TestFailedPutIsRemembered(t *testing.T) {
+	f := newOutFixture(t)
+	a, b := f.artifact("a", "one"), f.artifact("b", "two")
+	o, err := Open(f.dir, f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.seen["b"] = FileStat{} // kimg's, as far as is known
+	if err := os.MkdirAll(filepath.Join(f.dir, "b", "full"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Put(t.Context(), f.store, []Artifact{a, b}); err == nil {
+		t.Fatal("a directory in the place of a file was replaced")
+	}
+	if err := os.RemoveAll(filepath.Join(f.dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	f.put(a, b)
+	if f.read("a") != "one" || f.read("b") != "two" {
+		t.Error("the second build did not get through")
+	}
+}
+
+// The artifacts of a build that runs, with another cache, are not taken for those of one that was killed.
+func TestRunningBuildKeepsItsTemporary(t *testing.T) {
+	f := newOutFixture(t)
+	f.put(f.artifact("a", "one"))
+	o, err := Open(f.dir, f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, remove, err := o.tempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := filepath.Join(f.dir, tempPrefix+"killed")
+	if err := os.Mkdir(killed, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f.put(f.artifact("a", "two"))
+	if _, err := os.Stat(running); err != nil {
+		t.Error("that of a build that runs is gone")
+	}
+	if _, err := os.Stat(killed); err == nil {
+		t.Error("that of a build that was killed stays")
+	}
+	if err := remove(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -305,6 +305,9 @@ func (l *Lock) whole() error {
 	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
 		return errors.New("it names no packages: is it cut off?")
 	}
+	if k.SHA256 == "" {
+		return errors.New("it has no digest of the kernel's source")
+	}
 	if l.Arch == (Arch{}) {
 		return errors.New("it names no architecture")
 	}

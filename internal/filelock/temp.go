@@ -128,6 +128,7 @@ func retry(do func() (*os.File, error)) (*os.File, error) {
 		if !errors.Is(err, ErrHeld) || tries == 10 {
 			return f, err
 		}
+		time.Sleep(time.Duration(tries) * time.Millisecond)
 	}
 }
 

@@ -145,19 +145,31 @@ func (r *running) run(s *Step) (Record, error) {
 	return rec, err
 }
 
-// leave keeps what a stopped step reports beside having been stopped: something that it could not remove, say.
+// leave keeps what a stopped step reports beside having been stopped: something
+// that it could not remove, say.
 func (r *running) leave(err error) {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return
+	stopped := func(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(r.ctx)) }
+	if !stopped(err) {
+		return // a tool that was killed, say: no more than being stopped
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range joined.Unwrap() {
-		if !errors.Is(e, context.Canceled) && !errors.Is(e, context.Cause(r.ctx)) {
-			r.left = append(r.left, e)
+	var walk func(error)
+	walk = func(err error) {
+		switch e := err.(type) {
+		case interface{ Unwrap() []error }:
+			for _, one := range e.Unwrap() {
+				if stopped(one) {
+					walk(one)
+				} else {
+					r.left = append(r.left, one)
+				}
+			}
+		case interface{ Unwrap() error }:
+			walk(e.Unwrap())
 		}
 	}
+	walk(err)
 }
 
 // StepError is a step's failure; Log names the file with all that it printed.

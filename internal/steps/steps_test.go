@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -228,7 +229,8 @@ func TestFirstFailureStopsTheRest(t *testing.T) {
 		Work{Run: func(ctx context.Context, _ Results, _ *Outputs, _ *progress.Task) error {
 			close(begun)
 			<-ctx.Done() // for ever, unless it is stopped
-			return errors.Join(context.Cause(ctx), errors.New("a container stayed"))
+			inner := fmt.Errorf("deliver: %w", errors.Join(ctx.Err(), errors.New("a container stayed")))
+			return errors.Join(inner, errors.New("a volume stayed"))
 		}},
 	)
 	packages := step(r, Step{ID: "packages"}, Work{Run: func(context.Context, Results, *Outputs, *progress.Task) error {
@@ -242,7 +244,8 @@ func TestFirstFailureStopsTheRest(t *testing.T) {
 	if !errors.Is(err, gone) || !errors.As(err, &failed) || failed.Step != "packages" {
 		t.Errorf("got %v, want the failure of packages", err)
 	}
-	if err == nil || !strings.Contains(err.Error(), "a container stayed") {
+	if err == nil || !strings.Contains(err.Error(), "a container stayed") ||
+		!strings.Contains(err.Error(), "a volume stayed") {
 		t.Errorf("what the stopped step left behind is lost: %v", err)
 	}
 	if later.Load() != 0 {
