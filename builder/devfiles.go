@@ -35,7 +35,7 @@ type sourceExport struct {
 
 // devFiles writes what clangd and gdb want of this build. Without --export-source that is kimg.gdb alone, and only
 // for a directory of the user's own: it needs no more than its path.
-func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export bool) error {
+func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export bool) (err error) {
 	is := sourceExport{Kernel: p.Kernel.ActionID(), Source: out.Path(SourceDir)}
 	k := p.Lock.Kernel
 	directory, patched := k.Source == string(kernel.Directory), len(k.Patches)+len(k.Fixes) > 0
@@ -74,6 +74,13 @@ func (r *run) devFiles(ctx context.Context, p *Plan, out *outdir.Dir, export boo
 				return &outdir.ForeignError{File: out.Path(name)}
 			}
 		}
+		defer func() { // what an export that failed has made would be in the way of the next
+			if err != nil {
+				for _, name := range []string{SourceDir, GeneratedDir, CommandsFile} {
+					err = errors.Join(err, os.RemoveAll(out.Path(name)))
+				}
+			}
+		}()
 	}
 	if !isOurs(out) {
 		return &outdir.ForeignError{File: out.Path(GDBFile)}
