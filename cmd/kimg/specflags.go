@@ -153,8 +153,7 @@ func (f *specFlags) spec(dir string) (spec.Spec, error) {
 // things are done, and flags what the lock is held against.
 func (f *specFlags) locked(merged spec.Spec) spec.Spec {
 	sp := f.given
-	sp.Out, sp.Mirror, sp.Jobs, sp.Privileged = merged.Out, merged.Mirror, merged.Jobs, merged.Privileged
-	sp.KernelMirror, sp.KernelKeyrings, sp.SignKey = merged.KernelMirror, merged.KernelKeyrings, merged.SignKey
+	sp.Sources, sp.Options = merged.Sources, merged.Options
 	f.flags.Visit(func(flag *pflag.Flag) { sp.Given = append(sp.Given, flag.Name) })
 	return sp
 }
