@@ -19,7 +19,8 @@ import (
 type Step = steps.Step
 
 // Plan is the Lock unfolded into Steps. It is a function of the Lock alone: the same Lock gives the same Plan on
-// every machine, and what a step does is bound to it only when it runs. Where the kernel has modules, the image comes after it, too.
+// every machine, and what a step does is bound to it only when it runs. Where the kernel has modules, the
+// image comes after it, too.
 //
 //	toolchain-T  source        toolchain-imaging  packages
 //	        \     |                      |   \      |

@@ -114,8 +114,7 @@ func (r *run) replay(ctx context.Context, w *wanted) (*Plan, error) {
 	return p, nil
 }
 
-// Compatible reports what keeps this kimg from building what the lock meant to the one
-// that wrote it; nil: nothing that is in the lock.
+// Compatible returns why this kimg cannot build the lock as the kimg that wrote it meant it, or nil.
 func Compatible(l *spec.Lock) error {
 	if err := l.Current(); err != nil {
 		return err
