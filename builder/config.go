@@ -123,15 +123,12 @@ func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigC
 
 // readFragment reads one of the user's fragments.
 func readFragment(name string) ([]kernel.Request, error) {
-	b, err := reading.Small(name, maxFragment)
+	b, err := reading.Small(name, spec.MaxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("read config fragment: %w", err)
 	}
 	return kernel.ParseFragment(bytes.NewReader(b), name)
 }
-
-// maxFragment bounds a fragment, in bytes.
-const maxFragment = 4 << 20
 
 // ShowConfig writes the whole .config that the Spec asks for, unproven.
 func ShowConfig(ctx context.Context, env Env, sp spec.Spec, w io.Writer) error {

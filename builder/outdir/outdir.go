@@ -145,6 +145,10 @@ func (o *Dir) Guard(names []string) error {
 	if err != nil {
 		return err
 	}
+	return o.guard(known, names)
+}
+
+func (o *Dir) guard(known map[string]spec.Digest, names []string) error {
 	for _, n := range names {
 		if _, ours := known[n]; ours {
 			continue
@@ -204,7 +208,11 @@ func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[stri
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	if err := o.Guard(names); err != nil {
+	known, err := o.known()
+	if err != nil {
+		return nil, err
+	}
+	if err := o.guard(known, names); err != nil {
 		return nil, err
 	}
 	var dirs []string // that were made
@@ -235,7 +243,7 @@ func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[stri
 			return nil, fmt.Errorf("write artifact: %w", err)
 		}
 	}
-	return o.replace(fresh, temp)
+	return o.replace(fresh, known, temp)
 }
 
 // tempPrefix begins the names of directories that hold artifacts on their way in.
@@ -268,11 +276,7 @@ func (o *Dir) tempDir() (dir string, remove func() error, err error) {
 }
 
 // replace renames what Put has laid beside the artifacts, in order, into their places.
-func (o *Dir) replace(fresh []Artifact, temp string) (kept map[string]string, err error) {
-	known, err := o.known()
-	if err != nil {
-		return nil, err
-	}
+func (o *Dir) replace(fresh []Artifact, known map[string]spec.Digest, temp string) (kept map[string]string, err error) {
 	// What is new is kimg's from here on, should this build be killed between two files.
 	for _, a := range fresh {
 		if _, there := known[a.Path]; !there {

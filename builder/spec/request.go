@@ -95,12 +95,12 @@ func (s Spec) config() (ConfigLock, error) {
 	return c, nil
 }
 
-// maxConfig bounds a config or a fragment, in bytes: a distribution's has 300 KB.
-const maxConfig = 4 << 20
+// MaxConfig bounds a config or a fragment, in bytes: a distribution's has 300 KB.
+const MaxConfig = 4 << 20
 
 // lockFile pins one of the user's own small files.
 func lockFile(name string) (FileLock, error) {
-	b, err := reading.Small(name, maxConfig)
+	b, err := reading.Small(name, MaxConfig)
 	if err != nil {
 		return FileLock{}, fmt.Errorf("read config: %w", err)
 	}
