@@ -39,8 +39,10 @@ func (f Field) Value() string {
 		return uuid.UUID(f.Raw).String()
 	case Text:
 		return strconv.Quote(cString(f.Raw))
-	case Flags, Checksum:
+	case Flags:
 		return fmt.Sprintf("%#x", f.number())
+	case Checksum: // its zeros are digits like any other
+		return fmt.Sprintf("0x%0*x", 2*len(f.Raw), f.number())
 	}
 	if len(f.Raw) > 8 {
 		return hex.EncodeToString(f.Raw)

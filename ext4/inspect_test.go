@@ -198,3 +198,11 @@ func TestInodeAt(t *testing.T) {
 	}
 	fsck(t, image)
 }
+
+// dumpe2fs pads checksums with zeros; one in sixteen begins with one.
+func TestFieldChecksum(t *testing.T) {
+	f := Field{Kind: Checksum, Raw: []byte{0x11, 0xbf, 0xf2, 0x06}}
+	if got, want := f.Value(), "0x06f2bf11"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
