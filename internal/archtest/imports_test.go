@@ -50,7 +50,8 @@ var floors = [][]string{
 		"internal/terminal", "internal/units", "internal/version", "builder/kernel/diffs",
 	},
 	{
-		"internal/artifact", "internal/cache", "internal/gdb", "internal/progress", "internal/qemu", "internal/suite",
+		"internal/artifact", "internal/cache", "internal/gdb", "internal/progress", "internal/qemu", "internal/sandbox",
+		"internal/suite",
 		"builder/kernel/kconfig", "builder/kernel/tree",
 	},
 	{"internal/store", "internal/checks"},
