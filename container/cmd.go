@@ -34,14 +34,14 @@ type Cmd struct {
 	Resize         <-chan Winsize // sizes for the terminal, the first one as early as it is known; only with TTY
 }
 
-// Mount makes a volume or a directory of the engine's host visible at Target.
+// Mount makes a volume, or a file or directory of the engine's host, visible at Target.
 // Exactly one of Volume and Bind is set.
 type Mount struct {
 	Volume   string // a volume's name
 	Bind     string // an absolute path on the engine's host; it must exist
 	Target   string // an absolute path in the container
 	ReadOnly bool
-	Devices  bool // device nodes on it work, which with Podman has to be asked for; only with Volume
+	Devices  bool // device nodes on it work, which with Podman has to be asked for; not with ReadOnly
 }
 
 // Winsize is a terminal's size in characters.

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -84,8 +85,8 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 		if (m.Volume == "") == (m.Bind == "") {
 			return nil, fmt.Errorf("mount %q: want either a volume or a bind", m.Target)
 		}
-		if m.Devices && (m.Volume == "" || m.ReadOnly) {
-			return nil, fmt.Errorf("mount %q: device nodes are for volumes that can be written to", m.Target)
+		if m.Devices && m.ReadOnly {
+			return nil, fmt.Errorf("mount %q: device nodes are for what can be written to", m.Target)
 		}
 		if !path.IsAbs(m.Target) {
 			return nil, fmt.Errorf("mount %q: the target is not an absolute path", m.Target)
@@ -103,13 +104,13 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 	return out, nil
 }
 
-// forPodman asks for what Docker does by default. Podman mounts volumes with nodev; its option "dev" exists in the
-// short form of a mount only, which would make a missing volume without labels: the caller has made it.
+// forPodman asks for what Docker does by default. Podman mounts with nodev; its option "dev" exists in the short form
+// of a mount only, which would make a missing volume without labels: the caller has made it.
 func forPodman(host *container.HostConfig, ms []Mount) {
 	for i, m := range slices.Backward(ms) {
 		if m.Devices {
 			host.Mounts = slices.Delete(host.Mounts, i, i+1)
-			host.Binds = append(host.Binds, m.Volume+":"+m.Target+":dev")
+			host.Binds = append(host.Binds, cmp.Or(m.Volume, m.Bind)+":"+m.Target+":dev")
 		}
 	}
 }

@@ -86,7 +86,7 @@ func TestConfigRefuses(t *testing.T) {
 		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x"}}},
 		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x", Volume: "v", Bind: "/b"}}},
 		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "x", Volume: "v"}}},
-		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x", Bind: "/b", Devices: true}}},
+		{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Target: "/x", Bind: "/b", Devices: true, ReadOnly: true}}},
 	} {
 		if _, _, err := config(&cmd, "me"); err == nil {
 			t.Errorf("%+v was accepted", cmd)
@@ -94,15 +94,16 @@ func TestConfigRefuses(t *testing.T) {
 	}
 }
 
-// Podman has device nodes on the volume that asks for them, and on no other.
+// Podman has device nodes on the mounts that ask for them, and on no other.
 func TestForPodman(t *testing.T) {
 	cmd := Cmd{Image: "i", Args: []string{"a"}, Mounts: []Mount{{Volume: "v", Target: "/v"},
-		{Volume: "w", Target: "/w", Devices: true}, {Bind: "/b", Target: "/b"}}}
+		{Volume: "w", Target: "/w", Devices: true}, {Bind: "/b", Target: "/b"},
+		{Bind: "/dev/null", Target: "/w/null", Devices: true}}}
 	_, host, err := config(&cmd, "me")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(host.Mounts) != 3 || len(host.Binds) != 0 {
+	if len(host.Mounts) != 4 || len(host.Binds) != 0 {
 		t.Errorf("Docker: %v and %v", host.Mounts, host.Binds)
 	}
 	forPodman(host, cmd.Mounts)
@@ -110,7 +111,7 @@ func TestForPodman(t *testing.T) {
 	for _, m := range host.Mounts {
 		got = append(got, m.Target)
 	}
-	if diff := cmp.Diff([]string{"/v", "/b"}, got) + cmp.Diff([]string{"w:/w:dev"}, host.Binds); diff != "" {
+	if diff := cmp.Diff([]string{"/v", "/b"}, got) + cmp.Diff([]string{"/dev/null:/w/null:dev", "w:/w:dev"}, host.Binds); diff != "" {
 		t.Error(diff)
 	}
 }

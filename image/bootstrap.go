@@ -28,7 +28,6 @@ var BootstrapCaps = []Capability{
 	{"DAC_OVERRIDE", "root works in directories that belong to others: the volume's, apt's, man's"},
 	{"FOWNER", "dpkg sets the modes of directories that it has given to others (man-db fails)"},
 	{"FSETID", "set-group-id stays on programs of groups that root is not in (chage, unix_chkpwd)"},
-	{"MKNOD", "debootstrap makes /dev/null and its siblings, and refuses to begin without"},
 	{"SETFCAP", "maintainer scripts give programs file capabilities (ping, before trixie)"},
 	{"SYS_CHROOT", "debootstrap's second stage runs inside the tree"},
 	{"SETGID", "maintainer scripts run programs as other users"},
@@ -91,8 +90,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
 	defer func() { err = errors.Join(err, m.Engine.RemoveVolume(ctx, volume)) }()
-	// debootstrap makes device nodes, and tests whether they work.
-	cmd.Mounts = []container.Mount{{Volume: volume, Target: workDir, Devices: true}}
+	cmd.Mounts = bootstrapMounts(volume)
 
 	raw, tree := io.Pipe()
 	said := &complaints{w: m.log()}
@@ -134,7 +132,21 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	return nerr
 }
 
-// bootstrapCmd is debootstrap's container without its volume and streams.
+// boundDevices are the nodes that debootstrap and maintainer scripts use. They are the engine's own, bound into the
+// tree: in a user namespace nobody can make one.
+var boundDevices = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// bootstrapMounts are the step's volume and the devices of the tree that grows in it.
+func bootstrapMounts(volume string) []container.Mount {
+	mounts := []container.Mount{{Volume: volume, Target: workDir, Devices: true}}
+	for _, d := range boundDevices {
+		mounts = append(mounts, container.Mount{
+			Bind: "/dev/" + d, Target: workDir + "/target/dev/" + d, Devices: true})
+	}
+	return mounts
+}
+
+// bootstrapCmd is debootstrap's container without its mounts and streams.
 func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	if spec.Suite.Family == nil {
 		return nil, errors.New("bootstrap: no suite is named")
@@ -155,6 +167,7 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 			"LC_ALL=C", "TZ=UTC",
 			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.Epoch.Unix(), 10), // useradd writes days of change by it
 			"ARCH_ALL_SUPPORTED=0", // debootstrap sets this only when it reads a Release file, and complains
+			"container=lxc",        // debootstrap tries neither mknod nor mount, and takes the devices that are there
 		},
 	}
 	for _, c := range BootstrapCaps {
@@ -168,13 +181,18 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 var packageField = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.+:~-]*$`)
 
 // writeUnpack writes what debootstrap's --make-tarball would have kept: the packages where apt keeps them, and its
-// lists of them; and dpkg's configuration for the time of the bootstrap.
+// lists of them; dpkg's configuration for the time of the bootstrap; and the directories that the devices are in,
+// which an engine that remaps users has made for them, and as another's than the container's root.
 func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
 	tw := tar.NewWriter(w)
 	const root, debs = "unpack/", "var/cache/apt/archives/"
+	dirs := []string{"target/", "target/dev/"}
 	for _, d := range []string{"", "debootstrap/", "etc/", "etc/dpkg/", "etc/dpkg/dpkg.cfg.d/",
 		"var/", "var/cache/", "var/cache/apt/", debs, "var/lib/", "var/lib/apt/", "var/lib/apt/lists/"} {
-		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: root + d, Mode: 0o755,
+		dirs = append(dirs, root+d)
+	}
+	for _, d := range dirs {
+		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755,
 			ModTime: spec.Epoch}); err != nil {
 			return err
 		}

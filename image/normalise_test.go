@@ -385,9 +385,49 @@ func TestBootstrapCmd(t *testing.T) {
 		if !slices.Contains(cmd.Env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch.Unix())) {
 			t.Errorf("%s: %v", c.suite, cmd.Env)
 		}
+		// No engine that is not root has it.
+		if slices.Contains(cmd.Caps, "MKNOD") || !slices.Contains(cmd.Env, "container=lxc") {
+			t.Errorf("%s: debootstrap would make device nodes: %v, %v", c.suite, cmd.Caps, cmd.Env)
+		}
 	}
 	if _, err := bootstrapCmd("img", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
 		t.Error("an unknown variant passed")
+	}
+}
+
+// TestBoundDevices has each device that is bound into the tree work there, in a
+// directory that is the container's root's whoever made it, and be a guest's too.
+func TestBoundDevices(t *testing.T) {
+	var unpack bytes.Buffer
+	if err := writeUnpack(&unpack, nil, RootfsSpec{Epoch: epoch}); err != nil {
+		t.Fatal(err)
+	}
+	dirs := map[string]bool{}
+	for r := tar.NewReader(&unpack); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeDir && h.Uid == 0 && h.Gid == 0 && h.Mode == 0o755 {
+			dirs[h.Name] = true
+		}
+	}
+	mounts := bootstrapMounts("v")
+	if mounts[0].Volume != "v" || !mounts[0].Devices {
+		t.Errorf("%+v", mounts[0])
+	}
+	for _, m := range mounts[1:] {
+		in, ok := strings.CutPrefix(m.Target, workDir+"/")
+		dir, name := path.Split(in)
+		if !ok || !dirs[dir] || !dirs["target/"] || m.Bind != "/dev/"+name || !m.Devices {
+			t.Errorf("%+v; the tar has %v", m, dirs)
+		}
+		if !slices.ContainsFunc(guestFiles(suite.All()[0], false, epoch), func(f File) bool { return f.Path == m.Bind }) {
+			t.Errorf("a guest has no %s", m.Bind)
+		}
 	}
 }
 
