@@ -1,5 +1,5 @@
-// Command ext is a program of another module's: what it uses of kimg is what anybody can.
-package main
+// Package ext_test is another module: what it uses of kimg is what anybody can.
+package ext_test
 
 import (
 	"archive/tar"
@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"os"
 	"time"
 
@@ -20,18 +19,26 @@ import (
 	"github.com/kimg/kimg/image"
 )
 
-func main() {
-	log.SetFlags(0)
+func Example() {
 	for _, use := range []func() error{useExt4, useContainer, useImage, useBuilder} {
 		if err := use(); err != nil {
-			log.Fatal(err)
+			fmt.Println(err)
 		}
 	}
+	// Output:
+	// 4 files in small
+	// true
+	// this engine makes no containers
+	// trixie true
+	// true
+	// true
+	// bootstrap trixie: unknown variant "huge"
+	// true
 }
 
-// useExt4 reads the image that is named on the command line.
+// useExt4 reads the image that the environment names.
 func useExt4() error {
-	img, err := ext4.Open(os.Args[1])
+	img, err := ext4.Open(os.Getenv("IMAGE"))
 	if err != nil {
 		return err
 	}
