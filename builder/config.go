@@ -78,7 +78,6 @@ func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*Conf
 	return change, err
 }
 
-// write puts what was edited into its file.
 func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigChange, error) {
 	if edited == nil || len(edited.Added)+len(edited.Dropped) == 0 {
 		return &ConfigChange{}, nil
@@ -121,7 +120,6 @@ func (e ConfigEdit) write(edited *kernel.Edited, had []kernel.Request) (*ConfigC
 	return c, nil
 }
 
-// readFragment reads one of the user's fragments.
 func readFragment(name string) ([]kernel.Request, error) {
 	b, err := reading.Small(name, spec.MaxConfig)
 	if err != nil {

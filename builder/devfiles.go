@@ -27,7 +27,6 @@ const (
 	exportStateFile = ".kimg-export" // in GeneratedDir: what was exported
 )
 
-// sourceExport is what an export was made of.
 type sourceExport struct {
 	Kernel steps.ActionID `json:"kernel"`
 	Source string         `json:"source"`

@@ -120,10 +120,8 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	return nil
 }
 
-// artifacts are the files of an out directory, ready to be exported.
 type artifacts struct{ export.Build }
 
-// exported reads what a build left in a directory.
 func exported(out string, kind *export.Kind) (*artifacts, error) {
 	dir, err := filepath.Abs(out)
 	if err != nil {
@@ -202,7 +200,6 @@ func (b *artifacts) clear(req ExportRequest) error {
 	return nil
 }
 
-// write exports to f.
 func (b *artifacts) write(ctx context.Context, req ExportRequest, f *os.File, task *progress.Task) error {
 	doing := func(err error) error {
 		if err != nil {

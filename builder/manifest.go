@@ -38,7 +38,6 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	return m, lock, nil
 }
 
-// fields are the part of the manifest that follows from the Lock and from what the steps made.
 func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 	l := p.Lock
 	f := outdir.BuildFacts{
@@ -61,7 +60,6 @@ func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 	return f
 }
 
-// allowed says in words what a step's containers were given.
 func allowed(l *spec.Lock, step string) string {
 	switch step {
 	case sourceStep, packagesStep:

@@ -42,7 +42,6 @@ const (
 	imageStep    = "image"
 )
 
-// toolchainID is the name of the step that makes a toolchain's image.
 func toolchainID(t spec.ToolchainLock) string { return "toolchain-" + string(t.Target) }
 
 // NewPlan unfolds a lock. It fails where something in the lock cannot be read: a line of
@@ -76,12 +75,10 @@ func NewPlan(l *spec.Lock) (*Plan, error) {
 	return p, nil
 }
 
-// actions are the actions of a plan's artifacts.
 func (p *Plan) actions() spec.ActionsLock {
 	return spec.ActionsLock{Kernel: p.Kernel.ActionID(), Image: p.Image.ActionID()}
 }
 
-// toolchainStep makes an image in the engine.
 func toolchainStep(t spec.ToolchainLock) *Step {
 	d := t.Lock.Digest()
 	return &Step{
@@ -91,7 +88,6 @@ func toolchainStep(t spec.ToolchainLock) *Step {
 	}
 }
 
-// planKernel adds the kernel's branch: its toolchain, its source, where that has to be fetched, and the compile.
 func (p *Plan) planKernel() (kernel.Config, error) {
 	l := p.Lock
 	config, err := l.Config.Parse()
@@ -144,7 +140,6 @@ func configFact(l *spec.Lock, c kernel.Config) steps.Fact {
 	return steps.Fact{Name: "config", Value: string(d), Shown: strings.Join(shown, " ")}
 }
 
-// fixesFact is kimg's own patches.
 func fixesFact(list []kernel.Patch) steps.Fact {
 	var all, names strings.Builder
 	for _, p := range list {

@@ -30,7 +30,6 @@ const (
 	localHint  = "name the directory or tarball that holds the locked source with --kernel"
 )
 
-// wanted is what a Spec asks for.
 type wanted struct {
 	q      spec.Request
 	from   spec.Sources
@@ -73,7 +72,6 @@ func want(sp spec.Spec) (*wanted, error) {
 	return w, nil
 }
 
-// prepare resolves and plans.
 func (r *run) prepare(ctx context.Context, w *wanted, out string) (*Plan, error) {
 	if w.pinned != nil {
 		return r.replay(ctx, w)

@@ -24,7 +24,6 @@ func Resolve(ctx context.Context, s *Sources, q spec.Request, previous *spec.Loc
 	return (&resolver{Sources: s, q: q, old: previous}).lock(ctx)
 }
 
-// resolver is one Resolve.
 type resolver struct {
 	*Sources
 	q   spec.Request
@@ -65,7 +64,6 @@ func (r *resolver) lock(ctx context.Context) (*spec.Lock, error) {
 	return l, nil
 }
 
-// derive fills in what follows from the request and from what is pinned.
 func (r *resolver) derive(l *spec.Lock) {
 	k := &l.Kernel
 	k.Epoch, k.Targets, k.Patches, k.NoFixes = l.Toolchain.Lock.Date.Unix(), r.q.Targets, r.q.Patches, r.q.NoFixes
@@ -274,7 +272,6 @@ func (s *Sources) renew(ctx context.Context, t *spec.ToolchainLock) error {
 	return nil
 }
 
-// resolveToolchain resolves the packages of a toolchain from the signed archive.
 func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target) (*toolchain.Lock, error) {
 	of, err := target.Suite()
 	if err != nil {
@@ -297,7 +294,6 @@ func isMissing(err error) bool {
 	return errors.As(err, &m)
 }
 
-// isGone reports whether a server said that it does not have a kernel.
 func isGone(err error) bool {
 	var none *kernelorg.NotFoundError
 	return errors.As(err, &none)

@@ -33,7 +33,6 @@ type run struct {
 	kernel     string // where the user's own kernel source is, as a Request's
 }
 
-// work is what each step of a plan does here.
 func (r *run) work(p *Plan) map[string]steps.Work {
 	l := p.Lock
 	work := map[string]steps.Work{
@@ -57,7 +56,6 @@ func (r *run) work(p *Plan) map[string]steps.Work {
 	return work
 }
 
-// fetching brings packages of a locked archive into the store.
 func (r *run) fetching(from spec.ArchiveLock, list []archive.Locked) steps.Work {
 	return steps.Work{
 		Ready: func(context.Context) (bool, error) { return r.haveAll(list), nil },
@@ -67,7 +65,6 @@ func (r *run) fetching(from spec.ArchiveLock, list []archive.Locked) steps.Work 
 	}
 }
 
-// toolchainWork makes a toolchain's image in the engine.
 func (t *tools) toolchainWork(l spec.ToolchainLock) steps.Work {
 	return steps.Work{
 		Ready: func(ctx context.Context) (bool, error) {
@@ -161,7 +158,6 @@ func (r *run) renewMissing(ctx context.Context, p *Plan, lockFile string, cause 
 	return nil, r.allMissing(ctx, p, lockFile, cause)
 }
 
-// failedStep is the step that an error of the runner came from.
 func failedStep(err error) string {
 	var se *steps.StepError
 	if errors.As(err, &se) {
@@ -201,7 +197,6 @@ func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.J
 	return eng, job, nil
 }
 
-// kernelJob is what a lock says of the kernel to be compiled.
 func kernelJob(l *spec.Lock) (kernel.Job, error) {
 	config, err := l.Config.Parse()
 	if err != nil {
@@ -253,7 +248,6 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	return w.Commit()
 }
 
-// makeImage makes the disk image from the root filesystem's tar and, where the kernel has them, its modules.
 func (r *run) makeImage(
 	ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task,
 ) (err error) {

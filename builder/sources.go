@@ -85,13 +85,11 @@ func (s *Sources) mirror(of suite.Suite, at time.Time) (archive.Mirror, error) {
 	return archive.MirrorQuery{Root: s.env.Host, Family: of.Family, Arch: arch.Default, Flag: flag, At: at}.Resolve()
 }
 
-// indexed is a suite's signed index.
 type indexed struct {
 	release *archive.Release
 	index   *archive.Index
 }
 
-// index reads the signed index of a suite.
 func (s *Sources) index(ctx context.Context, of suite.Suite) (*archive.Release, *archive.Index, error) {
 	if i, ok := s.indices[of.Name]; ok {
 		return i.release, i.index, nil
@@ -120,7 +118,6 @@ func readIndex(ctx context.Context, ac *archive.Client, of suite.Suite) (*archiv
 	return rel, index, err
 }
 
-// fetch brings packages of a locked archive into the store.
 func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archive.Locked, task *progress.Task) error {
 	of, err := suite.Parse(from.Suite)
 	if err != nil {

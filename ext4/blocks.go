@@ -181,7 +181,6 @@ type content struct {
 	mem  []byte // the bytes of a file that lies in its inode
 }
 
-// open prepares the reading of an inode's bytes.
 func (img *Image) open(in *inode) (*content, error) {
 	if in.flags&inodeFlagEncrypted != 0 {
 		return nil, fmt.Errorf("inode %d is encrypted", in.num)
@@ -252,7 +251,6 @@ func (c *content) first(block int64) int {
 	return lo
 }
 
-// readAll reads a file of at most limit bytes.
 func (img *Image) readAll(in *inode, limit int64) ([]byte, error) {
 	if in.size > limit {
 		return nil, fmt.Errorf("inode %d has %d bytes, more than the %d that are read at once", in.num, in.size, limit)

@@ -11,7 +11,6 @@ import (
 	"time"
 )
 
-// dirent is one name in a directory.
 type dirent struct {
 	name string
 	num  uint32
@@ -196,7 +195,6 @@ func (c *nameCache) put(dir uint32, names map[string]uint32) {
 	c.size += len(names)
 }
 
-// child finds one name in a directory.
 func (img *Image) child(in *inode, name string) (*inode, error) {
 	if in.typ() != fs.ModeDir {
 		return nil, fs.ErrNotExist
@@ -238,7 +236,6 @@ func (img *Image) list(in *inode) ([]fs.DirEntry, error) {
 	return out, nil
 }
 
-// target returns a symbolic link's text.
 func (img *Image) target(in *inode) (string, error) {
 	if in.typ() != fs.ModeSymlink {
 		return "", fs.ErrInvalid
@@ -266,7 +263,6 @@ type Stat struct {
 	Major, Minor               uint32    // of a device
 }
 
-// info is an fs.FileInfo.
 type info struct {
 	name string
 	in   *inode
@@ -304,7 +300,6 @@ func (i info) Sys() any {
 	return s
 }
 
-// file is an open fs.File.
 type file struct {
 	info
 	img *Image

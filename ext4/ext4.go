@@ -183,7 +183,6 @@ func pathError(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: err}
 }
 
-// lookup finds the inode that a name leads to.
 func (img *Image) lookup(name string, follow bool) (*inode, error) {
 	if !fs.ValidPath(name) {
 		return nil, fs.ErrInvalid

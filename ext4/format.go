@@ -173,7 +173,6 @@ func readGroups(r io.ReaderAt, sb *Superblock) (tables, maps []int64, err error)
 	return tables, maps, nil
 }
 
-// inode is one file's record.
 type inode struct {
 	num      uint32
 	mode     uint16

@@ -105,7 +105,6 @@ func CheckPath(dir, name string) error {
 	return nil
 }
 
-// walker is one Walk.
 type walker struct {
 	img   *Image
 	f     func(Node) error
@@ -144,7 +143,6 @@ func (img *Image) Walk(ctx context.Context, f func(Node) error) error {
 	return nil
 }
 
-// dir calls f for the names in one directory.
 func (w *walker) dir(ctx context.Context, d walkedDir) error {
 	if err := ctx.Err(); err != nil {
 		return err

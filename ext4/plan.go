@@ -110,7 +110,6 @@ func newPlanner(tree fs.ReadLinkFS) *planner {
 	return &planner{tree: tree, made: map[string]fs.FileMode{}, links: map[string]string{}}
 }
 
-// typ is the type of what is at name now.
 func (p *planner) typ(name string) (fs.FileMode, error) {
 	if t, ok := p.made[name]; ok {
 		if t == gone {

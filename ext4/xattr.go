@@ -15,7 +15,6 @@ var xattrPrefixes = map[byte]string{
 	4: "trusted.", 6: "security.", 7: "system.", 8: "system.richacl",
 }
 
-// xattrs reads the attributes in an inode and in its attribute block.
 func (img *Image) xattrs(in *inode) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	if len(in.extra) >= 4 && le.Uint32(in.extra) == xattrMagic {

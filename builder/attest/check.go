@@ -124,13 +124,11 @@ func checkMaterials(got, want []*intoto.ResourceDescriptor) []string {
 	})
 }
 
-// finding is a text with one %s, and the names that it applies to.
 type finding struct {
 	text  string
 	names []string
 }
 
-// describe gives a line for each finding that applies to something.
 func describe(list []finding) (lines []string) {
 	for _, f := range list {
 		if len(f.names) == 0 {

@@ -76,7 +76,6 @@ func readEnvelope(text []byte) (*dsse.Envelope, []byte, error) {
 	return &e, payload, nil
 }
 
-// tokens counts those of JSON.
 func tokens(text []byte) (n int) {
 	for dec := json.NewDecoder(bytes.NewReader(text)); ; n++ {
 		if _, err := dec.Token(); err != nil {
@@ -85,10 +84,8 @@ func tokens(text []byte) (n int) {
 	}
 }
 
-// isStatement reports whether a line is an envelope around an in-toto statement.
 func (l line) isStatement() bool { return l.envelope != nil && l.envelope.PayloadType == payloadType }
 
-// holds reports whether a line is an envelope around a statement.
 func (l line) holds(statement []byte) bool {
 	return l.isStatement() && bytes.Equal(l.payload, statement)
 }

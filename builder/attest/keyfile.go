@@ -90,7 +90,6 @@ func readSmall(file string) ([]byte, os.FileMode, error) {
 	return text, st.Mode(), nil
 }
 
-// parsePrivate finds the key in a file's text.
 func parsePrivate(text []byte, ask Passphrase) (any, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {

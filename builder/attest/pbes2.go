@@ -115,7 +115,6 @@ func openPBES2(der, pass []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// unmarshal reads one value, with nothing behind it.
 func unmarshal(der []byte, to any) error {
 	rest, err := asn1.Unmarshal(der, to)
 	if err == nil && len(rest) > 0 {

@@ -57,7 +57,6 @@ func Provenance(b Build) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// predicate is what the artifacts were made from.
 func predicate(b Build) (*slsa.Provenance, error) {
 	d := &slsa.BuildDefinition{BuildType: BuildType}
 	var err error

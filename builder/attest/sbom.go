@@ -140,7 +140,6 @@ func (s *sbom) material(m Material) *spdx.Package {
 	return p
 }
 
-// add adds a package of which only the name is known.
 func (s *sbom) add(kind, name string) *spdx.Package {
 	p := &spdx.Package{
 		PackageName: name, PackageSPDXIdentifier: s.id(kind + "-" + name), PackageDownloadLocation: noAssertion,

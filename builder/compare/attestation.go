@@ -130,7 +130,6 @@ func sha256Of(p any) any {
 	return nil
 }
 
-// get follows keys into a tree; nil where it has none of them.
 func get(tree any, keys ...string) any {
 	for _, k := range keys {
 		m, ok := tree.(map[string]any)

@@ -13,7 +13,6 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// span is a range of bytes that differ.
 type span struct{ from, to int64 }
 
 // changes are the spans of two blobs up to the end of the shorter one.

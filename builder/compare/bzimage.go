@@ -50,7 +50,6 @@ func isBzImage(_ thing, head []byte) bool {
 	return len(head) > headerEnd && string(head[0x1FE:0x200]) == "\x55\xAA" && string(head[0x202:0x206]) == "HdrS"
 }
 
-// setup is what a bzImage says of itself.
 type setup struct {
 	blob
 	head    []byte
@@ -144,7 +143,6 @@ func littleEndian(b []byte) string {
 // maxPayload bounds a kernel that is unpacked, in bytes.
 const maxPayload = 256 << 20
 
-// payloads compares two compressed kernels, unpacked where that can be done.
 func (r *Report) payloads(ctx context.Context, t thing, a, b blob) error {
 	if slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Artifact == artifact.Vmlinux }) {
 		_, kind, _ := unpack(a, 0)                      // only to name its form

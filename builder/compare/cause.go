@@ -128,10 +128,8 @@ var local = sync.OnceValue(func() []recogniser {
 	return out
 })
 
-// hidden replaces what was recognised.
 const hidden = "\x00"
 
-// causesOf returns why two texts likely differ; none, if no cause is known.
 func causesOf(a, b string) []Cause {
 	if a == b {
 		return nil
@@ -192,7 +190,6 @@ func excerpt(a, b string) (string, string) {
 	return a[:min(len(a), maxExcerpt)], b[:min(len(b), maxExcerpt)]
 }
 
-// take returns the matches in a text, and the text without them.
 func (r recogniser) take(s string) (found []string, rest string) {
 	rest = r.what.ReplaceAllStringFunc(s, func(m string) string {
 		if r.valid != nil && !r.valid(m) {
@@ -237,7 +234,6 @@ func reordered(a, b string) Cause {
 	return ""
 }
 
-// orderOf is Order or Locale where two lists have the same items in another order.
 func orderOf(x, y []string) Cause {
 	sx, sy := slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y))
 	if !slices.Equal(sx, sy) || slices.Equal(x, y) {
@@ -272,7 +268,6 @@ func umasked(a, b fs.FileMode) bool {
 	return a&^set == b&^set && a != b && (a&b == a || a&b == b)
 }
 
-// binaryCause is the likely cause of two pieces of memory that differ.
 func binaryCause(a, b []byte) Cause {
 	if len(a) != len(b) || len(a) < 4 {
 		return ""

@@ -47,7 +47,6 @@ func (r *Report) Causes() map[Cause]int {
 	return n
 }
 
-// maxDifferences is how many a Report keeps.
 const maxDifferences = 100_000
 
 func (r *Report) add(d ...Difference) {
@@ -61,12 +60,10 @@ func (r *Report) add(d ...Difference) {
 	}
 }
 
-// report adds a difference of a part of a thing.
 func (r *Report) report(t thing, where, a, b string, c Cause) {
 	r.add(Difference{t.artifact, t.at(where), a, b, c})
 }
 
-// sizes adds a difference that is known by the sizes of the two.
 func (r *Report) sizes(t thing, where string, a, b blob, c Cause) {
 	r.report(t, where, byteCount(a.size), byteCount(b.size), c)
 }
@@ -87,7 +84,6 @@ func short(s string) string {
 	return s
 }
 
-// two reads both of what is compared.
 func two[S, T any](a, b S, read func(S) (T, error)) (x, y T, err error) {
 	if x, err = read(a); err == nil {
 		y, err = read(b)
@@ -102,17 +98,14 @@ type blob struct {
 	f    *os.File // of a whole file: its holes are known
 }
 
-// memory is a blob that was unpacked.
 func memory(p []byte) blob { return blob{r: bytes.NewReader(p), size: int64(len(p))} }
 
-// part is n bytes of a blob, or fewer at its end.
 func (b blob) part(off, n int64) blob {
 	off = min(max(off, 0), b.size)
 	n = min(max(n, 0), b.size-off)
 	return blob{r: io.NewSectionReader(b.r, off, n), size: n}
 }
 
-// bytes reads all of a blob of at most limit bytes.
 func (b blob) bytes(limit int64) ([]byte, error) {
 	if b.size > limit {
 		return nil, fmt.Errorf("it has %d bytes: at most %d are looked into", b.size, limit)
@@ -124,7 +117,6 @@ func (b blob) bytes(limit int64) ([]byte, error) {
 	return p, nil
 }
 
-// head is the beginning of a blob.
 func (b blob) head(n int64) []byte {
 	p := make([]byte, min(n, b.size))
 	k, _ := b.r.ReadAt(p, 0) // the comparison reads it again and returns the error
@@ -182,7 +174,6 @@ func sameFile(a, b *os.File) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// thing names a pair of blobs.
 type thing struct {
 	artifact string
 	where    string // in the artifact: a path of an image; empty: all of it
@@ -190,7 +181,6 @@ type thing struct {
 	depth    int    // how many times something was unpacked to get there
 }
 
-// at names a part of the thing.
 func (t thing) at(where string) string {
 	switch {
 	case t.where == "":
@@ -204,7 +194,6 @@ func (t thing) at(where string) string {
 // errOpaque is wrapped by the errors of readers that cannot parse a blob, which is then compared as bytes.
 var errOpaque = errors.New("not of the form that it seems to have")
 
-// blobs finds what differs in two blobs, if anything does.
 func (r *Report) blobs(ctx context.Context, t thing, a, b blob) error {
 	s, err := differ(ctx, a, b)
 	if err != nil {
@@ -227,7 +216,6 @@ func (r *Report) blobs(ctx context.Context, t thing, a, b blob) error {
 	return nil
 }
 
-// explain gives two blobs to the reader of their form.
 func (r *Report) explain(ctx context.Context, t thing, a, b blob, s changes) error {
 	ha, hb := a.head(headLen), b.head(headLen)
 	for _, f := range forms {
@@ -243,15 +231,13 @@ func (r *Report) explain(ctx context.Context, t thing, a, b blob, s changes) err
 // magic number of an ext4 superblock.
 const headLen = 4096
 
-// form is a kind of file that can be compared in depth.
 type form struct {
 	name    string
 	is      func(t thing, head []byte) bool
 	compare func(*Report, context.Context, thing, blob, blob, changes) error
 }
 
-// forms is tried from the top.
-var forms []form
+var forms []form // tried from the top
 
 func init() {
 	forms = []form{

@@ -59,7 +59,6 @@ func Dirs(ctx context.Context, a, b string) (*Report, error) {
 	return r, nil
 }
 
-// directory is what is known of a directory before its artifacts are read.
 type directory struct {
 	name     string
 	build    map[string]any   // of its manifest, as a tree; nil: it has no manifest
@@ -131,7 +130,6 @@ func (r *Report) inputs(a, b map[string]any) {
 	r.trees(inputs, x, y)
 }
 
-// inBoth compares one file of two directories.
 func inBoth(ctx context.Context, name, a, b string) (*Report, error) {
 	r := &Report{A: a, B: b}
 	name = filepath.FromSlash(name)
@@ -180,7 +178,6 @@ func (r *Report) locks(ctx context.Context, a, b string) error {
 	return nil
 }
 
-// maxFiles bounds a directory without a manifest.
 const maxFiles = 100_000
 
 func files(dir string) ([]string, error) {
@@ -225,7 +222,6 @@ func order(names []string) []string {
 	return names
 }
 
-// artifact compares one artifact of two directories.
 func (r *Report) artifact(ctx context.Context, name, a, b string) error {
 	from := len(r.Differences)
 	x, y := filepath.Join(a, filepath.FromSlash(name)), filepath.Join(b, filepath.FromSlash(name))
@@ -270,7 +266,6 @@ func modeCause(a, b fs.FileMode) Cause {
 	return ""
 }
 
-// theFile is where a file differs that one directory lacks.
 const theFile = "the file"
 
 // missing reports a file that one directory, or both, lack.

@@ -43,7 +43,6 @@ func isDocument(t thing, head []byte) bool {
 	return t.where == "" && (known || bytes.HasPrefix(head, []byte("# Written by kimg: everything outside")))
 }
 
-// documents compares two locks, manifests or attestations.
 func (r *Report) documents(_ context.Context, t thing, a, b blob, _ changes) error {
 	x, y, err := two(a, b, readTree)
 	if err != nil {
@@ -71,7 +70,6 @@ func (r *Report) trees(artifact string, a, b any) {
 	})
 }
 
-// diffTrees calls found for each leaf, or item of a list, that is not the same.
 func diffTrees(where string, a, b any, found func(where, a, b string)) {
 	x, okA := a.(map[string]any)
 	y, okB := b.(map[string]any)
@@ -94,7 +92,6 @@ func diffTrees(where string, a, b any, found func(where, a, b string)) {
 	}
 }
 
-// diffItems compares two items of one name, either of which may be nil.
 func diffItems(where string, x, y map[string]any, found func(where, a, b string)) {
 	if x == nil || y == nil || leaf(x["version"]) != leaf(y["version"]) {
 		found(where, itemText(x), itemText(y))
@@ -103,7 +100,6 @@ func diffItems(where string, x, y map[string]any, found func(where, a, b string)
 	diffTrees(where, any(x), any(y), found)
 }
 
-// keys are all keys of two maps in order.
 func keys[V any](a, b map[string]V) []string {
 	all := maps.Clone(a)
 	if all == nil {
@@ -144,7 +140,6 @@ func items(v any) (out map[string]map[string]any, ok bool) {
 	return out, true
 }
 
-// itemText is what distinguishes an item of a list: its version or its digest.
 func itemText(m map[string]any) string {
 	if m == nil {
 		return ""
@@ -157,7 +152,6 @@ func itemText(m map[string]any) string {
 	return "there"
 }
 
-// leaf shows a value on one line.
 func leaf(v any) string {
 	switch v := v.(type) {
 	case nil:

@@ -146,7 +146,6 @@ func (d *sectionDiff) bySymbol() (out []span) {
 	return out
 }
 
-// elfs compares two ELF files section by section.
 func (r *Report) elfs(ctx context.Context, t thing, a, b blob, _ changes) error {
 	x, y, err := two(a, b, openELF)
 	if err != nil {
@@ -179,7 +178,6 @@ func (r *Report) elfs(ctx context.Context, t thing, a, b blob, _ changes) error 
 	return nil
 }
 
-// movedSymbols reports whether a symbol that both have is at another address.
 func movedSymbols(a, b []elf.Symbol) bool {
 	at := make(map[string]uint64, len(a))
 	for _, s := range a {
@@ -193,7 +191,6 @@ func movedSymbols(a, b []elf.Symbol) bool {
 	})
 }
 
-// sectionOrder is the order of A's sections, then those that only B has.
 func sectionOrder(x, y *program) []string {
 	var out []string
 	for _, p := range []*program{x, y} {
@@ -210,7 +207,6 @@ func sectionOrder(x, y *program) []string {
 	return out
 }
 
-// sectionDiff is the comparison of one section of two files.
 type sectionDiff struct {
 	*Report
 	t       thing
@@ -221,7 +217,6 @@ type sectionDiff struct {
 	changes changes
 }
 
-// tell adds a difference of the section.
 func (d *sectionDiff) tell(where, a, b string, c Cause) { d.report(d.t, d.name+": "+where, a, b, c) }
 
 func (d *sectionDiff) compare(ctx context.Context) error {
@@ -302,7 +297,6 @@ func (r *Report) settle(from int) {
 	}
 }
 
-// table is the symbol table in the form of a System.map's.
 func (p *program) table() []symbol {
 	out := make([]symbol, 0, len(p.symbols))
 	for _, y := range p.symbols {
@@ -314,7 +308,6 @@ func (p *program) table() []symbol {
 	return out
 }
 
-// data reports which symbols of a section differ.
 func (d *sectionDiff) data() {
 	seen, causes := map[string]bool{}, map[Cause]bool{}
 	var more []string

@@ -10,7 +10,6 @@ import (
 // maxSection bounds a section that is compared as a table of strings, in bytes.
 const maxSection = 256 << 20
 
-// both reads the section's content in both files.
 func (d *sectionDiff) both() (x, y []byte, err error) {
 	return two(d.a, d.b, func(b blob) ([]byte, error) { return b.bytes(maxSection) })
 }
@@ -33,7 +32,6 @@ func (d *sectionDiff) strings(find func([]byte) string) error {
 	return nil
 }
 
-// zeroLines makes lines of strings that end in zero bytes.
 func zeroLines(b []byte) string {
 	return strings.ReplaceAll(strings.ReplaceAll(string(b), "\n", " "), "\x00", "\n")
 }
@@ -57,7 +55,6 @@ func printables(p []byte) string {
 	return out.String()
 }
 
-// buildID is where a build ID is.
 const buildID = "build ID"
 
 // notes compares two sections of notes (the ELF format's Nhdr, then name and

@@ -19,7 +19,6 @@ func isImage(t thing, head []byte) bool {
 	return t.depth == 0 && len(head) > 1024+0x3A && head[1024+0x38] == 0x53 && head[1024+0x39] == 0xEF
 }
 
-// tree is an ext4 image, walked.
 type tree struct {
 	*ext4.Image
 	nodes map[string]ext4.Node
@@ -53,7 +52,6 @@ func walk(ctx context.Context, b blob) (*tree, error) {
 	return t, nil
 }
 
-// imageDiff is the comparison of two images.
 type imageDiff struct {
 	*Report
 	t       thing
@@ -115,7 +113,6 @@ func (d *imageDiff) tell(name, what, a, b string, c Cause) {
 	d.add(Difference{d.t.artifact, where, a, b, c})
 }
 
-// superblocks compares the superblocks by their fields.
 func (d *imageDiff) superblocks() {
 	x, y := d.a.Fields(), d.b.Fields()
 	for i, f := range x {
@@ -206,7 +203,6 @@ func (d *imageDiff) missingCause(name string) Cause {
 	return ""
 }
 
-// describe says what a name is, and how much is below it.
 func (t *tree) describe(name string) string {
 	n := t.nodes[name]
 	switch m := n.Info().Mode(); {
@@ -223,7 +219,6 @@ func (t *tree) describe(name string) string {
 	return kind(n)
 }
 
-// kind names a node's type.
 func kind(n ext4.Node) string {
 	switch m := n.Info().Mode(); {
 	case m.IsDir():
@@ -242,7 +237,6 @@ func kind(n ext4.Node) string {
 	return "unknown"
 }
 
-// node compares a name that both images have.
 func (d *imageDiff) node(ctx context.Context, x, y ext4.Node) error {
 	name, before := x.Path, len(d.Differences)+d.Dropped
 	defer func() { d.same[name] = len(d.Differences)+d.Dropped == before }()

@@ -10,7 +10,6 @@ import (
 	"github.com/kimg/kimg/ext4"
 )
 
-// content compares two files, reading only what may differ.
 func (d *imageDiff) content(ctx context.Context, x, y ext4.Node) error {
 	a, b, err := two(x, y, func(n ext4.Node) (blob, error) {
 		r, size, err := n.Content()
@@ -38,7 +37,6 @@ func (d *imageDiff) content(ctx context.Context, x, y ext4.Node) error {
 	return d.blobs(ctx, in, a, b)
 }
 
-// sameContent reports whether two files of one size have the same bytes.
 func (d *imageDiff) sameContent(ctx context.Context, x, y ext4.Node, a, b blob) (bool, error) {
 	ex, ey, err := two(x, y, ext4.Node.Extents)
 	if err != nil {
@@ -89,7 +87,6 @@ func (d *imageDiff) touched(ext []ext4.Extent, bs int64) bool {
 	return false
 }
 
-// touch reports whether a span overlaps a range.
 func (c changes) touch(from, to int64) bool {
 	i, _ := slices.BinarySearchFunc(c.spans, from, func(s span, at int64) int {
 		if s.to <= at {

@@ -114,7 +114,6 @@ func extentsText(l []ext4.Extent) string {
 	return strings.Join(out, ",")
 }
 
-// owner is what a piece of the disk belongs to.
 type owner struct {
 	first, n int64  // blocks
 	what     string // of ext4.Area, or "file", "directory", "map"
@@ -122,7 +121,6 @@ type owner struct {
 	logical  int64 // block of the file
 }
 
-// owners are the owners of all blocks in use, by their first block.
 func (t *tree) owners() []owner {
 	var out []owner
 	for _, a := range t.Areas() {
@@ -213,7 +211,6 @@ func (d *imageDiff) physical(ctx context.Context, a, b blob) error {
 	return nil
 }
 
-// assign counts a differing piece of one block for what it belongs to.
 func (d *imageDiff) assign(p, q owner, s span, bs int64, count func(what, path string, s span)) {
 	switch {
 	case s.to <= 1024:

@@ -27,7 +27,6 @@ var compilerSymbols = regexp.MustCompile(
 	`^(?:CC|GCC|CLANG|AS|LD|LLD|RUSTC|PAHOLE|BINDGEN)_(?:VERSION|VERSION_TEXT|HAS_\w+|IS_\w+|CAN_\w+)$` +
 		`|^(?:TOOLS_SUPPORT|GCC\d*_NO)_\w+$`)
 
-// configs compares two kernel configs, symbol by symbol.
 func (r *Report) configs(_ context.Context, t thing, a, b blob, _ changes) error {
 	x, y, err := two(a, b, readConfig)
 	if err != nil {
@@ -95,7 +94,6 @@ type symbol struct {
 	kind  string // nm's letter; in ELF, section and type
 }
 
-// systemMaps compares two System.maps: which symbols were added, removed and moved.
 func (r *Report) systemMaps(_ context.Context, t thing, a, b blob, _ changes) error {
 	x, y, err := two(a, b, readMap)
 	if err != nil {
@@ -182,7 +180,6 @@ func (r *Report) symbols(t thing, table string, a, b []symbol) {
 	}
 }
 
-// count lists the first names, and says how many more there are.
 func count(names []string) string {
 	const few = 5
 	l := slices.Clone(names[:min(few, len(names))])
@@ -192,7 +189,6 @@ func count(names []string) string {
 	return strings.Join(l, ", ")
 }
 
-// plural is a number of things.
 func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

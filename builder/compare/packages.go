@@ -8,7 +8,6 @@ import (
 	"github.com/kimg/kimg/internal/deb822"
 )
 
-// packages are the packages in an image's dpkg database.
 type packages struct {
 	img     *ext4.Image
 	version map[string]string // version and architecture, by name
@@ -46,7 +45,6 @@ var infoFiles = []string{
 	"templates",
 }
 
-// files adds a package's files to a set.
 func (p *packages) files(name string, set map[string]bool) {
 	arch := p.version[name]
 	arch = arch[strings.LastIndexByte(arch, ' ')+1:]

@@ -28,7 +28,6 @@ func isText(_ thing, head []byte) bool {
 	return true
 }
 
-// texts compares two texts by lines: they are the same in another order, or some of them differ.
 func (r *Report) texts(_ context.Context, t thing, a, b blob, _ changes) error {
 	x, y, err := two(a, b, func(b blob) ([]byte, error) { return b.bytes(maxText) })
 	if err != nil {
@@ -66,7 +65,6 @@ func (r *Report) lines(t thing, what, x, y string) {
 	}
 }
 
-// nameCause is the cause that a file's name suggests.
 func nameCause(name string) Cause {
 	switch path.Base(name) {
 	case "hostname", "mailname", "hosts":

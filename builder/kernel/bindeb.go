@@ -48,7 +48,6 @@ const startOver = `find ` + objDir + ` -mindepth 1 -maxdepth 1 ! -name 'kimg.*' 
 // earlier build left of its debian directory goes: old kernels do not remove it.
 const debPrepare = `rm -rf "$1"/debian && mkdir -p "$2" && tar -x -C "$3"`
 
-// bindeb makes the packages and gives them out.
 func (w *worker) bindeb(ctx context.Context, j Job, n int, put Put) error {
 	release, err := w.output(ctx, nil, 1<<10, "cat", objDir+"/include/config/kernel.release")
 	if err != nil {
@@ -69,7 +68,6 @@ func (w *worker) bindeb(ctx context.Context, j Job, n int, put Put) error {
 	return w.giveDebs(ctx, put)
 }
 
-// giveDebs gives out the packages, and removes what they were packed from.
 func (w *worker) giveDebs(ctx context.Context, put Put) error {
 	list, err := w.output(ctx, nil, 1<<16, "sh", "-c", `cd "$1" && ls -1 && rm -rf "$2"/debian`, "sh", debsDir, objDir)
 	if err != nil {
@@ -86,7 +84,6 @@ func (w *worker) giveDebs(ctx context.Context, put Put) error {
 	return w.give(ctx, debsDir, names, nil, put)
 }
 
-// debToolsTar is the tools as a tar of their directory.
 func debToolsTar() (io.Reader, error) {
 	entries, err := debTools.ReadDir("bindeb")
 	if err != nil {

@@ -44,7 +44,6 @@ type Job struct {
 	Temporary bool
 }
 
-// jobs is how many jobs make has.
 func (j Job) jobs(eng container.Engine) int {
 	if j.Jobs > 0 {
 		return j.Jobs
@@ -83,7 +82,6 @@ func Build(ctx context.Context, eng container.Engine, j Job, task *progress.Task
 	})
 }
 
-// build configures and compiles.
 func (w *worker) build(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (kconfig.Config, error) {
 	text, err := w.configure(ctx, j, task)
 	if err != nil {

@@ -116,7 +116,6 @@ var oursRE = regexp.MustCompile(`^-(` +
 
 func ours(word string) bool { return oursRE.MatchString(word) }
 
-// argumentOnHost is an argument with its path, if there is one in it.
 func argumentOnHost(word, src, obj string) string {
 	for _, option := range []string{"-I", "-include", "-isystem", "-iquote"} {
 		if rest, ok := strings.CutPrefix(word, option); ok && rest != "" {

@@ -99,7 +99,6 @@ func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVe
 	return nil
 }
 
-// shown is how many lost symbols a warning names.
 const shown = 5
 
 func lostWarning(name string, version units.KernelVersion, lost []Unmet) string {

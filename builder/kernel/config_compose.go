@@ -57,7 +57,6 @@ func (c Config) Text() string {
 	return b.String()
 }
 
-// own reads one of the fragments that ship with kimg.
 func own(name string, text []byte, version units.KernelVersion) []Request {
 	reqs, err := ParseFragment(bytes.NewReader(text), name)
 	if err != nil {
@@ -119,7 +118,6 @@ func (w *worker) compose(ctx context.Context, version units.KernelVersion, c Con
 	return final, requested, err
 }
 
-// lay lays requests over what base returned.
 func (w *worker) lay(ctx context.Context, base []byte, mine, requested []Request) ([]byte, error) {
 	all := slices.Concat(mine, requested)
 	if len(all) == 0 {
@@ -174,7 +172,6 @@ func (w *worker) olddefconfig(ctx context.Context, text []byte) ([]byte, error) 
 	return w.kconfig(ctx, "olddefconfig")
 }
 
-// explain fills in why each request of list was not met.
 func (w *worker) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {
 	tree, files, err := w.kconfigTree(ctx)
 	if err != nil {
@@ -189,7 +186,6 @@ func (w *worker) explain(ctx context.Context, final kconfig.Config, list []Unmet
 	return nil
 }
 
-// kconfigTree reads the tree's Kconfig.
 func (w *worker) kconfigTree(ctx context.Context) (*kconfig.Tree, kconfig.Files, error) {
 	files, err := w.kconfigFiles(ctx)
 	if err != nil {
@@ -222,7 +218,6 @@ var bootNeeds = []struct {
 	{[]string{"BINFMT_ELF"}, "run programs"},
 }
 
-// bootWarnings says what a configuration lacks for kimg's guests.
 func bootWarnings(c kconfig.Config) []string {
 	var out []string
 	for _, n := range bootNeeds {

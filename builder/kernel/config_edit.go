@@ -207,7 +207,6 @@ func spelt(text []byte) map[string]string {
 	return values
 }
 
-// split separates the requests that a configuration still meets from those that it does not.
 func split(version units.KernelVersion, reqs []Request, config []byte) (held, dropped []Request) {
 	cfg := kconfig.ParseConfig(config)
 	for _, r := range reqs {
@@ -267,7 +266,6 @@ func fewer(reqs []Request, odd map[string]bool, tree *kconfig.Tree) []Request {
 	return out
 }
 
-// lost lists the symbols of one .config that another has otherwise.
 func lost(want, got []byte) []string {
 	w, g := kconfig.ParseConfig(want), kconfig.ParseConfig(got)
 	var out []string

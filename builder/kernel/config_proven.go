@@ -34,13 +34,11 @@ func (w *worker) proven(ctx context.Context, j Job) (key string, config []byte, 
 	return key, nil, nil
 }
 
-// provenKey is a line that names all that a configuration follows from.
 func provenKey(j Job, tree string) string {
 	all := append(makeVars(j), tree, j.ImageID, j.Tree.Version.String(), j.Config.Base, j.Config.Text())
 	return "kimg 1 " + string(units.DigestOf([]byte(strings.Join(all, "\x00"))))
 }
 
-// remember keeps a proven configuration.
 func (w *worker) remember(ctx context.Context, key string, config []byte) error {
 	return w.run(ctx, strings.NewReader(key+"\n"+string(config)), nil,
 		"sh", "-c", `cat > "$1.new" && mv "$1.new" "$1"`, "sh", provenConfig)

@@ -128,7 +128,6 @@ func merge(config []byte, reqs []Request) []byte {
 	return out.Bytes()
 }
 
-// symbolOf is the symbol that a line of a .config is about, or "".
 func symbolOf(line string) string {
 	line = strings.TrimRight(line, "\r\n")
 	if s, ok := strings.CutPrefix(line, "# CONFIG_"); ok {

@@ -61,7 +61,6 @@ func (f *faults) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// wrap makes the command's error into one that says why.
 func (f *faults) wrap(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,7 +95,6 @@ func eachLine(b []byte, f func(string)) []byte {
 // objectRE is a line that kbuild prints for each object that it makes.
 var objectRE = regexp.MustCompile(`^  (CC|AS|HOSTCC|LD|AR)( \[M\])? `)
 
-// counter counts the objects in make's output.
 type counter struct {
 	task  *progress.Task
 	file  string // what the last whole build counted

@@ -43,7 +43,6 @@ const modulesScript = `cd "$1" && find lib -type d -exec chmod 755 {} + && exec 
 // maxList bounds the list of a kernel's modules, in bytes.
 const maxList = 64 << 20
 
-// modules installs the modules and gives them out.
 func (w *worker) modules(ctx context.Context, j Job, put Put) error {
 	if err := w.make(ctx, "INSTALL_MOD_PATH="+modulesRoot, "INSTALL_MOD_STRIP=1", "modules_install"); err != nil {
 		return fmt.Errorf("install the modules: %w", err)

@@ -159,7 +159,6 @@ func (d *delivery) patch(ctx context.Context, list []Patch) error {
 	return nil
 }
 
-// try applies the patches to copies.
 func (d *delivery) try(ctx context.Context, j *patchJob) error {
 	in, err := j.input()
 	if err != nil {
@@ -183,7 +182,6 @@ func (d *delivery) try(ctx context.Context, j *patchJob) error {
 	return nil
 }
 
-// reportFixes says which fixes are in the tree, and why.
 func (d *delivery) reportFixes(list []Patch) {
 	for _, p := range list {
 		if p.Fix != nil && slices.Contains(d.patched.Fixes, p.Name) {

@@ -159,7 +159,6 @@ var placeFaults = map[string]string{
 	"other": "in the tree it is not a file",
 }
 
-// first is the first patch that names a path, and what it does there.
 func (j *patchJob) first(path string) (int, diffs.File) {
 	for p, files := range j.files {
 		for _, f := range files {
@@ -171,7 +170,6 @@ func (j *patchJob) first(path string) (int, diffs.File) {
 	return 0, diffs.File{To: path}
 }
 
-// section reads the status of one file of one patch.
 func (j *patchJob) section(p int, f diffs.File, status string, output []string, bad func(int, PatchFault)) {
 	fault := PatchFault{File: f.To, Line: f.Line}
 	switch status {

@@ -54,7 +54,6 @@ func (j Job) ObjectVolume() string {
 	return "kimg-obj-" + string(units.DigestOf([]byte(j.identity()+j.ImageID+j.Era.CC)))
 }
 
-// lockTree waits until no other kimg works on the same source.
 func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), err error) {
 	name := "kernel-" + j.identity()
 	unlock, err = filelock.Take(ctx, filepath.Join(j.CacheDir, "locks", name), func() {
@@ -130,7 +129,6 @@ type delivery struct {
 	running bool
 }
 
-// start starts the container, once.
 func (d *delivery) start(ctx context.Context) error {
 	if d.running {
 		return nil
@@ -139,7 +137,6 @@ func (d *delivery) start(ctx context.Context) error {
 	return d.Start(ctx)
 }
 
-// look reads what the volume holds, by its own account.
 func (d *delivery) look(ctx context.Context) (err error) {
 	if d.mark, err = readFile(ctx, d, srcDir+"/"+sourceMark); err != nil || d.mark == nil {
 		return err

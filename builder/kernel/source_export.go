@@ -80,7 +80,6 @@ func (w *worker) commands(ctx context.Context, e SourceExport) ([]byte, error) {
 	return append(out, '\n'), err
 }
 
-// unpackTo runs a command that writes a tar and unpacks it as dir.
 func (w *worker) unpackTo(ctx context.Context, dir string, args ...string) (err error) {
 	fresh := dir + ".kimg-new"
 	if err := os.RemoveAll(fresh); err != nil {

@@ -102,7 +102,6 @@ func noFilters(ctx context.Context, dir string) (off []string, err error) {
 	return off, nil
 }
 
-// git runs one of git's commands in a directory.
 func git(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	options := []string{"--no-pager", "--no-optional-locks",
 		"-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"}

@@ -52,7 +52,6 @@ func ParseMakefile(r io.Reader) (units.KernelVersion, error) {
 	return units.ParseKernelVersion(fmt.Sprintf("%d.%d.%s%s", major, minor, sub, extra))
 }
 
-// treeInTar is what a look into a tarball finds.
 type treeInTar struct {
 	version units.KernelVersion
 	strip   int // leading directories before the tree: 1 in linux-6.12/Makefile

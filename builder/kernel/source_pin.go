@@ -151,7 +151,6 @@ func cacheFile(cacheDir, kind, path string) (string, error) {
 	return filepath.Join(dir, kind+"-"+string(units.DigestOf([]byte(path)))), nil
 }
 
-// learned is what is kept of a tarball.
 type learned struct {
 	tree.Stat
 	SHA256  units.Digest
@@ -159,7 +158,6 @@ type learned struct {
 	Strip   int
 }
 
-// pinTarball pins the tarball in path, which is called name.
 func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*Tree, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -196,7 +194,6 @@ func (l learned) tree(kind Kind, name, path string) *Tree {
 	return &Tree{Kind: kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip}
 }
 
-// lookInto finds the tree in a tarball, and the tarball's digest.
 func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {

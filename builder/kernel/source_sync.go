@@ -72,7 +72,6 @@ func zeroed(names []string) string {
 	return strings.Join(names, "\x00") + "\x00"
 }
 
-// send writes what syncScript reads.
 func (d *delivery) send(ctx context.Context, w io.Writer, head string, files tree.Files) error {
 	if _, err := io.WriteString(w, head); err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 )
 
-// targets are what make is asked for in every build.
 func targets(j Job, c kconfig.Config) []string {
 	t := []string{j.Arch.Image}
 	if c.Get("MODULES") == "y" {
@@ -32,7 +31,6 @@ const TargetsDir = "targets"
 
 var targetRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./+-]*$`)
 
-// noTargets are make targets that cannot be had here, and why.
 var noTargets = []struct{ targets, why string }{
 	{"deb-pkg srcdeb-pkg", "they pack the source as well, for which newer kernels want git " +
 		"and older ones a writable tree; " + BinDeb + " makes the packages"},

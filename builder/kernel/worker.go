@@ -75,7 +75,6 @@ func newCompiler(ctx context.Context, eng container.Engine, j Job, src string, t
 // debugger can substitute as one prefix.
 const prefixMap = "-fdebug-prefix-map=..=" + srcDir + " -fdebug-prefix-map=" + objDir + "=/kimg/obj"
 
-// makeVars are the variables that every make is given.
 func makeVars(j Job) []string {
 	return []string{
 		"O=" + objDir, "ARCH=" + j.Arch.Kernel, "KCFLAGS=" + prefixMap, "KAFLAGS=" + prefixMap,
@@ -102,13 +101,11 @@ func buildEnv(j Job) []string {
 	}
 }
 
-// makeArgv is one make command.
 func makeArgv(vars []string, args ...string) []string {
 	argv := []string{"sh", "-c", `umask 022; exec "$@"`, "sh", "make", "-C", srcDir}
 	return append(append(argv, vars...), args...)
 }
 
-// exec runs a command in the worker.
 func (w *worker) exec(ctx context.Context, in io.Reader, out, errs io.Writer, args ...string) error {
 	return w.Exec(ctx, &container.ExecCmd{Args: args, Env: w.env, User: user, Dir: workDir,
 		Stdin: in, Stdout: out, Stderr: errs})
@@ -139,7 +136,6 @@ func (w *worker) output(ctx context.Context, in io.Reader, limit int, args ...st
 	return out.String(), err
 }
 
-// stream runs a command and has take read what it prints, as it comes.
 func (w *worker) stream(ctx context.Context, in io.Reader, take func(io.Reader) error, args ...string) error {
 	return reading.Pipe(func(out io.Writer) error { return w.run(ctx, in, out, args...) }, take)
 }
@@ -154,7 +150,6 @@ func (w *worker) read(ctx context.Context, name string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// has reports whether the worker has a file of that name.
 func (w *worker) has(ctx context.Context, name string) (bool, error) {
 	err := w.run(ctx, nil, nil, "test", "-f", name)
 	if code(err) == 1 {
@@ -163,7 +158,6 @@ func (w *worker) has(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// write makes a small file in the worker.
 func (w *worker) write(ctx context.Context, name string, text []byte) error {
 	return w.run(ctx, bytes.NewReader(text), nil, "sh", "-c", `exec cat > "$1"`, "sh", name)
 }
@@ -184,7 +178,6 @@ func firstLine(s string) string {
 	return s
 }
 
-// putFile adds a small file to a tar.
 func putFile(tw *tar.Writer, name string, mode int64, text string) error {
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(text))}
 	if err := tw.WriteHeader(h); err != nil {
@@ -206,7 +199,6 @@ func code(err error) int {
 // maxKconfig bounds what is read of a tree's Kconfig, in bytes; 6.12 has 6 MiB.
 const maxKconfig = 64 << 20
 
-// kconfigFiles reads the Kconfig files of the tree into memory.
 func (w *worker) kconfigFiles(ctx context.Context) (kconfig.Files, error) {
 	text, err := w.output(ctx, nil, maxKconfig, "sh", "-c",
 		"cd "+srcDir+" && find . -path ./"+objName+" -prune -o -type f -name 'Kconfig*' -print0 | tar -c --null -T -")
@@ -235,7 +227,6 @@ type limited struct {
 	left int
 }
 
-// limitWriter refuses more than n bytes.
 func limitWriter(w io.Writer, n int) io.Writer { return &limited{w, n} }
 
 func (l *limited) Write(p []byte) (int, error) {
@@ -245,5 +236,4 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// jobs is make's -j.
 func jobs(n int) string { return "-j" + strconv.Itoa(n) }

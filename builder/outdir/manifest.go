@@ -153,7 +153,6 @@ func Read(dir string) (*Manifest, error) {
 	return &m, nil
 }
 
-// digest is that of the part that does not depend on where or when.
 func (m *Manifest) digest() (spec.Digest, error) {
 	b, err := json.Marshal(m.Build)
 	if err != nil {

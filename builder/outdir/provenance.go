@@ -62,7 +62,6 @@ func (m *Manifest) document(name string) *Document {
 	return nil
 }
 
-// describe writes the documents of a build, by their names.
 func (m *Manifest) describe(l *spec.Lock, builder string) (map[string][]byte, error) {
 	b, err := m.record(l, builder)
 	if err != nil {

@@ -116,7 +116,6 @@ func (v *Verified) lock(root *os.Root, m *Manifest) *spec.Lock {
 	return l
 }
 
-// plain finds a plain file.
 func (v *Verified) plain(root *os.Root, path string) (fs.FileInfo, bool) {
 	info, err := root.Lstat(filepath.FromSlash(path))
 	if err != nil {
@@ -130,7 +129,6 @@ func (v *Verified) plain(root *os.Root, path string) (fs.FileInfo, bool) {
 	return info, true
 }
 
-// read reads a plain file of at most limit bytes.
 func (v *Verified) read(root *os.Root, path string, limit int64) ([]byte, bool) {
 	info, ok := v.plain(root, path)
 	if !ok {

@@ -50,7 +50,6 @@ func (v *Verified) documents(ctx context.Context, root *os.Root, m *Manifest, l 
 	v.signatures(ctx, root, statement, keys)
 }
 
-// document holds a document against the manifest.
 func (v *Verified) document(root *os.Root, m *Manifest, name string) {
 	d := m.document(name)
 	if d == nil {

@@ -99,7 +99,6 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 	return compared{same: true}, nil // no lock pins it
 }
 
-// named names files for users, with the beginning of their digests.
 func named(list ...FileLock) string {
 	var all []string
 	for _, f := range list {

@@ -138,10 +138,8 @@ func (t ToolchainLock) packages() []Package {
 // day is a moment for users, to the second: archives may change many times a day.
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// brief is enough of a digest to compare two by eye.
 func brief(digest string) string { return digest[:min(12, len(digest))] }
 
-// short is a digest behind a name, for users.
 func short(d Digest) string {
 	if d == "" {
 		return ""

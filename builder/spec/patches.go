@@ -187,7 +187,6 @@ func (p patchAt) text(left int) (string, error) {
 	return string(b), nil
 }
 
-// texts are a lock's patches as the kernel's step takes them.
 func texts(list []PatchLock) []kernel.Patch {
 	var all []kernel.Patch
 	for _, p := range list {

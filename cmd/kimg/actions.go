@@ -61,7 +61,6 @@ type runRequest struct {
 	quiet   bool // stderr is the command's, except for errors
 }
 
-// debugRequest asks for a gdb on the terminal.
 type debugRequest struct {
 	guest
 	debugging vm.Debugging
@@ -69,7 +68,6 @@ type debugRequest struct {
 	noTmux    bool
 }
 
-// checkRequest asks for a guest for each of the checks, and for a verdict on it.
 type checkRequest struct {
 	guest
 	list     []checks.Check

@@ -14,7 +14,6 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// app is one run of the command.
 type app struct {
 	stdin          *os.File
 	stdout, stderr *os.File // results go to stdout, all else to stderr
@@ -53,7 +52,6 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 	return root
 }
 
-// noCommand refuses arguments that are not a command.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -66,10 +64,8 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return usageError{cmd, err}
 }
 
-// noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error { return atMost(0)(cmd, args) }
 
-// atMost refuses more arguments than n.
 func atMost(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) <= n {
@@ -95,7 +91,6 @@ func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	return do(builder.Env{Cache: dir, Sink: sink, Host: "/", Ccache: os.Getenv("KIMG_CCACHE")}, sink.Close)
 }
 
-// printJSON prints a result for other programs.
 func (a *app) printJSON(what string, v any) error {
 	enc := json.NewEncoder(a.stdout)
 	enc.SetIndent("", "  ")

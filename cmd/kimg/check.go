@@ -17,7 +17,6 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// checkFlags are the flags of checks.
 type checkFlags struct {
 	breaks, expect, print, only []string
 	when, by, run               string
@@ -107,7 +106,6 @@ func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&w.only, "only", nil, "run only the check `NAME` of the file (repeatable)")
 }
 
-// read reads the checks from a file or from the flags.
 func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) error {
 	own := len(w.breaks)+len(w.expect)+len(w.print) > 0 || w.when != "" || w.by != "" || w.run != ""
 	switch {
@@ -199,7 +197,6 @@ func (w *checkFlags) checks() ([]checks.Check, error) {
 	return list, nil
 }
 
-// shorten makes a name of a script.
 func shorten(script string) string {
 	line, _, more := strings.Cut(strings.TrimSpace(script), "\n")
 	if runes := []rune(line); len(runes) > 40 {

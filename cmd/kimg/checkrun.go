@@ -90,7 +90,6 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 	return verdict(ctx, report)
 }
 
-// verdict is the error, and so the exit status, of a report.
 func verdict(ctx context.Context, report *checks.Report) error {
 	if report.Interrupted {
 		return context.Cause(ctx)
@@ -109,7 +108,6 @@ func verdict(ctx context.Context, report *checks.Report) error {
 	return u
 }
 
-// plan says how the check's guest is booted and what it must do.
 func (req *checkRequest) plan(o vm.Options, c checks.Check) (vm.Planned, error) {
 	req.extras.apply(&o, nil)
 	o.Session = ""
@@ -165,7 +163,6 @@ func (req *checkRequest) preflight(ctx context.Context, env builder.Env, planned
 	return &checks.ProblemsError{Problems: problems}
 }
 
-// lookUp is vm.Preflight with its progress, where it has symbols to read.
 func lookUp(ctx context.Context, env builder.Env, planned []vm.Planned) ([]error, error) {
 	if !slices.ContainsFunc(planned, func(p vm.Planned) bool { return p.Check.Break != "" }) {
 		return vm.Preflight(ctx, planned)
@@ -176,7 +173,6 @@ func lookUp(ctx context.Context, env builder.Env, planned []vm.Planned) ([]error
 	return wrong, err
 }
 
-// seen is what the guest did, in the types of package checks.
 func seen(r *vm.Result, err error) checks.Seen {
 	s := checks.Seen{Console: r.Console, GDBLog: r.Log, Err: err}
 	var guest *vm.GuestError
@@ -196,7 +192,6 @@ func seen(r *vm.Result, err error) checks.Seen {
 	return s
 }
 
-// suite is the checks' name in reports.
 func (req *checkRequest) suite() string {
 	if req.file == "" {
 		return "kimg check"
@@ -204,7 +199,6 @@ func (req *checkRequest) suite() string {
 	return filepath.ToSlash(req.file)
 }
 
-// kernelOf is the release of the kernel in an out directory, where it says.
 func kernelOf(out string) string {
 	m, err := outdir.Read(out)
 	if err != nil {
@@ -213,7 +207,6 @@ func kernelOf(out string) string {
 	return m.Build.Kernel
 }
 
-// write writes the requested reports.
 func (req *checkRequest) write(report *checks.Report) error {
 	one := func(name string, encode func() ([]byte, error)) error {
 		if name == "" {

@@ -80,7 +80,6 @@ func toolchainTargets() (names []string) {
 	return names
 }
 
-// addCompletions gives cmd, and those below it, what the shells ask for.
 func addCompletions(cmd *cobra.Command, values map[string]cobra.CompletionFunc) {
 	add := func(f *pflag.Flag) {
 		complete, ok := values[cmd.Name()+" "+f.Name]
@@ -103,7 +102,6 @@ func addCompletions(cmd *cobra.Command, values map[string]cobra.CompletionFunc) 
 	}
 }
 
-// completedOut is the out directory that the command line so far means.
 func completedOut(cmd *cobra.Command) string {
 	if f := cmd.Flags().Lookup("out"); f != nil && f.Changed {
 		return f.Value.String()

@@ -20,7 +20,6 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// configTable is what kimg config does.
 type configTable struct {
 	edit func(context.Context, builder.Env, spec.Spec, builder.ConfigEdit) (*builder.ConfigChange, error)
 	diff func(context.Context, builder.Env, spec.Spec, string, io.Writer) error
@@ -97,7 +96,6 @@ line, a flag, kimg's own requests, or other symbols that it follows from.`,
 	return cmd
 }
 
-// showConfigChange prints what was written: results to stdout, the rest to stderr.
 func (a *app) showConfigChange(c *builder.ConfigChange) {
 	if c.File == "" {
 		fmt.Fprintln(a.stderr, "nothing changed: nothing was written")
@@ -139,7 +137,6 @@ func (a *app) openTerminal(ctx context.Context) (_ kernel.Terminal, restore func
 	return kernel.Terminal{In: a.stdin, Out: a.stdout, Name: name, Resize: sizes}, restore, nil
 }
 
-// noTerminalError reports that there is no terminal to show an editor on.
 type noTerminalError struct{ editor string }
 
 func (e *noTerminalError) Error() string {

@@ -66,7 +66,6 @@ installed.`,
 	return cmd
 }
 
-// checkBreaks refuses what no kernel can be stopped at.
 func checkBreaks(cmd *cobra.Command, breaks []string) error {
 	for _, at := range breaks {
 		if err := gdb.CheckBreak(at); err != nil {

@@ -49,7 +49,6 @@ the manifests record about where and when each build ran is not a difference, bu
 	return cmd
 }
 
-// compareTwo compares two directories or two files.
 func compareTwo(cmd *cobra.Command, a, b string) (*compare.Report, error) {
 	x, err := os.Stat(a)
 	if err != nil {
@@ -143,7 +142,6 @@ func noteText(b *strings.Builder, r *compare.Report) {
 	}
 }
 
-// groups are the differences by artifact, in the report's order.
 func groups(l []compare.Difference) [][]compare.Difference {
 	var out [][]compare.Difference
 	at := map[string]int{}

@@ -94,13 +94,11 @@ var statuses = []struct {
 	}},
 }
 
-// hasType matches errors by type.
 func hasType[T error](err error) bool {
 	var t T
 	return errors.As(err, &t)
 }
 
-// isValue matches errors by value.
 func isValue(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
@@ -114,7 +112,6 @@ func isFull(err error) bool {
 const fullHint = "make room on that disk: kimg cache prune frees what kimg keeps, there and in the engine; " +
 	"docker system df shows what else the engine has, and KIMG_CACHE moves kimg's cache to another disk"
 
-// usageError is an invalid command line.
 type usageError struct {
 	cmd *cobra.Command
 	err error

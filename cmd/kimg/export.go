@@ -65,7 +65,6 @@ once the new one is complete.`,
 	return cmd
 }
 
-// readExport puts what the words mean into req.
 func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to string, args []string) (err error) {
 	if to == "" {
 		return usageError{cmd, errors.New("no format: name one with --to")}

@@ -82,7 +82,6 @@ func (e *extras) parseNet() (err error) {
 	return nil
 }
 
-// apply adds what was requested to the options.
 func (e *extras) apply(o *vm.Options, command []string) {
 	o.Shares, o.Network, o.QEMU, o.Snapshot = e.shares, e.network, e.qemuArgs, e.snapshot
 	if o.Direct = e.init != ""; o.Direct && len(command) == 0 {

@@ -20,7 +20,6 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// lockTable is what kimg lock does.
 type lockTable struct {
 	update func(context.Context, builder.Env, spec.Spec, builder.UpdateRequest) (*spec.Change, error)
 	look   func(sp spec.Spec) (l *spec.Lock, file string, why, err error)
@@ -37,7 +36,6 @@ func (a *app) lock() *cobra.Command {
 	return cmd
 }
 
-// lockFlags name the lock.
 func lockFlags(cmd *cobra.Command, given *spec.Spec) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&given.Out, "out", spec.Default().Out, "the lock of the build in `DIR`")
@@ -152,7 +150,6 @@ func lockSpec(cmd *cobra.Command, given spec.Spec) (spec.Spec, error) {
 	return sp, nil
 }
 
-// showChange prints what moved.
 func (a *app) showChange(c *spec.Change, req builder.UpdateRequest, asJSON bool) error {
 	if asJSON {
 		if err := a.printJSON("what moved", c); err != nil {
@@ -215,7 +212,6 @@ func moveLine(w io.Writer, sign string, m spec.Move) {
 		sign, progress.Clean(m.Name), progress.Clean(m.From), arrow, progress.Clean(m.To), note)
 }
 
-// counts says how many packages of a part moved, came and went.
 func counts(p spec.PartChange) string {
 	var moved, came, went int
 	for _, m := range p.Packages {
@@ -250,7 +246,6 @@ func trimLines(s string) string {
 	return b.String()
 }
 
-// lockText is what a lock pins, in a few lines.
 func lockText(l *spec.Lock, file string, why error) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -297,7 +292,6 @@ func archiveText(l spec.ArchiveLock) string {
 	return "archive of " + l.Date.UTC().Format(time.DateOnly)
 }
 
-// packagesText says how many there are, and how much there is to download for them.
 func packagesText(list []archive.Locked) string {
 	var size int64
 	for _, p := range list {

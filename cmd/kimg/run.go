@@ -65,7 +65,6 @@ func (req *runRequest) addFlags(flags *pflag.FlagSet) {
 	req.extras.addFlags(flags)
 }
 
-// guestCommand is the command for the guest, which comes after --.
 func guestCommand(cmd *cobra.Command, args []string) ([]string, error) {
 	dash := cmd.ArgsLenAtDash()
 	if dash < 0 {
@@ -78,7 +77,6 @@ func guestCommand(cmd *cobra.Command, args []string) ([]string, error) {
 	return args[dash:], nil
 }
 
-// guest returns the defaults of run and check.
 func (a *app) guest() guest {
 	return guest{
 		out: spec.Default().Out, memory: units.Size(1 << 30),

@@ -18,7 +18,6 @@ import (
 // passphraseEnv has the passphrase where there is no terminal to ask for it.
 const passphraseEnv = "KIMG_SIGN_PASSPHRASE"
 
-// signFlag is --sign-key.
 type signFlag struct {
 	cmd  *cobra.Command
 	file string
@@ -67,7 +66,6 @@ func passphrase(ctx context.Context, file string) ([]byte, error) {
 	return text, nil
 }
 
-// sign signs an existing build.
 func (a *app) sign() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign [DIR]",

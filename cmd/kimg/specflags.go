@@ -111,7 +111,6 @@ func (f specFlag) take(sp, given *spec.Spec) {
 	}
 }
 
-// specFlags are the flags of one command that say what to build.
 type specFlags struct {
 	flags *pflag.FlagSet
 	given spec.Spec

@@ -85,7 +85,6 @@ unless --write or --snapshot is given.`,
 	return cmd
 }
 
-// read reads the flags and the command.
 func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
 	var err error
 	if req.command, err = guestCommand(cmd, args); err != nil {
@@ -114,7 +113,6 @@ func (req *sshRequest) read(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// noSSHError says that an image has no sshd to log in to.
 type noSSHError struct {
 	Image string
 	Old   bool // it has an sshd, but was built by a kimg that gave it no keys
@@ -255,7 +253,6 @@ func newestSSH(list []vm.RunningGuest, out string) (found vm.RunningGuest, ok bo
 	return found, ok, nil
 }
 
-// attach logs in to a guest that runs.
 func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.RunningGuest, keys *vm.Keys) error {
 	if len(req.shaped) > 0 && !req.quiet {
 		progress.Say(env.Sink, fmt.Sprintf("guest %s runs already: ignoring %s; use --new to boot another",
@@ -269,7 +266,6 @@ func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.Running
 	})
 }
 
-// writeConfig writes an ssh_config(5) for the guest.
 func (req *sshRequest) writeConfig(keys *vm.Keys) error {
 	self, err := os.Executable()
 	if err != nil {

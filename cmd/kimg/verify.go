@@ -16,7 +16,6 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// verifyTable is what kimg verify does.
 type verifyTable struct {
 	check   func(ctx context.Context, dir string, keys []*attest.PublicKey) (*outdir.Verified, error)
 	sign    func(context.Context, builder.Env, string) (*outdir.Verified, error)
@@ -97,7 +96,6 @@ The exit status is 7 if anything has changed.`,
 	return cmd
 }
 
-// noBuildError reports a directory without a manifest.
 type noBuildError struct{ err error }
 
 func (e *noBuildError) Error() string { return "there is no build: " + e.err.Error() }
@@ -106,7 +104,6 @@ func (e *noBuildError) Unwrap() error { return e.err }
 // Hint says how there is one.
 func (e *noBuildError) Hint() string { return "run kimg build first, or name the directory of a build" }
 
-// noBuild is a *noBuildError for the error of a manifest that is not there.
 func noBuild(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &noBuildError{err}

@@ -22,7 +22,6 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// actions are what kimg's commands do.
 var actions = table{
 	build:  builder.Build,
 	debug:  debugGuest,
@@ -73,14 +72,12 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 	}, nil
 }
 
-// closeEngine closes the engine that options may have connected to.
 func (g *guest) closeEngine() {
 	if g.engine != nil {
 		_ = g.engine.Close() // nothing is lost with it
 	}
 }
 
-// user is how a guest is connected to the user.
 func (g *guest) user() vm.User {
 	return vm.User{
 		Stdin: g.stdin, Stdout: g.stdout, Stderr: g.stderr, Term: os.Getenv("TERM"),
@@ -156,7 +153,6 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	return statusError(status, err)
 }
 
-// lastWords shows the last lines of the serial console of a guest that failed.
 func (g *guest) lastWords(err error) {
 	var failed *vm.GuestError
 	if !errors.As(err, &failed) {
@@ -168,7 +164,6 @@ func (g *guest) lastWords(err error) {
 	}
 }
 
-// statusError makes an error of a status other than zero.
 func statusError(status int, err error) error {
 	if err == nil && status != 0 {
 		return guestStatus(status)

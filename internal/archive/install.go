@@ -11,7 +11,6 @@ import (
 	"pault.ag/go/debian/version"
 )
 
-// provision is one package that provides a name.
 type provision struct {
 	pkg     int    // place in Index.packages
 	version string // of what is provided; "": unversioned
@@ -267,7 +266,6 @@ func (in *installation) fits(i int) bool {
 	return true
 }
 
-// excludedBy names a chosen package that package i conflicts with or breaks; "" where there is none.
 func (in *installation) excludedBy(i int) string {
 	for _, bad := range in.excluded(i) {
 		if j, ok := in.chosen[bad.Name]; ok && j != i && in.x.is(j, bad) {

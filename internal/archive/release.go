@@ -93,7 +93,6 @@ func (c *Client) keep(data []byte, rel *Release) error {
 	return w.CommitAs(rel.InRelease)
 }
 
-// verify checks the signature and reads what was signed.
 func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (*Release, error) {
 	k := c.Keyring
 	if k == nil {

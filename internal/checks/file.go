@@ -140,7 +140,6 @@ func (r *reader) read(text []byte) []Check {
 	return r.document(doc.Content[0])
 }
 
-// document reads the whole document.
 func (r *reader) document(top *yaml.Node) []Check {
 	var defaults Check
 	var items *yaml.Node

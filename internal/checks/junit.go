@@ -30,7 +30,6 @@ func (r *Report) JUnit() ([]byte, error) {
 	return append([]byte(xml.Header), append(b, '\n')...), err
 }
 
-// junitSuites is the document.
 type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Time     string       `xml:"time,attr,omitempty"` // seconds

@@ -97,7 +97,6 @@ func (k *Keeper) begin(c Check) (*kept, error) {
 	return r, nil
 }
 
-// kept is what is kept of a check that runs.
 type kept struct {
 	k                       *Keeper
 	name, dir               string
@@ -135,7 +134,6 @@ func (r *kept) err() error {
 	return nil
 }
 
-// drop removes the directory of a check that did not end.
 func (r *kept) drop() error {
 	for _, f := range r.files {
 		f.close()
@@ -206,7 +204,6 @@ func (f *keptFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// close syncs and closes the file.
 func (f *keptFile) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,7 +12,6 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// encode writes a value as JSON that is also easy to read.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

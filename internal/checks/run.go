@@ -59,7 +59,6 @@ func (r *Runner) Run(ctx context.Context, list []Check) (*Report, error) {
 
 const reasonInterrupted = "interrupted"
 
-// one runs a check.
 func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 	if interrupted(ctx) {
 		return notRun(c, reasonInterrupted), nil
@@ -101,7 +100,6 @@ func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 // seconds rounds to milliseconds.
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
-// last keeps the last of what is written to it.
 type last struct {
 	mu  sync.Mutex
 	buf []byte

@@ -110,7 +110,6 @@ func lines(text string) []string {
 
 func (o *Outcome) ranToEnd() bool { return o.Command != nil && o.Command.Status != nil }
 
-// detail is what a check that passed found.
 func (o *Outcome) detail() string {
 	switch {
 	case o.Stop != nil:

@@ -57,7 +57,6 @@ type Command struct {
 	Stderr string `json:"stderr"`
 }
 
-// judge compares what was seen with the check.
 func judge(c Check, s Seen) Outcome {
 	o := outcome(c)
 	o.Verdict, o.Stop, o.Values = Passed, s.Stop, s.Values
@@ -102,7 +101,6 @@ func judge(c Check, s Seen) Outcome {
 	return o
 }
 
-// notRun is the outcome of a check that did not run.
 func notRun(c Check, why string) Outcome {
 	o := outcome(c)
 	o.Verdict, o.Reasons = NotRun, []string{why}
@@ -163,5 +161,4 @@ func (r *Report) add(o Outcome) {
 	}
 }
 
-// interrupted says whether the user ended a check.
 func interrupted(ctx context.Context) bool { return ctx.Err() != nil }

@@ -82,7 +82,6 @@ func transportError(ctx context.Context, err error) error {
 	return err
 }
 
-// body is an answer that is being read.
 type body struct {
 	*http.Response
 	ctx    context.Context // the request's own; lives and dies with it

@@ -75,7 +75,6 @@ func (d *fileDownload) tooLarge() error {
 	return &refusal{fmt.Errorf("what the server sends is larger than the %d bytes it may have", d.max)}
 }
 
-// restart throws away what there is.
 func (d *fileDownload) restart() error {
 	if d.size == 0 {
 		return nil

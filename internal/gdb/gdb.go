@@ -64,7 +64,6 @@ func (w *logWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// note adds to the transcript.
 func (d *Debugger) note(prefix, text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

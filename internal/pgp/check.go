@@ -22,14 +22,12 @@ var strongDigests = []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}
 // errBad marks a signature, of a key that is known, that does not match.
 var errBad = errors.New("bad signature")
 
-// verifier checks signatures by the keys of a keyring.
 type verifier struct {
 	keys *Keyring
 	now  time.Time                         // no signature may be later
 	when func(*packet.Signature) time.Time // the time at which the key of a signature must be valid
 }
 
-// verdict is the result for one signature.
 type verdict struct {
 	sig    *packet.Signature
 	signer string

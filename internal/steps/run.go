@@ -49,7 +49,7 @@ type running struct {
 	left    []error // what stopped steps could not clean up
 }
 
-// result is what a step came to, once done is closed.
+// result may be read once done is closed.
 type result struct {
 	done chan struct{}
 	rec  Record

@@ -104,13 +104,11 @@ const (
 	maxFault  = 1000
 )
 
-// say sends a line to the agent.
 func (a *agent) say(format string, args ...any) error {
 	_, err := fmt.Fprintf(a.control, format+"\n", args...)
 	return err
 }
 
-// command is what runs in a guest.
 type command struct {
 	script         string
 	stdin          io.Reader

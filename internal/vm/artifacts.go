@@ -97,7 +97,6 @@ func (e *MissingArtifactError) Hint() string {
 	return "run kimg build first, or name its directory with --out"
 }
 
-// artifacts looks for the files in dir and reads the kernel's configuration.
 func artifacts(dir string, files ...string) (Config, error) {
 	for _, name := range append([]string{artifact.Config}, files...) {
 		info, err := os.Stat(filepath.Join(dir, name))

@@ -66,7 +66,6 @@ func (c *Check) files(all bool) []string {
 	return []string{artifact.Vmlinux}
 }
 
-// checking is a check under way.
 type checking struct {
 	c       Check
 	kernel  *gdb.Symbols

@@ -60,7 +60,6 @@ func (vm *instance) runCommand(ctx context.Context, argv []string) (int, error) 
 	return status, nil
 }
 
-// agent waits for the guest's agent.
 func (vm *instance) agent(ctx context.Context) (*agent, []port, error) {
 	up, cancel := context.WithTimeoutCause(ctx, vm.limits.boot, errSlow)
 	defer cancel()
@@ -113,7 +112,6 @@ func firstError(errs []error) int {
 // commandPorts are the ports a command needs.
 var commandPorts = []string{guest.Control, guest.Stdin, guest.Stdout, guest.Stderr}
 
-// command is one with the user's streams.
 func (vm *instance) command(argv []string) command {
 	return command{script: Script(argv), stdin: vm.o.Stdin, stdout: vm.o.Stdout, stderr: vm.o.Stderr,
 		interrupt: vm.o.Interrupt, silence: vm.limits.silence}

@@ -57,7 +57,6 @@ func (vm *instance) awaitGDB(ctx context.Context, entry uint64) error {
 	return vm.moveStub(ctx)
 }
 
-// runTo runs the halted guest to an address.
 func (vm *instance) runTo(ctx context.Context, address uint64) error {
 	conn, err := vm.connect(ctx, headSocket)
 	if err != nil {

@@ -56,7 +56,6 @@ func (o *Options) with(ctx context.Context, config Config, files []string, use f
 	return vm.settle(ctx, use(vm))
 }
 
-// prepare opens what the guest needs of this machine.
 func (o *Options) prepare(ctx context.Context, config Config, files []string) (_ *instance, err error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -115,7 +114,6 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	return vm, nil
 }
 
-// close ends the guest and cleans up.
 func (vm *instance) close(ctx context.Context) (err error) {
 	if vm.done != nil {
 		vm.quit()
@@ -140,7 +138,6 @@ type guestIO struct {
 	ports   []string  // virtio-serial ports
 }
 
-// boot starts QEMU.
 func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	vm.machine.Card = vm.link.device(vm.config, vm.tools)
 	if vm.machine.Kernel.Direct != nil {
@@ -184,7 +181,6 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	return nil
 }
 
-// connect connects to one of the machine's ports.
 func (vm *instance) connect(ctx context.Context, name string) (*net.UnixConn, error) {
 	ctx, cancel := vm.whileUp(ctx)
 	defer cancel()

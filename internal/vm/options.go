@@ -82,13 +82,11 @@ func (o *Options) say(format string, args ...any) {
 	}
 }
 
-// arch is the guest's architecture.
 func (o *Options) arch() arch.Arch { return cmp.Or(o.Arch, arch.Default) }
 
 // keeps says whether what the guest writes is kept.
 func (o *Options) keeps() bool { return o.Write || o.Snapshot != "" }
 
-// disk is the guest's, in the out directory.
 func (o *Options) disk() string {
 	if o.Snapshot != "" {
 		return SnapshotFile(o.Snapshot)

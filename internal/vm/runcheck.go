@@ -61,7 +61,6 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 // errOver is the cause of a context that ended at the check's limit.
 var errOver = errors.New("the check's time is up")
 
-// run lasts from the boot to the check's end.
 func (k *checking) run(ctx context.Context) error {
 	timed, cancel := context.WithTimeoutCause(ctx, k.vm.limits.check, errOver)
 	defer cancel()

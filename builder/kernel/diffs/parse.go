@@ -63,7 +63,6 @@ func (p *parser) line(ahead int) string {
 	return strings.TrimRight(p.lines[p.at+ahead], "\r\n")
 }
 
-// next takes one line of text, or one file's changes.
 func (p *parser) next() error {
 	line := p.line(0)
 	switch {
@@ -82,7 +81,6 @@ func (p *parser) next() error {
 	return nil
 }
 
-// plain reads what diff -u writes of a file.
 func (p *parser) plain() error {
 	f := File{Op: Modify, Mode: SameMode, Line: p.at + 1}
 	old, noOld, err := headerName(p.line(0)[4:])
@@ -127,7 +125,6 @@ func (p *parser) one(old, now string) (string, error) {
 	return "", fmt.Errorf("it names two files, %s and %s: is its -p right?", a, b)
 }
 
-// git reads what git diff writes of a file.
 func (p *parser) git() error {
 	f := File{Op: Modify, Mode: SameMode, Line: p.at + 1}
 	names := strings.TrimPrefix(p.line(0), "diff --git ")

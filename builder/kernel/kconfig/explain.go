@@ -33,7 +33,6 @@ func (t *Tree) Explain(name, requested string, final Config) string {
 	}
 }
 
-// whyOn explains a symbol that is more than was asked for.
 func (t *Tree) whyOn(s *Symbol, want Tri, final Config) string {
 	if want == Mod {
 		return "it is built in: " + t.notAModule(s, final)
@@ -217,7 +216,6 @@ func (t *Tree) hidden(s *Symbol, final Config, otherwise string) string {
 	return otherwise
 }
 
-// describe words a condition with the values of its symbols.
 func describe(e Expr, final Config) string {
 	switch e := e.(type) {
 	case symbol:

@@ -61,7 +61,6 @@ func lex(line string, vars map[string]string) []token {
 	return toks
 }
 
-// lexQuoted reads a quoted string at the start of s and returns its length in s.
 func lexQuoted(s string) (string, int) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {

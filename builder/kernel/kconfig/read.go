@@ -99,7 +99,6 @@ func indentOf(s string) int {
 	return n
 }
 
-// entry ends the entry that attributes applied to.
 func (p *fileReader) entry() { p.def, p.sym, p.header = nil, nil, false }
 
 func (p *fileReader) config(rest []token) {

@@ -43,7 +43,6 @@ func (l Files) encode(w io.Writer) error {
 
 var errListing = errors.New("damaged listing")
 
-// decode reads what encode wrote.
 func decode(data []byte) (Files, error) {
 	head, data, _ := bytes.Cut(data, []byte("\n"))
 	if string(head) != cacheHead {
