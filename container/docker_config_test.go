@@ -111,7 +111,8 @@ func TestForPodman(t *testing.T) {
 	for _, m := range host.Mounts {
 		got = append(got, m.Target)
 	}
-	if diff := cmp.Diff([]string{"/v", "/b"}, got) + cmp.Diff([]string{"/dev/null:/w/null:dev", "w:/w:dev"}, host.Binds); diff != "" {
+	binds := []string{"/dev/null:/w/null:dev", "w:/w:dev"}
+	if diff := cmp.Diff([]string{"/v", "/b"}, got) + cmp.Diff(binds, host.Binds); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -415,6 +415,7 @@ func TestBoundDevices(t *testing.T) {
 			dirs[h.Name] = true
 		}
 	}
+	guests := guestFiles(suite.All()[0], false, epoch)
 	mounts := bootstrapMounts("v")
 	if mounts[0].Volume != "v" || !mounts[0].Devices {
 		t.Errorf("%+v", mounts[0])
@@ -425,7 +426,7 @@ func TestBoundDevices(t *testing.T) {
 		if !ok || !dirs[dir] || !dirs["target/"] || m.Bind != "/dev/"+name || !m.Devices {
 			t.Errorf("%+v; the tar has %v", m, dirs)
 		}
-		if !slices.ContainsFunc(guestFiles(suite.All()[0], false, epoch), func(f File) bool { return f.Path == m.Bind }) {
+		if !slices.ContainsFunc(guests, func(f File) bool { return f.Path == m.Bind }) {
 			t.Errorf("a guest has no %s", m.Bind)
 		}
 	}
