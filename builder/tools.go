@@ -34,6 +34,8 @@ type Env struct {
 	Sink  Sink   // is given what happens
 	Host  string // root of the host's own configuration; empty: "/"
 
+	Engine container.Choice // its directory, where empty, is in Cache
+
 	Ccache string // the engine's volume of compiled objects; empty: kernel.CcacheVolume
 	Store  string // directory of the store; empty: in Cache
 	Logs   string // directory of the steps' logs; empty: in Cache
@@ -59,6 +61,9 @@ func CacheDir() (string, error) {
 	return filepath.Join(d, "kimg"), nil
 }
 
+// EngineDir is where the embedded engine of a cache directory keeps images and volumes.
+func EngineDir(cache string) string { return filepath.Join(cache, "engine") }
+
 // whole fills in what the zero value stands for.
 func (e Env) whole() (Env, error) {
 	e.Host = cmp.Or(e.Host, "/")
@@ -69,6 +74,7 @@ func (e Env) whole() (Env, error) {
 		}
 		e.Cache = dir
 	}
+	e.Engine.Dir = cmp.Or(e.Engine.Dir, EngineDir(e.Cache))
 	e.Store = cmp.Or(e.Store, filepath.Join(e.Cache, "store"))
 	e.Logs = cmp.Or(e.Logs, filepath.Join(e.Cache, "logs"))
 	return e, nil
@@ -124,7 +130,7 @@ func (t *tools) engine(ctx context.Context) (container.Engine, error) {
 	if t.eng != nil {
 		return t.eng, nil
 	}
-	eng, err := container.Connect(ctx)
+	eng, err := t.env.Engine.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,91 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
+
+// The engines that a Choice names.
+const (
+	AutoEngine     = "auto"     // the first of the two that answers
+	DockerEngine   = "docker"   // the Docker Engine API, which Podman's service answers to as well
+	EmbeddedEngine = "embedded" // kimg's own: no daemon and no root
+)
+
+// EngineNames are all names that a Choice may have.
+var EngineNames = []string{AutoEngine, EmbeddedEngine, DockerEngine}
+
+// Choice says which engine is wanted.
+type Choice struct {
+	Engine string // one of EngineNames; empty: AutoEngine
+	Dir    string // where the embedded engine keeps images and volumes; empty: kimg/engine in the user's cache directory
+}
+
+// Connect is Choice.Connect of the zero Choice.
+func Connect(ctx context.Context) (Engine, error) { return Choice{}.Connect(ctx) }
+
+// Connect finds an engine. AutoEngine is the one that DOCKER_HOST or the Docker context in use names, else the first
+// of the usual sockets that answers, else the embedded one. An engine that was named and does not answer is not
+// replaced by another. The error is a *ConnectError.
+func (c Choice) Connect(ctx context.Context) (Engine, error) {
+	list, err := c.candidates(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	failed := &ConnectError{kind: ErrNoEngine}
+	for _, at := range list {
+		e, err := at.open(ctx)
+		if err == nil {
+			return e, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fault(ctx, "connect to a container engine", err)
+		}
+		failed.Tried = append(failed.Tried, Attempt{Host: at.String(), Err: err})
+		if errors.Is(err, fs.ErrPermission) {
+			failed.kind = ErrPermission
+		}
+	}
+	return nil, failed
+}
+
+// Found is an engine that was looked for.
+type Found struct {
+	Attempt
+	Info Info // where Err is nil
+	Used bool // it is the one that Connect returns
+}
+
+// Look tries every engine that there may be, and not only up to the first that answers. The embedded engine is among
+// them even where another one is named.
+func (c Choice) Look(ctx context.Context) ([]Found, error) {
+	list, err := c.candidates(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	chosen := len(list)
+	for _, other := range (Choice{Dir: c.Dir}).usual(os.Getenv) {
+		if !slices.ContainsFunc(list, func(at endpoint) bool { return at.host == other.host }) {
+			list = append(list, other)
+		}
+	}
+	var all []Found
+	used := false
+	for i, at := range list {
+		f := Found{Attempt: Attempt{Host: at.String()}}
+		var e Engine
+		if e, f.Err = at.open(ctx); f.Err == nil {
+			f.Info, f.Used = e.Info(), i < chosen && !used
+			used = used || f.Used
+			f.Err = e.Close()
+		}
+		if ctx.Err() != nil {
+			return nil, fault(ctx, "look for container engines", ctx.Err())
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
 
 // ConnectError says which engines were tried. It is ErrPermission when one of
 // them was there and refused this user, and else ErrNoEngine.
@@ -40,23 +123,42 @@ func (e *ConnectError) Unwrap() error { return e.kind }
 
 // Hint says what the user can do about it.
 func (e *ConnectError) Hint() string {
-	const group = `add yourself to the engine's group ("sudo usermod -aG docker $USER", then log in again), ` +
-		`which equals giving yourself root, or run a rootless engine ("systemctl --user start podman.socket", ` +
-		`or dockerd-rootless-setuptool.sh install)`
-	const start = `start one ("sudo systemctl start docker", or "sudo service docker start"), install one ` +
-		`(on Debian and Ubuntu: "sudo apt install docker.io"), or name one that runs elsewhere in DOCKER_HOST`
-	if e.kind == ErrPermission {
-		return group
+	const install = `have one installed (on Debian and Ubuntu: "sudo apt install docker.io"), ` +
+		`or name one that runs elsewhere in DOCKER_HOST`
+	if len(e.Tried) == 1 {
+		return e.Tried[0].Hint()
 	}
+	var hints []string
 	for _, a := range e.Tried {
-		if errors.Is(a.Err, errAddress) {
-			return "want ssh://[USER@]HOST[:PORT][/SOCKET]"
-		}
-		if strings.HasPrefix(a.Host, "ssh://") {
-			return `"ssh [USER@]HOST docker version" has to work without asking for a password`
+		if h := a.Hint(); h != "" && !slices.Contains(hints, h) {
+			hints = append(hints, h)
 		}
 	}
-	return start
+	if e.kind == ErrNoEngine {
+		hints = append(hints, install)
+	}
+	return strings.Join(hints, "; or ")
+}
+
+// Hint says what the user can do to have this engine.
+func (a Attempt) Hint() string {
+	var own interface{ Hint() string }
+	switch {
+	case errors.As(a.Err, &own):
+		return own.Hint()
+	case errors.Is(a.Err, fs.ErrPermission):
+		return `add yourself to the engine's group ("sudo usermod -aG docker $USER", then log in again), ` +
+			`which equals giving yourself root`
+	case errors.Is(a.Err, errAddress):
+		return "want ssh://[USER@]HOST[:PORT][/SOCKET]"
+	case strings.HasPrefix(a.Host, "ssh://"):
+		return `"ssh [USER@]HOST docker version" has to work without asking for a password`
+	case strings.HasPrefix(a.Host, "/"):
+		return "write it as an address: unix://" + strings.TrimSuffix(a.Host, " (DOCKER_HOST)")
+	case strings.HasSuffix(a.Host, ")"): // it was named
+		return "start it, or unset what names it"
+	}
+	return ""
 }
 
 // endpoint is an engine that may be there.
@@ -64,45 +166,51 @@ type endpoint struct {
 	host string
 	from string // what names it; empty for a usual socket
 	tls  string // a directory with ca.pem, cert.pem and key.pem; empty: none
+	dir  string // the embedded engine's; empty: host is a Docker Engine API's
 }
 
-// Connect finds an engine: DOCKER_HOST, else the Docker context in use, else the first of the usual sockets that
-// answers. An engine that was named and does not answer is not replaced by another. The error is a *ConnectError.
-func Connect(ctx context.Context) (Engine, error) {
-	failed := &ConnectError{kind: ErrNoEngine}
-	for _, at := range endpoints(os.Getenv, dockerConfigDir(os.Getenv), fmt.Sprint("/run/user/", os.Getuid())) {
-		e, err := dial(ctx, at)
-		if err == nil {
-			return e, nil
-		}
-		if ctx.Err() != nil {
-			return nil, fault(ctx, "connect to a container engine", err)
-		}
-		host := at.host
-		if at.from != "" {
-			host += " (" + at.from + ")"
-		}
-		failed.Tried = append(failed.Tried, Attempt{Host: host, Err: err})
-		if errors.Is(err, fs.ErrPermission) {
-			failed.kind = ErrPermission
-		}
+func (at endpoint) String() string {
+	if at.from == "" {
+		return at.host
 	}
-	return nil, failed
+	return at.host + " (" + at.from + ")"
 }
 
-// endpoints lists what to try, best first.
-func endpoints(getenv func(string) string, config, runtime string) []endpoint {
-	if h := getenv("DOCKER_HOST"); h != "" {
-		at := endpoint{host: h, from: "DOCKER_HOST"}
-		if getenv("DOCKER_TLS_VERIFY") != "" || getenv("DOCKER_TLS") != "" {
-			at.tls = cmp.Or(getenv("DOCKER_CERT_PATH"), config)
-		}
-		return []endpoint{at}
+func (at endpoint) open(ctx context.Context) (Engine, error) {
+	if at.dir != "" {
+		return Embedded(ctx, at.dir)
 	}
-	if at, ok := contextEndpoint(getenv, config); ok {
-		return []endpoint{at}
+	e, err := dial(ctx, at)
+	if err != nil {
+		return nil, err // and no *docker that is nil
 	}
-	runtime = cmp.Or(getenv("XDG_RUNTIME_DIR"), runtime)
+	return e, nil
+}
+
+// candidates lists what Connect is to try, best first.
+func (c Choice) candidates(getenv func(string) string) ([]endpoint, error) {
+	switch c.Engine {
+	case EmbeddedEngine:
+		list := c.usual(getenv)
+		return list[len(list)-1:], nil
+	case "", AutoEngine, DockerEngine:
+	default:
+		return nil, fmt.Errorf("there is no engine %q: want one of %s", c.Engine, strings.Join(EngineNames, ", "))
+	}
+	at, named, err := namedEndpoint(getenv, dockerConfigDir(getenv))
+	if err != nil || named {
+		return []endpoint{at}, err
+	}
+	list := c.usual(getenv)
+	if c.Engine == DockerEngine {
+		list = list[:len(list)-1]
+	}
+	return list, nil
+}
+
+// usual lists the engines that nothing has to name: the usual sockets, and the embedded one at the end.
+func (c Choice) usual(getenv func(string) string) []endpoint {
+	runtime := cmp.Or(getenv("XDG_RUNTIME_DIR"), fmt.Sprint("/run/user/", os.Getuid()))
 	var list []endpoint
 	for _, sock := range []string{
 		"/var/run/docker.sock",
@@ -113,7 +221,30 @@ func endpoints(getenv func(string) string, config, runtime string) []endpoint {
 	} {
 		list = append(list, endpoint{host: "unix://" + sock})
 	}
-	return list
+	return append(list, endpoint{host: EmbeddedEngine, dir: c.dir()})
+}
+
+func (c Choice) dir() string {
+	if c.Dir != "" {
+		return c.Dir
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return filepath.Join(cache, "kimg", "engine")
+}
+
+// namedEndpoint is the engine that DOCKER_HOST or a Docker context names.
+func namedEndpoint(getenv func(string) string, config string) (at endpoint, named bool, err error) {
+	if h := getenv("DOCKER_HOST"); h != "" {
+		at := endpoint{host: h, from: "DOCKER_HOST"}
+		if getenv("DOCKER_TLS_VERIFY") != "" || getenv("DOCKER_TLS") != "" {
+			at.tls = cmp.Or(getenv("DOCKER_CERT_PATH"), config)
+		}
+		return at, true, nil
+	}
+	return contextEndpoint(getenv, config)
 }
 
 func dockerConfigDir(getenv func(string) string) string {
@@ -122,17 +253,19 @@ func dockerConfigDir(getenv func(string) string) string {
 
 // contextEndpoint reads the Docker command's own choice of an engine ("docker
 // context use"). Source: the layout of docker/cli's cli/context/store.
-func contextEndpoint(getenv func(string) string, config string) (endpoint, bool) {
+func contextEndpoint(getenv func(string) string, config string) (at endpoint, named bool, err error) {
 	name := getenv("DOCKER_CONTEXT")
+	from := "DOCKER_CONTEXT"
 	if name == "" {
+		from = filepath.Join(config, "config.json")
 		var file struct{ CurrentContext string }
-		if b, err := os.ReadFile(filepath.Join(config, "config.json")); err == nil {
+		if b, err := os.ReadFile(from); err == nil {
 			_ = json.Unmarshal(b, &file) // a broken file chooses nothing
 		}
 		name = file.CurrentContext
 	}
 	if name == "" || name == "default" {
-		return endpoint{}, false
+		return endpoint{}, false, nil
 	}
 	sum := sha256.Sum256([]byte(name))
 	id := hex.EncodeToString(sum[:])
@@ -140,14 +273,41 @@ func contextEndpoint(getenv func(string) string, config string) (endpoint, bool)
 		Endpoints map[string]struct{ Host string }
 	}
 	b, err := os.ReadFile(filepath.Join(config, "contexts", "meta", id, "meta.json"))
-	if err != nil || json.Unmarshal(b, &meta) != nil || meta.Endpoints["docker"].Host == "" {
-		return endpoint{}, false
+	if err == nil {
+		err = json.Unmarshal(b, &meta)
 	}
-	at := endpoint{host: meta.Endpoints["docker"].Host, from: "docker context " + name}
+	if err == nil && meta.Endpoints["docker"].Host == "" {
+		err = errors.New("it names no host")
+	}
+	if err != nil {
+		return endpoint{}, false, &ContextError{Name: name, From: from, Err: err}
+	}
+	at = endpoint{host: meta.Endpoints["docker"].Host, from: "docker context " + name}
 	if dir := filepath.Join(config, "contexts", "tls", id, "docker"); isDir(dir) {
 		at.tls = dir
 	}
-	return at, true
+	return at, true, nil
+}
+
+// ContextError says that the Docker context in use cannot be read. It is ErrNoEngine.
+type ContextError struct {
+	Name string
+	From string // what names it: a file or a variable
+	Err  error
+}
+
+func (e *ContextError) Error() string {
+	if errors.Is(e.Err, fs.ErrNotExist) {
+		return fmt.Sprintf("docker context %q, which %s names, does not exist", e.Name, e.From)
+	}
+	return fmt.Sprintf("read docker context %q, which %s names: %v", e.Name, e.From, e.Err)
+}
+
+func (e *ContextError) Unwrap() []error { return []error{ErrNoEngine, e.Err} }
+
+// Hint says what the user can do about it.
+func (e *ContextError) Hint() string {
+	return `"docker context ls" lists those that there are; "docker context use default" takes this machine's engine`
 }
 
 func isDir(path string) bool {

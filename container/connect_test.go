@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,18 +25,23 @@ func TestEndpoints(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	choice := Choice{Dir: "/cache"}
 	hosts := func(env map[string]string) []string {
 		var list []string
-		for _, at := range endpoints(func(k string) string { return env[k] }, config, "/run/user/7") {
-			list = append(list, strings.Join([]string{at.host, at.from, at.tls}, "|"))
+		found, err := choice.candidates(func(k string) string { return env[k] })
+		if err != nil {
+			return []string{err.Error()}
+		}
+		for _, at := range found {
+			list = append(list, strings.Join([]string{at.host, at.from, at.tls + at.dir}, "|"))
 		}
 		return list
 	}
 	usual := []string{
 		"unix:///var/run/docker.sock||", "unix:///x/docker.sock||", "unix:///home/k/.docker/run/docker.sock||",
-		"unix:///x/podman/podman.sock||", "unix:///run/podman/podman.sock||",
+		"unix:///x/podman/podman.sock||", "unix:///run/podman/podman.sock||", "embedded||/cache",
 	}
-	env := map[string]string{"HOME": "/home/k", "XDG_RUNTIME_DIR": "/x"}
+	env := map[string]string{"HOME": "/home/k", "XDG_RUNTIME_DIR": "/x", "DOCKER_CONFIG": config}
 	check := func(what string, want ...string) {
 		t.Helper()
 		if d := cmp.Diff(want, hosts(env)); d != "" {
@@ -44,14 +50,14 @@ func TestEndpoints(t *testing.T) {
 	}
 	check("the usual sockets", usual...)
 	delete(env, "XDG_RUNTIME_DIR")
-	if got := hosts(env)[1]; got != "unix:///run/user/7/docker.sock||" {
+	if got := hosts(env)[1]; got != fmt.Sprintf("unix:///run/user/%d/docker.sock||", os.Getuid()) {
 		t.Errorf("without XDG_RUNTIME_DIR: %s", got)
 	}
 	env["XDG_RUNTIME_DIR"] = "/x"
 	write("config.json", `{"currentContext": "default"}`)
 	check("the default context", usual...)
 	write("config.json", `{"currentContext": "far"}`)
-	check("a context that is not there", usual...)
+	check("a context that is not there", `docker context "far", which `+config+`/config.json names, does not exist`)
 	// docker/cli names a context's folder by the sha256 of its name; this one is of "far".
 	const id = "512eea46ceb3921dff4363c7069d89d4964d1d9fccaa0f411851a7aa60a5c868"
 	write("contexts/meta/"+id+"/meta.json", `{"Endpoints": {"docker": {"Host": "tcp://far:2376"}}}`)
@@ -60,8 +66,17 @@ func TestEndpoints(t *testing.T) {
 	check("a context with keys", "tcp://far:2376|docker context far|"+config+"/contexts/tls/"+id+"/docker")
 	write("config.json", `{"currentContext`)
 	check("a broken file", usual...)
+	choice.Engine = DockerEngine
+	check("docker alone", usual[:5]...)
+	choice.Engine = EmbeddedEngine
+	check("embedded alone", usual[5])
+	choice.Engine = "lxc"
+	check("no engine", `there is no engine "lxc": want one of auto, embedded, docker`)
+	choice.Engine = AutoEngine
 	env["DOCKER_CONTEXT"] = "far"
 	check("DOCKER_CONTEXT", "tcp://far:2376|docker context far|"+config+"/contexts/tls/"+id+"/docker")
+	env["DOCKER_CONTEXT"] = "near"
+	check("DOCKER_CONTEXT that is not there", `docker context "near", which DOCKER_CONTEXT names, does not exist`)
 	env["DOCKER_HOST"] = "tcp://near:2375"
 	check("DOCKER_HOST", "tcp://near:2375|DOCKER_HOST|")
 	env["DOCKER_TLS_VERIFY"] = "1"

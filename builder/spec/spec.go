@@ -64,6 +64,7 @@ type Sources struct {
 // is in a lock or reaches the artifacts.
 type Options struct {
 	Out          string `yaml:"out"`           // directory of the artifacts
+	Engine       string `yaml:"engine"`        // the container engine, as container.Choice names it; empty: auto
 	Jobs         int    `yaml:"jobs"`          // of make; 0: as many as the engine has processors
 	Privileged   bool   `yaml:"privileged"`    // the bootstrap container is fully privileged
 	ExportSource bool   `yaml:"export-source"` // write the source, compile_commands.json and kimg.gdb for tools

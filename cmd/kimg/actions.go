@@ -30,7 +30,7 @@ type table struct {
 	verify verifyTable
 	config configTable
 	lock   lockTable
-	trim   func(ctx context.Context, cache string) ([]keep.Item, error)
+	trim   func(context.Context, builder.Env) ([]keep.Item, error)
 	list   func(io.Writer) error
 	relock func(ctx context.Context, env builder.Env, targets []string) error
 }

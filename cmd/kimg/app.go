@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 )
@@ -21,6 +23,7 @@ type app struct {
 	actions        table
 
 	progressMode string // --progress
+	engineName   string // --engine
 }
 
 func (a *app) root() *cobra.Command {
@@ -46,6 +49,9 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
 	root.PersistentFlags().StringVar(&a.progressMode, "progress", "auto",
 		"show what happens on stderr as `MODE`: "+strings.Join(progress.Modes, ", "))
+	root.PersistentFlags().StringVar(&a.engineName, "engine", "",
+		"work in container engine `NAME`: "+strings.Join(container.EngineNames, ", ")+
+			"\n(default: KIMG_ENGINE, engine in kimg.yaml, or auto)")
 	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(), a.console(), a.check(),
 		a.lock(), a.verify(), a.sign(), a.diff(), a.export(), a.toolchain(), a.cache(), a.engine(), a.version())
 	addCompletions(root, flagValues())
@@ -87,8 +93,35 @@ func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	if err != nil {
 		return err
 	}
+	engine, err := a.engineChoice(dir)
+	if err != nil {
+		return err
+	}
 	defer cache.Enter(dir)()
-	return do(builder.Env{Cache: dir, Sink: sink, Host: "/", Ccache: os.Getenv("KIMG_CCACHE")}, sink.Close)
+	return do(builder.Env{
+		Cache: dir, Sink: sink, Host: "/", Engine: engine, Ccache: os.Getenv("KIMG_CCACHE"),
+	}, sink.Close)
+}
+
+// engineChoice is the engine that the flag, the environment or this directory's kimg.yaml names.
+func (a *app) engineChoice(cache string) (container.Choice, error) {
+	c := container.Choice{Engine: a.engineName, Dir: builder.EngineDir(cache)}
+	from := "--engine"
+	if c.Engine == "" {
+		c.Engine, from = os.Getenv("KIMG_ENGINE"), "KIMG_ENGINE"
+	}
+	if c.Engine == "" {
+		sp, err := spec.Load(".")
+		if err != nil {
+			return c, err
+		}
+		c.Engine, from = sp.Engine, "engine in "+spec.File
+	}
+	if c.Engine != "" && !slices.Contains(container.EngineNames, c.Engine) {
+		return c, &spec.InputError{Field: from, Err: fmt.Errorf("there is no engine %q: want one of %s", c.Engine,
+			strings.Join(container.EngineNames, ", "))}
+	}
+	return c, nil
 }
 
 func (a *app) printJSON(what string, v any) error {

@@ -33,7 +33,7 @@ day.`,
 		Example: "  kimg cache\n  kimg cache --json | jq '.items[] | select(.size > 1e9)'\n  kimg cache prune --to 20G",
 		Args:    noCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			kept, err := listKept(cmd.Context())
+			kept, err := a.listKept(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ directory first. What a running kimg may need stays, and so do the snapshots of 
 		if all || flags.Changed("to") && !flags.Changed("older") {
 			o.Older = 0
 		}
-		kept, err := listKept(cmd.Context())
+		kept, err := a.listKept(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -95,22 +95,28 @@ directory first. What a running kimg may need stays, and so do the snapshots of 
 }
 
 // listKept lists what the cache directory and, where one answers, the engine have.
-func listKept(ctx context.Context) (*keep.Kept, error) {
+func (a *app) listKept(ctx context.Context) (*keep.Kept, error) {
 	dir, err := builder.CacheDir()
 	if err != nil {
 		return nil, err
 	}
-	eng, err := keepEngine(ctx)
+	choice, err := a.engineChoice(dir)
+	if err != nil {
+		return nil, err
+	}
+	eng, err := keepEngine(choice)(ctx)
 	return keep.List(ctx, dir, eng, err)
 }
 
 // keepEngine connects to the engine. Nothing is lost with a connection that is not closed before the process ends.
-func keepEngine(ctx context.Context) (keep.Engine, error) {
-	eng, err := container.Connect(ctx)
-	if err != nil {
-		return nil, err
+func keepEngine(choice container.Choice) func(context.Context) (keep.Engine, error) {
+	return func(ctx context.Context) (keep.Engine, error) {
+		eng, err := choice.Connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return eng, nil
 	}
-	return eng, nil
 }
 
 func (a *app) showKept(kept *keep.Kept) error {
@@ -159,8 +165,8 @@ func (a *app) sayNoEngine(kept *keep.Kept) {
 
 func humanSize(n int64) string { return units.Size(n).Human() }
 
-func trimCache(ctx context.Context, dir string) ([]keep.Item, error) {
-	return keep.Trim(ctx, dir, keepEngine)
+func trimCache(ctx context.Context, env builder.Env) ([]keep.Item, error) {
+	return keep.Trim(ctx, env.Cache, keepEngine(env.Engine))
 }
 
 // trim frees what was not used for long, after a build that went well. It is no matter of the build's.
@@ -168,7 +174,7 @@ func (a *app) trim(ctx context.Context, env builder.Env) {
 	if a.actions.trim == nil {
 		return
 	}
-	taken, err := a.actions.trim(ctx, env.Cache)
+	taken, err := a.actions.trim(ctx, env)
 	if err != nil && ctx.Err() == nil {
 		progress.Warn(env.Sink, err.Error())
 	}

@@ -24,7 +24,7 @@ func TestBuildTrimsTheCache(t *testing.T) {
 				}
 				return &outdir.Manifest{}, nil
 			},
-			trim: func(context.Context, string) ([]keep.Item, error) {
+			trim: func(context.Context, builder.Env) ([]keep.Item, error) {
 				trimmed++
 				return []keep.Item{{Kind: "log", Size: 3 << 20}}, errors.New("a log stays")
 			},

@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
@@ -44,6 +45,7 @@ func orFile(values ...string) cobra.CompletionFunc {
 func flagValues() map[string]cobra.CompletionFunc {
 	values := map[string]cobra.CompletionFunc{
 		"progress":  oneOf(progress.Modes...),
+		"engine":    oneOf(container.EngineNames...),
 		"suite":     oneOf(suite.Names()...),
 		"toolchain": oneOf(kernel.Toolchains()...),
 		"config":    orFile(kernel.Defconfig, kernel.VM),

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,33 +16,82 @@ import (
 func (a *app) engine() *cobra.Command {
 	return &cobra.Command{
 		Use:   "engine",
-		Short: "Print which container engine answers",
-		Long: `Print which container engine kimg uses: the one that DOCKER_HOST or the Docker context
-in use names, else the first of the usual sockets that answers. The exit status is 3
-when none does.
+		Short: "Print which container engine is used, and what the others lack",
+		Long: `Print which container engine kimg uses, the others that there are, and what those
+that do not work lack.
 
-Either may name an engine of another machine: DOCKER_HOST=ssh://USER@HOST has your ssh
-run "docker system dial-stdio" there. It has to get in without a password.`,
+An engine that DOCKER_HOST or the Docker context in use names is used, else the first of
+the usual sockets that answers this user, else the embedded engine: user namespaces,
+without a daemon and without root. --engine, KIMG_ENGINE and engine: in kimg.yaml choose
+between docker (and Podman) and embedded. The exit status is 3 when none can be used.
+
+DOCKER_HOST may name an engine of another machine: DOCKER_HOST=ssh://USER@HOST has your
+ssh run "docker system dial-stdio" there. It has to get in without a password.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			eng, err := container.Connect(cmd.Context())
+			dir, err := builder.CacheDir()
 			if err != nil {
 				return err
 			}
-			defer eng.Close()
-			info := eng.Info()
-			for _, w := range info.Warnings {
-				fmt.Fprintf(a.stderr, "warning: %s\n", progress.CleanText(w))
+			choice, err := a.engineChoice(dir)
+			if err != nil {
+				return err
 			}
-			rights := "as root"
-			if info.Rootless {
-				rights = "rootless"
+			found, err := choice.Look(cmd.Context())
+			if err != nil {
+				return err
 			}
-			_, err = fmt.Fprintf(a.stdout, "%s %s (API %s), %s, %d processors, at %s\n",
-				info.Name, info.Version, info.APIVersion, rights, info.CPUs, info.Host)
-			return err
+			if !slices.ContainsFunc(found, func(f container.Found) bool { return f.Used }) {
+				_, err := choice.Connect(cmd.Context())
+				return err
+			}
+			return a.showEngines(found)
 		},
 	}
+}
+
+// showEngines prints the one that is used first, and then the others.
+func (a *app) showEngines(found []container.Found) error {
+	rank := func(f container.Found) int {
+		switch {
+		case f.Used:
+			return 0
+		case f.Err == nil:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(found, func(f, g container.Found) int { return cmp.Compare(rank(f), rank(g)) })
+	for _, f := range found {
+		if f.Err != nil {
+			fmt.Fprintf(a.stdout, "cannot be used: %s: %s\n", f.Host, progress.CleanText(f.Err.Error()))
+			if h := f.Hint(); h != "" {
+				fmt.Fprintf(a.stdout, "  hint: %s\n", h)
+			}
+			continue
+		}
+		for _, w := range f.Info.Warnings {
+			fmt.Fprintf(a.stderr, "warning: %s\n", progress.CleanText(w))
+		}
+		state := "could be used"
+		if f.Used {
+			state = "used"
+		}
+		fmt.Fprintf(a.stdout, "%s: %s, at %s\n", state, describeEngine(f.Info), f.Info.Host)
+	}
+	return nil
+}
+
+func describeEngine(info container.Info) string {
+	name := strings.TrimSpace(info.Name + " " + info.Version)
+	if info.APIVersion != "" {
+		name += " (API " + info.APIVersion + ")"
+	}
+	rights := "as root"
+	if info.Rootless {
+		rights = "rootless"
+	}
+	return fmt.Sprintf("%s, %s, %d processors", name, rights, info.CPUs)
 }
 
 func (a *app) toolchain() *cobra.Command {

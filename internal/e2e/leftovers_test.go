@@ -28,7 +28,8 @@ func findEngine(t *testing.T, k kimg) engine {
 	if r.code != 0 {
 		t.Fatalf("this test needs a container engine:\n%s", r.stderr)
 	}
-	_, path, ok := strings.Cut(strings.TrimSpace(r.stdout), " at unix://")
+	used, _, _ := strings.Cut(r.stdout, "\n")
+	_, path, ok := strings.Cut(used, " at unix://")
 	if !ok {
 		t.Fatalf("this test needs an engine on a Unix socket, not %s", r.stdout)
 	}
