@@ -28,7 +28,7 @@ var EngineNames = []string{AutoEngine, EmbeddedEngine, DockerEngine}
 // Choice says which engine is wanted.
 type Choice struct {
 	Engine string // one of EngineNames; empty: AutoEngine
-	Dir    string // where the embedded engine keeps images and volumes; empty: kimg/engine in the user's cache directory
+	Dir    string // the embedded engine's images and volumes; empty: kimg/engine in the user's cache directory
 }
 
 // Connect is Choice.Connect of the zero Choice.
