@@ -1,16 +1,13 @@
 package ext4
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 )
-
-// run is a piece of a file that lies in one piece on the disk. What no run covers is a hole and reads as zeros.
-type run struct {
-	logical, n int64 // blocks of the file
-	physical   int64 // 0: allocated but never written; reads as zeros
-}
 
 const (
 	extentMagic    = 0xF30A
@@ -21,19 +18,18 @@ const (
 	directBlocks = 12
 )
 
-// runs returns where a file's blocks are, in the order of the file.
-func (img *Image) runs(in *inode) ([]run, error) {
+// extentsOf returns where a file's blocks are, in the order of the file, and the blocks of its map.
+func (img *Image) extentsOf(in *inode) (own []int64, ext []Extent, err error) {
 	m := mapper{img: img, in: in, seen: map[int64]bool{}}
-	var err error
 	if in.flags&inodeFlagExtents != 0 {
 		err = m.extents(in.block[:], -1)
 	} else {
 		err = m.indirect()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("inode %d: %w", in.num, err)
+		return nil, nil, fmt.Errorf("inode %d: %w", in.num, err)
 	}
-	return m.out, nil
+	return slices.Collect(maps.Keys(m.seen)), m.out, nil
 }
 
 // mapper walks one file's block map. seen holds the map's own blocks: none is
@@ -42,7 +38,7 @@ type mapper struct {
 	img  *Image
 	in   *inode
 	seen map[int64]bool
-	out  []run
+	out  []Extent
 }
 
 func (m *mapper) read(block int64) ([]byte, error) {
@@ -58,18 +54,18 @@ func (m *mapper) read(block int64) ([]byte, error) {
 	return b, err
 }
 
-func (m *mapper) add(r run) error {
-	if r.physical != 0 && (r.physical < m.img.sb.firstBlock || r.n > m.img.sb.Blocks-r.physical) {
-		return corrupt("its block %d is at %d, outside", r.logical, r.physical)
+func (m *mapper) add(r Extent) error {
+	if r.Physical != 0 && (r.Physical < m.img.sb.firstBlock || r.Blocks > m.img.sb.Blocks-r.Physical) {
+		return corrupt("its block %d is at %d, outside", r.Logical, r.Physical)
 	}
 	if k := len(m.out); k > 0 {
 		last := &m.out[k-1]
-		if r.logical < last.logical+last.n {
-			return corrupt("its map has block %d twice or out of order", r.logical)
+		if r.Logical < last.Logical+last.Blocks {
+			return corrupt("its map has block %d twice or out of order", r.Logical)
 		}
-		if r.logical == last.logical+last.n && r.physical != 0 && last.physical != 0 &&
-			r.physical == last.physical+last.n {
-			last.n += r.n
+		if r.Logical == last.Logical+last.Blocks && r.Physical != 0 && last.Physical != 0 &&
+			r.Physical == last.Physical+last.Blocks {
+			last.Blocks += r.Blocks
 			return nil
 		}
 	}
@@ -104,14 +100,14 @@ func (m *mapper) extents(b []byte, depth int) error {
 			}
 			continue
 		}
-		r := run{logical: logical, n: int64(le.Uint16(e[4:])),
-			physical: int64(le.Uint32(e[8:])) | int64(le.Uint16(e[6:]))<<32}
-		if r.n > extentMaxLen {
-			r.n, r.physical = r.n-extentMaxLen, 0
-		} else if r.physical == 0 {
+		r := Extent{Logical: logical, Blocks: int64(le.Uint16(e[4:])),
+			Physical: int64(le.Uint32(e[8:])) | int64(le.Uint16(e[6:]))<<32}
+		if r.Blocks > extentMaxLen {
+			r.Blocks, r.Physical = r.Blocks-extentMaxLen, 0
+		} else if r.Physical == 0 {
 			return corrupt("its block %d is at 0", logical)
 		}
-		if r.n == 0 {
+		if r.Blocks == 0 {
 			return corrupt("an extent without blocks")
 		}
 		if err := m.add(r); err != nil {
@@ -143,7 +139,7 @@ func (m *mapper) leaf(logical *int64, b []byte) error {
 	if p == 0 {
 		return nil
 	}
-	return m.add(run{logical: *logical - 1, n: 1, physical: p})
+	return m.add(Extent{Logical: *logical - 1, Blocks: 1, Physical: p})
 }
 
 func (m *mapper) tree(logical *int64, block uint32, level int) error {
@@ -177,7 +173,7 @@ func (m *mapper) tree(logical *int64, block uint32, level int) error {
 type content struct {
 	img  *Image
 	size int64
-	runs []run
+	runs []Extent
 	mem  []byte // the bytes of a file that lies in its inode
 }
 
@@ -189,7 +185,7 @@ func (img *Image) open(in *inode) (*content, error) {
 		b, err := img.inline(in)
 		return &content{img: img, size: int64(len(b)), mem: b}, err
 	}
-	runs, err := img.runs(in)
+	_, runs, err := img.extentsOf(in)
 	return &content{img: img, size: in.size, runs: runs}, err
 }
 
@@ -223,32 +219,22 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	}
 	clear(p)
 	bs := c.img.sb.BlockSize
-	for _, r := range c.runs[c.first(off/bs):] {
-		from, to := max(off, r.logical*bs), min(off+int64(len(p)), (r.logical+r.n)*bs)
-		if r.logical*bs >= off+int64(len(p)) {
+	first, _ := slices.BinarySearchFunc(c.runs, off/bs, func(r Extent, block int64) int {
+		return cmp.Compare(r.Logical+r.Blocks, block+1) // the first that ends behind the block
+	})
+	for _, r := range c.runs[first:] {
+		from, to := max(off, r.Logical*bs), min(off+int64(len(p)), (r.Logical+r.Blocks)*bs)
+		if r.Logical*bs >= off+int64(len(p)) {
 			break
 		}
-		if r.physical == 0 || from >= to {
+		if r.Physical == 0 || from >= to {
 			continue
 		}
-		if _, err := c.img.r.ReadAt(p[from-off:to-off], r.physical*bs+from-r.logical*bs); err != nil {
+		if _, err := c.img.r.ReadAt(p[from-off:to-off], r.Physical*bs+from-r.Logical*bs); err != nil {
 			return 0, err
 		}
 	}
 	return len(p), end
-}
-
-// first is the index of the first run that ends behind a block.
-func (c *content) first(block int64) int {
-	lo, hi := 0, len(c.runs)
-	for lo < hi {
-		if mid := (lo + hi) / 2; c.runs[mid].logical+c.runs[mid].n <= block {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
 }
 
 func (img *Image) readAll(in *inode, limit int64) ([]byte, error) {

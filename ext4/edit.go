@@ -35,6 +35,7 @@ type Worker interface {
 // symbolic links among their parents are followed inside the image, a link at their end is not. Missing parents are
 // made, with mode 0755 and root as their owner.
 type Edit interface {
+	path() string
 	plan(p *planner) error
 	verify(img *Image) error
 }
@@ -77,43 +78,43 @@ func Change(ctx context.Context, worker Worker, file string, edits []Edit) error
 		return err
 	}
 	defer before.Close()
-	const name = "image"
-	if err := worker.Put(ctx, name, io.NewSectionReader(before.r, 0, before.sb.bytes())); err != nil {
+	if err := before.change(ctx, worker, file, edits); err != nil {
 		return fmt.Errorf("edit image %s: %w", file, err)
 	}
-	if err := Apply(ctx, worker, name, before, edits); err != nil {
-		return fmt.Errorf("edit image %s: %w", file, err)
+	return nil
+}
+
+func (img *Image) change(ctx context.Context, worker Worker, file string, edits []Edit) error {
+	const name = "image"
+	size := img.sb.bytes()
+	if err := worker.Put(ctx, name, io.NewSectionReader(img.r, 0, size)); err != nil {
+		return err
+	}
+	if err := Apply(ctx, worker, name, img, edits); err != nil {
+		return err
 	}
 	out, err := renameio.NewPendingFile(file, renameio.WithExistingPermissions())
 	if err != nil {
-		return fmt.Errorf("edit image %s: %w", file, err)
+		return err
 	}
 	defer out.Cleanup() //nolint:errcheck // after CloseAtomicallyReplace it has nothing to do
 	if err := reading.Pipe(
 		func(w io.Writer) error { return worker.Get(ctx, name, w) },
 		func(r io.Reader) error { _, err := sparse.Copy(out.File, r); return err },
 	); err != nil {
-		return fmt.Errorf("edit image %s: %w", file, err)
+		return err
 	}
-	// A trailer behind the file system is kept.
-	if st, err := os.Stat(file); err != nil || st.Size() > before.sb.bytes() {
-		if err = errors.Join(err, keepTrailer(out.File, before, st)); err != nil {
-			return fmt.Errorf("edit image %s: %w", file, err)
-		}
+	st, err := os.Stat(file)
+	if err == nil && st.Size() > size { // a trailer behind the file system is kept
+		_, err = io.Copy(io.NewOffsetWriter(out, size), io.NewSectionReader(img.r, size, st.Size()-size))
 	}
-	if err := Verify(out.Name(), edits); err != nil {
-		return fmt.Errorf("edit image %s: %w", file, err)
+	if err == nil {
+		err = Verify(out.Name(), edits)
 	}
-	if err := out.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("edit image %s: %w", file, err)
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-func keepTrailer(out *os.File, before *Image, st os.FileInfo) error {
-	n := before.sb.bytes()
-	_, err := io.Copy(io.NewOffsetWriter(out, n), io.NewSectionReader(before.r, n, st.Size()-n))
-	return err
+	return out.CloseAtomicallyReplace()
 }
 
 // Apply runs the edits with debugfs on the image called name with the worker, and
@@ -167,35 +168,26 @@ func Verify(file string, edits []Edit) error {
 		return err
 	}
 	defer img.Close()
-	// Of two edits of one path only the later one can be seen.
-	last := map[string]Edit{}
+	last := map[string]Edit{} // of two edits of one path only the later one can be seen
 	for _, e := range edits {
-		last[pathOf(e)] = e
+		last[e.path()] = e
 	}
 	for _, e := range edits {
-		if last[pathOf(e)] != nil {
-			if err := last[pathOf(e)].verify(img); err != nil {
-				return fmt.Errorf("read back %s: %w", pathOf(e), err)
-			}
-			delete(last, pathOf(e))
+		if e = last[e.path()]; e == nil {
+			continue
 		}
+		if err := e.verify(img); err != nil {
+			return fmt.Errorf("read back %s: %w", e.path(), err)
+		}
+		delete(last, e.path())
 	}
 	return nil
 }
 
-func pathOf(e Edit) string {
-	switch e := e.(type) {
-	case WriteFile:
-		return e.Path
-	case MakeDir:
-		return e.Path
-	case Symlink:
-		return e.Path
-	case Remove:
-		return e.Path
-	}
-	return ""
-}
+func (e WriteFile) path() string { return e.Path }
+func (e MakeDir) path() string   { return e.Path }
+func (e Symlink) path() string   { return e.Path }
+func (e Remove) path() string    { return e.Path }
 
 func (e WriteFile) verify(img *Image) error {
 	b, err := img.ReadFile(relative(e.Path))
@@ -205,7 +197,16 @@ func (e WriteFile) verify(img *Image) error {
 	if !bytes.Equal(b, e.Data) {
 		return errors.New("its content is not what was written (is the file system full?)")
 	}
-	return attributes(img, e.Path, e.Mode.Perm(), e.UID, e.GID, e.Time)
+	st, err := img.Lstat(relative(e.Path))
+	if err != nil {
+		return err
+	}
+	is, t := st.Sys().(*Stat), e.Time.Truncate(time.Second).UTC()
+	if st.Mode() != e.Mode.Perm() || is.UID != e.UID || is.GID != e.GID || !st.ModTime().Equal(t) {
+		return fmt.Errorf("has mode %v, owner %d:%d, time %v; want %v, %d:%d, %v",
+			st.Mode(), is.UID, is.GID, st.ModTime(), e.Mode.Perm(), e.UID, e.GID, t)
+	}
+	return nil
 }
 
 func (e MakeDir) verify(img *Image) error {
@@ -230,19 +231,6 @@ func (e Remove) verify(img *Image) error {
 		return nil
 	}
 	return errors.Join(err, errors.New("is still there"))
-}
-
-func attributes(img *Image, name string, mode fs.FileMode, uid, gid uint32, t time.Time) error {
-	st, err := img.Lstat(relative(name))
-	if err != nil {
-		return err
-	}
-	s := st.Sys().(*Stat)
-	if st.Mode() != mode || s.UID != uid || s.GID != gid || !st.ModTime().Equal(t.Truncate(time.Second)) {
-		return fmt.Errorf("has mode %v, owner %d:%d, time %v; want %v, %d:%d, %v",
-			st.Mode(), s.UID, s.GID, st.ModTime(), mode, uid, gid, t.Truncate(time.Second).UTC())
-	}
-	return nil
 }
 
 func relative(p string) string {

@@ -27,7 +27,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strings"
 )
@@ -106,74 +105,53 @@ func (img *Image) Close() error {
 // Superblock returns what the file system says about itself.
 func (img *Image) Superblock() Superblock { return *img.sb }
 
+// on finds the inode that a name leads to and asks something of it.
+func on[T any](img *Image, op, name string, follow bool, ask func(*inode) (T, error)) (v T, err error) {
+	in, err := img.lookup(name, follow)
+	if err == nil {
+		v, err = ask(in)
+	}
+	return v, pathError(op, name, err)
+}
+
 // Open opens a file or directory for reading.
 func (img *Image) Open(name string) (fs.File, error) {
-	in, err := img.lookup(name, true)
-	if err != nil {
-		return nil, pathError("open", name, err)
-	}
-	return img.file(in, name), nil
+	return on(img, "open", name, true, func(in *inode) (fs.File, error) { return img.file(in, name), nil })
 }
 
 // Stat describes what name leads to.
 func (img *Image) Stat(name string) (fs.FileInfo, error) {
-	in, err := img.lookup(name, true)
-	if err != nil {
-		return nil, pathError("stat", name, err)
-	}
-	return info{path.Base(name), in}, nil
+	return on(img, "stat", name, true, func(in *inode) (fs.FileInfo, error) { return info{baseName(name), in}, nil })
 }
 
 // Lstat describes name itself. Its Sys is a *Stat.
 func (img *Image) Lstat(name string) (fs.FileInfo, error) {
-	in, err := img.lookup(name, false)
-	if err != nil {
-		return nil, pathError("lstat", name, err)
-	}
-	return info{path.Base(name), in}, nil
+	return on(img, "lstat", name, false, func(in *inode) (fs.FileInfo, error) { return info{baseName(name), in}, nil })
 }
 
 // ReadLink returns the text of a symbolic link.
 func (img *Image) ReadLink(name string) (string, error) {
-	in, err := img.lookup(name, false)
-	if err != nil {
-		return "", pathError("readlink", name, err)
-	}
-	s, err := img.target(in)
-	return s, pathError("readlink", name, err)
+	return on(img, "readlink", name, false, img.target)
 }
 
 // ReadDir lists a directory, sorted by name.
 func (img *Image) ReadDir(name string) ([]fs.DirEntry, error) {
-	in, err := img.lookup(name, true)
-	if err != nil {
-		return nil, pathError("readdir", name, err)
-	}
-	l, err := img.list(in)
-	return l, pathError("readdir", name, err)
+	return on(img, "readdir", name, true, img.list)
 }
 
 // ReadFile returns the bytes of a file that is no larger than the image itself.
 func (img *Image) ReadFile(name string) ([]byte, error) {
-	in, err := img.lookup(name, true)
-	if err != nil {
-		return nil, pathError("read", name, err)
-	}
-	if in.typ() != fs.ModeDir && in.typ() != 0 {
-		return nil, pathError("read", name, errors.New("not a regular file"))
-	}
-	b, err := img.readAll(in, img.sb.bytes())
-	return b, pathError("read", name, err)
+	return on(img, "read", name, true, func(in *inode) ([]byte, error) {
+		if in.typ() != fs.ModeDir && in.typ() != 0 {
+			return nil, errors.New("not a regular file")
+		}
+		return img.readAll(in, img.sb.bytes())
+	})
 }
 
 // Xattrs returns the extended attributes of name itself, by their full names.
 func (img *Image) Xattrs(name string) (map[string][]byte, error) {
-	in, err := img.lookup(name, false)
-	if err != nil {
-		return nil, pathError("read attributes", name, err)
-	}
-	x, err := img.xattrs(in)
-	return x, pathError("read attributes", name, err)
+	return on(img, "read attributes", name, false, img.xattrs)
 }
 
 func pathError(op, name string, err error) error {

@@ -3,7 +3,6 @@ package ext4
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -63,25 +62,6 @@ func (n Node) blocks() (own []int64, ext []Extent, err error) {
 		return nil, nil, nil
 	}
 	return n.img.extentsOf(n.in)
-}
-
-func (img *Image) extentsOf(in *inode) (own []int64, ext []Extent, err error) {
-	m := mapper{img: img, in: in, seen: map[int64]bool{}}
-	if in.flags&inodeFlagExtents != 0 {
-		err = m.extents(in.block[:], -1)
-	} else {
-		err = m.indirect()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("inode %d: %w", in.num, err)
-	}
-	for b := range m.seen {
-		own = append(own, b)
-	}
-	for _, r := range m.out {
-		ext = append(ext, Extent{r.logical, r.physical, r.n})
-	}
-	return own, ext, nil
 }
 
 // maxNames and maxDirBytes bound a Walk: an image may have its directories share
