@@ -84,12 +84,12 @@ var errDigest = errors.New("not the file that was asked for, and not kept")
 
 // fill downloads url into p and commits it.
 func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Request) error {
-	f := filling{c: c, p: p, url: url, req: req, far: p.Size()}
+	f := download{c: c, to: p, url: url, req: req, far: p.Size()}
 	err := c.retry(ctx, func() (bool, error) { return f.try(ctx) })
 	if err != nil {
 		return err
 	}
-	err = f.commit()
+	err = f.commit(p)
 	var mismatch *store.MismatchError
 	if !f.pieced || !errors.As(err, &mismatch) {
 		return err
@@ -100,17 +100,24 @@ func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Req
 	if err := c.retry(ctx, func() (bool, error) { return f.try(ctx) }); err != nil {
 		return err
 	}
-	return f.commit()
+	return f.commit(p)
 }
 
-// filling is the download of one URL.
-type filling struct {
+// target is what a download is written to.
+type target interface {
+	io.Writer
+	Size() int64
+	Reset() error // throws away what there is
+}
+
+// download is that of one URL.
+type download struct {
 	c    *Client
-	p    *store.Partial
+	to   target
 	url  string
-	req  Request
-	etag string // of the answer that the first bytes came from; "": not known
-	far  int64  // the most bytes there ever were after a step forward
+	req  Request // without a SHA256: only a strong ETag vouches that what there is can be gone on from
+	etag string  // of the answer that the first bytes came from; "": not known
+	far  int64   // the most bytes there ever were after a step forward
 
 	pieced bool // an answer went on from where an earlier one had ended
 }
@@ -124,97 +131,108 @@ const (
 )
 
 // try makes one request for what is missing. It reports whether it moved on.
-func (f *filling) try(ctx context.Context) (moved bool, err error) {
-	if f.req.Size > 0 && f.p.Size() == f.req.Size {
+func (d *download) try(ctx context.Context) (moved bool, err error) {
+	if d.req.Size > 0 && d.to.Size() == d.req.Size {
 		return true, nil
 	}
-	offset := f.p.Size()
-	if f.req.Size > 0 && offset > f.req.Size {
-		return false, f.restart(errRange)
+	if d.req.SHA256 == "" && d.etag == "" && d.to.Size() > 0 {
+		if err := d.restart(nil); err != nil {
+			return false, err
+		}
 	}
-	b, err := f.c.open(ctx, f.url, offset, f.etag)
+	offset := d.to.Size()
+	if d.req.Size > 0 && offset > d.req.Size {
+		return false, d.restart(errRange)
+	}
+	b, err := d.c.open(ctx, d.url, offset, d.etag)
 	if errors.Is(err, errWhole) || errors.Is(err, errRange) {
 		if offset == 0 {
 			return false, &refusal{err}
 		}
-		if err := f.restart(nil); err != nil {
+		if err := d.restart(nil); err != nil {
 			return false, err
 		}
 		offset = 0
-		b, err = f.c.open(ctx, f.url, 0, "")
+		b, err = d.c.open(ctx, d.url, 0, "")
 	}
 	if err != nil {
 		return false, err
 	}
 	defer b.Close()
-	if err := f.checkSize(b); err != nil {
+	if err := d.checkSize(b); err != nil {
 		return false, err
 	}
 	need := int64(enoughOfMore)
 	if offset == 0 {
-		f.etag, f.pieced, need = b.strongETag(), false, enough
+		d.etag, d.pieced, need = b.strongETag(), false, enough
 	} else {
-		f.pieced = true
+		d.pieced = true
 	}
-	_, err = io.Copy(f.p, &meter{r: io.LimitReader(b, f.limit()-offset+1), add: f.req.arrived})
-	if f.p.Size() > f.limit() {
-		return false, f.restart(&refusal{
-			fmt.Errorf("what the server sends is larger than the %d bytes it should have", f.limit())})
+	_, err = io.Copy(d.to, &meter{r: io.LimitReader(b, d.limit()-offset+1), add: d.req.arrived})
+	if d.to.Size() > d.limit() {
+		return false, d.restart(d.tooLarge())
 	}
 	var disk *fs.PathError
 	if errors.As(err, &disk) {
 		return false, &refusal{err} // no space, most likely: the network cannot mend it
 	}
-	if err == nil && f.req.Size > 0 && f.p.Size() < f.req.Size {
+	if err == nil && d.req.Size > 0 && d.to.Size() < d.req.Size {
 		err = io.ErrUnexpectedEOF
 	}
-	if moved = f.p.Size() >= f.far+need; moved {
-		f.far = f.p.Size()
+	if moved = d.to.Size() >= d.far+need; moved {
+		d.far = d.to.Size()
 	}
 	return moved, err
 }
 
 // checkSize refuses an answer whose head says that it is another file, before anything of it is kept.
-func (f *filling) checkSize(b *body) error {
+func (d *download) checkSize(b *body) error {
 	total := b.total()
-	if total >= 0 && (f.req.Size > 0 && total != f.req.Size || total > f.limit()) {
+	if d.req.SHA256 == "" && total > d.limit() {
+		return d.tooLarge()
+	}
+	if total >= 0 && (d.req.Size > 0 && total != d.req.Size || total > d.limit()) {
 		what := "what the server has there"
 		if kind := b.Header.Get("Content-Type"); kind != "" {
 			what += " (" + kind + ")"
 		}
 		return &refusal{fmt.Errorf("%s is %d bytes, and should be %s: it is not the file that was asked for",
-			what, total, f.wanted())}
+			what, total, d.wanted())}
 	}
 	return nil
 }
 
-func (f *filling) limit() int64 {
-	if f.req.Size > 0 {
-		return f.req.Size
-	}
-	return f.req.Max
+func (d *download) tooLarge() error {
+	return &refusal{fmt.Errorf("what the server sends is larger than the %d bytes it may have", d.limit())}
 }
 
-func (f *filling) wanted() string {
-	if f.req.Size > 0 {
-		return fmt.Sprint(f.req.Size)
+func (d *download) limit() int64 {
+	if d.req.Size > 0 {
+		return d.req.Size
 	}
-	return fmt.Sprintf("at most %d", f.req.Max)
+	return d.req.Max
+}
+
+func (d *download) wanted() string {
+	if d.req.Size > 0 {
+		return fmt.Sprint(d.req.Size)
+	}
+	return fmt.Sprintf("at most %d", d.req.Max)
 }
 
 // restart throws away what there is and returns err.
-func (f *filling) restart(err error) error {
-	f.req.arrived(-f.p.Size())
-	f.etag = ""
-	return errors.Join(err, f.p.Reset())
+func (d *download) restart(err error) error {
+	d.req.arrived(-d.to.Size())
+	d.etag = ""
+	return errors.Join(err, d.to.Reset())
 }
 
-func (f *filling) commit() error {
-	size := f.p.Size()
-	err := f.p.Commit()
+func (d *download) commit(p *store.Partial) error {
+	size := p.Size()
+	err := p.Commit()
 	if err != nil {
-		f.req.arrived(-size)
-		f.etag = ""
+		d.req.arrived(-size)
+		d.etag = ""
 	}
 	var mismatch *store.MismatchError
 	if errors.As(err, &mismatch) {
