@@ -19,7 +19,6 @@ type ReplayError struct {
 
 func (e *ReplayError) Error() string { return fmt.Sprintf("build from %s: %v", e.File, e.Err) }
 
-// Unwrap gives the reason.
 func (e *ReplayError) Unwrap() error { return e.Err }
 
 // Hint says what helps.

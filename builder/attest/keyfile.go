@@ -25,7 +25,6 @@ type KeyError struct {
 
 func (e *KeyError) Error() string { return fmt.Sprintf("read key %s: %v", e.File, e.Err) }
 
-// Unwrap gives the reason.
 func (e *KeyError) Unwrap() error { return e.Err }
 
 // Passphrase asks the user for the passphrase of a key.

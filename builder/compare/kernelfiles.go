@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/internal/artifact"
 )
 
@@ -16,10 +17,6 @@ func isConfig(t thing, head []byte) bool {
 	found := bytes.Contains(head, []byte("\nCONFIG_")) || bytes.Contains(head, []byte("# CONFIG_"))
 	return found && isText(t, head)
 }
-
-// configLine is a line of a .config: a symbol that is set, or one that is not
-// (the kernel's scripts/kconfig/confdata.c).
-var configLine = regexp.MustCompile(`^(?:CONFIG_(\w+)=(.*)|# CONFIG_(\w+) is not set)$`)
 
 // compilerSymbols are filled in by Kconfig from the compiler that it found (the
 // kernel's init/Kconfig), not by users.
@@ -68,14 +65,10 @@ func readConfig(b blob) (c dotConfig, err error) {
 	}
 	c.symbols = map[string]string{}
 	for line := range strings.Lines(string(p)) {
-		line = strings.TrimRight(line, "\n")
-		switch m := configLine.FindStringSubmatch(line); {
-		case m == nil:
-			c.rest = append(c.rest, line)
-		case m[3] != "":
-			c.symbols[m[3]] = "n"
-		default:
-			c.symbols[m[1]] = m[2]
+		if name, value := kconfig.ParseLine(line); name != "" {
+			c.symbols[name] = value
+		} else {
+			c.rest = append(c.rest, strings.TrimRight(line, "\n"))
 		}
 	}
 	return c, nil

@@ -33,9 +33,7 @@ func (c Config) fileRequests(version units.KernelVersion) []Request {
 	n := 0
 	for line := range bytes.Lines(c.File) {
 		n++
-		sym, value, ok := strings.Cut(strings.TrimRight(string(line), "\r\n"), "=")
-		sym, isConfig := strings.CutPrefix(sym, "CONFIG_")
-		if ok && isConfig && value != "n" {
+		if sym, value := kconfig.ParseLine(string(line)); sym != "" && value != "n" {
 			reqs = append(reqs, Request{sym, value, fmt.Sprintf("%s:%d", c.Base, n)})
 		}
 	}

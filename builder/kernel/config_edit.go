@@ -195,13 +195,8 @@ func (w *worker) oddities(ctx context.Context, configs ...[]byte) (map[string]bo
 func spelt(text []byte) map[string]string {
 	values := map[string]string{}
 	for line := range strings.Lines(string(text)) {
-		name := symbolOf(line)
-		if name == "" {
-			continue
-		}
-		values[name] = "n"
-		if _, v, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "="); ok && line[0] != '#' {
-			values[name] = v
+		if name, value := kconfig.ParseLine(line); name != "" {
+			values[name] = value
 		}
 	}
 	return values

@@ -67,22 +67,14 @@ func ParseFragment(r io.Reader, name string) ([]Request, error) {
 	for n := 1; sc.Scan(); n++ {
 		line := strings.TrimSpace(sc.Text())
 		origin := fmt.Sprintf("%s:%d", name, n)
-		if sym, ok := strings.CutSuffix(line, " is not set"); ok {
-			if sym, ok := strings.CutPrefix(sym, "# CONFIG_"); ok && symbolRE.MatchString(sym) {
-				reqs = append(reqs, Request{sym, "n", origin})
-				continue
-			}
-		}
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		rest, isConfig := strings.CutPrefix(line, "CONFIG_")
-		sym, value, ok := strings.Cut(rest, "=")
-		if !isConfig || !ok || !symbolRE.MatchString(sym) || !plainValue(value) {
+		sym, value := kconfig.ParseLine(line)
+		switch off := strings.HasPrefix(line, "#"); {
+		case symbolRE.MatchString(sym) && (off || plainValue(value)):
+			reqs = append(reqs, Request{sym, value, origin})
+		case line != "" && !off:
 			return nil, fmt.Errorf("read fragment %s: %q: want CONFIG_SYMBOL=value or "+
 				"\"# CONFIG_SYMBOL is not set\"", origin, line)
 		}
-		reqs = append(reqs, Request{sym, value, origin})
 	}
 	if err := sc.Err(); err != nil {
 		return nil, fmt.Errorf("read fragment %s: %w", name, err)
@@ -115,7 +107,7 @@ func merge(config []byte, reqs []Request) []byte {
 	}
 	var out bytes.Buffer
 	for line := range bytes.Lines(config) {
-		if !named[symbolOf(string(line))] {
+		if name, _ := kconfig.ParseLine(string(line)); !named[name] {
 			out.Write(line)
 		}
 	}
@@ -126,22 +118,6 @@ func merge(config []byte, reqs []Request) []byte {
 		out.WriteString(r.Line() + "\n")
 	}
 	return out.Bytes()
-}
-
-func symbolOf(line string) string {
-	line = strings.TrimRight(line, "\r\n")
-	if s, ok := strings.CutPrefix(line, "# CONFIG_"); ok {
-		if s, ok := strings.CutSuffix(s, " is not set"); ok {
-			return s
-		}
-		return ""
-	}
-	s, ok := strings.CutPrefix(line, "CONFIG_")
-	if !ok {
-		return ""
-	}
-	name, _, _ := strings.Cut(s, "=")
-	return name
 }
 
 // Unmets lists the requests that the final configuration does not meet.

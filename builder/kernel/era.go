@@ -62,7 +62,6 @@ type EraError struct {
 
 func (e *EraError) Error() string { return e.Msg }
 
-// Hint says what to do about it.
 func (e *EraError) Hint() string { return e.hint }
 
 func v(major, minor int) units.KernelVersion {

@@ -250,7 +250,6 @@ func (e *PatchError) Error() string {
 	return b.String()
 }
 
-// Hint says what to do about it.
 func (e *PatchError) Hint() string {
 	missing := 0
 	for _, f := range e.Faults {

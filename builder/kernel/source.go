@@ -45,10 +45,8 @@ func sourceError(doing, source string, err error) error { return &SourceError{do
 
 func (e *SourceError) Error() string { return fmt.Sprintf("%s %s: %v", e.Doing, e.Source, e.Err) }
 
-// Unwrap gives the reason.
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// Hint says what to do about it.
 func (e *SourceError) Hint() string {
 	if errors.Is(e.Err, errNoTree) {
 		return "pass a directory or a tarball with a kernel's own Makefile at its top"

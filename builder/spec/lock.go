@@ -360,7 +360,6 @@ type LockError struct {
 
 func (e *LockError) Error() string { return fmt.Sprintf("read lock %s: %v", e.File, e.Err) }
 
-// Unwrap gives the reason.
 func (e *LockError) Unwrap() error { return e.Err }
 
 // Hint says what to do without it.

@@ -132,7 +132,6 @@ type InputError struct {
 
 func (e *InputError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
 
-// Unwrap gives the reason.
 func (e *InputError) Unwrap() error { return e.Err }
 
 // packageName is Debian policy 5.6.1.

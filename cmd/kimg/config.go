@@ -143,7 +143,6 @@ func (e *noTerminalError) Error() string {
 	return "open " + e.editor + ": stdin and stdout are no terminal"
 }
 
-// Hint says what needs none.
 func (e *noTerminalError) Hint() string {
 	return "run it on a terminal; or ask with --set SYM=VALUE, and look with kimg config --diff or --show"
 }

@@ -120,7 +120,6 @@ type usageError struct {
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// Hint says where the command line is explained.
 func (e usageError) Hint() string { return e.cmd.CommandPath() + " --help" }
 
 // guestStatus is the status other than zero that a command in the guest ended with. It has said what it had to say.

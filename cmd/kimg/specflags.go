@@ -1,7 +1,7 @@
 package main
 
 import (
-	"slices"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -97,18 +97,11 @@ func (f specFlag) add(flags *pflag.FlagSet, given *spec.Spec) {
 
 // take lays what was given over spec: a list goes behind the list that is there.
 func (f specFlag) take(sp, given *spec.Spec) {
-	switch to := f.field(sp).(type) {
-	case *string:
-		*to = *f.field(given).(*string)
-	case *[]string:
-		*to = slices.Concat(*to, *f.field(given).(*[]string))
-	case *units.Size:
-		*to = *f.field(given).(*units.Size)
-	case *int:
-		*to = *f.field(given).(*int)
-	case *bool:
-		*to = *f.field(given).(*bool)
+	to, from := reflect.ValueOf(f.field(sp)).Elem(), reflect.ValueOf(f.field(given)).Elem()
+	if to.Kind() == reflect.Slice {
+		from = reflect.AppendSlice(to, from)
 	}
+	to.Set(from)
 }
 
 type specFlags struct {

@@ -125,7 +125,6 @@ func (e *noSSHError) Error() string {
 	return fmt.Sprintf("log in to the guest of %s: openssh-server is not in it", e.Image)
 }
 
-// Hint says how to build one that has.
 func (e *noSSHError) Hint() string {
 	if e.Old {
 		return "build it again with the same flags"

@@ -101,7 +101,6 @@ type noBuildError struct{ err error }
 func (e *noBuildError) Error() string { return "there is no build: " + e.err.Error() }
 func (e *noBuildError) Unwrap() error { return e.err }
 
-// Hint says how there is one.
 func (e *noBuildError) Hint() string { return "run kimg build first, or name the directory of a build" }
 
 func noBuild(err error) error {

@@ -32,7 +32,6 @@ type MissingError struct {
 	Err      error  // why the snapshot service did not help, for one of them
 }
 
-// Hint says who may have them.
 func (e *MissingError) Hint() string {
 	return "name an archive that has them with --mirror, or a snapshot service with KIMG_SNAPSHOT"
 }

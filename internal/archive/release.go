@@ -44,7 +44,6 @@ type UntrustedError struct {
 
 func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.What, e.Why) }
 
-// Hint says what to try.
 func (e *UntrustedError) Hint() string {
 	return "use another mirror with --mirror, and check that this machine's clock is right"
 }

@@ -37,7 +37,6 @@ func (p Problem) Error() string {
 	return fmt.Sprintf("%s:%d: %v", p.File, p.Line, p.Err)
 }
 
-// Unwrap gives the reason.
 func (p Problem) Unwrap() error { return p.Err }
 
 // ProblemsError is all that is wrong with a file of checks.

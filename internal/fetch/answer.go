@@ -22,7 +22,6 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("the server answered %d %s", e.Code, http.StatusText(e.Code))
 }
 
-// Hint says what to try.
 func (e *StatusError) Hint() string { return "check the address, or try another archive with --mirror" }
 
 // Is makes 404 and 410 fs.ErrNotExist.

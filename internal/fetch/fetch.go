@@ -61,10 +61,8 @@ type GetError struct {
 
 func (e *GetError) Error() string { return fmt.Sprintf("download %s: %v", e.URL, e.Err) }
 
-// Unwrap gives the reason.
 func (e *GetError) Unwrap() error { return e.Err }
 
-// Hint says what to try.
 func (e *GetError) Hint() string { return networkHint }
 
 const networkHint = "check the network, or try another archive with --mirror"

@@ -55,7 +55,6 @@ func (e *Error) Error() string {
 	return errors.Join(e.Tried...).Error()
 }
 
-// Hint says what to try.
 func (e *Error) Hint() string { return networkHint }
 
 // Is reports whether every URL failed with target.

@@ -38,7 +38,6 @@ func (e *NoBreakError) Error() string {
 	return fmt.Sprintf("%s %s: %s", verb, e.Break, trimStop(e.Msg))
 }
 
-// Hint names places that there are.
 func (e *NoBreakError) Hint() string {
 	if len(e.Near) == 0 {
 		return ""

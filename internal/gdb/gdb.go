@@ -225,5 +225,4 @@ func (e *EndedError) Error() string {
 	return fmt.Sprintf("gdb ended: %v", e.Err)
 }
 
-// Unwrap is how gdb ended.
 func (e *EndedError) Unwrap() error { return e.Err }

@@ -19,7 +19,6 @@ type UntrustedError struct {
 
 func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.URL, e.Why) }
 
-// Hint says what the user can do.
 func (e *UntrustedError) Hint() string { return e.hint }
 
 // The hints of an UntrustedError.
@@ -42,7 +41,6 @@ type NotFoundError struct {
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.Why) }
 
-// Hint says what the user can do.
 func (e *NotFoundError) Hint() string { return e.hint }
 
 // DownError reports that a server could not be reached, or gave no usable answer.
@@ -50,10 +48,8 @@ type DownError struct{ Err error }
 
 func (e *DownError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the reason.
 func (e *DownError) Unwrap() error { return e.Err }
 
-// Hint says what the user can do.
 func (e *DownError) Hint() string {
 	return "check the network, name a mirror with --kernel-mirror or KIMG_KERNEL_MIRROR, " +
 		"or give --kernel a tarball that is on this machine"

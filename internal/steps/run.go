@@ -181,7 +181,6 @@ type StepError struct {
 
 func (e *StepError) Error() string { return e.Step + ": " + e.Err.Error() }
 
-// Unwrap gives the step's own error.
 func (e *StepError) Unwrap() error { return e.Err }
 
 // keepLogs is how many logs of earlier runs of one step stay.

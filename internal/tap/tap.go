@@ -20,7 +20,6 @@ func (e *Error) Error() string { return fmt.Sprintf("use the interface %s: %s", 
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Hint says what to do about it.
 func (e *Error) Hint() string { return e.Way }
 
 // create says how to make an interface that this user may use.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kimg/kimg/internal/reading"
@@ -193,48 +194,35 @@ func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
 // awaited is a stream of the guest that knows which side is being waited for: the guest
 // during a Read, the reader between two of them.
 type awaited struct {
-	from io.Reader
-
-	mu    sync.Mutex
-	since time.Time // when the Read began; zero: there is none
-	ended bool
+	from  io.Reader
+	since atomic.Int64 // when the Read began, by clock; 0: there is none; ended: there will be none
 }
 
+const ended = -1
+
+var started = time.Now()
+
+// clock is a time that the user cannot set, and never 0.
+func clock() int64 { return int64(time.Since(started)) + 1 }
+
 func (a *awaited) Read(p []byte) (int, error) {
-	a.set(time.Now())
-	defer a.set(time.Time{})
+	a.since.Store(clock())
+	defer a.since.Store(0)
 	return a.from.Read(p)
 }
 
-func (a *awaited) set(since time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.since = since
-}
-
-// end says that there will be no more Reads.
-func (a *awaited) end() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.ended = true
-}
+func (a *awaited) end() { a.since.Store(ended) }
 
 // waited is how long the reader has been waiting for the guest.
 func (a *awaited) waited() time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.since.IsZero() {
-		return 0
+	if since := a.since.Load(); since > 0 {
+		return time.Duration(clock() - since)
 	}
-	return time.Since(a.since)
+	return 0
 }
 
 // held says whether the guest is waiting for the reader.
-func (a *awaited) held() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.ended && a.since.IsZero()
-}
+func (a *awaited) held() bool { return a.since.Load() == 0 }
 
 // feed is the host's half of a command's stdin. That the command ends before it has read everything is no error.
 func feed(to port, from io.Reader) {

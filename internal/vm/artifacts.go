@@ -77,7 +77,6 @@ func (e *MissingConfigError) Error() string {
 	return fmt.Sprintf("this kernel cannot %s: it was built without %s", e.For, strings.Join(e.Symbols, ", "))
 }
 
-// Hint says how to build it.
 func (e *MissingConfigError) Hint() string {
 	return "build it with --set " + strings.Join(e.Symbols, "=y --set ") + "=y"
 }
@@ -92,7 +91,6 @@ func (e *MissingArtifactError) Error() string {
 	return fmt.Sprintf("find %s in %s: there is none", e.File, e.Dir)
 }
 
-// Hint says how to get it.
 func (e *MissingArtifactError) Hint() string {
 	return "run kimg build first, or name its directory with --out"
 }

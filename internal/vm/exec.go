@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kimg/kimg/internal/guest"
 )
@@ -77,36 +78,25 @@ func (vm *instance) agent(ctx context.Context) (*agent, []port, error) {
 // streams are the ports of a command, in the order of commandPorts.
 func (vm *instance) streams(ctx context.Context) (*agent, []port, error) {
 	ports := make([]port, len(commandPorts))
-	errs := make([]error, len(commandPorts))
-	var wg sync.WaitGroup
+	var g errgroup.Group
 	for i, name := range commandPorts {
-		wg.Go(func() {
-			if conn, err := vm.connect(ctx, name); err != nil {
-				errs[i] = err
-			} else {
+		g.Go(func() error {
+			conn, err := vm.connect(ctx, name)
+			if err == nil {
 				ports[i] = conn
 			}
+			return err
 		})
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := g.Wait(); err != nil {
 		for _, p := range ports {
 			if p != nil {
 				p.Close()
 			}
 		}
-		return nil, nil, errs[firstError(errs)]
+		return nil, nil, err
 	}
 	return newAgent(ports[0]), ports[1:], nil
-}
-
-func firstError(errs []error) int {
-	for i, err := range errs {
-		if err != nil {
-			return i
-		}
-	}
-	return 0
 }
 
 // commandPorts are the ports a command needs.

@@ -19,7 +19,6 @@ func (e *DiskError) Error() string {
 	return fmt.Sprintf("check %s: e2fsck found faults: %s", e.Disk, strings.Join(e.Said, "; "))
 }
 
-// Hint says how to repair it.
 func (e *DiskError) Hint() string {
 	return "e2fsck -f repairs what it can, and asks questions; kimg build makes a new image"
 }

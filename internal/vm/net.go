@@ -108,7 +108,6 @@ func (e *PortTakenError) Error() string {
 
 func (e *PortTakenError) Unwrap() error { return e.Err }
 
-// Hint says which port to use.
 func (e *PortTakenError) Hint() string {
 	port := int(e.Forward.Host) + 10000
 	if port > 65535 {

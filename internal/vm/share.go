@@ -102,10 +102,8 @@ type ShareError struct {
 
 func (e *ShareError) Error() string { return fmt.Sprintf("share %s: %v", e.Dir, e.Err) }
 
-// Unwrap gives the reason.
 func (e *ShareError) Unwrap() error { return e.Err }
 
-// Hint says which directory to share, or where.
 func (e *ShareError) Hint() string {
 	if errors.Is(e.Err, errSharePlace) {
 		return "give it another path in the guest, as in DIR:NAME"

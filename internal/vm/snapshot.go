@@ -101,7 +101,6 @@ func (e *NoSnapshotError) Error() string {
 	return fmt.Sprintf("drop snapshot %s: there is none", e.Name)
 }
 
-// Hint names those that there are.
 func (e *NoSnapshotError) Hint() string {
 	if len(e.Have) == 0 {
 		return "kimg run --snapshot NAME makes one"
@@ -146,7 +145,6 @@ type diskInUse struct{}
 
 func (diskInUse) Error() string { return "another guest uses it" }
 
-// Hint says how to go on.
 func (diskInUse) Hint() string {
 	return "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, can run beside it"
 }

@@ -108,10 +108,8 @@ type KeyError struct {
 
 func (e *KeyError) Error() string { return fmt.Sprintf("read the key %s: %v", e.File, e.Err) }
 
-// Unwrap is why.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// Hint says how to get another.
 func (e *KeyError) Hint() string { return "remove it: kimg makes another one, for the next guest" }
 
 // give writes the keys as a guest takes them (package guest).

@@ -76,5 +76,4 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("read patch %s%s: %v", e.Patch, at, e.Err)
 }
 
-// Unwrap gives the reason.
 func (e *Error) Unwrap() error { return e.Err }

@@ -163,16 +163,30 @@ type Config map[string]string
 // ParseConfig reads a .config.
 func ParseConfig(data []byte) Config {
 	c := Config{}
-	for line := range strings.SplitSeq(string(data), "\n") {
-		rest, ok := strings.CutPrefix(strings.TrimRight(line, "\r"), "CONFIG_")
-		if !ok {
-			continue
-		}
-		if name, value, ok := strings.Cut(rest, "="); ok && value != "n" {
+	for line := range strings.Lines(string(data)) {
+		if name, value := ParseLine(line); name != "" && value != "n" {
 			c[name] = value
 		}
 	}
 	return c
+}
+
+// ParseLine reads a line of a .config (scripts/kconfig/confdata.c): CONFIG_X=value, or "# CONFIG_X is not set",
+// whose value is n. name is "" for others.
+func ParseLine(line string) (name, value string) {
+	line = strings.TrimRight(line, "\r\n")
+	if s, ok := strings.CutPrefix(line, "# CONFIG_"); ok {
+		if s, ok := strings.CutSuffix(s, " is not set"); ok {
+			return s, "n"
+		}
+		return "", ""
+	}
+	if s, ok := strings.CutPrefix(line, "CONFIG_"); ok {
+		if name, value, ok := strings.Cut(s, "="); ok {
+			return name, value
+		}
+	}
+	return "", ""
 }
 
 // Get is a symbol's value; what is absent is n.
