@@ -17,6 +17,7 @@ type Cmd struct {
 
 	Caps       []string // capabilities the process gets, without CAP_: "CHOWN"; all others are dropped
 	Privileged bool     // everything, and new privileges; Caps is then not looked at
+	HostUsers  bool     // an engine that remaps users does not do so here: User is the machine's, as on other engines
 	ReadOnly   bool     // the container's own layer cannot be written to
 	Devices    []string // device nodes of the engine's host, such as /dev/kvm, under the same path
 	Mounts     []Mount

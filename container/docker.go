@@ -2,9 +2,13 @@ package container
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,11 +110,44 @@ func (e *docker) ask(ctx context.Context, host string) error {
 			e.info.Name = podman
 		}
 	}
-	// "name=rootless", with more fields after a comma in some versions.
-	e.info.Rootless = slices.ContainsFunc(about.SecurityOptions, func(o string) bool {
-		return slices.Contains(strings.Split(o, ","), "name=rootless")
-	})
-	return nil
+	// With more fields after a comma in some versions.
+	secured := func(by string) bool {
+		return slices.ContainsFunc(about.SecurityOptions, func(o string) bool {
+			return slices.Contains(strings.Split(o, ","), by)
+		})
+	}
+	e.info.Rootless, e.info.Remapped = secured("name=rootless"), secured("name=userns")
+	if e.info.Name == podman && !e.info.Rootless {
+		e.info.Rootless, err = e.podmanRootless(ctx)
+	}
+	return err
+}
+
+// maxInfo bounds an engine's answer, in bytes.
+const maxInfo = 1 << 20
+
+// podmanRootless asks for what Podman 4.3 says in a field of its own, which Docker's client drops.
+func (e *docker) podmanRootless(ctx context.Context) (bool, error) {
+	dial := e.api.Dialer()
+	h := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine/v"+e.api.ClientVersion()+"/info", nil)
+	if err != nil {
+		return false, err
+	}
+	resp, err := h.Do(req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return false, fmt.Errorf("%s: %s", req.URL.Path, resp.Status)
+	}
+	var more struct{ Rootless bool }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxInfo)).Decode(&more); err != nil {
+		return false, fmt.Errorf("%s: %w", req.URL.Path, err)
+	}
+	return more.Rootless, nil
 }
 
 // isLocal reports whether the engine at host, which calls itself name, runs on this machine. A socket alone is no

@@ -62,6 +62,9 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		host.CapAdd = capNames(cmd.Caps)
 		host.SecurityOpt = []string{"no-new-privileges"}
 	}
+	if cmd.HostUsers {
+		host.UsernsMode = "host"
+	}
 	for _, d := range cmd.Devices {
 		host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: d, PathInContainer: d,
 			CgroupPermissions: "rw"})

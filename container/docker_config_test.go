@@ -37,6 +37,9 @@ func TestConfig(t *testing.T) {
 			func(_ *container.Config, h *container.HostConfig) {
 				h.Privileged, h.CapDrop, h.SecurityOpt = true, nil, nil
 			}},
+		{"this machine's users", Cmd{HostUsers: true}, func(_ *container.Config, h *container.HostConfig) {
+			h.UsernsMode = "host"
+		}},
 		{"process", Cmd{Env: []string{"A=1"}, Dir: "/d", User: "1:2", Hostname: "h", Init: true},
 			func(c *container.Config, h *container.HostConfig) {
 				c.Env, c.WorkingDir, c.User, c.Hostname = []string{"A=1"}, "/d", "1:2", "h"

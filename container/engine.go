@@ -94,11 +94,23 @@ type Info struct {
 	Version    string
 	APIVersion string // the version that was negotiated
 	Host       string // the address it was reached at, such as unix:///var/run/docker.sock
-	Rootless   bool   // it does not run as root: it cannot make device nodes
+	Rootless   bool   // it runs as the user, who is root in its containers
+	Remapped   bool   // it runs as root, but root in its containers is nobody of its machine's (userns-remap)
 	Local      bool   // it runs on this very machine, not in a virtual one or elsewhere: bind mounts name its files
 	CPUs       int
 	Memory     int64 // bytes
 	Warnings   []string
+}
+
+// Rights says in words whose rights the engine has.
+func (i Info) Rights() string {
+	switch {
+	case i.Rootless:
+		return "rootless"
+	case i.Remapped:
+		return "as root, users remapped"
+	}
+	return "as root"
 }
 
 // Kept is a durable volume or an image of kimg's.

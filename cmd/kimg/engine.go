@@ -87,11 +87,7 @@ func describeEngine(info container.Info) string {
 	if info.APIVersion != "" {
 		name += " (API " + info.APIVersion + ")"
 	}
-	rights := "as root"
-	if info.Rootless {
-		rights = "rootless"
-	}
-	return fmt.Sprintf("%s, %s, %d processors", name, rights, info.CPUs)
+	return fmt.Sprintf("%s, %s, %d processors", name, info.Rights(), info.CPUs)
 }
 
 func (a *app) toolchain() *cobra.Command {

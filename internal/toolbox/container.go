@@ -141,12 +141,14 @@ func (c Container) command(m Mounts, local bool) (*container.Cmd, io.Closer) {
 		cmd.Mounts = append(cmd.Mounts, source)
 	}
 	uid, gid := os.Getuid(), os.Getgid()
+	info := c.Engine.Info()
 	switch {
-	case c.Engine.Info().Rootless || !local:
+	case info.Rootless || !local:
 		uid, gid = 0, 0 // a rootless engine's root is the user
 	case uid == 0:
 		cmd.Caps = []string{"DAC_OVERRIDE"} // root may read another's files: so it can without a container
 	}
+	cmd.HostUsers = info.Remapped && local // no user of the engine's map may read the user's files
 	cmd.User = fmt.Sprintf("%d:%d", uid, gid)
 	if !local {
 		return cmd, keep

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -116,6 +117,27 @@ func TestContainerOfThisMachine(t *testing.T) {
 	}
 	if _, err := os.Stat(tools.RunDir); err == nil {
 		t.Error("the run directory is left")
+	}
+}
+
+// Programs run as the user, whatever the engine makes of users.
+func TestContainerUser(t *testing.T) {
+	me, root := fmt.Sprintf("%d:", os.Getuid()), "0:0"
+	for _, test := range []struct {
+		info container.Info
+		user string // with what it begins
+		host bool
+	}{
+		{container.Info{Local: true}, me, false},
+		{container.Info{Local: true, Rootless: true}, root, false},
+		{container.Info{Local: true, Remapped: true}, me, true},
+		{container.Info{Remapped: true}, root, false}, // files are copied: they are the container's own
+		{container.Info{}, root, false},
+	} {
+		cmd, _ := Container{Engine: &fakeEngine{info: test.info}}.command(Mounts{}, test.info.Local)
+		if !strings.HasPrefix(cmd.User, test.user) || cmd.HostUsers != test.host {
+			t.Errorf("%+v: user %s, HostUsers %t", test.info, cmd.User, cmd.HostUsers)
+		}
 	}
 }
 
