@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"os"
 )
 
 // Range maps Size ids from Inside on, in a sandbox, to those from Outside on.
@@ -9,6 +10,14 @@ type Range struct{ Inside, Outside, Size uint32 }
 
 // IDs are the users and groups that a sandbox, or a tree on disk, has.
 type IDs struct{ UIDs, GIDs []Range }
+
+// OneID returns ids of which there is one: this user is uid, and its group gid.
+func OneID(uid, gid int) IDs {
+	return IDs{
+		UIDs: []Range{{Inside: uint32(uid), Outside: uint32(os.Getuid()), Size: 1}},
+		GIDs: []Range{{Inside: uint32(gid), Outside: uint32(os.Getgid()), Size: 1}},
+	}
+}
 
 // One reports whether there is one user and one group only.
 func (ids IDs) One() bool { return len(ids.UIDs) == 1 && ids.UIDs[0].Size == 1 }
@@ -24,4 +33,14 @@ func (ids IDs) String() string {
 		return fmt.Sprintf("%d-%d", u.Outside, u.Size)
 	}
 	return fmt.Sprintf("%d-%d-%d-%d", u.Outside, u.Size, g.Outside, g.Size)
+}
+
+// hasGroup reports whether a group is mapped.
+func (ids IDs) hasGroup(gid uint32) bool {
+	for _, r := range ids.GIDs {
+		if gid-r.Inside < r.Size {
+			return true
+		}
+	}
+	return false
 }
