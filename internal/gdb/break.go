@@ -58,6 +58,9 @@ type Breakpoint struct {
 func (d *Debugger) Find(ctx context.Context, kernel *Symbols, at string) (Breakpoint, error) {
 	b, err := d.SetBreak(ctx, at, false)
 	var refused *miError
+	if errors.As(err, &refused) && strings.HasPrefix(refused.Msg, "No symbol table is loaded") {
+		return b, fmt.Errorf("find %s: gdb could not read vmlinux", at) // which kernel had the symbols
+	}
 	if errors.As(err, &refused) {
 		return b, &NoBreakError{Break: at, Near: kernel.Near(at), Msg: refused.Msg}
 	}

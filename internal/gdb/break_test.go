@@ -1,6 +1,10 @@
 package gdb
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -36,6 +40,32 @@ func TestNear(t *testing.T) {
 	} {
 		if diff := cmp.Diff(want, s.Near(at)); diff != "" {
 			t.Errorf("%s: -want +got\n%s", at, diff)
+		}
+	}
+}
+
+// A gdb that could not open vmlinux knows nothing of the kernel, and is not taken for the kernel's word.
+func TestFindWithoutSymbols(t *testing.T) {
+	for msg, unknown := range map[string]bool{
+		`No symbol table is loaded.  Use the \"file\" command.`: false,
+		`Function \"nosuch\" not defined.`:                      true,
+	} {
+		d, err := Start(func(in io.Reader, out, _ io.Writer) (func() error, error) {
+			go func() {
+				for lines := bufio.NewScanner(in); lines.Scan(); {
+					token, _, _ := strings.Cut(lines.Text(), "-")
+					fmt.Fprintf(out, "%s^error,msg=\"%s\"\n", token, msg)
+				}
+			}()
+			return func() error { <-t.Context().Done(); return nil }, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.Find(t.Context(), &Symbols{}, "nosuch")
+		var none *NoBreakError
+		if err == nil || errors.As(err, &none) != unknown {
+			t.Errorf("%s: %T %v", msg, err, err)
 		}
 	}
 }

@@ -24,6 +24,26 @@ func (e *GuestError) Error() string { return e.What }
 
 func (e *GuestError) Unwrap() error { return e.Err }
 
+// StartError says that QEMU gave up before the guest said anything: a file that it may not open, say. That is no
+// fault of the guest's.
+type StartError struct {
+	What string
+	Err  error // QEMU's
+}
+
+func (e *StartError) Error() string { return e.What }
+
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Hint says what can be done where QEMU may not open a file.
+func (e *StartError) Hint() string {
+	if !strings.Contains(e.What, "Permission denied") {
+		return ""
+	}
+	return "see as whom it runs (kimg engine) and whether that user may open the file; " +
+		"KIMG_TOOLS=host takes this machine's own QEMU and gdb"
+}
+
 // tailLines is how much of a console is kept for an error: a panic with its registers and its stack.
 const tailLines = 60
 

@@ -15,7 +15,8 @@ import (
 // options' streams, ends the guest and returns the command's exit status.
 //
 // A kernel that panics, a guest that hangs or does not come up in time, and a
-// QEMU that dies are a *GuestError, which carries the console's last lines.
+// QEMU that dies are a *GuestError, which carries the console's last lines; a QEMU that does not start the guest is a
+// *StartError.
 func Exec(ctx context.Context, o Options, argv []string) (status int, err error) {
 	config, err := o.read(needs{agent: true})
 	if err != nil {

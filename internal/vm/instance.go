@@ -236,6 +236,9 @@ func (vm *instance) endError(ctx context.Context) error {
 	if said := vm.said.lines(); len(said) > 0 {
 		what += ": " + strings.TrimPrefix(said[len(said)-1], vm.machine.Arch.QEMU+": ")
 	}
+	if _, ran := toolbox.ExitStatus(vm.err); ran && len(console) == 0 {
+		return &StartError{What: what, Err: vm.err} // the guest did not come to say a word
+	}
 	return &GuestError{What: what, Console: console, Err: vm.err}
 }
 

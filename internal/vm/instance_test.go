@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/toolbox"
 )
@@ -68,6 +69,51 @@ func (waitsForInput) Start(ctx context.Context, p toolbox.Program) (func() error
 func (waitsForInput) Local(context.Context, string) (string, error) { return "", errors.New("none") }
 func (waitsForInput) Kill(context.Context) error                    { return nil }
 func (waitsForInput) Close(context.Context) error                   { return nil }
+
+// fails runs programs that say something and end with status 1.
+type fails struct {
+	waitsForInput
+	stdout, stderr string
+}
+
+func (f fails) Start(_ context.Context, p toolbox.Program) (func() error, error) {
+	io.WriteString(p.Stdout, f.stdout)
+	io.WriteString(p.Stderr, f.stderr)
+	return func() error { return &container.ExitError{Code: 1} }, nil
+}
+
+// A QEMU that does not start the guest is no fault of the guest's.
+func TestEndError(t *testing.T) {
+	const denied = "-drive file=/out/rootfs.img: Could not open '/out/rootfs.img': Permission denied"
+	for _, tt := range []struct {
+		name  string
+		qemu  fails
+		guest bool
+		hint  bool
+	}{
+		{"a file that may not be opened", fails{stderr: arch.Default.QEMU + ": " + denied + "\n"}, false, true},
+		{"another fault", fails{stderr: arch.Default.QEMU + ": no such device\n"}, false, false},
+		{"a guest that spoke", fails{stdout: "Linux version 6\n", stderr: "error: kvm run failed\n"}, true, false},
+	} {
+		vm := &instance{machine: Machine{Arch: arch.Default}, o: &Options{}, link: &link{},
+			tools: &toolbox.Tools{Runner: tt.qemu}}
+		if err := vm.boot(t.Context(), guestIO{}); err != nil {
+			t.Fatal(err)
+		}
+		err := vm.endError(t.Context())
+		var guest *GuestError
+		var start *StartError
+		if errors.As(err, &guest) != tt.guest || errors.As(err, &start) == tt.guest {
+			t.Errorf("%s: %T %v", tt.name, err, err)
+		}
+		if start != nil && (start.Hint() != "") != tt.hint {
+			t.Errorf("%s: hint %q", tt.name, start.Hint())
+		}
+		if tt.hint && !strings.HasSuffix(err.Error(), "QEMU ended: exit status 1: "+denied) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
 
 // notes writes down what is run: programs end with their context, e2fsck at once.
 type notes struct {
