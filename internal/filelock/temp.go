@@ -16,13 +16,18 @@ var ErrHeld = errors.New("it is locked")
 
 // Try opens path with flag and locks it, or gives ErrHeld. The lock belongs to the
 // open file: it ends when that is closed, and with the process.
-func Try(path string, flag int) (*os.File, error) {
+func Try(path string, flag int) (*os.File, error) { return try(path, flag, unix.LOCK_EX) }
+
+// Share is Try for a lock that several may have at once, and nobody beside one that Try gave.
+func Share(path string, flag int) (*os.File, error) { return try(path, flag, unix.LOCK_SH) }
+
+func try(path string, flag, how int) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, flag, 0o644)
 		if err != nil {
 			return nil, err
 		}
-		err = lock(f, unix.LOCK_EX|unix.LOCK_NB)
+		err = lock(f, how|unix.LOCK_NB)
 		if err == nil {
 			var same bool
 			if same, err = isStill(f, path); err == nil && same {

@@ -133,3 +133,28 @@ func TestTry(t *testing.T) {
 		t.Errorf("after its removal: %v", err)
 	}
 }
+
+func TestShare(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	first, err := Share(name, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Share(name, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	if _, err := Try(name, os.O_RDWR); !errors.Is(err, ErrHeld) {
+		t.Errorf("alone, while another shares it: %v", err)
+	}
+	second.Close()
+	alone, err := Try(name, os.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alone.Close()
+	if _, err := Share(name, os.O_RDWR); !errors.Is(err, ErrHeld) {
+		t.Errorf("shared, while another has it alone: %v", err)
+	}
+}
