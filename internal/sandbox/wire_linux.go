@@ -132,6 +132,7 @@ func (r wireReader) Read(b []byte) (int, error) {
 func readRights(c *net.UnixConn, b []byte) (n int, fds []int, err error) {
 	oob := make([]byte, unix.CmsgSpace(4*8))
 	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	n = max(n, 0) // it is -1 with an error, which no reader may say
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
