@@ -1,0 +1,199 @@
+//go:build linux && (amd64 || arm64)
+
+package owners
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// task is a thread that waits for an answer.
+type task struct {
+	*worker
+	id  uint64
+	pid int
+}
+
+// alive reports whether the task still waits. What was read under its number before is then its own:
+// a number is given to another process only when the first one is gone.
+func (t *task) alive() bool {
+	return ioctl(t.listener, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, &t.id) == nil
+}
+
+const page = 4096 // the smallest there is
+
+// readPath reads a path of the task's memory. Like the kernel it reads no page behind the end of the path.
+func (t *task) readPath(ptr uint64) (string, error) {
+	var buf [unix.PathMax]byte
+	for n := 0; n < len(buf); {
+		chunk := buf[n:min(len(buf), n+page-int(ptr&(page-1)))]
+		from := []unix.RemoteIovec{{Base: uintptr(ptr), Len: len(chunk)}}
+		got, err := unix.ProcessVMReadv(t.pid, iovec(chunk), from, 0)
+		if err != nil || got != len(chunk) {
+			return "", unix.EFAULT
+		}
+		if i := bytes.IndexByte(chunk, 0); i >= 0 {
+			return string(buf[:n+i]), nil
+		}
+		n, ptr = n+got, ptr+uint64(got)
+	}
+	return "", unix.ENAMETOOLONG
+}
+
+// write puts b into the task's memory.
+func (t *task) write(ptr uint64, b []byte) error {
+	if !t.alive() {
+		return unix.ESRCH
+	}
+	n, err := unix.ProcessVMWritev(t.pid, iovec(b), []unix.RemoteIovec{{Base: uintptr(ptr), Len: len(b)}}, 0)
+	if err != nil || n != len(b) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
+func iovec(b []byte) []unix.Iovec {
+	v := unix.Iovec{Base: &b[0]}
+	v.SetLen(len(b))
+	return []unix.Iovec{v}
+}
+
+// place is where the kernel finds a file for the task, said for this thread: it has the task's root (see enter).
+type place struct {
+	dir   int
+	path  string
+	flags int    // noFollow or 0
+	fd    string // in /proc, where it is reached through one of the task's descriptors
+}
+
+// find reads the path at ptr, which is relative to dir.
+func (t *task) find(dir, ptr, flags uint64) (place, error) {
+	path := ""
+	if ptr != 0 || flags&emptyPath == 0 { // without a path is, from Linux 6.11 on, an empty one
+		var err error
+		if path, err = t.readPath(ptr); err != nil {
+			return place{}, err
+		}
+	}
+	f := int(flags) & noFollow
+	fd := int(int32(dir))
+	if n, rest, ok := descriptor(path); ok && (rest != "" || f == 0) {
+		if rest == "" {
+			return place{t.proc, t.of("fd/" + n), 0, ""}, nil
+		}
+		path, fd = rest, must(n)
+	}
+	base := t.of(t.base(fd))
+	switch {
+	case path == "" && flags&emptyPath == 0:
+		return place{}, unix.ENOENT
+	case strings.HasPrefix(path, "/"):
+		return place{unix.AT_FDCWD, path, f, ""}, t.enter()
+	case path == "":
+		return place{t.proc, base, 0, base}, nil
+	}
+	if err := t.enter(); err != nil { // as far as .. goes, and for symbolic links
+		return place{}, err
+	}
+	if p := base + "/" + path; len(p) < unix.PathMax {
+		return place{t.proc, p, f, base}, nil
+	}
+	// Together they are too long: this thread goes there itself.
+	at, err := unix.Openat(t.proc, base, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return place{}, err
+	}
+	defer unix.Close(at)
+	return place{unix.AT_FDCWD, path, f, base}, unix.Fchdir(at)
+}
+
+func must(n string) int { i, _ := strconv.Atoi(n); return i }
+
+// base is the directory fd in /proc/PID.
+func (t *task) base(fd int) string {
+	if fd == unix.AT_FDCWD {
+		return "cwd"
+	}
+	return "fd/" + strconv.Itoa(fd)
+}
+
+// of is a name in the task's directory of /proc.
+func (t *task) of(name string) string { return strconv.Itoa(t.pid) + "/" + name }
+
+// descriptor tells what goes through one of the caller's descriptors: this thread's /proc/self is another.
+func descriptor(path string) (fd, rest string, ok bool) {
+	for i, std := range []string{"/dev/stdin", "/dev/stdout", "/dev/stderr"} {
+		if path == std {
+			return strconv.Itoa(i), "", true
+		}
+	}
+	for _, dir := range []string{"/proc/self/fd/", "/dev/fd/"} {
+		if s, found := strings.CutPrefix(path, dir); found {
+			fd, rest, _ = strings.Cut(s, "/")
+			n, err := strconv.ParseUint(fd, 10, 31)
+			return fd, rest, err == nil && strconv.FormatUint(n, 10) == fd
+		}
+	}
+	return "", "", false
+}
+
+// enter gives this thread the task's root.
+func (t *task) enter() error {
+	name := t.of("root")
+	var x unix.Statx_t
+	if err := unix.Statx(t.proc, name, 0, unix.STATX_INO|unix.STATX_MNT_ID, &x); err != nil {
+		return err
+	}
+	is := root{x.Mnt_id, inodeOf(&x)}
+	if is == t.root {
+		return nil
+	}
+	fd, err := unix.Openat(t.proc, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchdir(fd); err != nil {
+		return err
+	}
+	t.root = root{}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	t.root = is
+	return nil
+}
+
+// root names the root of a thread. While a thread has it, no other directory gets its name.
+type root struct {
+	mount uint64
+	inode inode
+}
+
+// umask returns the task's.
+func (t *task) umask() (uint32, error) {
+	b, err := t.readProc("status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(b, []byte("\nUmask:\t"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	n, err := strconv.ParseUint(string(line), 8, 32)
+	return uint32(n), err
+}
+
+func (t *task) readProc(name string) ([]byte, error) {
+	fd, err := unix.Openat(t.proc, t.of(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	b := make([]byte, 4096)
+	n, err := f.Read(b)
+	return b[:n], err
+}
