@@ -15,7 +15,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/builder/spec"

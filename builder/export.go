@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"

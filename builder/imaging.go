@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"

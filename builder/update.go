@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 )

@@ -7,6 +7,7 @@ import (
 
 	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
+	"github.com/package-url/packageurl-go"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -157,4 +158,11 @@ func sameRun(a, b *slsa.RunDetails) bool {
 	x, y := proto.CloneOf(a), proto.CloneOf(b)
 	x.Builder.Id, y.Builder.Id = "", ""
 	return proto.Equal(x, y)
+}
+
+// DebURL is the package URL of a binary package of a distribution, such as
+// pkg:deb/debian/dpkg@1.22.21?arch=amd64&distro=trixie.
+func DebURL(family, suite, name, version, arch string) string {
+	q := packageurl.QualifiersFromMap(map[string]string{"arch": arch, "distro": suite})
+	return packageurl.NewPackageURL(packageurl.TypeDebian, family, name, version, q, "").ToString()
 }

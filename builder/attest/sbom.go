@@ -6,12 +6,11 @@ import (
 	"path"
 	"strings"
 
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/units"
 	spdxjson "github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdx/v2/common"
 	spdx "github.com/spdx/tools-golang/spdx/v2/v2_3"
-
-	"github.com/kimg/kimg/internal/artifact"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // noAssertion is SPDX's word for what is not known, or not said.

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/internal/progress"
 )
 

@@ -17,7 +17,6 @@ import (
 	"syscall"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/filelock"

@@ -11,14 +11,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.yaml.in/yaml/v3"
-
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
+	"go.yaml.in/yaml/v3"
 )
 
 // LockFile is the lock's name beside the artifacts.

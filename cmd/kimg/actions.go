@@ -2,17 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"text/tabwriter"
 	"time"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/keep"
+	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -78,4 +88,190 @@ type checkRequest struct {
 
 	junit, json, report string                            // where reports go; empty: nowhere
 	progress            func() (progress.Renderer, error) // one for each check
+}
+
+var actions = table{
+	build:  builder.Build,
+	debug:  debugGuest,
+	plan:   builder.Explain,
+	run:    runGuest,
+	ssh:    sshGuest,
+	check:  checkGuest,
+	export: builder.Export,
+	verify: verifyTable{check: outdir.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
+	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
+	lock:   lockTable{update: builder.Update, look: lookAtLock},
+	list:   listEras,
+	trim:   trimCache,
+	relock: builder.Relock,
+}
+
+// lookAtLock reads the lock that a Spec names. why says what keeps this kimg from
+// building what it meant to the one that wrote it.
+func lookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
+	file = sp.LockPath()
+	if l, err = spec.NamedLock(file); err == nil {
+		why = builder.Compatible(l)
+	}
+	return l, file, why, err
+}
+
+// options says where and how to boot the guest. The caller calls closeEngine at its end.
+func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error) {
+	// Looked for first: an image with QEMU may take minutes to make.
+	if _, err := os.Stat(filepath.Join(g.out, artifact.Config)); err != nil {
+		return vm.Options{}, &vm.MissingArtifactError{Dir: g.out, File: artifact.Config}
+	}
+	imaging := func(ctx context.Context) (_ toolbox.Engine, image string, err error) {
+		g.engine, image, err = builder.Imaging(ctx, env, g.out)
+		return g.engine, image, err
+	}
+	tools, err := toolbox.Choose(ctx, arch.Default, os.Getenv("KIMG_TOOLS"), imaging)
+	if err != nil {
+		return vm.Options{}, err
+	}
+	if sandbox, ok := tools.(toolbox.Container); ok {
+		sandbox.Indexes = filepath.Join(env.Cache, "gdb-index")
+		tools = sandbox
+	}
+	return vm.Options{
+		Dir: g.out, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),
+		Say: func(text string) { progress.Say(env.Sink, text) },
+	}, nil
+}
+
+func (g *guest) closeEngine() {
+	if g.engine != nil {
+		_ = g.engine.Close() // nothing is lost with it
+	}
+}
+
+func (g *guest) user() vm.User {
+	return vm.User{
+		Stdin: g.stdin, Stdout: g.stdout, Stderr: g.stderr, Term: os.Getenv("TERM"),
+		BootLimit: g.timeout, RunLimit: g.timeout,
+	}
+}
+
+// handOver is when the terminal goes from the progress to the guest.
+type handOver struct {
+	done atomic.Bool
+	take func() // removes the progress from the screen
+}
+
+// handOver has the options' notices go to stderr, in this format, once the terminal is
+// handed over; an empty format drops them.
+func (g *guest) handOver(o *vm.Options, format string) *handOver {
+	h := &handOver{take: g.takeTerminal}
+	before := o.Say
+	o.Say = func(text string) {
+		if !h.done.Load() {
+			before(text)
+		} else if format != "" {
+			fmt.Fprintf(g.stderr, format, progress.CleanText(text))
+		}
+	}
+	return h
+}
+
+// now hands the terminal over, unless that was done before; first is called before it.
+func (h *handOver) now(first func()) {
+	if h.done.CompareAndSwap(false, true) {
+		first()
+		h.take()
+	}
+}
+
+// notice is the format of a line on stderr, which may be the command's alone.
+func (req *runRequest) notice() string {
+	if req.quiet {
+		return ""
+	}
+	return "kimg: %s\n"
+}
+
+// consoleLines is how much of the serial console is shown when a guest fails.
+const consoleLines = 30
+
+func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
+	if err != nil {
+		return err
+	}
+	o.Write = req.write
+	req.extras.apply(&o, req.command)
+	req.offerSSH(ctx, env, &req.extras, &o)
+	screen := req.handOver(&o, req.notice())
+	take := func() { screen.now(func() {}) }
+	if len(req.command) == 0 {
+		take()
+		return statusError(vm.Run(ctx, o))
+	}
+
+	task := progress.Start(env.Sink, "guest", "boot "+req.out)
+	o.Console = task.Log()
+	o.Stdout = &firstWrite{w: req.stdout, first: take}
+	o.Stderr = &firstWrite{w: req.stderr, first: take}
+	o.Interrupt = req.interrupts()
+	status, err := vm.Exec(ctx, o, req.command)
+	take()
+	task.End(false, err)
+	req.lastWords(err)
+	return statusError(status, err)
+}
+
+func (g *guest) lastWords(err error) {
+	var failed *vm.GuestError
+	if !errors.As(err, &failed) {
+		return
+	}
+	lines := failed.Console
+	for _, line := range lines[max(0, len(lines)-consoleLines):] {
+		fmt.Fprintf(g.stderr, "  | %s\n", progress.Clean(line))
+	}
+}
+
+func statusError(status int, err error) error {
+	if err == nil && status != 0 {
+		return guestStatus(status)
+	}
+	return err
+}
+
+// firstWrite calls first before it writes.
+type firstWrite struct {
+	w     io.Writer
+	first func()
+}
+
+func (f *firstWrite) Write(p []byte) (int, error) {
+	f.first()
+	return f.w.Write(p)
+}
+
+func listEras(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")
+	for _, e := range kernel.Eras() {
+		proven := e.Proven
+		if proven == "" {
+			proven = "nothing yet"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), proven, e.Why)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\nThe compiler compiles what runs during the build (HOSTCC), too. "+
+		"build --toolchain takes any of\n%s.\n",
+		strings.Join(kernel.Toolchains(), ", "))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(t, "\nFIXES FOR\tWITH\tPROVEN BY\tWHAT IS FIXED, AND WHY")
+	for _, f := range kernel.Fixes() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.Range(), f.Cause(), f.Proven, f.Line())
+	}
+	return t.Flush()
 }

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/outdir"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) build() *cobra.Command {

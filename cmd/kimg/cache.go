@@ -9,13 +9,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/keep"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) cache() *cobra.Command {

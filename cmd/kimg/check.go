@@ -7,14 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 type checkFlags struct {

@@ -7,9 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
@@ -19,6 +16,8 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // The answers of a completion: values, and what the shell does besides.

@@ -10,14 +10,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/terminal"
+	"github.com/spf13/cobra"
 )
 
 type configTable struct {

@@ -8,11 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) console() *cobra.Command {

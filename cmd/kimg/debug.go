@@ -7,12 +7,11 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) debug() *cobra.Command {

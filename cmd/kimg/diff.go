@@ -8,10 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder/compare"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) diff() *cobra.Command {

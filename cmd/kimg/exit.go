@@ -8,8 +8,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
@@ -26,6 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/tap"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/cobra"
 )
 
 // The exit statuses of kimg. exitCodes says what they mean.

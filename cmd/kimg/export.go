@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/terminal"
+	"github.com/spf13/cobra"
 )
 
 func (a *app) export() *cobra.Command {

@@ -3,10 +3,9 @@ package main
 import (
 	"errors"
 
-	"github.com/spf13/pflag"
-
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/pflag"
 )
 
 // extras are what a guest may also have, by the flags.

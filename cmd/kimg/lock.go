@@ -11,13 +11,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
+	"github.com/spf13/cobra"
 )
 
 type lockTable struct {

@@ -3,14 +3,13 @@ package main
 import (
 	"fmt"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func (a *app) run() *cobra.Command {

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/terminal"
+	"github.com/spf13/cobra"
 )
 
 // passphraseEnv has the passphrase where there is no terminal to ask for it.

@@ -7,10 +7,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/cobra"
 )
 
 // snapshot needs neither an engine nor a guest.

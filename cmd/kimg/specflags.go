@@ -4,11 +4,10 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
+	"github.com/spf13/pflag"
 )
 
 // specFlag is a flag that says what to build, and the field of a Spec that it sets.

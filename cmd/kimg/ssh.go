@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/ext4"
@@ -21,6 +18,8 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // sshRequest asks for a login to a guest: to one that runs, or to one that is booted for it.

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/compare"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/spf13/cobra"
 )
 
 type verifyTable struct {

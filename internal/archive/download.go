@@ -9,12 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
+	"golang.org/x/sync/errgroup"
 )
 
 // parallel is how many packages are downloaded at once: enough to hide a mirror's

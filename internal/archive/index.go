@@ -15,13 +15,12 @@ import (
 	"sync"
 
 	"github.com/google/renameio/v2"
-	"pault.ag/go/debian/version"
-
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/units"
+	"pault.ag/go/debian/version"
 )
 
 // Index is the package lists of one release.

@@ -13,11 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
+	"go.yaml.in/yaml/v3"
 )
 
 // Problem is one thing in a file of checks that is invalid, or that this build cannot do.

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
-
 	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/reading"
 )

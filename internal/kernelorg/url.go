@@ -1,18 +1,22 @@
 package kernelorg
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 
+	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/reading"
@@ -189,4 +193,130 @@ func checkPacked(f *os.File) error {
 	_ = r.Close() // of nothing but memory
 	_, err = f.Seek(0, io.SeekStart)
 	return err
+}
+
+// layout is the URL of the directory that v4.x, v5.x and so on are in.
+func layout(base string) (string, error) {
+	if base == "" {
+		base = DefaultBase
+	}
+	u, err := parseURL(base)
+	if err != nil {
+		return "", fmt.Errorf("read kernel mirror: %w", err)
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("read kernel mirror: %q has more than a path behind its host: want a URL such as %s",
+			base, DefaultBase)
+	}
+	u = u.JoinPath("/")
+	if path.Base(u.Path) != "kernel" {
+		u = u.JoinPath("pub/linux/kernel")
+	}
+	return strings.TrimSuffix(u.String(), "/"), nil
+}
+
+// CheckBase checks a Client's Base.
+func CheckBase(base string) error {
+	_, err := layout(base)
+	return err
+}
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("%q is not a URL that kimg can fetch: want https://host/path", s)
+	}
+	return u, nil
+}
+
+// fourth is the fourth number of old versions: the .61 of 2.6.32.61.
+var fourth = regexp.MustCompile(`^\.\d+$`)
+
+// dirs are the directories that may hold the version, in the order to look. Release candidates have had no tarballs
+// there since 2017, only snapshots that git makes (https://www.kernel.org/category/releases.html); mirrors that
+// kept the older ones have them in testing/.
+func dirs(v units.KernelVersion) []string {
+	dir := fmt.Sprintf("v%d.x", v.Major)
+	if v.Major < 3 {
+		dir = fmt.Sprintf("v%d.%d", v.Major, v.Minor)
+	}
+	if v.RC > 0 {
+		return []string{dir, dir + "/testing"}
+	}
+	return []string{dir}
+}
+
+// checkVersion refuses versions that kernel.org cannot have.
+func checkVersion(v units.KernelVersion) error {
+	if v.Extra == "" || v.Major == 2 && v.RC == 0 && fourth.MatchString(v.Extra) {
+		return nil
+	}
+	plain := v
+	plain.Extra = ""
+	return &NotFoundError{
+		URL: "linux-" + v.String(), Why: fmt.Sprintf("kernel.org has no versions that end in %q", v.Extra),
+		hint: fmt.Sprintf("ask for %s, or name a directory, a tarball or the URL of one", plain),
+	}
+}
+
+// verifyTar checks the tarball got, which is in the store, against the detached signature of what it unpacks to.
+func (c *Client) verifyTar(ctx context.Context, url string, got *Verified) error {
+	var sig bytes.Buffer
+	err := c.HTTP.Get(ctx, url, &sig, maxSignature)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !c.AllowUnsigned {
+			return &UntrustedError{URL: got.URL, Why: "the server does not have the signature of its tar, " + url,
+				hint: "use another mirror with --kernel-mirror, or do without --verify-tar"}
+		}
+		got.passed(url + ": the server does not have it")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r, err := c.Store.Open(got.SHA256)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	by, err := c.checkTar(ctx, r, sig.Bytes())
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return c.letPass(got, url, err, hintUnknown)
+	}
+	got.TarSignedBy = by
+	return nil
+}
+
+// checkTar unpacks r and returns who signed what was in it.
+func (c *Client) checkTar(ctx context.Context, r io.Reader, sig []byte) ([]string, error) {
+	if !pgp.IsSignature(sig) { // before a gigabyte is unpacked
+		return pgp.VerifyDetached(bytes.NewReader(nil), sig, c.Keys.Tar, c.now())
+	}
+	tar, err := unpack(reading.Until(ctx, r))
+	if err != nil {
+		return nil, err
+	}
+	defer tar.Close()
+	bounded := reading.Bounded(tar, maxTar, fmt.Errorf("it unpacks to more than %d bytes", int64(maxTar)))
+	return pgp.VerifyDetached(bounded, sig, c.Keys.Tar, c.now())
+}
+
+// unpack undoes the compression that r begins with.
+func unpack(r io.Reader) (io.ReadCloser, error) {
+	b := bufio.NewReaderSize(r, 1<<16)
+	head, err := b.Peek(decompress.HeadSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if suffix, ok := decompress.Suffix(head); ok {
+		return decompress.NewReader(b, suffix)
+	}
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	return nil, fmt.Errorf("it is not an xz, gzip, bzip2 or zstd file (it begins with %q)", line)
 }

@@ -22,7 +22,6 @@ import (
 	"strings"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/store"

@@ -4,6 +4,7 @@
 package store
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,8 +15,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/sparse"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -113,3 +117,132 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 func (r *reader) Close() error { return r.f.Close() }
+
+// Writer takes the content of a new entry. Nothing can be read before Commit.
+type Writer struct {
+	s    *Store
+	f    *os.File // nil once committed or aborted
+	sum  hash.Hash
+	size int64
+}
+
+// Create begins an entry whose digest is not known yet.
+func (s *Store) Create() (*Writer, error) {
+	f, err := filelock.NewFile(filepath.Join(s.dir, "tmp"), "new-*")
+	if err != nil {
+		return nil, fmt.Errorf("create store entry: %w", err)
+	}
+	return &Writer{s: s, f: f, sum: sha256.New()}, nil
+}
+
+// Write implements io.Writer.
+func (w *Writer) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.sum.Write(p[:n])
+	w.size += int64(n)
+	return n, err
+}
+
+// Commit puts the entry in its place and returns its digest and size in bytes.
+func (w *Writer) Commit() (units.Digest, int64, error) {
+	d := units.DigestSum(w.sum)
+	return d, w.size, w.commit(d)
+}
+
+// CommitAs is Commit for content whose digest was known before: content with
+// another digest is thrown away and an error.
+func (w *Writer) CommitAs(want units.Digest) error {
+	if got := units.DigestSum(w.sum); got != want {
+		w.Abort()
+		return fmt.Errorf("commit store entry: content is %s, not %s", got, want)
+	}
+	return w.commit(want)
+}
+
+func (w *Writer) commit(d units.Digest) error {
+	defer w.Abort()
+	if err := w.s.adopt(w.f, d); err != nil {
+		return fmt.Errorf("commit store entry %s: %w", d.Short(), err)
+	}
+	w.f = nil
+	return nil
+}
+
+// Abort throws the content away. It does nothing after Commit.
+func (w *Writer) Abort() {
+	if w.f == nil {
+		return
+	}
+	_ = w.f.Close()
+	_ = os.Remove(w.f.Name())
+	w.f = nil
+}
+
+// adopt makes f, an open file of this store's file system whose digest is d, the entry d and closes it. An entry
+// that is there already is replaced: it has the same content, or it is damaged.
+func (s *Store) adopt(f *os.File, d units.Digest) error {
+	path := s.Path(d)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o444); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// TempDir makes a directory on the store's file system, for a program that writes a file of its own which Take then
+// brings in. It stays until remove is called; one whose process was killed goes when a store is next opened.
+func (s *Store) TempDir() (dir string, remove func() error, err error) {
+	dir, remove, err = filelock.NewDir(filepath.Join(s.dir, "tmp"), "dir-*")
+	if err != nil {
+		return "", nil, fmt.Errorf("create store entry: %w", err)
+	}
+	return dir, remove, nil
+}
+
+// Take makes the file an entry, holes and all, without copying it: the file is
+// gone from where it was. It must be on the store's file system.
+func (s *Store) Take(file string) (units.Digest, int64, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", 0, fmt.Errorf("take into the store: %w", err)
+	}
+	defer f.Close()
+	d, n, err := units.DigestReader(f)
+	if err == nil {
+		err = s.adopt(f, d)
+	}
+	if err != nil {
+		return "", n, fmt.Errorf("take %s into the store: %w", file, err)
+	}
+	return d, n, nil
+}
+
+// CopyTo writes the entry to the file dst, which appears whole or stays as it
+// was. Blocks of zeroes become holes. mode is subject to the umask.
+func (s *Store) CopyTo(ctx context.Context, d units.Digest, dst string, mode fs.FileMode) error {
+	r, err := s.Open(d)
+	if err != nil {
+		return fmt.Errorf("copy to %s: %w", dst, err)
+	}
+	defer r.Close()
+	t, err := renameio.NewPendingFile(dst, renameio.WithPermissions(mode))
+	if err != nil {
+		return fmt.Errorf("copy to %s: %w", dst, err)
+	}
+	defer func() { _ = t.Cleanup() }() // nothing after CloseAtomicallyReplace
+	if _, err := sparse.Copy(t.File, reading.Until(ctx, r)); err != nil {
+		return fmt.Errorf("copy to %s: %w", dst, err)
+	}
+	if err := t.CloseAtomicallyReplace(); err != nil {
+		return fmt.Errorf("copy to %s: %w", dst, err)
+	}
+	return nil
+}

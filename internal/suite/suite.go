@@ -4,9 +4,12 @@
 package suite
 
 import (
+	"embed"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kimg/kimg/internal/pgp"
 )
 
 // Suite is one release of a distribution, by its codename. The zero value is no
@@ -107,4 +110,25 @@ func (s *Suite) UnmarshalText(b []byte) (err error) {
 		*s = v
 	}
 	return err
+}
+
+// keyFiles are the keys of each family, armored, with their own signatures and no others. They were written with
+//
+//	gpg --export-options export-minimal --armor --export FINGERPRINT...
+//
+//go:embed keys/*.asc
+var keyFiles embed.FS
+
+// Keyring returns the keys that may sign the suite's InRelease.
+func (s Suite) Keyring() (*pgp.Keyring, error) {
+	f, err := keyFiles.Open("keys/" + s.Family.Name + ".asc")
+	if err != nil {
+		return nil, fmt.Errorf("read keys of %s: %w", s.Family, err)
+	}
+	defer f.Close()
+	k, err := pgp.ReadKeyring(f)
+	if err != nil {
+		return nil, fmt.Errorf("read keys of %s: %w", s.Family, err)
+	}
+	return k.Only(s.signers...), nil
 }

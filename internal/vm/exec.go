@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/kimg/kimg/internal/guest"
+	"golang.org/x/sync/errgroup"
 )
 
 // Exec boots the guest without showing its console, runs argv in it as root in /root with the

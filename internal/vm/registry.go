@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/toolbox"
 )

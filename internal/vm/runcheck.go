@@ -91,3 +91,188 @@ func (k *checking) run(ctx context.Context) error {
 	}
 	return k.vm.explain(ctx, err)
 }
+
+// Check says what must happen in a guest.
+type Check struct {
+	Break   string        // what must be reached, as gdb.CheckBreak has it; empty: there is no gdb
+	During  bool          // it must be reached while the command runs, and not during the boot
+	By      string        // the name of the process that must reach it; empty: any
+	Print   []string      // expressions that gdb evaluates where the guest stopped
+	Command []string      // run in the guest; nil: none
+	Limit   time.Duration // from start to end; 0: 5 minutes, without KVM 20
+}
+
+// Result is what a check saw. With an error it is as far as the check came.
+type Result struct {
+	Hit       bool
+	Frames    []gdb.Frame // where the guest stopped, the innermost first
+	Task      string      // the process that did, as "cat (pid 312)"; empty where the kernel's scripts do not say
+	Backtrace []string    // gdb's, a line for each frame
+	Values    []gdb.Value // of the expressions
+	Ran       bool        // the command was run to its end
+	Status    int         // its exit status
+	Log       string      // gdb's commands and answers
+	Console   []string    // the last lines of the serial console
+}
+
+// ready is an error where this build cannot do what the check needs.
+func (c *Check) ready(o *Options) (Config, error) {
+	if c.Break != "" {
+		if err := gdb.CheckBreak(c.Break); err != nil {
+			return nil, fmt.Errorf("break at %w", err)
+		}
+	}
+	if c.During && (c.Break == "" || c.Command == nil) {
+		return nil, errors.New("check a breakpoint while a command runs: want both of them")
+	}
+	for _, expr := range c.Print {
+		if err := gdb.CheckExpression(expr); err != nil {
+			return nil, fmt.Errorf("print %w", err)
+		}
+	}
+	config, err := o.read(needs{agent: c.Command != nil, files: c.files(false)})
+	if err == nil && c.By != "" {
+		err = config.need("tell gdb which process runs", "GDB_SCRIPTS")
+	}
+	return config, err
+}
+
+// files are the artifacts that the check must have besides what every guest needs; with
+// all also those that it uses where they are there.
+func (c *Check) files(all bool) []string {
+	switch {
+	case c.Break == "":
+		return nil
+	case all:
+		return []string{artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts}
+	}
+	return []string{artifact.Vmlinux}
+}
+
+type checking struct {
+	c       Check
+	kernel  *gdb.Symbols
+	entry   uint64 // where the guest runs to before gdb attaches; 0: it stays halted
+	scripts bool   // gdb has the kernel's own
+	first   int    // the process ID of the command's shell; those of its children are higher
+	vm      *instance
+	result  *Result
+	missing string // what has not been seen yet, for a check that runs out of time
+}
+
+// atBoot lets the halted guest run to the check's breakpoint and looks where it stopped.
+func (k *checking) atBoot(ctx context.Context) error {
+	k.missing = "the guest did not reach " + k.place()
+	came := make(chan error, 1)
+	go func() { came <- k.vm.awaitGDB(ctx, k.entry) }()
+	d, err := startGDB(ctx, k.vm.tools)
+	if err != nil {
+		return err
+	}
+	defer func() { k.result.Log = d.Transcript() }()
+	// Before there is a guest: gdb answers from the symbols.
+	place, root, err := k.find(ctx, d)
+	if err != nil {
+		return err
+	}
+	if err := <-came; err != nil {
+		return err
+	}
+	if err := d.Attach(ctx, k.vm.tools.Socket(gdbSocket)); err != nil {
+		return err
+	}
+	// A software breakpoint is an instruction in memory, where the kernel has yet to
+	// be unpacked. Under KVM there are few of the other kind; for more places, as an
+	// inlined function has, it is set once the kernel is unpacked.
+	hardware := k.hardware(place)
+	if !hardware {
+		if err := d.RunTo(ctx, gdb.StartKernel, true); err != nil {
+			return err
+		}
+	}
+	b, err := d.SetBreak(ctx, k.c.Break, hardware)
+	if err != nil {
+		return fmt.Errorf("break at %s: %w", k.c.Break, err)
+	}
+	if err := d.Proceed(ctx); err != nil {
+		return err
+	}
+	if _, err := k.stop(ctx, d, b, nil); err != nil {
+		return err
+	}
+	return k.look(ctx, d, b, root)
+}
+
+// stop waits until the guest stops at the breakpoint. Where that is for one process alone,
+// it lets all others go on. It returns false where the command ended before.
+func (k *checking) stop(ctx context.Context, d *gdb.Debugger, b gdb.Breakpoint, ended <-chan struct{}) (bool, error) {
+	for {
+		stop, err := d.AwaitStop(ctx, ended)
+		if err != nil || stop == nil {
+			return false, err
+		}
+		if err := b.HitBy(stop); err != nil {
+			return false, fmt.Errorf("run to %s: %w", k.c.Break, err)
+		}
+		if k.c.By == "" {
+			return true, nil
+		}
+		// The agent has processes called cat of its own; they are older than the command.
+		if is, err := d.IsTask(ctx, k.c.By, k.first); is || err != nil {
+			return is, err
+		}
+		if err := d.Proceed(ctx); err != nil {
+			return false, err
+		}
+	}
+}
+
+// place is where the guest must stop.
+func (k *checking) place() string {
+	if k.c.By == "" {
+		return k.c.Break
+	}
+	return k.c.Break + " by " + k.c.By
+}
+
+// find finds the check's breakpoint, and where the kernel's source was when it was compiled.
+func (k *checking) find(ctx context.Context, d *gdb.Debugger) (b gdb.Breakpoint, root string, err error) {
+	if b, err = d.Find(ctx, k.kernel, k.c.Break); err != nil {
+		return b, "", err
+	}
+	return b, d.SourceRoot(ctx), nil
+}
+
+// hardware says whether the processor has enough breakpoints for the place.
+func (k *checking) hardware(b gdb.Breakpoint) bool {
+	return k.vm.tools.Accel != qemu.KVM || b.Locations <= k.vm.machine.Arch.HardwareBreaks
+}
+
+// look records where the guest has stopped, evaluates the check's expressions there, and lets the guest go.
+func (k *checking) look(ctx context.Context, d *gdb.Debugger, b gdb.Breakpoint, root string) (err error) {
+	k.missing = "gdb did not report on the stop in " + k.c.Break
+	if err := d.DeleteBreak(ctx, b); err != nil {
+		return err
+	}
+	r := k.result
+	r.Hit = true
+	if r.Frames, err = d.Frames(ctx, root); err != nil {
+		return err
+	}
+	if r.Backtrace, err = d.Backtrace(ctx, root); err != nil {
+		return err
+	}
+	if k.scripts {
+		if r.Task, err = d.Task(ctx); err != nil {
+			return err
+		}
+	}
+	for _, expr := range k.c.Print {
+		v, err := d.Evaluate(ctx, expr)
+		if err != nil {
+			return err
+		}
+		r.Values = append(r.Values, v)
+	}
+	return d.Release(ctx)
+}

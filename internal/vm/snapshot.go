@@ -14,7 +14,6 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
-
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"

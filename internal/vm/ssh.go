@@ -7,10 +7,9 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
+	"golang.org/x/crypto/ssh"
 )
 
 // Login is a session with a guest's sshd.

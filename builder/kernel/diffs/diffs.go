@@ -8,8 +8,12 @@
 package diffs
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Op is what becomes of a file.
@@ -77,3 +81,129 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+const devNull = "/dev/null"
+
+// maxName is the longest path that Linux takes, in bytes.
+const maxName = 4096
+
+// headerName takes the name out of what follows "--- " or "+++ ". A tab ends it, or a space where there is no tab:
+// a time follows. absent says that the time is the one by which GNU diff says that there is no such file.
+func headerName(s string) (name string, absent bool, err error) {
+	if strings.HasPrefix(s, `"`) {
+		name, _, err = quoted(s)
+		return name, false, err
+	}
+	name, stamp, tab := strings.Cut(s, "\t")
+	if !tab {
+		name, stamp, _ = strings.Cut(strings.TrimRight(s, " "), " ")
+	}
+	t, err := time.Parse("2006-01-02 15:04:05.999999999 -0700", strings.TrimSpace(stamp))
+	return name, err == nil && t.Unix() == 0, nil
+}
+
+// quoted reads a name as git quotes it, which is how Go does, and returns what follows it.
+func quoted(s string) (name, rest string, err error) {
+	q, err := strconv.QuotedPrefix(s)
+	if err != nil {
+		return "", "", fmt.Errorf("%.60q: a name with no end", s)
+	}
+	name, err = strconv.Unquote(q)
+	if err != nil {
+		return "", "", fmt.Errorf("%.60q is not a name as git quotes it", s)
+	}
+	return name, s[len(q):], nil
+}
+
+// gitNames splits what follows "diff --git ": two names that are alike below the
+// directories that strip drops. It is used only where no other line has them.
+func gitNames(s string, strip int) (name string, err error) {
+	no := errors.New("the two names in the line cannot be separated")
+	if len(s) > 2*maxName {
+		return "", no
+	}
+	if strings.HasPrefix(s, `"`) {
+		first, rest, err := quoted(s)
+		if err != nil {
+			return "", err
+		}
+		second := strings.TrimPrefix(rest, " ")
+		if strings.HasPrefix(second, `"`) {
+			if second, _, err = quoted(second); err != nil {
+				return "", err
+			}
+		}
+		return same(first, second, strip, no)
+	}
+	for i := range len(s) {
+		if s[i] != ' ' {
+			continue
+		}
+		second := s[i+1:]
+		if strings.HasPrefix(second, `"`) {
+			if second, _, err = quoted(second); err != nil {
+				return "", err
+			}
+		}
+		if name, err := same(s[:i], second, strip, no); err == nil {
+			return name, nil
+		}
+	}
+	return "", no
+}
+
+func same(first, second string, strip int, no error) (string, error) {
+	a, err1 := treePath(first, strip)
+	b, err2 := treePath(second, strip)
+	switch {
+	case err1 != nil:
+		return "", err1
+	case err2 != nil:
+		return "", err2
+	case a != b:
+		return "", no
+	}
+	return a, nil
+}
+
+// treePath is the path in the tree of a patch's name, without strip leading directories.
+// It refuses what is not in the tree, and what is git's or kimg's.
+func treePath(name string, strip int) (string, error) {
+	if name == "" {
+		return "", errors.New("a name is missing")
+	}
+	if strings.HasPrefix(name, "/") {
+		return "", fmt.Errorf("refused: %q is an absolute path", name)
+	}
+	parts := strings.Split(name, "/")
+	kept := parts[:0:0]
+	for _, p := range parts {
+		switch {
+		case p == "..":
+			return "", fmt.Errorf("refused: %q leads out of the tree", name)
+		case strings.EqualFold(p, ".git") || strings.HasPrefix(p, ".kimg-"):
+			return "", fmt.Errorf("refused: %q is not a file of the kernel's", name)
+		case p == "" || p == ".": // a//b, ./a
+		default:
+			kept = append(kept, p)
+		}
+	}
+	if len(kept) <= strip {
+		return "", fmt.Errorf("%q has no %s to drop: is its -p right?", name, directories(strip))
+	}
+	at := strings.Join(kept[strip:], "/")
+	if strings.ContainsFunc(at, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", fmt.Errorf("refused: %q has a control character in it", name)
+	}
+	if !fs.ValidPath(at) {
+		return "", fmt.Errorf("refused: %q is not a path", name)
+	}
+	return at, nil
+}
+
+func directories(n int) string {
+	if n == 1 {
+		return "directory"
+	}
+	return fmt.Sprintf("%d directories", n)
+}

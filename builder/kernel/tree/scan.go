@@ -19,9 +19,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/kimg/kimg/internal/units"
+	"golang.org/x/sync/errgroup"
 )
 
 // File is one file of a tree: what it is and what is in it.
