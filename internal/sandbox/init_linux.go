@@ -25,9 +25,10 @@ func init() {
 // initd is pid 1 of a sandbox, or a helper for trees: it never executes anything itself, so that no process that it
 // shares a namespace with can take its file for one of theirs (CVE-2019-5736).
 type initd struct {
-	ids  IDs
-	room *Config // nil: a helper
-	pts  int     // the directory of the sandbox's terminals
+	ids    IDs
+	room   *Config // nil: a helper
+	inodes inodes
+	pts    int // the directory of the sandbox's terminals
 
 	mu       sync.Mutex
 	children map[int]chan syscall.WaitStatus // those that Run started, by pid
@@ -54,7 +55,7 @@ func serve() error {
 	in := &initd{children: map[int]chan syscall.WaitStatus{}}
 	in.born = sync.NewCond(&in.mu)
 	b := make([]byte, 1)
-	for {
+	for first := true; ; {
 		_, fds, err := readRights(c, b)
 		if err != nil {
 			return nil // the other end is gone: so is everything here
@@ -64,7 +65,12 @@ func serve() error {
 			if err != nil {
 				return err
 			}
-			go in.work(newWire(jc))
+			if first { // it says what all others are done with
+				in.work(newWire(jc))
+				first = false
+			} else {
+				go in.work(newWire(jc))
+			}
 		}
 	}
 }
@@ -82,6 +88,12 @@ func (in *initd) work(w *wire) {
 	if err != nil {
 		return
 	}
+	if in.room == nil { // the first one
+		in.ids, in.inodes = j.IDs, plain{j.IDs.One()}
+	}
+	if len(j.Dirs) == 0 {
+		j.Dirs = []string{""}
+	}
 	var r reply
 	switch j.Op {
 	case opRoom:
@@ -90,6 +102,22 @@ func (in *initd) work(w *wire) {
 		r.Status, err = in.run(w, j.Proc, files)
 	case opKillAll:
 		killAll()
+	case opUnpack:
+		err = in.unpack(j.Dirs[0], files[0])
+	case opPack:
+		if in.room == nil {
+			err = in.packTree(j.Dirs[0], files[0])
+		} else {
+			err = in.pack(j.Dirs[0], files[0])
+		}
+	case opCopy:
+		err = in.copyTree(j.From, j.Dirs[0])
+	case opRemove:
+		for _, d := range j.Dirs {
+			err = errors.Join(err, os.RemoveAll(d))
+		}
+	case opOverlay:
+		err = in.tryOverlay(j.Dirs[0])
 	default:
 		err = fmt.Errorf("%s: %w", j.Op, errors.ErrUnsupported)
 	}
@@ -115,7 +143,7 @@ func (in *initd) enter(c *Config) error {
 	if err != nil {
 		return err
 	}
-	in.ids, in.room, in.pts = c.IDs, c, pts
+	in.room, in.pts = c, pts
 	go in.reap()
 	return nil
 }

@@ -63,10 +63,7 @@ func (in *initd) user(spec string) (*user.ExecUser, error) {
 // openRegular opens a regular file of the sandbox, whatever lies there: it does not wait for a fifo's other end, and
 // follows no link of /proc, such as the one to this program.
 func openRegular(dir int, name string) (*os.File, error) {
-	fd, err := unix.Openat2(dir, name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
-		Resolve: unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := openat2(dir, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}

@@ -145,33 +145,8 @@ func setAttr(fd int, attr uint64, flags uint) error {
 // room is the root while it is built. Nothing in it is trusted: all paths are resolved below it.
 type room struct{ root int }
 
-// resolve returns what is at a path, links followed inside the root; it makes an empty file or directory where there
-// is nothing.
 func (r room) resolve(target string, dir bool) (fd int, made bool, err error) {
-	target = path.Clean("/" + target)
-	how := &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	fd, err = unix.Openat2(r.root, target, how)
-	if err == nil || !errors.Is(err, unix.ENOENT) || target == "/" {
-		return fd, false, err
-	}
-	parent, _, err := r.resolve(path.Dir(target), true)
-	if err != nil {
-		return -1, false, err
-	}
-	defer unix.Close(parent)
-	if dir {
-		err = unix.Mkdirat(parent, path.Base(target), 0o755)
-	} else {
-		err = unix.Mknodat(parent, path.Base(target), unix.S_IFREG|0o644, 0)
-	}
-	if err != nil {
-		return -1, false, err
-	}
-	fd, err = unix.Openat2(r.root, target, how)
-	return fd, true, err
+	return resolve(r.root, target, dir)
 }
 
 // mount mounts a file system on a directory of the root and returns that directory.
@@ -267,10 +242,8 @@ const (
 // kernel mounts the file systems that every Linux program expects, as Docker does.
 func (r room) kernel(c *Config) (pts int, err error) {
 	for _, d := range []string{"/proc", "/sys", "/dev"} { // a link would have them, and what is masked, elsewhere
-		if fd, err := unix.Openat2(r.root, d, &unix.OpenHow{
-			Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY,
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
-		}); err == nil {
+		how := uint64(unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS)
+		if fd, err := openat2(r.root, d, unix.O_PATH|unix.O_DIRECTORY, how); err == nil {
 			unix.Close(fd)
 		} else if !errors.Is(err, unix.ENOENT) {
 			return -1, fmt.Errorf("%s of the root is not a directory: %w", d, err)

@@ -414,7 +414,11 @@ func TestFill(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	root, fresh, used := newRoot(t), t.TempDir(), t.TempDir()
+	root, dir := newRoot(t), temp(t, ids)
+	fresh, used := dir+"/fresh", dir+"/used"
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	write(t, used+"/x", nil, 0o644)
 	s := start(t, Config{IDs: ids, Root: root})
 	for _, args := range [][]string{{"write", "/bin/.keep", ""}, {"chown", "1000:1001", "/tmp"}} {
@@ -444,7 +448,7 @@ func TestReadOnlyRoot(t *testing.T) {
 
 func TestLayer(t *testing.T) {
 	eachIDs(t, func(t *testing.T, ids IDs) {
-		root, layer := newRoot(t), filepath.Join(t.TempDir(), "a:b,c\\d")
+		root, layer := newRoot(t), filepath.Join(temp(t, ids), "a:b,c\\d")
 		for i := range 2 {
 			s := start(t, Config{IDs: ids, Root: root, Layer: layer})
 			if got, status := run(t, s, Process{}, "write", fmt.Sprintf("/bin/new%d", i), "x"); status != 0 {
@@ -460,7 +464,6 @@ func TestLayer(t *testing.T) {
 			t.Error("the image was written to")
 		}
 		s.Close()
-		os.Chmod(layer+"/work/work", 0o700)
 	})
 }
 

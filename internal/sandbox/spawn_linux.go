@@ -22,6 +22,7 @@ const argv0 = "kimg-sandbox"
 
 // link leads to a process of this program in namespaces of its own, which works on jobs.
 type link struct {
+	ids     IDs
 	control *net.UnixConn // each byte brings a connection with a job; its end is the process's end
 	process *os.Process
 	stderr  *tail
@@ -41,7 +42,7 @@ func spawn(ctx context.Context, ids IDs, flags uintptr) (*link, error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args, cmd.Env, cmd.Dir = []string{argv0}, []string{}, "/"
 	cmd.ExtraFiles = []*os.File{theirs}
-	l := &link{control: control, stderr: &tail{}, ended: make(chan struct{})}
+	l := &link{ids: ids, control: control, stderr: &tail{}, ended: make(chan struct{})}
 	cmd.Stderr = l.stderr
 	caps, err := allCaps()
 	if err != nil {
@@ -134,6 +135,7 @@ func (l *link) begin(j job, files ...*os.File) (*wire, error) {
 	_, _, err = l.control.WriteMsgUnix([]byte{0}, unix.UnixRights(int(theirs.Fd())), nil)
 	w := newWire(c)
 	if err == nil {
+		j.IDs = l.ids
 		var fds []int
 		for _, f := range files {
 			fds = append(fds, int(f.Fd())) // which has it block, as a program expects of its streams

@@ -111,11 +111,15 @@ func (s *Sandbox) KillAll() error { return s.link.call(context.Background(), job
 
 // Unpack unpacks a plain tar in the directory dir of the sandbox, which must exist, its mounts included. It works while
 // nothing runs and while something does.
-func (s *Sandbox) Unpack(ctx context.Context, dir string, tar io.Reader) error { return errNotYet }
+func (s *Sandbox) Unpack(ctx context.Context, dir string, tar io.Reader) error {
+	return s.link.unpack(ctx, dir, tar)
+}
 
 // Pack writes a tar of the file or directory at path in the sandbox. The names in it begin with path's last element.
 // Only where there is nothing at path is the error fs.ErrNotExist. A symbolic link at path's end is packed as one.
-func (s *Sandbox) Pack(ctx context.Context, path string, tar io.Writer) error { return errNotYet }
+func (s *Sandbox) Pack(ctx context.Context, path string, tar io.Writer) error {
+	return s.link.pack(ctx, path, tar)
+}
 
 // Close kills everything in the sandbox, and returns when it is gone. A second call does nothing.
 func (s *Sandbox) Close() error {

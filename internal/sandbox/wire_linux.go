@@ -16,10 +16,11 @@ import (
 // job is what pid 1, or a helper for trees, is asked for: one over each connection.
 type job struct {
 	Op   string
+	IDs  IDs      // of a helper for trees
 	Room *Config  // of opRoom
 	Proc *process // of opRun
-	Dir  string
-	From string
+	From string   // of opCopy
+	Dirs []string // of all others
 }
 
 const (
@@ -149,7 +150,7 @@ func readRights(c *net.UnixConn, b []byte) (n int, fds []int, err error) {
 			fds = append(fds, more...)
 		}
 	}
-	return n, fds, err
+	return max(n, 0), fds, err
 }
 
 // socketPair returns a connection and the descriptor of its other end, for another process.
