@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/sandbox/owners"
 )
 
 func init() {
@@ -28,7 +30,8 @@ type initd struct {
 	ids    IDs
 	room   *Config // nil: a helper
 	inodes inodes
-	pts    int // the directory of the sandbox's terminals
+	book   *owners.Book // nil with more than one id
+	pts    int          // the directory of the sandbox's terminals
 
 	mu       sync.Mutex
 	children map[int]chan syscall.WaitStatus // those that Run started, by pid
@@ -144,6 +147,10 @@ func (in *initd) enter(c *Config) error {
 		return err
 	}
 	in.room, in.pts = c, pts
+	if c.IDs.One() {
+		in.book = owners.NewBook()
+		in.inodes = in.book
+	}
 	go in.reap()
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/sandbox/owners"
 )
 
 // start starts a process with three streams. Capabilities, no_new_privs and filters of system calls are a thread's
@@ -32,6 +34,10 @@ func (in *initd) start(p *process, files []*os.File) (pidfd int, ended chan sysc
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
+		// A working directory of the thread's own, in which a relative path of the program is looked for, too.
+		if err = unix.Unshare(unix.CLONE_FS); err != nil {
+			return
+		}
 		if err = in.giveUp(p, who); err == nil {
 			pidfd, ended, err = in.fork(p, who, files)
 		}
@@ -88,6 +94,10 @@ func raw(nr uintptr, args ...uintptr) error {
 	return nil
 }
 
+// ownersCaps are the capabilities that one id is not enough for: a process that has one of them,
+// CHOWN, SETGID, SETUID or MKNOD, has its calls answered.
+const ownersCaps = 1<<unix.CAP_CHOWN | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_MKNOD
+
 // giveUp makes the calling thread what the process is to be.
 func (in *initd) giveUp(p *process, who *user.ExecUser) error {
 	keep := p.Caps
@@ -129,6 +139,17 @@ func (in *initd) giveUp(p *process, who *user.ExecUser) error {
 		if err := loadFilter(p.Filter); err != nil {
 			return err
 		}
+	}
+	if in.book != nil && (p.Privileged || p.Caps&ownersCaps != 0) {
+		listener, err := owners.Load()
+		if err != nil {
+			return err
+		}
+		go func() {
+			if err := in.book.Serve(listener); err != nil { // its end is an error of each call
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}()
 	}
 	if who.Uid != 0 { // as with Docker: only root's capabilities survive an exec
 		keep = 0
@@ -172,10 +193,6 @@ func (in *initd) become(who *user.ExecUser) error {
 
 // fork starts the program with what the calling thread still has.
 func (in *initd) fork(p *process, who *user.ExecUser, files []*os.File) (int, chan syscall.WaitStatus, error) {
-	// A working directory of the thread's own, in which a relative path of the program is looked for, too.
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return -1, nil, err
-	}
 	dir := p.Dir
 	if dir == "" {
 		dir = "/"

@@ -49,7 +49,9 @@ type Process struct {
 	Dir  string   // empty: /
 
 	// User is "uid[:gid]", or names that the root's /etc/passwd and /etc/group know; empty: 0. Where one id is mapped
-	// (IDs.One) every process has that one, whatever User is.
+	// (IDs.One) every process has that one, whatever User is; if it has one of CHOWN, SETUID, SETGID and MKNOD, these
+	// calls are answered as if they had been done, and the owners are remembered as long as the sandbox lives: for the
+	// processes' stat, and for Pack.
 	User       string
 	Caps       []string // capabilities that it gets, without CAP_: "CHOWN"
 	Privileged bool     // all capabilities, new privileges and no filter of system calls; Caps is not looked at

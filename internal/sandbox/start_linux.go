@@ -63,8 +63,15 @@ func (s *Sandbox) Run(p Process) (*Running, error) {
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", p.Args[0], err)
 	}
+	var filter []unix.SockFilter
+	if !p.Privileged {
+		if filter, err = filterFor(caps); err != nil {
+			return nil, fmt.Errorf("run %s: %w", p.Args[0], err)
+		}
+	}
 	j := job{Op: opRun, Proc: &process{
 		Args: p.Args, Env: p.Env, Dir: p.Dir, User: p.User, Caps: caps, Privileged: p.Privileged, TTY: p.TTY,
+		Filter: filter,
 	}}
 	var files []*os.File
 	if !p.TTY {

@@ -385,3 +385,39 @@ func TestPackFollowsNoMagicLinks(t *testing.T) {
 		}
 	}
 }
+
+// With one id, who owns what is remembered: what a process or a tar gives away is told to processes and to Pack.
+func TestOwnersOfOneID(t *testing.T) {
+	ids := OneID(0, 0)
+	layer := temp(t, ids)
+	s := start(t, Config{IDs: ids, Root: newRoot(t), Layer: layer + "/l"})
+	root := Process{Caps: []string{"CHOWN", "MKNOD"}}
+	if got, status := run(t, s, root, "chown", "7:8", "/etc/group"); status != 0 {
+		t.Fatal(got)
+	}
+	device := &tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}
+	if err := s.Unpack(t.Context(), "/tmp", makeTar(t, device,
+		&tar.Header{Name: "f", Mode: 0o640, Uid: 1000, Gid: 33})); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := run(t, s, root, "stat", "/etc/group", "/etc/passwd", "/tmp/f", "/tmp/null")
+	if want := "/etc/group 100644 7 8\n/etc/passwd 100644 0 0\n/tmp/f 100640 1000 33\n/tmp/null 20666 0 0"; got != want {
+		t.Errorf("told to a process: %s, want %s", got, want)
+	}
+	for path, want := range map[string]string{"/etc/group": "7:8 0", "/tmp/f": "1000:33 0", "/tmp/null": "0:0 3"} {
+		var b bytes.Buffer
+		if err := s.Pack(t.Context(), path, &b); err != nil {
+			t.Fatal(err)
+		}
+		h, err := tar.NewReader(&b).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%d:%d %d", h.Uid, h.Gid, h.Devminor); got != want {
+			t.Errorf("packed %s: %s, want %s", path, got, want)
+		}
+	}
+	if got, status := run(t, s, Process{}, "chown", "7:8", "/tmp/f"); status == 0 {
+		t.Errorf("without CHOWN: %s", got)
+	}
+}

@@ -150,7 +150,7 @@ func readRights(c *net.UnixConn, b []byte) (n int, fds []int, err error) {
 			fds = append(fds, more...)
 		}
 	}
-	return max(n, 0), fds, err
+	return n, fds, err
 }
 
 // socketPair returns a connection and the descriptor of its other end, for another process.
