@@ -37,7 +37,6 @@ import (
 )
 
 // Build makes what the Spec asks for and puts it into the Spec's out directory.
-// A build in which nothing changed only looks.
 func Build(ctx context.Context, env Env, sp spec.Spec) (_ *outdir.Manifest, err error) {
 	w, err := want(sp)
 	if err != nil {
@@ -101,8 +100,7 @@ func (r *run) leave(ctx context.Context, p *Plan, res steps.Results, out *outdir
 	return m, out.Write(artifact.Lock, lock)
 }
 
-// Explain writes what Build would do, and why, and does none of it. It may ask
-// the archive what there is, as Build would.
+// Explain writes what Build would do, and why, and does none of it. It may ask the archive, as Build would.
 func Explain(ctx context.Context, env Env, sp spec.Spec, to io.Writer) error {
 	w, err := want(sp)
 	if err != nil {

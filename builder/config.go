@@ -140,8 +140,7 @@ func ShowConfig(ctx context.Context, env Env, sp spec.Spec, w io.Writer) error {
 	return onConfig(ctx, env, sp, "compose the configuration", show)
 }
 
-// DiffConfig writes, one a line, the symbols that differ from the base, with
-// both values and who asked; and those that were asked for and not taken.
+// DiffConfig writes the symbols that differ from the base, with both values and who asked; and those not taken.
 func DiffConfig(ctx context.Context, env Env, sp spec.Spec, dir string, w io.Writer) error {
 	mine, err := spec.Load(dir)
 	if err != nil {

@@ -135,9 +135,8 @@ func readExported(out *outdir.Dir) (*sourceExport, error) {
 	return &e, nil
 }
 
-// KernelSource says how a container of eng sees the source of the build in dir,
-// where debug information says that it is. It is empty where the source is no
-// longer kept: a build with --export-source has it written beside the artifacts.
+// KernelSource says how a container of eng sees the source of the build in dir where debug information says that it
+// is: no mounts where it is no longer kept. A build with --export-source writes it beside the artifacts.
 func KernelSource(ctx context.Context, env Env, eng container.Engine, dir string) ([]container.Mount, error) {
 	env, err := env.whole()
 	if err != nil {

@@ -14,8 +14,7 @@ import (
 	"github.com/kimg/kimg/internal/steps"
 )
 
-// MissingError reports all that a lock pins and that can no longer be had: every part
-// of it, so that they need not be found out run by run.
+// MissingError reports all that a lock pins and that can no longer be had, so that it is not found out run by run.
 type MissingError struct {
 	Parts []MissingPart
 	from  string // how the lock is spelled on a command line
@@ -70,9 +69,8 @@ func (e *MissingError) Hint() string {
 	return strings.Join(ways, "; or ")
 }
 
-// allMissing makes of an error about something that is gone one about all that is gone: whatever else the plan
-// would have to fetch is looked for as well. What is there comes into the store on the way. Toolchains count only
-// where they may not be resolved anew.
+// allMissing makes of an error about something that is gone one about all that is gone. What is there comes into the
+// store on the way. Toolchains count only where they may not be resolved anew.
 func (r *run) allMissing(ctx context.Context, p *Plan, lockFile string, cause error) error {
 	missing := &MissingError{}
 	if lockFile != "" {

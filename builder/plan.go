@@ -44,8 +44,7 @@ const (
 
 func toolchainID(t spec.ToolchainLock) string { return "toolchain-" + string(t.Target) }
 
-// NewPlan unfolds a lock. It fails where something in the lock cannot be read: a line of
-// a fragment, say, or a suite that this kimg does not know.
+// NewPlan unfolds a lock. It fails where something in it cannot be read: a line of a fragment, or a suite.
 func NewPlan(l *spec.Lock) (*Plan, error) {
 	p := &Plan{Lock: l}
 	config, err := p.planKernel()

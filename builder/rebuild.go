@@ -72,8 +72,7 @@ func Rebuild(ctx context.Context, env Env, req RebuildRequest) (_ *compare.Repor
 	return r, nil
 }
 
-// spec is the Spec of the second build. What a manifest says of how to build is
-// taken for nothing but where the source is, which must have the lock's digest.
+// spec is the Spec of the second build. Of the manifest it takes only where the source is.
 func (r RebuildRequest) spec(m *outdir.Manifest, temp string) spec.Spec {
 	sp := spec.Default()
 	sp.Lock, sp.Jobs, sp.Privileged = filepath.Join(r.Dir, artifact.Lock), r.Jobs, r.Privileged

@@ -36,8 +36,7 @@ type wanted struct {
 	file   string     // of pinned
 }
 
-// want reads what a Spec asks for: what it says itself, or what the lock pins that it
-// names. Then nothing is resolved, and what contradicts the lock is refused.
+// want reads what a Spec asks for: what it says itself, or what the lock pins that it names.
 func want(sp spec.Spec) (*wanted, error) {
 	w := &wanted{from: sp.Sources, file: sp.Lock}
 	var err error

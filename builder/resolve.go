@@ -191,8 +191,7 @@ func (r *resolver) sourcePackage(ctx context.Context, src kernel.Source, l spec.
 	return l, err
 }
 
-// downloaded pins a kernel that has to be downloaded. It is downloaded here and not in
-// a step: only its own Makefile tells its version, and with that its toolchain.
+// downloaded pins a kernel that has to be downloaded: here, since only its own Makefile tells its version.
 func (r *resolver) downloaded(ctx context.Context, src kernel.Source, l spec.KernelLock) (spec.KernelLock, error) {
 	old := r.old.Kernel
 	pinned := old.Request == l.Request && old.Source == l.Source && old.Download != nil
@@ -245,8 +244,7 @@ func (r *resolver) toolchain(k spec.KernelLock) (spec.ToolchainLock, error) {
 	return l, err
 }
 
-// shippedToolchain returns the pins of a target: those of the old lock, so that
-// a new kimg does not move them, else those that ship with kimg.
+// shippedToolchain returns the pins of a target: the old lock's, else those that ship with kimg.
 func shippedToolchain(target toolchain.Target, old spec.ToolchainLock) (spec.ToolchainLock, error) {
 	if old.Target == target && old.Lock != nil {
 		old.Image = old.Lock.Ref()

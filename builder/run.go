@@ -24,8 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/suite"
 )
 
-// run binds plans to this machine: to its store, its engine, and what the user said of
-// how to build here, none of which decides the artifacts.
+// run binds plans to this machine, and to what the user said of how to build here; nothing of it is in the artifacts.
 type run struct {
 	*tools
 	jobs       int
@@ -98,8 +97,7 @@ func (t *tools) runner(work map[string]steps.Work) *steps.Runner {
 	}
 }
 
-// ensureToolchain makes a toolchain's image where it is missing. One whose packages are
-// gone is resolved anew, where that is not forbidden.
+// ensureToolchain makes a toolchain's image; one whose packages are gone is resolved anew, where that may be.
 func (t *tools) ensureToolchain(ctx context.Context, l *spec.ToolchainLock) error {
 	get := func() error {
 		step := toolchainStep(*l)
@@ -143,8 +141,7 @@ func (r *run) all(ctx context.Context, p *Plan, lockFile string, put func(*Plan,
 	}
 }
 
-// renewMissing resolves the toolchain anew that a failed step could not fetch. For the kernel's and the root
-// filesystem's own packages the user decides, and for all where nothing may be resolved.
+// renewMissing resolves the toolchain anew that a failed step could not fetch. For other packages the user decides.
 func (r *run) renewMissing(ctx context.Context, p *Plan, lockFile string, cause error) (*Plan, error) {
 	for _, t := range []*spec.ToolchainLock{&p.Lock.Toolchain, &p.Lock.Imaging} {
 		if !r.from.Frozen && failedStep(cause) == toolchainID(*t) {

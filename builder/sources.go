@@ -19,8 +19,7 @@ import (
 	"github.com/kimg/kimg/internal/suite"
 )
 
-// Sources is what there is outside of a build, asked once in a run: package archives,
-// kernel.org, and the user's own kernel trees. What it finds is in the store.
+// Sources is what there is outside of a build, asked once in a run: archives, kernel.org, the user's own trees.
 type Sources struct {
 	env   Env
 	from  spec.Sources
@@ -36,8 +35,7 @@ type Sources struct {
 	stopGit context.CancelFunc
 }
 
-// NewSources opens the sources that a Spec says things come from. suite is that of the
-// root filesystem, whose archive a mirror is of.
+// NewSources opens the sources of a Spec. suite is that of the root filesystem, whose archive a mirror is of.
 func NewSources(env Env, from spec.Sources, of string) (*Sources, error) {
 	env, err := env.whole()
 	if err != nil {
@@ -221,8 +219,7 @@ func (s *Sources) kernelOrg(progress func(int64)) (*kernelorg.Client, error) {
 	}, nil
 }
 
-// download brings the kernel into the store: by the digest that the lock pins,
-// where it pins one, else by who signed it.
+// download brings the kernel into the store: by the digest that the lock pins, else by who signed it.
 func (s *Sources) download(ctx context.Context, src kernel.Source, l spec.KernelLock) (kernelorg.Verified, error) {
 	task := progress.Start(s.env.Sink, "source", "fetch Linux "+l.Request)
 	got, err := func() (kernelorg.Verified, error) {

@@ -120,9 +120,8 @@ func (t *tools) update(ctx context.Context, old *spec.Lock, sp spec.Spec, req Up
 	return l, nil
 }
 
-// moveToolchain takes the toolchain that ships with this kimg, which was proven
-// to make kernels that boot; or, where newest asks for it, or where the lock's was
-// resolved because what shipped could no longer be had, what the archive has now.
+// moveToolchain takes the toolchain that ships with this kimg; or what the archive has, where newest asks for it, or
+// where the lock's was resolved because what shipped could no longer be had.
 func (s *Sources) moveToolchain(ctx context.Context, t *spec.ToolchainLock, newest bool) error {
 	shipped, err := toolchain.Load(t.Target)
 	if err != nil {

@@ -82,8 +82,7 @@ func (img *Image) Areas() []Area {
 	return out
 }
 
-// hasSuper reports whether a group begins with a copy of the superblock and of the
-// descriptors (the kernel's ext4_bg_has_super).
+// hasSuper reports whether a group begins with a copy of the superblock (the kernel's ext4_bg_has_super).
 func (img *Image) hasSuper(g int64) bool {
 	switch {
 	case g == 0:

@@ -32,8 +32,7 @@ func (img *Image) extentsOf(in *inode) (own []int64, ext []Extent, err error) {
 	return slices.Collect(maps.Keys(m.seen)), m.out, nil
 }
 
-// mapper walks one file's block map. seen holds the map's own blocks: none is
-// read twice, so the walk ends however the map is tangled.
+// mapper walks one file's block map. No block of the map (seen) is read twice: the walk ends.
 type mapper struct {
 	img  *Image
 	in   *inode

@@ -87,9 +87,8 @@ func eachIn(b []byte, dir uint32, f func(name []byte, num uint32, typ byte) bool
 	return true, nil
 }
 
-// children returns a directory's names without "." and "..". No entry leads back
-// to the directory or to the root. That no directory is in another twice, who asks
-// checks by the inodes: the type in an entry may be none, and may lie.
+// children returns a directory's names without "." and "..". No entry leads back to the directory or to the root. That
+// no directory is in another twice the caller checks by the inodes: an entry's type may lie.
 func (img *Image) children(in *inode) ([]dirent, error) {
 	var out []dirent
 	var bad error
@@ -136,8 +135,7 @@ func (img *Image) find(in *inode, name string) (uint32, error) {
 	return num, nil
 }
 
-// parent returns the number that a directory has for "..", 0 where it has none. It
-// is in the first block: a directory has to be read to be listed, not to be reached.
+// parent returns the number that a directory has for "..", 0 where it has none: it is in the first block.
 func (img *Image) parent(in *inode) (uint32, error) {
 	if in.typ() != fs.ModeDir {
 		return 0, errors.New("not a directory")
@@ -166,8 +164,7 @@ func (img *Image) parent(in *inode) (uint32, error) {
 	return up, err
 }
 
-// nameCache keeps the names of the directories that were used last. Without it
-// the reading of all files of a directory would read the directory as often.
+// nameCache keeps the names of the directories that were used last: a directory is not read for each of its files.
 type nameCache struct {
 	mu   sync.Mutex
 	dirs map[uint32]map[string]uint32
@@ -288,8 +285,7 @@ func (i info) Sys() any {
 		Generation: i.in.gen, Blocks: i.in.blocks,
 		Accessed: i.in.atime, Changed: i.in.ctime, Created: i.in.crtime}
 	if i.in.typ()&fs.ModeDevice != 0 {
-		// The old form in the first word, else the new one in the second (the
-		// kernel's old_decode_dev and new_decode_dev).
+		// The old form in the first word, else the new one in the second (old_decode_dev, new_decode_dev).
 		if d := le.Uint32(i.in.block[:]); d != 0 {
 			s.Major, s.Minor = d>>8&0xFF, d&0xFF
 		} else {

@@ -101,8 +101,7 @@ func readSuperblock(r io.ReaderAt, size int64) ([]byte, *Superblock, error) {
 	return b, sb, sb.check(size)
 }
 
-// check refuses numbers that no reader could work with. After it, no product or
-// quotient of the superblock's fields overflows or divides by zero.
+// check refuses numbers that no reader could work with: after it nothing overflows or divides by zero.
 func (sb *Superblock) check(size int64) error {
 	if no := sb.Incompat &^ incompatUnderstood; no&incompatRecover != 0 {
 		return fmt.Errorf("its journal has not been replayed (it was not shut down cleanly): " +
@@ -241,8 +240,7 @@ func (img *Image) inode(num uint32) (*inode, error) {
 	return in, nil
 }
 
-// inodeTime reads a time whose extra field holds two more bits of the seconds
-// and the nanoseconds, where the inode has it.
+// inodeTime reads a time and, where the inode has it, the field of two more bits and the nanoseconds.
 func inodeTime(b []byte, fields, at, extra int) time.Time {
 	sec, nsec := int64(int32(le.Uint32(b[at:]))), int64(0)
 	if fields >= extra+4 {

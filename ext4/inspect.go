@@ -8,8 +8,7 @@ import (
 	"path"
 )
 
-// This file is about how an image is laid out, and not only what is in it: the
-// order of names, the place of blocks, the bytes of records.
+// This file is about how an image is laid out: the order of names, the place of blocks, the bytes of records.
 
 // Node is one name of a [Image.Walk].
 type Node struct {
@@ -73,8 +72,7 @@ const (
 	maxPaths    = 512 << 20
 )
 
-// MaxPath is how long a path in an image may be, in bytes: sixteen times what the
-// kernel takes at once (PATH_MAX). What is deeper is there to be a burden.
+// MaxPath is how long a path in an image may be, in bytes: sixteen times the kernel's PATH_MAX.
 const MaxPath = 64 << 10
 
 // CheckPath refuses a path that is too long, before it is made of its directory's and its name.

@@ -40,8 +40,7 @@ func (p *planner) add(args ...string) {
 	p.lines = append(p.lines, strings.Join(args, " "))
 }
 
-// at runs a command on one name of a directory. debugfs takes a path, too, but
-// looks for "/name" in its working directory and not in the root.
+// at runs a command on a name in its directory: debugfs looks for "/name" in its working directory.
 func (p *planner) at(name, command string, args ...string) {
 	p.add("cd", path.Join("/", path.Dir(name)))
 	p.add(append([]string{command}, args...)...)

@@ -23,15 +23,13 @@ const (
 // MaxDocument bounds each of the two documents, in bytes: those of a large build have half a megabyte.
 const MaxDocument = 16 << 20
 
-// MaxSignature bounds the bundle of signatures, in bytes: it has the document in
-// base64, and may have those of others.
+// MaxSignature bounds the bundle of signatures, in bytes: it has the document in base64, and may have others'.
 const MaxSignature = 4 * MaxDocument
 
 // home begins kimg's own URIs, which are names and need not be reachable.
 const home = "https://github.com/kimg/kimg"
 
-// BuildType defines a statement's parameters, which docs/howto-provenance.md describes.
-// It changes when their meaning does.
+// BuildType defines a statement's parameters (docs/howto-provenance.md), and changes when their meaning does.
 const BuildType = home + "/blob/main/docs/howto-provenance.md#build-type-v1"
 
 // Builder is the id of the kimg of a version.

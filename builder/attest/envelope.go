@@ -17,8 +17,7 @@ import (
 // payloadType is what a DSSE envelope says of an in-toto statement in it.
 const payloadType = "application/vnd.in-toto+json"
 
-// line is a line of a bundle (in-toto attestation, spec/v1/bundle.md). Envelopes of other
-// statements, and lines that are not envelopes, belong to other tools and are kept.
+// line is a line of a bundle (in-toto attestation, spec/v1/bundle.md). Those that are other tools' are kept.
 type line struct {
 	text     []byte         // without its end
 	envelope *dsse.Envelope // nil: it is not one
@@ -104,8 +103,7 @@ func writeBundle(lines []line) []byte {
 	return out.Bytes()
 }
 
-// Current is a bundle without the envelopes around kimg's statements of other builds
-// than this one's. It is empty when nothing is left.
+// Current is a bundle without envelopes around kimg's statements of other builds; empty when nothing is left.
 func Current(bundle, statement []byte) []byte {
 	lines := readBundle(bundle)
 	kept := slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.outdated(statement) })
@@ -171,8 +169,7 @@ func (l line) signedBy(ctx context.Context, k *PublicKey) bool {
 // ErrOther is a bundle without an envelope around the statement.
 var ErrOther = errors.New("it holds no signature of this build's " + ProvenanceFile)
 
-// Verify finds which of the keys signed the statement. It is not an error if none did;
-// a bundle that is about something else is ErrOther.
+// Verify finds which of the keys signed the statement, maybe none. A bundle about something else is ErrOther.
 func Verify(ctx context.Context, bundle, statement []byte, keys []*PublicKey) (Signatures, error) {
 	var s Signatures
 	if len(bundle) > MaxSignature {

@@ -172,8 +172,7 @@ var ciphers = map[string]int{
 	"2.16.840.1.101.3.4.1.42": 32,
 }
 
-// maxIterations bounds the work that a key's file may cause: openssl's default is 2048,
-// and a hundred times as many are recommended.
+// maxIterations bounds the work that a key's file may cause: openssl's default is 2048.
 const maxIterations = 10_000_000
 
 type encryptedKey struct {

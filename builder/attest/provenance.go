@@ -20,8 +20,7 @@ const predicateType = "https://slsa.dev/provenance/v1"
 // files' names and contents. dirHash does not serve: it covers neither links nor whether a file is executable.
 const treeDigest = "kimgTree"
 
-// Provenance is the text of a build's statement: its subjects are the artifacts,
-// its predicate is what they were made from.
+// Provenance is the text of a build's statement about its artifacts.
 func Provenance(b Build) ([]byte, error) {
 	p, err := predicate(b)
 	if err != nil {

@@ -152,8 +152,7 @@ func window(b blob, sp span) []byte {
 	return b.part(from, min(32, max(4, (sp.to-from+3)&^3))).head(32)
 }
 
-// pointer reports whether the word of eight bytes that a span begins in is an address in
-// a kernel, whose lower half may look like a time.
+// pointer reports whether a span begins in a word that is a kernel address: its lower half may look like a time.
 func pointer(b blob, sp span) bool {
 	w := b.part(sp.from&^7, 8).head(8)
 	return len(w) == 8 && w[4] == 0xFF && w[5] == 0xFF && w[6] == 0xFF && w[7] == 0xFF
@@ -192,8 +191,7 @@ func plausible(seconds int64) bool {
 	return seconds >= 946_684_800 && seconds < 2_524_608_000
 }
 
-// near reports whether two times may come from the clocks of two builds: they are at most ten years apart. A
-// machine's clock may be off by years; random numbers are rarely this near.
+// near reports whether two times may come from the clocks of two builds. A machine's clock may be off by years.
 func near(a, b int64) bool {
 	d := time.Duration(a-b) * time.Second
 	return a != b && d.Abs() < 10*365*24*time.Hour

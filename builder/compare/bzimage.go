@@ -18,8 +18,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// headerField is a field of the setup header. Names, offsets and sizes in bytes are
-// those of the kernel's Documentation/arch/x86/boot.rst.
+// headerField is a field of the setup header, as the kernel's Documentation/arch/x86/boot.rst has it; n is in bytes.
 type headerField struct {
 	name  string
 	at, n int

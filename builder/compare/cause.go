@@ -73,8 +73,7 @@ const (
 	zone  = `(?:Z|[A-Z]{3,5}|[+-]\d{2}:?\d{2})`
 )
 
-// recognisers are tried from the top. What one has recognised is hidden from
-// those after it, so that a text may have several causes and each is found.
+// recognisers are tried from the top. What one has recognised is hidden from those after it.
 var recognisers = []recogniser{
 	{Compiler, regexp.MustCompile(`\b(?:GCC:|gcc(?:-\d+)?|GNU ld|clang(?:-\d+)?) \([^)\n]*\)+ [\d.]+` +
 		`|\bGNU C(?:\+\+)?\d* \d+\.\d+\.\d+|\b(?:clang version|LLD|GNU AS|GNU assembler) [\d.]+`), nil},
@@ -214,8 +213,7 @@ func first(c []Cause) Cause {
 // maxWords bounds a text whose words are compared as a set, in bytes.
 const maxWords = 64 << 10
 
-// reordered is Order where two texts have the same lines, or the same words on one
-// line, in another order; Locale where one of the orders is that of a language.
+// reordered is Order where two texts have the same lines or words in another order; Locale if one is a language's.
 func reordered(a, b string) Cause {
 	for i, split := range []func(string) []string{
 		func(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") },
@@ -245,8 +243,7 @@ func orderOf(x, y []string) Cause {
 	return Order
 }
 
-// collated reports whether a list is sorted as languages sort: without regard to case,
-// and without regard to punctuation (as in glibc before 2.28) or with it.
+// collated reports whether a list is sorted as languages sort, with punctuation or without (glibc before 2.28).
 func collated(l []string) bool {
 	letters := func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -261,8 +258,7 @@ func collated(l []string) bool {
 	})
 }
 
-// umasked reports whether two modes differ as two umasks make them: in the bits of the
-// group and others, and one is a subset of the other.
+// umasked reports whether two modes differ as two umasks make them.
 func umasked(a, b fs.FileMode) bool {
 	const set = 0o077
 	return a&^set == b&^set && a != b && (a&b == a || a&b == b)
@@ -284,8 +280,7 @@ func binaryCause(a, b []byte) Cause {
 	return ""
 }
 
-// looksRandom reports whether about half of the bits of two pieces differ, as in random
-// ones, and neither is mostly one byte.
+// looksRandom reports whether about half of the bits differ, and neither is mostly one byte.
 func looksRandom(a, b []byte) bool {
 	diff, values := 0, map[byte]bool{}
 	for i := range a {

@@ -227,8 +227,7 @@ func (r *Report) explain(ctx context.Context, t thing, a, b blob, s changes) err
 	return nil
 }
 
-// headLen is how many bytes of a blob its form is recognised from: they include the
-// magic number of an ext4 superblock.
+// headLen is how many bytes of a blob its form is recognised from: an ext4 superblock's magic number is in them.
 const headLen = 4096
 
 type form struct {

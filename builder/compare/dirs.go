@@ -120,8 +120,7 @@ func (d *directory) artifacts(r *Report, described bool) (names []string, err er
 	return names, err
 }
 
-// inputs compares what two builds were made from. What their manifests say of
-// artifacts and steps follows from that, or is seen in the artifacts.
+// inputs compares what two builds were made from. Artifacts and steps follow from that, or are compared themselves.
 func (r *Report) inputs(a, b map[string]any) {
 	made := func(k string, _ any) bool { return slices.Contains(outcomeFields, k) }
 	x, y := maps.Clone(a), maps.Clone(b)
@@ -136,8 +135,7 @@ func inBoth(ctx context.Context, name, a, b string) (*Report, error) {
 	return r, r.files(ctx, filepath.ToSlash(name), filepath.Join(a, name), filepath.Join(b, name))
 }
 
-// runs notes where two manifests of the same build differ: what was true of one run
-// is not a difference of the builds, and yet their files are not the same.
+// runs notes where two manifests of the same build differ: what was true of one run is no difference of the builds.
 func (r *Report) runs(ctx context.Context, a, b string) error {
 	if !r.Same() {
 		return nil

@@ -109,8 +109,7 @@ func keys[V any](a, b map[string]V) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// items are the items of a list by their names. ok is false for a list whose items have
-// no names, or two of which have one name.
+// items are the items of a list by their names; ok is false where they have none, or two have one name.
 func items(v any) (out map[string]map[string]any, ok bool) {
 	if v == nil {
 		return nil, true
@@ -172,8 +171,7 @@ func leaf(v any) string {
 	return fmt.Sprint(v)
 }
 
-// treeCauses are the causes of differences in manifests, locks and documents by the
-// beginning of the place; the first that fits counts.
+// treeCauses are causes by the beginning of the place; the first that fits counts.
 var treeCauses = []struct {
 	prefix string
 	cause  Cause

@@ -90,8 +90,7 @@ func (p *program) at(s *elf.Section, off int64) string {
 	return ""
 }
 
-// bounds are those of the symbol that has a byte of a section, as a span of the
-// section; all of it where no symbol has the byte.
+// bounds are those, in its section, of the symbol that has a byte; all of the section where none has.
 func (p *program) bounds(s *elf.Section, off int64) span {
 	index, at := p.index[s], s.Addr+uint64(off)
 	for _, y := range p.symbols {
@@ -105,8 +104,7 @@ func (p *program) bounds(s *elf.Section, off int64) span {
 // maxSplit bounds a span that is split by symbols, in bytes.
 const maxSplit = 1 << 20
 
-// bySymbol splits spans where symbols begin, so that each symbol whose bytes differ is
-// reported: spans that lie close to each other are one.
+// bySymbol splits spans where symbols begin: spans that lie close to each other are one.
 func (d *sectionDiff) bySymbol() (out []span) {
 	p, s := d.x, d.s
 	index := p.index[s]
@@ -340,8 +338,7 @@ func (d *sectionDiff) data() {
 	}
 }
 
-// code reports which functions differ: in size, or else in bytes, as they do wherever
-// an address that they use has moved.
+// code reports which functions differ in size, or else in bytes, as wherever an address that they use has moved.
 func (d *sectionDiff) code() {
 	sizes := func(p *program, s *elf.Section) map[string]uint64 {
 		m, index := map[string]uint64{}, p.index[s]
@@ -384,8 +381,7 @@ func (d *sectionDiff) code() {
 	d.tell(fmt.Sprintf("%d places differ, none in size", len(names)), count(names), "", cause)
 }
 
-// derivedSections are the beginnings of the names of sections that hold nothing but
-// addresses of what is in others: a kernel's tables, and a program's.
+// derivedSections begin the names of sections of nothing but addresses of what is in others.
 var derivedSections = []string{
 	".eh_frame", ".orc_", "__ex_table", "__bug_table", ".altinstructions", ".smp_locks", "__mcount_loc",
 	"__ksymtab", ".init_array", ".fini_array", ".dynamic", ".dynsym", ".got", ".plt", ".hash", ".gnu.hash",

@@ -57,8 +57,7 @@ func printables(p []byte) string {
 
 const buildID = "build ID"
 
-// notes compares two sections of notes (the ELF format's Nhdr, then name and
-// descriptor, each padded to four bytes).
+// notes compares two sections of notes: Nhdr, then name and descriptor, each padded to four bytes.
 func (d *sectionDiff) notes() error {
 	v, w, err := d.both()
 	if err != nil {

@@ -68,8 +68,7 @@ type imageDiff struct {
 // maxDetails is how many bytes of files that differ are compared in depth.
 const maxDetails = 4 << 30
 
-// images compares two ext4 images: the superblocks by their fields, the trees by
-// their names, and the bytes that belong to neither.
+// images compares the superblocks by their fields, the trees by their names, and the bytes that belong to neither.
 func (r *Report) images(ctx context.Context, t thing, a, b blob, s changes) error {
 	x, err := walk(ctx, a)
 	if err != nil {

@@ -57,9 +57,8 @@ func (d *imageDiff) seedsDiffer(field string) bool {
 	return value(d.a) != value(d.b)
 }
 
-// places reports, as one difference each, the inodes that have other numbers and the
-// files that have the same content in other blocks. These follow from what else is in
-// the image; where no name was added or removed, from an order.
+// places reports, as one difference each, the inodes that have other numbers and the files in other blocks. These
+// follow from what else is in the image; where no name was added or removed, from an order.
 func (d *imageDiff) places() {
 	inodes, blocks := 0, 0
 	var firstInode, firstBlock Difference
@@ -173,8 +172,7 @@ type tally struct {
 	path  string
 }
 
-// physical reports the bytes on the disk that belong to no name: copies of the
-// superblock, tables, the journal, and what nothing reads.
+// physical reports bytes that belong to no name: superblock copies, tables, the journal, and what nothing reads.
 func (d *imageDiff) physical(ctx context.Context, a, b blob) error {
 	others := len(d.Differences) > 0
 	bs := d.a.Superblock().BlockSize
@@ -243,8 +241,7 @@ func (d *imageDiff) assign(p, q owner, s span, bs int64, count func(what, path s
 	}
 }
 
-// areaNames are the tallies' names in a report, and their causes when nothing else
-// differs. Where something does, they follow from that.
+// areaNames are the tallies' names in a report, and their causes where nothing else differs.
 var areaNames = []struct {
 	what, says string
 	alone      Cause

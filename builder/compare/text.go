@@ -105,8 +105,7 @@ func (p linePair) show(s string, has bool) string {
 // maxPairs is how many lines of a text are looked into.
 const maxPairs = 1000
 
-// linePairs pairs the lines that only one of two texts has, in their order. more
-// is how many there are beyond those that are returned.
+// linePairs pairs the lines that only one of two texts has. more is how many there are beyond those returned.
 func linePairs(a, b string) (out []linePair, more int) {
 	type line struct {
 		n int
@@ -150,8 +149,7 @@ func isConfig(t thing, head []byte) bool {
 	return found && isText(t, head)
 }
 
-// compilerSymbols are filled in by Kconfig from the compiler that it found (the
-// kernel's init/Kconfig), not by users.
+// compilerSymbols are filled in by Kconfig from the compiler that it found (the kernel's init/Kconfig).
 var compilerSymbols = regexp.MustCompile(
 	`^(?:CC|GCC|CLANG|AS|LD|LLD|RUSTC|PAHOLE|BINDGEN)_(?:VERSION|VERSION_TEXT|HAS_\w+|IS_\w+|CAN_\w+)$` +
 		`|^(?:TOOLS_SUPPORT|GCC\d*_NO)_\w+$`)
@@ -245,8 +243,7 @@ func readMap(b blob) ([]symbol, error) {
 	return out, nil
 }
 
-// symbols compares two tables. Names that occur more than once, as those of static
-// functions do, are distinguished by their order.
+// symbols compares two tables. Names that occur more than once, as static functions', are told apart by their order.
 func (r *Report) symbols(t thing, table string, a, b []symbol) {
 	t.where = t.at(table)
 	type key struct {

@@ -91,8 +91,7 @@ func (w *worker) build(ctx context.Context, eng container.Engine, j Job, task *p
 	return kconfig.ParseConfig(text), w.compile(ctx, j, text, j.jobs(eng))
 }
 
-// onWorker brings the job's source into its volume, starts a worker on it, and
-// keeps other kimgs from it while do works there.
+// onWorker brings the source into its volume and starts a worker on it; meanwhile other kimgs wait.
 func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task,
 	do func(*worker) error) (err error) {
 	unlock, err := lockTree(ctx, j, task)
@@ -121,8 +120,7 @@ func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.T
 // configScript puts the .config of its input to $2, by way of $1, where another one is there, and runs $3 before.
 const configScript = `cat > "$1" && { cmp -s "$1" "$2" || { eval "$3" && cp "$1" "$2"; }; }`
 
-// compile runs make. The .config is only replaced where it differs: its time
-// alone would make kbuild read all of it again.
+// compile runs make. The .config is only replaced where it differs: by its time kbuild would read all of it again.
 func (w *worker) compile(ctx context.Context, j Job, config []byte, n int) error {
 	before := ":"
 	if slices.Contains(j.Targets, BinDeb) {
@@ -217,8 +215,7 @@ func takeAll(r io.Reader, names map[string]string, put Put) error {
 	return nil
 }
 
-// StepVersion is raised when Build makes another kernel of the same inputs: of the same
-// tree, patches and Inputs. What is in the two Inputs needs no such care.
+// StepVersion is raised when Build makes another kernel of the same tree, patches and Inputs.
 const StepVersion = "3"
 
 // Inputs is a digest of how kernels are compiled: make's variables, environment and targets, and the scripts that

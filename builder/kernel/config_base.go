@@ -80,8 +80,7 @@ func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion
 	return append(lost, gone...), nil // what could still be had comes first
 }
 
-// keepsFile refuses a configuration in which lines of the user's own base config are
-// lost. Where another version wrote the file that is expected, and a warning.
+// keepsFile refuses to lose lines of the user's own base config. Where another version wrote it, it warns.
 func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config,
 	requested []Request) error {
 	lost, err := w.lost(ctx, c, version, final, requested)
@@ -136,8 +135,7 @@ var renames = []struct {
 	{"SPECULATION_MITIGATIONS", "CPU_MITIGATIONS", 6, 9},
 }
 
-// translate rewrites requests into the names of one version of the kernel:
-// renamed symbols, and debug information, which became a choice in 5.18.
+// translate rewrites requests into the names of one version: renamed symbols, and debug information.
 func translate(version units.KernelVersion, reqs []Request) []Request {
 	out := make([]Request, 0, len(reqs))
 	for _, r := range reqs {

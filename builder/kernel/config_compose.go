@@ -38,8 +38,7 @@ type Config struct {
 	Requests []Request
 }
 
-// Text is everything that the configuration is composed of, for a hash. It holds
-// kimg's own fragments too: another kimg may bring others.
+// Text is everything that the configuration is composed of, kimg's own fragments included, for a hash.
 func (c Config) Text() string {
 	var b strings.Builder
 	b.Write(sameConfig)
@@ -65,8 +64,7 @@ func own(name string, text []byte, version units.KernelVersion) []Request {
 	return translate(version, reqs)
 }
 
-// kvmGuest is where a tree keeps the options of a KVM guest; the "kvmconfig"
-// target that merged it went away after 5.10.
+// kvmGuest is where a tree keeps the options of a KVM guest; the target that merged it went away after 5.10.
 const kvmGuest = "kernel/configs/kvm_guest.config"
 
 // configure composes the configuration with the tree's own kconfig and returns it, proven: an *UnmetError names
@@ -105,8 +103,7 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 	return final, err
 }
 
-// compose lays the requests over the base. requested are the requests in the names
-// of this version; whether they were met is not checked.
+// compose lays the requests, which it returns in this version's names, over the base; it does not check them.
 func (w *worker) compose(ctx context.Context, version units.KernelVersion, c Config) (
 	final []byte, requested []Request, err error) {
 	base, mine, err := w.base(ctx, version, c, own("same.config", sameConfig, version))
@@ -156,8 +153,7 @@ func (w *worker) base(ctx context.Context, version units.KernelVersion, c Config
 	return c.File, slices.Concat(renamed(version, c), same), nil
 }
 
-// kconfig runs one of kconfig's targets and returns the .config that it made. It
-// works beside the .config of the last build, whose time decides what make builds.
+// kconfig makes a target of kconfig's beside the .config of the last build, whose time decides what make builds.
 func (w *worker) kconfig(ctx context.Context, args ...string) ([]byte, error) {
 	if err := w.make(ctx, append([]string{"KCONFIG_CONFIG=" + newConfig}, args...)...); err != nil {
 		return nil, fmt.Errorf("make %s: %w", args[len(args)-1], err)
@@ -230,8 +226,7 @@ func bootWarnings(c kconfig.Config) []string {
 }
 
 // provenConfig keeps the last configuration that was proven, after a line that says what it was composed from.
-// Composing takes seconds (the tree's kconfig asks the compiler a hundred questions), which is most of what a build
-// adds to make after one edited file.
+// Composing takes seconds: most of what a build adds to make after one edited file.
 const provenConfig = objDir + "/kimg.proven"
 
 // provenScript prints the state of all that kconfig reads of the source ($1) for an architecture ($3), and then $2.

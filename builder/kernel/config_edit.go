@@ -45,11 +45,9 @@ type Edited struct {
 	Lost    []string  // symbols for which Set does not reproduce what the editor saved: SYMBOL=VALUE
 }
 
-// Edit opens an editor on the job's configuration, in the toolchain's container. It
-// returns nil where nothing was changed, or nothing saved.
-//
-// The change is small: what differs, has a prompt, and is not what kconfig would
-// choose anyway. It is composed again to check that it gives what the editor saved.
+// Edit opens an editor on the job's configuration, in the toolchain's container; nil: nothing was changed or saved.
+// The change is what differs, has a prompt, and is not what kconfig would choose anyway; it is composed again to
+// check that it gives what the editor saved.
 func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
 		out, err = w.edit(ctx, j.Tree.Version, j.Config, e)
@@ -146,8 +144,7 @@ func (w *worker) edit(ctx context.Context, version units.KernelVersion, c Config
 	return out, nil
 }
 
-// editor runs the editor on the user's terminal. A TERM that the image's
-// terminfo does not know is taken for the most common one.
+// editor runs the editor on the user's terminal. A TERM that the image does not know becomes the most common one.
 func (w *worker) editor(ctx context.Context, e Editing) error {
 	t, restore, err := e.Open()
 	if err != nil {
@@ -236,8 +233,7 @@ func changes(from, to []byte, kept []Request, tree *kconfig.Tree) []Request {
 	return out
 }
 
-// fewer leaves out what kconfig would choose by itself, and the members of a
-// choice that give way to the one that is chosen.
+// fewer leaves out what kconfig would choose by itself, and members of a choice that give way to the chosen one.
 func fewer(reqs []Request, odd map[string]bool, tree *kconfig.Tree) []Request {
 	chosen := map[string]bool{} // members of choices in which one is asked for
 	for _, r := range reqs {

@@ -35,8 +35,7 @@ var (
 	stringRE = regexp.MustCompile(`^"([^"\\]|\\.)*"$`)
 )
 
-// ParseSet reads what --set takes: SYM=VALUE, with or without CONFIG_. A value
-// that is no y, m, n or number is a string; its quotes may be left off.
+// ParseSet reads SYM=VALUE, with or without CONFIG_. What is no y, m, n or number is a string, quoted or not.
 func ParseSet(s string) (Request, error) {
 	name, value, ok := strings.Cut(s, "=")
 	name = strings.TrimPrefix(name, "CONFIG_")
@@ -97,8 +96,7 @@ func last(reqs []Request) []Request {
 	return kept
 }
 
-// merge lays requests over a .config: what they name is taken out of it and
-// added at its end, as scripts/kconfig/merge_config.sh does.
+// merge takes what requests name out of a .config and adds it at its end, as scripts/kconfig/merge_config.sh does.
 func merge(config []byte, reqs []Request) []byte {
 	reqs = last(reqs)
 	named := map[string]bool{}

@@ -141,8 +141,7 @@ func Toolchains() []string {
 // Toolchain is the era's toolchain as --toolchain names it: "trixie/gcc-14".
 func (e Era) Toolchain() string { return e.Suite + "/" + e.CC }
 
-// Target is the toolchain image that has the era's compiler and what the further
-// make targets need. An *EraError says that there is none.
+// Target is the toolchain image that has the era's compiler and what further make targets need; else an *EraError.
 func (e Era) Target(targets []string) (string, error) {
 	deb := slices.Contains(targets, BinDeb)
 	var packing []string

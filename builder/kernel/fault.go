@@ -32,13 +32,11 @@ const (
 	keepLast   = 12
 )
 
-// faultRE is how compilers, linkers, make and scripts say that they failed. With
-// -j the reason may stand hundreds of lines above the end.
+// faultRE is how compilers, linkers, make and scripts fail: with -j, hundreds of lines above the end.
 var faultRE = regexp.MustCompile(
 	`(?i)\berror\b:|: undefined reference|\*\*\* |no space left|killed signal|: not found$`)
 
-// faults keeps the lines of a command's output that an error should show. Its
-// methods may be called from several goroutines.
+// faults keeps the lines of a command's output that an error should show. It is safe for several goroutines.
 type faults struct {
 	mu     sync.Mutex
 	rest   []byte
@@ -73,8 +71,7 @@ func (f *faults) wrap(err error) error {
 	return &CompileError{Lines: lines, Err: err}
 }
 
-// eachLine calls f for each whole line of b that is not blank, and returns what
-// is left. A line without an end does not grow beyond 64 KiB.
+// eachLine calls f for each whole line that is not blank, and returns the rest, of 64 KiB at most.
 func eachLine(b []byte, f func(string)) []byte {
 	for {
 		i := bytes.IndexByte(b, '\n')
@@ -104,8 +101,7 @@ type counter struct {
 	n    int64
 }
 
-// newCounter looks up how many objects a whole build like this one had. A build
-// that only makes what changed has no known number.
+// newCounter looks up how many objects a whole build like this one had; what only changed has no known number.
 func newCounter(task *progress.Task, j Job, fresh bool) *counter {
 	c := &counter{task: task, fresh: fresh}
 	base := j.Config.Base
@@ -133,8 +129,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// remember keeps the count of a whole build. That it could not be kept costs the
-// next build its percentage, no more.
+// remember keeps the count of a whole build; without it the next build has no percentage.
 func (c *counter) remember() {
 	if c.fresh && os.MkdirAll(filepath.Dir(c.file), 0o755) == nil {
 		_ = renameio.WriteFile(c.file, []byte(strconv.FormatInt(c.n, 10)), 0o644)

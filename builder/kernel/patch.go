@@ -44,8 +44,7 @@ type patchedFile struct {
 	Kind string `json:"kind"` // of the original: absent, f, x
 }
 
-// without forgets the originals that a change of the source brings anew: the tree
-// has them now, and the patches have to be applied again.
+// without forgets the originals that a change of the source brings anew: the patches have to be applied again.
 func (p patched) without(c tree.Delta) patched {
 	moved := map[string]bool{}
 	for _, e := range c.Send {
@@ -61,8 +60,7 @@ func (p patched) without(c tree.Delta) patched {
 	return patched{Files: left}
 }
 
-// clash says whether a change of the source has a file where a patched one has a
-// directory, or the other way round: such a volume is filled anew.
+// clash says whether a change has a file where a patched one has a directory, or vice versa: then all is sent anew.
 func (p patched) clash(c tree.Delta) bool {
 	files, dirs := map[string]bool{}, map[string]bool{}
 	for _, f := range p.Files {
@@ -107,8 +105,7 @@ var (
 	patchPut string
 )
 
-// ParsePatches reads all of a job's patches; a *diffs.Error says what is wrong
-// with the first one that cannot be used.
+// ParsePatches reads all of a job's patches; a *diffs.Error says what is wrong with the first that cannot be used.
 func ParsePatches(list []Patch) ([][]diffs.File, error) {
 	all := make([][]diffs.File, len(list))
 	for i, p := range list {
@@ -120,8 +117,7 @@ func ParsePatches(list []Patch) ([][]diffs.File, error) {
 	return all, nil
 }
 
-// patch makes the volume's tree the pristine one with the patches applied. They
-// are tried on copies first: a patch that does not apply changes nothing.
+// patch makes the volume's tree the pristine one with the patches applied, which are tried on copies first.
 func (d *delivery) patch(ctx context.Context, list []Patch) error {
 	key := patchKey(list)
 	if key == d.patched.Key && (key != "" || len(d.patched.Files) == 0) {

@@ -11,9 +11,8 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Fix is a small patch of kimg's own that cures trees which do not compile with
-// some toolchains, or whose scripts for gdb do not load. To compile, the toolchain of
-// a kernel's era needs none of them; the ones that a user chooses may.
+// Fix is a small patch of kimg's own for trees that do not compile with some toolchains that a user may choose, or
+// whose scripts for gdb do not load.
 type Fix struct {
 	Name         string // of its file in fixes/, without .patch
 	What         string // what it changes
@@ -101,8 +100,7 @@ var fixFiles embed.FS
 // Fixes is the whole table, for showing.
 func Fixes() []Fix { return slices.Clone(fixes) }
 
-// FixesFor are the fixes that a kernel may need with the toolchain of an era.
-// Whether a tree needs one is seen when it is there.
+// FixesFor are those that a kernel may need with an era's toolchain; the tree itself shows whether it does.
 func FixesFor(version units.KernelVersion, e Era) []Patch {
 	var list []Patch
 	for i := range fixes {

@@ -62,8 +62,7 @@ func (e *SourceError) Hint() string {
 
 var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
 
-// tarballs are the endings of the tarballs that can be read, each with the suffix of
-// its compression and the command that undoes that in the toolchain container.
+// tarballs are the endings that can be read, with the suffix and the command of the container that undoes it.
 var tarballs = []struct{ ending, suffix, command string }{
 	{".tar.xz", ".xz", "xz -T0 -dc"}, {".txz", ".xz", "xz -T0 -dc"},
 	{".tar.gz", ".gz", "gzip -dc"}, {".tgz", ".gz", "gzip -dc"},
@@ -162,12 +161,10 @@ func (s Source) String() string {
 // errNoTree is the answer to a directory or a tarball that holds no kernel.
 var errNoTree = errors.New("not a kernel tree: no Makefile with VERSION and PATCHLEVEL at its top")
 
-// maxMakefile bounds how much of a Makefile is read, in bytes: 6.12's has 68 KiB
-// and names the version in its first lines.
+// maxMakefile bounds how much of a Makefile is read, in bytes: 6.12's has 68 KiB.
 const maxMakefile = 1 << 20
 
-// ParseMakefile reads the version from the top-level Makefile of a kernel tree,
-// which is what the kernel will call itself, whatever its directory is called.
+// ParseMakefile reads the version from the top-level Makefile of a kernel tree: what the kernel will call itself.
 func ParseMakefile(r io.Reader) (units.KernelVersion, error) {
 	vars := map[string]string{}
 	sc := bufio.NewScanner(io.LimitReader(r, maxMakefile))
@@ -203,8 +200,7 @@ type treeInTar struct {
 	strip   int // leading directories before the tree: 1 in linux-6.12/Makefile
 }
 
-// findTree reads a tar until it meets the tree's Makefile. In the order of git
-// archive, which kernel.org and Debian use, that is the first eighth of it.
+// findTree reads a tar until it meets the tree's Makefile: in the order of git archive, the first eighth of it.
 func findTree(r io.Reader) (treeInTar, error) {
 	tr := tar.NewReader(r)
 	for {

@@ -23,12 +23,10 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// CcacheVolume is where compiled objects are kept, unless a Job says otherwise. It
-// is shared by all builds: ccache's own locks suffice.
+// CcacheVolume keeps compiled objects, unless a Job says otherwise. All builds share it: ccache has locks.
 const CcacheVolume = "kimg-ccache"
 
-// A source volume holds a tree and, written last, the mark that says which: a
-// volume without its mark is never used.
+// A source volume holds a tree and, written last, the mark that says which; without it it is never used.
 const (
 	sourceMark = tree.OwnNames + "source"
 	newMark    = sourceMark + ".new"
@@ -179,16 +177,14 @@ var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "
 // maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
 var maxTree int64 = 8 << 30
 
-// unpackScript unpacks what $1 makes of its input. $2 is how many leading
-// directories are dropped, $3 the bound. Files get the time at which they arrive, as
-// those of a directory do: objects may be there that were made of other versions of them.
+// unpackScript unpacks what $1 makes of its input, less $2 leading directories, $3 bytes at most. Files get the time
+// at which they arrive: objects of other versions of them may be there.
 const unpackScript = `set -o pipefail; umask 022; cd ` + srcDir + `
 find . -mindepth 1 -delete
 eval "$1" | { head -c "$3"; test -z "$(head -c 1 | tr '\0' x)" || { echo "kimg: more than $3 bytes" >&2; exit 3; }; } |
 tar -x -m --no-same-owner --no-same-permissions --strip-components="$2"`
 
-// debScript takes the tarball out of a source package. Debian compresses it with
-// xz, Ubuntu with bzip2. dpkg-deb wants a file; the volume has the room.
+// debScript takes the tarball out of a source package: xz in Debian's, bzip2 in Ubuntu's. dpkg-deb wants a file.
 const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x -C "$HOME" --wildcards \
 --to-command='case "$TAR_FILENAME" in *.xz) xz -T0 -dc;; *.bz2) bzip2 -dc;; *.gz) gzip -dc;; *.zst) zstd -dc;; esac' \
 './usr/src/*linux-source-*.tar.*' && rm .kimg.deb`

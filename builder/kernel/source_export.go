@@ -18,8 +18,7 @@ import (
 	"github.com/kimg/kimg/internal/progress"
 )
 
-// Where debug information says that sources are: those of the tree, and those
-// that the build generated (see prefixMap). Both are fixed.
+// Where debug information says that sources are: the tree's, and those that the build generated (see prefixMap).
 const (
 	DebugSource    = srcDir
 	DebugGenerated = "/kimg/obj"
@@ -56,8 +55,7 @@ func ExportSource(ctx context.Context, eng container.Engine, j Job, e SourceExpo
 	return commands, err
 }
 
-// generatedScript makes a tar of what a build generates and compiles: headers,
-// sources, and the configuration as make reads it.
+// generatedScript makes a tar of the headers and sources that a build makes, and of auto.conf.
 const generatedScript = `cd "$1" &&
 find . -type f \( -name '*.[chS]' -o -name '*.inc' -o -name auto.conf \) ! -name '*.mod.c' -print0 |
 sort -z | tar -c --null -T -`
@@ -168,15 +166,13 @@ func unpackFile(root *os.Root, name string, h *tar.Header, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// gdbWord keeps a path one word in gdb's command language, which takes a backslash
-// before any character for that character.
+// gdbWord keeps a path one word in gdb's command language.
 var gdbWord = strings.NewReplacer(`\`, `\\`, " ", `\ `, "\t", "\\\t", `"`, `\"`, `'`, `\'`)
 
 // GDBHeader begins every script of GDBScript.
 const GDBHeader = "# Written by kimg"
 
-// GDBScript is a gdb script that finds the sources of a vmlinux that was built
-// here: source and generated are their directories, "" where there are none.
+// GDBScript is a gdb script that finds a vmlinux's sources: "" where there are none.
 func GDBScript(source, generated string) []byte {
 	var b strings.Builder
 	b.WriteString(GDBHeader + ": where this kernel's sources are. gdb -x kimg.gdb vmlinux\n")
@@ -188,8 +184,7 @@ func GDBScript(source, generated string) []byte {
 	return []byte(b.String())
 }
 
-// Command is one entry of a compile_commands.json, as
-// https://clang.llvm.org/docs/JSONCompilationDatabase.html has it.
+// Command is an entry of compile_commands.json (https://clang.llvm.org/docs/JSONCompilationDatabase.html).
 type Command struct {
 	Directory string   `json:"directory"`
 	File      string   `json:"file"`
@@ -201,11 +196,8 @@ type Command struct {
 var commandRE = regexp.MustCompile(`^(?:saved)?cmd_(\S+\.o) := (.*)$`)
 
 // compileCommands reads the lines of kbuild's .cmd files and returns how each object was compiled, in the words of
-// another machine: src is where it has the source, obj where it has what the build generated. Lines that compile
-// nothing are passed over.
-//
-// It does what the tree's own gen_compile_commands.py does, which a tree before
-// 4.20 lacks, which wants Python, and which knows the container's paths alone.
+// another machine: src is where it has the source, obj where it has what was generated. The tree's own
+// gen_compile_commands.py wants 4.20 and Python, and knows the container's paths alone.
 func compileCommands(lines io.Reader, src, obj string) ([]Command, error) {
 	var all []Command
 	sc := bufio.NewScanner(lines)
@@ -285,8 +277,7 @@ func compileWords(command string) []string {
 	return words
 }
 
-// oursRE are arguments that say nothing of the source: what kimg adds, where
-// lists of headers go, and what clang does not take from a gcc command.
+// oursRE are arguments of kimg's own, lists of headers, and what clang does not take from a gcc command.
 var oursRE = regexp.MustCompile(`^-(` +
 	`f(debug|macro|file)-prefix-map=|Wp,-MM?D,|fconserve-stack$|f(no-)?allow-store-data-races$|` +
 	`mpreferred-stack-boundary=|mindirect-branch|mfunction-return=|mrecord-mcount$|mskip-rax-setup$|` +
@@ -307,8 +298,7 @@ func argumentOnHost(word, src, obj string) string {
 	return onHost(word, src, obj)
 }
 
-// onHost is a path of the object directory's container on the other machine. One
-// that is relative to the object directory stays so.
+// onHost is a path of the container on the other machine; what is relative to the objects stays so.
 func onHost(name, src, obj string) string {
 	for _, m := range []struct{ from, to string }{{objDir, obj}, {srcDir, src}, {"..", src}, {"./..", src}} {
 		if rest, ok := strings.CutPrefix(name, m.from); ok && (rest == "" || rest[0] == '/') {

@@ -37,8 +37,7 @@ type Tree struct {
 	files tree.Files // of a directory
 }
 
-// Pin reads a directory or a tarball and pins it. cacheDir keeps what was learned, so
-// that the next call reads only what changed.
+// Pin reads a directory or a tarball and pins it. cacheDir keeps what was learned for the next call.
 func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
 	switch src.Kind {
 	case Directory:
@@ -64,8 +63,7 @@ type Packages interface {
 	Lookup(name string) (archive.Package, bool)
 }
 
-// FindPackage finds the source package of a suite: the one asked for, or the
-// newest, which is the one that "linux-source" depends on.
+// FindPackage finds the source package of a suite: the one asked for, or the one that "linux-source" depends on.
 func FindPackage(list Packages, src Source) (archive.Package, error) {
 	name := src.Package
 	if name == "" {
@@ -226,8 +224,7 @@ func findIn(name string, r io.Reader) (treeInTar, error) {
 	return findTree(reading.Bounded(plain, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))))
 }
 
-// GitState is what git says of a work tree: for people, who know a source by its
-// commit. What is built follows from the files alone.
+// GitState is what git says of a work tree, for people. What is built follows from the files alone.
 type GitState struct {
 	Commit string `json:"commit"`          // in hexadecimal
 	Dirty  bool   `json:"dirty,omitempty"` // files that git knows are not those of the commit
@@ -295,8 +292,7 @@ func ReadGit(ctx context.Context, dir string, content units.Digest, cacheDir str
 	return s
 }
 
-// noFilters are the options that turn off every filter that a configuration names.
-// git compares a file's content where its time does not tell, filtered.
+// noFilters turn off every filter that a configuration names: git would run them on what it compares.
 func noFilters(ctx context.Context, dir string) (off []string, err error) {
 	keys, err := git(ctx, dir, "config", "--null", "--name-only", "--get-regexp", `^filter\.`)
 	if err != nil && len(keys) == 0 {

@@ -105,8 +105,7 @@ const (
 	ModulesDir = artifact.ModulesDir
 )
 
-// Modules reports whether the configuration asks for loadable modules. It is
-// known before anything has run, because no other symbol turns MODULES on.
+// Modules reports whether the configuration asks for modules: no other symbol turns MODULES on.
 func (c Config) Modules() bool {
 	on := c.Base != VM && c.Base != Defconfig && kconfig.ParseConfig(c.File).Get("MODULES") == "y"
 	for _, r := range c.Requests {
@@ -157,8 +156,7 @@ func (w *worker) modules(ctx context.Context, j Job, put Put) error {
 	})
 }
 
-// BinDeb is the make target that packs the kernel for dpkg. It needs a toolchain
-// image that has dpkg-dev, for the whole of the build; see Era.Target.
+// BinDeb is the make target that packs the kernel for dpkg, in an image with dpkg-dev; see Era.Target.
 const BinDeb = "bindeb-pkg"
 
 // debTools stand before the programs of their names in bindeb-pkg's PATH. They are why nothing is written to the
@@ -172,8 +170,7 @@ const (
 	debsDir  = workDir + "/debs"
 )
 
-// debEnv is the environment of make bindeb-pkg besides the build's. Its
-// packages' version is that of the kernel with the revision 1.
+// debEnv is the environment of make bindeb-pkg besides the build's.
 func debEnv(release string, epoch time.Time) []string {
 	return []string{
 		"PATH=" + toolsDir + ":/usr/sbin:/usr/bin:/sbin:/bin",
@@ -188,8 +185,7 @@ func debEnv(release string, epoch time.Time) []string {
 // what another configuration left there as well. ccache still knows the objects.
 const startOver = `find ` + objDir + ` -mindepth 1 -maxdepth 1 ! -name 'kimg.*' -exec rm -rf {} +`
 
-// debPrepare unpacks the tools from a tar and makes the place for packages. What an
-// earlier build left of its debian directory goes: old kernels do not remove it.
+// debPrepare unpacks the tools, and removes the debian directory of an earlier build: old kernels do not.
 const debPrepare = `rm -rf "$1"/debian && mkdir -p "$2" && tar -x -C "$3"`
 
 func (w *worker) bindeb(ctx context.Context, j Job, n int, put Put) error {

@@ -34,14 +34,12 @@ const (
 	workDir   = "/kimg/work"
 	user      = "1000:1000"
 
-	// newConfig is beside the .config of the last build. It has to be in the object
-	// directory: the kconfig of old kernels (5.0 is one) writes a temporary file
-	// where it runs and renames it, which fails from one file system to another.
+	// newConfig is beside the last build's .config: the kconfig of old kernels renames a temporary file to it, which
+	// fails from one file system to another.
 	newConfig = objDir + "/kimg.config"
 )
 
-// worker is a toolchain container that waits for commands. It has no network, no
-// capabilities and no new privileges, and runs nothing as root.
+// worker is a toolchain container that waits for commands, without network, capabilities, new privileges and root.
 type worker struct {
 	container.Container
 	arch arch.Arch
@@ -62,8 +60,7 @@ func newWorker(ctx context.Context, eng container.Engine, j Job, task *progress.
 
 // newCompiler creates the worker that compiles. It cannot write to the source.
 func newCompiler(ctx context.Context, eng container.Engine, j Job, src string, task *progress.Task) (*worker, error) {
-	// The compiler hands the assembler megabytes for every object. On an engine
-	// whose layers are in user space (fuse-overlayfs) that is a tenth of a build.
+	// The compiler hands the assembler megabytes: with layers in user space (fuse-overlayfs) a tenth of a build.
 	tmpfs := map[string]string{"/tmp": "mode=1777,exec"}
 	return newWorker(ctx, eng, j, task, tmpfs,
 		container.Mount{Volume: src, Target: srcDir, ReadOnly: true},
@@ -71,8 +68,7 @@ func newCompiler(ctx context.Context, eng container.Engine, j Job, src string, t
 		container.Mount{Volume: j.ccache(), Target: ccacheDir})
 }
 
-// prefixMap makes debug information name sources as /kimg/src/fs/open.c, which a
-// debugger can substitute as one prefix.
+// prefixMap makes debug information name sources as /kimg/src/fs/open.c: one prefix to substitute.
 const prefixMap = "-fdebug-prefix-map=..=" + srcDir + " -fdebug-prefix-map=" + objDir + "=/kimg/obj"
 
 func makeVars(j Job) []string {
@@ -89,9 +85,8 @@ func buildEnv(j Job) []string {
 		// What the kernel says about its build in /proc/version.
 		"KBUILD_BUILD_TIMESTAMP=" + j.Epoch.UTC().Format(time.UnixDate),
 		"KBUILD_BUILD_USER=kimg", "KBUILD_BUILD_HOST=kimg", "KBUILD_BUILD_VERSION=1",
-		// Depend mode takes the list of headers from the compiler, which kbuild
-		// asks for one anyway, and spares a run of the preprocessor. It cannot see
-		// that the compiler changed by its time alone, so its image says who it is.
+		// Depend mode spares a run of the preprocessor. It does not see that the compiler changed by its time alone:
+		// its image says who it is.
 		"CCACHE_DIR=" + ccacheDir, "CCACHE_DEPEND=1", "CCACHE_INODECACHE=1", "CCACHE_MAXSIZE=10G",
 		"CCACHE_COMPILERCHECK=string:" + j.ImageID,
 		// Huge pages for the compiler's memory: its garbage collector's by the image's

@@ -22,8 +22,7 @@ const manifestVersion = 1
 // maxManifest bounds a manifest, in bytes; that of a build with modules has some 100 KB.
 const maxManifest = 32 << 20
 
-// Manifest says what a build made and from what. Build is the same wherever
-// the same lock is built; Run is what was true of this one run.
+// Manifest says what a build made from what. Build is a function of the lock, Run was true of this one run.
 type Manifest struct {
 	Version int         `json:"version"`
 	Build   BuildFacts  `json:"build"`
@@ -109,8 +108,7 @@ type RunFacts struct {
 	// the lock, which Build names: a tarball of the same files makes the same kernel.
 	Git *kernel.GitState `json:"git,omitempty"`
 
-	// Privileged says that the bootstrap container was, by --privileged: the step's own
-	// list of capabilities was not enough for this engine.
+	// Privileged says that the bootstrap container was, by --privileged.
 	Privileged bool `json:"privileged,omitempty"`
 }
 
@@ -172,8 +170,7 @@ func (m *Manifest) Marshal() (b []byte, err error) {
 	return append(b, '\n'), nil
 }
 
-// Actions are the ActionIDs of the build that made the artifacts of a directory, by
-// step; nil where there is none, or none that can be read.
+// Actions are the ActionIDs of the build that made a directory's artifacts, by step; nil where none can be read.
 func Actions(dir string) map[string]spec.ActionID {
 	m, err := Read(dir)
 	if err != nil {

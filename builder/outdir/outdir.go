@@ -66,8 +66,7 @@ func statFile(name string) (FileStat, error) {
 	return l, nil
 }
 
-// Open opens an out directory, which need not be there yet. memories is where
-// what is known of out directories is kept.
+// Open opens an out directory, which need not be there yet. memories keeps what is known of out directories.
 func Open(dir, memories string) (*Dir, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -96,8 +95,7 @@ func ReadMemory(file string) (*Memory, error) {
 	return &m, nil
 }
 
-// Ready refuses a place that nothing can be written to, before there is anything
-// to write. What it makes to find out, it removes.
+// Ready refuses a place that nothing can be written to. What it makes to find out, it removes.
 func (o *Dir) Ready() error {
 	at := o.dir
 	for {
@@ -137,8 +135,7 @@ func (e *ForeignError) Hint() string {
 	return "move that file away, or choose another directory with --out"
 }
 
-// Guard refuses, with a *ForeignError, to write over files that no build of kimg put
-// there. Nothing is read but the manifest.
+// Guard refuses, with a *ForeignError, to write over files that no build of kimg put there.
 func (o *Dir) Guard(names []string) error {
 	known, err := o.known()
 	if err != nil {
@@ -159,8 +156,7 @@ func (o *Dir) guard(known map[string]spec.Digest, names []string) error {
 	return nil
 }
 
-// known are the files that builds of kimg put into the directory, with the digests
-// that they had, as far as they are known.
+// known are the files that builds of kimg put into the directory, with their digests as far as they are known.
 func (o *Dir) known() (map[string]spec.Digest, error) {
 	known := map[string]spec.Digest{}
 	m, err := Read(o.dir)
@@ -320,8 +316,7 @@ func makeDirs(dir string) (made []string, err error) {
 	return made, os.MkdirAll(dir, 0o755)
 }
 
-// Drop removes what an earlier build put there and this one did not make, such
-// as the scripts of another kernel. A file that changed since is left alone.
+// Drop removes what an earlier build put there and this one did not make, but for files that changed since.
 func (o *Dir) Drop(list []Artifact) error {
 	ours := map[string]bool{}
 	for _, a := range list {

@@ -18,8 +18,7 @@ import (
 	"github.com/kimg/kimg/internal/version"
 )
 
-// record is what the documents say of a build: it follows from the lock and from the
-// manifest's Build alone, so that it can be made anew to check them.
+// record is what the documents say of a build: it follows from the lock and from the manifest's Build alone.
 func (m *Manifest) record(l *spec.Lock, builder string) (attest.Build, error) {
 	facts, err := m.digest()
 	if err != nil {
@@ -121,8 +120,7 @@ func (o *Dir) WriteManifest(m *Manifest, l *spec.Lock) (*Manifest, error) {
 	return m, nil
 }
 
-// earlier are the documents of a build that is the same but for the kimg that
-// made it; nil when the directory holds others.
+// earlier are the documents of a build that is the same but for the kimg that made it; nil where there are none.
 func (o *Dir) earlier(old *Manifest, l *spec.Lock) map[string][]byte {
 	statement, err := o.read(attest.ProvenanceFile, attest.MaxDocument)
 	d := old.document(attest.ProvenanceFile)
@@ -136,8 +134,7 @@ func (o *Dir) earlier(old *Manifest, l *spec.Lock) map[string][]byte {
 	return docs
 }
 
-// read reads a small file of kimg's own. One that is not there is fs.ErrNotExist;
-// one that is no plain file, or too large, is no kimg's.
+// read reads a small file of kimg's own; one that is no plain file, or too large, is no kimg's.
 func (o *Dir) read(name string, limit int64) ([]byte, error) {
 	if info, err := os.Lstat(o.Path(name)); err == nil && (!info.Mode().IsRegular() || info.Size() > limit) {
 		return nil, &ForeignError{o.Path(name)}

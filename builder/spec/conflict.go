@@ -32,8 +32,7 @@ func (s Spec) Conflict(l *Lock) error {
 	return nil
 }
 
-// compared is a field that was asked for beside what a lock pins of it, for users.
-// What they show may be alike where the two are not.
+// compared is a field that was asked for beside what a lock pins of it, and what users see of the two.
 type compared struct {
 	same          bool
 	asked, pinned string
@@ -139,8 +138,7 @@ func (e *FrozenError) Error() string {
 // Hint says what pins it.
 func (e *FrozenError) Hint() string { return "build once without --frozen to have it pinned" }
 
-// Unmoved refuses, with a *FrozenError, what old does not pin as l does. Parts that
-// l does not have are not compared.
+// Unmoved refuses, with a *FrozenError, what old does not pin as l does, for the parts that l has.
 func (l *Lock) Unmoved(old *Lock) error {
 	names := func(c ConfigLock) ConfigLock { // an empty list may be nil
 		c.Fragments, c.Set = append([]FileLock{}, c.Fragments...), append([]string{}, c.Set...)

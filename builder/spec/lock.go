@@ -89,8 +89,7 @@ type ArchiveLock struct {
 	SignedBy  []string  `yaml:"signed-by,flow"` // fingerprints of the keys
 }
 
-// ConfigLock pins what the kernel is configured from. Files are in it whole, so
-// that it can be replayed where they are not.
+// ConfigLock pins what the kernel is configured from: files are in it whole.
 type ConfigLock struct {
 	Base      string     `yaml:"base"`             // defconfig, vm or a file's name, without its directory
 	SHA256    Digest     `yaml:"sha256,omitempty"` // of a file
@@ -170,8 +169,7 @@ type ImageLock struct {
 // idSpace is the name space of kimg's version 5 UUIDs (RFC 9562 5.5).
 var idSpace = uuid.MustParse("8f3d4c0e-52a5-4f0b-9a43-6b696d672031")
 
-// NewImageLock derives the identifiers from what is in the image, so that two
-// laptops that resolve the same packages write the same file system.
+// NewImageLock derives the identifiers from what is in the image: the same packages give the same file system.
 func NewImageLock(size Size, r RootfsLock) ImageLock {
 	var b bytes.Buffer
 	for _, p := range r.Packages() {
@@ -212,8 +210,7 @@ const digestKey = "digest: "
 // whole .config in it as many again. Patches may be maxPatchText, indented.
 const MaxLock = 32 << 20
 
-// onePackageALine writes each package on a line of its own, so that a package
-// that moved is one changed line in a review.
+// onePackageALine writes each package on a line of its own, for reviews.
 func onePackageALine(n *yaml.Node) {
 	if n.Kind == yaml.MappingNode && len(n.Content) > 0 && n.Content[0].Value == "name" {
 		n.Style = yaml.FlowStyle

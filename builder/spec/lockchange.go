@@ -37,8 +37,7 @@ type Move struct {
 	Older bool   `json:"older,omitempty"` // of a package: the version went back
 }
 
-// Diff tells how lock b differs from lock a. again are the actions that a has in
-// this kimg, which may not be those that it had in the one that wrote it.
+// Diff tells how lock b differs from lock a. again are the actions that a has in this kimg.
 func Diff(a, b *Lock, again ActionsLock) []PartChange {
 	out := []PartChange{}
 	add := func(p PartChange) {
@@ -166,8 +165,7 @@ func diffFacts(a, b []fact) (moves []Move) {
 	return moves
 }
 
-// diffPackages tells which packages moved, by name. A package of the same version
-// with another content is shown with the digests: nothing else distinguishes them.
+// diffPackages tells which packages moved, by name; of one version with other content by the digests.
 func diffPackages(a, b []Package) (moves []Move) {
 	was, now := byName(a), byName(b)
 	for name, p := range was {

@@ -64,8 +64,7 @@ func packageMaterial(p Package, codename, what string) attest.Material {
 	return m
 }
 
-// indexMaterial names an index by its permanent address, and not by that of
-// the mirror it came from, which is the user's own business.
+// indexMaterial names an index by its permanent address, and not by the mirror's, which is the user's business.
 func indexMaterial(a ArchiveLock, what string) attest.Material {
 	m := attest.Material{
 		Kind: attest.Index, Name: a.Suite, Digest: a.InRelease, Date: a.Date, SignedBy: a.SignedBy, For: what,

@@ -114,8 +114,7 @@ func sortedPatches(dir string) ([]patchAt, error) {
 	return list, nil // os.ReadDir sorts
 }
 
-// readSeries reads quilt's list of patches: a name on each line, relative to the
-// list, maybe with -pN, and comments.
+// readSeries reads quilt's list of patches: names relative to the list, maybe with -pN, and comments.
 func readSeries(dir, name string) ([]patchAt, error) {
 	text, err := patchAt{dir: dir, name: name}.text(maxPatchText)
 	if err != nil {
@@ -171,8 +170,7 @@ func (p patchAt) read(left int) (PatchLock, error) {
 	return PatchLock{Path: filepath.Base(p.name), Strip: p.strip, SHA256: d, Text: PatchText(text)}, nil
 }
 
-// text reads a file of at most left bytes. What a series names, and what lies in
-// a directory, is opened below that directory.
+// text reads a file of at most left bytes. What a series names is opened below its directory.
 func (p patchAt) text(left int) (string, error) {
 	dir := p.dir
 	if dir == "" {
@@ -199,16 +197,14 @@ func texts(list []PatchLock) []kernel.Patch {
 	return all
 }
 
-// FixLock names one of kimg's own patches. Its text comes with kimg, like kimg's own
-// configs, and the lock's actions tell whether it is the same.
+// FixLock names one of kimg's own patches, which comes with kimg; the lock's actions tell whether it is the same.
 type FixLock struct {
 	Name   string `yaml:"name"`
 	Commit string `yaml:"commit"` // mainline's, that did the same or better
 	SHA256 Digest `yaml:"sha256"`
 }
 
-// KimgFixes are those of kimg's own patches that the source may need with its
-// toolchain, which was chosen by this request.
+// KimgFixes are those of kimg's own patches that the source may need with the toolchain of this request.
 func (l KernelLock) KimgFixes(toolchain string) []kernel.Patch {
 	era, err := kernel.EraFor(l.Version, toolchain)
 	if err != nil || l.NoFixes {

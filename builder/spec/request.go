@@ -11,8 +11,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Request is what is wanted, with the user's own files in it: what a Spec and a Lock
-// have in common, and all that resolving one into the other starts from.
+// Request is what is wanted, with the user's own files in it: what a Spec and a Lock have in common.
 type Request struct {
 	Arch      Arch
 	Kernel    string // as Spec.Kernel
@@ -27,8 +26,7 @@ type Request struct {
 	Size      Size
 }
 
-// Request reads the files that a Spec names and checks what is in them. Errors are
-// *InputError where the user can mend what they wrote.
+// Request reads the files that a Spec names and checks them. Errors are *InputError where the user can mend them.
 func (s Spec) Request() (Request, error) {
 	config, err := s.config()
 	if err != nil {

@@ -51,8 +51,7 @@ type Spec struct {
 	Given []string `yaml:"-"` // with Lock: the fields, as kimg.yaml and the flags call them, that were set all the same
 }
 
-// Sources is where the things come from that a Spec wants, and who may vouch for
-// them. None of it is in a lock: another mirror has the same bits.
+// Sources is where things come from and who may vouch for them. It is in no lock: another mirror has the same bits.
 type Sources struct {
 	Mirror         string   `yaml:"mirror"`         // of the suite's archive; empty: the machine's own, or the default
 	KernelMirror   string   `yaml:"kernel-mirror"`  // base of kernel.org's layout; empty: kernel.org's own
@@ -62,8 +61,7 @@ type Sources struct {
 	Frozen         bool     `yaml:"-"`              // refuse what the lock does not name
 }
 
-// Options is how a build runs on this machine and what it leaves there. None of it
-// is in a lock or reaches the artifacts.
+// Options is how a build runs on this machine and what it leaves there. It is in no lock and no artifact.
 type Options struct {
 	Out          string `yaml:"out"`           // directory of the artifacts
 	Engine       string `yaml:"engine"`        // the container engine, as container.Choice names it; empty: auto
@@ -84,8 +82,7 @@ func Default() Spec {
 // maxFile bounds a kimg.yaml, in bytes.
 const maxFile = 1 << 20
 
-// Load returns the defaults with dir's kimg.yaml, where there is one, over them.
-// Paths in the file are relative to it.
+// Load returns the defaults with dir's kimg.yaml over them, its paths relative to it.
 func Load(dir string) (Spec, error) {
 	s := Default()
 	name := filepath.Join(dir, File)
@@ -142,8 +139,7 @@ var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 // setting is SYM=VALUE, with or without CONFIG_.
 var setting = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=[^\n]*$`)
 
-// maxSize bounds --size: ext4's own limit with 4 KiB blocks is far above what a
-// laptop can hold, so a larger number is a slip of the keyboard.
+// maxSize bounds --size: a larger number is a slip of the keyboard.
 const maxSize = Size(1 << 40)
 
 // minSize holds a file system with a journal; the tree's own need is checked against its real size later.

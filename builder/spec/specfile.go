@@ -147,8 +147,7 @@ func encodeSet(doc *yaml.Node, set []string) ([]byte, error) {
 	return b.Bytes(), enc.Close()
 }
 
-// onlySet reports whether an edit did what it should and nothing else. The
-// entries may stand in another order where some were there before.
+// onlySet reports whether an edit did what it should and nothing else; the entries' order may differ.
 func onlySet(before, after []byte, set []string) bool {
 	var a, b map[string]any
 	if yaml.Unmarshal(before, &a) != nil || yaml.Unmarshal(after, &b) != nil {

@@ -27,8 +27,7 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// table is what the commands do once their arguments have been read. It is a value so that
-// a test can read arguments without an engine.
+// table is what the commands do once their arguments have been read: tests have one without an engine.
 type table struct {
 	build  func(context.Context, builder.Env, spec.Spec) (*outdir.Manifest, error)
 	plan   func(context.Context, builder.Env, spec.Spec, io.Writer) error
@@ -61,8 +60,7 @@ type guest struct {
 	engine container.Engine // set by options; nil: QEMU and gdb are this machine's
 }
 
-// runRequest asks for a guest on the terminal or, with a command, for what that
-// command prints. A command's own status other than zero is a guestStatus.
+// runRequest asks for a guest on the terminal or for a command's output. A status other than zero is a guestStatus.
 type runRequest struct {
 	guest
 	write   bool
@@ -106,8 +104,7 @@ var actions = table{
 	relock: builder.Relock,
 }
 
-// lookAtLock reads the lock that a Spec names. why says what keeps this kimg from
-// building what it meant to the one that wrote it.
+// lookAtLock reads the lock that a Spec names. why says what keeps this kimg from building it as it was meant.
 func lookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
 	file = sp.LockPath()
 	if l, err = spec.NamedLock(file); err == nil {
@@ -159,8 +156,7 @@ type handOver struct {
 	take func() // removes the progress from the screen
 }
 
-// handOver has the options' notices go to stderr, in this format, once the terminal is
-// handed over; an empty format drops them.
+// handOver has the options' notices go to stderr, in this format ("": dropped), once the terminal is handed over.
 func (g *guest) handOver(o *vm.Options, format string) *handOver {
 	h := &handOver{take: g.takeTerminal}
 	before := o.Say

@@ -80,8 +80,7 @@ func atMost(n int) cobra.PositionalArgs {
 	}
 }
 
-// withEnv runs do with an environment whose progress is shown. done takes the
-// progress off the screen; do may call it early, to hand over the terminal.
+// withEnv runs do with an environment whose progress is shown until done is called.
 func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	sink, err := progress.New(a.progressMode, a.stderr)
 	if err != nil {

@@ -207,8 +207,7 @@ func shorten(script string) string {
 	return line
 }
 
-// applyFlags has the given flags override the checks. --append comes behind the file's: the kernel
-// takes the last of most options.
+// applyFlags has the given flags override the checks. --append comes behind the file's: the kernel takes the last.
 func (req *checkRequest) applyFlags(flags *pflag.FlagSet) {
 	for i := range req.list {
 		c := &req.list[i]

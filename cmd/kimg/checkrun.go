@@ -221,8 +221,7 @@ func (req *checkRequest) write(report *checks.Report) error {
 	return errors.Join(one(req.junit, report.JUnit), one(req.json, report.JSON))
 }
 
-// checkScreen shows the check that runs, and leaves the terminal when it has ended:
-// the line of its verdict is not progress.
+// checkScreen shows the check that runs, and leaves the terminal for the line of its verdict.
 type checkScreen struct {
 	req  checkRequest
 	say  func(string) bool

@@ -39,8 +39,7 @@ func orFile(values ...string) cobra.CompletionFunc {
 	}
 }
 
-// flagValues completes the flags of all commands by name, or by command and name. The shell offers files for a flag
-// that is not in it.
+// flagValues completes flags by name, or by command and name; for others the shell offers files.
 func flagValues() map[string]cobra.CompletionFunc {
 	values := map[string]cobra.CompletionFunc{
 		"progress":  oneOf(progress.Modes...),
@@ -138,8 +137,7 @@ func guestNames(_ *cobra.Command, given []string, _ string) ([]string, cobra.She
 // maxFunctions is how many names of functions are offered: a shell is slow with more.
 const maxFunctions = 1000
 
-// kernelFunctions offers the functions of the kernel whose names begin with what was typed. They are read from
-// System.map, some 5 MB, and not from vmlinux, which has hundreds.
+// kernelFunctions offers functions by the beginning of their names, from System.map: vmlinux has hundreds of MB.
 func kernelFunctions(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	text, err := os.ReadFile(filepath.Join(completedOut(cmd), artifact.SystemMap))
 	if err != nil {

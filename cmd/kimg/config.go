@@ -113,8 +113,7 @@ func (a *app) showConfigChange(c *builder.ConfigChange) {
 	}
 }
 
-// openTerminal has every key go to the reader of the Terminal; restore gives the
-// terminal back to the shell, and may be called more than once.
+// openTerminal has every key go to the reader of the Terminal, until restore, which may be called more than once.
 func (a *app) openTerminal(ctx context.Context) (_ kernel.Terminal, restore func(), err error) {
 	raw, err := terminal.Of(a.stdin).Raw()
 	if err != nil {

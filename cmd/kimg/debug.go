@@ -104,8 +104,7 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	return vm.Debug(ctx, o, req.debugging)
 }
 
-// openPane opens a pane of tmux, below the one that kimg is in, with the serial
-// console of a guest. Without tmux it does nothing.
+// openPane opens a pane of tmux, if kimg is in one, with the serial console of a guest.
 func openPane(guest string) (close func()) {
 	self, err := os.Executable()
 	if err != nil || os.Getenv("TMUX") == "" {

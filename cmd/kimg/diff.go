@@ -156,8 +156,7 @@ func groups(l []compare.Difference) [][]compare.Difference {
 	return out
 }
 
-// mostTelling chooses n differences: one of each cause, then the first of those that
-// follow from nothing else. Their order stays.
+// mostTelling chooses n differences in their order: one of each cause, then the first that follow from nothing.
 func mostTelling(l []compare.Difference, n int) []compare.Difference {
 	if len(l) <= n {
 		return l

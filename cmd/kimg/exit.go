@@ -63,8 +63,7 @@ var exitCodes = []struct {
 	{codeInterrupted, "interrupted by a signal (Ctrl-C), and cleaned up"},
 }
 
-// statuses says which kinds of errors end kimg with which status; any other is a codeFault. It is tried from the top.
-// What helps against an error is said by its method Hint.
+// statuses are tried from the top; any other error is a codeFault. What helps against it is said by its Hint.
 var statuses = []struct {
 	code  int
 	kinds []func(error) bool
@@ -126,8 +125,7 @@ type guestStatus int
 
 func (s guestStatus) Error() string { return fmt.Sprintf("the command's exit status is %d", int(s)) }
 
-// report prints err and returns the exit status. inGuest says that
-// the status of a command in the guest was asked for.
+// report prints err and returns the exit status; inGuest: that of a command in the guest was asked for.
 func (a *app) report(ctx context.Context, err error, inGuest bool) int {
 	var status guestStatus
 	var unmet unmet
@@ -179,8 +177,7 @@ func hintOf(err error) string {
 	return ""
 }
 
-// onlyCancelled reports whether err is nothing but the end of a context.
-// What could not be cleaned up after it is worth printing.
+// onlyCancelled reports whether err is nothing but the end of a context: what could not be cleaned up is printed.
 func onlyCancelled(err error) bool {
 	switch e := err.(type) {
 	case interface{ Unwrap() []error }:

@@ -105,8 +105,7 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 	return err
 }
 
-// noEmpty refuses a flag with an empty value, as by a script's empty variable: that is not
-// the same as no flag. The kernel's command line may be empty.
+// noEmpty refuses flags with an empty value, as by a script's empty variable, but for the kernel's command line.
 func noEmpty(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "append" && err == nil {

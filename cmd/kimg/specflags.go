@@ -140,8 +140,7 @@ func (f *specFlags) spec(dir string) (spec.Spec, error) {
 	return sp, sp.Check()
 }
 
-// locked is a Spec whose values come from a lock: kimg.yaml says where and how
-// things are done, and flags what the lock is held against.
+// locked is a Spec that is held against a lock: kimg.yaml says where and how things are done, flags the rest.
 func (f *specFlags) locked(merged spec.Spec) spec.Spec {
 	sp := f.given
 	sp.Sources, sp.Options = merged.Sources, merged.Options

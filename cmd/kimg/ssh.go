@@ -132,8 +132,7 @@ func (e *noSSHError) Hint() string {
 		"the kernel is not compiled again"
 }
 
-// checkSSH is a *noSSHError where the image that the guest boots from has no sshd that takes
-// kimg's keys. A snapshot that does not exist yet will be like rootfs.img.
+// checkSSH is a *noSSHError where the image that the guest boots from, or will, has no sshd that takes kimg's keys.
 func (g *guest) checkSSH(e *extras) error {
 	name := filepath.Join(g.out, artifact.Disk)
 	if e.snapshot != "" {
@@ -167,8 +166,7 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// keys are those of the guests of an out directory. They are in the cache and not in the out
-// directory, which users pass on.
+// keys are those of an out directory's guests, in the cache: out directories are passed on.
 func (g *guest) keys(ctx context.Context, env builder.Env) (*vm.Keys, error) {
 	out, err := filepath.Abs(g.out)
 	if err != nil {
@@ -177,8 +175,7 @@ func (g *guest) keys(ctx context.Context, env builder.Env) (*vm.Keys, error) {
 	return vm.LoadKeys(ctx, filepath.Join(env.Cache, "ssh", string(units.DigestOf([]byte(out)))))
 }
 
-// offerSSH gives a guest keys where a kimg ssh in another terminal can use them. That one
-// reports what is in the way.
+// offerSSH gives a guest keys for a kimg ssh in another terminal, which reports what is in the way.
 func (g *guest) offerSSH(ctx context.Context, env builder.Env, e *extras, o *vm.Options) {
 	if g.checkSSH(e) == nil {
 		o.Keys, _ = g.keys(ctx, env)

@@ -50,8 +50,7 @@ var AMD64 = Arch{
 	OCI:          "amd64", Libvirt: "x86_64",
 }
 
-// Default is the architecture of whoever names none, on every machine: the same
-// kimg.yaml gives the same bits everywhere.
+// Default is the architecture of whoever names none, on every machine.
 var Default = AMD64
 
 // All are the architectures that guests may have.

@@ -59,8 +59,7 @@ func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
 	return b, err
 }
 
-// withPriority is debootstrap's get_debs Priority: of several stanzas of a
-// package that follow each other, the last one counts.
+// withPriority is debootstrap's get_debs Priority: of stanzas of a package in a row, the last one counts.
 func (x *Index) withPriority(priority string) []string {
 	var names []string
 	for i, p := range x.packages {

@@ -16,8 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// parallel is how many packages are downloaded at once: enough to hide a mirror's
-// latency, and few enough for its other users.
+// parallel is how many packages are downloaded at once: enough to hide a mirror's latency.
 const parallel = 8
 
 // maxReported bounds how many broken downloads one message lists: most often they have one reason.
@@ -107,8 +106,7 @@ func (c *Client) lessPatient() *fetch.Client {
 	return &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
 }
 
-// withTotal calls progress with the size of all packages, those that the store has
-// already included: they count as arrived at once. It is nil where progress is.
+// withTotal calls progress with the size of all packages, those that the store has included.
 func withTotal(packages []Locked, progress func(delta, total int64)) func(delta int64) {
 	if progress == nil {
 		return nil
@@ -134,8 +132,7 @@ type downloads struct {
 	progress func(int64)
 }
 
-// fetch downloads packages and returns those that failed. Once the server was out of
-// reach for one, after all retries, no other is tried.
+// fetch returns the packages that failed. Once the server was out of reach for one, no other is tried.
 func (d downloads) fetch(ctx context.Context, packages []Locked) []failed {
 	var g errgroup.Group
 	g.SetLimit(parallel)

@@ -130,8 +130,7 @@ func (c *Client) list(ctx context.Context, rel *Release, component string) (stri
 // maxList bounds what a list may unpack to where its InRelease does not say it.
 const maxList = 1 << 30
 
-// fetchList downloads a list into the store. Under its digest a list is there even
-// while a mirror is being updated; not every mirror serves it so.
+// fetchList downloads a list into the store, by its digest where the mirror serves it so: it may be in an update.
 func (c *Client) fetchList(ctx context.Context, rel *Release, dir, name string, file listed) error {
 	base := rel.base + "/dists/" + rel.Suite.Name + "/" + dir
 	var urls []string
@@ -170,9 +169,7 @@ func (c *Client) unpackList(d units.Digest, suffix string, size int64) ([]byte, 
 	return text.Bytes(), nil
 }
 
-// A cached list is the magic line, the CRC-32C of the rest, and the reduced list. The
-// magic line names the fields that it has: a kimg that reads others does not use it.
-// The sum is against damage: who can write the user's cache needs no forged list.
+// A cached list is the magic line with its fields, the CRC-32C of the rest, against damage, and the reduced list.
 var cacheMagic = "kimg package list of " + strings.Join(fields, " ") + "\n"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -16,8 +16,7 @@ type provision struct {
 	version string // of what is provided; "": unversioned
 }
 
-// providers lists who provides the virtual package name, best first: by
-// priority, as apt does, then by name, so that the choice is always the same.
+// providers lists who provides a virtual package, best first: by priority, as apt does, then by name.
 func (x *Index) providers(name string) []provision {
 	x.once.Do(func() {
 		x.provided = make(map[string][]provision)
@@ -216,14 +215,12 @@ func (x *Index) is(i int, want dependency.Possibility) bool {
 	return x.packages[i].Name == want.Name && x.meets(want) && inRange(x.packages[i].Version, want.Version)
 }
 
-// provides reports whether a provision is what is asked for: a version can be
-// asked only of one that has a version. Debian policy 7.5.
+// provides reports whether a provision is what is asked for: a version, only with one. Debian policy 7.5.
 func (x *Index) provides(by provision, want dependency.Possibility) bool {
 	return x.meets(want) && (want.Version == nil || by.version != "" && inRange(by.version, want.Version))
 }
 
-// meets reads the qualifier of "python3:any". In an index of one architecture the
-// package itself meets all but a foreign one.
+// meets reads the qualifier of "python3:any": of one architecture, the package itself meets all but a foreign one.
 func (x *Index) meets(want dependency.Possibility) bool {
 	return want.Arch == nil || slices.Contains([]string{"any", "native", x.arch.Name}, want.Arch.CPU)
 }

@@ -108,8 +108,7 @@ func (m Mirror) from() string {
 	return " (from " + m.From + ")"
 }
 
-// isSnapshot reports whether the mirror shows an archive as it was: its InRelease is
-// past its Valid-Until by nature.
+// isSnapshot reports whether the mirror shows the past: its InRelease may be past its Valid-Until.
 func (m Mirror) isSnapshot() bool {
 	for _, family := range suite.Families {
 		named, err := SnapshotBase(family)
@@ -126,8 +125,7 @@ func (m Mirror) isSnapshot() bool {
 	return false
 }
 
-// ProxyFunc is the proxy function for fetch.NewHTTP: the mirror is reached as apt
-// reaches it, and everything else by the environment's proxy.
+// ProxyFunc is for fetch.NewHTTP: the mirror is reached as apt reaches it, all else by the environment's proxy.
 func (m Mirror) ProxyFunc() func(*http.Request) (*url.URL, error) {
 	mirror, err := url.Parse(m.URL)
 	if err != nil || m.Proxy == "" {

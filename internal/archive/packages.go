@@ -29,8 +29,7 @@ var kept = func() map[string]bool {
 	return m
 }()
 
-// reduce copies a package list, leaving out the lines that kimg does not read:
-// three quarters of it. The result is a package list.
+// reduce copies a package list without the lines that kimg does not read, three quarters of it.
 func reduce(w io.Writer, r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
@@ -146,8 +145,7 @@ func (p *Package) check() error {
 	return nil
 }
 
-// isName holds s against letters, digits and the signs of extra, with a letter
-// or a digit first. Debian policy, 5.6.1 and 5.6.12.
+// isName holds s against letters, digits and extra, with one of the first two first. Debian policy, 5.6.1, 5.6.12.
 func isName(s, extra string) bool {
 	for i, c := range []byte(s) {
 		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'

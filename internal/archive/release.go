@@ -115,8 +115,7 @@ func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (
 	return &rel.Release, nil
 }
 
-// checkFresh refuses an InRelease that is past its Valid-Until: by an old one an
-// attacker, or a mirror that is no longer updated, holds back updates.
+// checkFresh refuses an InRelease that is past its Valid-Until, which holds back updates.
 func (c *Client) checkFresh(rel *Release, what string) error {
 	if rel.ValidUntil.IsZero() || c.now().Before(rel.ValidUntil) {
 		return nil

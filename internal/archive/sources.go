@@ -65,15 +65,13 @@ func (s source) isPlain(family *suite.Family) bool {
 	return isRelease && slices.Contains(s.components, "main") && s.isFamilys(uri, family)
 }
 
-// isFamilys looks at the path, which is the same on every full mirror: the
-// archive ends in /debian or /ubuntu (below a snapshot service, in a time).
+// isFamilys looks at the path: an archive ends in /debian or /ubuntu, or, of a snapshot service, in a time.
 func (s source) isFamilys(uri string, family *suite.Family) bool {
 	m := Mirror{URL: uri}
 	return strings.HasSuffix(uri, "/"+family.Name) || m.isSnapshot() && strings.Contains(uri, "/"+family.Name+"/")
 }
 
-// parseSourcesList reads the one-line format. What apt would complain about is
-// skipped: kimg does not check the host's apt.
+// parseSourcesList reads the one-line format. What apt would complain about is skipped.
 func parseSourcesList(b []byte, a arch.Arch) []source {
 	var all []source
 	for line := range strings.Lines(string(b)) {
@@ -138,12 +136,10 @@ func parseSources(b []byte, a arch.Arch) []source {
 
 var comments = regexp.MustCompile(`(?m)^#.*\n?`)
 
-// aptConf is the host's apt configuration: names in lower case, as apt ignores case,
-// with the value that was set last.
+// aptConf is the host's apt configuration, by names in lower case: apt ignores case, and the last value counts.
 type aptConf map[string]string
 
-// readAptConf reads what apt would below root, in apt's order. Files that cannot be
-// read are skipped: apt may not even be there.
+// readAptConf reads what apt would below root, in apt's order, and skips what cannot be read.
 func readAptConf(root string) aptConf {
 	conf := make(aptConf)
 	dir := filepath.Join(root, "etc", "apt")
@@ -179,8 +175,7 @@ func isNo(s string) bool {
 	return slices.Contains([]string{"no", "false", "without", "off", "disable", "0"}, strings.ToLower(s))
 }
 
-// parse reads the syntax of apt.conf(5): "Name value;" and "Name { ... };", with
-// comments of three kinds. It never fails: what has no name is skipped.
+// parse reads apt.conf(5): "Name value;", "Name { ... };" and comments of three kinds. What has no name is skipped.
 func (conf aptConf) parse(text string) {
 	var scopes, words []string
 	set := func() {

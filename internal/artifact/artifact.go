@@ -3,8 +3,7 @@ package artifact
 
 import "github.com/kimg/kimg/internal/arch"
 
-// The files that a build makes, whatever the architecture. The kernel image is the
-// architecture's own: see KernelImage.
+// The files that a build makes, whatever the architecture; the kernel image is the architecture's: KernelImage.
 const (
 	Vmlinux    = "vmlinux"        // the kernel with its debug information
 	SystemMap  = "System.map"     // its symbols
@@ -36,8 +35,7 @@ func Kernel(a arch.Arch) []string {
 // Documents are the files that describe a build to other tools.
 func Documents() []string { return []string{Provenance, SBOM} }
 
-// TopLevel are the files at the top of an out directory that a build may write,
-// apart from the lock and the signature, which are there before it.
+// TopLevel are the files at the top of an out directory that a build may write, but the lock and the signature.
 func TopLevel(a arch.Arch) []string {
 	return append(append(Kernel(a), GDBLoader, Modules, Disk, Manifest), Documents()...)
 }

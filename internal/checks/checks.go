@@ -29,8 +29,7 @@ type Check struct {
 // When says when a breakpoint is looked for.
 type When string
 
-// A breakpoint is looked for from the guest's first instruction on, and the check's
-// script runs after it was reached; or only while the script runs, which has to reach it.
+// A breakpoint is looked for from the first instruction on, before the script; or while the script runs.
 const (
 	AtBoot  When = "boot"
 	WhenRun When = "run"
@@ -60,8 +59,7 @@ func CheckMemory(size units.Size) error {
 	return fmt.Errorf("%s: want at least %s, such as 512M", text, minMemory)
 }
 
-// over returns the guest with what g says over what base does. Words for the kernel
-// and shared directories come on top of each other.
+// over returns the guest with g over base; words for the kernel and shared directories are joined.
 func (g Guest) over(base Guest) Guest {
 	g.Append = strings.TrimSpace(base.Append + " " + g.Append)
 	if g.Memory == 0 {
@@ -75,8 +73,7 @@ func (g Guest) over(base Guest) Guest {
 	return g
 }
 
-// Line is where in its file a key of the check is, or the check itself where it has
-// no such key; 0 where there is no file.
+// Line is where in its file a key of the check is, else the check itself; 0: there is no file.
 func (c *Check) Line(key string) int {
 	if line, ok := c.lines[key]; ok {
 		return line

@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// Expectation is what must be so where a guest stopped: a place in the source that
-// the innermost frame is at, or a function that any frame is of.
+// Expectation is a place that the innermost frame must be at, or a function that any frame must be of.
 type Expectation struct {
 	File     string // FILE:LINE
 	Line     int

@@ -67,8 +67,7 @@ const (
 	maxChecks = 1000
 )
 
-// ReadFile reads a file of checks. Directories that they share are named relative
-// to it. An invalid file is a *ProblemsError.
+// ReadFile reads a file of checks, to which shared directories are relative. An invalid one is a *ProblemsError.
 func ReadFile(name string) ([]Check, error) {
 	f, err := reading.Open(name)
 	if err != nil {
@@ -96,9 +95,8 @@ func Parse(name string, text []byte) ([]Check, error) {
 	return list, nil
 }
 
-// reader turns the nodes of a file into checks. It records what is wrong and goes on, so
-// that the user sees all of it at once. (Decoding into structs would name Go's types to the
-// user, and forget the lines that later steps name.)
+// reader turns nodes into checks, and goes on after what is wrong, so that the user sees all of it. (Decoding into
+// structs would name Go's types to the user, and forget the lines that later steps name.)
 type reader struct {
 	file, dir string
 	problems  []Problem

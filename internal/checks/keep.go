@@ -180,8 +180,7 @@ func (r *kept) finish(o *Outcome, gdb string) (err error) {
 // maxKept bounds a file of a report, in bytes: a guest may say anything for hours.
 const maxKept = 64 << 20
 
-// keptFile is a file of a guest's output. An error of writing it must not disturb the
-// guest: it waits until the check's end.
+// keptFile is a file of a guest's output. An error waits until the check's end: it must not disturb the guest.
 type keptFile struct {
 	mu   sync.Mutex
 	file *os.File

@@ -69,8 +69,7 @@ type Text struct {
 // maxColumn is how wide the column of names may get.
 const maxColumn = 40
 
-// shownConsole is how much of a console is shown of a failure, and shownOutput of
-// each of a command's streams, in lines.
+// How much is shown of the console of a failure, and of each of a command's streams, in lines.
 const (
 	shownConsole = 30
 	shownOutput  = 30
@@ -322,8 +321,7 @@ func (o *Outcome) found() string {
 	return b.String()
 }
 
-// xmlText leaves out what XML 1.0 cannot represent (its production [2] Char), and
-// whole control sequences of terminals.
+// xmlText leaves out what XML 1.0 cannot represent (its production [2] Char), and terminals' control sequences.
 func xmlText(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -13,8 +13,7 @@ import (
 
 // Runner runs checks, one after the other: each has the machine for itself.
 type Runner struct {
-	// Guest boots a guest for the check, does what the check says, and ends the
-	// guest. The end of ctx ends it at once.
+	// Guest boots a guest, does what the check says, and ends it; the end of ctx does so at once.
 	Guest func(ctx context.Context, c Check, s Streams) Seen
 
 	Begin    func(c Check) (console io.Writer) // a check begins; may be nil, and the writer too

@@ -24,8 +24,7 @@ func Stanzas(text string) iter.Seq[string] {
 // Field is a field of a stanza. Its value has the lines that continue it, and no white space around it.
 type Field struct{ Name, Value string }
 
-// Fields yields the fields of a stanza in their order; they share its memory. The
-// last yield is an error where a line is no field.
+// Fields yields the fields of a stanza; they share its memory. The last yield is an error where a line is no field.
 func Fields(stanza string) iter.Seq2[Field, error] {
 	return func(yield func(Field, error) bool) {
 		for len(stanza) > 0 {
@@ -43,8 +42,7 @@ func Fields(stanza string) iter.Seq2[Field, error] {
 	}
 }
 
-// Map is the fields of a stanza by their names in lower case, in which they may be
-// spelled as one likes. Of fields of one name it has the last.
+// Map is the fields of a stanza by their names in lower case; of those of one name the last.
 func Map(stanza string) (map[string]string, error) {
 	m := make(map[string]string)
 	for f, err := range Fields(stanza) {

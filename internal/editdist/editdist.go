@@ -4,8 +4,7 @@ package editdist
 
 import "iter"
 
-// Between is Levenshtein's distance: how many bytes to add, drop or change to
-// turn a into b. It takes time in proportion to both lengths.
+// Between is Levenshtein's distance in bytes. It takes time in proportion to both lengths.
 func Between(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -26,8 +25,7 @@ func Between(a, b string) int {
 	return row[len(b)]
 }
 
-// Nearest returns the name that differs least from a mistyped one, by limit at most and
-// not in every byte; of several the first by alphabet; empty where there is none.
+// Nearest returns the name that differs least from a mistyped one, by limit at most; of several the first; or "".
 func Nearest(name string, known iter.Seq[string], limit int) string {
 	best, least := "", limit+1
 	for k := range known {

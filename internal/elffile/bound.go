@@ -125,8 +125,7 @@ func (f *rawELF) boundSymbols(left int64, symbols, names piece) error {
 	return err
 }
 
-// spend takes the lengths of names, as they are at places of a table, from what is
-// left of a bound. One that has no end is looked at to the table's, and counts.
+// spend takes the lengths of names at places of a table from what is left of a bound; one may have no end.
 func spend(left int64, table piece, at []uint32) (int64, error) {
 	text, err := table.bytes()
 	if err != nil {

@@ -65,8 +65,7 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// transportError strips net/http's "Get URL:", which the callers say themselves,
-// and puts why a request was given up in the place of "context canceled".
+// transportError strips net/http's "Get URL:", and puts the context's cause in the place of "context canceled".
 func transportError(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

@@ -36,8 +36,7 @@ type Request struct {
 	Progress func(delta int64) // may be nil; bytes that arrived, negative when they turned out to be wrong
 }
 
-// NewHTTP returns a client with the limits that a download needs. proxy is asked
-// for each request; nil means the environment's (HTTP_PROXY and so on).
+// NewHTTP returns a client with a download's limits. proxy is asked each time; nil: the environment's.
 func NewHTTP(proxy func(*http.Request) (*url.URL, error)) *http.Client {
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
@@ -67,8 +66,7 @@ func (e *GetError) Hint() string { return networkHint }
 
 const networkHint = "check the network, or try another archive with --mirror"
 
-// Get downloads url, of at most max bytes, to w. It is for small things: it is
-// tried again from the start, so w sees nothing before all has arrived.
+// Get downloads url, of at most max bytes, to w, which sees nothing before all has arrived.
 func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) error {
 	var buf bytes.Buffer
 	err := c.retry(ctx, func() (bool, error) {
@@ -93,8 +91,7 @@ func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) er
 	return nil
 }
 
-// retry calls try until it succeeds, gives an error that will not get better,
-// or has failed too often in a row without having moved on.
+// retry calls try until it succeeds, cannot get better, or has failed too often without having moved on.
 func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) error {
 	wait := c.Backoff
 	if wait == 0 {

@@ -68,8 +68,7 @@ func (e *Error) Is(target error) bool {
 	return len(e.Tried) > 0
 }
 
-// Unreachable reports whether no server gave an answer to speak of, so that
-// others of its files are not worth trying: the network, or the server, is down.
+// Unreachable reports whether no server gave an answer to speak of: others of its files are not worth trying.
 func (e *Error) Unreachable() bool {
 	for _, err := range e.Tried {
 		if !mayHeal(err) || errors.Is(err, errDigest) {
@@ -94,8 +93,7 @@ func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Req
 	if !f.pieced || !errors.As(err, &mismatch) {
 		return err
 	}
-	// Its parts came from several answers, perhaps of an earlier run and another
-	// server: only a download in one piece tells whose fault it is.
+	// Its parts came from several answers, perhaps of another server: one in one piece tells whose fault it is.
 	f.far = 0
 	if err := c.retry(ctx, func() (bool, error) { return f.try(ctx) }); err != nil {
 		return err

@@ -104,8 +104,7 @@ func enter(ctx context.Context, file string) (leave func(), err error) {
 // ErrHeld means that somebody else, who may be in this process, holds the lock.
 var ErrHeld = errors.New("it is locked")
 
-// Try opens path with flag and locks it, or gives ErrHeld. The lock belongs to the
-// open file: it ends when that is closed, and with the process.
+// Try opens path with flag and locks it, or gives ErrHeld. The lock ends when the file is closed.
 func Try(path string, flag int) (*os.File, error) { return try(path, flag, unix.LOCK_EX) }
 
 // Share is Try for a lock that several may have at once, and nobody beside one that Try gave.

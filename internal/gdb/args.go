@@ -12,8 +12,7 @@ type Files struct {
 	Index   string   // directory of gdb's index of vmlinux; empty: there is none
 }
 
-// Args starts a gdb for [Start]: it reads nobody's settings, runs no scripts but the
-// kernel's own, and asks no questions.
+// Args starts a gdb for [Start]: without anybody's settings, scripts but the kernel's own, and questions.
 func Args(f Files) []string {
 	args := append([]string{"gdb", "-nx", "-nh", "-q", "--interpreter=mi3"}, IndexArgs(f.Index)...)
 	return append(args,
@@ -85,8 +84,7 @@ func (s Session) Args() []string {
 	if s.Source != "" {
 		do("source " + s.Source)
 	}
-	// QEMU starts beside gdb and may come later; and the stub does not listen there
-	// before the guest has reached its first stop.
+	// QEMU may come later than gdb; and the stub does not listen there before the guest's first stop.
 	do("shell for i in $(seq 3000); do test -S '" + s.Socket + "' && break; sleep 0.02; done")
 	if s.HoldKeys {
 		do(takeKeys)

@@ -16,8 +16,7 @@ import (
 	"time"
 )
 
-// Debugger is a gdb that a program drives, by GDB/MI: gdb reports what happened in
-// records of their own, so nothing that a guest or a vmlinux prints can pass for it.
+// Debugger is a gdb that a program drives, by GDB/MI: nothing that a guest or a vmlinux prints can pass for a record.
 // (There is no maintained Go library for it.) One goroutine at a time may use it.
 type Debugger struct {
 	in    io.Writer
@@ -35,8 +34,7 @@ type Debugger struct {
 // gdbLog bounds the transcript, in bytes.
 const gdbLog = 1 << 20
 
-// Start has run start a gdb with the arguments of Args on these streams. wait returns
-// when gdb has ended and all its output was written.
+// Start has run start a gdb with the arguments of Args; wait returns when gdb has ended and its output was written.
 func Start(run func(in io.Reader, out, errs io.Writer) (wait func() error, err error)) (*Debugger, error) {
 	in, commands := io.Pipe()
 	records, out := io.Pipe()
@@ -152,8 +150,7 @@ func (d *Debugger) do(ctx context.Context, command string) (miTuple, string, err
 	}
 }
 
-// Attach connects to the gdb stub of a QEMU that may only just be starting. It tries
-// until ctx ends, which the end of QEMU should bring about.
+// Attach connects to the gdb stub of a QEMU that may only just be starting, until ctx ends.
 func (d *Debugger) Attach(ctx context.Context, socket string) error {
 	for {
 		_, _, err := d.do(ctx, "-target-select remote "+socket)

@@ -28,8 +28,7 @@ const (
 	taskPID  = "$lx_current().pid"
 )
 
-// Task describes the process that the processor runs, as "cat (pid 312)"; empty where
-// the kernel's scripts do not know: early in the boot there is none.
+// Task describes the process that the processor runs, as "cat (pid 312)"; empty early in the boot.
 func (d *Debugger) Task(ctx context.Context) (string, error) {
 	name, err := d.Evaluate(ctx, taskComm)
 	if err != nil || name.Err != "" {
@@ -75,8 +74,7 @@ func commName(said string) string {
 // maxFrames is how much of a stack is asked for.
 const maxFrames = 64
 
-// Frames are those of the stopped guest, the innermost first. Files below root, which
-// SourceRoot gives, are named relative to it.
+// Frames are those of the stopped guest, the innermost first, with files relative to root (see SourceRoot).
 func (d *Debugger) Frames(ctx context.Context, root string) ([]Frame, error) {
 	data, _, err := d.do(ctx, fmt.Sprintf("-stack-list-frames 0 %d", maxFrames-1))
 	if err != nil {
@@ -129,8 +127,7 @@ func frameOf(frame miTuple, root string) Frame {
 // maxValue bounds what is kept of a value, in bytes.
 const maxValue = 64 << 10
 
-// Evaluate has gdb evaluate an expression, which may begin with a format, as in
-// /x flags. gdb's refusal is in the value.
+// Evaluate has gdb evaluate an expression, which may begin with a format: /x flags. A refusal is in the value.
 func (d *Debugger) Evaluate(ctx context.Context, expr string) (Value, error) {
 	command := "output " + expr
 	if strings.HasPrefix(expr, "/") {
@@ -208,8 +205,7 @@ type Breakpoint struct {
 	fullname string // of the first location's source
 }
 
-// Find looks for a place to stop at, which may not be there: then the error is a
-// *NoBreakError. The breakpoint that it returns is not kept.
+// Find looks for a place to stop at, else a *NoBreakError. The breakpoint that it returns is not kept.
 func (d *Debugger) Find(ctx context.Context, kernel *Symbols, at string) (Breakpoint, error) {
 	b, err := d.SetBreak(ctx, at, false)
 	var refused *miError
@@ -279,8 +275,7 @@ func (b Breakpoint) HitBy(stop *Stop) error {
 	return fmt.Errorf("the guest stopped for another reason: %s", strings.TrimSpace(stop.reason+" "+stop.signal))
 }
 
-// SourceRoot is where the kernel's source was when it was compiled, with a slash at
-// its end; empty where gdb does not know.
+// SourceRoot is where the kernel's source was compiled, with a slash at its end; empty where gdb does not know.
 func (d *Debugger) SourceRoot(ctx context.Context) string {
 	b, err := d.SetBreak(ctx, StartKernel, false)
 	if err != nil || d.DeleteBreak(ctx, b) != nil {

@@ -14,8 +14,7 @@ type miRecord struct {
 	Data  miTuple
 }
 
-// miTuple has the results of a record or tuple. A value is a string, a miTuple
-// or a []any of values; in a list of results only their values are kept.
+// miTuple has the results of a record or tuple: strings, miTuples, and []any without the names of a list's results.
 type miTuple map[string]any
 
 // text returns the string at a path of names; empty when there is none.
@@ -86,8 +85,7 @@ func (p *miParser) skip(c byte) bool {
 	return true
 }
 
-// result parses name=value. gdb before MI version 3 lists further values of the
-// same name without it: they are kept under it as a list.
+// result parses name=value. gdb before MI version 3 lists further values of a name without it: they become a list.
 func (p *miParser) result(into miTuple, depth int) error {
 	if p.rest != "" && strings.IndexByte(`"{[`, p.rest[0]) >= 0 {
 		_, err := p.value(depth)

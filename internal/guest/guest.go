@@ -64,8 +64,7 @@ const (
 	SSHWord   = "kimg.ssh=1"  // there are keys for sshd
 )
 
-// File is a regular file, or a symbolic link where Link is set. Both belong to
-// root. Its parent directories may not exist yet.
+// File is a regular file or, with Link, a symbolic one, of root's. Its parent directories may not exist yet.
 type File struct {
 	Path string // absolute, in the guest
 	Mode fs.FileMode
@@ -88,8 +87,7 @@ var (
 	sshKeys []byte
 )
 
-// Files returns what goes into a root filesystem. The unit is in /etc, which is the same
-// path whether or not the suite has merged /lib into /usr.
+// Files returns what goes into a root filesystem. The unit is in /etc, whether or not /lib is merged into /usr.
 func Files() []File {
 	return []File{
 		{Path: Agent, Mode: 0o755, Data: agent},

@@ -58,8 +58,7 @@ func (v *Verified) passed(why string) {
 	v.Why += why
 }
 
-// Bounds of downloads. The lists of kernel.org have no sizes. Its largest
-// tarball of today is some 150 MB, 1.6 GB unpacked; the largest list 400 kB.
+// Bounds of downloads: the largest tarball of today is some 150 MB, 1.6 GB unpacked; the largest list 400 kB.
 const (
 	maxTarball   = 1 << 30
 	maxTar       = 8 << 30
@@ -74,8 +73,7 @@ func (c *Client) now() time.Time {
 	return c.Now()
 }
 
-// UntrustedError reports a file that was refused: no key that may sign it has, or it
-// is not what was signed. Nothing of it was kept.
+// UntrustedError reports a file that was refused, and not kept: no key that may sign it has, or it was changed.
 type UntrustedError struct {
 	URL  string
 	Why  string

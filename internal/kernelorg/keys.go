@@ -30,8 +30,7 @@ type Keys struct {
 	Tar  *pgp.Keyring // tars
 }
 
-// ShippedKeys are the keys that kimg carries: kernel.org's autosigner for lists,
-// the stable and mainline maintainers for tars.
+// ShippedKeys are kernel.org's autosigner for lists, and the stable and mainline maintainers for tars.
 func ShippedKeys() (Keys, error) {
 	all, err := shipped()
 	if err != nil {

@@ -58,8 +58,7 @@ func (c *Client) FetchURL(ctx context.Context, rawURL string, want units.Digest)
 // published is the part of a URL that every mirror of kernel.org has.
 var published = regexp.MustCompile(`/(v[0-9]+\.[0-9x]+/(?:testing/)?linux-[^/]+)$`)
 
-// mirrored is where the mirror Base would have the file of a URL of kernel.org's
-// layout; empty without such a mirror or for other URLs.
+// mirrored is where the mirror Base would have the file of a URL of kernel.org's layout.
 func (c *Client) mirrored(u *url.URL) []string {
 	m := published.FindStringSubmatch(u.Path)
 	if c.Base == "" || m == nil {

@@ -70,8 +70,7 @@ func (c *Client) fromDir(ctx context.Context, dir string, v units.KernelVersion)
 	return got, nil
 }
 
-// sums fetches the list of a directory and records in got who signed it. The
-// error is fs.ErrNotExist where there is none.
+// sums fetches a directory's list, or fs.ErrNotExist, and records in got who signed it.
 func (c *Client) sums(ctx context.Context, dir string, got *Verified) (sums, error) {
 	url := dir + "/sha256sums.asc"
 	var buf bytes.Buffer
@@ -103,8 +102,8 @@ func hintFor(list []byte) string {
 	return hintNoMirror
 }
 
-// letPass returns the refusal of url for the reason why its signature does not count, or nil, with a note in got,
-// where the signature is not wrong but unknown and the caller accepts that.
+// letPass returns the refusal of url for the reason why its signature does not count, or nil, with a note in got, where
+// it is unknown and not wrong, and the caller accepts that.
 func (c *Client) letPass(got *Verified, url string, reason error, hint string) error {
 	switch {
 	case !errors.Is(reason, pgp.ErrUnvouched):
@@ -191,8 +190,7 @@ func explain(url string, want units.Digest, err error) error {
 // sums is a list of digests, by file name.
 type sums map[string]units.Digest
 
-// parseSums reads the text of a sha256sums.asc: lines of sha256sum(1), a digest,
-// two blanks (or a blank and a star) and a name.
+// parseSums reads a sha256sums.asc: a digest, two blanks (or a blank and a star) and a name on each line.
 func parseSums(text []byte) (sums, error) {
 	list := make(sums)
 	n := 0

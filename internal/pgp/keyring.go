@@ -20,8 +20,7 @@ type Keyring struct{ Keys openpgp.EntityList }
 // maxKeyring is some fifty times what a distribution's largest is.
 const maxKeyring = 16 << 20
 
-// ReadKeyring reads public keys: binary ones, or every armored block of a text,
-// whatever stands between the blocks. RFC 9580, section 6.2.
+// ReadKeyring reads public keys: binary ones, or every armored block of a text. RFC 9580, section 6.2.
 func ReadKeyring(r io.Reader) (*Keyring, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxKeyring+1))
 	if err != nil {

@@ -56,8 +56,7 @@ func OpenClear(data []byte, k *Keyring, at time.Time) (text []byte, signedBy []s
 	return block.Plaintext, signedBy, nil
 }
 
-// TextOf returns the text of a clear-signed document without checking its signature, and a document that is not
-// clear-signed as it is. It is for callers that may accept what is not signed.
+// TextOf returns the text of a document that may be clear-signed without checking its signature.
 func TextOf(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, []byte(beginSigned)) {
 		return data, nil
@@ -125,14 +124,12 @@ func (k *Keyring) whenMade(sig *packet.Signature) time.Time {
 	return at
 }
 
-// IsSignature reports whether b begins as a detached signature, armored or not: a
-// server may answer with a page where it has none.
+// IsSignature reports whether b begins as a detached signature, armored or not: a server may answer with a page.
 func IsSignature(b []byte) bool {
 	return looksBinary(b) || bytes.HasPrefix(bytes.TrimSpace(b), []byte(beginSignature))
 }
 
-// looksBinary reports whether b begins with a signature packet, in the old or new
-// form of its tag. RFC 9580, section 4.2.
+// looksBinary reports whether b begins with a signature packet, its tag in the old or new form. RFC 9580, 4.2.
 func looksBinary(b []byte) bool {
 	const tagSignature = 2
 	return len(b) > 0 && (b[0]&0xfc == 0x80|tagSignature<<2 || b[0] == 0xc0|tagSignature)
@@ -227,8 +224,7 @@ func (v *verifier) check(sigs []*packet.Signature, signed io.Reader) (signedBy [
 	return nil, &reason{strings.Join(reasons, "; ")}
 }
 
-// verdicts reads signed once for all of the signatures: it may be a gigabyte that is
-// being decompressed. The error is that of reading it.
+// verdicts reads signed, which may be a gigabyte, once for all of the signatures. The error is that of reading it.
 func (v *verifier) verdicts(sigs []*packet.Signature, signed io.Reader) ([]verdict, error) {
 	verdicts := make([]verdict, len(sigs))
 	var sinks []io.Writer
@@ -273,8 +269,7 @@ func (v *verifier) admissible(sig *packet.Signature) error {
 	return nil
 }
 
-// checkSignature returns the fingerprint of the signer. The error is
-// ErrUnknownIssuer, errBad, or says in words why the signature does not count.
+// checkSignature returns the signer's fingerprint, or ErrUnknownIssuer, errBad, or why the signature does not count.
 func (v *verifier) checkSignature(sig *packet.Signature, signed io.Reader) (string, error) {
 	var one bytes.Buffer
 	if err := sig.Serialize(&one); err != nil {

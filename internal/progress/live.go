@@ -96,8 +96,7 @@ func (l *live) ended(e Event, ended *running) {
 	}
 }
 
-// Close draws what has ended, takes the running steps off the screen and leaves
-// the cursor at the start of an empty line.
+// Close draws what has ended, takes the running steps off the screen and leaves the cursor on an empty line.
 func (l *live) Close() {
 	l.mu.Lock()
 	if l.closed {
@@ -137,8 +136,7 @@ func (l *live) draw(now time.Time) {
 		fmt.Fprintf(&frame, "\r\x1b[%dA", n)
 	}
 	if above != "" {
-		// Lines of any length follow: clearing to the right after one that ends in
-		// the last column would take its last character.
+		// Lines of any length follow: clearing to the right of one that ends in the last column would take its end.
 		frame.WriteString(clearBelow + above)
 	}
 	l.drawn = l.drawn[:0]
@@ -174,8 +172,7 @@ type row struct {
 	dim  bool
 }
 
-// rows lays out the running steps for a terminal of this size. Where it is too
-// low for all, log lines go first, then the youngest steps.
+// rows lays out the running steps. Where there is no room for all, log lines go first, then the youngest steps.
 func (l *live) rows(now time.Time, width, height int) []row {
 	room := max(1, height-2) // one for the cursor, one so that what scrolls is seen
 	logs := 2*len(l.steps) <= room

@@ -91,8 +91,7 @@ type options struct {
 // Why says what the step works on, or why it runs.
 func Why(text string) Option { return func(o *options) { o.why = text } }
 
-// LogTo has every byte that is written to Task.Log written to w, too. name is the file that a failure points
-// the user to.
+// LogTo has all that is written to Task.Log written to w, too, the file name that a failure points the user to.
 func LogTo(w io.Writer, name string) Option { return func(o *options) { o.file, o.name = w, name } }
 
 // Start emits Started and returns the handle.
@@ -122,8 +121,7 @@ func (t *Task) Log() io.Writer {
 	return w
 }
 
-// Add adds n to what is done and emits Amount, at most ten times a second and
-// whenever all is done. total 0 means not known.
+// Add adds n to what is done and emits Amount, at most ten times a second. total 0 means not known.
 func (t *Task) Add(n, total int64, unit string) {
 	// Emitted under the lock: two goroutines would otherwise report 20 after 30.
 	t.mu.Lock()
@@ -161,8 +159,7 @@ func (t *Task) End(cached bool, err error) {
 // maxLine bounds, in bytes, a line that a step prints without ever ending it.
 const maxLine = 4096
 
-// lineWriter is guarded by its task's lock: the streams of a step share its log
-// file, and a file may get whole writes only.
+// lineWriter is guarded by its task's lock: a step's streams share its log file, which gets whole writes only.
 type lineWriter struct {
 	task *Task
 	buf  []byte

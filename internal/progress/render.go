@@ -15,16 +15,14 @@ import (
 // Renderer is a Sink that shows events to someone.
 type Renderer interface {
 	Sink
-	// Close shows what is still to be shown and gives the output back. Events
-	// that come later are not shown. It may be called more than once.
+	// Close shows what is still to be shown; later events are not. It may be called more than once.
 	Close()
 }
 
 // Modes are the values of New's mode, for help texts.
 var Modes = []string{"auto", "live", "plain", "json", "quiet"}
 
-// New returns the renderer that mode names, writing to w. "auto" is live on a terminal that can move its cursor,
-// else plain. "quiet" shows warnings and failures only.
+// New returns the renderer that mode names, writing to w: "auto" is live on a terminal that can, else plain.
 func New(mode string, w *os.File) (Renderer, error) {
 	switch mode {
 	case "auto":
@@ -90,8 +88,7 @@ func (r *running) lastLine() string {
 	return strings.TrimSpace(r.tail[len(r.tail)-1])
 }
 
-// track folds an event into the running steps, in order of their start. It
-// returns the step that the event ended, if there was one.
+// track folds an event into the running steps, in order of their start, and returns the one that it ended.
 func track(steps []*running, e Event) ([]*running, *running) {
 	at := -1
 	for i, r := range steps {
@@ -162,12 +159,10 @@ func amount(e Event) string {
 		min(100, int64(float64(e.Done)/float64(e.Total)*100)))
 }
 
-// heartbeat is how often a running step that has something to tell is shown in
-// plain mode: often enough that a CI system does not take the build for dead.
+// heartbeat is how often a running step is shown in plain mode: a CI system must not take the build for dead.
 const heartbeat = time.Minute
 
-// plain writes one line when a step starts, one when it ends, and one a minute between. It writes only when it is
-// given an event, so what it writes depends on the events alone.
+// plain writes a line when a step starts, one when it ends, and one a minute between, only when given an event.
 type plain struct {
 	w     io.Writer
 	style style

@@ -60,8 +60,7 @@ func (s style) spinner(frame int) string {
 	return string(signs[frame%len(signs)])
 }
 
-// fileSize returns a function that asks the terminal for its size in columns
-// and rows. A terminal that does not know gets the traditional 80 by 24.
+// fileSize asks the terminal for its size in columns and rows; one that does not know has 80 by 24.
 func fileSize(f *os.File) func() (int, int) {
 	return func() (int, int) {
 		size := terminal.Of(f).Size()

@@ -12,8 +12,7 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
-// Device is one feature of a virtual machine. Its Args are QEMU's; the files in
-// them are named as QEMU sees them, which may run in a container.
+// Device is a feature of a virtual machine. Its Args are QEMU's, with files as QEMU sees them, maybe in a container.
 type Device interface{ Args() []string }
 
 // Argv is the command line of a QEMU for an architecture with the devices, in their order, except that the user's
@@ -37,8 +36,7 @@ type Verbatim []string
 // Args implements Device.
 func (v Verbatim) Args() []string { return v }
 
-// Base is a machine with nothing but what the other devices add: no configuration
-// files of the user's, no screen, and no second boot, so that a reboot ends QEMU.
+// Base is a machine without the user's configuration files, screen and second boot: a reboot ends QEMU.
 type Base struct{ Machine string }
 
 // Args implements Device.
@@ -112,8 +110,7 @@ func (d Disk) Args() []string {
 	return []string{"-drive", drive, "-device", "ide-hd,drive=disk,bus=ide.0"}
 }
 
-// Serial is the first serial port, on QEMU's stdin and stdout. With Monitor, Ctrl-a
-// is QEMU's escape key: Ctrl-a x ends it, Ctrl-a c is its monitor.
+// Serial is the first serial port, on QEMU's stdin and stdout; with Monitor, Ctrl-a is QEMU's escape key.
 type Serial struct{ Monitor bool }
 
 // Args implements Device.
@@ -125,8 +122,7 @@ func (s Serial) Args() []string {
 	return []string{"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"}
 }
 
-// Ports are virtio-serial ports, by the names that the guest sees. For each of them
-// QEMU listens at the Unix socket Socket(name).
+// Ports are virtio-serial ports, by the guest's names; QEMU listens at the Unix socket Socket(name) for each.
 type Ports struct {
 	Names  []string
 	Socket func(name string) string
@@ -228,8 +224,7 @@ type Card struct {
 	MAC   string // empty: QEMU's choice
 }
 
-// args connect the card. Nothing boots from it, so it needs no ROM (romfile=), which
-// distributions keep in a package of its own.
+// args connect the card. Nothing boots from it: it needs no ROM (romfile=), which is often not installed.
 func (c Card) args(netdev string) []string {
 	device := c.Model + ",netdev=net,romfile="
 	if c.MAC != "" {

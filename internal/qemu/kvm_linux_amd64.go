@@ -169,8 +169,7 @@ func runToHalt(vcpu int, state []byte) error {
 	}
 }
 
-// interruptEvery signals a thread of this process every d, having called past with the time
-// that has passed, until stop.
+// interruptEvery signals a thread of this process every d, having called past with the time so far, until stop.
 func interruptEvery(d time.Duration, thread int, past func(time.Duration)) (stop func()) {
 	ended := make(chan struct{})
 	began, tick := time.Now(), time.NewTicker(d)
@@ -191,8 +190,7 @@ func interruptEvery(d time.Duration, thread int, past func(time.Duration)) (stop
 	}
 }
 
-// crawls says whether so little has been counted in the thread's time that the code is
-// interpreted. It is false as long as the thread has hardly run.
+// crawls says whether so little was counted in the thread's time, if it has run, that the code is interpreted.
 func crawls(vcpu int, spent time.Duration) bool {
 	var regs [18]uint64
 	if _, err := ioctlPtr(vcpu, kvmGetRegs, unsafe.Pointer(&regs)); err != nil || spent < kvmLook/4 {

@@ -12,8 +12,7 @@ import (
 )
 
 const (
-	// block is what Map counts in: a multiple of every common file system's block, and a
-	// divisor of ext4 images' usual alignment.
+	// block is what Map counts in: a multiple of common file systems' blocks, a divisor of ext4 images' alignment.
 	block = 64 << 10
 	// hole is what Copy leaves out: a block of most file systems.
 	hole = 4 << 10
@@ -23,8 +22,7 @@ const (
 
 var zeros [block]byte
 
-// Copy writes r's bytes to f, which must be empty or read as zeros, from its
-// beginning on; blocks of zeros become holes. It returns how many bytes there were.
+// Copy writes r's bytes to f, which must be empty or read as zeros, with blocks of zeros as holes.
 func Copy(f *os.File, r io.Reader) (int64, error) {
 	n, err := copyAt(f, 0, r)
 	if err != nil {

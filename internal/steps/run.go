@@ -23,8 +23,7 @@ type Runner struct {
 	Work  map[string]Work // what each step does, by the step's ID
 }
 
-// Get returns the records of the wanted steps, by ID. The first failure stops all
-// that still runs, at once, and is the error: what was stopped by it is not.
+// Get returns the records of the wanted steps, by ID. The first failure stops all that runs, and is the error.
 func (r *Runner) Get(ctx context.Context, wanted ...*Step) (Results, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -145,8 +144,7 @@ func (r *running) run(s *Step) (Record, error) {
 	return rec, err
 }
 
-// leave keeps what a stopped step reports beside having been stopped: something
-// that it could not remove, say.
+// leave keeps what a stopped step reports besides: something that it could not remove, say.
 func (r *running) leave(err error) {
 	stopped := func(err error) bool { return errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(r.ctx)) }
 	if !stopped(err) {

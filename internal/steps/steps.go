@@ -34,8 +34,7 @@ type ActionID string
 // Short is enough of an ActionID for users to tell two apart.
 func (a ActionID) Short() string { return string(a[:min(12, len(a))]) }
 
-// Fact is one thing that a step reads, by name. Its value is hashed whole: what
-// is only enough for a user to tell two of them apart goes into Shown.
+// Fact is one thing that a step reads, by name. Value is hashed whole; Shown is enough to tell two apart.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -45,8 +44,7 @@ type Fact struct {
 // String is the fact's value for users.
 func (f Fact) String() string { return cmp.Or(f.Shown, f.Value) }
 
-// DigestFact is a fact whose value is a digest; name, which may be empty, says
-// to users what it is the digest of. It is hashed, too.
+// DigestFact is a fact whose value is a digest; name, maybe empty, says of what to users, and is hashed too.
 func DigestFact(name string, d units.Digest, what string) Fact {
 	return Fact{
 		Name:  name,
@@ -68,8 +66,7 @@ type Work struct {
 	// Run does the work. Results go to out; the task reports to the user.
 	Run func(ctx context.Context, in Results, out *Outputs, task *progress.Task) error
 
-	// Ready, where not nil, marks a step whose result lives outside the store (an
-	// image in the engine): it reports whether the result is there.
+	// Ready, where not nil, says whether the result of a step is there that lives outside the store: an image, say.
 	Ready func(ctx context.Context) (bool, error)
 }
 
@@ -147,8 +144,7 @@ func (o *Outputs) Add(name string, mode fs.FileMode, r io.Reader) error {
 	return w.Commit()
 }
 
-// Take moves a file, which must be on the store's file system (see
-// store.TempDir), into the store under the output's name.
+// Take moves a file of the store's file system (see store.TempDir) into the store under the output's name.
 func (o *Outputs) Take(name string, mode fs.FileMode, file string) error {
 	d, n, err := o.store.Take(file)
 	if err != nil {
@@ -193,8 +189,7 @@ type Cache struct {
 
 func (c *Cache) file(id ActionID) string { return filepath.Join(c.Dir, string(id)+".json") }
 
-// Load returns the record of an action. Whatever is wrong with it (unreadable,
-// broken, an output no longer in the store) makes it a miss, never an error.
+// Load returns the record of an action. Whatever is wrong with it makes it a miss, never an error.
 func (c *Cache) Load(id ActionID) (Record, bool) {
 	b, err := os.ReadFile(c.file(id))
 	if err != nil {

@@ -32,8 +32,7 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("the content's sha256 is %s, not %s", e.Got, e.Want)
 }
 
-// Partial opens what there is of d, which may be nothing. It waits while another
-// has it open. The caller then asks Has again: the other may have completed it.
+// Partial opens what there is of d, when nobody else has it open: the caller asks Has again.
 func (s *Store) Partial(ctx context.Context, d units.Digest) (*Partial, error) {
 	f, err := filelock.Wait(ctx, filepath.Join(s.dir, "partial", string(d)))
 	if err != nil {
@@ -71,8 +70,7 @@ func (p *Partial) Reset() error {
 	return nil
 }
 
-// Commit makes the content an entry. Content with another digest is thrown away
-// and a *MismatchError; the Partial is then empty and may be filled again.
+// Commit makes the content an entry. Another's is thrown away and a *MismatchError: the Partial is empty then.
 func (p *Partial) Commit() error {
 	if got := units.DigestSum(p.sum); got != p.want {
 		return errors.Join(&MismatchError{Want: p.want, Got: got}, p.Reset())

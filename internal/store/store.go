@@ -85,8 +85,7 @@ func (s *Store) Verify(d units.Digest) error {
 	return err
 }
 
-// CorruptError tells that an entry did not have its digest. It counts as
-// missing (errors.Is fs.ErrNotExist): the entry has been removed.
+// CorruptError tells that an entry did not have its digest and was removed: errors.Is fs.ErrNotExist.
 type CorruptError struct{ Want, Got units.Digest }
 
 func (e *CorruptError) Error() string {
@@ -149,8 +148,7 @@ func (w *Writer) Commit() (units.Digest, int64, error) {
 	return d, w.size, w.commit(d)
 }
 
-// CommitAs is Commit for content whose digest was known before: content with
-// another digest is thrown away and an error.
+// CommitAs is Commit for a known digest: content with another is thrown away and an error.
 func (w *Writer) CommitAs(want units.Digest) error {
 	if got := units.DigestSum(w.sum); got != want {
 		w.Abort()
@@ -207,8 +205,7 @@ func (s *Store) TempDir() (dir string, remove func() error, err error) {
 	return dir, remove, nil
 }
 
-// Take makes the file an entry, holes and all, without copying it: the file is
-// gone from where it was. It must be on the store's file system.
+// Take makes a file of the store's file system an entry, holes and all, without copying it.
 func (s *Store) Take(file string) (units.Digest, int64, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -225,8 +222,7 @@ func (s *Store) Take(file string) (units.Digest, int64, error) {
 	return d, n, nil
 }
 
-// CopyTo writes the entry to the file dst, which appears whole or stays as it
-// was. Blocks of zeroes become holes. mode is subject to the umask.
+// CopyTo writes the entry to the file dst, whole or not at all, with holes. mode is subject to the umask.
 func (s *Store) CopyTo(ctx context.Context, d units.Digest, dst string, mode fs.FileMode) error {
 	r, err := s.Open(d)
 	if err != nil {

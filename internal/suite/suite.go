@@ -12,8 +12,7 @@ import (
 	"github.com/kimg/kimg/internal/pgp"
 )
 
-// Suite is one release of a distribution, by its codename. The zero value is no
-// suite; Parse returns one of the table.
+// Suite is a release of a distribution, by its codename. The zero value is no suite.
 type Suite struct {
 	Name   string  // the codename: "trixie"
 	Family *Family // who makes it

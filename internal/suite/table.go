@@ -59,12 +59,10 @@ const (
 // sinceE2fsprogs147 are the features that mke2fs turns on since 1.47.
 var sinceE2fsprogs147 = []string{"metadata_csum_seed", "orphan_file"}
 
-// mergesUsr is for suites whose /usr debootstrap merges itself
-// (scripts/debian-common): usrmerge would do it in the tree.
+// mergesUsr is for suites whose /usr debootstrap itself merges (scripts/debian-common), not usrmerge.
 var mergesUsr = []string{"usrmerge"}
 
-// suites is every suite that kimg knows. A release is signed by the automatic
-// keys of the releases around its last update, and by its own stable key.
+// suites: a release is signed by the keys of the releases around its last update, and by its own stable key.
 var suites = []Suite{
 	{
 		Name: "bullseye", Family: Debian, signers: []string{debian11Automatic, debian11Stable, debian12Automatic},

@@ -46,8 +46,7 @@ func sudo() string {
 	return "sudo "
 }
 
-// QEMU's stream netdev carries Ethernet frames, each behind its length in four
-// bytes, big-endian (net/stream.c). maxFrame is its NET_BUFSIZE.
+// QEMU's stream netdev puts a frame's length in four bytes, big-endian, before it (net/stream.c); its NET_BUFSIZE.
 const maxFrame = 4096 + 65536
 
 // errFrame says that no frame has such a length.

@@ -13,8 +13,7 @@ import (
 // tunDevice is where TAPs are opened (tuntap.rst of Linux).
 const tunDevice = "/dev/net/tun"
 
-// Open opens an interface that exists. It needs no privilege where the interface was
-// made for this user. Every Read and Write is one frame.
+// Open opens an interface, without privilege where it was made for this user. Each Read and Write is one frame.
 func Open(name string) (io.ReadWriteCloser, error) {
 	// Looked for first: opening one that is not there would make it, with the privilege.
 	is, err := net.InterfaceByName(name)

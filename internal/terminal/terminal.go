@@ -81,8 +81,7 @@ func (t Terminal) Save() (restore func()) {
 	return func() { t.restore(state) }
 }
 
-// Raw has every key reach whoever reads the terminal. restore undoes it, and may be
-// called more than once. Where there is no terminal both do nothing.
+// Raw has every key reach whoever reads the terminal, if it is one, until restore, which may be called twice.
 func (t Terminal) Raw() (restore func(), err error) {
 	restore = t.Save()
 	if !t.is {
@@ -94,8 +93,7 @@ func (t Terminal) Raw() (restore func(), err error) {
 	return restore, nil
 }
 
-// ReadPassword reads a line from a terminal without showing it. The end of ctx ends the
-// wait; a Read of tty may then still be under way.
+// ReadPassword reads a line from a terminal without showing it, until ctx ends; a Read may still be under way then.
 func ReadPassword(ctx context.Context, tty *os.File) ([]byte, error) {
 	t := Of(tty)
 	state, err := term.SaveState(t.fd)
@@ -145,8 +143,7 @@ func Strip(s string) string {
 	return escapes.ReplaceAllString(s, "")
 }
 
-// Plain is Strip for one line, less all other characters that do not print but tabs: a
-// guest must not control the terminal of whoever reads what it said.
+// Plain is Strip for one line, less all else that does not print but tabs: a guest must not control the terminal.
 func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\t' && !unicode.IsPrint(r) {

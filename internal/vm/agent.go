@@ -68,8 +68,7 @@ func (a *agent) close() {
 // gone is why the lines ended.
 func (a *agent) gone() error { return cmp.Or(a.fault, errGone) }
 
-// awaitReady waits until the agent is ready. An interrupt ends the wait. What went
-// wrong in the guest before that is a *GuestError.
+// awaitReady waits for the agent, or for an interrupt. What went wrong in the guest before is a *GuestError.
 func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) error {
 	var faults []error
 	for {
@@ -97,8 +96,7 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 	}
 }
 
-// The bounds of what a guest may say: of a line on one of its ports, in bytes; and of the
-// faults that are reported, in number and in characters.
+// The bounds of a line on a guest's port, in bytes, and of the faults that are reported, in number and characters.
 const (
 	maxLine   = 1 << 20
 	maxFaults = 8
@@ -119,8 +117,7 @@ type command struct {
 	late           time.Duration    // how long the guest may keep back the last of the output; 0: outputLimit
 }
 
-// outputLimit is how long the guest may keep back the last of a command's output after
-// its end. The user may take any time to read it: a pager may wait for days.
+// outputLimit is how long the guest may keep back the end of a command's output; the user may take any time.
 const outputLimit = 30 * time.Second
 
 // run runs a command with the ports as its stdin, stdout and stderr and returns its exit status.
@@ -191,8 +188,7 @@ func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
 	return status, nil
 }
 
-// awaited is a stream of the guest that knows which side is being waited for: the guest
-// during a Read, the reader between two of them.
+// awaited knows which side of a stream is waited for: the guest during a Read, the reader between two.
 type awaited struct {
 	from  io.Reader
 	since atomic.Int64 // when the Read began, by clock; 0: there is none; ended: there will be none
@@ -235,8 +231,7 @@ func feed(to port, from io.Reader) {
 	to.CloseWrite()
 }
 
-// copyUntil copies until mark, which it leaves out. Only an error of the
-// writer is one: the end of the reader is the end of the guest, reported elsewhere.
+// copyUntil copies until mark. The end of the reader is no error: that of the guest is reported elsewhere.
 func copyUntil(to io.Writer, from io.Reader, mark string) error {
 	if to == nil {
 		to = io.Discard

@@ -36,8 +36,7 @@ func ReadConfig(name string) (Config, error) {
 	return c, nil
 }
 
-// builtIn says whether all of the symbols are built in; a module cannot help a
-// kernel that boots without an initramfs.
+// builtIn says whether all of the symbols are built in: there is no initramfs for modules.
 func (c Config) builtIn(symbols ...string) bool { return c.need("", symbols...) == nil }
 
 // need is an error that names the symbols that are not built in, or nil. what completes "this kernel cannot".

@@ -100,8 +100,7 @@ const consoleReplay = 64 << 10
 // slowest is how long a client may hold up a console.
 const slowest = 2 * time.Second
 
-// consoleHub connects a guest's serial console with the clients that attach to it. It
-// keeps the last output for those that come later; what any of them types goes in.
+// consoleHub connects a guest's serial console with its clients, and keeps the last output for later ones.
 type consoleHub struct {
 	listen net.Listener
 	keys   *io.PipeWriter

@@ -27,8 +27,7 @@ type Debugging struct {
 	Commands []string // gdb's own, run after that
 	Batch    bool     // gdb ends after them
 	Attached func(guest string) (detach func())
-	// Attached is called with the guest's name once its console can be attached to, and
-	// what it returns at the end; nil: nothing is.
+	// Attached is called once the guest's console can be attached to, and what it returns at the end; nil: neither is.
 }
 
 // SourceFile is a gdb script of the out directory that says where the kernel's source is on this machine.
@@ -141,8 +140,7 @@ func (vm *instance) debug(ctx context.Context, args []string, entry uint64) erro
 	}
 }
 
-// gdbEnd is the end of a gdb that the user drove. A status other than zero comes from the
-// user, or from the commands of a batch.
+// gdbEnd is the end of a gdb that the user drove, with the user's status.
 func gdbEnd(err error) error {
 	if err == nil {
 		return nil
@@ -168,9 +166,8 @@ func debugNotices(c Config) []string {
 	return notices
 }
 
-// findBreaks looks for the places to stop at, before there is a guest. A function is in
-// vmlinux's own table; only gdb finds what is inlined or named by its line.
-// afterUnpacking says that they are more than the hardware breakpoints of the processor.
+// findBreaks looks for the places to stop at: a function in vmlinux's own table, else gdb does. afterUnpacking says
+// that they are more than the hardware breakpoints of the processor.
 func findBreaks(
 	ctx context.Context, tools *toolbox.Tools, kernel *gdb.Symbols, breaks []string, hardware int,
 ) (afterUnpacking bool, err error) {
@@ -198,8 +195,7 @@ func findBreaks(
 // headSocket is where QEMU's gdb stub listens first, for kimg. It listens for gdb at another one after that.
 const headSocket = "head"
 
-// headLimit is how long the firmware and the kernel's unpacking may take. After that gdb
-// gets the guest wherever it is.
+// headLimit is how long the firmware and the kernel's unpacking may take; then gdb gets the guest.
 func headLimit(a qemu.Accel) time.Duration {
 	if a == qemu.TCG {
 		return 30 * time.Second
@@ -207,8 +203,7 @@ func headLimit(a qemu.Accel) time.Duration {
 	return 5 * time.Second
 }
 
-// stubOf is the stub of a guest that is to stop in breaks, and the address that it may run
-// to before gdb attaches: 0 where it stays halted, or runs at once.
+// stubOf is the stub of a guest that is to stop in breaks, and the address to run to first; 0: none.
 func stubOf(
 	kernel *gdb.Symbols, tools *toolbox.Tools, breaks []string, running bool,
 ) (stub qemu.GDBStub, entry uint64) {
@@ -221,8 +216,7 @@ func stubOf(
 	return qemu.GDBStub{Socket: tools.Socket(gdbSocket), Running: running}, 0
 }
 
-// awaitGDB lets the halted guest run to entry, unless that is 0, and has gdb's socket
-// listen. gdb reads the symbols meanwhile, as long as the firmware takes and longer.
+// awaitGDB lets the halted guest run to entry (0: not), while gdb reads symbols, and has gdb's socket listen.
 func (vm *instance) awaitGDB(ctx context.Context, entry uint64) error {
 	if entry == 0 {
 		_, err := vm.order(ctx, "query-status", nil) // that QEMU is there

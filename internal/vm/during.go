@@ -96,8 +96,7 @@ func (k *checking) arm(ctx context.Context, d *gdb.Debugger, place gdb.Breakpoin
 	return b, d.Proceed(ctx)
 }
 
-// unreached is the error of a command that ended too early. The guest stops as a whole, so
-// a stop before the command's end would have been reported before it.
+// unreached is the error of a command that ended too early: a stop before would have been reported before.
 func (k *checking) unreached(e *commandEnd) error {
 	if e.err != nil {
 		return e.err
@@ -120,12 +119,10 @@ func (k *checking) command(ctx context.Context) error {
 	return err
 }
 
-// behindBarrier is a script that becomes the command argv, as Script's, but first writes a
-// line, its process ID, and reads one.
+// behindBarrier is a Script that first writes a line, its process ID, and reads one.
 func behindBarrier(argv []string) string { return "echo $$; read -r _\n" + Script(argv) }
 
-// barrier is the host's side of such a script's stdin and stdout: the line that the script
-// writes and the one that it waits for are not the command's.
+// barrier is the host's side of such a script's streams: the two lines are not the command's.
 type barrier struct {
 	reached chan struct{} // closed when the script has written its line
 	opened  chan struct{}

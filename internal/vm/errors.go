@@ -10,8 +10,7 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// GuestError says that a guest, or its QEMU, failed: it ended or stopped when it should
-// not have. Console has the last lines of its serial console.
+// GuestError says that a guest, or its QEMU, ended or stopped when it should not have.
 type GuestError struct {
 	What    string
 	Console []string

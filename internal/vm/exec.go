@@ -31,8 +31,7 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	return status, err
 }
 
-// runCommand waits for the guest's agent, has it run argv, and where the guest's
-// writes are kept shuts the guest down.
+// runCommand has the guest's agent run argv, and where the guest's writes are kept shuts the guest down.
 func (vm *instance) runCommand(ctx context.Context, argv []string) (int, error) {
 	alive, stop := vm.whileUp(ctx)
 	defer stop()

@@ -38,8 +38,7 @@ func fsckArgs(e2fsck, disk string, clean bool) []string {
 	return []string{e2fsck, "-fp", disk}
 }
 
-// checkDisk has e2fsck check the image that the guest has written to, and reports what it
-// found. Faults that are left are a *DiskError. No guest may use the image meanwhile.
+// checkDisk has e2fsck check the image that the guest wrote to. Faults that are left are a *DiskError.
 func (o *Options) checkDisk(ctx context.Context, tools *toolbox.Tools, clean bool) error {
 	e2fsck, err := tools.FindSystem("e2fsck")
 	if err != nil {

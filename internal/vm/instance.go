@@ -45,8 +45,7 @@ const (
 	gdbSocket = "gdb"
 )
 
-// with prepares a guest of the options, has use boot it and work with it, ends it and
-// cleans up. files are artifacts that the programs need to see.
+// with prepares a guest, has use boot it and work with it, and ends it. files are artifacts that programs need to see.
 func (o *Options) with(ctx context.Context, config Config, files []string, use func(*instance) error) (err error) {
 	vm, err := o.prepare(ctx, config, files)
 	if err != nil {
@@ -253,8 +252,7 @@ func (vm *instance) quit() {
 	<-vm.done
 }
 
-// powerOff shuts the guest down cleanly within limit. It asks the agent, on control, and
-// presses the power button: a guest obeys one of the two.
+// powerOff asks the agent, on control, and presses the power button: a guest obeys one of the two.
 func (vm *instance) powerOff(ctx context.Context, control io.Writer, limit time.Duration) error {
 	if vm.ended() {
 		return nil
@@ -275,8 +273,7 @@ func (vm *instance) powerOff(ctx context.Context, control io.Writer, limit time.
 // hurry is how long a guest may take to shut down that the user has interrupted.
 const hurry = 10 * time.Second
 
-// part shuts the guest down that err has left running, where its writes are kept and it
-// can be asked. A Ctrl-C ends the wait. Whatever comes of it, the disk is checked later.
+// part shuts the guest down that err has left running, where its writes are kept. A Ctrl-C ends the wait.
 func (vm *instance) part(ctx context.Context, control io.Writer, err error) {
 	limit := vm.limits.powerOff
 	switch {
@@ -290,8 +287,7 @@ func (vm *instance) part(ctx context.Context, control io.Writer, err error) {
 	_ = vm.o.interruptible(ctx, func(ctx context.Context) error { return vm.powerOff(ctx, control, limit) })
 }
 
-// settle ends the guest, in whatever way its use ended, and has the disk checked that its
-// writes are kept on. It returns err, joined with what came of that.
+// settle ends the guest and has the disk checked that its writes are kept on, and joins what came of that to err.
 func (vm *instance) settle(ctx context.Context, err error) error {
 	if vm.done == nil {
 		return err
@@ -357,8 +353,7 @@ func (vm *instance) sessionEnd(ctx context.Context) error {
 	return err
 }
 
-// listen drops what the guest writes to ports that nothing else reads, until the guest or
-// ctx ends: its shell would wait for a reader.
+// listen drops what the guest writes to ports that nothing else reads: its shell would wait for a reader.
 func (vm *instance) listen(ctx context.Context, names ...string) {
 	for _, name := range names {
 		go func() {
@@ -375,8 +370,7 @@ func (vm *instance) listen(ctx context.Context, names ...string) {
 	}
 }
 
-// giveKeys gives the guest its keys once it asks for them. Its entry first says that its
-// sshd will come, and then that it is about to start. The end of the guest ends it.
+// giveKeys gives the guest its keys once it asks. Its entry says that sshd will come, and then that it is about to.
 func (vm *instance) giveKeys(ctx context.Context) {
 	vm.entry.SSH = &vm.link.ssh.address
 	_ = vm.entry.write() // else no other kimg finds the guest

@@ -67,8 +67,7 @@ func ParseForward(text string) (qemu.Forward, error) {
 	return qemu.Forward{Host: uint16(h), Guest: uint16(g)}, nil
 }
 
-// card is QEMU's name for a network card that the kernel has a driver for, or empty.
-// A TAP gets an e1000 where that is built in.
+// card is QEMU's name for a card that the kernel has a driver for, or empty. A TAP gets an e1000 where it can.
 func (c Config) card(mode NetMode) string {
 	virtio, e1000 := c.builtIn("VIRTIO_PCI", "VIRTIO_NET"), c.builtIn("E1000")
 	switch {
@@ -88,15 +87,13 @@ func (n Network) check(c Config) error {
 	return c.need("use a network card", "VIRTIO_PCI", "VIRTIO_NET")
 }
 
-// macOf is the address of a card: the same whenever the guest of an out directory
-// is on the interface, and another for another guest. 52:54:00 is QEMU's.
+// macOf is the same whenever the guest of an out directory is on the interface. 52:54:00 is QEMU's.
 func macOf(dir, tap string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(dir + "\x00" + tap))
 	return append(net.HardwareAddr{0x52, 0x54, 0x00}, sum[:3]...)
 }
 
-// linkLocal is the address that an interface with the MAC gives itself: RFC 4291,
-// appendix A, which Linux and systemd-networkd follow where nothing else is set.
+// linkLocal is the address that an interface with the MAC gives itself: RFC 4291, appendix A.
 func linkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{
 		0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
@@ -183,8 +180,7 @@ func (l *link) close() {
 // isolatedPort is where forwards begin in a container, which has all ports to itself.
 const isolatedPort = 20000
 
-// device is the guest's card; nil: it has none. A QEMU with this machine's network takes
-// over the ports and the interface: it serves them itself.
+// device is the guest's card, if any. A QEMU with this machine's network takes over the ports and the interface.
 func (l *link) device(config Config, tools *toolbox.Tools) qemu.Device {
 	card := qemu.Card{Model: config.card(l.network.Mode)}
 	if card.Model == "" || l.network.Mode == NoNet {

@@ -51,8 +51,7 @@ type User struct {
 	Stdout, Stderr io.Writer
 	Term           string // TERM of the user's terminal
 
-	// Interrupt has the user's Ctrl-C while a command runs: the first goes to the
-	// command as SIGINT, the second ends the guest, with ErrInterrupted.
+	// Interrupt has the user's Ctrl-C: the first goes to the command as SIGINT, the second ends the guest.
 	Interrupt <-chan os.Signal
 
 	BootLimit time.Duration // from the start until the guest's agent answers; 0: 2 minutes, without KVM 10
@@ -121,8 +120,7 @@ func (o *Options) read(n needs) (Config, error) {
 	return config, err
 }
 
-// machine is the guest's, as far as it depends on neither where QEMU runs nor this
-// machine. QEMU uses the first of the accelerators that works.
+// machine is the guest's, as far as it does not depend on this machine. QEMU uses the first accelerator that works.
 func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 	bus, _ := config.bus() // read has checked it
 	m := Machine{
@@ -133,8 +131,7 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 	if m.CPUs == 0 {
 		m.CPUs = min(2, runtime.NumCPU())
 		if accel[len(accel)-1] == qemu.TCG {
-			// QEMU 10's translator aborts now and then when several processors boot
-			// (an assertion in iotlb_to_section).
+			// QEMU 10's translator aborts at times when several processors boot (an assertion in iotlb_to_section).
 			m.CPUs = 1
 		}
 	}
@@ -144,9 +141,8 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 	return m
 }
 
-// Describe returns the machine that Run boots, for those who boot it without kimg: with
-// the artifacts in the working directory, and KVM where it works, else TCG. It has as
-// many processors as a guest gets that may have to be emulated.
+// Describe returns the machine that Run boots, for those who boot it without kimg: with the artifacts in the working
+// directory, KVM where it works, else TCG, and as many processors as a guest under TCG.
 func Describe(dir string) (Machine, Config, error) {
 	o := Options{Dir: dir}
 	config, err := o.read(needs{})
@@ -161,14 +157,12 @@ func Describe(dir string) (Machine, Config, error) {
 	return m, config, nil
 }
 
-// ssh says whether guests of these options get keys for their sshd: not where the kernel
-// cannot take them, or has no network.
+// ssh says whether guests get keys for their sshd: the kernel can take them, and has a network.
 func (o *Options) ssh(c Config) bool {
 	return o.Keys != nil && o.Network.Mode != NoNet && c.agent() == nil && c.card(o.Network.Mode) != ""
 }
 
-// agentPorts are those that the guest's agent waits for though no command will come by
-// them: where it is init it would end without them, and the kernel would panic.
+// agentPorts are those that an agent that is init waits for: it would end without them, and the kernel panic.
 func (o *Options) agentPorts() []string {
 	if !o.Direct {
 		return nil

@@ -75,8 +75,7 @@ func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
 	return nil, nil
 }
 
-// look says what is wrong with a place. A line need not have code of its own to be
-// stopped in: a function that begins with an inlined one is at the line that calls it.
+// look says what is wrong with a place. A line need not have code of its own: an inlined function may begin there.
 func (p *preflight) look(ctx context.Context, c *Planned, at string, expected bool) (wrong, err error) {
 	if slices.Contains(p.kernel.Functions, at) {
 		return nil, nil

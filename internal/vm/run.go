@@ -121,8 +121,7 @@ func shown(t terminal.Terminal, name string) Terminal {
 	return Terminal{Size: t.Size(), Term: name}
 }
 
-// heldInput is input that is no terminal. A shell that starts drops what was typed before,
-// so nothing is passed on until it runs. The end of the input ends the session, by a
+// heldInput is input that is no terminal, held until the shell runs, which drops what was typed before. Its end is a
 // command: an end-of-file key that is typed ahead would be lost.
 type heldInput struct {
 	from   io.Reader

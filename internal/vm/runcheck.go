@@ -137,8 +137,7 @@ func (c *Check) ready(o *Options) (Config, error) {
 	return config, err
 }
 
-// files are the artifacts that the check must have besides what every guest needs; with
-// all also those that it uses where they are there.
+// files are the artifacts that the check must have besides; with all also those that it uses if there.
 func (c *Check) files(all bool) []string {
 	switch {
 	case c.Break == "":
@@ -181,9 +180,8 @@ func (k *checking) atBoot(ctx context.Context) error {
 	if err := d.Attach(ctx, k.vm.tools.Socket(gdbSocket)); err != nil {
 		return err
 	}
-	// A software breakpoint is an instruction in memory, where the kernel has yet to
-	// be unpacked. Under KVM there are few of the other kind; for more places, as an
-	// inlined function has, it is set once the kernel is unpacked.
+	// A software breakpoint is an instruction in memory, where the kernel is yet to be unpacked. Under KVM there are
+	// few of the other kind: for more places it is set afterwards.
 	hardware := k.hardware(place)
 	if !hardware {
 		if err := d.RunTo(ctx, gdb.StartKernel, true); err != nil {
@@ -203,8 +201,7 @@ func (k *checking) atBoot(ctx context.Context) error {
 	return k.look(ctx, d, b, root)
 }
 
-// stop waits until the guest stops at the breakpoint. Where that is for one process alone,
-// it lets all others go on. It returns false where the command ended before.
+// stop waits until the guest stops at the breakpoint, in By's process; false: the command ended before.
 func (k *checking) stop(ctx context.Context, d *gdb.Debugger, b gdb.Breakpoint, ended <-chan struct{}) (bool, error) {
 	for {
 		stop, err := d.AwaitStop(ctx, ended)

@@ -75,8 +75,7 @@ func isDir(name string) bool {
 // maxPlace bounds a path in the guest: it is on the kernel's command line.
 const maxPlace = 255
 
-// checkPlace refuses paths that the guest needs itself, and those that the kernel's command
-// line or the agent's shell would not carry.
+// checkPlace refuses paths that the guest needs itself, or that command line or shell would not carry.
 func checkPlace(place string) error {
 	top, _, _ := strings.Cut(strings.TrimPrefix(place, "/"), "/")
 	switch {

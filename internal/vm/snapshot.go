@@ -148,8 +148,7 @@ func (diskInUse) Hint() string {
 	return "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, can run beside it"
 }
 
-// shareDisk keeps other guests from writing to rootfs.img while this one reads it. On a
-// file system without locks it does nothing.
+// shareDisk keeps other guests from writing to rootfs.img while this one reads it, where there are locks.
 func shareDisk(dir string) (unlock func(), err error) {
 	unlock, err = shareImage(filepath.Join(dir, artifact.Disk))
 	switch {
@@ -161,8 +160,7 @@ func shareDisk(dir string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// holdDisk locks the image that the guest will write to for this process alone:
-// rootfs.img, or a snapshot, which it makes where there is none.
+// holdDisk locks the image, or snapshot (made if missing), that the guest will write to for this process alone.
 func holdDisk(
 	ctx context.Context, dir, snapshot string, say func(string, ...any),
 ) (unlock func(), err error) {

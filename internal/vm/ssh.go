@@ -57,8 +57,7 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 	return status, err
 }
 
-// logIn waits for the guest's agent and its sshd, has the session, and where the
-// guest's writes are kept shuts the guest down.
+// logIn waits for the guest's agent and sshd, has the session, and shuts the guest down where writes are kept.
 func (vm *instance) logIn(ctx context.Context, l Login) (int, error) {
 	o, limits := vm.o, vm.limits
 	alive, stop := vm.whileUp(ctx)

@@ -24,15 +24,13 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
-// How long a guest's sshd may take: to greet, else it has not started yet; and to agree on
-// keys, for which an emulated one needs seconds.
+// How long a guest's sshd may take to greet, and to agree on keys, for which an emulated one needs seconds.
 const (
 	bannerLimit    = 5 * time.Second
 	handshakeLimit = 2 * time.Minute
 )
 
-// dialSSHD connects to the sshd at an address, as often as it takes until one
-// answers: QEMU and its relays accept connections before there is an sshd in the guest.
+// dialSSHD connects until an sshd answers: QEMU and its relays accept connections before there is one.
 func dialSSHD(ctx context.Context, at Address) (*peekedConn, error) {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, at.Network, at.Address)
@@ -176,8 +174,7 @@ func sshStatus(err error) (int, error) {
 	return 0, errLost
 }
 
-// wantsTerminal says whether the command gets a terminal: a shell where its input is
-// one, a command where all of its streams are, so that what goes to a file stays apart.
+// wantsTerminal: a shell gets one where its input is one, a command where all of its streams are.
 func (u *User) wantsTerminal(argv []string) bool {
 	if len(argv) == 0 {
 		return terminal.Of(u.Stdin).Is()
@@ -185,8 +182,7 @@ func (u *User) wantsTerminal(argv []string) bool {
 	return terminal.Of(u.Stdin).Is() && terminal.Of(u.Stdout).Is() && terminal.Of(u.Stderr).Is()
 }
 
-// openPTY gives the session a terminal of the kind and size of the user's, and has
-// every key go there; restore undoes it.
+// openPTY gives the session a terminal like the user's and has every key go there, until restore.
 func openPTY(ctx context.Context, to *ssh.Session, user terminal.Terminal, name string) (restore func(), err error) {
 	size := user.Size()
 	if size == (terminal.Size{}) {
@@ -277,8 +273,7 @@ const (
 	keysLock       = "lock"
 )
 
-// HostAlias is the guests' name in the file of known hosts: they are where QEMU is,
-// and have no address of their own.
+// HostAlias is the guests' name in the file of known hosts: they have no address of their own.
 const HostAlias = "kimg"
 
 // UserKeyFile has the key to log in with, as OpenSSH keeps it.

@@ -64,8 +64,7 @@ func (f File) Text() string {
 	return b.String()
 }
 
-// Error is a patch that is refused: damaged, of a kind that cannot be applied, or one
-// that would write outside the tree.
+// Error is a patch that is refused: damaged, not one that can be applied, or one that writes outside the tree.
 type Error struct {
 	Patch string // its name
 	Line  int    // 0: the whole
@@ -115,8 +114,7 @@ func quoted(s string) (name, rest string, err error) {
 	return name, s[len(q):], nil
 }
 
-// gitNames splits what follows "diff --git ": two names that are alike below the
-// directories that strip drops. It is used only where no other line has them.
+// gitNames is the name in "diff --git A B", which are alike less strip directories; only where no other line has it.
 func gitNames(s string, strip int) (name string, err error) {
 	no := errors.New("the two names in the line cannot be separated")
 	if len(s) > 2*maxName {
@@ -166,8 +164,7 @@ func same(first, second string, strip int, no error) (string, error) {
 	return a, nil
 }
 
-// treePath is the path in the tree of a patch's name, without strip leading directories.
-// It refuses what is not in the tree, and what is git's or kimg's.
+// treePath is the path in the tree of a patch's name. It refuses what is not in the tree, git's and kimg's.
 func treePath(name string, strip int) (string, error) {
 	if name == "" {
 		return "", errors.New("a name is missing")

@@ -27,8 +27,7 @@ func Parse(name, text string, strip int) ([]File, error) {
 	} else {
 		p.lines[n] += "\n"
 	}
-	// A patch of which every line ends so was made so on its way, by a mail or an
-	// editor of Windows; GNU patch judges by the headers alone.
+	// Where every line ends so a mail or an editor of Windows made it so; GNU patch judges by the headers alone.
 	if n := strings.Count(text, "\r\n"); n > 0 && n == strings.Count(text, "\n") {
 		for i, l := range p.lines {
 			p.lines[i] = strings.TrimSuffix(strings.TrimSuffix(l, "\n"), "\r") + "\n"
@@ -167,8 +166,7 @@ func (p *parser) git() error {
 	return p.gitBody(f, names, from, to)
 }
 
-// gitBody reads the names and hunks after git's headers, if there are any: a
-// change of mode and an empty file have none.
+// gitBody reads the names and hunks after git's headers: a change of mode and an empty file have none.
 func (p *parser) gitBody(f File, names, from, to string) (err error) {
 	body := strings.HasPrefix(p.line(0), "--- ") && strings.HasPrefix(p.line(1), "+++ ")
 	if f.Op == Rename || f.Op == Copy {

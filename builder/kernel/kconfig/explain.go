@@ -69,8 +69,7 @@ func (t *Tree) notAModule(s *Symbol, final Config) string {
 	return "something that is built in selects it"
 }
 
-// whyOff explains a symbol that is less than was asked for, or has another value.
-// depth counts how many symbols stand between it and the question.
+// whyOff explains a symbol that is less than, or not what, was asked for; depth is how far it is from the question.
 func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
 	want = needed(s, want)
 	best := ""
@@ -242,8 +241,7 @@ func describe(e Expr, final Config) string {
 
 var definitionRE = regexp.MustCompile(`(?m)^[ \t]*(?:menu)?config[ \t]+([A-Za-z0-9_]+)[ \t]*(?:#.*)?$`)
 
-// Elsewhere notes the symbols of the Kconfig files that this architecture does
-// not read, so that "no such symbol" can say where there is one.
+// Elsewhere notes the symbols of other architectures, so that "no such symbol" can say where there is one.
 func (t *Tree) Elsewhere(tree Files) {
 	for name, data := range tree {
 		if t.read[name] {

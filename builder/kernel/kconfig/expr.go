@@ -30,8 +30,7 @@ func triOf(s string) Tri {
 
 // Expr is a condition of the Kconfig language, or an operand of one.
 type Expr interface {
-	// eval gives the value under a configuration. What the language asks of
-	// the compiler (a macro) is not known here and counts as met.
+	// eval gives the value under a configuration. What is asked of the compiler (a macro) counts as met.
 	eval(c Config) Tri
 	String() string
 }
@@ -268,8 +267,7 @@ type token struct {
 	text string
 }
 
-// lex splits one line of Kconfig, up to its comment. vars are substituted where
-// they stand alone or inside quotes; every other $(...) becomes a macro.
+// lex splits a line of Kconfig, up to its comment. vars are substituted; every other $(...) becomes a macro.
 func lex(line string, vars map[string]string) []token {
 	var toks []token
 	for i := 0; i < len(line); {

@@ -24,8 +24,7 @@ type Def struct {
 	File   string
 	Line   int
 	Prompt string
-	// Depends joins the definition's own "depends on" with those of the menus,
-	// ifs and the choice around it; nil: none.
+	// Depends joins "depends on" with those of the menus, ifs and the choice around it; nil: none.
 	Depends Expr
 	// Visible is what else the prompt needs: its own if and the menus' "visible if".
 	Visible Expr
@@ -59,8 +58,7 @@ type Tree struct {
 	elsewhere map[string]string // symbols of files that this architecture does not read
 }
 
-// maxFiles and maxInclude bound what a hostile tree can make the reader do; 6.12
-// has some 1,500 files, included at most five deep.
+// They bound what a hostile tree can make the reader do; 6.12 has some 1,500 files, at most five deep.
 const (
 	maxFiles   = 20000
 	maxInclude = 50
@@ -156,8 +154,7 @@ func (t *Tree) symbol(name string) *Symbol {
 	return s
 }
 
-// Config is a .config: symbols without CONFIG_ and their values as the file
-// spells them (y, m, 42, "text"). A symbol that is off is absent.
+// Config is a .config: symbols without CONFIG_ and values as it spells them. A symbol that is off is absent.
 type Config map[string]string
 
 // ParseConfig reads a .config.

@@ -11,8 +11,7 @@ type fileReader struct {
 	at    int // the number of the line that was read last, from 1
 	stack []block
 
-	// What attributes apply to: a definition and its symbol, or a choice or
-	// menu that was just opened. All nil after a line that ends an entry.
+	// What attributes apply to: a definition and its symbol, or a choice or menu that was just opened; or nothing.
 	def    *Def
 	sym    *Symbol
 	header bool // a choice or a menu: attributes change the top of the stack

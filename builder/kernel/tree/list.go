@@ -16,12 +16,10 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// cacheHead is the first line of the files that keep a list. The number is
-// raised when the form changes; a file of another form is as good as none.
+// cacheHead is the first line of the files that keep a list; its number is raised when the form changes.
 const cacheHead = "kimg listing 2"
 
-// encode writes one line for each file: kind, content, size, times,
-// inode, path. Neither paths nor targets have line breaks: Scan saw to that.
+// encode writes a line for each file: kind, content, size, times, inode, path. Scan saw that none has line breaks.
 func (l Files) encode(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 1<<16)
 	b.WriteString(cacheHead + "\n")

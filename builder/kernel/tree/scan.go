@@ -52,8 +52,7 @@ func (l Files) Digest() units.Digest {
 	return units.DigestSum(h)
 }
 
-// racy is how old a file must be for its status to be believed next time: a file
-// may change twice within one tick of its file system's clock. Git does the same.
+// racy is how old a file must be for its status to be believed: it may change twice within one tick. Git does it so.
 const racy = 2 * time.Second
 
 // OwnNames is how the names of all that kimg keeps at the top of a tree begin.
@@ -186,8 +185,7 @@ func Vanished(err error) error {
 	return err
 }
 
-// generated are the suffixes of what "make clean" removes everywhere; the list is
-// that of the kernel's own Makefile.
+// generated are the suffixes of what "make clean" removes everywhere, as the kernel's own Makefile lists them.
 var generated = []string{
 	".o", ".a", ".i", ".s", ".ko", ".mod", ".mod.c", ".rsi", ".dtb", ".dtbo", ".dtb.S", ".dtbo.S", ".dt.yaml", ".dwo",
 	".lst", ".su", ".lex.c", ".tab.c", ".tab.h", ".asn1.c", ".asn1.h", ".symtypes", ".ll", ".gcno", ".gcda", ".order",

@@ -9,12 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changed is when a file's inode last changed, in nanoseconds since 1970. Unlike the
-// time of its content, it cannot be set.
+// changed is when a file's inode last changed, in nanoseconds since 1970. It cannot be set.
 func changed(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }
 
-// lstatIn looks at an File of an open directory. With tens of thousands of them it
-// counts that the kernel need not walk the whole path again for each.
+// lstatIn looks at a File of an open directory: with tens of thousands the walk of the whole path counts.
 func lstatIn(dir *os.File, de fs.DirEntry) (fs.FileMode, Stat, error) {
 	var st unix.Stat_t
 	var err error = unix.EINTR

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnNetwork gives the test's thread a network of its own, in which it may change
-// everything. The thread ends with the test.
+// OwnNetwork gives the test's thread, which ends with the test, a network of its own.
 func OwnNetwork(t *testing.T) {
 	t.Helper()
 	lack := t.Skipf
