@@ -18,7 +18,7 @@ import (
 )
 
 // Build uses the engine's classic builder: BuildKit shows no progress to a client
-// that has no session with it. Layers that were done stay in the engine's build cache.
+// that has no session with it.
 func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	doing := "build image " + spec.Tag
 	labels := map[string]string{labelKimg: "1"}
@@ -33,11 +33,13 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	}
 	body := acquire(spec.Context)
 	defer body.release()
-	mark, hosts := newName(), []string(nil)
-	if e.info.Name != podman {
-		hosts = []string{mark + ":127.0.0.1"} // see removeSteps
+	// The line for /etc/hosts is for removeSteps. Podman does not know "none": steps would have the host's network.
+	mark := newName()
+	network, hosts := "none", []string{mark + ":127.0.0.1"}
+	if e.info.Name == podman {
+		network, hosts = "NetworkDisabled", nil
 	}
-	steps := &stepWatch{w: log, body: body}
+	steps := &stepWatch{w: log, body: body, podman: e.info.Name == podman}
 	work, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
 	defer context.AfterFunc(ctx, func() {
@@ -51,7 +53,7 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 		Target:      spec.Target,
 		BuildArgs:   args,
 		Labels:      labels,
-		NetworkMode: "none",
+		NetworkMode: network,
 		ExtraHosts:  hosts,
 		Remove:      true,
 		ForceRemove: true,
@@ -65,7 +67,11 @@ func (e *docker) Build(ctx context.Context, spec BuildSpec) error {
 	}
 	if err != nil {
 		var reported failure
-		return errors.Join(fault(ctx, doing, err), e.removeSteps(ctx, mark, errors.As(err, &reported)))
+		if errors.As(err, &reported) && steps.refused != "" {
+			err = &RuntimeError{fmt.Errorf("%w: %s", err, steps.refused)}
+		}
+		return errors.Join(fault(ctx, doing, err), e.removeSteps(ctx, mark, reported != ""),
+			e.removeLayers(ctx, steps.last()))
 	}
 	_, ok, err := e.ImageID(ctx, spec.Tag)
 	if err == nil && !ok {
@@ -89,6 +95,17 @@ type failure string
 
 func (f failure) Error() string { return string(f) }
 
+// brief takes the middle out of a long message: it has the whole text of a step, which may be a script, and before and
+// after that what it is about.
+func brief(text string) string {
+	const head, tail = 100, 120 // bytes
+	text = strings.TrimSpace(text)
+	if len(text) <= head+tail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:head], "") + " ... " + strings.ToValidUTF8(text[len(text)-tail:], "")
+}
+
 // readMessages writes what the stream says to log. A failure is in the stream
 // and nowhere else: the request itself has succeeded.
 func readMessages(r io.Reader, log io.Writer) error {
@@ -100,10 +117,10 @@ func readMessages(r io.Reader, log io.Writer) error {
 			return fmt.Errorf("read the engine's answer: %w", err)
 		}
 		if m.Detail != nil && m.Detail.Message != "" {
-			return failure(m.Detail.Message)
+			return failure(brief(m.Detail.Message))
 		}
 		if m.Error != "" {
-			return failure(m.Error)
+			return failure(brief(m.Error))
 		}
 		text := m.Stream
 		if m.Status != "" {
@@ -115,16 +132,25 @@ func readMessages(r io.Reader, log io.Writer) error {
 	}
 }
 
-// stepWatch passes a builder's log on and knows when the engine may be making a container that it has not reported
-// yet. Hanging up then would leave it to the engine to remove it, some seconds later on a busy machine.
+// stepWatch passes a builder's log on and reads in it. It knows when the engine may be making a container that it has
+// not reported yet: hanging up then would leave it to the engine to remove it, some seconds later on a busy machine.
+// And it knows which image the last step made, and why Podman could not run one: that is not in the error.
 type stepWatch struct {
-	w    io.Writer
-	body *lease
+	w      io.Writer
+	body   *lease
+	podman bool // the builder is Podman's
 
-	mu     sync.Mutex
-	spoken bool // the builder has said something
-	making bool // a step has begun and has not said what it runs in
+	mu      sync.Mutex
+	spoken  bool   // the builder has said something
+	making  bool   // a step has begun and has not said what it runs in
+	line    []byte // the beginning of the last line, as much as is needed
+	images  int
+	image   string // the newest one
+	refused string // what the runtime said that did not run a step
 }
+
+// maxStepLine is more than a line that is looked for has, in bytes: a build may write lines without end.
+const maxStepLine = 1 << 10
 
 func (s *stepWatch) Write(p []byte) (int, error) {
 	s.mu.Lock()
@@ -133,8 +159,39 @@ func (s *stepWatch) Write(p []byte) (int, error) {
 		_, step, begins := strings.Cut(text, " : ")
 		s.making = begins && strings.HasPrefix(text, "Step ") && !hasNoContainer.MatchString(step)
 	}
+	for _, c := range p {
+		if c != '\n' {
+			if len(s.line) < maxStepLine {
+				s.line = append(s.line, c)
+			}
+			continue
+		}
+		if m := stepImage.FindSubmatch(s.line); m != nil && (m[1] == nil) == s.podman {
+			s.image, s.images = string(m[2]), s.images+1
+		}
+		if m := notRun.FindSubmatch(s.line); m != nil && s.podman {
+			s.refused = brief(string(m[1]))
+		}
+		s.line = s.line[:0]
+	}
 	s.mu.Unlock()
 	return s.w.Write(p)
+}
+
+// stepImage is how a step's image is named: " ---> 0123456789ab" by Docker, "--> 0123456789a" by Podman.
+var stepImage = regexp.MustCompile(`^( -)?--> ([0-9a-f]{11,64})$`)
+
+// notRun is how Podman's builder passes on what its runtime said.
+var notRun = regexp.MustCompile(`^error running container: .*creating container for \[.*\]: (.+)$`)
+
+// last is the newest image that the build made; "" while there is none. Docker names the base first, as a step's.
+func (s *stepWatch) last() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.podman && s.images < 2 {
+		return ""
+	}
+	return s.image
 }
 
 // hasNoContainer are the steps that the classic builder does itself.
@@ -151,6 +208,24 @@ func (s *stepWatch) settle() {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// removeLayers removes the newest image of a build that failed, and those below it that nothing else needs: the engine
+// would keep them for a next build that may never come.
+func (e *docker) removeLayers(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	work, cancel := detached(ctx)
+	defer cancel()
+	is, err := e.api.ImageInspect(work, id)
+	if err == nil && len(is.RepoTags) == 0 { // else it has an owner
+		err = e.RemoveImage(work, is.ID)
+	}
+	if errdefs.IsNotFound(err) || errdefs.IsConflict(err) { // below another image, which is no news for the user
+		return nil
+	}
+	return fault(work, "remove what the build left", err)
 }
 
 // quietTime is how long no container of a cancelled build must have been seen.

@@ -90,6 +90,10 @@ func (c *dockerContainer) Start(ctx context.Context) error {
 		Stream: true, Stdin: c.cmd.Stdin != nil, Stdout: true, Stderr: true, DetachKeys: detachKeys,
 	})
 	if err != nil {
+		// Podman makes the container now, and Docker's client drops what it says against it: it says it once more.
+		if why := c.eng.api.ContainerStart(ctx, c.id, container.StartOptions{}); why != nil {
+			err = why
+		}
 		return fault(ctx, doing, err)
 	}
 	if err := c.eng.api.ContainerStart(ctx, c.id, container.StartOptions{}); err != nil {

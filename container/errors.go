@@ -50,7 +50,33 @@ func fault(ctx context.Context, doing string, err error) error {
 	case strings.Contains(err.Error(), "no space left on device"):
 		return fmt.Errorf("%s: %w: %w", doing, ErrNoSpace, err)
 	}
+	if text := err.Error(); strings.Contains(text, "OCI runtime") && !strings.Contains(text, "exec: ") {
+		err = &RuntimeError{err} // and not a program that is not there
+	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// RuntimeError says that the program that makes the engine's containers (runc, crun) refused to make one.
+type RuntimeError struct{ Err error }
+
+func (e *RuntimeError) Error() string { return e.Err.Error() }
+
+func (e *RuntimeError) Unwrap() error { return e.Err }
+
+// Hint says what the user can do about the usual reasons.
+func (e *RuntimeError) Hint() string {
+	const conf = "in ~/.config/containers/containers.conf (root's: /etc/containers/containers.conf) " +
+		"and start its service anew"
+	text := strings.ToLower(e.Error())
+	switch {
+	case strings.Contains(text, "cgroup"):
+		return `the engine does not get along with this machine's cgroups: for Podman, write runtime = "runc" and ` +
+			`cgroup_manager = "cgroupfs" below [engine] ` + conf
+	case strings.Contains(text, "rlimit"):
+		return `the engine may not raise limits: for Podman, write default_ulimits = ["nofile=1024:1024", ` +
+			`"nproc=1024:1024"] below [containers] ` + conf
+	}
+	return "the engine cannot make such a container, whoever asks for it: its log says more"
 }
 
 // ended says that ctx ended, and why: both are there for errors.Is.

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"sync"
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
@@ -133,8 +132,7 @@ func (m Maker) ensureBase(ctx context.Context, l *Lock) error {
 
 // finish runs Dockerfile.builder over the base.
 func (m Maker) finish(ctx context.Context, l *Lock) error {
-	log := &buildLog{w: m.Task.Log()}
-	err := reading.Pipe(func(w io.Writer) error {
+	return reading.Pipe(func(w io.Writer) error {
 		return writeContext(ctx, w, m.Archive.Store, l)
 	}, func(r io.Reader) error {
 		return m.Engine.Build(ctx, container.BuildSpec{
@@ -144,20 +142,9 @@ func (m Maker) finish(ctx context.Context, l *Lock) error {
 			Tag:        l.Ref(),
 			Args:       map[string]string{"BASE": l.baseRef()},
 			Labels:     map[string]string{"kimg.lock": string(l.Digest())},
-			Log:        log,
+			Log:        m.Task.Log(),
 		})
 	})
-	if err == nil {
-		return nil
-	}
-	// The engine keeps the images between the steps of a build that failed, for a next build that may never come.
-	if id := log.last(); id != "" {
-		if left := m.Engine.RemoveImage(ctx, id); left != nil {
-			// It may be below another image, which is no news for the user.
-			fmt.Fprintln(log, left)
-		}
-	}
-	return err
 }
 
 // writeContext writes the build's context: Dockerfile.builder, hugepages.c and debs/.
@@ -192,46 +179,4 @@ func writeContext(ctx context.Context, w io.Writer, st *store.Store, l *Lock) er
 		}
 	}
 	return tw.Close()
-}
-
-// buildLog passes on the classic builder's output and notes the images that it made: " ---> 0123456789ab".
-type buildLog struct {
-	w    io.Writer
-	mu   sync.Mutex
-	line []byte // the beginning of the last line, as much as is needed
-	id   string
-	n    int
-}
-
-var stepImage = regexp.MustCompile(`^ ---> ([0-9a-f]{12,64})$`)
-
-// maxStepLine is more than a line that stepImage matches has: a build may write lines without end.
-const maxStepLine = 80
-
-func (s *buildLog) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	for _, c := range p {
-		if c != '\n' {
-			if len(s.line) < maxStepLine {
-				s.line = append(s.line, c)
-			}
-			continue
-		}
-		if m := stepImage.FindSubmatch(s.line); m != nil {
-			s.id, s.n = string(m[1]), s.n+1
-		}
-		s.line = s.line[:0]
-	}
-	s.mu.Unlock()
-	return s.w.Write(p)
-}
-
-// last is the newest image; "" while there is none but the base, which the builder names first.
-func (s *buildLog) last() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.n < 2 {
-		return ""
-	}
-	return s.id
 }

@@ -151,27 +151,3 @@ func TestWriteContext(t *testing.T) {
 		t.Error("a package of another size than locked passed")
 	}
 }
-
-func TestBuildLogNotesTheNewestImage(t *testing.T) {
-	var log bytes.Buffer
-	s := &buildLog{w: &log}
-	said := "Step 1/4 : ARG BASE\nStep 2/4 : FROM ${BASE} AS installed\n ---> 01dafa186c69\n" +
-		"Step 3/4 : COPY debs /debs\n"
-	for _, c := range said {
-		fmt.Fprintf(s, "%c", c)
-	}
-	if s.last() != "" {
-		t.Errorf("the base %q is taken for an image of the build", s.last())
-	}
-	fmt.Fprint(s, " ---> 5fa383d96c3d\nStep 4/4 : RUN x\n ---> Running in aaaaaaaaaaaa\n")
-	if s.last() != "5fa383d96c3d" {
-		t.Errorf("the newest image is %q", s.last())
-	}
-	fmt.Fprint(s, strings.Repeat("x", 1<<20)+"\n ---> 0123456789ab"+strings.Repeat("c", 60)+"\n")
-	if s.last() != "5fa383d96c3d" || cap(s.line) > 1<<10 {
-		t.Errorf("after long lines the newest image is %q, and %d bytes are kept", s.last(), cap(s.line))
-	}
-	if !strings.HasPrefix(log.String(), said) {
-		t.Errorf("the log is %q", log.String())
-	}
-}
