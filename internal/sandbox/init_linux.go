@@ -15,7 +15,7 @@ import (
 )
 
 func init() {
-	if len(os.Args) == 1 && os.Args[0] == argv0 {
+	if len(os.Args) == 2 && os.Args[0] == argv0 {
 		if err := serve(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -142,6 +142,9 @@ func (in *initd) enter(c *Config) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return err
 	}
+	if err := limitProcesses(); err != nil {
+		return err
+	}
 	pts, err := makeRoom(c)
 	if err != nil {
 		return err
@@ -152,6 +155,22 @@ func (in *initd) enter(c *Config) error {
 		in.inodes = in.book
 	}
 	go in.reap()
+	return nil
+}
+
+// maxProcesses is how many processes and threads of one user there may be in a sandbox: a bound for fork bombs.
+const maxProcesses = 32768
+
+func limitProcesses() error {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &r); err != nil {
+		return err
+	}
+	r.Cur, r.Max = min(r.Cur, maxProcesses), min(r.Max, maxProcesses)
+	// Counted for each user namespace (Linux 5.14), and not for the machine's root.
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &r); err != nil {
+		return fmt.Errorf("limit the processes: %w", err)
+	}
 	return nil
 }
 

@@ -1,12 +1,14 @@
 package sandbox
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +54,36 @@ func makeRoom(c *Config) (pts int, err error) {
 	if err := unix.Chdir("/"); err != nil {
 		return pts, err
 	}
+	if err := bound(); err != nil {
+		return pts, err
+	}
 	return pts, mask()
+}
+
+// bound sets what the kernel lets a namespace's root set for it.
+func bound() error {
+	// The filter refuses user namespaces; here is nothing that could be overlooked.
+	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+		return fmt.Errorf("refuse user namespaces: %w", err)
+	}
+	// Each pid namespace has its own limit from Linux 6.14 on. Before, this file is the machine's.
+	var u unix.Utsname
+	var major, minor int
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	const pidMax = "/proc/sys/kernel/pid_max"
+	if n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); n < 2 ||
+		major < 6 || major == 6 && minor < 14 {
+		return nil
+	}
+	if b, err := os.ReadFile(pidMax); err != nil || len(bytes.TrimSpace(b)) < len("100000") {
+		return err // it is low enough
+	}
+	if err := os.WriteFile(pidMax, []byte(strconv.Itoa(maxProcesses)), 0); err != nil {
+		return fmt.Errorf("limit the processes: %w", err)
+	}
+	return nil
 }
 
 // mountRoot mounts the root over its own directory and returns it.

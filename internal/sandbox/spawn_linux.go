@@ -40,7 +40,8 @@ func spawn(ctx context.Context, ids IDs, flags uintptr) (*link, error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args, cmd.Env, cmd.Dir = []string{argv0}, []string{}, "/"
+	// Its argument is for the eyes of who looks at ps.
+	cmd.Args, cmd.Env, cmd.Dir = []string{argv0, strconv.Itoa(os.Getpid())}, []string{}, "/"
 	cmd.ExtraFiles = []*os.File{theirs}
 	l := &link{ids: ids, control: control, stderr: &tail{}, ended: make(chan struct{})}
 	cmd.Stderr = l.stderr

@@ -401,7 +401,8 @@ func TestOwnersOfOneID(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _ := run(t, s, root, "stat", "/etc/group", "/etc/passwd", "/tmp/f", "/tmp/null")
-	if want := "/etc/group 100644 7 8\n/etc/passwd 100644 0 0\n/tmp/f 100640 1000 33\n/tmp/null 20666 0 0"; got != want {
+	want := "/etc/group 100644 7 8\n/etc/passwd 100644 0 0\n/tmp/f 100640 1000 33\n/tmp/null 20666 0 0"
+	if got != want {
 		t.Errorf("told to a process: %s, want %s", got, want)
 	}
 	for path, want := range map[string]string{"/etc/group": "7:8 0", "/tmp/f": "1000:33 0", "/tmp/null": "0:0 3"} {
