@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/md5"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,15 +17,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/deb"
+	"github.com/kimg/kimg/internal/deb/debtest"
 	"github.com/kimg/kimg/internal/steps/goldentest"
 	"github.com/kimg/kimg/internal/units"
+)
+
+// What makes packages.
+type entry = debtest.Entry
+
+var (
+	dir, file, symlink = debtest.Dir, debtest.File, debtest.Symlink
+	hardlink, special  = debtest.Hardlink, debtest.Special
+	makeDeb, stanza    = debtest.Make, debtest.Stanza
 )
 
 var testDate = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // lay lays packages as layBase does.
-func lay(w io.Writer, packages ...*unpacked) error {
-	return layBase(context.Background(), w, arch.AMD64, testDate, func() (*unpacked, error) {
+func lay(w io.Writer, packages ...*deb.Package) error {
+	return layBase(context.Background(), w, arch.AMD64, testDate, func() (*deb.Package, error) {
 		if len(packages) == 0 {
 			return nil, io.EOF
 		}
@@ -34,9 +46,9 @@ func lay(w io.Writer, packages ...*unpacked) error {
 	})
 }
 
-func pkg(t testing.TB, control string, info []entry, data ...entry) *unpacked {
+func pkg(t testing.TB, control string, info []entry, data ...entry) *deb.Package {
 	t.Helper()
-	u, err := unpackDeb(makeDeb(t, "", append([]entry{file("control", control)}, info...),
+	u, err := deb.Unpack(makeDeb(t, "", append([]entry{file("control", control)}, info...),
 		append([]entry{dir("./")}, data...)))
 	if err != nil {
 		t.Fatal(err)
@@ -79,15 +91,15 @@ func listing(t *testing.T, b []byte) (lines []string, content map[string]string)
 
 func TestLayBaseMergesUsr(t *testing.T) {
 	old := pkg(t, stanza("old", "Multi-Arch: same\n"),
-		[]entry{file("conffiles", "/etc/old.conf\n"), {name: "postinst", body: "#!/bin/sh\n", mode: 0o755}},
-		dir("./bin/"), entry{name: "./bin/mawk", body: "#!", mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
+		[]entry{file("conffiles", "/etc/old.conf\n"), {Name: "postinst", Body: "#!/bin/sh\n", Mode: 0o755}},
+		dir("./bin/"), entry{Name: "./bin/mawk", Body: "#!", Mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
 		dir("./lib64/"), symlink("./lib64/ld.so", "/lib/x/ld.so"),
 		dir("./etc/"), file("./etc/old.conf", "old\n"),
 		dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"), dir("./usr/share/doc/old/"),
 		file("./usr/share/doc/old/copyright", "c"))
 	// A base-files of today carries the links itself.
 	files := pkg(t, stanza("base-files"), nil, symlink("./bin", "usr/bin"), symlink("./lib64", "usr/lib64"),
-		dir("./usr/"), entry{name: "./tmp/", typ: tar.TypeDir, mode: 0o1777})
+		dir("./usr/"), entry{Name: "./tmp/", Type: tar.TypeDir, Mode: 0o1777})
 	var b bytes.Buffer
 	if err := lay(&b, old, files); err != nil {
 		t.Fatal(err)
@@ -181,7 +193,7 @@ func TestLayBaseStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := errors.New("stopped by the test")
 	n := 0
-	err := layBase(ctx, io.Discard, arch.AMD64, testDate, func() (*unpacked, error) {
+	err := layBase(ctx, io.Discard, arch.AMD64, testDate, func() (*deb.Package, error) {
 		if n++; n == 2 {
 			cancel(stop)
 		}
@@ -238,8 +250,8 @@ func TestBaseVersion(t *testing.T) {
 	var out bytes.Buffer
 	err := lay(&out,
 		pkg(t, stanza("mawk", "Multi-Arch: same\n"), []entry{file("conffiles", "/etc/mawk.conf\n"),
-			{name: "postinst", body: "#!/bin/sh\n", mode: 0o755}},
-			dir("./bin/"), entry{name: "./bin/mawk", body: "#!", mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
+			{Name: "postinst", Body: "#!/bin/sh\n", Mode: 0o755}},
+			dir("./bin/"), entry{Name: "./bin/mawk", Body: "#!", Mode: 0o4755}, hardlink("./bin/nawk", "./bin/mawk"),
 			dir("./etc/"), file("./etc/mawk.conf",
 				"old\n"), dir("./usr/"), dir("./usr/share/"), dir("./usr/share/doc/"),
 			file("./usr/share/doc/mawk", "left out")),
@@ -251,3 +263,5 @@ func TestBaseVersion(t *testing.T) {
 	goldentest.Check(t, "testdata/base.golden", "baseVersion", baseVersion, string(units.DigestOf(out.Bytes())),
 		*update)
 }
+
+func md5hex(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }

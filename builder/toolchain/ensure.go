@@ -14,6 +14,7 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/deb"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
@@ -119,7 +120,7 @@ func (m Maker) ensureBase(ctx context.Context, l *Lock) error {
 			return err
 		}
 		fmt.Fprintf(m.Task.Log(), "Laying %s from %d packages\n", ref, len(l.Base))
-		next, stop := unpackAll(ctx, m.Archive.Store, l.Base)
+		next, stop := deb.UnpackAll(ctx, m.Archive.Store, l.Base, nil)
 		defer stop()
 		return reading.Pipe(func(w io.Writer) error {
 			return layBase(ctx, w, m.Archive.Arch, l.Date, next)

@@ -3,11 +3,7 @@ package toolchain
 import (
 	"archive/tar"
 	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"io"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,80 +38,6 @@ func put(t *testing.T, st *store.Store, name string, deb []byte) archive.Locked 
 	}
 	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n,
 		SHA256: d}
-}
-
-func TestUnpackAllKeepsTheOrder(t *testing.T) {
-	st := testStore(t)
-	var packages []archive.Locked
-	for i := range 20 {
-		name := fmt.Sprintf("p%d", i)
-		// The first take the longest.
-		body := strings.Repeat(name, (20-i)*1000)
-		packages = append(packages,
-			put(t, st, name, makeDeb(t, ".xz", []entry{file("control", stanza(name))}, []entry{file("./"+name, body)})))
-	}
-	next, stop := unpackAll(t.Context(), st, packages)
-	defer stop()
-	for _, p := range packages {
-		u, err := next()
-		if err != nil || u.field("Package") != p.Name {
-			t.Fatalf("got %v, %v, want %s", u, err, p.Name)
-		}
-	}
-	for range 3 {
-		if _, err := next(); !errors.Is(err, io.EOF) {
-			t.Errorf("after the last: %v", err)
-		}
-	}
-}
-
-func TestUnpackAllFails(t *testing.T) {
-	st := testStore(t)
-	good := put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
-	other := good
-	other.Name = "other"
-	for _, test := range []struct {
-		name string
-		bad  archive.Locked
-		want string
-	}{
-		{"no package", put(t, st, "bad", []byte("<html>")), "package bad: read package: it is not an ar archive"},
-		{"another package", other, `package other 1.0-1: its file is "good" "1.0-1"`},
-		{"not in the store", locked("gone"), "package gone"},
-	} {
-		next, stop := unpackAll(t.Context(), st, []archive.Locked{good, test.bad, good})
-		if _, err := next(); err != nil {
-			t.Error(err)
-		}
-		if _, err := next(); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got %v, want %q in it", test.name, err, test.want)
-		}
-		stop()
-	}
-}
-
-// A reader that goes away early ends the work, whatever there is left.
-func TestUnpackAllStops(t *testing.T) {
-	st := testStore(t)
-	p := put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
-	packages := make([]archive.Locked, 1000)
-	for i := range packages {
-		packages[i] = p
-	}
-	next, stop := unpackAll(t.Context(), st, packages)
-	if _, err := next(); err != nil {
-		t.Error(err)
-	}
-	stop()
-	ctx, cancel := context.WithCancel(t.Context())
-	next, stop = unpackAll(ctx, st, packages)
-	cancel()
-	for err := error(nil); !errors.Is(err, context.Canceled); {
-		if _, err = next(); errors.Is(err, io.EOF) {
-			t.Fatal("it went on to the end")
-		}
-	}
-	stop()
 }
 
 func TestWriteContext(t *testing.T) {

@@ -58,6 +58,7 @@ var floors = [][]string{
 	{"internal/store", "internal/checks"},
 	{"internal/fetch", "internal/steps"},
 	{"internal/archive", "internal/kernelorg", "ext4", "container"},
+	{"internal/deb"},
 	{"image", "internal/toolbox", "builder/attest", "builder/keep", "builder/kernel", "builder/toolchain"},
 	{"image/export", "internal/vm", "builder/spec"},
 	{"builder/outdir"},
@@ -68,7 +69,7 @@ var floors = [][]string{
 
 // forTests are packages that only tests import.
 var forTests = []string{
-	"internal/archtest", "internal/apitest", "internal/e2e", "internal/pgp/pgptest",
+	"internal/archtest", "internal/apitest", "internal/e2e", "internal/pgp/pgptest", "internal/deb/debtest",
 	"internal/steps/goldentest", "internal/tap/taptest",
 	"container/containertest", "builder/attest/attesttest", "builder/spec/spectest",
 }

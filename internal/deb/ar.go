@@ -1,4 +1,4 @@
-package toolchain
+package deb
 
 import (
 	"bytes"
@@ -50,4 +50,14 @@ func (r *arReader) next() (name string, body []byte, err error) {
 		r.rest = r.rest[1:] // members begin at even places
 	}
 	return name, body, nil
+}
+
+// appendMember appends one member to an archive. The fields that tell of who made it stay 0.
+func appendMember(b []byte, name string, body []byte) []byte {
+	b = fmt.Appendf(b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", name, 0, 0, 0, "100644", len(body))
+	b = append(b, body...)
+	if len(body)%2 == 1 {
+		b = append(b, '\n')
+	}
+	return b
 }

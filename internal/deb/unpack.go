@@ -1,4 +1,4 @@
-package toolchain
+package deb
 
 import (
 	"context"
@@ -8,17 +8,23 @@ import (
 	"sync"
 
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/units"
 )
 
-// unpackAll unpacks packages on all cores, since decompressing is nearly all of the
+// Opener opens a package's file by its digest, and verifies it while it is read.
+type Opener interface {
+	Open(d units.Digest) (io.ReadCloser, error)
+}
+
+// UnpackAll unpacks packages on all cores, since decompressing is nearly all of the
 // work. next returns them one by one in their order. At most one more than there are
-// cores is in memory at a time. stop ends the work and must be called.
-func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) (
-	next func() (*unpacked, error), stop func()) {
+// cores is in memory at a time. data says of which the data part is unpacked, nil of all; it is
+// called from several goroutines. stop ends the work and must be called.
+func UnpackAll(ctx context.Context, from Opener, packages []archive.Locked, data func(*Package) bool) (
+	next func() (*Package, error), stop func()) {
 
 	type result struct {
-		u   *unpacked
+		u   *Package
 		err error
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -36,13 +42,13 @@ func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) 
 			case slots <- struct{}{}:
 			}
 			wg.Go(func() {
-				u, err := unpackFromStore(st, p)
+				u, err := unpackOne(from, p, data)
 				results[i] <- result{u, err}
 			})
 		}
 	})
 	at := 0
-	next = func() (*unpacked, error) {
+	next = func() (*Package, error) {
 		if at > 0 && at <= len(packages) {
 			<-slots // the caller is done with the last one
 		}
@@ -61,22 +67,22 @@ func unpackAll(ctx context.Context, st *store.Store, packages []archive.Locked) 
 	return next, func() { cancel(); wg.Wait() }
 }
 
-// unpackFromStore unpacks one package and checks that it is the locked one.
-func unpackFromStore(st *store.Store, p archive.Locked) (*unpacked, error) {
-	r, err := st.Open(p.SHA256)
+// unpackOne unpacks one package and checks that it is the locked one.
+func unpackOne(from Opener, p archive.Locked, data func(*Package) bool) (*Package, error) {
+	r, err := from.Open(p.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", p.Name, err)
 	}
 	defer r.Close()
-	b, err := io.ReadAll(r) // to the end, where the store checks the digest
+	b, err := io.ReadAll(r) // to the end, where the digest is checked
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", p.Name, err)
 	}
-	u, err := unpackDeb(b)
+	u, err := unpack(b, data)
 	if err != nil {
 		return nil, fmt.Errorf("package %s: %w", p.Name, err)
 	}
-	if name, version := u.field("Package"), u.field("Version"); name != p.Name || version != p.Version {
+	if name, version := u.Field("Package"), u.Field("Version"); name != p.Name || version != p.Version {
 		return nil, fmt.Errorf("package %s %s: its file is %q %q", p.Name, p.Version, name, version)
 	}
 	return u, nil

@@ -1,125 +1,56 @@
-package toolchain
+package deb
 
 import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"crypto/md5"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/kimg/kimg/internal/deb/debtest"
 )
 
-// entry is a file of a package made for a test.
-type entry struct {
-	name, link, body string
-	typ              byte // 0: a file
-	mode             int64
-}
+// What makes packages.
+type entry = debtest.Entry
 
-func dir(name string) entry        { return entry{name: name, typ: tar.TypeDir, mode: 0o755} }
-func file(name, body string) entry { return entry{name: name, body: body, mode: 0o644} }
-func symlink(name, to string) entry {
-	return entry{name: name, link: to, typ: tar.TypeSymlink, mode: 0o777}
-}
-func hardlink(name, to string) entry {
-	return entry{name: name, link: to, typ: tar.TypeLink, mode: 0o644}
-}
-func special(name string, t byte) entry { return entry{name: name, typ: t, mode: 0o644} }
+var (
+	dir, file, symlink                 = debtest.Dir, debtest.File, debtest.Symlink
+	makeTar, makeDeb, arMember, stanza = debtest.Tar, debtest.Make, debtest.Member, debtest.Stanza
+)
 
-func makeTar(t testing.TB, entries ...entry) []byte {
+func pkg(t testing.TB, control string, data ...entry) *Package {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		if e.typ == 0 {
-			e.typ = tar.TypeReg
-		}
-		h := &tar.Header{Typeflag: e.typ, Name: e.name, Linkname: e.link, Mode: e.mode, Size: int64(len(e.body)),
-			Uname: "builder"}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func compress(t testing.TB, suffix string, b []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	var w io.WriteCloser
-	var err error
-	switch suffix {
-	case "":
-		return b
-	case ".gz":
-		w = gzip.NewWriter(&out)
-	case ".xz":
-		w, err = xz.NewWriter(&out)
-	case ".zst":
-		w, err = zstd.NewWriter(&out)
-	}
+	u, err := Unpack(makeDeb(t, "", []entry{file("control", control)}, append([]entry{dir("./")}, data...)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return u
 }
 
-func arMember(name string, body []byte) []byte {
-	b := fmt.Appendf(nil, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", name, 0, 0, 0, "100644", len(body))
-	b = append(b, body...)
-	if len(body)%2 == 1 {
-		b = append(b, '\n')
-	}
-	return b
-}
-
-func stanza(name string, more ...string) string {
-	return fmt.Sprintf("Package: %s\nVersion: 1.0-1\nArchitecture: amd64\n%sDescription: a test\n more of it\n",
-		name, strings.Join(more, ""))
-}
-
-// makeDeb makes a package whose parts have the suffix of a compression.
-func makeDeb(t testing.TB, suffix string, control []entry, data []entry) []byte {
-	t.Helper()
-	b := []byte(arMagic)
-	b = append(b, arMember("debian-binary", []byte("2.0\n"))...)
-	b = append(b, arMember("control.tar"+suffix, compress(t, suffix, makeTar(t, control...)))...)
-	return append(b, arMember("data.tar"+suffix, compress(t, suffix, makeTar(t, data...)))...)
+// lay lays one package.
+func lay(w io.Writer, u *Package) error {
+	return NewLayout(w, []string{"bin", "lib"}, time.Unix(1, 0), nil).Add(u)
 }
 
 func TestUnpackDebReadsEveryCompression(t *testing.T) {
 	for _, suffix := range []string{"", ".gz", ".xz", ".zst"} {
 		b := makeDeb(t, suffix,
-			[]entry{dir("./"), file("./control", stanza("x")), {name: "./postinst", body: "#!/bin/sh\n", mode: 0o755}},
+			[]entry{dir("./"), file("./control", stanza("x")), {Name: "./postinst", Body: "#!/bin/sh\n", Mode: 0o755}},
 			[]entry{dir("./"), file("./hello", "hello")})
-		u, err := unpackDeb(b)
+		u, err := Unpack(b)
 		if err != nil {
 			t.Fatalf("%q: %v", suffix, err)
 		}
-		if u.field("package") != "x" || u.field("Version") != "1.0-1" || u.field("None") != "" {
-			t.Errorf("%q: stanza %q", suffix, u.stanza)
+		if u.Field("package") != "x" || u.Field("Version") != "1.0-1" || u.Field("None") != "" {
+			t.Errorf("%q: stanza %q", suffix, u.Stanza)
 		}
-		if len(u.info) != 1 || u.info[0].mode != 0o755 || string(u.file("postinst")) != "#!/bin/sh\n" {
-			t.Errorf("%q: info %+v", suffix, u.info)
+		if len(u.Info) != 1 || u.Info[0].Mode != 0o755 || string(u.File("postinst")) != "#!/bin/sh\n" {
+			t.Errorf("%q: info %+v", suffix, u.Info)
 		}
-		if h, err := tar.NewReader(bytes.NewReader(u.data)).Next(); err != nil || h.Name != "./" {
+		if h, err := tar.NewReader(bytes.NewReader(u.Data)).Next(); err != nil || h.Name != "./" {
 			t.Errorf("%q: data begins with %v, %v", suffix, h, err)
 		}
 	}
@@ -156,7 +87,7 @@ func TestUnpackDebRefuses(t *testing.T) {
 		{"a control part that is huge", withControl(control[0], file("./x", strings.Repeat("x", maxControl))),
 			"more than"},
 	} {
-		if _, err := unpackDeb(test.deb); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := Unpack(test.deb); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q in it", test.name, err, test.want)
 		}
 	}
@@ -175,18 +106,18 @@ func TestSparseFilesAreRefused(t *testing.T) {
 		}
 		records += fmt.Sprint(n) + line
 	}
-	sparse := makeTar(t, entry{name: "PaxHeaders/control", body: records}, file("control", ""))
+	sparse := makeTar(t, entry{Name: "PaxHeaders/control", Body: records}, file("control", ""))
 	sparse[156] = tar.TypeXHeader
 	fixChecksum(sparse[:512])
 	if h, err := tar.NewReader(bytes.NewReader(sparse)).Next(); err != nil || h.Size != 9223372036854775807 {
 		t.Fatalf("the test's own tar is wrong: %v, %v", h, err)
 	}
-	if err := (&unpacked{present: map[string]bool{}}).readControl(sparse); err == nil ||
+	if err := (&Package{present: map[string]bool{}}).readControl(sparse); err == nil ||
 		!strings.Contains(err.Error(), "is a sparse file") {
 		t.Errorf("in the control part: %v", err)
 	}
-	u := pkg(t, stanza("hostile"), nil)
-	u.data = sparse
+	u := pkg(t, stanza("hostile"))
+	u.Data = sparse
 	if err := lay(io.Discard, u); err == nil || !strings.Contains(err.Error(), "is a sparse file") {
 		t.Errorf("in the data part: %v", err)
 	}
@@ -218,7 +149,7 @@ func TestUnpackDebStopsBombs(t *testing.T) {
 	w.Close()
 	b := append([]byte(arMagic), arMember("debian-binary", []byte("2.0\n"))...)
 	b = append(b, arMember("control.tar.gz", gz.Bytes())...)
-	if _, err := unpackDeb(b); err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
+	if _, err := Unpack(b); err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -228,7 +159,7 @@ func FuzzUnpackDeb(f *testing.F) {
 	data := []entry{dir("./"), dir("./etc/"), file("./etc/x", "x"), symlink("./bin", "usr/bin")}
 	f.Add(makeDeb(f, "", control, data)) // what decompresses is fuzzed where it is made
 	f.Fuzz(func(t *testing.T, b []byte) {
-		u, err := unpackDeb(b)
+		u, err := Unpack(b)
 		if err != nil {
 			return
 		}
@@ -251,5 +182,3 @@ func FuzzUnpackDeb(f *testing.F) {
 		}
 	})
 }
-
-func md5hex(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }

@@ -1,4 +1,5 @@
-package toolchain
+// Package deb reads Debian's packages and lays them into a root filesystem with a true dpkg database, without dpkg.
+package deb
 
 import (
 	"archive/tar"
@@ -8,10 +9,10 @@ import (
 	"io"
 	"path"
 	"strings"
-
-	"github.com/kimg/kimg/internal/decompress"
+	"time"
 
 	"github.com/kimg/kimg/internal/deb822"
+	"github.com/kimg/kimg/internal/decompress"
 )
 
 // What one package may unpack to. The largest control part of Debian 13 is
@@ -21,24 +22,32 @@ const (
 	maxData    = 1 << 30
 )
 
-// unpacked is a binary package, unpacked in memory. Format: deb(5).
-type unpacked struct {
-	stanza  string            // the control file, without a blank line at its end
-	fields  map[string]string // its fields, by their names in lower case
-	info    []infoFile        // the other files of the control part, in their order
-	data    []byte            // the data part, a plain tar
-	present map[string]bool   // names in info
+// Package is a binary package, unpacked in memory. Format: deb(5).
+type Package struct {
+	Stanza string     // the control file, without a blank line at its end
+	Info   []InfoFile // the other files of the control part, in their order
+	Data   []byte     // the data part, a plain tar; nil where it was not asked for
+
+	file    []byte            // the package as it came
+	control []byte            // the control part, a plain tar
+	fields  map[string]string // the stanza's, by their names in lower case
+	present map[string]bool   // names in Info
 }
 
-type infoFile struct {
-	name string
-	mode int64
-	body []byte
+// InfoFile is a file of a package's control part: a maintainer script, the list of configuration files.
+type InfoFile struct {
+	Name string
+	Mode int64
+	Time time.Time
+	Body []byte
 }
 
-// unpackDeb unpacks a .deb. Its parts may be plain or compressed with gzip, bzip2, xz or zstd. It refuses what is
+// Unpack unpacks a .deb. Its parts may be plain or compressed with gzip, bzip2, xz or zstd. It refuses what is
 // not a package, is cut off, or unpacks to more than the limits.
-func unpackDeb(b []byte) (*unpacked, error) {
+func Unpack(b []byte) (*Package, error) { return unpack(b, nil) }
+
+// unpack unpacks the data part where data, which has seen the control part, says so; nil: always.
+func unpack(b []byte, data func(*Package) bool) (*Package, error) {
 	ar, err := newArReader(b)
 	if err != nil {
 		return nil, fmt.Errorf("read package: %w", err)
@@ -50,16 +59,32 @@ func unpackDeb(b []byte) (*unpacked, error) {
 	if !strings.HasPrefix(string(version), "2.") {
 		return nil, fmt.Errorf("read package: format %q is not known", strings.TrimSpace(string(version)))
 	}
-	control, err := member(ar, "control.tar", maxControl)
-	if err != nil {
+	u := &Package{file: b, present: map[string]bool{}}
+	if u.control, err = member(ar, "control.tar", maxControl); err != nil {
 		return nil, err
 	}
-	u := &unpacked{present: map[string]bool{}}
-	if err := u.readControl(control); err != nil {
+	if err := u.readControl(u.control); err != nil {
 		return nil, fmt.Errorf("read control.tar: %w", err)
 	}
-	u.data, err = member(ar, "data.tar", maxData)
+	if data == nil || data(u) {
+		u.Data, err = member(ar, "data.tar", maxData)
+	}
 	return u, err
+}
+
+// Plain returns the package without compression, where its data part was unpacked, and else as it came.
+func (u *Package) Plain() []byte {
+	if u.Data == nil {
+		return u.file
+	}
+	b := []byte(arMagic)
+	for _, m := range []struct {
+		name string
+		body []byte
+	}{{"debian-binary", []byte("2.0\n")}, {"control.tar", u.control}, {"data.tar", u.Data}} {
+		b = appendMember(b, m.name, m.body)
+	}
+	return b
 }
 
 // member reads and decompresses the next member, which has to be name or name with the suffix of a compression.
@@ -98,7 +123,7 @@ func member(ar *arReader, name string, limit int64) ([]byte, error) {
 }
 
 // readControl fills the stanza and the info files from the control part.
-func (u *unpacked) readControl(b []byte) error {
+func (u *Package) readControl(b []byte) error {
 	for tr := tar.NewReader(bytes.NewReader(b)); ; {
 		h, err := nextEntry(tr)
 		if errors.Is(err, io.EOF) {
@@ -120,16 +145,16 @@ func (u *unpacked) readControl(b []byte) error {
 		}
 		u.present[name] = true
 		if name == "control" {
-			u.stanza = strings.TrimRight(string(body), "\n")
+			u.Stanza = strings.TrimRight(string(body), "\n")
 			continue
 		}
-		u.info = append(u.info, infoFile{name, h.Mode & 0o777, body})
+		u.Info = append(u.Info, InfoFile{name, h.Mode & 0o777, h.ModTime.Truncate(time.Second), body})
 	}
-	if u.stanza == "" || strings.Contains(u.stanza, "\n\n") {
+	if u.Stanza == "" || strings.Contains(u.Stanza, "\n\n") {
 		return errors.New("there is no control file with one stanza")
 	}
 	var err error
-	if u.fields, err = deb822.Map(u.stanza); err != nil {
+	if u.fields, err = deb822.Map(u.Stanza); err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
 	return nil
@@ -153,14 +178,17 @@ func nextEntry(tr *tar.Reader) (*tar.Header, error) {
 	return h, nil
 }
 
-// field returns a field of the stanza; "" when it has none.
-func (u *unpacked) field(name string) string { return u.fields[strings.ToLower(name)] }
+// Field returns a field of the stanza; "" when it has none.
+func (u *Package) Field(name string) string { return u.fields[strings.ToLower(name)] }
 
-// file returns an info file's content.
-func (u *unpacked) file(name string) []byte {
-	for _, f := range u.info {
-		if f.name == name {
-			return f.body
+// Has reports whether the control part has a file.
+func (u *Package) Has(name string) bool { return u.present[name] }
+
+// File returns an info file's content.
+func (u *Package) File(name string) []byte {
+	for _, f := range u.Info {
+		if f.Name == name {
+			return f.Body
 		}
 	}
 	return nil
