@@ -8,13 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kimg/kimg/container"
-	"github.com/kimg/kimg/internal/reading"
 )
 
 // Capability is a capability that a step's container gets, and why it needs it.
@@ -85,16 +83,21 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	if err != nil {
 		return err
 	}
-	volume, err := container.TempVolume(ctx, m.Engine)
-	if err != nil {
-		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
+	var volume string
+	if size, ok := inMemory(m.Engine.Info().Memory, spec); ok {
+		cmd.Tmpfs = map[string]string{workDir: fmt.Sprintf("exec,mode=0755,size=%d", size)}
+	} else {
+		if volume, err = container.TempVolume(ctx, m.Engine); err != nil {
+			return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
+		}
+		defer func() { err = errors.Join(err, m.Engine.RemoveVolume(ctx, volume)) }()
 	}
-	defer func() { err = errors.Join(err, m.Engine.RemoveVolume(ctx, volume)) }()
 	cmd.Mounts = bootstrapMounts(volume)
 
 	raw, tree := io.Pipe()
 	said := &complaints{w: m.log()}
-	cmd.Stdout, cmd.Stderr = tree, said
+	packed, unpacked := io.Pipe()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = packed, tree, said
 	c, err := m.Engine.Create(ctx, cmd)
 	if err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
@@ -102,15 +105,20 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	// Deferred later, so done earlier: a volume in use cannot be removed.
 	defer func() { err = errors.Join(err, c.Remove(ctx)) }()
 
-	if err := reading.Pipe(
-		func(w io.Writer) error { return writeUnpack(w, pkgs, spec) },
-		func(r io.Reader) error { return c.CopyIn(ctx, workDir, r) },
-	); err != nil {
-		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, err)
+	if volume != "" {
+		if err := c.CopyIn(ctx, workDir, bytes.NewReader(targetDirs())); err != nil {
+			return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
+		}
 	}
 	if err := c.Start(ctx); err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
+	laid := make(chan error, 1)
+	go func() {
+		err := layTree(ctx, unpacked, pkgs, spec)
+		unpacked.CloseWithError(err) // nil is the end of the tar
+		laid <- err
+	}()
 	ended := make(chan error, 1)
 	go func() {
 		err := c.Wait()
@@ -123,9 +131,13 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	})
 	raw.CloseWithError(nerr) // a container that still writes comes to its end by it
 	werr := <-ended
+	packed.CloseWithError(io.ErrClosedPipe)
+	lerr := <-laid
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case lerr != nil && !errors.Is(lerr, io.ErrClosedPipe):
+		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, lerr)
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())
 	}
@@ -136,14 +148,41 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 // tree: in a user namespace nobody can make one.
 var boundDevices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
-// bootstrapMounts are the step's volume and the devices of the tree that grows in it.
+// bootstrapMounts are the step's volume, if there is one, and the devices of the tree that grows in it.
 func bootstrapMounts(volume string) []container.Mount {
-	mounts := []container.Mount{{Volume: volume, Target: workDir, Devices: true}}
+	var mounts []container.Mount
+	if volume != "" {
+		mounts = append(mounts, container.Mount{Volume: volume, Target: workDir, Devices: true})
+	}
 	for _, d := range boundDevices {
 		mounts = append(mounts, container.Mount{
 			Bind: "/dev/" + d, Target: workDir + "/target/dev/" + d, Devices: true})
 	}
 	return mounts
+}
+
+// targetDirs is a tar of the directories in a volume that the devices are in, which an engine that remaps users makes
+// for them as another's than the container's root.
+func targetDirs() []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, d := range []string{"target/", "target/dev/"} {
+		// A directory's header in memory is no error.
+		_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755})
+	}
+	_ = w.Close()
+	return b.Bytes()
+}
+
+// inMemory reports whether the bootstrap's files are kept in the engine's memory, and how much of it they may take: a
+// quarter of it, where eight times the packages, which are compressed four times or better and unpacked once, fit in.
+func inMemory(memory int64, spec RootfsSpec) (limit int64, ok bool) {
+	var packed int64
+	for _, p := range slices.Concat(spec.Required, spec.Base) {
+		packed += p.Size
+	}
+	limit = memory / 4
+	return limit, 8*packed <= limit
 }
 
 // bootstrapCmd is debootstrap's container without its mounts and streams.
@@ -174,81 +213,4 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 		cmd.Caps = append(cmd.Caps, c.Name)
 	}
 	return cmd, nil
-}
-
-// packageField keeps names and versions from a lock harmless in file names and
-// in debootstrap's lists (Debian policy 5.6.1 and 5.6.12).
-var packageField = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.+:~-]*$`)
-
-// writeUnpack writes what debootstrap's --make-tarball would have kept: the packages where apt keeps them, and its
-// lists of them; dpkg's configuration for the time of the bootstrap; and the directories that the devices are in,
-// which an engine that remaps users has made for them, and as another's than the container's root.
-func writeUnpack(w io.Writer, pkgs Packages, spec RootfsSpec) error {
-	tw := tar.NewWriter(w)
-	const root, debs = "unpack/", "var/cache/apt/archives/"
-	dirs := []string{"target/", "target/dev/"}
-	for _, d := range []string{"", "debootstrap/", "etc/", "etc/dpkg/", "etc/dpkg/dpkg.cfg.d/",
-		"var/", "var/cache/", "var/cache/apt/", debs, "var/lib/", "var/lib/apt/", "var/lib/apt/lists/"} {
-		dirs = append(dirs, root+d)
-	}
-	for _, d := range dirs {
-		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755,
-			ModTime: spec.Epoch}); err != nil {
-			return err
-		}
-	}
-	var required, base, paths bytes.Buffer
-	for i, p := range append(spec.Required[:len(spec.Required):len(spec.Required)], spec.Base...) {
-		for _, f := range []string{p.Name, p.Version, p.Arch} {
-			if !packageField.MatchString(f) {
-				return fmt.Errorf("package %q: %q is not a name, version or architecture", p.Name, f)
-			}
-		}
-		list := &required
-		if i >= len(spec.Required) {
-			list = &base
-		}
-		// apt's spelling of a version with an epoch.
-		file := debs + p.Name + "_" + strings.ReplaceAll(p.Version, ":", "%3a") + "_" + p.Arch + ".deb"
-		fmt.Fprintln(list, p.Name)
-		fmt.Fprintf(&paths, "%s /%s\n", p.Name, file)
-		if err := writePackage(tw, root+file, pkgs, p, spec.Epoch); err != nil {
-			return fmt.Errorf("package %s: %w", p.Name, err)
-		}
-	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{"debootstrap/required", required.Bytes()}, {"debootstrap/base", base.Bytes()},
-		{"debootstrap/debpaths", paths.Bytes()},
-		// No fsync for each file: the tree is a step's, and an interrupted step is
-		// thrown away. Normalise drops the file.
-		{unsafeIO, []byte("force-unsafe-io\n")},
-	} {
-		if err := tw.WriteHeader(&tar.Header{Name: root + f.name, Mode: 0o644, Size: int64(len(f.data)),
-			ModTime: spec.Epoch}); err != nil {
-			return err
-		}
-		if _, err := tw.Write(f.data); err != nil {
-			return err
-		}
-	}
-	return tw.Close()
-}
-
-func writePackage(tw *tar.Writer, name string, pkgs Packages, p Package, mtime time.Time) error {
-	r, err := pkgs.Open(p.SHA256)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: p.Size, ModTime: mtime}); err != nil {
-		return err
-	}
-	n, err := io.Copy(tw, r) // to its end: a mismatch is reported there
-	if err == nil && n != p.Size {
-		err = fmt.Errorf("has %d bytes, want %d", n, p.Size)
-	}
-	return err
 }

@@ -1,22 +1,31 @@
 # bootstrap.sh WORK SUITE ARCH SCRIPT [OPTION]...
-# Runs debootstrap on the packages in WORK/unpack and writes the tree as a tar to
-# stdout. Everything else goes to stderr.
+# Runs debootstrap on the tree that comes from stdin, in which the packages are unpacked, and writes the tree that it
+# makes as a tar to stdout. Everything else goes to stderr.
 set -eu
 work=$1 suite=$2 arch=$3 script=$4
 shift 4
 
-# debootstrap asks dpkg for packages that others pre-depend on, and dpkg needs an
-# index for that, with file names. The packages' own control files are one.
-cd "$work/unpack"
-for deb in var/cache/apt/archives/*.deb; do
-	dpkg-deb --field "$deb"
-	printf 'Filename: %s\n\n' "$deb"
-done >"var/lib/apt/lists/kimg_dists_${suite}_main_binary-${arch}_Packages"
-tar --create --file=../unpack.tar .
-cd /
+mkdir -p "$work/target"
+tar --extract --directory="$work/target"
+tar --create --file="$work/empty.tar" --files-from=/dev/null
+
+# The suite's own script, but what is unpacked is not unpacked again, and dpkg's database has it from when
+# debootstrap would have had dpkg unpack it.
+cat >"$work/script" <<EOF
+. "\$DEBOOTSTRAP_DIR/scripts/$script"
+extract () { :; }
+in_target () {
+	case \$* in
+	/bin/true) note required ;; # the second stage begins
+	"dpkg --set-selections") note base ;;
+	esac
+	in_target_failmsg IN_TARGET_FAIL "Failure trying to run: %s" "\$CHROOT_CMD \$*" "\$@"
+}
+note () { cat "\$TARGET/debootstrap/\$1.status" >>"\$TARGET/var/lib/dpkg/status"; }
+EOF
 
 # The mirror is only the name under which the index is found.
-if ! debootstrap --unpack-tarball="$work/unpack.tar" "$@" "$suite" "$work/target" http://kimg "$script" >&2; then
+if ! debootstrap --unpack-tarball="$work/empty.tar" "$@" "$suite" "$work/target" http://kimg "$work/script" >&2; then
 	for log in "$work/target/debootstrap/debootstrap.log" "$work/target/var/log/bootstrap.log"; do
 		if [ -e "$log" ]; then
 			echo "--- $log" >&2
@@ -25,6 +34,9 @@ if ! debootstrap --unpack-tarball="$work/unpack.tar" "$@" "$suite" "$work/target
 	done
 	exit 1
 fi
-rm -rf "$work/unpack" "$work/unpack.tar"
+if grep '^Status: .* unpacked$' "$work/target/var/lib/dpkg/status" >&2; then
+	echo "E: packages are unpacked and were never configured" >&2
+	exit 1
+fi
 exec tar --create --directory="$work/target" --format=posix --numeric-owner --one-file-system \
-	--xattrs --xattrs-include='*' .
+	--xattrs --xattrs-include='*' --exclude='./var/cache/apt/archives/*.deb' .
