@@ -58,6 +58,9 @@ func Build(ctx context.Context, env Env, sp spec.Spec) (_ *outdir.Manifest, err 
 		return nil, err
 	}
 	r := &run{tools: t, jobs: sp.Jobs, privileged: sp.Privileged, kernel: w.q.Kernel}
+	if err := r.engineFirst(ctx); err != nil {
+		return nil, err
+	}
 	p, err := r.prepare(ctx, w, sp.Out)
 	if err != nil {
 		return nil, err
@@ -169,7 +172,7 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	}
 	if r.eng != nil {
 		i := r.eng.Info()
-		m.Run.Engine = i.Name + " " + i.Version
+		m.Run.Engine, m.Run.Rights, m.Run.Users = i.Name+" "+i.Version, i.Rights(), i.Users()
 	}
 	if r.local != nil {
 		m.Run.Source, m.Run.Git = r.local.Path, r.gitState()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -90,9 +91,12 @@ func (t *tools) toolchainWork(l spec.ToolchainLock) steps.Work {
 	}
 }
 
+// actions is the directory of what steps made.
+func (t *tools) actions() string { return filepath.Join(t.env.Cache, "actions") }
+
 func (t *tools) runner(work map[string]steps.Work) *steps.Runner {
 	return &steps.Runner{
-		Cache: &steps.Cache{Dir: filepath.Join(t.env.Cache, "actions"), Store: t.store},
+		Cache: &steps.Cache{Dir: t.actions(), Store: t.store},
 		Sink:  t.env.Sink, Logs: t.env.Logs, Work: work,
 	}
 }
@@ -113,6 +117,51 @@ func (t *tools) ensureToolchain(ctx context.Context, l *spec.ToolchainLock) erro
 	return err
 }
 
+// PrivilegedError says that the engine has no container with more privileges than it runs the bootstrap with anyway.
+type PrivilegedError struct{ Engine container.Info }
+
+func (e *PrivilegedError) Error() string {
+	return fmt.Sprintf("use --privileged: %s runs %s, and cannot give a container the rights of its machine's root",
+		e.Engine.Name, e.Engine.Rights())
+}
+
+func (e *PrivilegedError) Hint() string {
+	return "leave it out (privileged in kimg.yaml, too): the bootstrap does not need it on such an engine"
+}
+
+// engineFirst connects before anything is asked or downloaded, where it is known that an engine is needed: nothing was
+// ever made here that could be had again without one. A privileged bootstrap is refused where it is no use.
+func (r *run) engineFirst(ctx context.Context) error {
+	made, err := os.ReadDir(r.actions())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(made) > 0 && !r.privileged {
+		return nil
+	}
+	eng, err := r.engine(ctx)
+	if err != nil {
+		return err
+	}
+	if info := eng.Info(); r.privileged && (info.Rootless || info.Remapped) {
+		return &PrivilegedError{Engine: info}
+	}
+	return nil
+}
+
+// engineFor connects where something of the plan has to be made: else a step that needs no engine would be the first
+// to begin, and be told as failed.
+func (r *run) engineFor(ctx context.Context, p *Plan) error {
+	made := r.runner(nil).Cache
+	for _, s := range []*steps.Step{p.Kernel, p.Image} {
+		if _, ok := made.Load(s.ActionID()); !ok {
+			_, err := r.engine(ctx)
+			return err
+		}
+	}
+	return nil
+}
+
 // maxAgain is how often a build is mended: once for each toolchain, and once for the store.
 const maxAgain = 3
 
@@ -120,6 +169,9 @@ const maxAgain = 3
 // toolchain whose packages are gone is resolved anew (which makes another plan), and what lay damaged in the store,
 // and is no longer there, is made or fetched once more.
 func (r *run) all(ctx context.Context, p *Plan, lockFile string, put func(*Plan, steps.Results) error) error {
+	if err := r.engineFor(ctx, p); err != nil {
+		return err
+	}
 	for again := 0; ; again++ {
 		res, err := r.runner(r.work(p)).Get(ctx, p.Kernel, p.Image)
 		if err == nil {

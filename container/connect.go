@@ -123,6 +123,8 @@ func (e *ConnectError) Unwrap() error { return e.kind }
 
 // Hint says what the user can do about it.
 func (e *ConnectError) Hint() string {
+	const rootless = `without root's rights, use rootless Podman: "systemctl --user enable --now podman.socket", ` +
+		`once an administrator has installed it (on Debian and Ubuntu: "apt install podman uidmap")`
 	const install = `have one installed (on Debian and Ubuntu: "sudo apt install docker.io"), ` +
 		`or name one that runs elsewhere in DOCKER_HOST`
 	if len(e.Tried) == 1 {
@@ -137,6 +139,7 @@ func (e *ConnectError) Hint() string {
 	if e.kind == ErrNoEngine {
 		hints = append(hints, install)
 	}
+	hints = append(hints, rootless)
 	return strings.Join(hints, "; or ")
 }
 
@@ -156,9 +159,23 @@ func (a Attempt) Hint() string {
 	case strings.HasPrefix(a.Host, "/"):
 		return "write it as an address: unix://" + strings.TrimSuffix(a.Host, " (DOCKER_HOST)")
 	case strings.HasSuffix(a.Host, ")"): // it was named
-		return "start it, or unset what names it"
+		return "start it" + starter(a.Host) + ", or unset what names it"
 	}
 	return ""
+}
+
+// starter is how the service of a usual socket is started, in parentheses; empty: not known.
+func starter(host string) string {
+	path, local := strings.CutPrefix(host, "unix://")
+	path, _, _ = strings.Cut(path, " (")
+	unit, ok := map[string]string{"docker.sock": "docker", "podman.sock": "podman.socket"}[filepath.Base(path)]
+	switch {
+	case !local || !ok:
+		return ""
+	case strings.HasPrefix(path, "/run/user/") || strings.HasPrefix(path, os.Getenv("HOME")+"/"):
+		return fmt.Sprintf(` ("systemctl --user start %s")`, unit)
+	}
+	return fmt.Sprintf(` ("sudo systemctl start %s")`, unit)
 }
 
 // endpoint is an engine that may be there.

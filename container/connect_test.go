@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -121,6 +122,31 @@ func TestConnectFails(t *testing.T) {
 	cancel()
 	if _, err := Connect(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// Hints name the very service that is down, and a way for those who have no sudo.
+func TestHints(t *testing.T) {
+	down := errors.New("no such socket")
+	for host, want := range map[string]string{
+		"unix:///run/user/1004/podman/podman.sock (DOCKER_HOST)": `start it ("systemctl --user start podman.socket")`,
+		"unix:///run/user/1004/docker.sock (docker context r)":   `start it ("systemctl --user start docker"), or`,
+		"unix:///run/podman/podman.sock (DOCKER_HOST)":           `start it ("sudo systemctl start podman.socket"), or`,
+		"unix:///var/run/docker.sock (DOCKER_HOST)":              `start it ("sudo systemctl start docker"), or`,
+		"unix:///srv/engine.sock (DOCKER_HOST)":                  "start it, or unset",
+		"tcp://far:2375 (DOCKER_HOST)":                           "start it, or unset",
+	} {
+		e := &ConnectError{kind: ErrNoEngine, Tried: []Attempt{{Host: host, Err: down}}}
+		if got := e.Hint(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s", host, got)
+		}
+	}
+	for kind, err := range map[error]error{ErrNoEngine: down, ErrPermission: fs.ErrPermission} {
+		got := (&ConnectError{kind: kind, Tried: []Attempt{{Host: "unix:///var/run/docker.sock", Err: err},
+			{Host: "unix:///run/podman/podman.sock", Err: down}}}).Hint()
+		if !strings.Contains(got, "rootless Podman") || strings.Contains(got, "docker.io") != (kind == ErrNoEngine) {
+			t.Errorf("%v: %s", kind, got)
+		}
 	}
 }
 

@@ -113,6 +113,17 @@ func (i Info) Rights() string {
 	return "as root"
 }
 
+// Users says in words who the users of its containers are on its machine.
+func (i Info) Users() string {
+	switch {
+	case i.Rootless:
+		return "in a user namespace: root is the user who runs the engine"
+	case i.Remapped:
+		return "in a user namespace: root is an unprivileged user"
+	}
+	return "the machine's own: root is root, with the capabilities of each step"
+}
+
 // Kept is a durable volume or an image of kimg's.
 type Kept struct {
 	Image   bool

@@ -101,6 +101,8 @@ type StepFact struct {
 type RunFacts struct {
 	Kimg   string `json:"kimg"`             // kimg's own version
 	Engine string `json:"engine,omitempty"` // empty: none was needed
+	Rights string `json:"rights,omitempty"` // the engine's, in words
+	Users  string `json:"users,omitempty"`  // who those of its containers are on its machine, in words
 	Mirror string `json:"mirror,omitempty"` // of the suite's archive
 	Source string `json:"source,omitempty"` // the user's own directory or tarball that the kernel was compiled from
 

@@ -73,6 +73,7 @@ var statuses = []struct {
 		hasType[*spec.InputError], hasType[*spec.LockError], hasType[*spec.NoLockError], hasType[*spec.FrozenError],
 		hasType[*builder.ReplayError], hasType[*builder.ExistsError], hasType[*outdir.ForeignError],
 		hasType[*diffs.Error], hasType[*kernel.PatchError], hasType[*attest.KeyError],
+		hasType[*builder.PrivilegedError],
 	}},
 	{codeEngine, []func(error) bool{isValue(container.ErrNoEngine), isValue(container.ErrPermission)}},
 	{codeUsage, []func(error) bool{hasType[*kernel.EraError]}},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -252,6 +253,40 @@ func TestFirstFailureStopsTheRest(t *testing.T) {
 		t.Error("a step ran whose inputs failed")
 	}
 }
+
+// What is stopped for another's failure is told as stopped, whatever it says itself.
+func TestStoppedIsNotFailed(t *testing.T) {
+	r := newRunner(t)
+	var ends sync.Map
+	r.Sink = sinkFunc(func(e progress.Event) {
+		if e.Kind == progress.Ended {
+			ends.Store(e.Step, e.Stopped)
+		}
+	})
+	begun := make(chan struct{})
+	kernel := step(r, Step{ID: "kernel"}, Work{Run: func(ctx context.Context, _ Results, _ *Outputs,
+		_ *progress.Task) error {
+		close(begun)
+		<-ctx.Done()
+		return errors.New("unpack linux.tar: it is cut short or damaged")
+	}})
+	rootfs := step(r, Step{ID: "rootfs"}, Work{Run: func(context.Context, Results, *Outputs, *progress.Task) error {
+		<-begun
+		return errors.New("debootstrap: exit status 1")
+	}})
+	if _, err := r.Get(t.Context(), kernel, rootfs); err == nil || err.Error() != "rootfs: debootstrap: exit status 1" {
+		t.Errorf("got %v", err)
+	}
+	for id, want := range map[string]bool{"kernel": true, "rootfs": false} {
+		if stopped, ok := ends.Load(id); !ok || stopped != want {
+			t.Errorf("%s: stopped %v, want %t", id, stopped, want)
+		}
+	}
+}
+
+type sinkFunc func(progress.Event)
+
+func (f sinkFunc) Emit(e progress.Event) { f(e) }
 
 // Whoever cancels is told so, and not that a step failed.
 func TestCancelled(t *testing.T) {
