@@ -130,6 +130,7 @@ func TestMainJob(t *testing.T) {
 		guests(t, k, out)
 		verify(t, out)
 	})
+	part("without a daemon and without root", func(t *testing.T) { withoutRoot(t, k, out, build) })
 	part("failures say why", func(t *testing.T) {
 		r := k.run(t, "", append(build, "--set", "NO_SUCH_SYMBOL=y")...).want(t, 5)
 		if !strings.Contains(r.stderr, "NO_SUCH_SYMBOL") {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,6 +22,9 @@ type kimg struct {
 	dir  string // where it is run
 	env  []string
 	pids *[]int
+
+	as      *syscall.Credential // whom it runs as; nil: this user
+	started func(pid int)       // is told of each process that was started; nil: nobody is
 }
 
 // limit bounds one run of kimg. The slowest is a cold build on two busy cores.
@@ -49,6 +53,9 @@ func (k kimg) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, k.bin, args...)
 	cmd.Dir, cmd.Env = k.dir, k.env
+	if k.as != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: k.as}
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
 	return cmd
@@ -72,6 +79,9 @@ func (k kimg) run(t *testing.T, stdin string, args ...string) result {
 		t.Fatal(err)
 	}
 	*k.pids = append(*k.pids, cmd.Process.Pid)
+	if k.started != nil {
+		k.started(cmd.Process.Pid)
+	}
 	code := exitCode(t, cmd.Wait())
 	r := result{code, stdout.String(), stderr.String(), time.Since(begun)}
 	t.Logf("kimg %s: exit status %d after %v", strings.Join(args, " "), r.code, r.took.Round(time.Millisecond))
