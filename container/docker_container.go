@@ -100,7 +100,6 @@ func (c *dockerContainer) Start(ctx context.Context) error {
 		conn.Close()
 		return fault(ctx, doing, err)
 	}
-	go c.await(context.WithoutCancel(ctx))
 	kill := func() {
 		work, cancel := detached(ctx)
 		defer cancel()
@@ -111,6 +110,16 @@ func (c *dockerContainer) Start(ctx context.Context) error {
 		stdin: c.cmd.Stdin, stdout: c.cmd.Stdout, stderr: c.cmd.Stderr, tty: c.cmd.TTY,
 		resize: c.cmd.Resize, setSize: c.resize,
 	}, kill)
+	go func() {
+		if c.eng.info.Name == podman {
+			// While it is asked, Podman 4.3 looks for the end without a pause, which takes half a processor.
+			select {
+			case <-c.session.output:
+			case <-c.session.failed:
+			}
+		}
+		c.await(context.WithoutCancel(ctx))
+	}()
 	return nil
 }
 
