@@ -119,6 +119,11 @@ func (in *initd) work(w *wire) {
 		for _, d := range j.Dirs {
 			err = errors.Join(err, os.RemoveAll(d))
 		}
+	case opSize:
+		var n int64
+		if n, err = diskSize(j.Dirs[0]); err == nil {
+			_, err = fmt.Fprintln(files[0], n)
+		}
 	case opOverlay:
 		err = in.tryOverlay(j.Dirs[0])
 	default:

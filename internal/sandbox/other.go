@@ -28,6 +28,9 @@ func Pack(ctx context.Context, ids IDs, dir string, w io.Writer) error { return 
 func Copy(ctx context.Context, ids IDs, from, to string) error         { return errors.ErrUnsupported }
 func Remove(ctx context.Context, ids IDs, dirs ...string) error        { return errors.ErrUnsupported }
 
+func Size(ctx context.Context, ids IDs, dir string) (int64, error) { return 0, errors.ErrUnsupported }
+func Sync(dir string) error                                        { return errors.ErrUnsupported }
+
 func (s *Sandbox) Run(p Process) (*Running, error) { return nil, errors.ErrUnsupported }
 func (s *Sandbox) KillAll() error                  { return errors.ErrUnsupported }
 func (s *Sandbox) Unpack(ctx context.Context, dir string, r io.Reader) error {

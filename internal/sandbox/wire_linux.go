@@ -31,6 +31,7 @@ const (
 	opPack    = "pack"
 	opCopy    = "copy"
 	opRemove  = "remove"
+	opSize    = "measure"
 	opOverlay = "try an overlay"
 )
 
