@@ -33,8 +33,9 @@ func settled(t *testing.T, e container.Engine, before int) {
 
 // The end of a context at any moment of Run leaves no container, no goroutine
 // and no connection, and Run says why it ended.
-func TestCancelRun(t *testing.T) {
-	e := containertest.Engine(t)
+func TestCancelRun(t *testing.T) { each(t, testCancelRun) }
+
+func testCancelRun(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	e.Close()
 	before := runtime.NumGoroutine()
@@ -63,8 +64,9 @@ func TestCancelRun(t *testing.T) {
 }
 
 // A caller's reader or writer that blocks for ever does not hold Run up.
-func TestCancelBlocked(t *testing.T) {
-	e := containertest.Engine(t)
+func TestCancelBlocked(t *testing.T) { each(t, testCancelBlocked) }
+
+func testCancelBlocked(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	in, hold := io.Pipe()
 	defer hold.Close()
@@ -81,8 +83,9 @@ func TestCancelBlocked(t *testing.T) {
 	nothingLeft(t, e, ref)
 }
 
-func TestCancelImport(t *testing.T) {
-	e := containertest.Engine(t)
+func TestCancelImport(t *testing.T) { each(t, testCancelImport) }
+
+func testCancelImport(t *testing.T, e container.Engine) {
 	e.Close()
 	before := runtime.NumGoroutine()
 	const ref = "kimg-test:cancelled-import"
@@ -108,8 +111,9 @@ func TestCancelImport(t *testing.T) {
 	settled(t, e, before)
 }
 
-func TestCancelCopyIn(t *testing.T) {
-	e := containertest.Engine(t)
+func TestCancelCopyIn(t *testing.T) { each(t, testCancelCopyIn) }
+
+func testCancelCopyIn(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "sleep"}})
 	if err != nil {
@@ -131,8 +135,9 @@ func TestCancelCopyIn(t *testing.T) {
 
 // A build that is cancelled, while its context is sent or while a step runs,
 // leaves no container once Build has returned.
-func TestCancelBuild(t *testing.T) {
-	e := containertest.Engine(t)
+func TestCancelBuild(t *testing.T) { each(t, testCancelBuild) }
+
+func testCancelBuild(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	e.Close()
 	before := runtime.NumGoroutine()
@@ -167,8 +172,9 @@ func TestCancelBuild(t *testing.T) {
 }
 
 // Removing a container ends a Wait for it.
-func TestRemoveWhileRunning(t *testing.T) {
-	e := containertest.Engine(t)
+func TestRemoveWhileRunning(t *testing.T) { each(t, testRemoveWhileRunning) }
+
+func testRemoveWhileRunning(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	e.Close()
 	before := runtime.NumGoroutine()

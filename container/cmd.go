@@ -1,8 +1,10 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"path"
 )
 
 // Cmd describes one process in one container, as exec.Cmd does for the host. What it does not ask for it does not
@@ -43,6 +45,27 @@ type Mount struct {
 	Target   string // an absolute path in the container
 	ReadOnly bool
 	Devices  bool // device nodes on it work, which with Podman has to be asked for; not with ReadOnly
+}
+
+// check says what is wrong with a Cmd, whatever the engine.
+func (cmd *Cmd) check() error {
+	if cmd.Image == "" || len(cmd.Args) == 0 {
+		return errors.New("a command needs an image and arguments")
+	}
+	if cmd.Resize != nil && !cmd.TTY {
+		return errors.New("only a terminal can be resized")
+	}
+	for _, m := range cmd.Mounts {
+		switch {
+		case (m.Volume == "") == (m.Bind == ""):
+			return fmt.Errorf("mount %q: want either a volume or a bind", m.Target)
+		case m.Devices && m.ReadOnly:
+			return fmt.Errorf("mount %q: device nodes are for what can be written to", m.Target)
+		case !path.IsAbs(m.Target):
+			return fmt.Errorf("mount %q: the target is not an absolute path", m.Target)
+		}
+	}
+	return nil
 }
 
 // Winsize is a terminal's size in characters.

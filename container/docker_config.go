@@ -2,9 +2,6 @@ package container
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -19,14 +16,7 @@ const detachKeys = "\xff,\xfe,\xff,\xfe,\xff"
 // config maps a Cmd to what the engine is asked for. owner is the value of
 // labelOwner. It is a function: the same Cmd gives the same request.
 func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, error) {
-	if cmd.Image == "" || len(cmd.Args) == 0 {
-		return nil, nil, errors.New("a command needs an image and arguments")
-	}
-	if cmd.Resize != nil && !cmd.TTY {
-		return nil, nil, errors.New("only a terminal can be resized")
-	}
-	mounts, err := mountsOf(cmd.Mounts, owner)
-	if err != nil {
+	if err := cmd.check(); err != nil {
 		return nil, nil, err
 	}
 	cfg := &container.Config{
@@ -51,7 +41,7 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		Privileged:     cmd.Privileged,
 		ReadonlyRootfs: cmd.ReadOnly,
 		Tmpfs:          cmd.Tmpfs,
-		Mounts:         mounts,
+		Mounts:         mountsOf(cmd.Mounts, owner),
 		Init:           &cmd.Init, // never the daemon's default
 		// Output goes to the caller; a kernel build's log does not belong on the engine's disk.
 		LogConfig: container.LogConfig{Type: "none"},
@@ -82,18 +72,8 @@ func capNames(caps []string) []string {
 	return slices.Compact(names)
 }
 
-func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
-	var out []mount.Mount
+func mountsOf(ms []Mount, owner string) (out []mount.Mount) {
 	for _, m := range ms {
-		if (m.Volume == "") == (m.Bind == "") {
-			return nil, fmt.Errorf("mount %q: want either a volume or a bind", m.Target)
-		}
-		if m.Devices && m.ReadOnly {
-			return nil, fmt.Errorf("mount %q: device nodes are for what can be written to", m.Target)
-		}
-		if !path.IsAbs(m.Target) {
-			return nil, fmt.Errorf("mount %q: the target is not an absolute path", m.Target)
-		}
 		to := mount.Mount{Target: m.Target, ReadOnly: m.ReadOnly}
 		if m.Bind != "" {
 			to.Type, to.Source = mount.TypeBind, m.Bind
@@ -104,7 +84,7 @@ func mountsOf(ms []Mount, owner string) ([]mount.Mount, error) {
 		}
 		out = append(out, to)
 	}
-	return out, nil
+	return out
 }
 
 // forPodman asks for what Docker does by default. Podman mounts with nodev; its option "dev" exists in the short form

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 
 	"github.com/kimg/kimg/container"
 )
@@ -74,4 +75,31 @@ func ExampleConnect() {
 	// Output:
 	// unix:///none/docker.sock (DOCKER_HOST): no such socket
 	// true
+}
+
+// The engine that is part of the program needs neither a daemon nor root.
+func ExampleEmbedded() {
+	ctx := context.Background()
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		log.Fatal(err)
+	}
+	eng, err := container.Embedded(ctx, filepath.Join(dir, "my-engine"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer eng.Close()
+	tree, err := os.Open("busybox.tar") // a root filesystem
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tree.Close()
+	if err := eng.Import(ctx, "busybox", tree); err != nil {
+		log.Fatal(err)
+	}
+	if err := container.Run(ctx, eng, &container.Cmd{
+		Image: "busybox", Args: []string{"id"}, Stdout: os.Stdout,
+	}); err != nil {
+		log.Fatal(err)
+	}
 }

@@ -16,8 +16,9 @@ import (
 	"github.com/kimg/kimg/container/containertest"
 )
 
-func TestExec(t *testing.T) {
-	e := containertest.Engine(t)
+func TestExec(t *testing.T) { each(t, testExec) }
+
+func testExec(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	c, err := e.Create(t.Context(), &container.Cmd{Image: ref, Args: []string{containertest.Helper, "sleep"},
 		Caps: []string{"CHOWN"}, Init: true})
@@ -65,8 +66,9 @@ func TestExec(t *testing.T) {
 	}
 }
 
-func TestTerminal(t *testing.T) {
-	e := containertest.Engine(t)
+func TestTerminal(t *testing.T) { each(t, testTerminal) }
+
+func testTerminal(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

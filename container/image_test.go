@@ -16,37 +16,63 @@ func dockerfile(t *testing.T, text string) io.Reader {
 	return containertest.Tar(t, containertest.File{Name: "Dockerfile", Mode: 0o644, Body: []byte(text)})
 }
 
-func TestBuild(t *testing.T) {
-	e := containertest.Engine(t)
+func TestBuild(t *testing.T) { each(t, testBuild) }
+
+func testBuild(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	const tag = "kimg-test:built"
 	t.Cleanup(func() { e.RemoveImage(context.WithoutCancel(t.Context()), tag) })
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	io.Copy(z, dockerfile(t, "FROM "+ref+` AS first
+	text := "ARG FROM\nFROM ${FROM}" + ` AS first
 ARG WHO
 RUN ["/helper", "net"]
-RUN ["/helper", "write", "/tmp/who", "x"]
-ENV WHO=$WHO
+# A comment.
+RUN [ \
+    # Another one.
+    "/helper", "write", "/tmp/who", "x"]
+RUN ["/helper", "env"]
+COPY sub alone to/
+COPY alone /tmp/renamed
+`
+	if e.Info().Name != "embedded" {
+		text += `ENV WHO=$WHO
 ENTRYPOINT ["/not/there"]
 CMD ["/not/there"]
-FROM first AS second
+`
+	}
+	text += `FROM first AS second
 RUN ["/helper", "exit", "1"]
-`))
+`
+	io.Copy(z, containertest.Tar(t, containertest.File{Name: "Dockerfile", Mode: 0o644, Body: []byte(text)},
+		containertest.File{Name: "sub/", Mode: 0o700, UID: 7}, containertest.File{Name: "sub/deep/", Mode: 0o750},
+		containertest.File{Name: "sub/deep/file", Mode: 0o640, UID: 7, GID: 7, Body: []byte("deep")},
+		containertest.File{Name: "alone", Mode: 0o600}, containertest.File{Name: "other", Mode: 0o600}))
 	z.Close()
 	var log bytes.Buffer
 	err := e.Build(t.Context(), container.BuildSpec{Context: &packed, Tag: tag, Target: "first",
-		Args: map[string]string{"WHO": "the builder"}, Labels: map[string]string{"a": "b"}, Log: &log})
+		Args: map[string]string{"WHO": "the builder", "FROM": ref}, Labels: map[string]string{"a": "b"}, Log: &log})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
 	if text := log.String(); !strings.Contains(strings.ToLower(text), "step 1/") || !strings.Contains(text, "\nlo\n") ||
-		strings.Contains(text, "eth0") {
+		strings.Contains(text, "eth0") || !strings.Contains(text, "\nWHO=the builder\n") {
 		t.Errorf("log:\n%s", text)
 	}
-	out, _, err := run(t, e, container.Cmd{Image: tag, Args: []string{"env"}})
-	if err != nil || !strings.Contains(out, "WHO=the builder\n") {
-		t.Errorf("got %q, %v", out, err)
+	for name, want := range map[string]string{
+		"/tmp/who": "644 0 0\n", "/to/deep": "750 0 0\n", "/to/deep/file": "640 0 0\n", "/to/alone": "600 0 0\n",
+		"/tmp/renamed": "600 0 0\n", "/tmp": "1777 0 0\n", "/to/other": "", "/to/sub": "",
+	} {
+		out, _, err := run(t, e, container.Cmd{Image: tag, Args: []string{"stat", name}})
+		if (err == nil) != (want != "") || err == nil && out != want {
+			t.Errorf("%s: got %q, %v, want %q", name, out, err, want)
+		}
+	}
+	if e.Info().Name != "embedded" {
+		out, _, err := run(t, e, container.Cmd{Image: tag, Args: []string{"env"}})
+		if err != nil || !strings.Contains(out, "WHO=the builder\n") {
+			t.Errorf("got %q, %v", out, err)
+		}
 	}
 	if id, ok, err := e.ImageID(t.Context(), tag); !strings.HasPrefix(id, "sha256:") || !ok || err != nil {
 		t.Errorf("ImageID: %q %t %v", id, ok, err)
@@ -54,8 +80,9 @@ RUN ["/helper", "exit", "1"]
 	nothingLeft(t, e, ref)
 }
 
-func TestBuildFails(t *testing.T) {
-	e := containertest.Engine(t)
+func TestBuildFails(t *testing.T) { each(t, testBuildFails) }
+
+func testBuildFails(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	const tag = "kimg-test:not-built"
 	status := "returned a non-zero code: 3"
@@ -87,8 +114,9 @@ func TestBuildFails(t *testing.T) {
 	}
 }
 
-func TestImportBad(t *testing.T) {
-	e := containertest.Engine(t)
+func TestImportBad(t *testing.T) { each(t, testImportBad) }
+
+func testImportBad(t *testing.T, e container.Engine) {
 	const ref = "kimg-test:bad-import"
 	whole, _ := io.ReadAll(containertest.Tar(t, containertest.File{Name: "f", Mode: 0o644, Body: make([]byte, 1<<20)}))
 	err := e.Import(t.Context(), ref, bytes.NewReader(whole[:1<<19]))

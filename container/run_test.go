@@ -26,8 +26,9 @@ func run(t *testing.T, e container.Engine, cmd container.Cmd) (stdout, stderr st
 	return out.String(), bad.String(), err
 }
 
-func TestRunStreamsAndStatus(t *testing.T) {
-	e := containertest.Engine(t)
+func TestRunStreamsAndStatus(t *testing.T) { each(t, testRunStreamsAndStatus) }
+
+func testRunStreamsAndStatus(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	t.Run("stdout", func(t *testing.T) {
 		out, bad, err := run(t, e, container.Cmd{Image: ref, Args: []string{"echo", "hello"}})
@@ -75,8 +76,9 @@ func TestRunStreamsAndStatus(t *testing.T) {
 	nothingLeft(t, e, ref)
 }
 
-func TestRunLeastPrivilege(t *testing.T) {
-	e := containertest.Engine(t)
+func TestRunLeastPrivilege(t *testing.T) { each(t, testRunLeastPrivilege) }
+
+func testRunLeastPrivilege(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	status := func(cmd container.Cmd) map[string]string {
 		t.Helper()
@@ -121,8 +123,9 @@ func TestRunLeastPrivilege(t *testing.T) {
 	}
 }
 
-func TestRunStdin(t *testing.T) {
-	e := containertest.Engine(t)
+func TestRunStdin(t *testing.T) { each(t, testRunStdin) }
+
+func testRunStdin(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	// Not a multiple of anything, and not compressible to a pattern that hides a shift.
 	in := numbers(64 << 20)[:64<<20-3]
@@ -151,8 +154,9 @@ func TestRunStdin(t *testing.T) {
 	nothingLeft(t, e, ref)
 }
 
-func TestRunStdout(t *testing.T) {
-	e := containertest.Engine(t)
+func TestRunStdout(t *testing.T) { each(t, testRunStdout) }
+
+func testRunStdout(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	const mib = 300
 	sum := sha256.New()
@@ -180,8 +184,9 @@ func TestRunStdout(t *testing.T) {
 
 // A reader that stalls while the last of a command's output is on its way still
 // gets all of it: Docker drops what is not taken within two seconds of the end.
-func TestRunSlowReader(t *testing.T) {
-	e := containertest.Engine(t)
+func TestRunSlowReader(t *testing.T) { each(t, testRunSlowReader) }
+
+func testRunSlowReader(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	for _, kib := range []int{1280, 1300, 1320, 1340, 1360, 1400} {
 		t.Run(fmt.Sprint(kib), func(t *testing.T) {

@@ -13,15 +13,16 @@ import (
 	"github.com/kimg/kimg/container/containertest"
 )
 
-// victimEnv makes this test binary a process that TestSweep kills.
+// victimEnv makes this test binary a process that TestSweep kills. It names the image and, after a blank, what engine
+// names of the engine.
 const victimEnv = "KIMG_TEST_VICTIM_IMAGE"
 
 func TestMain(m *testing.M) {
 	if container.FakeSSH() {
 		return
 	}
-	if ref := os.Getenv(victimEnv); ref != "" {
-		fmt.Println(victim(context.Background(), ref))
+	if ref, engine, ok := strings.Cut(os.Getenv(victimEnv), " "); ok {
+		fmt.Println(victim(context.Background(), ref, engine))
 		return
 	}
 	os.Exit(m.Run())
@@ -29,8 +30,8 @@ func TestMain(m *testing.M) {
 
 // victim leaves a running container, a stopped one and two volumes, names them
 // on standard output and waits to be killed.
-func victim(ctx context.Context, ref string) error {
-	e, err := container.Connect(ctx)
+func victim(ctx context.Context, ref, engine string) error {
+	e, err := open(ctx, engine)
 	if err != nil {
 		return err
 	}
@@ -56,11 +57,12 @@ func victim(ctx context.Context, ref string) error {
 	select {}
 }
 
-func TestSweep(t *testing.T) {
-	e := containertest.Engine(t)
+func TestSweep(t *testing.T) { each(t, testSweep) }
+
+func testSweep(t *testing.T, e container.Engine) {
 	ref := containertest.Image(t, e)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), victimEnv+"="+ref)
+	cmd.Env = append(os.Environ(), victimEnv+"="+ref+" "+nameOf(e))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
