@@ -47,10 +47,14 @@ func (t *task) chown(dir, ptr, flags, uid, gid uint64) answer {
 		return failed(err)
 	}
 	defer unix.Close(fd)
+	who, err := t.ids()
+	if err != nil {
+		return failed(err)
+	}
 	if !t.alive() {
 		return failed(unix.ESRCH)
 	}
-	if err := t.book.Chown(fd, "", emptyPath, uint32(uid), uint32(gid)); err != nil {
+	if err := t.book.give(fd, who, uint32(uid), uint32(gid)); err != nil {
 		return failed(err)
 	}
 	return answer{}
@@ -129,6 +133,13 @@ func (t *task) mknod(dir, ptr, mode, dev uint64) answer {
 	p, err := t.find(dir, ptr, 0)
 	if err != nil {
 		return failed(err)
+	}
+	who, err := t.ids()
+	if err != nil {
+		return failed(err)
+	}
+	if !t.book.powerful(who) {
+		return failed(unix.EPERM)
 	}
 	umask, err := t.umask()
 	if err != nil {

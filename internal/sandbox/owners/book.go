@@ -12,11 +12,12 @@ import (
 // Book holds the owners of files that are not the one id's, and what device a file stands for.
 // Its methods may be called by several goroutines at once.
 type Book struct {
-	uid, gid uint32 // the one id, inside
+	uid uint32 // the one id, inside
 
-	mu    sync.RWMutex
-	files map[inode]file
-	young chan struct{} // one for each descriptor that is held for a tick
+	mu     sync.RWMutex
+	files  map[inode]file
+	people []ids         // the first is who a process is at the start
+	young  chan struct{} // one for each descriptor that is held for a tick
 }
 
 // inode names a file as long as it lives, and afterwards: its number is given out again, but not in
@@ -35,8 +36,9 @@ type file struct {
 
 // NewBook returns an empty Book for the namespace that the caller is in.
 func NewBook() *Book {
-	return &Book{uid: uint32(unix.Geteuid()), gid: uint32(unix.Getegid()), files: map[inode]file{},
-		young: make(chan struct{}, 512)}
+	uid, gid := uint32(unix.Geteuid()), uint32(unix.Getegid())
+	return &Book{uid: uid, files: map[inode]file{}, young: make(chan struct{}, 512),
+		people: []ids{{users: triple{uid, uid, uid, uid}, groups: triple{gid, gid, gid, gid}}}}
 }
 
 const (
@@ -97,7 +99,15 @@ func (b *Book) Chown(dir int, name string, flags int, uid, gid uint32) error {
 		defer unix.Close(fd)
 		dir = fd
 	}
-	return b.change(dir, func(f *file) error {
+	return b.give(dir, b.people[0], uid, gid)
+}
+
+// give has who give the file of a descriptor to others.
+func (b *Book) give(fd int, who ids, uid, gid uint32) error {
+	return b.change(fd, func(f *file) error {
+		if !b.may(who, f, uid, gid) {
+			return unix.EPERM
+		}
 		if uid != same {
 			f.uid = uid
 		}

@@ -20,12 +20,18 @@ type call struct {
 	do   func(*task, args) answer
 }
 
-// when is what a filter can see of a call: all of them, or those whose argument is the mode of a device.
-type when struct{ mode int }
+// when are the values of an argument's bits with which a call is answered; none: always.
+type when struct {
+	arg    int
+	bits   uint32
+	values []uint32
+}
 
-var always = when{-1}
+var always when
 
-func devices(arg int) when { return when{arg} }
+func devices(arg int) when { return when{arg, unix.S_IFMT, []uint32{unix.S_IFCHR, unix.S_IFBLK}} }
+
+var keepCaps = when{0, ^uint32(0), []uint32{unix.PR_SET_KEEPCAPS}}
 
 // common are the calls that every 64-bit architecture has.
 var common = []call{
@@ -33,6 +39,23 @@ var common = []call{
 	{unix.SYS_FCHOWNAT, always, func(t *task, a args) answer { return t.chown(a[0], a[1], a[4], a[2], a[3]) }},
 	{unix.SYS_FSTAT, always, func(t *task, a args) answer { return t.fstat(a[0], a[1], nativeStat) }},
 	{unix.SYS_STATX, always, func(t *task, a args) answer { return t.statx(a[0], a[1], a[2], a[3], a[4]) }},
+	{unix.SYS_SETUID, always, setUID(users)},
+	{unix.SYS_SETGID, always, setUID(groups)},
+	{unix.SYS_SETREUID, always, setIDs(users, setReal)},
+	{unix.SYS_SETREGID, always, setIDs(groups, setReal)},
+	{unix.SYS_SETRESUID, always, setIDs(users, setAll)},
+	{unix.SYS_SETRESGID, always, setIDs(groups, setAll)},
+	{unix.SYS_SETFSUID, always, setFiles(users)},
+	{unix.SYS_SETFSGID, always, setFiles(groups)},
+	{unix.SYS_SETGROUPS, always, func(t *task, a args) answer { return t.setGroups(a[0], a[1]) }},
+	{unix.SYS_PRCTL, keepCaps, func(t *task, a args) answer { return t.keepCaps(a[1]) }},
+	{unix.SYS_GETUID, always, get(users, realID)},
+	{unix.SYS_GETEUID, always, get(users, effectiveID)},
+	{unix.SYS_GETGID, always, get(groups, realID)},
+	{unix.SYS_GETEGID, always, get(groups, effectiveID)},
+	{unix.SYS_GETRESUID, always, getAll(users)},
+	{unix.SYS_GETRESGID, always, getAll(groups)},
+	{unix.SYS_GETGROUPS, always, func(t *task, a args) answer { return t.getGroups(a[0], a[1]) }},
 	{unix.SYS_MKNODAT, devices(2), func(t *task, a args) answer { return t.mknod(a[0], a[1], a[2], a[3]) }},
 }
 

@@ -35,12 +35,31 @@ var compat = []call{
 	{197, always, func(t *task, a args) answer { return t.fstat(a[0], a[1], stat64) }},
 	{300, always, func(t *task, a args) answer { return t.stat(a[0], a[1], a[3], a[2], stat64) }}, // fstatat64
 	{383, always, func(t *task, a args) answer { return t.statx(a[0], a[1], a[2], a[3], a[4]) }},
+	{199, always, get(users, realID)},                                              // getuid32
+	{201, always, get(users, effectiveID)},                                         // geteuid32
+	{200, always, get(groups, realID)},                                             // getgid32
+	{202, always, get(groups, effectiveID)},                                        // getegid32
+	{209, always, getAll(users)},                                                   // getresuid32
+	{211, always, getAll(groups)},                                                  // getresgid32
+	{205, always, func(t *task, a args) answer { return t.getGroups(a[0], a[1]) }}, // getgroups32
+	{213, always, setUID(users)},                                                   // setuid32
+	{214, always, setUID(groups)},                                                  // setgid32
+	{203, always, setIDs(users, setReal)},                                          // setreuid32
+	{204, always, setIDs(groups, setReal)},                                         // setregid32
+	{208, always, setIDs(users, setAll)},                                           // setresuid32
+	{210, always, setIDs(groups, setAll)},                                          // setresgid32
+	{215, always, setFiles(users)},                                                 // setfsuid32
+	{216, always, setFiles(groups)},                                                // setfsgid32
+	{206, always, func(t *task, a args) answer { return t.setGroups(a[0], a[1]) }}, // setgroups32
+	{172, keepCaps, func(t *task, a args) answer { return t.keepCaps(a[1]) }},      // prctl
 	{14, devices(1), func(t *task, a args) answer { return t.mknod(cwd, a[0], a[1], a[2]) }},
 	{297, devices(2), func(t *task, a args) answer { return t.mknod(a[0], a[1], a[2], a[3]) }},
 }
 
-// compatGone are chown, lchown and fchown of 16 bits, and the stats, lstats and fstats before stat64.
-var compatGone = []uint32{182, 16, 95, 18, 84, 28, 106, 107, 108}
+// compatGone are chown, lchown and fchown of 16 bits, the stats, lstats and fstats before stat64, and
+// 16 bits' get and set of user and group: real, effective, groups, of files, and all of them.
+var compatGone = []uint32{182, 16, 95, 18, 84, 28, 106, 107, 108,
+	24, 47, 49, 50, 23, 46, 70, 71, 80, 81, 138, 139, 164, 165, 170, 171}
 
 // stat64 lays out i386's struct stat64 (arch/x86/include/uapi/asm/stat.h).
 func stat64(x *unix.Statx_t) []byte {

@@ -56,14 +56,17 @@ func filter() []unix.SockFilter {
 // rules decide on a call whose number is loaded.
 func rules(calls []call, gone []uint32) (prog []unix.SockFilter) {
 	for _, c := range calls {
-		if c.when.mode < 0 {
+		n := uint8(len(c.when.values))
+		if n == 0 {
 			prog = append(prog, jump(unix.BPF_JEQ, c.nr, 0, 1), give(retNotify))
 			continue
 		}
-		prog = append(prog, jump(unix.BPF_JEQ, c.nr, 0, 6), load(16+8*c.when.mode),
-			unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.S_IFMT},
-			jump(unix.BPF_JEQ, unix.S_IFCHR, 1, 0), jump(unix.BPF_JEQ, unix.S_IFBLK, 0, 1), give(retNotify),
-			give(unix.SECCOMP_RET_ALLOW))
+		prog = append(prog, jump(unix.BPF_JEQ, c.nr, 0, n+4), load(16+8*c.when.arg),
+			unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: c.when.bits})
+		for i, v := range c.when.values {
+			prog = append(prog, jump(unix.BPF_JEQ, v, n-uint8(i), 0))
+		}
+		prog = append(prog, give(unix.SECCOMP_RET_ALLOW), give(retNotify))
 	}
 	for _, nr := range gone {
 		prog = append(prog, jump(unix.BPF_JEQ, nr, 0, 1), give(retGone))

@@ -21,10 +21,11 @@ var golden = map[string]func(){
 	"devices": devicesProgram,
 	"tools":   toolsProgram,
 	"chroot":  chrootProgram,
+	"ids":     idsProgram,
 }
 
 // programs are others, with arguments.
-var programs = map[string]func(args []string){}
+var programs = map[string]func(args []string){"bench": benchProgram}
 
 func program(name string, args []string) int {
 	if p, ok := golden[name]; ok {
@@ -446,4 +447,117 @@ func chrootProgram() {
 	show("back", "/root/etc/shadow")
 	show("back", "/etc/shadow")
 	show("a link that leads elsewhere now", "/root/link")
+}
+
+// who prints the ids of this thread, by raw system calls: those of Go are for all threads.
+func who(label string) {
+	one := func(nr uintptr) int {
+		n, _, _ := unix.RawSyscall(nr, 0, 0, 0)
+		return int(int32(n))
+	}
+	var u, g [3]uint32
+	for nr, ids := range map[uintptr]*[3]uint32{unix.SYS_GETRESUID: &u, unix.SYS_GETRESGID: &g} {
+		must0(raw(nr, uintptr(unsafe.Pointer(&ids[0])), uintptr(unsafe.Pointer(&ids[1])),
+			uintptr(unsafe.Pointer(&ids[2]))))
+	}
+	fmt.Println(label, "users", one(unix.SYS_GETUID), one(unix.SYS_GETEUID), u,
+		"groups", one(unix.SYS_GETGID), one(unix.SYS_GETEGID), g, must1(unix.Getgroups()))
+}
+
+func idsProgram() {
+	same := -1
+	call := func(name string, nr uintptr, a ...int) {
+		var args [3]uintptr
+		for i, id := range a {
+			args[i] = uintptr(uint32(id))
+		}
+		n, _, errno := unix.RawSyscall(nr, args[0], args[1], args[2])
+		label := fmt.Sprintf("%s%v = %d", name, a, n)
+		if errno != 0 {
+			label = fmt.Sprintf("%s%v", name, a)
+			say(label, errno)
+		}
+		who(label)
+	}
+	sub := func(name string, f func()) { // in a thread of its own: the kernel's ids are a thread's
+		if pid, _, _ := unix.RawSyscall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0); pid == 0 {
+			fmt.Println("-- " + name)
+			f()
+			os.Exit(0)
+		} else {
+			var ws unix.WaitStatus
+			must1(unix.Wait4(int(pid), &ws, 0, nil))
+			fmt.Println("-- ended:", ws.ExitStatus())
+		}
+	}
+	must0(raw(unix.SYS_SETGROUPS, 0, 0))
+	who("start")
+	list := []uint32{30, 10, 20}
+	say("setgroups", raw(unix.SYS_SETGROUPS, 3, uintptr(unsafe.Pointer(&list[0]))))
+	who("groups")
+	say("setgroups at a bad pointer", raw(unix.SYS_SETGROUPS, 3, 1))
+	say("setgroups too many", raw(unix.SYS_SETGROUPS, 65537, uintptr(unsafe.Pointer(&list[0]))))
+	say("getgroups too few", raw(unix.SYS_GETGROUPS, 2, uintptr(unsafe.Pointer(&list[0]))))
+	say("getgroups to a bad pointer", raw(unix.SYS_GETGROUPS, 3, 1))
+	say("getresuid to a bad pointer", raw(unix.SYS_GETRESUID, 1, 1, 1))
+
+	sub("setuid", func() {
+		call("setuid", unix.SYS_SETUID, same)
+		call("setgid", unix.SYS_SETGID, 34)
+		call("setuid", unix.SYS_SETUID, 33)
+		call("setuid", unix.SYS_SETUID, 0)
+		call("setuid", unix.SYS_SETUID, 33)
+		call("setgid", unix.SYS_SETGID, 0)
+		call("setgid", unix.SYS_SETGID, 34)
+		say("setgroups", raw(unix.SYS_SETGROUPS, 0, 0))
+	})
+	sub("setreuid", func() {
+		call("setreuid", unix.SYS_SETREUID, same, 33)
+		call("setreuid", unix.SYS_SETREUID, 34, same)
+		call("setreuid", unix.SYS_SETREUID, same, 0)
+		call("setreuid", unix.SYS_SETREUID, 33, 33)
+		call("setreuid", unix.SYS_SETREUID, same, 0)
+		call("setreuid", unix.SYS_SETREUID, 33, same)
+	})
+	sub("setresuid", func() {
+		call("setresgid", unix.SYS_SETRESGID, 1, 2, 3)
+		call("setresuid", unix.SYS_SETRESUID, 1, 2, 3)
+		call("setresuid", unix.SYS_SETRESUID, 3, 1, 2)
+		call("setresuid", unix.SYS_SETRESUID, 4, same, same)
+		call("setresuid", unix.SYS_SETRESUID, same, same, 3)
+		call("setresgid", unix.SYS_SETRESGID, 3, 1, same)
+		call("setresgid", unix.SYS_SETRESGID, same, same, 0)
+		call("setuid", unix.SYS_SETUID, 3)
+		call("setregid", unix.SYS_SETREGID, 1, 3)
+		call("setregid", unix.SYS_SETREGID, 0, 3)
+	})
+	sub("setfsuid", func() {
+		call("setfsuid", unix.SYS_SETFSUID, 33)
+		call("setfsuid", unix.SYS_SETFSUID, same)
+		call("setfsgid", unix.SYS_SETFSGID, 34)
+		call("setfsgid", unix.SYS_SETFSGID, same)
+		call("setresuid", unix.SYS_SETRESUID, 5, 5, 5)
+		call("setfsuid", unix.SYS_SETFSUID, 0)
+		call("setfsuid", unix.SYS_SETFSUID, same)
+	})
+	touch("mine", 0o644)
+	must0(unix.Chown("mine", 33, 34))
+	must0(unix.Chmod(".", 0o777))
+	sub("chown as another", func() {
+		list := []uint32{40}
+		must0(raw(unix.SYS_SETGROUPS, 1, uintptr(unsafe.Pointer(&list[0]))))
+		must0(raw(unix.SYS_SETRESGID, 34, 34, 34))
+		must0(raw(unix.SYS_SETRESUID, 33, 33, 33))
+		for _, ids := range [][2]int{{33, 34}, {33, 40}, {same, 34}, {same, 41}, {0, 34}, {33, 0}, {same, same}} {
+			say(fmt.Sprint("chown ", ids), unix.Chown("mine", ids[0], ids[1]))
+		}
+		show("mine", "mine")
+		say("mknod", unix.Mknod("dev", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
+	})
+	out, err := exec.Command("sh", "-ec", `
+		setpriv --reuid 33 --regid 34 --clear-groups sh -c '
+			id -u; id -g; id -G; sh -c "id -u; (id -ru &) | cat"; perl -e "print qq(\$< \$> \$( \$))"'
+		perl -e '$| = 1; $) = "35 35 36"; $> = 33; print "$< $> $( $)"; system("id -u; id -ru"); $> = 0; print "$>."'
+		id -u`).CombinedOutput()
+	fmt.Printf("%s%v\n", out, err)
 }

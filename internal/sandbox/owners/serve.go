@@ -48,55 +48,76 @@ func failed(err error) answer {
 }
 
 // Serve answers the calls of the processes under the filter that listener came with, until the last of them is gone,
-// and closes listener. The caller has the one id, and CHOWN, FOWNER, DAC_OVERRIDE, FSETID, SYS_CHROOT and SYS_PTRACE in
-// the processes' namespace; /proc is of its own pid namespace.
+// and closes listener. The caller has the one id, and CHOWN, FOWNER, DAC_OVERRIDE, FSETID, SYS_CHROOT, SYS_PTRACE and
+// SYS_RESOURCE in the processes' namespace; /proc is of its own pid namespace.
+//
+// One thread answers: the kernel wakes all that wait for a call, which costs more than a second one gains.
 func (b *Book) Serve(listener int) error {
-	defer unix.Close(listener)
-	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	ended := make(chan error)
+	w := &worker{book: b, listener: listener}
+	go func() {
+		runtime.LockOSThread() // for good: its root and umask become others'
+		ended <- w.run()
+	}()
+	err := <-ended
+	unix.Close(listener)
+	return err
+}
+
+type worker struct {
+	book     *Book
+	listener int
+	proc     int // /proc
+	root     root
+	buf      [unix.PathMax]byte
+}
+
+func (w *worker) run() (err error) {
+	w.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("answer system calls: open /proc: %w", err)
 	}
-	defer unix.Close(proc)
-	// To be woken on the processor that asks, from Linux 6.6 on; without, it is only slower.
-	_ = unix.IoctlSetInt(listener, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
-
-	n := runtime.NumCPU()
-	ready, begin, tids := make(chan error), make(chan bool), make([]int, n)
-	var workers sync.WaitGroup
-	for i := range n {
-		workers.Go(func() {
-			runtime.LockOSThread() // for good: its root and umask become others'
-			tids[i] = unix.Gettid()
-			ready <- unix.Unshare(unix.CLONE_FS)
-			if <-begin {
-				unix.Umask(0)
-				(&worker{book: b, listener: listener, proc: proc}).run()
-			}
-		})
-	}
-	for range n {
-		err = errors.Join(err, <-ready)
-	}
-	for range n {
-		begin <- err == nil
-	}
-	if err != nil {
+	defer unix.Close(w.proc)
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("answer system calls: unshare a thread's root: %w", err)
 	}
-	for !hungUp(listener, -1) {
-	}
-	// Before Linux 6.11, a worker that waits for a call does not learn of the end by itself.
-	ended := make(chan struct{})
-	go func() { workers.Wait(); close(ended) }()
-	for {
-		select {
-		case <-ended:
-			return nil
-		case <-time.After(5 * time.Millisecond):
-			for _, tid := range tids {
+	unix.Umask(0)
+	// To be woken on the processor that asks, from Linux 6.6 on; without, it is only slower.
+	_ = unix.IoctlSetInt(w.listener, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+
+	// Before Linux 6.11, who waits for a call does not learn of the end by itself.
+	done, tid := make(chan struct{}), unix.Gettid()
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for !hungUp(w.listener, -1) {
+		}
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
 				_ = unix.Tgkill(unix.Getpid(), tid, unix.SIGURG)
 			}
 		}
+	})
+	defer watch.Wait()
+	defer close(done)
+
+	for {
+		var n notification
+		if err := ioctl(w.listener, unix.SECCOMP_IOCTL_NOTIF_RECV, &n); err != nil {
+			if hungUp(w.listener, 0) {
+				return nil
+			}
+			continue // a signal; or the process ended before it was heard
+		}
+		a := w.handle(&n)
+		r := response{id: n.id, val: a.val, errno: -int32(a.errno)}
+		if a.cont {
+			r.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
+		}
+		// Its error would be that the process has ended.
+		_ = ioctl(w.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, &r)
 	}
 }
 
@@ -113,30 +134,4 @@ func ioctl[T any](fd int, request uint, arg *T) error {
 		return errno
 	}
 	return nil
-}
-
-type worker struct {
-	book     *Book
-	listener int
-	proc     int // /proc
-	root     root
-}
-
-func (w *worker) run() {
-	for {
-		var n notification
-		if err := ioctl(w.listener, unix.SECCOMP_IOCTL_NOTIF_RECV, &n); err != nil {
-			if hungUp(w.listener, 0) {
-				return
-			}
-			continue // a signal; or the process ended before it was heard
-		}
-		a := w.handle(&n)
-		r := response{id: n.id, val: a.val, errno: -int32(a.errno)}
-		if a.cont {
-			r.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
-		}
-		// Its error would be that the process has ended.
-		_ = ioctl(w.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, &r)
-	}
 }

@@ -28,20 +28,30 @@ const page = 4096 // the smallest there is
 
 // readPath reads a path of the task's memory. Like the kernel it reads no page behind the end of the path.
 func (t *task) readPath(ptr uint64) (string, error) {
-	var buf [unix.PathMax]byte
+	buf := t.buf[:]
 	for n := 0; n < len(buf); {
-		chunk := buf[n:min(len(buf), n+page-int(ptr&(page-1)))]
-		from := []unix.RemoteIovec{{Base: uintptr(ptr), Len: len(chunk)}}
-		got, err := unix.ProcessVMReadv(t.pid, iovec(chunk), from, 0)
-		if err != nil || got != len(chunk) {
-			return "", unix.EFAULT
+		chunk := buf[n:min(len(buf), n+min(page-int(ptr&(page-1)), 256+15*n))] // few are longer than 256
+		if err := t.read(ptr, chunk); err != nil {
+			return "", err
 		}
 		if i := bytes.IndexByte(chunk, 0); i >= 0 {
 			return string(buf[:n+i]), nil
 		}
-		n, ptr = n+got, ptr+uint64(got)
+		n, ptr = n+len(chunk), ptr+uint64(len(chunk))
 	}
 	return "", unix.ENAMETOOLONG
+}
+
+// read fills b from the task's memory.
+func (t *task) read(ptr uint64, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	n, err := unix.ProcessVMReadv(t.pid, iovec(b), []unix.RemoteIovec{{Base: uintptr(ptr), Len: len(b)}}, 0)
+	if err != nil || n != len(b) {
+		return unix.EFAULT
+	}
+	return nil
 }
 
 // write puts b into the task's memory.
