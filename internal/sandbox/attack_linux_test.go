@@ -50,8 +50,9 @@ func TestAttacks(t *testing.T) {
 			Mounts: []Mount{{Source: vol, Target: "/vol"}}})
 		for _, caps := range [][]string{none, usual, append([]string{"MKNOD"}, usual...)} {
 			for _, args := range [][]string{
-				{"network", tcp.Addr().String(), abstract}, {"pid1"}, {"sysctl"}, {"keys"}, {"mounts"}, {"namespaces"},
-				{"calls"}, {"machine", strconv.Itoa(os.Getpid()), secret}, {"descriptors"}, {"device", "/vol/zero"},
+				{"network", tcp.Addr().String(), abstract}, {"pid1"}, {"sysctl"}, {"writable"}, {"keys"}, {"mounts"},
+				{"namespaces"}, {"calls"}, {"machine", strconv.Itoa(os.Getpid()), secret}, {"descriptors"},
+				{"device", "/vol/zero"},
 			} {
 				if got, status := run(t, s, Process{Caps: caps}, args...); got != "" || status != 0 {
 					t.Errorf("%s with %v: status %d\n%s", args[0], caps, status, got)

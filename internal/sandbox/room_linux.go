@@ -119,7 +119,7 @@ func mountOverlay(lower int, dir string) (int, error) {
 	options := [][2]string{{"lowerdir", fdPath(lower)}}
 	for _, d := range [][2]string{{"upperdir", "upper"}, {"workdir", "work"}} {
 		full := path.Join(dir, d[1])
-		if err := os.MkdirAll(full, 0o755); err != nil {
+		if err := makeLike(full, lower); err != nil {
 			return -1, err
 		}
 		fd, err := unix.Open(full, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -150,6 +150,14 @@ func mountOverlay(lower int, dir string) (int, error) {
 		return -1, fmt.Errorf("mount an overlay: %w", err)
 	}
 	return fd, nil
+}
+
+// makeLike makes a directory with the owner and mode of another: an overlay's root has those of its upper directory.
+func makeLike(dir string, like int) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return fill(dir, like)
 }
 
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
@@ -228,17 +236,16 @@ func (r room) bindFD(src int, m Mount) error {
 		return err
 	}
 	defer unix.Close(tree)
-	var attr uint64
-	if dir { // a device node that is mounted itself is one that was asked for
-		attr |= unix.MOUNT_ATTR_NODEV
+	attr := uint64(unix.MOUNT_ATTR_NODEV)
+	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFCHR || kind == unix.S_IFBLK {
+		// It works, and is not changed: its owner may be root of the machine, who is root here, too, with one id.
+		attr = unix.MOUNT_ATTR_RDONLY
 	}
 	if m.ReadOnly {
 		attr |= unix.MOUNT_ATTR_RDONLY
 	}
-	if attr != 0 {
-		if err := setAttr(tree, attr, unix.AT_RECURSIVE); err != nil {
-			return err
-		}
+	if err := setAttr(tree, attr, unix.AT_RECURSIVE); err != nil {
+		return err
 	}
 	return unix.MoveMount(tree, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
@@ -406,21 +413,32 @@ func mask() error {
 			return fmt.Errorf("mask %s: %w", p, err)
 		}
 	}
-	for _, p := range []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"} {
-		fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
+	// Docker locks bus, fs, irq, sys and sysrq-trigger, and has AppArmor refuse writes to the rest where it can.
+	list, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		info, err := e.Info()
+		if err != nil || e.Name()[0] >= '1' && e.Name()[0] <= '9' { // a process
 			continue
 		}
-		err = lock(fd)
-		unix.Close(fd)
-		if err != nil {
-			return fmt.Errorf("make %s read-only: %w", p, err)
+		if p := "/proc/" + e.Name(); info.IsDir() || info.Mode().IsRegular() && info.Mode().Perm()&0o222 != 0 {
+			if err := lock(p); err != nil {
+				return fmt.Errorf("make %s read-only: %w", p, err)
+			}
 		}
 	}
 	return nil
 }
 
-func lock(fd int) error {
+// lock makes what is below a path read-only.
+func lock(p string) error {
+	fd, err := unix.Open(p, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
 	tree, err := cloneTree(fd)
 	if err != nil {
 		return err

@@ -471,6 +471,48 @@ func TestLayer(t *testing.T) {
 	})
 }
 
+// The root's own directory is the image's: its owner and mode.
+func TestLayerRoot(t *testing.T) {
+	eachIDs(t, func(t *testing.T, ids IDs) {
+		root, layer := newRoot(t), temp(t, ids)+"/layer"
+		if err := os.Chmod(root, 0o751); err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, Config{IDs: ids, Root: root, Layer: layer})
+		if got, _ := run(t, s, Process{}, "stat", "/"); got != "/ 40751 0 0" {
+			t.Error(got)
+		}
+	})
+}
+
+// This user may be root: any other is to have sandboxes, too.
+func TestAsOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("it is one")
+	}
+	program, err := helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 64999 // no system has that one
+	dir, err := os.MkdirTemp("", "kimg-user-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	write(t, dir+"/helper", program, 0o755)
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.skip=^TestKilled$")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "HOME="+dir, "KIMG_TEST_HELPER="+dir+"/helper")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestStreamsEnd(t *testing.T) {
 	s := start(t, Config{})
 	in, inw, err := os.Pipe()

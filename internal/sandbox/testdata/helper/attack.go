@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -127,6 +128,31 @@ var attacks = map[string]func(arg []string){
 		}
 		_, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, make([]byte, 100))
 		try("read the kernel's log", err)
+	},
+	"writable": func([]string) { // whatever in /proc and /sys is no process's own
+		for _, top := range []string{"/proc", "/sys"} {
+			_ = filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
+				if err != nil || d.Type()&fs.ModeSymlink != 0 {
+					return nil
+				}
+				if top == "/proc" && p > "/proc/0" && p < "/proc/:" {
+					return fs.SkipDir
+				}
+				info, err := os.Lstat(p) // of what is mounted there
+				if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o222 != 0 {
+					writable(p)
+				}
+				return nil
+			})
+		}
+		for _, n := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+			try("change /dev/"+n, os.Chmod("/dev/"+n, 0o666))
+			try("touch /dev/"+n, os.Chtimes("/dev/"+n, time.Now(), time.Now()))
+		}
+		try("change what masks /proc/keys", os.Chmod("/proc/keys", 0o666))
+		if err := os.WriteFile("/dev/null", []byte("x"), 0); err != nil {
+			fmt.Println(err)
+		}
 	},
 	"keys": func([]string) {
 		call("keyctl", unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(2), 0)
