@@ -154,6 +154,9 @@ func (r *running) leave(err error) {
 	defer r.mu.Unlock()
 	var walk func(error)
 	walk = func(err error) {
+		if errors.Is(context.Cause(r.ctx), err) {
+			return // the failure that stopped it, which is reported already
+		}
 		switch e := err.(type) {
 		case interface{ Unwrap() []error }:
 			for _, one := range e.Unwrap() {

@@ -263,18 +263,26 @@ func TestStoppedIsNotFailed(t *testing.T) {
 			ends.Store(e.Step, e.Stopped)
 		}
 	})
-	begun := make(chan struct{})
+	var begun sync.WaitGroup
+	begun.Add(2)
 	kernel := step(r, Step{ID: "kernel"}, Work{Run: func(ctx context.Context, _ Results, _ *Outputs,
 		_ *progress.Task) error {
-		close(begun)
+		begun.Done()
 		<-ctx.Done()
 		return errors.New("unpack linux.tar: it is cut short or damaged")
 	}})
-	rootfs := step(r, Step{ID: "rootfs"}, Work{Run: func(context.Context, Results, *Outputs, *progress.Task) error {
-		<-begun
-		return errors.New("debootstrap: exit status 1")
+	fetch := step(r, Step{ID: "fetch"}, Work{Run: func(ctx context.Context, _ Results, _ *Outputs,
+		_ *progress.Task) error {
+		begun.Done()
+		<-ctx.Done()
+		return fmt.Errorf("fetch: %w", errors.Join(ctx.Err(), context.Cause(ctx))) // as an engine's calls have it
 	}})
-	if _, err := r.Get(t.Context(), kernel, rootfs); err == nil || err.Error() != "rootfs: debootstrap: exit status 1" {
+	rootfs := step(r, Step{ID: "rootfs"}, Work{Run: func(context.Context, Results, *Outputs, *progress.Task) error {
+		begun.Wait()
+		return errors.Join(errors.New("debootstrap: exit status 1"), nil)
+	}})
+	_, err := r.Get(t.Context(), kernel, fetch, rootfs)
+	if err == nil || err.Error() != "rootfs: debootstrap: exit status 1" {
 		t.Errorf("got %v", err)
 	}
 	for id, want := range map[string]bool{"kernel": true, "rootfs": false} {
