@@ -38,6 +38,22 @@ func TestAttacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(leaked)
+	target, in, err := os.Pipe() // a process of the machine, which ends when it is killed, or with its input
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	victim := exec.Command("cat")
+	victim.Stdin = target
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		in.Close()
+		if err := victim.Wait(); err != nil {
+			t.Errorf("a process of the machine: %v", err)
+		}
+	}()
 	none := []string(nil)
 	usual := strings.Fields("CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE " +
 		"SYS_CHROOT SETFCAP")
@@ -51,7 +67,7 @@ func TestAttacks(t *testing.T) {
 		for _, caps := range [][]string{none, usual, append([]string{"MKNOD"}, usual...)} {
 			for _, args := range [][]string{
 				{"network", tcp.Addr().String(), abstract}, {"pid1"}, {"sysctl"}, {"writable"}, {"keys"}, {"mounts"},
-				{"namespaces"}, {"calls"}, {"machine", strconv.Itoa(os.Getpid()), secret}, {"descriptors"},
+				{"namespaces"}, {"calls"}, {"machine", strconv.Itoa(victim.Process.Pid), secret}, {"descriptors"},
 				{"device", "/vol/zero"},
 			} {
 				if got, status := run(t, s, Process{Caps: caps}, args...); got != "" || status != 0 {
