@@ -5,7 +5,8 @@
 // The program executes itself again (/proc/self/exe) as pid 1: an init function of this package sees that and does
 // not return. It is to be linked in, and nothing is to be called for it.
 //
-// On other systems than Linux all of it is errors.ErrUnsupported.
+// It needs Linux 5.12, where a mount and all below it can be made read-only at once. On other systems than Linux all of
+// it is errors.ErrUnsupported.
 package sandbox
 
 import (
