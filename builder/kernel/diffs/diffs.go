@@ -1,10 +1,10 @@
 // Package diffs reads patches: which files of a tree each one changes, and how. Patches come from others, so this
 // package decides which file a hunk goes to, and not the guess that GNU patch makes from the names in a patch.
 //
-// It does not use github.com/bluekeyes/go-gitdiff (v0.9.0), which lacks three things that users have here: -pN (it
-// always drops one directory from the names in git's headers, and none from others, and does not say which header a
-// file had), the line numbers that errors name hunks by, and both names of a patch that names two files. Rewriting
-// the names for it first, and finding the lines, takes a reader of hunks.
+// It does not use github.com/bluekeyes/go-gitdiff (v0.9.0). That loses without an error the lines that a hunk has
+// beyond its header's count, and one of two names that differ; it knows neither -pN (it drops one directory from the
+// names in git's headers, none from others, and does not say which it read) nor the lines that errors name hunks by.
+// Names would be rewritten for it first, and hunks counted again.
 package diffs
 
 import (
