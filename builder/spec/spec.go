@@ -104,14 +104,10 @@ func Load(dir string) (Spec, error) {
 		}
 		return filepath.Join(dir, p)
 	}
-	for i := range s.Fragments {
-		s.Fragments[i] = rel(s.Fragments[i])
-	}
-	for i := range s.Patches {
-		s.Patches[i] = rel(s.Patches[i])
-	}
-	for i := range s.KernelKeyrings {
-		s.KernelKeyrings[i] = rel(s.KernelKeyrings[i])
+	for _, list := range [][]string{s.Fragments, s.Patches, s.KernelKeyrings} {
+		for i := range list {
+			list[i] = rel(list[i])
+		}
 	}
 	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)
 	if !kernel.Builtin(s.Config) {

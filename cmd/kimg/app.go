@@ -69,14 +69,14 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return usageError{cmd, err}
 }
 
-func noArgs(cmd *cobra.Command, args []string) error { return atMost(0)(cmd, args) }
+func noArgs(cmd *cobra.Command, args []string) error { return atMost(0, "")(cmd, args) }
 
-func atMost(n int) cobra.PositionalArgs {
+func atMost(n int, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) <= n {
 			return nil
 		}
-		return usageError{cmd, fmt.Errorf("unexpected argument %q", args[n])}
+		return usageError{cmd, fmt.Errorf("unexpected argument %q%s", args[n], want)}
 	}
 }
 

@@ -54,7 +54,7 @@ installed.`,
   kimg check --break vfs_read --by cat --run 'cat /etc/hostname'
   kimg check --init sh --run 'grep -q kimg /etc/hostname'
   kimg check checks.yaml --junit junit.xml --report reports`,
-		Args: cobra.ArbitraryArgs,
+		Args: atMost(1, ": want one file of checks"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := req.find(cmd.Flags(), "."); err != nil {
 				return err
@@ -108,8 +108,6 @@ func (w *checkFlags) addFlags(flags *pflag.FlagSet) {
 func (req *checkRequest) read(cmd *cobra.Command, w checkFlags, args []string) error {
 	own := len(w.breaks)+len(w.expect)+len(w.print) > 0 || w.when != "" || w.by != "" || w.run != ""
 	switch {
-	case len(args) > 1:
-		return usageError{cmd, fmt.Errorf("unexpected argument %q: want one file of checks", args[1])}
 	case len(args) == 1 && own:
 		return usageError{cmd, errors.New("--break, --when, --by, --expect, --print and --run make checks of their " +
 			"own: want them or a file")}

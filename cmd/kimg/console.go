@@ -23,12 +23,7 @@ another one, beginning with its last output. Ctrl-a d detaches, Ctrl-a a types a
 Several terminals may be attached at once.
 
 Without a name it is the guest of this directory's build, or the only one there is.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{cmd, fmt.Errorf("unexpected argument %q: want one guest", args[1])}
-			}
-			return nil
-		},
+		Args: atMost(1, ": want one guest"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g, err := chooseGuest(vm.RunningGuests(), strings.Join(args, ""))
 			if err != nil {

@@ -31,12 +31,7 @@ once the new one is complete.`,
   kimg export --to oci - | docker load
   kimg export --to tar rootfs.tar.zst
   kimg export --to bundle lab1.tar.zst`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usageError{cmd, fmt.Errorf("unexpected argument %q", args[1])}
-			}
-			return nil
-		},
+		Args: atMost(1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.readExport(cmd, &req, to, args); err != nil {
 				return err

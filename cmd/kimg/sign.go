@@ -75,7 +75,7 @@ engine. The build is checked first, as kimg verify does: a build that was change
 signed. Signatures of other keys stay.`,
 		Example: `  kimg sign --sign-key ~/.ssh/id_ed25519
   kimg sign --sign-key release.pem ./kimg-out`,
-		Args: atMost(1),
+		Args: atMost(1, ""),
 	}
 	flag := addSignFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -45,7 +45,7 @@ The exit status is 7 if anything has changed.`,
   kimg verify --key release.pub ./kimg-out
   kimg verify --rebuild
   kimg verify --json ./kimg-out`,
-		Args: atMost(1),
+		Args: atMost(1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !rebuild && (req.Keep != "" || req.Kernel != "" || req.Jobs != 0 || req.Privileged) {
 				return usageError{cmd, errors.New("--keep, --kernel, --jobs and --privileged need --rebuild")}

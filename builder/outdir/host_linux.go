@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,3 +29,5 @@ func InUse(name string) (bool, error) {
 	}
 	return lock.Type != unix.F_UNLCK, nil
 }
+
+func changeTime(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }
