@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,10 +94,7 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 	if req.Stream != nil {
 		return b.write(ctx, req, req.Stream, task)
 	}
-	mode := req.Format.Mode
-	if mode == 0 {
-		mode = 0o644
-	}
+	mode := cmp.Or(req.Format.Mode, 0o644)
 	beside := renameio.WithTempDir(filepath.Dir(req.File))
 	f, err := renameio.NewPendingFile(req.File, beside, renameio.WithPermissions(mode))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/kernelorg"
 )
 
 // ReplayError is a lock that cannot be built again here: what is missing, or what would become other bits.
@@ -102,7 +103,7 @@ func (r *run) replay(ctx context.Context, w *wanted) (*Plan, error) {
 	}
 	// What comes of it is not built, but what is pinned, to the letter; it has the kernel fetched, and refuses.
 	if _, err := Resolve(ctx, r.Sources, w.q, pinned); err != nil {
-		if isGone(err) {
+		if none := (*kernelorg.NotFoundError)(nil); errors.As(err, &none) {
 			err = r.allMissing(ctx, p, w.file, err)
 		}
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/suite"
 )
@@ -290,9 +289,4 @@ func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target)
 func isMissing(err error) bool {
 	var m *archive.MissingError
 	return errors.As(err, &m)
-}
-
-func isGone(err error) bool {
-	var none *kernelorg.NotFoundError
-	return errors.As(err, &none)
 }

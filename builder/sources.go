@@ -1,11 +1,13 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/kimg/kimg/builder/kernel"
@@ -129,12 +131,7 @@ func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archi
 }
 
 func (s *Sources) haveAll(list []archive.Locked) bool {
-	for _, p := range list {
-		if !s.store.Has(p.SHA256) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(list, func(p archive.Locked) bool { return !s.store.Has(p.SHA256) })
 }
 
 // localTree pins the user's own kernel source, and has git asked about a directory meanwhile.
@@ -209,10 +206,7 @@ func (s *Sources) kernelOrg(progress func(int64)) (*kernelorg.Client, error) {
 	if keys, err = keys.Add(s.from.KernelKeyrings...); err != nil {
 		return nil, &spec.InputError{Field: "--kernel-keyring", Err: err}
 	}
-	base := s.from.KernelMirror
-	if base == "" {
-		base = os.Getenv("KIMG_KERNEL_MIRROR")
-	}
+	base := cmp.Or(s.from.KernelMirror, os.Getenv("KIMG_KERNEL_MIRROR"))
 	return &kernelorg.Client{
 		Store: s.store, HTTP: &fetch.Client{}, Keys: keys, Base: base,
 		VerifyTar: s.from.VerifyTar, AllowUnsigned: s.from.AllowUnsigned, Now: s.env.Now, Progress: progress,

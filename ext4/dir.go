@@ -304,10 +304,6 @@ type file struct {
 	at  int
 }
 
-func (img *Image) file(in *inode, name string) *file {
-	return &file{info: info{baseName(name), in}, img: img}
-}
-
 func baseName(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
 
 func (f *file) Stat() (fs.FileInfo, error) { return f.info, nil }

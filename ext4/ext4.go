@@ -116,7 +116,9 @@ func on[T any](img *Image, op, name string, follow bool, ask func(*inode) (T, er
 
 // Open opens a file or directory for reading.
 func (img *Image) Open(name string) (fs.File, error) {
-	return on(img, "open", name, true, func(in *inode) (fs.File, error) { return img.file(in, name), nil })
+	return on(img, "open", name, true, func(in *inode) (fs.File, error) {
+		return &file{info: info{baseName(name), in}, img: img}, nil
+	})
 }
 
 // Stat describes what name leads to.

@@ -89,11 +89,6 @@ func (l line) holds(statement []byte) bool {
 	return l.isStatement() && bytes.Equal(l.payload, statement)
 }
 
-// outdated reports whether a line is an envelope around kimg's statement of another build.
-func (l line) outdated(statement []byte) bool {
-	return l.isStatement() && !bytes.Equal(l.payload, statement) && BuilderOf(l.payload) != ""
-}
-
 func writeBundle(lines []line) []byte {
 	var out bytes.Buffer
 	for _, l := range lines {
@@ -106,7 +101,9 @@ func writeBundle(lines []line) []byte {
 // Current is a bundle without envelopes around kimg's statements of other builds; empty when nothing is left.
 func Current(bundle, statement []byte) []byte {
 	lines := readBundle(bundle)
-	kept := slices.DeleteFunc(slices.Clone(lines), func(l line) bool { return l.outdated(statement) })
+	kept := slices.DeleteFunc(slices.Clone(lines), func(l line) bool {
+		return l.isStatement() && !bytes.Equal(l.payload, statement) && BuilderOf(l.payload) != ""
+	})
 	if len(kept) == len(lines) {
 		return bundle
 	}

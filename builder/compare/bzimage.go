@@ -2,6 +2,7 @@ package compare
 
 import (
 	"bytes"
+	"cmp"
 	"compress/bzip2"
 	"context"
 	"encoding/binary"
@@ -60,11 +61,7 @@ type setup struct {
 func readSetup(b blob) setup {
 	s := setup{blob: b, head: b.head(headerEnd)}
 	le := binary.LittleEndian
-	sects := int64(s.head[0x1F1])
-	if sects == 0 {
-		sects = 4 // boot.rst: "a setup_sects of 0 means 4"
-	}
-	s.code = (sects + 1) * 512
+	s.code = (cmp.Or(int64(s.head[0x1F1]), 4) + 1) * 512 // boot.rst: "a setup_sects of 0 means 4"
 	if at := int64(le.Uint16(s.head[0x20E:])); at > 0 {
 		v, _, _ := bytes.Cut(b.part(at+0x200, 1024).head(1024), []byte{0})
 		s.version = string(v)

@@ -163,15 +163,10 @@ func (r *Report) files(ctx context.Context, name, a, b string) error {
 		return err
 	}
 	defer y.f.Close()
-	if sameFile(x.f, y.f) {
+	if s, t, err := two(x.f, y.f, (*os.File).Stat); err == nil && os.SameFile(s, t) {
 		return nil
 	}
 	return r.blobs(ctx, thing{artifact: name, base: path.Base(name)}, x, y)
-}
-
-func sameFile(a, b *os.File) bool {
-	x, y, err := two(a, b, (*os.File).Stat)
-	return err == nil && os.SameFile(x, y)
 }
 
 type thing struct {

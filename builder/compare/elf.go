@@ -365,10 +365,7 @@ func (d *sectionDiff) code() {
 	var names []string
 	seen := map[string]bool{}
 	for _, sp := range d.changes.spans {
-		f := d.x.at(d.s, sp.from)
-		if f == "" {
-			f = fmt.Sprintf("byte %#x", sp.from)
-		}
+		f := cmp.Or(d.x.at(d.s, sp.from), fmt.Sprintf("byte %#x", sp.from))
 		if !seen[f] {
 			seen[f] = true
 			names = append(names, f)

@@ -120,7 +120,10 @@ func (w *worker) lay(ctx context.Context, base []byte, mine, requested []Request
 	if len(all) == 0 {
 		return base, nil
 	}
-	return w.olddefconfig(ctx, merge(base, all))
+	if err := w.write(ctx, newConfig, merge(base, all)); err != nil {
+		return nil, err
+	}
+	return w.kconfig(ctx, "olddefconfig")
 }
 
 // base makes the base's .config, and returns what is still to be merged over it.
@@ -159,13 +162,6 @@ func (w *worker) kconfig(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, fmt.Errorf("make %s: %w", args[len(args)-1], err)
 	}
 	return w.read(ctx, newConfig)
-}
-
-func (w *worker) olddefconfig(ctx context.Context, text []byte) ([]byte, error) {
-	if err := w.write(ctx, newConfig, text); err != nil {
-		return nil, err
-	}
-	return w.kconfig(ctx, "olddefconfig")
 }
 
 func (w *worker) explain(ctx context.Context, final kconfig.Config, list []Unmet) error {

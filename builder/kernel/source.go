@@ -3,6 +3,7 @@ package kernel
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -187,10 +188,7 @@ func ParseMakefile(r io.Reader) (units.KernelVersion, error) {
 	if err1 != nil || err2 != nil {
 		return units.KernelVersion{}, errNoTree
 	}
-	sub := strings.TrimSpace(vars["SUBLEVEL"])
-	if sub == "" {
-		sub = "0"
-	}
+	sub := cmp.Or(strings.TrimSpace(vars["SUBLEVEL"]), "0")
 	extra := strings.TrimSpace(vars["EXTRAVERSION"])
 	return units.ParseKernelVersion(fmt.Sprintf("%d.%d.%s%s", major, minor, sub, extra))
 }

@@ -217,7 +217,7 @@ func compileCommands(lines io.Reader, src, obj string) ([]Command, error) {
 		}
 		c := Command{Directory: obj, File: onHost(file, src, obj), Output: m[1]}
 		for _, w := range words {
-			if !ours(w) {
+			if !oursRE.MatchString(w) {
 				c.Arguments = append(c.Arguments, argumentOnHost(w, src, obj))
 			}
 		}
@@ -283,8 +283,6 @@ var oursRE = regexp.MustCompile(`^-(` +
 	`mpreferred-stack-boundary=|mindirect-branch|mfunction-return=|mrecord-mcount$|mskip-rax-setup$|` +
 	`fmin-function-alignment=|fno-var-tracking-assignments$|fno-ipa-|fno-partial-inlining$|fplugin|` +
 	`mharden-sls=|falign-jumps=|falign-loops=)`)
-
-func ours(word string) bool { return oursRE.MatchString(word) }
 
 func argumentOnHost(word, src, obj string) string {
 	for _, option := range []string{"-I", "-include", "-isystem", "-iquote"} {

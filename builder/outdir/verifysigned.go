@@ -2,6 +2,7 @@ package outdir
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -127,10 +128,7 @@ func (v *Verified) signatures(ctx context.Context, root *os.Root, statement []by
 func ids(claimed []string) string {
 	var l []string
 	for _, id := range claimed {
-		if id == "" {
-			id = "a key without an id"
-		}
-		l = append(l, fmt.Sprintf("%.60s", id))
+		l = append(l, fmt.Sprintf("%.60s", cmp.Or(id, "a key without an id")))
 	}
 	if len(l) == 0 {
 		return "nobody"

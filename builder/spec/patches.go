@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -172,11 +173,7 @@ func (p patchAt) read(left int) (PatchLock, error) {
 
 // text reads a file of at most left bytes. What a series names is opened below its directory.
 func (p patchAt) text(left int) (string, error) {
-	dir := p.dir
-	if dir == "" {
-		dir = "."
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := os.OpenRoot(cmp.Or(p.dir, "."))
 	if err != nil {
 		return "", fmt.Errorf("read patch: %w", err)
 	}

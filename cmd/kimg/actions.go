@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -250,11 +251,7 @@ func listEras(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")
 	for _, e := range kernel.Eras() {
-		proven := e.Proven
-		if proven == "" {
-			proven = "nothing yet"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), proven, e.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), cmp.Or(e.Proven, "nothing yet"), e.Why)
 	}
 	if err := t.Flush(); err != nil {
 		return err

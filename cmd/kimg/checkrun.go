@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,8 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			screen.end(o)
 			text.Outcome(o)
 		},
-		FailFast: req.failFast, Keep: keep, Suite: req.suite(), Kernel: kernelOf(req.out),
+		FailFast: req.failFast, Keep: keep, Kernel: kernelOf(req.out),
+		Suite: cmp.Or(filepath.ToSlash(req.file), "kimg check"),
 	}
 	report, err := r.Run(ctx, req.list)
 	if len(req.list) > 1 || req.file != "" {
@@ -190,13 +192,6 @@ func seen(r *vm.Result, err error) checks.Seen {
 		s.Status = &r.Status
 	}
 	return s
-}
-
-func (req *checkRequest) suite() string {
-	if req.file == "" {
-		return "kimg check"
-	}
-	return filepath.ToSlash(req.file)
 }
 
 func kernelOf(out string) string {

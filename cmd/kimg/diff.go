@@ -188,10 +188,7 @@ func mostTelling(l []compare.Difference, n int) []compare.Difference {
 const lineWidth = 100
 
 func differenceText(d compare.Difference) string {
-	cause := string(d.Cause)
-	if cause == "" {
-		cause = "-"
-	}
+	cause := cmp.Or(d.Cause, "-")
 	where, x, y := progress.Clean(d.Where), shown(d.A), shown(d.B)
 	if len(where)+len(x)+len(y) <= lineWidth {
 		return fmt.Sprintf("  %-9s %s: %s -> %s\n", cause, where, x, y)
@@ -199,12 +196,7 @@ func differenceText(d compare.Difference) string {
 	return fmt.Sprintf("  %-9s %s\n              A  %s\n              B  %s\n", cause, where, x, y)
 }
 
-func shown(value string) string {
-	if value == "" {
-		return "(none)"
-	}
-	return progress.Clean(value)
-}
+func shown(value string) string { return progress.Clean(cmp.Or(value, "(none)")) }
 
 func plural(n int, what string) string {
 	if n == 1 {

@@ -29,15 +29,11 @@ func (e *extras) addGuestFlags(flags *pflag.FlagSet) {
 		"boot without systemd, straight to the command or, without one, to the shell command `CMD`, such as sh")
 	flags.StringArrayVar(&e.sharing, "share", nil,
 		"share a directory with the guest, `DIR[:PLACE][:rw]`: in /mnt or at PLACE, read-only without :rw (repeatable)")
-	e.addNetFlags(flags)
-	flags.StringArrayVar(&e.qemuArgs, "qemu-arg", nil, "pass `ARG` to QEMU, after all other arguments (repeatable)")
-}
-
-func (e *extras) addNetFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.net, "net", "user",
 		"connect the guest's network card to `NET`: none, user (QEMU's own), or tap:INTERFACE")
 	flags.StringArrayVar(&e.forwarding, "forward", nil,
 		"forward TCP port HOST of this machine's 127.0.0.1 to port GUEST of the guest: `HOST:GUEST` (repeatable)")
+	flags.StringArrayVar(&e.qemuArgs, "qemu-arg", nil, "pass `ARG` to QEMU, after all other arguments (repeatable)")
 }
 
 // parse reads what the flags say. write is --write.

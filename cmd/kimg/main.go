@@ -23,7 +23,7 @@ func main() { os.Exit(kimg(os.Args[1:])) }
 func kimg(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	sig := newSignals(cancel)
+	sig := &signals{cancel: cancel, restore: terminal.Of(os.Stdin).Save()}
 	go sig.watch()
 
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, interrupts: sig.toGuest, actions: actions}
@@ -55,10 +55,6 @@ type signals struct {
 
 	mu    sync.Mutex
 	guest chan os.Signal // gets SIGINT instead, once a guest runs a command
-}
-
-func newSignals(cancel context.CancelFunc) *signals {
-	return &signals{cancel: cancel, restore: terminal.Of(os.Stdin).Save()}
 }
 
 // toGuest sends every later SIGINT to the channel instead.

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,9 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 	snapshots := c.snapshotURLs(s.Family, at)
 	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshots[0]}
 	var wrong []error
-	d.http, d.bases = c.lessPatient(), snapshots
+	// Many networks cannot reach the snapshot service: less patience.
+	d.http = &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
+	d.bases = snapshots
 	for _, f := range d.fetch(ctx, packages) {
 		first := firsts[f.SHA256]
 		if errors.Is(first, fs.ErrNotExist) {
@@ -99,11 +102,6 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 		return missing
 	}
 	return nil
-}
-
-// lessPatient is for the snapshot service, which many networks cannot reach.
-func (c *Client) lessPatient() *fetch.Client {
-	return &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
 }
 
 // withTotal calls progress with the size of all packages, those that the store has included.
@@ -154,9 +152,7 @@ func (d downloads) fetch(ctx context.Context, packages []Locked) []failed {
 					errs[i] = nil
 					break
 				}
-				if errs[i] == nil {
-					errs[i] = err
-				}
+				errs[i] = cmp.Or(errs[i], err)
 				if f := (*fetch.Error)(nil); errors.As(err, &f) && f.Unreachable() {
 					down.Store(f)
 					break // the bases are of one server

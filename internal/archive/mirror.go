@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -154,10 +155,7 @@ var snapshotLags = []time.Duration{0, 8 * time.Hour, 24 * time.Hour}
 
 // snapshotURLs are the bases to try for what an index that was made at the time at names.
 func (c *Client) snapshotURLs(family *suite.Family, at time.Time) (all []string) {
-	base := c.Snapshot
-	if base == "" {
-		base = family.Snapshot
-	}
+	base := cmp.Or(c.Snapshot, family.Snapshot)
 	for _, lag := range snapshotLags {
 		all = append(all, base+at.Add(lag).UTC().Format(snapshotLayout))
 	}

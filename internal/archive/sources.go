@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -162,10 +163,8 @@ func (conf aptConf) mirror(url, from string) Mirror {
 	scheme, rest, _ := strings.Cut(url, "://")
 	host, _, _ := strings.Cut(rest, "/")
 	host, _, _ = strings.Cut(host, ":")
-	m.Proxy = conf["acquire::"+scheme+"::proxy::"+strings.ToLower(host)]
-	if m.Proxy == "" {
-		m.Proxy = conf["acquire::"+scheme+"::proxy"]
-	}
+	proxy := "acquire::" + scheme + "::proxy"
+	m.Proxy = cmp.Or(conf[proxy+"::"+strings.ToLower(host)], conf[proxy])
 	m.AllowExpired = isNo(conf["acquire::check-valid-until"])
 	return m
 }

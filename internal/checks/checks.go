@@ -3,6 +3,7 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -62,12 +63,7 @@ func CheckMemory(size units.Size) error {
 // over returns the guest with g over base; words for the kernel and shared directories are joined.
 func (g Guest) over(base Guest) Guest {
 	g.Append = strings.TrimSpace(base.Append + " " + g.Append)
-	if g.Memory == 0 {
-		g.Memory = base.Memory
-	}
-	if g.CPUs == 0 {
-		g.CPUs = base.CPUs
-	}
+	g.Memory, g.CPUs = cmp.Or(g.Memory, base.Memory), cmp.Or(g.CPUs, base.CPUs)
 	g.Direct = g.Direct || base.Direct
 	g.Share = append(append([]string(nil), base.Share...), g.Share...)
 	return g

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -210,11 +211,7 @@ func (f *keptFile) close() {
 		return
 	}
 	f.done = true
-	err := f.file.Sync()
-	err = errors.Join(err, f.file.Close())
-	if f.err == nil {
-		f.err = err
-	}
+	f.err = cmp.Or(f.err, errors.Join(f.file.Sync(), f.file.Close()))
 }
 
 // maxDirectory bounds a directory's name, in bytes; NAME_MAX is 255, and the name is longer while it is made.
@@ -249,9 +246,5 @@ func directory(name string) string {
 			break
 		}
 	}
-	dir := strings.Trim(b.String(), ".-")
-	if dir == "" {
-		return "check"
-	}
-	return dir
+	return cmp.Or(strings.Trim(b.String(), ".-"), "check")
 }

@@ -4,6 +4,7 @@ package fetch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -93,14 +94,7 @@ func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) er
 
 // retry calls try until it succeeds, cannot get better, or has failed too often without having moved on.
 func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) error {
-	wait := c.Backoff
-	if wait == 0 {
-		wait = 500 * time.Millisecond
-	}
-	retries := c.Retries
-	if retries == 0 {
-		retries = 4
-	}
+	wait, retries := cmp.Or(c.Backoff, 500*time.Millisecond), cmp.Or(c.Retries, 4)
 	delay := wait
 	for failures := 0; ; {
 		moved, err := try()
@@ -150,7 +144,7 @@ func (c *Client) open(ctx context.Context, url string, offset int64, etag string
 		cancel(nil)
 		return nil, err
 	}
-	b := &body{Response: resp, cancel: cancel, ctx: ctx, stall: c.stall()}
+	b := &body{Response: resp, cancel: cancel, ctx: ctx, stall: cmp.Or(c.Stall, 30*time.Second)}
 	if err := b.check(offset); err != nil {
 		b.Close()
 		return nil, err
@@ -166,11 +160,4 @@ func (c *Client) client() *http.Client {
 		}
 	})
 	return c.http
-}
-
-func (c *Client) stall() time.Duration {
-	if c.Stall == 0 {
-		return 30 * time.Second
-	}
-	return c.Stall
 }

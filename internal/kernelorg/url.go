@@ -3,6 +3,7 @@ package kernelorg
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -196,10 +197,7 @@ func checkPacked(f *os.File) error {
 
 // layout is the URL of the directory that v4.x, v5.x and so on are in.
 func layout(base string) (string, error) {
-	if base == "" {
-		base = DefaultBase
-	}
-	u, err := parseURL(base)
+	u, err := parseURL(cmp.Or(base, DefaultBase))
 	if err != nil {
 		return "", fmt.Errorf("read kernel mirror: %w", err)
 	}

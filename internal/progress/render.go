@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -111,12 +112,7 @@ func track(steps []*running, e Event) ([]*running, *running) {
 	return steps, nil
 }
 
-func titleOf(e Event) string {
-	if e.Title == "" {
-		return Clean(e.Step)
-	}
-	return Clean(e.Title)
-}
+func titleOf(e Event) string { return Clean(cmp.Or(e.Title, e.Step)) }
 
 // failure writes the last lines of a failed step's log and where the rest is.
 func failure(w io.Writer, s style, ended *running, logFile string) {

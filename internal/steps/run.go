@@ -193,7 +193,11 @@ func (r *Runner) log(s *Step) (io.WriteCloser, string, error) {
 	}
 	old, _ := filepath.Glob(filepath.Join(r.Logs, s.ID+"-[0-9]*T*.log")) // the pattern is well formed
 	for ; len(old) >= keepLogs; old = old[1:] {
-		removeLog(old[0]) // names sort by time; one that stays does no harm
+		// Names sort by time; that of a step that runs stays, and does no harm.
+		if f, err := filelock.Try(old[0], os.O_RDWR); err == nil {
+			_ = os.Remove(old[0])
+			_ = f.Close()
+		}
 	}
 	at := time.Now().UTC().Format("20060102T150405")
 	name := filepath.Join(r.Logs, fmt.Sprintf("%s-%s-%d.log", s.ID, at, os.Getpid()))
@@ -202,14 +206,6 @@ func (r *Runner) log(s *Step) (io.WriteCloser, string, error) {
 		return nil, "", fmt.Errorf("keep the log of %s: %w", s.ID, err)
 	}
 	return f, name, nil
-}
-
-// removeLog removes a log, but not that of a step that runs.
-func removeLog(name string) {
-	if f, err := filelock.Try(name, os.O_RDWR); err == nil {
-		_ = os.Remove(name)
-		_ = f.Close()
-	}
 }
 
 // Status tells, without running anything, what Get would do with a step.

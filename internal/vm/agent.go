@@ -129,7 +129,7 @@ func (a *agent) run(ctx context.Context, c command, ports []port) (int, error) {
 	streams := [2]*awaited{{from: stdout}, {from: stderr}}
 	for i, to := range []io.Writer{c.stdout, c.stderr} {
 		go func() {
-			defer streams[i].end()
+			defer streams[i].since.Store(ended)
 			copied <- copyUntil(to, streams[i], mark)
 		}()
 	}
@@ -206,8 +206,6 @@ func (a *awaited) Read(p []byte) (int, error) {
 	defer a.since.Store(0)
 	return a.from.Read(p)
 }
-
-func (a *awaited) end() { a.since.Store(ended) }
 
 // waited is how long the reader has been waiting for the guest.
 func (a *awaited) waited() time.Duration {

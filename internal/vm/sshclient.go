@@ -176,10 +176,7 @@ func sshStatus(err error) (int, error) {
 
 // wantsTerminal: a shell gets one where its input is one, a command where all of its streams are.
 func (u *User) wantsTerminal(argv []string) bool {
-	if len(argv) == 0 {
-		return terminal.Of(u.Stdin).Is()
-	}
-	return terminal.Of(u.Stdin).Is() && terminal.Of(u.Stdout).Is() && terminal.Of(u.Stderr).Is()
+	return terminal.Of(u.Stdin).Is() && (len(argv) == 0 || terminal.Of(u.Stdout).Is() && terminal.Of(u.Stderr).Is())
 }
 
 // openPTY gives the session a terminal like the user's and has every key go there, until restore.

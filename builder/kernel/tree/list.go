@@ -134,7 +134,7 @@ func Diff(have, want Files) Delta {
 	old := have.byPath()
 	dirs := map[string]bool{}
 	for _, e := range want {
-		if o, ok := old[e.Path]; !ok || !o.same(e) {
+		if o, ok := old[e.Path]; !ok || o.Kind != e.Kind || o.Sum != e.Sum {
 			d.Send = append(d.Send, e)
 		}
 		delete(old, e.Path)

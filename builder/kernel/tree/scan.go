@@ -37,9 +37,6 @@ type Stat struct {
 	Ino                uint64
 }
 
-// same reports whether two files are the same to a build.
-func (e File) same(f File) bool { return e.Kind == f.Kind && e.Sum == f.Sum }
-
 // Files is a tree's files, sorted by path.
 type Files []File
 
