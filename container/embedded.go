@@ -66,7 +66,7 @@ func openEmbedded(ctx context.Context, dir string, ids sandbox.IDs) (*embedded, 
 	}
 	e := &embedded{dir: filepath.Join(dir, ids.String()), ids: ids, info: Info{
 		Name: "embedded", Version: version.String(), Host: dir, Rootless: true, Local: true,
-		CPUs: runtime.NumCPU(), Memory: memory(),
+		CPUs: runtime.NumCPU(), Memory: memory(), IDs: ids.Count(),
 	}}
 	for _, d := range []string{images, refs, volumes, containers} {
 		if err := os.MkdirAll(filepath.Join(e.dir, d), 0o700); err != nil {

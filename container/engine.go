@@ -20,6 +20,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -95,6 +96,7 @@ type Info struct {
 	APIVersion string // the version that was negotiated
 	Host       string // the address it was reached at, such as unix:///var/run/docker.sock
 	Rootless   bool   // it runs as the user, who is root in its containers
+	IDs        int    // how many users its containers have, where the engine knows; 1: it answers for the others itself
 	Remapped   bool   // it runs as root, but root in its containers is nobody of its machine's (userns-remap)
 	Local      bool   // it runs on this very machine, not in a virtual one or elsewhere: bind mounts name its files
 	CPUs       int
@@ -105,6 +107,10 @@ type Info struct {
 // Rights says in words whose rights the engine has.
 func (i Info) Rights() string {
 	switch {
+	case i.IDs == 1:
+		return "rootless, one user id"
+	case i.IDs > 1:
+		return fmt.Sprintf("rootless, %d user ids", i.IDs)
 	case i.Rootless:
 		return "rootless"
 	case i.Remapped:

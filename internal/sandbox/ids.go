@@ -22,6 +22,15 @@ func OneID(uid, gid int) IDs {
 // One reports whether there is one user and one group only.
 func (ids IDs) One() bool { return len(ids.UIDs) == 1 && ids.UIDs[0].Size == 1 }
 
+// Count is how many users there are.
+func (ids IDs) Count() int {
+	n := 0
+	for _, r := range ids.UIDs {
+		n += int(r.Size)
+	}
+	return n
+}
+
 // String is short and stable, for names of directories: trees of different strings are owned by different ids. With
 // one id a tree is this user's, whatever the id is inside: "one".
 func (ids IDs) String() string {
