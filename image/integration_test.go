@@ -3,12 +3,15 @@ package image_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +39,7 @@ type rig struct {
 	ac      *archive.Client
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("bootstraps a real suite")
@@ -80,7 +83,7 @@ func newRig(t *testing.T) *rig {
 }
 
 // spec resolves a suite with kimg's own packages and some more.
-func (r *rig) spec(t *testing.T, of string, v archive.Variant, include ...string) image.RootfsSpec {
+func (r *rig) spec(t testing.TB, of string, v archive.Variant, include ...string) image.RootfsSpec {
 	t.Helper()
 	s, err := suite.Parse(of)
 	if err != nil {
@@ -113,7 +116,7 @@ func (r *rig) spec(t *testing.T, of string, v archive.Variant, include ...string
 }
 
 // maker's log is the test's own when the test fails.
-func (r *rig) maker(t *testing.T) image.Maker {
+func (r *rig) maker(t testing.TB) image.Maker {
 	var log bytes.Buffer
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -425,4 +428,44 @@ func TestMakeDiskRefusesABrokenTar(t *testing.T) {
 	if _, err := os.Stat(disk); err == nil {
 		t.Error("a failed disk is there")
 	}
+}
+
+// BenchmarkRootfs is the bootstrap of a suite (KIMG_TEST_SUITES) into a file, and MakeDisk of it. scripts/bench-rootfs
+// holds it against mmdebstrap; for that KIMG_BENCH_POOL is a directory that gets the packages.
+func BenchmarkRootfs(b *testing.B) {
+	r := newRig(b)
+	of := cmp.Or(os.Getenv("KIMG_TEST_SUITES"), "trixie")
+	spec := r.spec(b, of, archive.Variant(cmp.Or(os.Getenv("KIMG_TEST_VARIANT"), string(archive.Minbase))))
+	if pool := os.Getenv("KIMG_BENCH_POOL"); pool != "" {
+		for _, p := range slices.Concat(spec.Required, spec.Base) {
+			file := filepath.Join(pool, path.Base(p.Filename))
+			if err := r.ac.Store.CopyTo(b.Context(), p.SHA256, file, 0o644); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	name := filepath.Join(b.TempDir(), "rootfs.tar")
+	b.Run("bootstrap", func(b *testing.B) {
+		for b.Loop() {
+			f, err := os.Create(name)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := errors.Join(r.maker(b).Bootstrap(b.Context(), spec, r.ac.Store, f), f.Close()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("disk", func(b *testing.B) {
+		disk := filepath.Join(b.TempDir(), "rootfs.img")
+		for b.Loop() {
+			if err := r.maker(b).MakeDisk(b.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}),
+				opener(name), disk); err != nil {
+				b.Fatal(err)
+			}
+			if err := os.Remove(disk); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
