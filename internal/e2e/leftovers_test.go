@@ -19,7 +19,10 @@ import (
 
 // engine asks the container engine without kimg's own client: what kimg left
 // behind is not for kimg to tell.
-type engine struct{ http *http.Client }
+type engine struct {
+	http *http.Client
+	dir  string // the embedded engine's; empty: it is asked by http
+}
 
 // findEngine takes the address from "kimg engine". A missing engine fails the test.
 func findEngine(t *testing.T, k kimg) engine {
@@ -30,10 +33,13 @@ func findEngine(t *testing.T, k kimg) engine {
 	}
 	used, _, _ := strings.Cut(r.stdout, "\n")
 	_, path, ok := strings.Cut(used, " at unix://")
+	if _, dir, embedded := strings.Cut(used, " at /"); embedded {
+		return engine{dir: "/" + dir}
+	}
 	if !ok {
 		t.Fatalf("this test needs an engine on a Unix socket, not %s", r.stdout)
 	}
-	return engine{&http.Client{Transport: &http.Transport{
+	return engine{http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -60,6 +66,9 @@ func (e engine) get(t *testing.T, path string, into any) {
 // volumes, which are caches, have no owner.
 func (e engine) leftovers(t *testing.T, k kimg) []string {
 	t.Helper()
+	if e.dir != "" {
+		return e.embedded(t)
+	}
 	var containers []struct {
 		ID     string `json:"Id"`
 		Labels map[string]string
@@ -87,10 +96,37 @@ func (e engine) leftovers(t *testing.T, k kimg) []string {
 	return left
 }
 
+// embedded is leftovers of the engine that is in kimg: directories of its own.
+func (e engine) embedded(t *testing.T) []string {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(e.dir, "*", "containers", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	volumes, err := filepath.Glob(filepath.Join(e.dir, "*", "volumes", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range volumes {
+		var meta struct{ Durable bool }
+		b, err := os.ReadFile(filepath.Join(dir, "meta.json"))
+		if err == nil {
+			err = json.Unmarshal(b, &meta)
+		}
+		if err != nil || !meta.Durable {
+			left = append(left, fmt.Sprintf("%s (%v)", dir, err))
+		}
+	}
+	return left
+}
+
 // dropNewVolumes removes, at the end of the test, the durable volumes that it
 // made: they are the caches of a cache directory that ends with it.
 func (e engine) dropNewVolumes(t *testing.T) {
 	t.Helper()
+	if e.dir != "" {
+		return // they are in the cache directory
+	}
 	before := e.volumes(t)
 	t.Cleanup(func() {
 		for _, name := range e.volumes(t) {

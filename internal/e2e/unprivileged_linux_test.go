@@ -47,7 +47,8 @@ func withoutRoot(t *testing.T, k kimg, out string, build []string) {
 	mine := filepath.Join(home, "kimg-out")
 	at := slices.Index(build, "--out")
 	build = slices.Replace(slices.Clone(build), at, at+2, "--out", mine)
-	if r := k.run(t, "", "engine").want(t, 0); !strings.HasPrefix(r.stdout, "used: embedded") {
+	if r := k.run(t, "", "engine").want(t, 0); !strings.HasPrefix(r.stdout, "used: embedded ") ||
+		!strings.Contains(r.stdout, ", one user id, ") {
 		t.Errorf("kimg engine says\n%s", r.stdout)
 	}
 	k.run(t, "", build...).want(t, 0)
@@ -73,6 +74,9 @@ func withoutRoot(t *testing.T, k kimg, out string, build []string) {
 	}
 	for _, other := range w.others() {
 		t.Error(other)
+	}
+	if left := findEngine(t, k).leftovers(t, k); len(left) > 0 {
+		t.Errorf("these were left: %q", left)
 	}
 
 	k.run(t, "", "cache", "prune", "--all").want(t, 0)
