@@ -102,7 +102,8 @@ func askKernel(dir string) error {
 func programCmd(dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", append([]string{name}, args...)...)
 	cmd.Args[0], cmd.Dir = programName, dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=single"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=single",
+		"GORACE=atexit_sleep_ms=0"}
 	return cmd
 }
 
