@@ -130,6 +130,9 @@ func (t *task) known(dir, ptr, flags uint64, mask int, x *unix.Statx_t) bool {
 }
 
 func (t *task) mknod(dir, ptr, mode, dev uint64) answer {
+	if kind := mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+		return t.mkfile(dir, ptr, mode)
+	}
 	p, err := t.find(dir, ptr, 0)
 	if err != nil {
 		return failed(err)

@@ -4,6 +4,7 @@ package owners
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ type Book struct {
 
 	mu     sync.RWMutex
 	files  map[inode]file
+	groups atomic.Bool   // there was a directory of others, which may hand its group on
 	people []ids         // the first is who a process is at the start
 	young  chan struct{} // one for each descriptor that is held for a tick
 }
@@ -173,6 +175,9 @@ func (b *Book) change(fd int, do func(*file) error) error {
 		}
 	}
 	b.files[i] = f
+	if x.Mode&unix.S_IFMT == unix.S_IFDIR {
+		b.groups.Store(true)
+	}
 	return nil
 }
 

@@ -29,7 +29,8 @@ type when struct {
 
 var always when
 
-func devices(arg int) when { return when{arg, unix.S_IFMT, []uint32{unix.S_IFCHR, unix.S_IFBLK}} }
+// creates are the flags with which open may make a file.
+func creates(arg int) when { return when{arg, unix.O_CREAT, []uint32{unix.O_CREAT}} }
 
 var keepCaps = when{0, ^uint32(0), []uint32{unix.PR_SET_KEEPCAPS}}
 
@@ -56,7 +57,10 @@ var common = []call{
 	{unix.SYS_GETRESUID, always, getAll(users)},
 	{unix.SYS_GETRESGID, always, getAll(groups)},
 	{unix.SYS_GETGROUPS, always, func(t *task, a args) answer { return t.getGroups(a[0], a[1]) }},
-	{unix.SYS_MKNODAT, devices(2), func(t *task, a args) answer { return t.mknod(a[0], a[1], a[2], a[3]) }},
+	{unix.SYS_MKNODAT, always, func(t *task, a args) answer { return t.mknod(a[0], a[1], a[2], a[3]) }},
+	{unix.SYS_MKDIRAT, always, func(t *task, a args) answer { return t.mkdir(a[0], a[1], a[2]) }},
+	{unix.SYS_SYMLINKAT, always, func(t *task, a args) answer { return t.symlink(a[0], a[1], a[2]) }},
+	{unix.SYS_OPENAT, creates(2), func(t *task, a args) answer { return t.openNew(a[0], a[1], a[2], a[3]) }},
 }
 
 // nativeStat lays out struct stat.

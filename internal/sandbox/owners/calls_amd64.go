@@ -19,8 +19,15 @@ var native = append([]call{
 	{unix.SYS_STAT, always, func(t *task, a args) answer { return t.stat(cwd, a[0], 0, a[1], nativeStat) }},
 	{unix.SYS_LSTAT, always, func(t *task, a args) answer { return t.stat(cwd, a[0], noFollow, a[1], nativeStat) }},
 	{unix.SYS_NEWFSTATAT, always, func(t *task, a args) answer { return t.stat(a[0], a[1], a[3], a[2], nativeStat) }},
-	{unix.SYS_MKNOD, devices(1), func(t *task, a args) answer { return t.mknod(cwd, a[0], a[1], a[2]) }},
+	{unix.SYS_MKNOD, always, func(t *task, a args) answer { return t.mknod(cwd, a[0], a[1], a[2]) }},
+	{unix.SYS_MKDIR, always, func(t *task, a args) answer { return t.mkdir(cwd, a[0], a[1]) }},
+	{unix.SYS_SYMLINK, always, func(t *task, a args) answer { return t.symlink(a[0], cwd, a[1]) }},
+	{unix.SYS_OPEN, creates(1), func(t *task, a args) answer { return t.openNew(cwd, a[0], a[1], a[2]) }},
+	{unix.SYS_CREAT, always, func(t *task, a args) answer { return t.openNew(cwd, a[0], creat, a[1]) }},
 }, common...)
+
+// creat is what creat(2) opens with.
+const creat = unix.O_CREAT | unix.O_WRONLY | unix.O_TRUNC
 
 const compatArch = unix.AUDIT_ARCH_I386
 
@@ -52,8 +59,15 @@ var compat = []call{
 	{216, always, setFiles(groups)},                                                // setfsgid32
 	{206, always, func(t *task, a args) answer { return t.setGroups(a[0], a[1]) }}, // setgroups32
 	{172, keepCaps, func(t *task, a args) answer { return t.keepCaps(a[1]) }},      // prctl
-	{14, devices(1), func(t *task, a args) answer { return t.mknod(cwd, a[0], a[1], a[2]) }},
-	{297, devices(2), func(t *task, a args) answer { return t.mknod(a[0], a[1], a[2], a[3]) }},
+	{14, always, func(t *task, a args) answer { return t.mknod(cwd, a[0], a[1], a[2]) }},
+	{297, always, func(t *task, a args) answer { return t.mknod(a[0], a[1], a[2], a[3]) }},
+	{39, always, func(t *task, a args) answer { return t.mkdir(cwd, a[0], a[1]) }},
+	{296, always, func(t *task, a args) answer { return t.mkdir(a[0], a[1], a[2]) }}, // mkdirat
+	{83, always, func(t *task, a args) answer { return t.symlink(a[0], cwd, a[1]) }},
+	{304, always, func(t *task, a args) answer { return t.symlink(a[0], a[1], a[2]) }}, // symlinkat
+	{5, creates(1), func(t *task, a args) answer { return t.openNew(cwd, a[0], a[1], a[2]) }},
+	{8, always, func(t *task, a args) answer { return t.openNew(cwd, a[0], creat, a[1]) }},
+	{295, creates(2), func(t *task, a args) answer { return t.openNew(a[0], a[1], a[2], a[3]) }}, // openat
 }
 
 // compatGone are chown, lchown and fchown of 16 bits, the stats, lstats and fstats before stat64, and

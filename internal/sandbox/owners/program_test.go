@@ -21,6 +21,7 @@ var golden = map[string]func(){
 	"devices": devicesProgram,
 	"tools":   toolsProgram,
 	"chroot":  chrootProgram,
+	"create":  createProgram,
 	"ids":     func() { idsProgram(nil) },
 }
 
@@ -566,4 +567,60 @@ func idsProgram(args []string) {
 		perl -e '$| = 1; $) = "35 35 36"; $> = 33; print "$< $> $( $)"; system("id -u; id -ru"); $> = 0; print "$>."'
 		id -u`).CombinedOutput()
 	fmt.Printf("%s%v\n", out, err)
+}
+
+// createProgram makes files as another, and in directories that hand their group on.
+func createProgram() {
+	must0(unix.Mkdir("theirs", 0o777))
+	must0(unix.Chmod("theirs", 0o777))
+	must0(unix.Mkdir("group", 0o777))
+	must0(unix.Chown("group", 0, 50))
+	must0(unix.Chmod("group", 0o2777))
+	unix.Umask(0o027)
+	make := func(dir string) {
+		name := func(s string) string { return filepath.Join(dir, s) }
+		fd, err := unix.Open(name("file"), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o666)
+		say("open", err)
+		show("file", name("file"))
+		_, err = unix.Write(fd, []byte("words"))
+		say("write", err)
+		flags := must1(unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0))
+		status := must1(unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0))
+		fmt.Println(flags, status&(unix.O_ACCMODE|unix.O_APPEND))
+		fd, err = unix.Open(name("file"), unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND, 0o666)
+		say("open again", err)
+		_, err = unix.Write(fd, []byte(" more"))
+		say("append", err)
+		_, err = unix.Open(name("file"), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o666)
+		say("open a new one", err)
+		fd, err = unix.Open(name("new"), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_APPEND, 0o400)
+		say("open a new one that is read-only", err)
+		_, err = unix.Write(fd, []byte("new"))
+		say("write", err)
+		status = must1(unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0))
+		fmt.Println(must1(unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)), status&(unix.O_ACCMODE|unix.O_APPEND))
+		show("new", name("new"))
+		show("file", name("file"))
+		say("mkdir", unix.Mkdir(name("dir"), 0o777))
+		say("mkdir again", unix.Mkdir(name("dir"), 0o777))
+		say("mkdir with a slash", unix.Mkdir(name("dir/sub")+"/", 0o777))
+		show("dir", name("dir"))
+		show("dir/sub", name("dir/sub"))
+		say("symlink", unix.Symlink("file", name("link")))
+		show("link", name("link"))
+		say("mkfifo", unix.Mkfifo(name("fifo"), 0o666))
+		show("fifo", name("fifo"))
+		say("open through a link to nothing", unix.Symlink("target", name("dangling")))
+		say("mkdir nowhere", unix.Mkdir(name("nowhere/x"), 0o777))
+		say("mkdir .", unix.Mkdir(name("dir")+"/.", 0o777))
+		say("mkdir at a bad pointer", raw(unix.SYS_MKDIRAT, 0, 1, 0o777))
+		say("symlink at a bad pointer", raw(unix.SYS_SYMLINKAT, 1, 0, 1))
+	}
+	make("group")
+	if os.Geteuid() == 0 {
+		must0(raw(unix.SYS_SETGROUPS, 0, 0))
+		must0(raw(unix.SYS_SETRESGID, 34, 34, 34))
+		must0(raw(unix.SYS_SETRESUID, 33, 33, 33))
+	}
+	make("theirs")
 }
