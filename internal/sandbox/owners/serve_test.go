@@ -280,6 +280,12 @@ func fuzzProgram(args []string) {
 		if c.nr == unix.SYS_PRCTL {
 			a[0] = unix.PR_SET_KEEPCAPS
 		}
+		if c.nr == unix.SYS_MKNODAT || c.nr == 133 { // amd64's mknod; a fifo's open would wait
+			a[2] = unix.S_IFCHR | 0o777
+			if c.nr == 133 {
+				a[1] = a[2]
+			}
+		}
 		if c.nr == unix.SYS_SETGROUPS {
 			a[0] %= 1000
 		}
