@@ -236,8 +236,9 @@ const quietTime = 300 * time.Millisecond
 // name that this process could choose; what it does get is the line for /etc/hosts that Build asks for, which no
 // image keeps.
 //
-// Podman refuses to be asked for that line in the form that Docker wants, and its
-// builder's containers are in no list of the engine's: it removes them itself.
+// Podman refuses to be asked for that line in the form that Docker wants, and its builder's containers are in no list
+// of the engine's: it removes them itself. Podman 4.3 first lets the step that runs come to its end, and nothing in
+// its API ends it sooner.
 func (e *docker) removeSteps(ctx context.Context, mark string, reported bool) error {
 	if e.info.Name == podman {
 		return nil

@@ -43,7 +43,7 @@ type Engine interface {
 	// Import makes an image of one layer from a tar of a root filesystem.
 	Import(ctx context.Context, ref string, tar io.Reader) error
 	// Build makes an image from a Dockerfile. No stage has a network. A build that fails or is cancelled leaves no
-	// container behind, and no image.
+	// container behind, and no image; but Podman lets the step that runs when it is cancelled come to its end.
 	Build(ctx context.Context, spec BuildSpec) error
 	// RemoveImage removes a tag, and the image when that was its last, even after the end of ctx. It is no error if
 	// there is none.
