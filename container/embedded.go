@@ -50,6 +50,9 @@ func Embedded(ctx context.Context, dir string) (Engine, error) {
 		return e, err
 	}
 	one, bad := openEmbedded(ctx, dir, sandbox.OneID(0, 0))
+	if errors.As(bad, new(*placeError)) {
+		return nil, bad
+	}
 	if bad != nil {
 		return nil, err
 	}

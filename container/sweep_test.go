@@ -25,6 +25,12 @@ func TestMain(m *testing.M) {
 		fmt.Println(victim(context.Background(), ref, engine))
 		return
 	}
+	if arg := os.Getenv(killedEnv); arg != "" {
+		if err := killed(context.Background(), arg); err != nil {
+			fmt.Println(err)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -140,8 +140,9 @@ func (r *rig) bootstrap(t *testing.T, spec image.RootfsSpec) (string, units.Dige
 	if err := r.maker(t).Bootstrap(t.Context(), spec, r.ac.Store, f); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("bootstrapped %s %s in %s", spec.Suite, spec.Variant, time.Since(begun).Round(100*time.Millisecond))
-	return name, digest(t, name)
+	took, sum := time.Since(begun).Round(100*time.Millisecond), digest(t, name)
+	t.Logf("bootstrapped %s %s in %s: %s", spec.Suite, spec.Variant, took, sum)
+	return name, sum
 }
 
 func digest(t *testing.T, name string) units.Digest {
@@ -201,9 +202,10 @@ func TestSameBitsTwice(t *testing.T) {
 					opener(tar), disk); err != nil {
 					t.Fatal(err)
 				}
-				t.Logf("made the disk in %s", time.Since(begun).Round(100*time.Millisecond))
+				took, sum := time.Since(begun).Round(100*time.Millisecond), digest(t, disk)
+				t.Logf("made the disk in %s: %s", took, sum)
 				r.fsck(t, disk)
-				disks = append(disks, digest(t, disk))
+				disks = append(disks, sum)
 				checkGuest(t, disk)
 				keep(t, disk, of+".img")
 			}

@@ -20,11 +20,11 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 )
 
-// Engine returns an engine. Where there is none the test is skipped on a laptop,
-// and fails where CI is set in the environment.
+// Engine returns the engine that KIMG_ENGINE names, as it does for kimg, or any. Where there is none the test is
+// skipped on a laptop, and fails where CI is set in the environment.
 func Engine(t testing.TB) container.Engine {
 	t.Helper()
-	e, err := container.Connect(t.Context())
+	e, err := container.Choice{Engine: os.Getenv("KIMG_ENGINE")}.Connect(t.Context())
 	if err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("CI is set, and a container engine is missing: %v", err)
