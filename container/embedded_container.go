@@ -2,6 +2,7 @@ package container
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,9 +94,34 @@ func (c *embeddedContainer) create(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if !cmd.ReadOnly {
+		names, err := c.names()
+		if err != nil {
+			return err
+		}
+		cfg.Mounts = append(names, cfg.Mounts...)
+	}
 	c.box, err = sandbox.Start(ctx, cfg)
 	return err
 }
+
+// names lays the files that tell programs the names of hosts, as other engines do: debootstrap, for one, has them in
+// its tree while packages are configured, and postfix's then write the host's name down.
+func (c *embeddedContainer) names() (mounts []sandbox.Mount, err error) {
+	for _, f := range []struct{ name, text string }{
+		{"hostname", c.hostname() + "\n"},
+		{"hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
+	} {
+		file := filepath.Join(c.dir.path, f.name)
+		if err := os.WriteFile(file, []byte(f.text), 0o644); err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, sandbox.Mount{Source: file, Target: "/etc/" + f.name})
+	}
+	return mounts, nil
+}
+
+func (c *embeddedContainer) hostname() string { return cmp.Or(c.cmd.Hostname, "kimg") }
 
 // volume shares a volume, which is made where it is missing, and returns its directory.
 func (c *embeddedContainer) volume(ctx context.Context, name string) (string, error) {
@@ -195,11 +221,7 @@ func (c *copyOut) Close() error { return c.close() }
 
 // process is one of the container's, without its streams.
 func (c *embeddedContainer) process(args, env []string, dir, user string, tty bool) sandbox.Process {
-	host := c.cmd.Hostname
-	if host == "" {
-		host = "kimg"
-	}
-	all := []string{defaultPath, "HOSTNAME=" + host, "HOME=" + c.home}
+	all := []string{defaultPath, "HOSTNAME=" + c.hostname(), "HOME=" + c.home}
 	if tty {
 		all = append(all, "TERM=xterm")
 	}

@@ -61,6 +61,14 @@ func testRunStreamsAndStatus(t *testing.T, e container.Engine) {
 			t.Errorf("got %q, %v", out, err)
 		}
 	})
+	t.Run("names of hosts", func(t *testing.T) {
+		for file, want := range map[string]string{"/etc/hostname": "box\n", "/etc/hosts": "localhost"} {
+			out, _, err := run(t, e, container.Cmd{Image: ref, Hostname: "box", Args: []string{"cat", file}})
+			if err != nil || !strings.Contains(out, want) {
+				t.Errorf("%s has %q, %v; want %q", file, out, err, want)
+			}
+		}
+	})
 	t.Run("no such program", func(t *testing.T) {
 		err := container.Run(t.Context(), e, &container.Cmd{Image: ref, Args: []string{"/missing"}})
 		if err == nil || !strings.Contains(err.Error(), "start /missing") {

@@ -4,7 +4,7 @@
 //	sleep         sleeps until it is killed
 //	echo TEXT     writes TEXT to standard output
 //	err TEXT      writes TEXT to standard error
-//	cat           copies its input to its output, and ends with it
+//	cat [FILE]    copies its input, or the file, to its output, and ends with it
 //	count         prints how many bytes its input had, and their sha256
 //	flood N       writes N KiB: the 64-bit numbers from 0 on, little-endian
 //	status        prints /proc/self/status
@@ -49,7 +49,13 @@ func main() {
 	case "err":
 		fmt.Fprintln(os.Stderr, arg[1])
 	case "cat":
-		_, err = io.Copy(os.Stdout, os.Stdin)
+		from := os.Stdin
+		if len(arg) > 1 {
+			from, err = os.Open(arg[1])
+		}
+		if err == nil {
+			_, err = io.Copy(os.Stdout, from)
+		}
 	case "count":
 		sum := sha256.New()
 		var n int64
