@@ -46,8 +46,11 @@ func Embedded(ctx context.Context, dir string) (Engine, error) {
 		ids = sandbox.OneID(0, 0)
 	}
 	e, err := openEmbedded(ctx, dir, ids)
-	if err == nil || ids.One() || ctx.Err() != nil || errors.As(err, new(*placeError)) {
-		return e, err
+	if err == nil {
+		return e, nil
+	}
+	if ids.One() || ctx.Err() != nil || errors.As(err, new(*placeError)) {
+		return nil, err // and no *embedded that is nil
 	}
 	one, bad := openEmbedded(ctx, dir, sandbox.OneID(0, 0))
 	if errors.As(bad, new(*placeError)) {
