@@ -270,7 +270,8 @@ func (r *containerRunner) relay(conn *net.UnixConn, socket string) {
 
 // killScript kills the program of a name until there is none. A zombie has no command
 // line any more, and has closed its files. The brackets keep grep from finding itself.
-const killScript = `while found=$(grep -lszx '[%c]%s' /proc/[0-9]*/cmdline); do
+// Its exit status says nothing: it is an error, too, where another process ended meanwhile.
+const killScript = `while found=$(grep -lszx '[%c]%s' /proc/[0-9]*/cmdline); test -n "$found"; do
 	for p in $found; do
 		p=${p#/proc/}
 		kill -KILL "${p%%/cmdline}" 2>/dev/null
