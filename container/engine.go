@@ -9,8 +9,8 @@
 // network, no capabilities, no new privileges. [Engine.Create] gives a [Container] for what Run does not do: copying
 // files in and out, and running more commands beside the first one.
 //
-// An Engine is an interface. The one that Connect returns speaks the Docker Engine API (Docker 20.10 and later, and
-// Podman's service for it), and this package alone imports Docker's client.
+// An Engine is an interface. One speaks the Docker Engine API (Docker 20.10 and later, and Podman's service for it),
+// and this package alone imports Docker's client. [Embedded] is part of the program and needs no daemon.
 //
 // Whatever ends a command, the end of its context included, its container is killed and removed before the call
 // returns. What a killed process leaves behind carries its owner's name, and [Engine.Sweep] of another removes it.
