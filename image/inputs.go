@@ -15,7 +15,7 @@ import (
 // raised when Bootstrap makes another tree of the same inputs, DiskVersion when MakeDisk
 // makes another image of the same tree. The golden tests say when that is.
 const (
-	RootfsVersion = "1"
+	RootfsVersion = "2"
 	DiskVersion   = "1"
 )
 

@@ -209,6 +209,9 @@ func (l *laying) finish(spec RootfsSpec) error {
 		// dpkg needs an index, with file names, of packages that others pre-depend on.
 		{"var/lib/apt/lists/kimg_dists_" + spec.Suite.Name + "_main_binary-" + archOr(spec.Arch).Name + "_Packages",
 			l.index.Bytes()},
+		// debootstrap would copy the container's, which are not the same in all engines: of resolv.conf postfix takes
+		// the machine's search domain.
+		{"etc/hostname", []byte(Hostname + "\n")}, {"etc/resolv.conf", []byte(resolvConf)},
 		// No fsync for each file: the tree is a step's, and an interrupted step is
 		// thrown away. Normalise drops the file.
 		{unsafeIO, []byte("force-unsafe-io\n")},

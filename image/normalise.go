@@ -46,8 +46,7 @@ func Normalise(r io.Reader, w io.Writer, o Normalisation) error {
 }
 
 func (t *tree) normalise(epoch time.Time, files []File) error {
-	t.scrub()
-	if err := t.rewriteAccounts(epoch); err != nil {
+	if err := errors.Join(t.scrub(epoch), t.rewriteAccounts(epoch)); err != nil {
 		return err
 	}
 	epoch = epoch.UTC().Truncate(time.Second)
@@ -83,6 +82,7 @@ const (
 	drop      treatment = iota // the name goes
 	dropFiles                  // the name goes unless it is a directory
 	empty                      // a file keeps its name, owner and mode and loses its bytes
+	database                   // a Berkeley DB loses times and inode numbers
 )
 
 // rule treats the names that match pattern: a pattern of path.Match; or one that ends in /** for everything below a
@@ -124,6 +124,7 @@ var rules = []rule{
 	{"var/log/**", empty, "packages make these with owners and modes that daemons need; their content is the build's"},
 
 	// Caches, made anew when they are missed.
+	{"etc/aliases.db", database, "postfix's: the time it was made at, twice"},
 	{"var/cache/ldconfig/aux-cache", drop, "inode numbers and times"},
 	{"var/cache/apt/**", dropFiles, "the packages themselves"},
 	{"var/cache/man/**", dropFiles, "times of the build"},
@@ -180,7 +181,7 @@ func (r *rule) matches(name string) bool {
 }
 
 // scrub applies the rules. Deepest names come first, so that a dropped directory is empty by then.
-func (t *tree) scrub() {
+func (t *tree) scrub(epoch time.Time) error {
 	names := slices.Sorted(maps.Keys(t.nodes))
 	slices.Reverse(names)
 	gone := map[string]bool{}
@@ -196,6 +197,12 @@ func (t *tree) scrub() {
 			gone[name] = n.typ == tar.TypeDir
 		case r.do == empty && n.typ == tar.TypeReg:
 			n.setContent(nil)
+		case r.do == database && n.typ == tar.TypeReg:
+			b, err := t.content(n)
+			if err != nil {
+				return err
+			}
+			n.setContent(scrubDB(name, b, epoch))
 		}
 	}
 	// A dropped directory takes along what no rule named.
@@ -209,6 +216,7 @@ func (t *tree) scrub() {
 			}
 		}
 	}
+	return nil
 }
 
 // rewriteAccounts sets every password's day of last change to the epoch's and takes root's password away: the
