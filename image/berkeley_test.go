@@ -20,7 +20,8 @@ func TestScrubDB(t *testing.T) {
 		return b
 	}
 	epoch := time.Unix(1700000000, 0)
-	a, b := scrubDB("etc/aliases.db", make(1, "1795769939"), epoch), scrubDB("etc/aliases.db", make(2, "1795770088"), epoch)
+	a := scrubDB("etc/aliases.db", make(1, "1795769939"), epoch)
+	b := scrubDB("etc/aliases.db", make(2, "1795770088"), epoch)
 	if !bytes.Equal(a, b) {
 		t.Error("they differ")
 	}
