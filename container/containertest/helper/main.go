@@ -50,7 +50,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, arg[1])
 	case "cat":
 		from := os.Stdin
-		if len(arg) > 1 {
+		if arg[1] != "" {
 			from, err = os.Open(arg[1])
 		}
 		if err == nil {
