@@ -77,7 +77,7 @@ func (r *resolver) derive(l *spec.Lock) {
 func (r *resolver) localSource(ctx context.Context) (kernel.Source, error) {
 	src, err := kernel.ParseSource(r.q.Kernel)
 	if err != nil {
-		return src, &spec.InputError{Field: "--kernel", Err: err}
+		return src, &spec.InputError{Field: "kernel", Err: err}
 	}
 	if r.keepKernel {
 		return src, nil

@@ -181,7 +181,7 @@ func (s *Sources) tree(ctx context.Context, l spec.KernelLock, request string) (
 	}
 	src, err := kernel.ParseSource(request)
 	if err != nil {
-		return nil, &spec.InputError{Field: "--kernel", Err: err}
+		return nil, &spec.InputError{Field: "kernel", Err: err}
 	}
 	tree, err := s.localTree(ctx, src)
 	if err != nil {

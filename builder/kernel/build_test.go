@@ -272,7 +272,7 @@ func TestBuildUnmet(t *testing.T) {
 		t.Fatalf("error %v, want an UnmetError of one", err)
 	}
 	want := "configure Linux 6.12.1: not what was asked for\n" +
-		"  FOO=y (asked by --set FOO=y) is n: it depends on BAR (which is n); --set BAR=y turns that on"
+		"  FOO=y (asked by set FOO=y) is n: it depends on BAR (which is n); --set BAR=y turns that on"
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}

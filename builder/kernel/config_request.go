@@ -16,7 +16,7 @@ import (
 type Request struct {
 	Symbol string // without CONFIG_
 	Value  string // as a .config spells it: y, m, n, 42, 0x1000, "text"
-	Origin string // where it comes from: `--set DRM=y`, `debug.fragment:3`
+	Origin string // where it comes from: `set DRM=y`, `debug.fragment:3`
 }
 
 func (r Request) String() string { return r.Symbol + "=" + r.Value }
@@ -40,17 +40,17 @@ func ParseSet(s string) (Request, error) {
 	name, value, ok := strings.Cut(s, "=")
 	name = strings.TrimPrefix(name, "CONFIG_")
 	if !ok || !symbolRE.MatchString(name) {
-		return Request{}, fmt.Errorf("parse --set %q: want SYMBOL=VALUE, such as DRM=y", s)
+		return Request{}, fmt.Errorf("set %q: want SYMBOL=VALUE, such as DRM=y", s)
 	}
 	switch {
 	case strings.ContainsAny(value, "\n\r\x00"):
-		return Request{}, fmt.Errorf("parse --set %q: a value is one line", s)
+		return Request{}, fmt.Errorf("set %q: a value is one line", s)
 	case value == "":
 		value = `""`
 	case !plainValue(value):
 		value = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
 	}
-	return Request{Symbol: name, Value: value, Origin: "--set " + s}, nil
+	return Request{Symbol: name, Value: value, Origin: "set " + s}, nil
 }
 
 func plainValue(v string) bool {

@@ -16,7 +16,7 @@ func TestParseSet(t *testing.T) {
 		`LOCALVERSION=-mine`: `LOCALVERSION="-mine"`, `LOCALVERSION="-mine"`: `LOCALVERSION="-mine"`,
 	} {
 		r, err := ParseSet(in)
-		if err != nil || r.String() != want || r.Origin != "--set "+in {
+		if err != nil || r.String() != want || r.Origin != "set "+in {
 			t.Errorf("%s: %s (%s), %v, want %s", in, r, r.Origin, err, want)
 		}
 	}

@@ -42,13 +42,15 @@ const seriesFile = "series"
 const coverLetter = "0000-cover-letter.patch"
 
 // ReadPatches reads what --patch names, in order: files, directories and series.
-func ReadPatches(paths []string) ([]PatchLock, error) {
+func ReadPatches(paths []string) ([]PatchLock, error) { return readPatches(paths, Spec{}.wrong) }
+
+func readPatches(paths []string, wrong func(flag string, path any, err error) error) ([]PatchLock, error) {
 	var all []PatchLock
 	left := maxPatchText
 	for _, p := range paths {
 		list, err := listPatches(p)
 		if err != nil {
-			return nil, &InputError{Field: "--patch", Err: err}
+			return nil, wrong("--patch", p, err)
 		}
 		for _, at := range list {
 			lock, err := at.read(left)
@@ -56,7 +58,7 @@ func ReadPatches(paths []string) ([]PatchLock, error) {
 				err = fmt.Errorf("there are more than %d patches", maxPatches)
 			}
 			if err != nil {
-				return nil, &InputError{Field: "--patch", Err: err}
+				return nil, wrong("--patch", p, err)
 			}
 			left -= len(lock.Text)
 			all = append(all, lock)

@@ -32,7 +32,7 @@ func (s Spec) Request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	patches, err := ReadPatches(s.Patches)
+	patches, err := readPatches(s.Patches, s.wrong)
 	if err != nil {
 		return Request{}, err
 	}
@@ -70,7 +70,7 @@ func (s Spec) config() (ConfigLock, error) {
 	if !kernel.Builtin(s.Config) {
 		f, err := lockFile(s.Config)
 		if err != nil {
-			return c, &InputError{Field: "--config", Err: err}
+			return c, s.wrong("--config", s.Config, err)
 		}
 		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; kernel.Builtin(c.Base) {
 			c.Base = "./" + c.Base // a file that is called so
@@ -79,7 +79,7 @@ func (s Spec) config() (ConfigLock, error) {
 	for _, name := range s.Fragments {
 		f, err := lockFile(name)
 		if err != nil {
-			return c, &InputError{Field: "--fragment", Err: err}
+			return c, s.wrong("--fragment", name, err)
 		}
 		c.Fragments = append(c.Fragments, f)
 	}

@@ -4,15 +4,12 @@
 package spec
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel"
@@ -23,7 +20,7 @@ import (
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
-	"go.yaml.in/yaml/v3"
+	"github.com/kimg/kimg/internal/yamlfile"
 )
 
 // File is where a project keeps its Spec.
@@ -49,6 +46,8 @@ type Spec struct {
 
 	Lock  string   `yaml:"-"` // a lock file that all of the above up to NoFixes comes from
 	Given []string `yaml:"-"` // with Lock: the fields, as kimg.yaml and the flags call them, that were set all the same
+
+	places places // where in kimg.yaml its values are
 }
 
 // Sources is where things come from and who may vouch for them. It is in no lock: another mirror has the same bits.
@@ -93,10 +92,10 @@ func Load(dir string) (Spec, error) {
 	if err != nil {
 		return s, &InputError{Field: File, Err: err}
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
-		return s, &InputError{Field: File, Err: fmt.Errorf("read %s: %w", name, err)}
+	r := &fileReader{Reader: yamlfile.Reader{File: name}}
+	values := r.spec(b, &s)
+	if err := r.Err(); err != nil {
+		return s, &InputError{Err: err}
 	}
 	rel := func(p string) string {
 		if p == "" || filepath.IsAbs(p) {
@@ -116,16 +115,22 @@ func Load(dir string) (Spec, error) {
 	if strings.Contains(s.Kernel, "/") && !strings.Contains(s.Kernel, "://") {
 		s.Kernel = rel(s.Kernel)
 	}
+	s.places = placesOf(name, values, &s)
 	return s, nil
 }
 
 // InputError reports an invalid field of what the user asked for.
 type InputError struct {
-	Field string // as the flag or the file spells it
+	Field string // as the flag or the file spells it, with its line there; empty: Err says it
 	Err   error
 }
 
-func (e *InputError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Err) }
+func (e *InputError) Error() string {
+	if e.Field == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%s: %v", e.Field, e.Err)
+}
 
 func (e *InputError) Unwrap() error { return e.Err }
 
@@ -146,64 +151,72 @@ func (s Spec) Check() error {
 	if err := s.CheckValues(); err != nil {
 		return err
 	}
-	if err := kernelorg.CheckKeyrings(s.KernelKeyrings...); err != nil {
-		return &InputError{"--kernel-keyring", err}
-	}
-	files := slices.Clone(s.Fragments)
-	if !kernel.Builtin(s.Config) {
-		files = append(files, s.Config)
-	}
-	for _, f := range files {
-		if st, err := os.Stat(f); err != nil {
-			return &InputError{"config", fmt.Errorf("read %s: %w (a base config is defconfig, vm or a file)", f, err)}
-		} else if !st.Mode().IsRegular() {
-			return &InputError{"config", fmt.Errorf("read %s: not a regular file", f)}
+	for _, f := range s.KernelKeyrings {
+		if err := kernelorg.CheckKeyrings(f); err != nil {
+			return s.wrong("--kernel-keyring", f, err)
 		}
 	}
-	return nil
+	check := func(flag, f, or string) error {
+		if st, err := os.Stat(f); err != nil {
+			return s.wrong(flag, f, fmt.Errorf("read %s: %w%s", f, err, or))
+		} else if !st.Mode().IsRegular() {
+			return s.wrong(flag, f, fmt.Errorf("read %s: not a regular file", f))
+		}
+		return nil
+	}
+	for _, f := range s.Fragments {
+		if err := check("--fragment", f, ""); err != nil {
+			return err
+		}
+	}
+	if kernel.Builtin(s.Config) {
+		return nil
+	}
+	return check("--config", s.Config, " (a base config is defconfig, vm or a file)")
 }
 
 // CheckValues is Check without the files.
 func (s Spec) CheckValues() error {
 	if _, err := suite.Parse(s.Suite); err != nil {
-		return &InputError{"--suite", err}
+		return s.wrong("--suite", s.Suite, err)
 	}
 	if s.Variant != Minbase && s.Variant != Standard {
-		return &InputError{"--variant", fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, Minbase, Standard)}
+		return s.wrong("--variant", s.Variant,
+			fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, Minbase, Standard))
 	}
 	if s.Size < minSize || s.Size > maxSize || s.Size%(1<<20) != 0 {
-		return &InputError{"--size", fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, in whole MiB",
-			s.Size, minSize, maxSize)}
+		return s.wrong("--size", s.Size, fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, "+
+			"in whole MiB, such as 2G", s.Size, minSize, maxSize))
 	}
 	if s.Jobs < 0 || s.Jobs > 4096 {
-		return &InputError{"--jobs", fmt.Errorf("%d is not a number of jobs", s.Jobs)}
+		return s.wrong("--jobs", s.Jobs, fmt.Errorf("%d is not a number of jobs", s.Jobs))
 	}
 	for _, p := range s.Include {
 		if !packageName.MatchString(p) {
-			return &InputError{"--include", fmt.Errorf("%q is not a package name", p)}
+			return s.wrong("--include", p, fmt.Errorf("%q is not a package name", p))
 		}
 	}
 	for _, v := range s.Set {
 		if !setting.MatchString(v) {
-			return &InputError{"--set", fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v)}
+			return s.wrong("--set", v, fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v))
 		}
 	}
 	for _, t := range s.Targets {
 		if err := kernel.CheckTarget(t); err != nil {
-			return &InputError{"--target", err}
+			return s.wrong("--target", t, err)
 		}
 	}
 	if err := kernelorg.CheckBase(s.KernelMirror); err != nil {
-		return &InputError{"--kernel-mirror", err}
+		return s.wrong("--kernel-mirror", s.KernelMirror, err)
 	}
 	if err := archive.CheckMirror(s.Mirror); err != nil {
-		return &InputError{"--mirror", err}
+		return s.wrong("--mirror", s.Mirror, err)
 	}
 	if s.Kernel == "" {
-		return &InputError{"--kernel", errors.New("is empty: want suite, a version, a directory or a tarball")}
+		return s.wrong("--kernel", s.Kernel, errors.New("is empty: want suite, a version, a directory or a tarball"))
 	}
 	if s.Out == "" {
-		return &InputError{"--out", errors.New("is empty")}
+		return s.wrong("--out", s.Out, errors.New("is empty"))
 	}
 	return nil
 }

@@ -137,7 +137,11 @@ func encodeSet(doc *yaml.Node, set []string) ([]byte, error) {
 	if key == nil {
 		return nil, errForm
 	}
+	if list.Kind == yaml.ScalarNode { // it becomes a block
+		key.LineComment, list.LineComment, list.Style = list.LineComment, "", 0
+	}
 	list.Kind, list.Tag, list.Value, list.Alias, list.Content = fresh.Kind, fresh.Tag, "", nil, fresh.Content
+
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)

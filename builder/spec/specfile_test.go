@@ -26,6 +26,8 @@ func TestEditSet(t *testing.T) {
 		{"twice the same", "set: \n  - A=y\n  - A=y\n", []string{"A=y"}, "set: \n  - A=y\n"},
 		{"flow style", "suite: sid # s\nset: [A=y, B=n] # two\n", []string{"A=y", "C=m"},
 			"suite: sid # s\nset: [A=y, C=m] # two\n"},
+		{"a text", "set: A=y # a\n", []string{"A=y", "B=n"}, "set: # a\n  - A=y\n  - B=n\n"},
+		{"a quoted text", "set: 'A=y,B=n'\n", []string{"B=n"}, "set:\n  - B=n\n"},
 		{"an entry over two lines", "set:\n  - \"A=\\\n    b\"\n  - C=y\n", []string{"A=b", "D=y"},
 			"set:\n  - \"A=\\\n    b\"\n  - D=y\n"},
 	}

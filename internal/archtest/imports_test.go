@@ -52,7 +52,7 @@ var floors = [][]string{
 	},
 	{
 		"internal/artifact", "internal/cache", "internal/gdb", "internal/progress", "internal/qemu", "internal/sandbox",
-		"internal/suite",
+		"internal/suite", "internal/yamlfile",
 		"builder/kernel/kconfig", "builder/kernel/tree",
 	},
 	{"internal/store", "internal/checks"},

@@ -1,65 +1,25 @@
 package checks
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/yamlfile"
 	"go.yaml.in/yaml/v3"
 )
 
 // Problem is one thing in a file of checks that is invalid, or that this build cannot do.
-type Problem struct {
-	File string // empty: the command line
-	Line int
-	Err  error
-}
-
-func (p Problem) Error() string {
-	switch {
-	case p.File == "":
-		return p.Err.Error()
-	case p.Line == 0:
-		return fmt.Sprintf("%s: %v", p.File, p.Err)
-	}
-	return fmt.Sprintf("%s:%d: %v", p.File, p.Line, p.Err)
-}
-
-func (p Problem) Unwrap() error { return p.Err }
+type Problem = yamlfile.Problem
 
 // ProblemsError is all that is wrong with a file of checks.
-type ProblemsError struct{ Problems []Problem }
-
-func (e *ProblemsError) Error() string {
-	lines := make([]string, len(e.Problems))
-	for i, p := range e.Problems {
-		lines[i] = p.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Hint is none: that of one problem would look like that of all.
-func (e *ProblemsError) Hint() string { return "" }
-
-// Unwrap gives the reasons.
-func (e *ProblemsError) Unwrap() []error {
-	errs := make([]error, len(e.Problems))
-	for i, p := range e.Problems {
-		errs[i] = p
-	}
-	return errs
-}
+type ProblemsError = yamlfile.ProblemsError
 
 // The bounds of a file of checks: it is written by hand.
 const (
@@ -86,60 +46,35 @@ func ReadFile(name string) ([]Check, error) {
 
 // Parse reads the text of a file of checks.
 func Parse(name string, text []byte) ([]Check, error) {
-	r := &reader{file: name, dir: filepath.Dir(name)}
+	r := &reader{Reader: yamlfile.Reader{File: name}, dir: filepath.Dir(name)}
 	list := r.read(text)
-	if len(r.problems) > 0 {
-		slices.SortStableFunc(r.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-		return nil, &ProblemsError{r.problems}
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return list, nil
 }
 
-// reader turns nodes into checks, and goes on after what is wrong, so that the user sees all of it. (Decoding into
-// structs would name Go's types to the user, and forget the lines that later steps name.)
+// reader turns nodes into checks.
 type reader struct {
-	file, dir string
-	problems  []Problem
+	yamlfile.Reader
+	dir string
 }
-
-func (r *reader) wrong(n *yaml.Node, format string, args ...any) {
-	r.problems = append(r.problems, Problem{r.file, n.Line, fmt.Errorf(format, args...)})
-}
-
-// yamlLine is how the library names a line.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
 func (r *reader) read(text []byte) []Check {
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	var doc, more yaml.Node
-	err := dec.Decode(&doc)
-	if errors.Is(err, io.EOF) {
-		r.wrong(&yaml.Node{}, "there are no checks in it")
+	top := r.Document(text)
+	if top == nil {
+		if len(r.Problems) == 0 {
+			r.Wrong(&yaml.Node{}, "there are no checks in it")
+		}
 		return nil
 	}
-	if err == nil {
-		if err = dec.Decode(&more); err == nil {
-			r.wrong(&more, "there is a second document: want one")
-			return nil
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		m := yamlLine.FindStringSubmatch(err.Error())
-		p := Problem{File: r.file, Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
-		if m != nil && m[1] != "" {
-			p.Line, _ = strconv.Atoi(m[1])
-			p.Err = errors.New(strings.TrimPrefix(err.Error(), m[0]))
-		}
-		r.problems = append(r.problems, p)
-		return nil
-	}
-	return r.document(doc.Content[0])
+	return r.document(top)
 }
 
 func (r *reader) document(top *yaml.Node) []Check {
 	var defaults Check
 	var items *yaml.Node
-	keys := r.mapping(top, "a file of checks", []string{"defaults", "checks"})
+	keys := r.Mapping(top, "a file of checks", []string{"defaults", "checks"})
 	if keys == nil {
 		return nil
 	}
@@ -147,32 +82,32 @@ func (r *reader) document(top *yaml.Node) []Check {
 		r.fields(n, "defaults", &defaults, guestKeys)
 	}
 	if items = keys["checks"]; items == nil || items.Kind != yaml.SequenceNode || len(items.Content) == 0 {
-		r.wrong(cmp.Or(items, top), "want checks: and below it a list of them")
+		r.Wrong(cmp.Or(items, top), "want checks: and below it a list of them")
 		return nil
 	}
 	if len(items.Content) > maxChecks {
-		r.wrong(items, "there are %d checks: want %d at most", len(items.Content), maxChecks)
+		r.Wrong(items, "there are %d checks: want %d at most", len(items.Content), maxChecks)
 		return nil
 	}
 	var list []Check
 	first := map[string]int{}
 	for _, item := range items.Content {
 		c := Check{lines: map[string]int{"": item.Line}}
-		before := len(r.problems)
+		before := len(r.Problems)
 		r.fields(item, "a check", &c, checkKeys)
-		if len(r.problems) > before {
+		if len(r.Problems) > before {
 			continue
 		}
 		if p := c.complete(); p != nil {
-			r.problems = append(r.problems, Problem{r.file, c.Line(p.key), p.err})
+			r.Problems = append(r.Problems, Problem{File: r.File, Line: c.Line(p.key), Err: p.err})
 			continue
 		}
 		if line, twice := first[c.Name]; twice && item.Kind == yaml.AliasNode {
-			r.wrong(item, "*%s is check %q of line %d again: each needs a name of its own", item.Value, c.Name, line)
+			r.Wrong(item, "*%s is check %q of line %d again: each needs a name of its own", item.Value, c.Name, line)
 			continue
 		} else if twice {
 			err := fmt.Errorf("check %q is there already, in line %d", c.Name, line)
-			r.problems = append(r.problems, Problem{r.file, c.Line("name"), err})
+			r.Problems = append(r.Problems, Problem{File: r.File, Line: c.Line("name"), Err: err})
 			continue
 		}
 		first[c.Name] = c.Line("name")
@@ -192,7 +127,7 @@ type key struct {
 // guestKeys may be defaults, too.
 var guestKeys = []key{
 	{"timeout", func(r *reader, c *Check, n *yaml.Node) { c.Timeout = r.duration(n) }},
-	{"append", func(r *reader, c *Check, n *yaml.Node) { c.Guest.Append = r.text(n) }},
+	{"append", func(r *reader, c *Check, n *yaml.Node) { c.Guest.Append = r.Text("append", n) }},
 	{"memory", func(r *reader, c *Check, n *yaml.Node) { c.Guest.Memory = r.size(n) }},
 	{"cpus", func(r *reader, c *Check, n *yaml.Node) { c.Guest.CPUs = r.count(n) }},
 	{"init", func(r *reader, c *Check, n *yaml.Node) { c.Guest.Direct = r.init(n) }},
@@ -200,57 +135,35 @@ var guestKeys = []key{
 }
 
 var checkKeys = append([]key{
-	{"name", func(r *reader, c *Check, n *yaml.Node) { c.Name = r.text(n) }},
-	{"break", func(r *reader, c *Check, n *yaml.Node) { c.Break = r.text(n) }},
+	{"name", func(r *reader, c *Check, n *yaml.Node) { c.Name = r.Text("name", n) }},
+	{"break", func(r *reader, c *Check, n *yaml.Node) { c.Break = r.Text("break", n) }},
 	{"when", func(r *reader, c *Check, n *yaml.Node) {
-		if text := r.text(n); text != "" {
+		if text := r.Text("when", n); text != "" {
 			var err error
 			if c.When, err = ParseWhen(text); err != nil {
-				r.wrong(n, "when: %w", err)
+				r.Wrong(n, "when: %w", err)
 			}
 		}
 	}},
-	{"by", func(r *reader, c *Check, n *yaml.Node) { c.By = r.text(n) }},
+	{"by", func(r *reader, c *Check, n *yaml.Node) { c.By = r.Text("by", n) }},
 	{"expect", func(r *reader, c *Check, n *yaml.Node) {
-		for _, item := range r.list(n) {
-			if text := r.text(item); text != "" {
+		for _, item := range r.List(n) {
+			if text := r.Text("expect", item); text != "" {
 				e, err := ParseExpectation(text)
 				if err != nil {
-					r.wrong(item, "%w", err)
+					r.Wrong(item, "%w", err)
 				}
 				c.Expect = append(c.Expect, e)
 			}
 		}
 	}},
 	{"print", func(r *reader, c *Check, n *yaml.Node) {
-		for _, item := range r.list(n) {
-			c.Print = append(c.Print, r.text(item))
+		for _, item := range r.List(n) {
+			c.Print = append(c.Print, r.Text("print", item))
 		}
 	}},
-	{"run", func(r *reader, c *Check, n *yaml.Node) { c.Run = r.text(n) }},
+	{"run", func(r *reader, c *Check, n *yaml.Node) { c.Run = r.Text("run", n) }},
 }, guestKeys...)
-
-// mapping returns the values of a mapping by their keys, which must be known; nil where it is none.
-func (r *reader) mapping(n *yaml.Node, what string, known []string) map[string]*yaml.Node {
-	n = resolve(n)
-	if n.Kind != yaml.MappingNode {
-		r.wrong(n, "want %s with the keys %s", what, strings.Join(known, ", "))
-		return nil
-	}
-	values := map[string]*yaml.Node{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, v := n.Content[i], n.Content[i+1]
-		switch {
-		case !slices.Contains(known, k.Value):
-			r.wrong(k, "unknown key %q%s", k.Value, suggest(k.Value, known))
-		case values[k.Value] != nil:
-			r.wrong(k, "%s is there already, in line %d", k.Value, values[k.Value].Line)
-		default:
-			values[k.Value] = resolve(v)
-		}
-	}
-	return values
-}
 
 // fields reads the keys of a check.
 func (r *reader) fields(n *yaml.Node, what string, c *Check, keys []key) {
@@ -258,7 +171,7 @@ func (r *reader) fields(n *yaml.Node, what string, c *Check, keys []key) {
 	for i, k := range keys {
 		names[i] = k.name
 	}
-	values := r.mapping(n, what, names)
+	values := r.Mapping(n, what, names)
 	for _, k := range keys {
 		if v := values[k.name]; v != nil {
 			if c.lines != nil {
@@ -269,88 +182,54 @@ func (r *reader) fields(n *yaml.Node, what string, c *Check, keys []key) {
 	}
 }
 
-// resolve follows an alias. One cannot name another, so this ends.
-func resolve(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.AliasNode {
-		return n.Alias
-	}
-	return n
-}
-
-// text reads a scalar as it is written.
-func (r *reader) text(n *yaml.Node) string {
-	n = resolve(n)
-	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" || strings.TrimSpace(n.Value) == "" {
-		r.wrong(n, "want a text here")
-		return ""
-	}
-	return n.Value
-}
-
-// list reads a list, or a single item as one.
-func (r *reader) list(n *yaml.Node) []*yaml.Node {
-	if n = resolve(n); n.Kind == yaml.SequenceNode {
-		return n.Content
-	}
-	return []*yaml.Node{n}
-}
-
 func (r *reader) duration(n *yaml.Node) time.Duration {
-	text := r.text(n)
+	text := r.Text("timeout", n)
 	d, err := time.ParseDuration(text)
 	if text != "" && (err != nil || d <= 0) {
-		r.wrong(n, "timeout: %q: want a time such as 90s or 5m", text)
+		r.Wrong(n, "timeout: %q: want a time such as 90s or 5m", text)
 	}
 	return d
 }
 
 func (r *reader) size(n *yaml.Node) units.Size {
-	text := r.text(n)
+	text := r.Text("memory", n)
 	s, err := units.ParseSize(text)
 	if err == nil {
 		err = CheckMemory(s)
 	}
 	if text != "" && err != nil {
-		r.wrong(n, "memory: %w", err)
+		r.Wrong(n, "memory: %w", err)
 	}
 	return s
 }
 
 func (r *reader) count(n *yaml.Node) int {
-	text := r.text(n)
+	text := r.Text("cpus", n)
 	v, err := strconv.Atoi(text)
 	if text != "" && (err != nil || v < 1) {
-		r.wrong(n, "cpus: %q is not a number of processors", text)
+		r.Wrong(n, "cpus: %q is not a number of processors", text)
 	}
 	return v
 }
 
 func (r *reader) init(n *yaml.Node) bool {
-	text := r.text(n)
+	text := r.Text("init", n)
 	if text != "" && text != "sh" {
-		r.wrong(n, "init: %q: want sh, which leaves systemd out", text)
+		r.Wrong(n, "init: %q: want sh, which leaves systemd out", text)
 	}
 	return text == "sh"
 }
 
 func (r *reader) shares(n *yaml.Node) []string {
 	var list []string
-	for _, item := range r.list(n) {
-		text := r.text(item)
+	for _, item := range r.List(n) {
+		text := r.Text("share", item)
 		if text != "" && !filepath.IsAbs(text) {
 			text = filepath.Join(r.dir, text)
 		}
 		list = append(list, text)
 	}
 	return list
-}
-
-// suggest names the known name that was probably meant, or all of them.
-func suggest(name string, known []string) string {
-	if near := editdist.Nearest(strings.ToLower(name), slices.Values(known), 2); near != "" {
-		return ": did you mean " + near + "?"
-	}
-	return ": want one of " + strings.Join(known, ", ")
 }
 
 // Select returns the checks of these names, in their order; all where there are no names.
@@ -361,7 +240,7 @@ func Select(list []Check, names []string) ([]Check, error) {
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("there is no check %q%s", name, suggest(name, known))
+			return nil, fmt.Errorf("there is no check %q%s", name, yamlfile.Suggest(name, known))
 		}
 	}
 	if len(names) == 0 {

@@ -1,0 +1,163 @@
+package spec
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/yamlfile"
+	"go.yaml.in/yaml/v3"
+)
+
+// places are the values of a kimg.yaml, as "key=value", with FILE:LINE of each. What a flag says is not there.
+type places map[string]string
+
+// wrong is an error of a field's value, which is called as whoever gave it does: by the flag, or the file and line.
+func (s Spec) wrong(flag string, value any, err error) error {
+	for _, key := range []string{strings.TrimPrefix(flag, "--"), plural[strings.TrimPrefix(flag, "--")]} {
+		if at, ok := s.places[key+"="+fmt.Sprint(value)]; ok {
+			return &InputError{at + ": " + key, err}
+		}
+	}
+	return &InputError{flag, err}
+}
+
+// plural are the flags that kimg.yaml calls otherwise.
+var plural = map[string]string{"fragment": "fragments", "patch": "patches", "target": "targets"}
+
+// fields are the keys of a kimg.yaml, in the order of Spec, and where their values go.
+func fields(s *Spec) (keys []string, at map[string]reflect.Value) {
+	at = map[string]reflect.Value{}
+	var add func(v reflect.Value)
+	add = func(v reflect.Value) {
+		for i := range v.NumField() {
+			name, how, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+			switch {
+			case how == "inline":
+				add(v.Field(i))
+			case name != "" && name != "-":
+				keys = append(keys, name)
+				at[name] = v.Field(i)
+			}
+		}
+	}
+	add(reflect.ValueOf(s).Elem())
+	return keys, at
+}
+
+// fileReader reads a kimg.yaml.
+type fileReader struct{ yamlfile.Reader }
+
+// item is a value of the file, and its line.
+type item struct {
+	key, text string
+	line      int
+}
+
+// spec lays a kimg.yaml over s, and returns its values.
+func (r *fileReader) spec(text []byte, s *Spec) []item {
+	top := r.Document(text)
+	if top == nil || yamlfile.IsNull(top) {
+		return nil
+	}
+	var items []item
+	keys, at := fields(s)
+	values := r.Mapping(top, "a "+File, keys)
+	for _, key := range keys {
+		n := values[key]
+		if n == nil || yamlfile.IsNull(n) {
+			continue
+		}
+		for _, value := range r.value(key, n, at[key]) {
+			items = append(items, value)
+		}
+	}
+	return items
+}
+
+// value reads the value of one key into its field.
+func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
+	if to.Kind() == reflect.Slice {
+		items := r.list(key, n)
+		to.SetZero()
+		for _, i := range items {
+			to.Set(reflect.Append(to, reflect.ValueOf(i.text)))
+		}
+		return items
+	}
+	if n.Kind != yaml.ScalarNode {
+		r.Wrong(n, "%s: want one value here", key)
+		return nil
+	}
+	switch at := to.Addr().Interface().(type) {
+	case *bool:
+		if err := n.Decode(at); err != nil {
+			r.Wrong(n, "%s: %q: want true or false", key, n.Value)
+		}
+	case *int:
+		v, err := strconv.Atoi(n.Value)
+		if err != nil {
+			r.Wrong(n, "%s: %q: want a number", key, n.Value)
+		}
+		*at = v
+	case *units.Size:
+		if err := at.UnmarshalText([]byte(n.Value)); err != nil {
+			r.Wrong(n, "%s: %w", key, err)
+		}
+	default:
+		to.SetString(n.Value)
+	}
+	return []item{{key, n.Value, n.Line}}
+}
+
+// simpleSet is a setting whose value has no comma in it, whatever it is in.
+var simpleSet = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=(y|m|n|-?[0-9]+|0[xX][0-9a-fA-F]+)$`)
+
+// list reads a list, or what looks like one: a single value, or several apart by commas where no value has one.
+func (r *fileReader) list(key string, n *yaml.Node) (items []item) {
+	for _, one := range r.List(n) {
+		one = yamlfile.Resolve(one)
+		text := r.Text(key, one)
+		if text == "" {
+			continue
+		}
+		for _, t := range split(key, text) {
+			items = append(items, item{key, t, one.Line})
+		}
+	}
+	return items
+}
+
+func split(key, text string) []string {
+	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
+	switch key {
+	case "include", "targets":
+		return parts
+	case "set":
+		for _, p := range parts {
+			if !simpleSet.MatchString(p) {
+				return []string{text}
+			}
+		}
+		return parts
+	}
+	return []string{text}
+}
+
+// placesOf notes where the values are that a file gave: a path is called as the Spec has it.
+func placesOf(file string, items []item, s *Spec) places {
+	_, at := fields(s)
+	all, nth := places{}, map[string]int{}
+	for _, i := range items {
+		v := at[i.key]
+		if v.Kind() == reflect.Slice {
+			v = v.Index(nth[i.key])
+			nth[i.key]++
+		}
+		all[i.key+"="+fmt.Sprint(v.Interface())] = fmt.Sprintf("%s:%d", file, i.line)
+	}
+	return all
+}

@@ -1,0 +1,115 @@
+package spec
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// loadText reads a kimg.yaml of this text.
+func loadText(t *testing.T, dir, text string) (Spec, error) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, File), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(dir)
+}
+
+// What looks like a list is one.
+func TestSpecFileLists(t *testing.T) {
+	for _, tt := range []struct{ text, set, include, fragments string }{
+		{"set: KASAN=y\n", "KASAN=y", "", ""},
+		{"set: KASAN=y, UBSAN=n NR_CPUS=8\n", "KASAN=y UBSAN=n NR_CPUS=8", "", ""},
+		{"set: [KASAN=y, UBSAN=n]\n", "KASAN=y UBSAN=n", "", ""},
+		{"set: 'CMDLINE=\"a=b,c=d\"'\n", `CMDLINE="a=b,c=d"`, "", ""},
+		{"set: LOCALVERSION=-a,b\n", "LOCALVERSION=-a,b", "", ""},
+		{"set:\ninclude:\n", "", "", ""},
+		{"include: strace,gdb\n", "", "strace gdb", ""},
+		{"include: strace gdb\n", "", "strace gdb", ""},
+		{"include:\n  - strace, gdb\n  - vim\n", "", "strace gdb vim", ""},
+		{"fragments: /a,b.config\n", "", "", "/a,b.config"},
+	} {
+		s, err := loadText(t, t.TempDir(), tt.text)
+		got := []string{strings.Join(s.Set, " "), strings.Join(s.Include, " "), strings.Join(s.Fragments, " ")}
+		if err != nil || !slices.Equal(got, []string{tt.set, tt.include, tt.fragments}) {
+			t.Errorf("%q: %q, %v", tt.text, got, err)
+		}
+	}
+}
+
+// Errors name the file, the line, the key and what was wanted; no type of Go's, and no flag.
+func TestSpecFileErrors(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want string // after the file's name; lines
+	}{
+		{"suite: trixie\n---\nsuite: bookworm\n", ":2: there is a second document: want one"},
+		{"fragment: lab.config\n", `:1: unknown key "fragment": did you mean fragments?`},
+		{"Suite: trixie\n", `:1: unknown key "Suite": did you mean suite?`},
+		{"suite: trixie\nsuite: sid\n", ":2: suite is there already, in line 1"},
+		{"- a\n", ":1: want a kimg.yaml with the keys kernel, suite,"},
+		{"just words\n", ":1: want a kimg.yaml with the keys"},
+		{"jobs: many\nverify-tar: maybe\nsize: much\nset: {KASAN: y}\nsuite: [a]\n",
+			":1: jobs: \"many\": want a number\n:2: verify-tar: \"maybe\": want true or false\n" +
+				":3: size: parse size \"much\"\n:4: set: want a text here, not keys and values\n" +
+				":5: suite: want one value here"},
+		{"suite: trixie\n\tset: A=y\n", ":2: a tab indents this line"},
+		{"size: 2048\n", ":1: size: 2K is not a size for a root filesystem: want 64M to 1T"},
+		{"kernel: suite\nsuite: sarge\n", `:2: suite: unknown suite "sarge"`},
+		{"set:\n  - A=y\n  - KASAN\n", `:3: set: "KASAN": want SYM=VALUE`},
+		{"include: [strace, No]\n", `:1: include: "No" is not a package name`},
+		{"\nfragments: [gone.config]\n", ":2: fragments: read "},
+		{"config: gone.config\n", ":1: config: read "},
+		{"kernel: ''\n", ":1: kernel: is empty"},
+	} {
+		dir := t.TempDir()
+		s, err := loadText(t, dir, tt.text)
+		if err == nil {
+			err = s.Check()
+		}
+		if err == nil {
+			t.Errorf("%q is taken", tt.text)
+			continue
+		}
+		got := strings.Split(err.Error(), "\n")
+		want := strings.Split(tt.want, "\n")
+		if len(got) != len(want) {
+			t.Errorf("%q: %v, want %d lines", tt.text, err, len(want))
+			continue
+		}
+		for i := range want {
+			if !strings.HasPrefix(got[i], filepath.Join(dir, File)+want[i]) {
+				t.Errorf("%q: %q, want %q", tt.text, got[i], want[i])
+			}
+		}
+		if strings.Contains(err.Error(), "--") || strings.Contains(err.Error(), "[]string") {
+			t.Errorf("%q: %v", tt.text, err)
+		}
+	}
+}
+
+// What a flag gave is called as the flag is, over a file with the same key.
+func TestFlagsErrorsNameTheFlag(t *testing.T) {
+	s, err := loadText(t, t.TempDir(), "size: 2G\nset: A=y\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Set = append(s.Set, "KASAN")
+	if err := s.Check(); err == nil || !strings.HasPrefix(err.Error(), "--set: ") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPatchesOfTheFile(t *testing.T) {
+	dir := t.TempDir()
+	s, err := loadText(t, dir, "patches: gone.patch\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(dir, File) + ":1: patches: read patch: "
+	if _, err := s.Request(); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v", err)
+	}
+}

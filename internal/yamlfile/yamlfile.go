@@ -1,0 +1,194 @@
+// Package yamlfile reads YAML files that people write by hand: [Reader] turns nodes into values, goes on after what
+// is wrong, and tells all of it with its lines. (Decoding into structs would name Go's types to the user.)
+package yamlfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kimg/kimg/internal/editdist"
+	"go.yaml.in/yaml/v3"
+)
+
+// Problem is one thing in a file that is invalid, or that cannot be done.
+type Problem struct {
+	File string // empty: the command line
+	Line int    // 0: the whole file
+	Err  error
+}
+
+func (p Problem) Error() string {
+	switch {
+	case p.File == "":
+		return p.Err.Error()
+	case p.Line == 0:
+		return fmt.Sprintf("%s: %v", p.File, p.Err)
+	}
+	return fmt.Sprintf("%s:%d: %v", p.File, p.Line, p.Err)
+}
+
+func (p Problem) Unwrap() error { return p.Err }
+
+// ProblemsError is all that is wrong with a file.
+type ProblemsError struct{ Problems []Problem }
+
+func (e *ProblemsError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Hint is none: that of one problem would look like that of all.
+func (e *ProblemsError) Hint() string { return "" }
+
+// Unwrap gives the reasons.
+func (e *ProblemsError) Unwrap() []error {
+	errs := make([]error, len(e.Problems))
+	for i, p := range e.Problems {
+		errs[i] = p
+	}
+	return errs
+}
+
+// Reader reads the nodes of one file, and collects what is wrong with them.
+type Reader struct {
+	File     string
+	Problems []Problem
+}
+
+// Err is a *ProblemsError of all problems, by their lines; nil: there are none.
+func (r *Reader) Err() error {
+	if len(r.Problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
+	return &ProblemsError{r.Problems}
+}
+
+// Wrong notes a problem with a node.
+func (r *Reader) Wrong(n *yaml.Node, format string, args ...any) {
+	r.Problems = append(r.Problems, Problem{r.File, n.Line, fmt.Errorf(format, args...)})
+}
+
+// yamlLine is how the library names a line.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// Document returns the one document of a text; nil: there is none, or it is wrong.
+func (r *Reader) Document(text []byte) *yaml.Node {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, more yaml.Node
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		if err = dec.Decode(&more); err == nil {
+			r.Wrong(&more, "there is a second document: want one")
+			return nil
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return doc.Content[0]
+	}
+	p := Problem{File: r.File, Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
+		p.Line, _ = strconv.Atoi(m[1])
+		p.Err = errors.New(strings.TrimPrefix(err.Error(), m[0]))
+	}
+	found := strings.Contains(err.Error(), "cannot start any token") || strings.Contains(err.Error(), "tab character")
+	if line := tabbed(text); line > 0 && found {
+		p.Line, p.Err = line, errors.New("a tab indents this line: YAML wants blanks")
+	}
+	r.Problems = append(r.Problems, p)
+	return nil
+}
+
+// tabbed is the first line that a tab indents; 0: there is none.
+func tabbed(text []byte) int {
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		if rest := bytes.TrimLeft(line, " "); len(rest) > 0 && rest[0] == '\t' {
+			return n
+		}
+	}
+	return 0
+}
+
+// Mapping returns the values of a mapping by their keys, which must be known; nil where it is none.
+func (r *Reader) Mapping(n *yaml.Node, what string, known []string) map[string]*yaml.Node {
+	n = Resolve(n)
+	if n.Kind != yaml.MappingNode {
+		r.Wrong(n, "want %s with the keys %s", what, strings.Join(known, ", "))
+		return nil
+	}
+	values, lines := map[string]*yaml.Node{}, map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		switch {
+		case !slices.Contains(known, k.Value):
+			r.Wrong(k, "unknown key %q%s", k.Value, Suggest(k.Value, known))
+		case values[k.Value] != nil:
+			r.Wrong(k, "%s is there already, in line %d", k.Value, lines[k.Value])
+		default:
+			values[k.Value], lines[k.Value] = Resolve(v), k.Line
+		}
+	}
+	return values
+}
+
+// Resolve follows an alias. One cannot name another, so this ends.
+func Resolve(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+// IsNull reports whether a key has no value.
+func IsNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// Text reads a scalar as it is written. key is what the error calls it.
+func (r *Reader) Text(key string, n *yaml.Node) string {
+	n = Resolve(n)
+	if n.Kind != yaml.ScalarNode || IsNull(n) || strings.TrimSpace(n.Value) == "" {
+		r.Wrong(n, "%s: want a text here%s", key, instead(n))
+		return ""
+	}
+	return n.Value
+}
+
+// instead says what is there in the place of a scalar.
+func instead(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.SequenceNode:
+		return ", not a list"
+	case yaml.MappingNode:
+		return ", not keys and values"
+	}
+	return ""
+}
+
+// List reads a list, or a single item as one.
+func (r *Reader) List(n *yaml.Node) []*yaml.Node {
+	if n = Resolve(n); n.Kind == yaml.SequenceNode {
+		return n.Content
+	}
+	return []*yaml.Node{n}
+}
+
+// Suggest names the known name that was probably meant, or all of them.
+func Suggest(name string, known []string) string {
+	if near := editdist.Nearest(strings.ToLower(name), slices.Values(known), 2); near != "" {
+		return ": did you mean " + near + "?"
+	}
+	return ": want one of " + strings.Join(known, ", ")
+}
