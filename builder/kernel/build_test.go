@@ -37,7 +37,7 @@ allnoconfig:
 	printf 'CONFIG_A=y\nCONFIG_GDB_SCRIPTS=y\n' > $(O)/.tmpconfig
 	ln -f $(O)/.tmpconfig $(KCONFIG_CONFIG) && rm $(O)/.tmpconfig
 olddefconfig:
-	grep -v -e FOO -e '^# CONFIG_B ' $(KCONFIG_CONFIG) > $(O)/.tmpconfig
+	grep -v -e FOO -e '^# CONFIG_' $(KCONFIG_CONFIG) > $(O)/.tmpconfig
 	ln -f $(O)/.tmpconfig $(KCONFIG_CONFIG) && rm $(O)/.tmpconfig
 bzImage: $(O)/vmlinux
 	@if grep -q FAIL=y $(O)/.config; then echo 'fs/open.c:7:2: error: it was asked to'; seq 100; exit 1; fi
@@ -275,6 +275,29 @@ func TestBuildUnmet(t *testing.T) {
 		"  FOO=y (asked by set FOO=y) is n: it depends on BAR (which is n); --set BAR=y turns that on"
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
+	}
+}
+
+// TestBuildNameless turns off what the tree has not.
+func TestBuildNameless(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	_, _, err := f.build(f.job(f.pin(dir), "BAZ=n", "bar=n"))
+	want := "configure Linux 6.12.1: not what was asked for\n" +
+		"  BAZ=n (asked by set BAZ=n) is n: no such symbol (did you mean BAR?)\n" +
+		"  bar=n (asked by set bar=n) is n: no such symbol: BAR differs by case only"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	j := f.job(f.pin(dir), "BAR=n", "FOO=n", "NOT_OF_THIS_TREE=n")
+	j.Config.Requests = append(j.Config.Requests, Request{"BAZ", "n", "my.fragment:2"})
+	_, said, err := f.build(j)
+	for _, want := range []string{
+		"warning NOT_OF_THIS_TREE=n (asked by set NOT_OF_THIS_TREE=n) turns nothing off: no such symbol",
+		"warning BAZ=n (asked by my.fragment:2) turns nothing off: no such symbol (did you mean BAR?)",
+	} {
+		if err != nil || !slices.Contains(said.log, want) {
+			t.Errorf("%v, told %q, want %q", err, said.log, want)
+		}
 	}
 }
 

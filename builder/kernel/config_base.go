@@ -96,6 +96,48 @@ func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVe
 	return nil
 }
 
+// nameless are the requests to turn off what the tree has not: final meets them by definition. What another symbol
+// was probably meant by is unmet where a person set it; the rest is told, as a fragment is for many versions.
+func (w *worker) nameless(ctx context.Context, final []byte, reqs []Request) ([]Unmet, error) {
+	there := map[string]bool{}
+	for line := range bytes.Lines(final) {
+		sym, _ := kconfig.ParseLine(string(line))
+		there[sym] = true
+	}
+	off := slices.DeleteFunc(last(reqs), func(r Request) bool { return r.Value != "n" || there[r.Symbol] })
+	if len(off) == 0 {
+		return nil, nil
+	}
+	tree, files, err := w.kconfigTree(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tree.Elsewhere(files)
+	var unmet []Unmet
+	for _, r := range off {
+		if !tree.Absent(r.Symbol) || isRenamed(r.Symbol) {
+			continue
+		}
+		why := tree.Explain(r.Symbol, "n", nil)
+		if len(tree.Near(r.Symbol)) > 0 && strings.HasPrefix(r.Origin, setOrigin) {
+			unmet = append(unmet, Unmet{Request: r, Got: "n", Why: why})
+		} else {
+			w.task.Warn(fmt.Sprintf("%s (asked by %s) turns nothing off: %s", r, r.Origin, why))
+		}
+	}
+	return unmet, nil
+}
+
+// isRenamed reports whether a symbol has another name in some version.
+func isRenamed(symbol string) bool {
+	for _, n := range renames {
+		if symbol == n.old || symbol == n.new {
+			return true
+		}
+	}
+	return symbol == "DEBUG_INFO_NONE" || slices.Contains(debugFormats, symbol)
+}
+
 const shown = 5
 
 func lostWarning(name string, version units.KernelVersion, lost []Unmet) string {
@@ -115,9 +157,22 @@ func lostWarning(name string, version units.KernelVersion, lost []Unmet) string 
 // Check refuses a base file that cannot be a .config.
 func (c Config) Check() error {
 	if Builtin(c.Base) || bytes.Contains(c.File, []byte("CONFIG_")) {
-		return nil
+		return c.checkOffs()
 	}
 	return fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)
+}
+
+// checkOffs names the first line of a base file that was meant to turn a symbol off, and does not.
+func (c Config) checkOffs() error {
+	n := 0
+	for line := range bytes.Lines(c.File) {
+		n++
+		text := strings.TrimRight(string(line), "\r\n")
+		if sym, _ := kconfig.ParseLine(text); sym == "" && offRE.MatchString(text) {
+			return fmt.Errorf("read config %s:%d: %w", c.Base, n, badOff(text))
+		}
+	}
+	return nil
 }
 
 // renames are symbols that have another name from a version on. A request may use either name with any version.

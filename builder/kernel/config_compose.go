@@ -90,6 +90,12 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 		return nil, &UnmetError{Version: version.String(), Unmet: list}
 	}
 	if !known {
+		list, err := w.nameless(ctx, final, c.Requests)
+		if err != nil {
+			task.Warn("whether the tree has all that is turned off is not known: " + err.Error())
+		} else if len(list) > 0 {
+			return nil, &UnmetError{Version: version.String(), Unmet: list}
+		}
 		if err := w.keepsFile(ctx, c, version, cfg, requested); err != nil {
 			return nil, err
 		}

@@ -29,6 +29,9 @@ func (r Request) Line() string {
 	return "CONFIG_" + r.Symbol + "=" + r.Value
 }
 
+// setOrigin begins the origin of what was set by itself, by --set or in kimg.yaml.
+const setOrigin = "set "
+
 var (
 	symbolRE = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
 	numberRE = regexp.MustCompile(`^-?[0-9]+$|^0[xX][0-9a-fA-F]+$`)
@@ -50,7 +53,7 @@ func ParseSet(s string) (Request, error) {
 	case !plainValue(value):
 		value = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
 	}
-	return Request{Symbol: name, Value: value, Origin: "set " + s}, nil
+	return Request{Symbol: name, Value: value, Origin: setOrigin + s}, nil
 }
 
 func plainValue(v string) bool {
@@ -70,6 +73,8 @@ func ParseFragment(r io.Reader, name string) ([]Request, error) {
 		switch off := strings.HasPrefix(line, "#"); {
 		case symbolRE.MatchString(sym) && (off || plainValue(value)):
 			reqs = append(reqs, Request{sym, value, origin})
+		case offRE.MatchString(line):
+			return nil, fmt.Errorf("read fragment %s: %w", origin, badOff(line))
 		case line != "" && !off:
 			return nil, fmt.Errorf("read fragment %s: %q: want CONFIG_SYMBOL=value or "+
 				"\"# CONFIG_SYMBOL is not set\"", origin, line)
@@ -79,6 +84,15 @@ func ParseFragment(r io.Reader, name string) ([]Request, error) {
 		return nil, fmt.Errorf("read fragment %s: %w", name, err)
 	}
 	return reqs, nil
+}
+
+// offRE is what was meant to turn a symbol off, and is a comment to kconfig, which wants the blanks as they are.
+var offRE = regexp.MustCompile(`^#\s*CONFIG_([A-Za-z0-9_]+)\s+is\s+not\s+set\W*$`)
+
+// badOff is the error of a line that offRE matches and that turns nothing off.
+func badOff(line string) error {
+	return fmt.Errorf("%q is a comment to kconfig: want \"# CONFIG_%s is not set\", with its blanks", line,
+		offRE.FindStringSubmatch(line)[1])
 }
 
 // last drops every request that a later one for the same symbol replaces.

@@ -1,6 +1,7 @@
 package kconfig
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -260,10 +261,42 @@ func (t *Tree) unknown(name string) string {
 	if file, ok := t.elsewhere[name]; ok {
 		return "this architecture has no such symbol: it is in " + file
 	}
-	if near := editdist.Nearest(name, maps.Keys(t.Symbols), min(3, len(name)/3)); near != "" {
-		return "no such symbol (did you mean " + near + "?)"
+	near := t.Near(name)
+	switch {
+	case len(near) == 1 && strings.EqualFold(near[0], name):
+		return "no such symbol: " + near[0] + " differs by case only"
+	case len(near) > 0:
+		return "no such symbol (did you mean " + list(near, "or") + "?)"
 	}
 	return "no such symbol"
+}
+
+// Absent reports whether no architecture has a symbol; that of another one is known after Elsewhere.
+func (t *Tree) Absent(name string) bool { return t.Symbols[name] == nil && t.elsewhere[name] == "" }
+
+// shortWord is the least length of a name that others are searched for, in bytes: more have A or NET in them.
+const shortWord = 4
+
+// Near are the symbols that were probably meant by a name that is none, the likeliest first, three at most: the one
+// that differs by case only, else those with a prompt that have the name as whole words in theirs, and the nearest.
+func (t *Tree) Near(name string) []string {
+	var around []string
+	for s := range t.Symbols {
+		if strings.EqualFold(s, name) {
+			return []string{s}
+		}
+		words := strings.Contains("_"+s+"_", "_"+strings.ToUpper(name)+"_")
+		if len(name) >= shortWord && words && t.Prompted(s) {
+			around = append(around, s)
+		}
+	}
+	slices.SortFunc(around, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	near := around[:min(2, len(around))]
+	nearest := editdist.Nearest(strings.ToUpper(name), maps.Keys(t.Symbols), min(3, len(name)/3))
+	if nearest != "" && !slices.Contains(near, nearest) {
+		near = append(near, nearest)
+	}
+	return near
 }
 
 func others(all []string, but string) []string {

@@ -126,6 +126,10 @@ func TestExplain(t *testing.T) {
 	for _, c := range []struct{ name, asked, extra, want string }{
 		{"NOSUCH_AT_ALL", "y", "", "no such symbol"},
 		{"RELOCATABEL", "y", "", "no such symbol (did you mean RELOCATABLE?)"},
+		{"relocatable", "y", "", "no such symbol: RELOCATABLE differs by case only"},
+		{"LEDS", "n", "", "no such symbol (did you mean STICK_LEDS?)"},
+		{"STICK_LED", "n", "", "no such symbol (did you mean STICK_LEDS?)"},
+		{"DEBUG_STICK", "y", "", "no such symbol"},
 		{"ARM64_ERRATUM", "y", "", "this architecture has no such symbol: it is in arch/arm64/Kconfig"},
 		{"INSIDE_HELP", "y", "", "no such symbol"},
 		{"RANDOMIZE_BASE", "y", "", "it depends on RELOCATABLE (which is n); --set RELOCATABLE=y turns that on"},
