@@ -38,7 +38,8 @@ func TestParseFragment(t *testing.T) {
 		t.Error(d)
 	}
 	for _, bad := range []string{"A=y", "CONFIG_A", "CONFIG_A=maybe", "CONFIG_A B=y", "CONFIG_A=y # no",
-		"#CONFIG_SWAP is not set", "#\tCONFIG_SWAP is not set", "#  CONFIG_SWAP is not  set", "# CONFIG_SWAP is not set."} {
+		"#CONFIG_SWAP is not set", "#\tCONFIG_SWAP is not set",
+		"#  CONFIG_SWAP is not  set", "# CONFIG_SWAP is not set."} {
 		_, err := ParseFragment(strings.NewReader("\n"+bad+"\n"), "f")
 		if err == nil || !strings.Contains(err.Error(), "f:2") {
 			t.Errorf("%q: error %v, want one that names its line", bad, err)
