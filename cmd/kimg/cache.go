@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -103,8 +104,21 @@ func (a *app) listKept(ctx context.Context) (*keep.Kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	eng, err := keepEngine(choice)(ctx)
-	return keep.List(ctx, dir, eng, err)
+	eng, err := choice.Connect(ctx)
+	if err != nil {
+		return keep.List(ctx, dir, nil, err)
+	}
+	if eng.Info().Name != container.EmbeddedEngine {
+		a.sayEmbedded(choice.Dir)
+	}
+	return keep.List(ctx, dir, eng, nil)
+}
+
+// sayEmbedded says that the embedded engine has kept something, which is listed only where it is the one in use.
+func (a *app) sayEmbedded(dir string) {
+	if kept, err := filepath.Glob(filepath.Join(dir, "*", "images", "*")); err == nil && len(kept) > 0 {
+		fmt.Fprintf(a.stderr, "for what the embedded engine keeps in %s: --engine embedded\n", progress.Clean(dir))
+	}
 }
 
 // keepEngine connects to the engine. Nothing is lost with a connection that is not closed before the process ends.
