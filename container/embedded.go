@@ -90,7 +90,16 @@ const tried = "tried"
 
 // try looks at what works, and at what the engine's directory is good for until all of that does.
 func (e *embedded) try(ctx context.Context) error {
-	if err := sandbox.Check(ctx, e.ids); err != nil {
+	c, err := e.claim(containers)
+	if err != nil {
+		return err
+	}
+	defer e.drop(ctx, c)
+	root := filepath.Join(c.path, rootDir)
+	if err := os.Mkdir(root, 0o700); err != nil {
+		return err
+	}
+	if err := sandbox.Check(ctx, e.ids, root); err != nil {
 		return err
 	}
 	var u unix.Utsname
@@ -101,11 +110,6 @@ func (e *embedded) try(ctx context.Context) error {
 		e.overlay = true
 		return nil
 	}
-	c, err := e.claim(containers)
-	if err != nil {
-		return err
-	}
-	defer e.drop(ctx, c)
 	file := filepath.Join(c.path, "file")
 	if err := os.WriteFile(file, nil, 0o700); err != nil {
 		return err

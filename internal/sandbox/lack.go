@@ -23,13 +23,9 @@ func (e *LackError) Unwrap() error { return e.Err }
 // Hint is the line that helps.
 func (e *LackError) Hint() string { return e.hint }
 
-// Check starts a sandbox of these ids and ends it, which takes some 10 ms. The error is a *LackError.
-func Check(ctx context.Context, ids IDs) error {
-	root, err := os.MkdirTemp("", "kimg-check-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(root) // an empty directory, or what the sandbox mounts on
+// Check starts a sandbox of these ids and ends it, which takes some 10 ms. Its root is the directory root, in which it
+// makes those that it mounts on. The error is a *LackError.
+func Check(ctx context.Context, ids IDs, root string) error {
 	s, err := Start(ctx, Config{IDs: ids, Root: root})
 	if err == nil {
 		return s.Close()
