@@ -316,7 +316,7 @@ func TestBuildFileConfig(t *testing.T) {
 	j.Config.File = []byte("# Linux/x86 5.10.1 Kernel Configuration\n" + file) // another version's: told, and taken
 	_, said, err := f.build(j)
 	if err != nil || !slices.ContainsFunc(said.log, func(l string) bool {
-		return strings.HasPrefix(l, "warning my.config was written by another version; 1 of its options did not "+
+		return strings.HasPrefix(l, "warning my.config was written by Linux 5.10.1; 1 of its options did not "+
 			"survive in Linux 6.12.1:\n  FOO=y is n: it depends on BAR")
 	}) {
 		t.Errorf("%v, told %q", err, said.log)

@@ -3,17 +3,19 @@ package kernel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/units"
 )
 
 // writtenBy is how kconfig heads a .config: "# Linux/x86 6.1.0 Kernel Configuration".
-var writtenBy = regexp.MustCompile(`(?m)^# Linux/\S+ (\S+) Kernel Configuration$`)
+var writtenBy = regexp.MustCompile(`(?m)^# Linux/(\S+) (\S+) Kernel Configuration\r?$`)
 
 // ofThisVersion says whether a .config was made for the tree's version: written by its kconfig, or by hand. One
 // that another version wrote names symbols that came and went.
@@ -22,8 +24,22 @@ func ofThisVersion(file []byte, v units.KernelVersion) bool {
 	if m == nil {
 		return true
 	}
-	w, err := units.ParseKernelVersion(string(m[1]))
+	w, err := units.ParseKernelVersion(string(m[2]))
 	return err == nil && w.Major == v.Major && w.Minor == v.Minor
+}
+
+// checkArch refuses what kconfig wrote for another architecture; text is a file of that name.
+func checkArch(name string, text []byte) error {
+	m := writtenBy.FindSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	of, a := string(m[1]), arch.Default
+	if of == a.SourceDir || of == a.Kernel {
+		return nil
+	}
+	return fmt.Errorf("read config %s: it was written for %s, by Linux %s: kimg makes kernels for %s (%s)",
+		name, of, m[2], a.Name, a.SourceDir)
 }
 
 // fileRequests are the symbols that the base file turns on or gives a value, by their names in a version. What it
@@ -91,7 +107,7 @@ func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVe
 	case ofThisVersion(c.File, version):
 		return &UnmetError{Version: version.String(), Unmet: lost}
 	default:
-		w.task.Warn(lostWarning(c.Base, version, lost))
+		w.task.Warn(lostWarning(c, version, lost))
 	}
 	return nil
 }
@@ -140,10 +156,10 @@ func isRenamed(symbol string) bool {
 
 const shown = 5
 
-func lostWarning(name string, version units.KernelVersion, lost []Unmet) string {
+func lostWarning(c Config, version units.KernelVersion, lost []Unmet) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s was written by another version; %d of its options did not survive in Linux %s:",
-		name, len(lost), version)
+	fmt.Fprintf(&b, "%s was written by Linux %s; %d of its options did not survive in Linux %s:",
+		c.Base, writtenBy.FindSubmatch(c.File)[2], len(lost), version)
 	for i, u := range lost {
 		if i == shown {
 			fmt.Fprintf(&b, "\n  and %d more: kimg config --diff lists them all", len(lost)-shown)
@@ -157,7 +173,7 @@ func lostWarning(name string, version units.KernelVersion, lost []Unmet) string 
 // Check refuses a base file that cannot be a .config.
 func (c Config) Check() error {
 	if Builtin(c.Base) || bytes.Contains(c.File, []byte("CONFIG_")) {
-		return c.checkOffs()
+		return errors.Join(checkArch(c.Base, c.File), c.checkOffs())
 	}
 	return fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)
 }

@@ -73,6 +73,8 @@ func ParseFragment(r io.Reader, name string) ([]Request, error) {
 		switch off := strings.HasPrefix(line, "#"); {
 		case symbolRE.MatchString(sym) && (off || plainValue(value)):
 			reqs = append(reqs, Request{sym, value, origin})
+		case off && checkArch(name, []byte(line)) != nil:
+			return nil, checkArch(name, []byte(line))
 		case offRE.MatchString(line):
 			return nil, fmt.Errorf("read fragment %s: %w", origin, badOff(line))
 		case line != "" && !off:

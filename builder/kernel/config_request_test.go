@@ -47,6 +47,14 @@ func TestParseFragment(t *testing.T) {
 	}
 }
 
+// A whole .config of another architecture is no fragment of this one's.
+func TestParseFragmentOfAnotherArch(t *testing.T) {
+	_, err := ParseFragment(strings.NewReader("#\n# Linux/arm64 6.1.0 Kernel Configuration\nCONFIG_A=y\n"), "f")
+	if err == nil || !strings.Contains(err.Error(), "config f: it was written for arm64, by Linux 6.1.0") {
+		t.Error(err)
+	}
+}
+
 func TestMerge(t *testing.T) {
 	base := "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_AB=y\n# about CONFIG_A\nCONFIG_C=1"
 	got := string(merge([]byte(base), []Request{{"A", "n", ""}, {"B", "m", ""}, {"A", "m", ""}, {"NEW", `"s"`, ""}}))

@@ -1,12 +1,15 @@
 package spec
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -96,11 +99,25 @@ func (s Spec) config() (ConfigLock, error) {
 // MaxConfig bounds a config or a fragment, in bytes: a distribution's has 300 KB.
 const MaxConfig = 4 << 20
 
-// lockFile pins one of the user's own small files.
+// lockFile pins one of the user's own small files, without its compression.
 func lockFile(name string) (FileLock, error) {
 	b, err := reading.Small(name, MaxConfig)
 	if err != nil {
 		return FileLock{}, fmt.Errorf("read config: %w", err)
 	}
+	if suffix, ok := decompress.Suffix(b); ok { // such as /proc/config.gz
+		if b, err = unpack(b, suffix); err != nil {
+			return FileLock{}, fmt.Errorf("read config %s: %w", name, err)
+		}
+	}
 	return FileLock{Path: filepath.Base(name), SHA256: units.DigestOf(b), Text: string(b)}, nil
+}
+
+func unpack(b []byte, suffix string) ([]byte, error) {
+	plain, err := decompress.NewReader(bytes.NewReader(b), suffix)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	return io.ReadAll(reading.Bounded(plain, MaxConfig, fmt.Errorf("it unpacks to more than %d bytes", MaxConfig)))
 }

@@ -1,11 +1,16 @@
 package spec
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kimg/kimg/internal/units"
 )
 
 // loadText reads a kimg.yaml of this text.
@@ -111,5 +116,45 @@ func TestPatchesOfTheFile(t *testing.T) {
 	want := filepath.Join(dir, File) + ":1: patches: read patch: "
 	if _, err := s.Request(); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v", err)
+	}
+}
+
+func gz(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write([]byte(text))
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// A compressed config is pinned as what is in it.
+func TestCompressedConfig(t *testing.T) {
+	const text = "# Linux/x86 6.1.0 Kernel Configuration\nCONFIG_A=y\n"
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"c.gz": gz(t, text), "cut.gz": gz(t, text)[:30], "arm.gz": gz(t, strings.Replace(text, "x86", "arm64", 1)),
+		"big.gz": gz(t, strings.Repeat(text, MaxConfig/len(text)+1)), "f.gz": gz(t, "CONFIG_F=y\n"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := Default()
+	s.Config, s.Fragments = filepath.Join(dir, "c.gz"), []string{filepath.Join(dir, "f.gz")}
+	q, err := s.Request()
+	if err != nil || q.Config.Text != text || q.Config.SHA256 != units.DigestOf([]byte(text)) ||
+		q.Config.Fragments[0].Text != "CONFIG_F=y\n" {
+		t.Errorf("%+v, %v", q.Config, err)
+	}
+	for name, want := range map[string]string{
+		"cut.gz": "cut.gz: unexpected EOF", "arm.gz": "it was written for arm64", "big.gz": "it unpacks to more than",
+	} {
+		s.Config = filepath.Join(dir, name)
+		if _, err := s.Request(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
