@@ -45,6 +45,9 @@ func (c Choice) Connect(ctx context.Context) (Engine, error) {
 	failed := &ConnectError{kind: ErrNoEngine}
 	for _, at := range list {
 		e, err := at.open(ctx)
+		if own, ok := e.(*embedded); ok && err == nil {
+			own.warnOf(failed.Tried)
+		}
 		if err == nil {
 			return e, nil
 		}
@@ -57,6 +60,15 @@ func (c Choice) Connect(ctx context.Context) (Engine, error) {
 		}
 	}
 	return nil, failed
+}
+
+// warnOf warns of engines that are there and do not answer: they may have been meant.
+func (e *embedded) warnOf(tried []Attempt) {
+	for _, a := range tried {
+		if !errors.Is(a.Err, errNoSocket) && !errors.Is(a.Err, fs.ErrPermission) {
+			e.info.Warnings = append(e.info.Warnings, fmt.Sprintf("%s: %v: the embedded engine is used", a.Host, a.Err))
+		}
+	}
 }
 
 // Found is an engine that was looked for.

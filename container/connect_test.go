@@ -185,3 +185,17 @@ func TestFault(t *testing.T) {
 		t.Error("no error became one")
 	}
 }
+
+// An engine that is there and does not answer is told where the embedded one takes its place; one that is not there, or
+// refuses this user, is not.
+func TestEmbeddedInstead(t *testing.T) {
+	e := &embedded{}
+	e.warnOf([]Attempt{{"unix:///a", errNoSocket}, {"unix:///b", os.ErrPermission}})
+	if len(e.info.Warnings) > 0 {
+		t.Errorf("%q", e.info.Warnings)
+	}
+	e.warnOf([]Attempt{{"unix:///c", errors.New("connection refused")}})
+	if want := []string{"unix:///c: connection refused: the embedded engine is used"}; cmp.Diff(want, e.info.Warnings) != "" {
+		t.Errorf("%q", e.info.Warnings)
+	}
+}

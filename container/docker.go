@@ -36,13 +36,15 @@ const (
 	sshAnswerTime = 60 * time.Second
 )
 
+var errNoSocket = errors.New("no such socket")
+
 func dial(ctx context.Context, at endpoint) (*docker, error) {
 	opts := []client.Opt{client.WithHost(at.host), client.WithAPIVersionNegotiation()}
 	wait, far := answerTime, (*sshDialer)(nil)
 	if sock, ok := strings.CutPrefix(at.host, "unix://"); ok {
 		// A socket in a directory that this user may not read (root's Podman) is not an engine that refuses the user.
 		if _, err := os.Stat(sock); err != nil {
-			return nil, errors.New("no such socket")
+			return nil, errNoSocket
 		}
 	}
 	if strings.HasPrefix(at.host, "ssh://") {
@@ -75,6 +77,8 @@ func dial(ctx context.Context, at endpoint) (*docker, error) {
 			err = fmt.Errorf("no answer within %v", wait)
 		case errors.Is(err, fs.ErrPermission):
 			err = fs.ErrPermission
+		case client.IsErrConnectionFailed(err):
+			err = errors.New("nothing answers there")
 		}
 		return nil, err
 	}
