@@ -195,7 +195,8 @@ func TestEmbeddedInstead(t *testing.T) {
 		t.Errorf("%q", e.info.Warnings)
 	}
 	e.warnOf([]Attempt{{"unix:///c", errors.New("connection refused")}})
-	if want := []string{"unix:///c: connection refused: the embedded engine is used"}; cmp.Diff(want, e.info.Warnings) != "" {
-		t.Errorf("%q", e.info.Warnings)
+	want := []string{"unix:///c: connection refused: the embedded engine is used"}
+	if d := cmp.Diff(want, e.info.Warnings); d != "" {
+		t.Error(d)
 	}
 }
