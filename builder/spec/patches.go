@@ -73,8 +73,11 @@ func readPatches(paths []string, wrong func(flag string, path any, err error) er
 // patchAt is where a patch is. A directory's own names do not lead out of it.
 type patchAt struct {
 	dir, name string
-	strip     int
+	strip     int // unsaid: the patch itself tells
 }
+
+// unsaid is the -p that no series gives.
+const unsaid = -1
 
 func listPatches(path string) ([]patchAt, error) {
 	st, err := os.Stat(path)
@@ -95,7 +98,7 @@ func listPatches(path string) ([]patchAt, error) {
 	if name == seriesFile || strings.HasPrefix(name, seriesFile+".") || strings.HasSuffix(name, "."+seriesFile) {
 		return readSeries(dir, name)
 	}
-	return []patchAt{{dir, name, 1}}, nil
+	return []patchAt{{dir, name, unsaid}}, nil
 }
 
 // sortedPatches are a directory's patches where it has no series file.
@@ -108,7 +111,7 @@ func sortedPatches(dir string) ([]patchAt, error) {
 	for _, de := range des {
 		name := de.Name()
 		if ext := filepath.Ext(name); (ext == ".patch" || ext == ".diff") && name != coverLetter && !de.IsDir() {
-			list = append(list, patchAt{dir, name, 1})
+			list = append(list, patchAt{dir, name, unsaid})
 		}
 	}
 	if len(list) == 0 {
@@ -145,7 +148,7 @@ func parseSeries(text string) ([]patchAt, error) {
 		if len(words) == 0 {
 			continue
 		}
-		at := patchAt{name: words[0], strip: 1}
+		at := patchAt{name: words[0], strip: unsaid}
 		if !filepath.IsLocal(at.name) {
 			return nil, fmt.Errorf("line %d: refused: %q leads out of the directory", n, at.name)
 		}
@@ -168,6 +171,12 @@ func (p patchAt) read(left int) (PatchLock, error) {
 	text, err := p.text(left)
 	if err != nil {
 		return PatchLock{}, err
+	}
+	if text, err = diffs.Decode(p.name, text); err != nil {
+		return PatchLock{}, err
+	}
+	if p.strip == unsaid {
+		p.strip = diffs.Strip(text)
 	}
 	d := units.DigestOf([]byte(text))
 	return PatchLock{Path: filepath.Base(p.name), Strip: p.strip, SHA256: d, Text: PatchText(text)}, nil

@@ -148,3 +148,34 @@ func FuzzPatchText(f *testing.F) {
 		}
 	})
 }
+
+// TestPatchesAsTheyCome pins what is applied: a mail decoded, and -p by the names unless a series says it.
+func TestPatchesAsTheyCome(t *testing.T) {
+	dir := t.TempDir()
+	const bare = "diff --git drivers/misc/lab.h drivers/misc/lab.h\nnew file mode 100644\nindex 0000000..1111111\n" +
+		"--- /dev/null\n+++ drivers/misc/lab.h\n@@ -0,0 +1 @@\n+#define LAB 1\n"
+	const qp = "Subject: [PATCH] lab\nContent-Transfer-Encoding: quoted-printable\n\n" +
+		"diff --git a/drivers/misc/lab.c b/drivers/misc/lab.c\nnew file mode 100644\n--- /dev/null\n" +
+		"+++ b/drivers/misc/lab.c\n@@ -0,0 +1 @@\n+int lab =3D 1;\n"
+	for name, text := range map[string]string{
+		"1.patch": bare, "2.eml": qp, "series": "1.patch\n2.eml\n", "p1.series": "1.patch -p1\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string][]int{
+		"1.patch": {0}, "2.eml": {1}, "series": {0, 1}, "p1.series": {1},
+	} {
+		list, err := ReadPatches([]string{filepath.Join(dir, name)})
+		if err != nil || len(list) != len(want) {
+			t.Errorf("%s: %+v, %v", name, list, err)
+			continue
+		}
+		for i, p := range list {
+			if p.Strip != want[i] || strings.Contains(string(p.Text), "=3D") {
+				t.Errorf("%s: -p%d, want -p%d, of %q", name, p.Strip, want[i], p.Text)
+			}
+		}
+	}
+}

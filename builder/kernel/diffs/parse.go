@@ -38,6 +38,9 @@ func Parse(name, text string, strip int) ([]File, error) {
 			return nil, &Error{name, p.at + 1, err}
 		}
 	}
+	if len(p.files) == 0 && strings.Contains(text, "\x1b[") {
+		return nil, &Error{name, 0, errors.New("it has a terminal's colours in it: make it with git diff --no-color")}
+	}
 	if len(p.files) == 0 {
 		err := errors.New("it changes nothing: want a unified diff, as git diff and diff -u write it")
 		return nil, &Error{name, 0, err}

@@ -1,0 +1,132 @@
+package diffs
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// mboxFrom begins a mail in a mailbox, and what git format-patch writes (RFC 4155).
+var mboxFrom = regexp.MustCompile(`(?m)^From \S+ .*\d{4}\r?\n`)
+
+// encodedRE is a header of what is not read as it is (RFC 2045, 6.1).
+var encodedRE = regexp.MustCompile(`(?mi)^Content-Transfer-Encoding:\s*(quoted-printable|base64)\b`)
+
+// Decode returns the patch of a mail, or of a mailbox, that is in quoted-printable or base64; any other text as it is.
+func Decode(name, text string) (string, error) {
+	if !encodedRE.MatchString(text) {
+		return text, nil
+	}
+	var b strings.Builder
+	at := mboxFrom.FindAllStringIndex(text, -1)
+	if len(at) == 0 || at[0][0] > 0 {
+		at = slices.Insert(at, 0, []int{0, 0})
+	}
+	for i, a := range at {
+		end := len(text)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		one := text[a[1]:end]
+		m, err := mail.ReadMessage(strings.NewReader(one))
+		if err != nil {
+			b.WriteString(one) // no mail: a patch may have such a line in it
+			continue
+		}
+		if err := decodePart(&b, m.Header.Get, m.Body); err != nil {
+			return "", &Error{name, 0, fmt.Errorf("decode the mail: %w", err)}
+		}
+	}
+	return b.String(), nil
+}
+
+// decodePart writes a mail, or a part of one, decoded, and a line's end.
+func decodePart(w *strings.Builder, header func(string) string, body io.Reader) error {
+	kind, params, err := mime.ParseMediaType(header("Content-Type"))
+	if err == nil && strings.HasPrefix(kind, "multipart/") {
+		parts := multipart.NewReader(body, params["boundary"])
+		for {
+			p, err := parts.NextRawPart()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err == nil {
+				err = decodePart(w, p.Header.Get, p)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	switch strings.ToLower(strings.TrimSpace(header("Content-Transfer-Encoding"))) {
+	case "quoted-printable":
+		body = quotedprintable.NewReader(body)
+	case "base64":
+		body = base64.NewDecoder(base64.StdEncoding, body)
+	}
+	_, err = io.Copy(w, body)
+	w.WriteByte('\n')
+	return err
+}
+
+// topDirs are the directories at the top of a kernel tree, of all versions.
+var topDirs = strings.Fields("Documentation LICENSES arch block certs crypto drivers firmware fs include init " +
+	"io_uring ipc kernel lib mm net rust samples scripts security sound tools usr virt")
+
+// Strip is the -p that a patch wants which does not say: 1, or 0 where no name has a prefix (diff.noprefix of git).
+// A name is one of the tree's own where both are alike and begin with a directory of a kernel's.
+func Strip(text string) int {
+	n := 0
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		line = strings.TrimRight(line, "\r")
+		if names, ok := strings.CutPrefix(line, "diff --git "); ok {
+			name, err := gitNames(names, 0)
+			if err != nil || !ofTree(name) {
+				return 1
+			}
+			n++
+		}
+		old, ok := strings.CutPrefix(line, "--- ")
+		if !ok || i+2 >= len(lines) || !strings.HasPrefix(lines[i+1], "+++ ") || !hunkRE.MatchString(lines[i+2]) {
+			continue
+		}
+		a, _, errA := headerName(old)
+		b, _, errB := headerName(strings.TrimRight(lines[i+1][4:], "\r"))
+		if a == devNull {
+			a = b
+		}
+		if b == devNull {
+			b = a
+		}
+		if errA != nil || errB != nil || a != b || !ofTree(a) {
+			return 1
+		}
+		n++
+	}
+	if n == 0 {
+		return 1
+	}
+	return 0
+}
+
+// ofTree reports whether a path is one of a kernel tree, and not of a directory that such a tree is in.
+func ofTree(name string) bool {
+	first, rest, _ := strings.Cut(strings.TrimPrefix(name, "./"), "/")
+	second, _, deep := strings.Cut(rest, "/")
+	switch {
+	case rest == "":
+		return first == "Makefile" || first == "Kconfig" || first == "Kbuild" || first == "MAINTAINERS"
+	case first == "kernel" && deep && slices.Contains(topDirs, second):
+		return false // a tree in a directory that is called kernel
+	}
+	return slices.Contains(topDirs, first)
+}
