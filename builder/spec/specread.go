@@ -71,9 +71,7 @@ func (r *fileReader) spec(text []byte, s *Spec) []item {
 		if n == nil || yamlfile.IsNull(n) {
 			continue
 		}
-		for _, value := range r.value(key, n, at[key]) {
-			items = append(items, value)
-		}
+		items = append(items, r.value(key, n, at[key])...)
 	}
 	return items
 }
