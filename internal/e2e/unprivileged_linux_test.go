@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,8 +72,15 @@ func withoutRoot(t *testing.T, k kimg, out string, build []string) {
 	if !strings.Contains(r.stdout, "fs/open.c:") {
 		t.Errorf("no backtrace on stdout:\n%s", r.stdout)
 	}
-	for _, other := range w.others() {
+	// What comes last is seen last: the watch has seen all when it has seen this, and it has an eye for it.
+	su := kimg{bin: "/bin/su", dir: home, as: k.as, started: w.add, pids: k.pids}
+	su.run(t, "", "--version")
+	seen, others := w.until("/bin/su")
+	for _, other := range others {
 		t.Error(other)
+	}
+	if seen < 1000 {
+		t.Errorf("the watch saw %d processes only", seen)
 	}
 	if left := findEngine(t, k).leftovers(t, k); len(left) > 0 {
 		t.Errorf("these were left: %q", left)
@@ -125,6 +132,9 @@ func watchUsers(t *testing.T, uid uint32) *userWatch {
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 /* CN_IDX_PROC */})
 	}
+	if err == nil { // so that the reader can end
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000})
+	}
 	if err == nil { // events come by the hundred thousand
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20)
 	}
@@ -146,19 +156,22 @@ func watchUsers(t *testing.T, uid uint32) *userWatch {
 		t.Fatalf("watch processes: %v", err)
 	}
 	w := &userWatch{t: t, want: uid, ours: map[uint32]bool{}}
-	done := make(chan struct{})
+	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		b := make([]byte, 4096)
 		for {
 			n, _, err := unix.Recvfrom(fd, b, 0)
+			select {
+			case <-stop:
+				return
+			default:
+			}
 			switch {
-			case err == unix.EINTR:
+			case err == unix.EINTR, err == unix.EAGAIN:
 			case err != nil:
 				w.mu.Lock()
-				if !errors.Is(err, unix.EBADF) {
-					w.found = append(w.found, fmt.Sprintf("the watch was lost: %v", err))
-				}
+				w.found = append(w.found, fmt.Sprintf("the watch was lost: %v", err))
 				w.mu.Unlock()
 				return
 			case n >= 16+20+16+20:
@@ -172,7 +185,8 @@ func watchUsers(t *testing.T, uid uint32) *userWatch {
 		}
 	}()
 	t.Cleanup(func() {
-		unix.Shutdown(fd, unix.SHUT_RDWR)
+		close(stop)
+		<-done
 		unix.Close(fd)
 	})
 	return w
@@ -214,16 +228,26 @@ func (w *userWatch) judge(e procEvent) {
 	case e.What == eventUID && (e.A != w.want || e.B != w.want):
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", e.Tgid)) // it may have ended
 		w.found = append(w.found, fmt.Sprintf("process %d became user %d (effective %d): %q",
-			e.Tgid, e.A, e.B, cmp.Or(strings.ReplaceAll(string(line), "\x00", " "), "it has ended")))
+			e.Tgid, e.A, e.B, cmp.Or(strings.ReplaceAll(string(line), "\x00", " "), ended)))
 	}
 }
 
-// others lists those of our processes that were another user.
-func (w *userWatch) others() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.seen < 1000 {
-		w.found = append(w.found, fmt.Sprintf("the watch saw %d processes only", w.seen))
+// until waits for a set-uid program of that name, and returns how many processes of ours there were, and those that
+// were another user before it.
+func (w *userWatch) until(program string) (seen int, others []string) {
+	w.t.Helper()
+	for range 100 {
+		w.mu.Lock()
+		seen, others = w.seen, slices.Clone(w.found)
+		w.mu.Unlock()
+		if n := len(others); n > 0 && (strings.Contains(others[n-1], program) || strings.Contains(others[n-1], ended)) {
+			return seen, others[:n-1]
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return w.found
+	w.t.Error("the watch did not see " + program)
+	return seen, others
 }
+
+// ended stands for the command line of a process that cannot be asked for it any more.
+const ended = "it has ended"
