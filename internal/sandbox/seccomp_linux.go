@@ -92,6 +92,11 @@ func compileArch(profile *specs.LinuxSeccomp, a *arch.Info) ([]unix.SockFilter, 
 		prog = append(prog, jump(unix.BPF_JEQ, uint32(a.SyscallNames["ioctl"]), 0, 4), load(argument(1)),
 			jump(unix.BPF_JEQ, request, 0, 1), give(refuse|uint32(unix.EPERM)), load(0))
 	}
+	// Another's limits are pid 1's, too, which has the same user; its own are set with pid 0 (setrlimit(3)).
+	prog = append(prog, jump(unix.BPF_JEQ, uint32(a.SyscallNames["prlimit64"]), 0, 8),
+		load(argument(0)), jump(unix.BPF_JEQ, 0, 5, 0),
+		load(argument(2)), jump(unix.BPF_JEQ, 0, 0, 2), load(argument(2)+4), jump(unix.BPF_JEQ, 0, 1, 0),
+		give(refuse|uint32(unix.EPERM)), load(0))
 	last := 0
 	for _, rule := range profile.Syscalls {
 		action, err := action(rule.Action, rule.ErrnoRet)

@@ -183,13 +183,14 @@ func (s *Store) adopt(f *os.File, d units.Digest) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := f.Chmod(0o444); err != nil {
-		return err
-	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	// Not before: after a kill in between, its user could not open it again under its old name.
+	if err := f.Chmod(0o444); err != nil {
 		return err
 	}
 	return f.Close()

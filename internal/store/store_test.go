@@ -218,6 +218,28 @@ func TestPartialGoesOnWhereItWasLeft(t *testing.T) {
 	}
 }
 
+// What does not become an entry can be opened and written to again, by an ordinary user, too.
+func TestPartialThatIsNoEntryYetIsWritable(t *testing.T) {
+	s := open(t)
+	d := units.DigestOf([]byte("whole"))
+	if err := os.MkdirAll(filepath.Join(s.Path(d), "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Partial(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(p, "whole")
+	if err := p.Commit(); err == nil {
+		t.Error("a directory was replaced")
+	}
+	p.Close()
+	st, err := os.Stat(filepath.Join(s.dir, "partial", string(d)))
+	if err != nil || st.Mode().Perm()&0o200 == 0 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+}
+
 func TestPartialOfOtherContentIsThrownAway(t *testing.T) {
 	s := open(t)
 	d := units.DigestOf([]byte("right"))

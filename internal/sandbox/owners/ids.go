@@ -199,7 +199,7 @@ func (t *task) setGroups(size, ptr uint64) answer {
 	if err := t.read(ptr, b); err != nil {
 		return failed(err)
 	}
-	list := make([]uint32, size)
+	list := make([]uint32, uint32(size)) // an int to the kernel, whatever the register has above
 	_, _ = binary.Decode(b, binary.NativeEndian, list)
 	if slices.Contains(list, same) {
 		return failed(unix.EINVAL)

@@ -497,6 +497,8 @@ func idsProgram(args []string) {
 		say("setgroups", raw(unix.SYS_SETGROUPS, 3, uintptr(unsafe.Pointer(&list[0]))))
 		who("groups")
 		say("setgroups at a bad pointer", raw(unix.SYS_SETGROUPS, 3, 1))
+		say("setgroups of three, with more above an int", raw(unix.SYS_SETGROUPS, 3|1<<62,
+			uintptr(unsafe.Pointer(&list[0]))))
 		say("setgroups too many", raw(unix.SYS_SETGROUPS, 65537, uintptr(unsafe.Pointer(&list[0]))))
 		say("getgroups too few", raw(unix.SYS_GETGROUPS, 2, uintptr(unsafe.Pointer(&list[0]))))
 		say("getgroups to a bad pointer", raw(unix.SYS_GETGROUPS, 3, 1))
