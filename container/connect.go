@@ -55,7 +55,10 @@ func (c Choice) Connect(ctx context.Context) (Engine, error) {
 			return nil, fault(ctx, "connect to a container engine", err)
 		}
 		failed.Tried = append(failed.Tried, Attempt{Host: at.String(), Err: err})
-		if errors.Is(err, fs.ErrPermission) {
+		switch {
+		case at.dir != "": // and it needs nobody's permission
+			failed.kind = ErrNoEngine
+		case errors.Is(err, fs.ErrPermission):
 			failed.kind = ErrPermission
 		}
 	}
@@ -143,7 +146,7 @@ func (e *ConnectError) Hint() string {
 		return e.Tried[0].Hint()
 	}
 	var hints []string
-	for _, a := range e.Tried {
+	for _, a := range slices.Backward(e.Tried) { // the embedded engine takes the least
 		if h := a.Hint(); h != "" && !slices.Contains(hints, h) {
 			hints = append(hints, h)
 		}

@@ -76,7 +76,7 @@ func openEmbedded(ctx context.Context, dir string, ids sandbox.IDs) (*embedded, 
 	}}
 	for _, d := range []string{images, refs, volumes, containers} {
 		if err := os.MkdirAll(filepath.Join(e.dir, d), 0o700); err != nil {
-			return nil, fault(ctx, "open engine", err)
+			return nil, fault(ctx, "open engine", &placeError{e.dir, err})
 		}
 	}
 	if err := e.try(ctx); err != nil {
@@ -115,7 +115,7 @@ func (e *embedded) try(ctx context.Context) error {
 		return err
 	}
 	if unix.Access(file, unix.X_OK) != nil {
-		return &placeError{e.dir, "programs cannot be executed from there (noexec)"}
+		return &placeError{e.dir, errors.New("programs cannot be executed from there (noexec)")}
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -143,12 +143,18 @@ func (e *embedded) try(ctx context.Context) error {
 }
 
 // placeError says that an engine cannot be in a directory.
-type placeError struct{ dir, why string }
+type placeError struct {
+	dir string
+	err error
+}
 
-func (e *placeError) Error() string { return fmt.Sprintf("%s: %s", e.dir, e.why) }
+func (e *placeError) Error() string { return fmt.Sprintf("keep images in %s: %v", e.dir, e.err) }
+func (e *placeError) Unwrap() error { return e.err }
 
 // Hint says what the user can do about it.
-func (e *placeError) Hint() string { return "name a directory on another file system" }
+func (e *placeError) Hint() string {
+	return "name a directory that you may write to and execute from, for all that kimg keeps: KIMG_CACHE=DIR"
+}
 
 func (e *embedded) Info() Info { return e.info }
 

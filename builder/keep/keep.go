@@ -43,6 +43,8 @@ type Kept struct {
 	Items []Item `json:"items"`
 	// NoEngine says why the engine's volumes and images are not among the items; empty: they are.
 	NoEngine string `json:"no_engine,omitempty"`
+
+	engine Engine // nil: there is none
 }
 
 // Engine is what is asked of a container engine.
@@ -50,6 +52,7 @@ type Engine interface {
 	Kept(ctx context.Context) ([]container.Kept, error)
 	RemoveVolume(ctx context.Context, name string) error
 	RemoveImage(ctx context.Context, ref string) error
+	Sweep(ctx context.Context) error
 }
 
 // The kinds of what is no plain entry of the cache directory.
@@ -113,7 +116,7 @@ func List(ctx context.Context, dir string, eng Engine, noEngine error) (*Kept, e
 		}
 	}
 	if eng != nil {
-		noEngine = k.addEngine(ctx, eng)
+		k.engine, noEngine = eng, k.addEngine(ctx, eng)
 	}
 	if noEngine != nil {
 		k.NoEngine = noEngine.Error()

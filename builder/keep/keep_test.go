@@ -45,6 +45,7 @@ func storeEntry(t *testing.T, dir string, days int, text string) string {
 type engine struct {
 	kept    []container.Kept
 	removed []string
+	swept   int
 }
 
 func (e *engine) Kept(context.Context) ([]container.Kept, error) { return e.kept, nil }
@@ -54,6 +55,11 @@ func (e *engine) RemoveVolume(_ context.Context, name string) error {
 }
 func (e *engine) RemoveImage(ctx context.Context, name string) error {
 	return e.RemoveVolume(ctx, name)
+}
+
+func (e *engine) Sweep(context.Context) error {
+	e.swept++
+	return nil
 }
 
 func list(t *testing.T, dir string, eng Engine) *Kept {
@@ -316,6 +322,9 @@ func TestEngine(t *testing.T) {
 	prune(t, dir, eng, Options{Older: Unused, To: -1})
 	if want := []string{"kimg-src-1", "kimg-obj-1", "kimg-toolchain:a-1"}; !slices.Equal(eng.removed, want) {
 		t.Errorf("removed %v, want %v", eng.removed, want)
+	}
+	if prune(t, dir, eng, Options{To: -1, DryRun: true, Older: Unused}); eng.swept != 1 {
+		t.Errorf("the engine was swept %d times by one prune and one dry run", eng.swept)
 	}
 	if left := there(cache.StampFile(dir, "kimg-src-1")); len(left) != 0 {
 		t.Errorf("the stamp of what is gone stays: %v", left)

@@ -29,8 +29,12 @@ type Options struct {
 // Prune removes things, those that were used longest ago first, and returns them. The end of ctx stops it between two.
 // What cannot be removed is in the error and keeps nothing else.
 func (k *Kept) Prune(ctx context.Context, o Options) ([]Item, error) {
+	var errs []error
 	if !o.DryRun {
 		filelock.Sweep(filepath.Join(k.Dir, "store", "tmp"), 0)
+		if k.engine != nil { // the containers of what was killed
+			errs = append(errs, k.engine.Sweep(ctx))
+		}
 	}
 	var total int64
 	var may []Item
@@ -46,7 +50,6 @@ func (k *Kept) Prune(ctx context.Context, o Options) ([]Item, error) {
 	slices.SortStableFunc(may, func(a, b Item) int { return a.Used.Compare(b.Used) })
 	before := time.Now().Add(-o.Older)
 	var taken []Item
-	var errs []error
 	failed := map[string]bool{}
 	for _, i := range may {
 		if ctx.Err() != nil {
