@@ -9,41 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/deb/debtest"
 )
 
-func testStore(t *testing.T) *store.Store {
-	t.Helper()
-	st, err := store.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
-// put stores a package and returns its lock.
-func put(t *testing.T, st *store.Store, name string, deb []byte) archive.Locked {
-	t.Helper()
-	w, err := st.Create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Abort()
-	if _, err := w.Write(deb); err != nil {
-		t.Fatal(err)
-	}
-	d, n, err := w.Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n,
-		SHA256: d}
-}
-
 func TestWriteContext(t *testing.T) {
-	st := testStore(t)
+	st := debtest.Store(t)
 	l := testLock(t)
-	l.Packages = []archive.Locked{put(t, st, "a", []byte("first")), put(t, st, "b", []byte("second"))}
+	l.Packages = []archive.Locked{debtest.Put(t, st, "a", []byte("first")), debtest.Put(t, st, "b", []byte("second"))}
 	var b bytes.Buffer
 	if err := writeContext(t.Context(), &b, st, l); err != nil {
 		t.Fatal(err)

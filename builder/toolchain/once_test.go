@@ -9,6 +9,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/deb/debtest"
 	"github.com/kimg/kimg/internal/progress"
 )
 
@@ -58,11 +59,11 @@ func (s *said) Emit(e progress.Event) {
 // Branches of one kimg that want the same image, or images over one base, make each
 // once, and take nobody for another kimg.
 func TestEnsureIsOncePerProcess(t *testing.T) {
-	st := testStore(t)
+	st := debtest.Store(t)
 	l := testLock(t)
 	deb := makeDeb(t, "", []entry{file("control", stanza("base"))}, nil)
-	l.Base = []archive.Locked{put(t, st, "base", deb)}
-	l.Packages = []archive.Locked{put(t, st, "make", []byte("a package"))}
+	l.Base = []archive.Locked{debtest.Put(t, st, "base", deb)}
+	l.Packages = []archive.Locked{debtest.Put(t, st, "make", []byte("a package"))}
 	sibling := *l
 	sibling.Target = "trixie-gcc-13"
 

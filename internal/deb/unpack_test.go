@@ -9,47 +9,20 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/internal/archive"
-	"github.com/kimg/kimg/internal/store"
+	"github.com/kimg/kimg/internal/deb/debtest"
 	"github.com/kimg/kimg/internal/units"
 )
 
-func testStore(t *testing.T) *store.Store {
-	t.Helper()
-	st, err := store.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
-// put stores a package and returns its lock.
-func put(t *testing.T, st *store.Store, name string, deb []byte) archive.Locked {
-	t.Helper()
-	w, err := st.Create()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Abort()
-	if _, err := w.Write(deb); err != nil {
-		t.Fatal(err)
-	}
-	d, n, err := w.Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n,
-		SHA256: d}
-}
-
 func TestUnpackAllKeepsTheOrder(t *testing.T) {
-	st := testStore(t)
+	st := debtest.Store(t)
 	var packages []archive.Locked
 	for i := range 20 {
 		name := fmt.Sprintf("p%d", i)
 		// The first take the longest.
 		body := strings.Repeat(name, (20-i)*1000)
 		packages = append(packages,
-			put(t, st, name, makeDeb(t, ".xz", []entry{file("control", stanza(name))}, []entry{file("./"+name, body)})))
+			debtest.Put(t, st, name, makeDeb(t, ".xz", []entry{file("control", stanza(name))}, []entry{file("./"+name,
+				body)})))
 	}
 	next, stop := UnpackAll(t.Context(), st, packages, nil)
 	defer stop()
@@ -67,8 +40,8 @@ func TestUnpackAllKeepsTheOrder(t *testing.T) {
 }
 
 func TestUnpackAllFails(t *testing.T) {
-	st := testStore(t)
-	good := put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
+	st := debtest.Store(t)
+	good := debtest.Put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
 	other := good
 	other.Name = "other"
 	for _, test := range []struct {
@@ -76,7 +49,8 @@ func TestUnpackAllFails(t *testing.T) {
 		bad  archive.Locked
 		want string
 	}{
-		{"no package", put(t, st, "bad", []byte("<html>")), "package bad: read package: it is not an ar archive"},
+		{"no package",
+			debtest.Put(t, st, "bad", []byte("<html>")), "package bad: read package: it is not an ar archive"},
 		{"another package", other, `package other 1.0-1: its file is "good" "1.0-1"`},
 		{"not in the store", archive.Locked{Name: "gone", SHA256: units.DigestOf([]byte("gone"))}, "package gone"},
 	} {
@@ -93,8 +67,8 @@ func TestUnpackAllFails(t *testing.T) {
 
 // A reader that goes away early ends the work, whatever there is left.
 func TestUnpackAllStops(t *testing.T) {
-	st := testStore(t)
-	p := put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
+	st := debtest.Store(t)
+	p := debtest.Put(t, st, "good", makeDeb(t, ".gz", []entry{file("control", stanza("good"))}, nil))
 	packages := make([]archive.Locked, 1000)
 	for i := range packages {
 		packages[i] = p

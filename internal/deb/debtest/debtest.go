@@ -12,6 +12,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/store"
 )
 
 // Entry is a file of a package made for a test.
@@ -114,4 +117,33 @@ func Make(t testing.TB, suffix string, control []Entry, data []Entry) []byte {
 	b = append(b, Member("debian-binary", []byte("2.0\n"))...)
 	b = append(b, Member("control.tar"+suffix, compress(t, suffix, Tar(t, control...)))...)
 	return append(b, Member("data.tar"+suffix, compress(t, suffix, Tar(t, data...)))...)
+}
+
+// Store returns an empty store.
+func Store(t testing.TB) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// Put stores a package and returns its lock.
+func Put(t testing.TB, st *store.Store, name string, deb []byte) archive.Locked {
+	t.Helper()
+	w, err := st.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(deb); err != nil {
+		t.Fatal(err)
+	}
+	d, n, err := w.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return archive.Locked{Name: name, Version: "1.0-1", Arch: "amd64", Filename: "pool/" + name + ".deb", Size: n,
+		SHA256: d}
 }
