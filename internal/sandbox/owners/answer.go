@@ -42,7 +42,14 @@ func (t *task) chown(dir, ptr, flags, uid, gid uint64) answer {
 	if err != nil {
 		return failed(err)
 	}
-	fd, err := t.open(p)
+	how := 0
+	if p.flags&noFollow != 0 {
+		how = unix.O_NOFOLLOW
+	}
+	fd, err := t.open(p, p.path, how)
+	if err == unix.ENOENT && p.fd != "" && unix.Faccessat(t.proc, p.fd, unix.F_OK, noFollow) != nil {
+		err = unix.EBADF
+	}
 	if err != nil {
 		return failed(err)
 	}
@@ -58,18 +65,6 @@ func (t *task) chown(dir, ptr, flags, uid, gid uint64) answer {
 		return failed(err)
 	}
 	return answer{}
-}
-
-func (t *task) open(p place) (int, error) {
-	how := unix.O_PATH | unix.O_CLOEXEC
-	if p.flags&noFollow != 0 {
-		how |= unix.O_NOFOLLOW
-	}
-	fd, err := unix.Openat(p.dir, p.path, how, 0)
-	if err == unix.ENOENT && p.fd != "" && unix.Faccessat(t.proc, p.fd, unix.F_OK, noFollow) != nil {
-		return -1, unix.EBADF
-	}
-	return fd, err
 }
 
 func (t *task) fchown(fd, uid, gid uint64) answer {
@@ -151,7 +146,12 @@ func (t *task) mknod(dir, ptr, mode, dev uint64) answer {
 	if !t.alive() {
 		return failed(unix.ESRCH)
 	}
-	if err := t.book.Mknod(p.dir, p.path, uint32(mode)&^umask, dev); err != nil {
+	fd, name, err := t.parent(p)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(fd)
+	if err := t.book.Mknod(fd, name, uint32(mode)&^umask, dev); err != nil {
 		return failed(err)
 	}
 	return answer{}

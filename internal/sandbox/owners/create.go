@@ -25,19 +25,14 @@ func (t *task) create(dir, ptr uint64, mode uint64, do func(dir int, name string
 	if err != nil {
 		return kernels
 	}
-	end := strings.LastIndexByte(strings.TrimRight(p.path, "/"), '/') + 1
-	parent, name := p.path[:end], p.path[end:] // mkdir may name it with a slash
-	if parent == "" {
-		parent = "."
-	}
-	if last := strings.TrimRight(name, "/"); last == "" || last == "." || last == ".." {
-		return kernels
-	}
-	fd, err := unix.Openat(p.dir, parent, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, name, err := t.parent(p)
 	if err != nil {
 		return kernels
 	}
 	defer unix.Close(fd)
+	if last := strings.TrimRight(name, "/"); last == "" || last == "." || last == ".." { // mkdir may end in a slash
+		return kernels
+	}
 	var x unix.Statx_t
 	if err := t.book.Statx(fd, "", emptyPath, unix.STATX_BASIC_STATS, &x); err != nil {
 		return kernels

@@ -22,6 +22,7 @@ import (
 func init() {
 	for name, p := range map[string]func([]string){
 		"busy": busyProgram, "many": manyProgram, "fuzz": fuzzProgram, "escape": escapeProgram, "fork": forkProgram,
+		"magic": magicProgram,
 	} {
 		programs[name] = p
 	}
@@ -347,6 +348,45 @@ func escapeProgram([]string) {
 	}
 	close(stop)
 	<-done
+}
+
+// Links of /proc other than the task's own descriptors would lead to this process's program and directory.
+func TestLinksOfProc(t *testing.T) {
+	b, dir := NewBook(), t.TempDir()
+	touch(filepath.Join(dir, "file"), 0o644)
+	t.Chdir(t.TempDir())
+	touch("file", 0o4755)
+	const want = `program: ELOOP
+working directory: ELOOP
+another way there: ELOOP
+device: ELOOP
+descriptor: done
+`
+	if out := run(t, b, dir, "magic"); out != want {
+		t.Errorf("%s\nwant\n%s", out, want)
+	}
+	var x unix.Statx_t
+	must0(b.Statx(unix.AT_FDCWD, "file", 0, unix.STATX_BASIC_STATS, &x))
+	if x.Uid != 0 || x.Mode&0o4000 == 0 {
+		t.Errorf("the file here is %d's, with mode %o", x.Uid, x.Mode)
+	}
+	if list := must1(os.ReadDir(".")); len(list) != 1 {
+		t.Errorf("made here: %v", list)
+	}
+	must0(b.Statx(unix.AT_FDCWD, filepath.Join(dir, "file"), 0, unix.STATX_BASIC_STATS, &x))
+	if x.Uid != 5 {
+		t.Errorf("the descriptor's file is %d's, want 5", x.Uid)
+	}
+}
+
+func magicProgram([]string) {
+	say("program", unix.Chown("/proc/self/exe", 5, 5))
+	say("working directory", unix.Chown("/proc/self/cwd/file", 5, 5))
+	must0(unix.Symlink("/proc/self/cwd", "way"))
+	say("another way there", unix.Fchownat(unix.AT_FDCWD, "way/file", 5, 5, noFollow))
+	say("device", unix.Mknod("/proc/thread-self/cwd/null", unix.S_IFCHR|0o600, 259))
+	fd := must1(unix.Open("file", unix.O_RDONLY|unix.O_CLOEXEC, 0))
+	say("descriptor", unix.Chown(fmt.Sprintf("/proc/self/fd/%d", fd), 5, 5))
 }
 
 func TestFilterOfOldCalls(t *testing.T) {

@@ -4,6 +4,7 @@ package owners
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"strconv"
 	"strings"
@@ -119,6 +120,33 @@ func (t *task) find(dir, ptr, flags uint64) (place, error) {
 	}
 	defer unix.Close(at)
 	return place{unix.AT_FDCWD, path, f, base}, unix.Fchdir(at)
+}
+
+// open opens path, with which p.path begins. No link of /proc is followed but those that find put there: the others
+// would be this process's, and lead to its own program and files.
+func (t *task) open(p place, path string, flags int) (int, error) {
+	flags |= unix.O_PATH | unix.O_CLOEXEC
+	dir := p.dir
+	if dir == t.proc {
+		rest, below := strings.CutPrefix(path, p.fd+"/")
+		if !below || p.fd == "" { // it is a descriptor of the task's itself
+			return unix.Openat(dir, path, flags, 0)
+		}
+		at, err := unix.Openat(dir, p.fd, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
+		}
+		defer unix.Close(at)
+		dir, path = at, cmp.Or(rest, ".")
+	}
+	return unix.Openat2(dir, path, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
+}
+
+// parent opens the directory of what p names, and returns that with the last name in it, slashes behind that included.
+func (t *task) parent(p place) (dir int, name string, err error) {
+	end := strings.LastIndexByte(strings.TrimRight(p.path, "/"), '/') + 1
+	dir, err = t.open(p, cmp.Or(p.path[:end], "."), unix.O_DIRECTORY)
+	return dir, p.path[end:], err
 }
 
 func must(n string) int { i, _ := strconv.Atoi(n); return i }
