@@ -46,7 +46,11 @@ func (t *Tree) whyOn(s *Symbol, want Tri, final Config) string {
 	}
 	if len(by) > 0 {
 		slices.Sort(by)
-		return "it is selected by " + list(by, "and") + ", which " + isAre(len(by)) + " on"
+		why := "it is selected by " + list(by, "and") + ", which " + isAre(len(by)) + " on"
+		if first := t.Symbols[by[0]]; len(by) == 1 && first != nil && t.settable(first, final) {
+			why += "; --set " + by[0] + "=n turns it off"
+		}
+		return why
 	}
 	for _, d := range s.Defs {
 		if d.Choice != nil {
@@ -89,7 +93,7 @@ func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
 			}
 		}
 		if len(missing) > 0 {
-			if why := t.missing(d, missing, final, depth); best == "" || d.Prompt != "" {
+			if why := t.missing(s, missing, want, final, depth); best == "" || d.Prompt != "" {
 				best = why
 			}
 			continue
@@ -163,15 +167,26 @@ func bound(s string, final Config) string {
 // maxChain is how far a chain of unmet dependencies is followed.
 const maxChain = 5
 
-// missing words the conditions that are not met, and for a lone symbol why it is not on either.
-func (t *Tree) missing(d *Def, conds []Expr, final Config, depth int) string {
+// missing words the conditions that are not met, and the way out; for a lone symbol without one, why it is not on.
+func (t *Tree) missing(s *Symbol, conds []Expr, want Tri, final Config, depth int) string {
 	var words []string
 	for _, c := range conds {
-		if w := describe(c, final); !slices.Contains(words, w) {
+		w := describe(c, final)
+		if _, ok := c.(or); ok && len(conds) > 1 {
+			w = "(" + w + ")"
+		}
+		if !slices.Contains(words, w) {
 			words = append(words, w)
 		}
 	}
 	why := "it depends on " + list(words, "and")
+	if sets, ok := t.way(s, want, final); ok && len(sets) > 0 {
+		turn := "turns"
+		if len(sets) > 1 {
+			turn = "together turn"
+		}
+		return why + "; --set " + strings.Join(sets, " --set ") + " " + turn + " that on"
+	}
 	sym, ok := conds[0].(symbol)
 	if !ok || len(words) != 1 || depth >= maxChain {
 		return why
@@ -180,10 +195,7 @@ func (t *Tree) missing(d *Def, conds []Expr, final Config, depth int) string {
 	if next == nil {
 		return why + "; this kernel has no " + sym.name
 	}
-	if t.settable(next, final) {
-		return why + fmt.Sprintf("; --set %s=y turns that on", sym.name)
-	}
-	return why + "; " + sym.name + ": " + t.whyOff(next, Yes, final, depth+1)
+	return why + "; " + sym.name + ": " + t.whyOff(next, want, final, depth+1)
 }
 
 // settable reports whether the user can turn a symbol on as things stand.
@@ -229,15 +241,25 @@ func describe(e Expr, final Config) string {
 		}
 		return "the opposite of (" + e.x.String() + ")"
 	case or:
-		return describe(e.x, final) + " or " + describe(e.y, final)
+		return operand(e.x, final, false) + " or " + operand(e.y, final, false)
 	case and:
-		return "(" + describe(e.x, final) + " and " + describe(e.y, final) + ")"
+		return operand(e.x, final, true) + " and " + operand(e.y, final, true)
 	case comparison:
 		if s, ok := e.x.(symbol); ok && !s.constant() {
 			return fmt.Sprintf("%s (%s is %s)", e, s.name, final.Get(s.name))
 		}
 	}
 	return e.String()
+}
+
+// operand words one side of an and, or of an or, in parentheses where it is of the other kind.
+func operand(e Expr, final Config, ofAnd bool) string {
+	_, isAnd := e.(and)
+	_, isOr := e.(or)
+	if ofAnd && isOr || !ofAnd && isAnd {
+		return "(" + describe(e, final) + ")"
+	}
+	return describe(e, final)
 }
 
 var definitionRE = regexp.MustCompile(`(?m)^[ \t]*(?:menu)?config[ \t]+([A-Za-z0-9_]+)[ \t]*(?:#.*)?$`)

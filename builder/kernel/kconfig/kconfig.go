@@ -30,7 +30,12 @@ type Def struct {
 	Visible Expr
 	Choice  *Choice // nil: not in a choice
 	ranges  []span
+
+	defaults []fallback
 }
+
+// fallback is what "default VALUE if COND" says, or def_bool.
+type fallback struct{ value, cond Expr }
 
 // span is what "range LOW HIGH if COND" says.
 type span struct {
@@ -43,6 +48,7 @@ type Choice struct {
 	Prompt  string
 	Members []string
 	depends Expr
+	first   string // its default; empty: not known
 }
 
 type reverse struct {
@@ -56,6 +62,8 @@ type Tree struct {
 	read      map[string]bool // the files that Read went through
 	selects   map[string][]reverse
 	elsewhere map[string]string // symbols of files that this architecture does not read
+
+	forward map[string][]reverse // see selectedBy
 }
 
 // They bound what a hostile tree can make the reader do; 6.12 has some 1,500 files, at most five deep.

@@ -106,6 +106,62 @@ config DULL
 config ENUM
 	bool "Enum"
 	depends on SIZE >= 0x20 && !(BUS || EXTRA)
+config UB
+	bool "UB"
+if UB
+config CC_HAS_UB
+	def_bool $(cc-option,-fub)
+config UB_BOUNDS
+	bool "Bounds"
+	depends on CC_HAS_UB || CC_OTHER
+endif
+menuconfig KASAN
+	bool "KASAN"
+if KASAN
+choice
+	prompt "Mode"
+	default KASAN_GENERIC
+config KASAN_GENERIC
+	bool "generic"
+config KASAN_TAGS
+	bool "tags"
+endchoice
+config KASAN_INLINE
+	bool "inline"
+	depends on KASAN_GENERIC || KASAN_TAGS
+config KASAN_FAST
+	bool "fast"
+	depends on KASAN_TAGS
+endif
+config FI
+	bool "Fault injection"
+config DBGFS
+	bool "debugfs"
+config FI_DBGFS
+	bool "debugfs of fault injection"
+	depends on FI && X86 && DBGFS
+config MIXED
+	bool "Mixed"
+	depends on EXTRA && (SLOW && BUS || HASTE) && !(UB && FI)
+config WITHOUT
+	bool "Without"
+	depends on !FI && SELFMADE=y
+config SELFMADE
+	bool "Selfmade"
+config RT_SUPPORT
+	bool
+config RT
+	bool "Real time"
+	depends on RT_SUPPORT
+config RT_LAZY
+	bool "Lazy"
+	depends on RT
+config ROUND
+	bool "Round"
+	depends on ABOUT
+config ABOUT
+	bool "About"
+	depends on ROUND
 menu "Hidden"
 	visible if EXTRA
 config VEILED
@@ -143,11 +199,11 @@ func TestExplain(t *testing.T) {
 		{"NET", "m", "", "it is built in: it cannot be a module"},
 		{"CRC32", "m", "", "it is built in: MODULES is n, so nothing is a module"},
 		{"VIRTIO", "y", "", "it has no prompt: only HAND can select it"},
-		{"WIFI", "y", "", "it depends on EXPERT (which is n) or DEBUG (which is n)"},
+		{"WIFI", "y", "", "it depends on EXPERT (which is n) or DEBUG (which is n); --set EXPERT=y turns that on"},
 		{"WIFI", "y", "CONFIG_EXPERT=y\nCONFIG_SLOW=y\n", "it depends on SLOW being off (it is y)"},
 		{"DEEP", "y", "CONFIG_EXPERT=y\n", "it depends on WIFI (which is n); --set WIFI=y turns that on"},
 		{"DEEP", "y", "",
-			"it depends on WIFI (which is n); WIFI: it depends on EXPERT (which is n) or DEBUG (which is n)"},
+			"it depends on WIFI (which is n); --set EXPERT=y --set WIFI=y together turn that on"},
 		// A bool takes a condition that is m for met: it is y or n. A module does not.
 		{"STICK_DEBUG", "y", "CONFIG_MODULES=y\nCONFIG_STICK=m\n",
 			"it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
@@ -165,7 +221,8 @@ func TestExplain(t *testing.T) {
 		{"SIZE", "0x30", "", "it takes a value of type hex from 0x10 to 0x20"},
 		{"SIZE", "0x50", "CONFIG_EXTRA=y\n", "it takes a value of type hex from 0x10 to 0x40"},
 		{"TWICE", "y", "", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
-		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_FORCER=m\nCONFIG_STICK=m\n", "it is selected by FORCER, which is on"},
+		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_FORCER=m\nCONFIG_STICK=m\n",
+			"it is selected by FORCER, which is on; --set FORCER=n turns it off"},
 		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_FORCER=m\n", "it can only be changed with EXTRA (which is n)"},
 		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_EXTRA=y\n", "its default stands"},
 		{"DULL", "y", "", "it has no prompt: the tree sets it by itself"},
@@ -173,12 +230,70 @@ func TestExplain(t *testing.T) {
 		{"ENUM", "y", "CONFIG_SIZE=0x10\nCONFIG_BUS=y\n",
 			"it depends on SIZE>=0x20 (SIZE is 0x10) and the opposite of (BUS || EXTRA)"},
 		{"VEILED", "y", "", "it depends on EXTRA (which is n); --set EXTRA=y turns that on"},
+		// The way out, where several symbols are off, and where several hang on one.
+		{"UB_BOUNDS", "y", "",
+			"it depends on UB (which is n) and (CC_HAS_UB (which is n) or CC_OTHER (which is n)); " +
+				"--set UB=y turns that on"},
+		{"KASAN_INLINE", "y", "", "it depends on KASAN (which is n) and (KASAN_GENERIC (which is n) or " +
+			"KASAN_TAGS (which is n)); --set KASAN=y turns that on"},
+		{"KASAN_FAST", "y", "", "it depends on KASAN (which is n) and KASAN_TAGS (which is n); " +
+			"--set KASAN=y --set KASAN_TAGS=y together turn that on"},
+		{"FI_DBGFS", "y", "",
+			"it depends on FI (which is n) and DBGFS (which is n); --set FI=y --set DBGFS=y together turn that on"},
+		{"MIXED", "y", "CONFIG_UB=y\nCONFIG_FI=y\n", "it depends on EXTRA (which is n), ((SLOW (which is n) and " +
+			"BUS (which is n)) or HASTE (which is n)) and the opposite of (UB && FI)"},
+		{"WITHOUT", "y", "CONFIG_FI=y\n", "it depends on FI being off (it is y) and SELFMADE=y (SELFMADE is n); " +
+			"--set FI=n --set SELFMADE=y together turn that on"},
+		{"RT_LAZY", "y", "", "it depends on RT (which is n); RT: it depends on RT_SUPPORT (which is n); " +
+			"RT_SUPPORT: it has no prompt: the tree sets it by itself"},
+		{"ROUND", "y", "", "it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n); " +
+			"ROUND: it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n); " +
+			"ROUND: it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n)"},
 		{"TWICE_", "y", "", "no such symbol (did you mean TWICE?)"},
 		{"NEEDS_CC", "y", "", "its Kconfig does not say why; a test of the compiler may have failed"},
 	} {
 		got := kt.Explain(c.name, c.asked, ParseConfig([]byte(base+c.extra)))
 		if got != c.want {
 			t.Errorf("%s=%s: got  %s\n\twant %s", c.name, c.asked, got, c.want)
+		}
+	}
+}
+
+func TestCause(t *testing.T) {
+	kt, err := Read(tree, "x86", "x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	final := ParseConfig([]byte("CONFIG_X86=y\nCONFIG_HAS_IOMEM=y\nCONFIG_NET=y\nCONFIG_KERNEL_GZIP=y\n"))
+	for _, c := range []struct {
+		set  string
+		want Cause
+	}{
+		{"NOSUCH=y", Gone}, {"RANDOMIZE_BASE=y", Settable}, {"UB_BOUNDS=y", Settable}, {"KERNEL_LZ4=y", Settable},
+		{"NR_CPUS=9000", Settable}, {"RT=y", Kernel}, {"RT_LAZY=y", Kernel}, {"ROUND=y", Kernel},
+		{"NEEDS_CC=y", Compiler},
+	} {
+		name, value, _ := strings.Cut(c.set, "=")
+		if got := kt.Cause(name, value, final); got != c.want {
+			t.Errorf("%s: %v, want %v", c.set, got, c.want)
+		}
+	}
+}
+
+func TestBeneath(t *testing.T) {
+	kt, err := Read(tree, "x86", "x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"STICK_LEDS": "STICK", "STICK": "", "RT_LAZY": "RT", "FI_DBGFS": "DBGFS", "KERNEL_LZ4": "KERNEL_GZIP",
+		"VIRTIO": "HAND", "NOSUCH": "", "ROUND": "",
+	} {
+		of := func(s string) bool {
+			return s == "STICK" || s == "RT" || s == "DBGFS" || s == "KERNEL_GZIP" || s == "HAND"
+		}
+		if got := kt.Beneath(name, of); got != want {
+			t.Errorf("%s hangs on %q, want %q", name, got, want)
 		}
 	}
 }
@@ -226,6 +341,9 @@ func FuzzRead(f *testing.F) {
 			kt.Explain(name, "y", Config{})
 			for s := range kt.Symbols {
 				kt.Explain(s, "n", Config{s: "y"})
+				kt.Explain(s, "y", Config{})
+				kt.Cause(s, "y", Config{})
+				kt.Beneath(s, func(string) bool { return false })
 			}
 		}
 	})

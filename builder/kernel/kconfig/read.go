@@ -158,6 +158,10 @@ func (p *fileReader) headerAttribute(verb string, rest []token) {
 		default:
 			sc.visible = both(sc.visible, e)
 		}
+	case "default":
+		if sc.choice != nil && sc.choice.first == "" && len(rest) == 1 {
+			sc.choice.first = rest[0].text
+		}
 	case "prompt", "bool", "tristate":
 		if sc.choice != nil && len(rest) > 0 {
 			sc.choice.Prompt = rest[0].text
@@ -173,8 +177,12 @@ func (p *fileReader) configAttribute(verb string, rest []token) {
 		p.prompt(rest)
 	case "def_bool":
 		p.sym.Type = "bool"
+		p.fallback(rest)
 	case "def_tristate":
 		p.sym.Type = "tristate"
+		p.fallback(rest)
+	case "default":
+		p.fallback(rest)
 	case "prompt":
 		p.prompt(rest)
 	case "depends":
@@ -201,6 +209,12 @@ func (p *fileReader) prompt(rest []token) {
 	}
 	p.def.Prompt = rest[0].text
 	p.def.Visible = both(p.def.Visible, condition(rest[1:]))
+}
+
+func (p *fileReader) fallback(rest []token) {
+	if value, rest, err := parseExpr(rest); err == nil {
+		p.def.defaults = append(p.def.defaults, fallback{value, condition(rest)})
+	}
 }
 
 // condition reads an optional "if EXPR".
