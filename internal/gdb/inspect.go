@@ -174,29 +174,6 @@ func CheckBreak(at string) error {
 	return nil
 }
 
-// NoBreakError says that this kernel has no such place to stop at.
-type NoBreakError struct {
-	Break    string
-	Near     []string // names that it does have
-	Msg      string   // gdb's message
-	Expected bool     // a stop is expected there, not requested
-}
-
-func (e *NoBreakError) Error() string {
-	verb := "break at"
-	if e.Expected {
-		verb = "expect"
-	}
-	return fmt.Sprintf("%s %s: %s", verb, e.Break, trimStop(e.Msg))
-}
-
-func (e *NoBreakError) Hint() string {
-	if len(e.Near) == 0 {
-		return ""
-	}
-	return "this kernel has " + strings.Join(e.Near, ", ")
-}
-
 // Breakpoint is one that gdb has set.
 type Breakpoint struct {
 	Locations int // how many places of the kernel it is at
@@ -213,7 +190,7 @@ func (d *Debugger) Find(ctx context.Context, kernel *Symbols, at string) (Breakp
 		return b, fmt.Errorf("find %s: gdb could not read vmlinux", at) // which kernel had the symbols
 	}
 	if errors.As(err, &refused) {
-		return b, &NoBreakError{Break: at, Near: kernel.Near(at), Msg: refused.Msg}
+		return b, kernel.noBreak(at, refused.Msg)
 	}
 	if err != nil {
 		return b, err

@@ -19,6 +19,7 @@ import (
 type Symbols struct {
 	Functions []string
 	DebugInfo bool   // it has DWARF
+	Modules   string // directory of its modules; empty: it is not looked for functions of modules
 	Entry     uint64 // the physical address of the first instruction; 0: not known
 }
 
