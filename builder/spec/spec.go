@@ -98,6 +98,11 @@ func Load(dir string) (Spec, error) {
 		return s, &InputError{Err: err}
 	}
 	rel := func(p string) string {
+		if rest, ok := strings.CutPrefix(p, "~/"); ok { // no shell was there to do it
+			if home, err := os.UserHomeDir(); err == nil {
+				return filepath.Join(home, rest)
+			}
+		}
 		if p == "" || filepath.IsAbs(p) {
 			return p
 		}

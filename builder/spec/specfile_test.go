@@ -28,6 +28,8 @@ func TestEditSet(t *testing.T) {
 			"suite: sid # s\nset: [A=y, C=m] # two\n"},
 		{"a text", "set: A=y # a\n", []string{"A=y", "B=n"}, "set: # a\n  - A=y\n  - B=n\n"},
 		{"a quoted text", "set: 'A=y,B=n'\n", []string{"B=n"}, "set:\n  - B=n\n"},
+		{"keys and values", "set: # why\n  A: y # a\n  B: n\nsuite: sid\n", []string{"A=y", "C=m"},
+			"set: # why\n  - A=y\n  - C=m\nsuite: sid\n"},
 		{"an entry over two lines", "set:\n  - \"A=\\\n    b\"\n  - C=y\n", []string{"A=b", "D=y"},
 			"set:\n  - \"A=\\\n    b\"\n  - D=y\n"},
 	}

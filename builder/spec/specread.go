@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -118,6 +119,10 @@ var simpleSet = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=(y|m|n|-?[0-9]+|0[x
 func (r *fileReader) list(key string, n *yaml.Node) (items []item) {
 	for _, one := range r.List(n) {
 		one = yamlfile.Resolve(one)
+		if key == "set" && one.Kind == yaml.MappingNode {
+			items = append(items, r.settings(one)...)
+			continue
+		}
 		text := r.Text(key, one)
 		if text == "" {
 			continue
@@ -128,6 +133,26 @@ func (r *fileReader) list(key string, n *yaml.Node) (items []item) {
 	}
 	return items
 }
+
+// settings reads set: {KASAN: y}, and what it looks like in a list.
+func (r *fileReader) settings(n *yaml.Node) (items []item) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		symbol, v := n.Content[i], yamlfile.Resolve(n.Content[i+1])
+		if v.Kind != yaml.ScalarNode || yamlfile.IsNull(v) {
+			r.Wrong(v, "set: %s: want y, m, n, a number or a text here", symbol.Value)
+			continue
+		}
+		value := v.Value
+		if v.Style == 0 { // not quoted
+			value = cmp.Or(switches[strings.ToLower(value)], value)
+		}
+		items = append(items, item{"set", symbol.Value + "=" + value, symbol.Line})
+	}
+	return items
+}
+
+// switches are YAML's words for the values of a symbol.
+var switches = map[string]string{"true": "y", "yes": "y", "on": "y", "false": "n", "no": "n", "off": "n"}
 
 func split(key, text string) []string {
 	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })

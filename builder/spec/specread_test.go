@@ -28,6 +28,9 @@ func TestSpecFileLists(t *testing.T) {
 		{"set: KASAN=y\n", "KASAN=y", "", ""},
 		{"set: KASAN=y, UBSAN=n NR_CPUS=8\n", "KASAN=y UBSAN=n NR_CPUS=8", "", ""},
 		{"set: [KASAN=y, UBSAN=n]\n", "KASAN=y UBSAN=n", "", ""},
+		{"set: {KASAN: y, UBSAN: false, NR_CPUS: 8}\n", "KASAN=y UBSAN=n NR_CPUS=8", "", ""},
+		{"set:\n  KASAN: on\n  LOCALVERSION: \"no\"\n", "KASAN=y LOCALVERSION=no", "", ""},
+		{"set:\n  - KASAN: y\n  - UBSAN=n\n", "KASAN=y UBSAN=n", "", ""},
 		{"set: 'CMDLINE=\"a=b,c=d\"'\n", `CMDLINE="a=b,c=d"`, "", ""},
 		{"set: LOCALVERSION=-a,b\n", "LOCALVERSION=-a,b", "", ""},
 		{"set:\ninclude:\n", "", "", ""},
@@ -56,13 +59,15 @@ func TestSpecFileErrors(t *testing.T) {
 		{"suite: trixie\nsuite: sid\n", ":2: suite is there already, in line 1"},
 		{"- a\n", ":1: want a kimg.yaml with the keys kernel, suite,"},
 		{"just words\n", ":1: want a kimg.yaml with the keys"},
-		{"jobs: many\nverify-tar: maybe\nsize: much\nset: {KASAN: y}\nsuite: [a]\n",
+		{"jobs: many\nverify-tar: maybe\nsize: much\nset: {KASAN: [y]}\nsuite: [a]\n",
 			":1: jobs: \"many\": want a number\n:2: verify-tar: \"maybe\": want true or false\n" +
-				":3: size: parse size \"much\"\n:4: set: want a text here, not keys and values\n" +
+				":3: size: parse size \"much\"\n:4: set: KASAN: want y, m, n, a number or a text here\n" +
 				":5: suite: want one value here"},
 		{"suite: trixie\n\tset: A=y\n", ":2: a tab indents this line"},
 		{"size: 2048\n", ":1: size: 2K is not a size for a root filesystem: want 64M to 1T"},
 		{"kernel: suite\nsuite: sarge\n", `:2: suite: unknown suite "sarge"`},
+		{"set:\n  KASAN:\n", ":2: set: KASAN: want y, m, n, a number or a text here"},
+		{"set:\n  NO-SYMBOL: y\n", `:2: set: "NO-SYMBOL=y": want SYM=VALUE`},
 		{"set:\n  - A=y\n  - KASAN\n", `:3: set: "KASAN": want SYM=VALUE`},
 		{"include: [strace, No]\n", `:1: include: "No" is not a package name`},
 		{"\nfragments: [gone.config]\n", ":2: fragments: read "},
