@@ -1,12 +1,15 @@
 package archive
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/suite"
+	"pault.ag/go/debian/dependency"
 )
 
 // Variant is a set of packages that debootstrap starts from.
@@ -55,8 +58,56 @@ func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
 	if b.Required, err = x.sorted(requiredSet); err != nil {
 		return Bootstrap{}, err
 	}
-	b.Base, err = x.sorted(baseSet)
-	return b, err
+	if b.Base, err = x.sorted(baseSet); err != nil || len(spec.Include) == 0 {
+		return b, err
+	}
+	return b, x.clash(requiredSet, baseSet, x.resolve(base, exclude))
+}
+
+// clash reports what dpkg would refuse minutes later: packages of a bootstrap that exclude each other, where what was
+// included brought one of the two. plain is the base without it: debootstrap's own choice is not judged.
+func (x *Index) clash(required, base, plain map[string]bool) error {
+	in := x.installed(required, base)
+	before := x.installed(required, plain)
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
+		other := in.excludedBy(in.chosen[name])
+		if other == "" {
+			continue
+		}
+		if i, ok := before.chosen[name]; !ok || before.excludedBy(i) != other {
+			all = append(all, fmt.Sprintf("%s excludes %s", name, other))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &ClashError{all}
+}
+
+// installed are packages that are there, by their newest versions.
+func (x *Index) installed(sets ...map[string]bool) *installation {
+	in := &installation{x: x, chosen: map[string]int{}, bad: map[int][]dependency.Possibility{}}
+	for _, set := range sets {
+		for name := range set {
+			if same := x.byName[name]; len(same) > 0 {
+				in.chosen[name] = same[0]
+			}
+		}
+	}
+	return in
+}
+
+// ClashError says that packages cannot be installed beside each other.
+type ClashError struct{ pairs []string }
+
+func (e *ClashError) Error() string {
+	return "not all of these packages can be there: " + strings.Join(e.pairs, "; ")
+}
+
+// Hint says what is left to do.
+func (e *ClashError) Hint() string {
+	return "leave one of them out of --include; what the suite's own set has can be fewer with --variant minbase"
 }
 
 // withPriority is debootstrap's get_debs Priority: of stanzas of a package in a row, the last one counts.
@@ -126,6 +177,24 @@ func (x *Index) sorted(names map[string]bool) ([]Package, error) {
 	return found, nil
 }
 
+// near are the packages that a name was probably meant for: the same with a version in it, or with a slip.
+func (x *Index) near(name string) []string {
+	var around []string
+	for n := range x.byName {
+		if rest, ok := strings.CutPrefix(n, strings.TrimRight(name, "0123456789.-")); ok && len(name) > 2 &&
+			strings.Trim(rest, "0123456789.-") == "" {
+			around = append(around, n)
+		}
+	}
+	slices.SortFunc(around, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+	near := around[:min(2, len(around))]
+	if best := editdist.Nearest(name, maps.Keys(x.byName), min(2, len(name)/3)); best != "" &&
+		!slices.Contains(near, best) {
+		near = append(near, best)
+	}
+	return near
+}
+
 // describeMissing says what the user can do about a name that no package has.
 func (x *Index) describeMissing(name string) string {
 	var by []string
@@ -133,7 +202,14 @@ func (x *Index) describeMissing(name string) string {
 		by = append(by, x.packages[p.pkg].Name)
 	}
 	if len(by) == 0 {
-		return fmt.Sprintf("the suite has no package %q", name)
+		missing := fmt.Sprintf("the suite has no package %q", name)
+		if len(x.components) > 0 {
+			missing += " in " + strings.Join(x.components, ", ")
+		}
+		if near := x.near(name); len(near) > 0 {
+			missing += " (did you mean " + strings.Join(near, " or ") + "?)"
+		}
+		return missing
 	}
 	slices.Sort(by)
 	by = slices.Compact(by)

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -43,5 +44,41 @@ func TestClosure(t *testing.T) {
 	}
 	if _, err := indexOf(t, list...).Closure(ClosureSpec{trixie(t), "buildd", nil}); err == nil {
 		t.Error("an unknown variant is accepted")
+	}
+}
+
+// TestClosureClash includes what cannot be beside the suite's own packages, which dpkg would say minutes later.
+func TestClosureClash(t *testing.T) {
+	list := []string{
+		stanza("apt", "Depends: systemd-sysv"), stanza("systemd-sysv", "Conflicts: sysvinit-core"),
+		stanza("sysvinit-core"), stanza("init-thing", "Depends: sysvinit-core"),
+		stanza("odd", "Breaks: apt (<< 0)", "Provides: mta", "Conflicts: mta"), stanza("mta2", "Provides: mta"),
+		stanza("quarrel", "Priority: required", "Conflicts: other"), stanza("other", "Priority: required"),
+	}
+	for include, want := range map[string]string{
+		"sysvinit-core": "systemd-sysv excludes sysvinit-core", "init-thing": "systemd-sysv excludes sysvinit-core",
+		"odd": "", "odd mta2": "odd excludes mta2", "": "",
+	} {
+		_, err := indexOf(t, list...).Closure(ClosureSpec{trixie(t), Minbase, strings.Fields(include)})
+		var clash *ClashError
+		if want == "" && err != nil || want != "" && (!errors.As(err, &clash) ||
+			err.Error() != "not all of these packages can be there: "+want) {
+			t.Errorf("including %q: %v, want %s", include, err, want)
+		}
+	}
+}
+
+func TestDescribeMissing(t *testing.T) {
+	x := indexOf(t, stanza("openssh-server"), stanza("gcc-12"), stanza("gcc-14"), stanza("python3"), stanza("strace"))
+	x.components = []string{"main"}
+	for name, want := range map[string]string{
+		"opensh-server":    `the suite has no package "opensh-server" in main (did you mean openssh-server?)`,
+		"gcc-13":           `the suite has no package "gcc-13" in main (did you mean gcc-12 or gcc-14?)`,
+		"python":           `the suite has no package "python" in main (did you mean python3?)`,
+		"firmware-atheros": `the suite has no package "firmware-atheros" in main`,
+	} {
+		if got := x.describeMissing(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }

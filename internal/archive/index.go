@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +30,8 @@ type Index struct {
 	arch     arch.Arch
 	packages []Package        // as listed, component after component
 	byName   map[string][]int // places in packages, newest version first
+
+	components []string // whose packages they are, for errors
 
 	once     sync.Once
 	provided map[string][]provision // see providers
@@ -71,6 +75,9 @@ func (x *Index) Lookup(name string) (Package, bool) {
 	return Package{}, false
 }
 
+// Names are those of all packages, in no order.
+func (x *Index) Names() iter.Seq[string] { return maps.Keys(x.byName) }
+
 // Index fetches and reads the package lists of the components (nil: the suite's own), verified by rel.
 func (c *Client) Index(ctx context.Context, rel *Release, components []string) (*Index, error) {
 	if components == nil {
@@ -88,7 +95,9 @@ func (c *Client) Index(ctx context.Context, rel *Release, components []string) (
 		}
 		all = append(all, packages...)
 	}
-	return newIndex(c.Arch, all), nil
+	x := newIndex(c.Arch, all)
+	x.components = components
+	return x, nil
 }
 
 // compressions are the forms of a list that kimg reads, the smallest first.
