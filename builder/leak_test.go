@@ -60,7 +60,7 @@ func leakyTree(t *testing.T) string {
 	t.Helper()
 	tree := filepath.Join(t.TempDir(), "linux")
 	for name, text := range map[string]string{
-		"Makefile": leakyMakefile, "Kconfig": "config A\n\tbool \"a\"\n",
+		"Makefile": leakyMakefile, "Kbuild": "#\n", "Kconfig": "config A\n\tbool \"a\"\n",
 		"main.c": "#include \"leaks.h\"\nint main(void) { return time_leak[0] + host_leak[0] + path_leak[0] + " +
 			"order_leak[0] + random_leak[0]; }\n",
 	} {

@@ -39,6 +39,7 @@ func newKernelSite(t *testing.T) *kernelSite {
 	tw := tar.NewWriter(z)
 	for name, text := range map[string]string{
 		"linux-4.20.6/Makefile": "VERSION = 4\nPATCHLEVEL = 20\nSUBLEVEL = 6\nEXTRAVERSION =\n",
+		"linux-4.20.6/Kbuild":   "#\n",
 		"linux-4.20.6/Kconfig":  "mainmenu \"Linux\"\n",
 	} {
 		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kimg/kimg/builder/kernel"
@@ -130,6 +131,13 @@ func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archi
 	return ac.Fetch(ctx, of, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
 }
 
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}
+
 func (s *Sources) haveAll(list []archive.Locked) bool {
 	return !slices.ContainsFunc(list, func(p archive.Locked) bool { return !s.store.Has(p.SHA256) })
 }
@@ -144,6 +152,10 @@ func (s *Sources) localTree(ctx context.Context, src kernel.Source) (*kernel.Tre
 		return nil, err
 	}
 	s.local, s.path = tree, src.Path
+	if n := len(tree.Skipped); n > 0 {
+		progress.Warn(s.env.Sink, fmt.Sprintf("left out of the kernel source %s, as neither a file nor a link: %s",
+			tree.Path, strings.Join(tree.Skipped[:min(n, 3)], ", ")+more(n-3)))
+	}
 	if src.Kind == kernel.Directory {
 		ctx, s.stopGit = context.WithCancel(ctx)
 		git := make(chan *kernel.GitState, 1)
@@ -226,7 +238,14 @@ func (s *Sources) download(ctx context.Context, src kernel.Source, l spec.Kernel
 		case src.Kind == kernel.URL:
 			return client.FetchURL(ctx, src.URL, "")
 		}
-		return client.Fetch(ctx, src.Version)
+		version := src.Version
+		if src.Series {
+			if version, err = client.Newest(ctx, version); err != nil {
+				return kernelorg.Verified{}, err
+			}
+			task.Say(fmt.Sprintf("the newest Linux %s is %s", l.Request, version))
+		}
+		return client.Fetch(ctx, version)
 	}()
 	task.End(false, err)
 	if err == nil && got.Unsigned {

@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,8 +36,10 @@ const (
 type Source struct {
 	Kind    Kind
 	Path    string              // Directory, Tarball: absolute
+	Dir     string              // Tarball: where in it the kernel is; empty: there is one
 	Package string              // Suite: the package, such as linux-source-5.10; "": the highest version there is
 	Version units.KernelVersion // Release
+	Series  bool                // Release: the newest of Version's, which is 6.12 for 6.12.y
 	URL     string              // URL
 }
 
@@ -54,6 +57,10 @@ func (e *SourceError) Error() string { return fmt.Sprintf("%s %s: %v", e.Doing, 
 func (e *SourceError) Unwrap() error { return e.Err }
 
 func (e *SourceError) Hint() string {
+	var many *manyTrees
+	if errors.As(e.Err, &many) {
+		return many.hint(e.Source)
+	}
 	if errors.Is(e.Err, errNoTree) {
 		return "pass a directory or a tarball with a kernel's own Makefile at its top"
 	}
@@ -88,10 +95,39 @@ func ParseSource(s string) (Source, error) {
 		return parseURL(s)
 	}
 	// A version wins over a directory of the same name: ./6.12 is the directory.
-	if version, err := units.ParseKernelVersion(s); err == nil && version.Extra == "" {
-		return Source{Kind: Release, Version: version}, nil
+	if src, ok := release(s); ok {
+		return src, nil
 	}
-	return parsePath(s)
+	src, err := parsePath(s)
+	if errors.Is(err, fs.ErrNotExist) { // git's and kernel.org's names of versions, where nothing is called so
+		for _, prefix := range []string{"linux-", "v"} {
+			if src, ok := release(strings.TrimPrefix(s, prefix)); ok {
+				return src, nil
+			}
+		}
+	}
+	return src, err
+}
+
+// release reads a version of kernel.org's, or a series of them.
+func release(s string) (Source, bool) {
+	s, series := strings.CutSuffix(s, ".y")
+	version, err := units.ParseKernelVersion(s)
+	whole := version.Patch == 0 && version.RC == 0 && strings.Count(s, ".") == 1
+	if err != nil || version.Extra != "" || series && !whole {
+		return Source{}, false
+	}
+	return Source{Kind: Release, Version: version, Series: series}, true
+}
+
+// inHome replaces ~/ as a shell does: it is in files, and after --kernel=, where no shell did.
+func inHome(path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return path
 }
 
 func parseURL(s string) (Source, error) {
@@ -110,15 +146,21 @@ func parseURL(s string) (Source, error) {
 }
 
 func parsePath(s string) (Source, error) {
-	abs, err := filepath.Abs(s)
+	abs, err := filepath.Abs(inHome(s))
 	if err != nil {
 		return Source{}, fmt.Errorf("parse kernel %q: %w", s, err)
 	}
 	fi, err := os.Stat(abs)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Source{}, fmt.Errorf("parse kernel %q: "+
-			"neither a file, a directory, a version such as 6.12, nor \"suite\"", s)
+		if file, dir, ok := cutLast(s, ":"); ok && dir != "" {
+			src, err := parsePath(file)
+			if err == nil && src.Kind == Tarball {
+				src.Dir = path.Clean(dir)
+				return src, safeName(dir)
+			}
+		}
+		return Source{}, &noSourceError{s}
 	case err != nil:
 		return Source{}, fmt.Errorf("look at kernel source: %w", err)
 	case fi.IsDir():
@@ -132,6 +174,24 @@ func parsePath(s string) (Source, error) {
 	}
 	return Source{Kind: Tarball, Path: abs}, nil
 }
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// noSourceError is the answer to what is no source; it is fs.ErrNotExist.
+type noSourceError struct{ name string }
+
+func (e *noSourceError) Error() string {
+	return fmt.Sprintf("parse kernel %q: neither a file, a directory, a version such as 6.12 or 6.12.y, nor \"suite\"",
+		e.name)
+}
+
+func (e *noSourceError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // compression is that of a tarball of that name; ok is false where its name is not that of a tarball.
 func compression(name string) (suffix, command string, ok bool) {
@@ -152,15 +212,23 @@ func (s Source) String() string {
 		}
 		return "suite"
 	case Release:
+		if s.Series {
+			return s.Version.String() + ".y"
+		}
 		return s.Version.String()
 	case URL:
 		return s.URL
+	case Tarball:
+		if s.Dir != "" {
+			return s.Path + ":" + s.Dir
+		}
 	}
 	return s.Path
 }
 
 // errNoTree is the answer to a directory or a tarball that holds no kernel.
-var errNoTree = errors.New("not a kernel tree: no Makefile with VERSION and PATCHLEVEL at its top")
+var errNoTree = errors.New("not a kernel tree: no Makefile with VERSION and PATCHLEVEL at its top, " +
+	"with Kconfig and Kbuild beside it")
 
 // maxMakefile bounds how much of a Makefile is read, in bytes: 6.12's has 68 KiB.
 const maxMakefile = 1 << 20
@@ -190,42 +258,112 @@ func ParseMakefile(r io.Reader) (units.KernelVersion, error) {
 	}
 	sub := cmp.Or(strings.TrimSpace(vars["SUBLEVEL"]), "0")
 	extra := strings.TrimSpace(vars["EXTRAVERSION"])
+	// What make computes is not known here. The kernel calls itself by it all the same; no choice depends on it.
+	if strings.Contains(extra, "$") {
+		extra, _, _ = strings.Cut(extra, "$")
+		extra = strings.TrimRight(extra, "-.+~_")
+	}
+	if strings.Contains(sub, "$") {
+		sub = "0"
+	}
 	return units.ParseKernelVersion(fmt.Sprintf("%d.%d.%s%s", major, minor, sub, extra))
 }
 
 type treeInTar struct {
 	version units.KernelVersion
-	strip   int // leading directories before the tree: 1 in linux-6.12/Makefile
+	dir     string // where the tree is, as the tar spells it, without a slash at its end; empty: at the top
+	strip   int    // leading directories before the tree: 1 in linux-6.12/Makefile
+	beside  bool   // there is more than the tree: only what is in dir is to be taken
 }
 
-// findTree reads a tar until it meets the tree's Makefile: in the order of git archive, the first eighth of it.
-func findTree(r io.Reader) (treeInTar, error) {
+// manyTrees says that a tar holds several kernels.
+type manyTrees struct{ dirs []string }
+
+func (e *manyTrees) Error() string { return "it holds several kernels: " + strings.Join(e.dirs, ", ") }
+
+// TreeHint says how one of them is chosen.
+func (e *manyTrees) hint(file string) string { return "choose one: --kernel " + file + ":" + e.dirs[0] }
+
+// topFiles are what the top of a kernel's tree has. Other projects have a Makefile with a VERSION and a PATCHLEVEL.
+var topFiles = []string{"Makefile", "Kconfig", "Kbuild"}
+
+// candidate is a directory of a tar that may be a kernel's.
+type candidate struct {
+	treeInTar
+	has [3]bool // of topFiles
+}
+
+// findTree reads a tar until it meets a kernel's tree: in the order of git archive, in the first eighth of it. dir
+// says which is meant (""; the only one), as deep as it may be; all has the rest be searched for others. What is
+// wrong with the rest is found when it is unpacked.
+func findTree(r io.Reader, dir string, all bool) (treeInTar, error) {
 	tr := tar.NewReader(r)
+	found := map[string]*candidate{}
+	var whole []*candidate
+	tops := map[string]bool{}
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
-			return treeInTar{}, errNoTree
+		if err == io.EOF || err != nil && len(whole) > 0 {
+			break
 		}
 		if err != nil {
 			return treeInTar{}, fmt.Errorf("read tarball: %w", truncated(err))
 		}
 		if err := safeName(h.Name); err != nil {
+			if len(whole) > 0 {
+				continue
+			}
 			return treeInTar{}, err
 		}
 		name := path.Clean(h.Name)
-		if h.Typeflag != tar.TypeReg || path.Base(name) != "Makefile" || strings.Count(name, "/") > 1 {
+		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir && strings.Contains(name, "/") {
+			top, _, _ := strings.Cut(name, "/")
+			tops[top] = true
+		}
+		at, i := path.Dir(name), slices.Index(topFiles, path.Base(name))
+		if h.Typeflag != tar.TypeReg || i < 0 || dir != "" && at != dir || dir == "" && strings.Count(name, "/") > 1 {
 			continue
 		}
-		version, err := ParseMakefile(tr)
-		switch {
-		case errors.Is(err, errNoTree):
-			continue
-		case err != nil:
-			return treeInTar{}, truncated(err)
+		c := found[at]
+		if c == nil {
+			c = &candidate{}
+			found[at] = c
 		}
-		// tar counts components as they are spelled: ./linux-6.12/Makefile has two.
-		return treeInTar{version, strings.Count(strings.TrimLeft(h.Name, "/"), "/")}, nil
+		if c.has[i] {
+			continue
+		}
+		if i == 0 {
+			c.version, err = ParseMakefile(tr)
+			switch {
+			case errors.Is(err, errNoTree):
+				continue
+			case err != nil:
+				return treeInTar{}, truncated(err)
+			}
+			// tar counts components as they are spelled: ./linux-6.12/Makefile has two.
+			spelt := strings.TrimLeft(h.Name, "/")
+			c.dir, c.strip = strings.TrimSuffix(spelt[:len(spelt)-len("Makefile")], "/"), strings.Count(spelt, "/")
+		}
+		c.has[i] = true
+		if c.has == [3]bool{true, true, true} {
+			if whole = append(whole, c); !all {
+				break
+			}
+		}
 	}
+	switch {
+	case len(whole) == 0:
+		return treeInTar{}, errNoTree
+	case len(whole) > 1:
+		var dirs []string
+		for _, c := range whole {
+			dirs = append(dirs, path.Clean(c.dir))
+		}
+		return treeInTar{}, &manyTrees{dirs}
+	}
+	in := whole[0].treeInTar
+	in.beside = path.Clean(in.dir) != "." && (len(tops) > 1 || in.strip > 1)
+	return in, nil
 }
 
 // safeName refuses a member that would land outside the tree.

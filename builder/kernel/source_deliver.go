@@ -177,12 +177,12 @@ var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "
 // maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
 var maxTree int64 = 8 << 30
 
-// unpackScript unpacks what $1 makes of its input, less $2 leading directories, $3 bytes at most. Files get the time
-// at which they arrive: objects of other versions of them may be there.
+// unpackScript unpacks what $1 makes of its input, less $2 leading directories, $3 bytes at most, or only $4 of it.
+// Files get the time at which they arrive: objects of other versions of them may be there.
 const unpackScript = `set -o pipefail; umask 022; cd ` + srcDir + `
 find . -mindepth 1 -delete
 eval "$1" | { head -c "$3"; test -z "$(head -c 1 | tr '\0' x)" || { echo "kimg: more than $3 bytes" >&2; exit 3; }; } |
-tar -x -m --no-same-owner --no-same-permissions --strip-components="$2"`
+tar -x -m --no-same-owner --no-same-permissions --strip-components="$2" ${4:+-- "$4"}`
 
 // debScript takes the tarball out of a source package: xz in Debian's, bzip2 in Ubuntu's. dpkg-deb wants a file.
 const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x -C "$HOME" --wildcards \
@@ -211,7 +211,7 @@ func (d *delivery) archive(ctx context.Context) error {
 	d.half, d.patched = true, patched{}
 	var errs bytes.Buffer
 	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
-		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree))
+		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree), d.tree.only)
 	if err := unpackError(d.tree.Path, errs.String(), err); err != nil {
 		return err
 	}

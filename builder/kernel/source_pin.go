@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net/url"
 	"os"
 	"os/exec"
@@ -31,9 +33,11 @@ type Tree struct {
 	Path    string              // of the directory, the tarball, or the downloaded package
 	Version units.KernelVersion // as its Makefile says; of a package, as its own version says
 	SHA256  units.Digest        // of the tarball or package; of the names and contents of a directory
+	Skipped []string            // of a directory: sockets, FIFOs and the like, which are no source
 
 	name  string     // of a tarball: its ending says the compression
 	strip int        // leading directories in a tarball
+	only  string     // what of a tarball is taken, as it spells it; empty: all
 	files tree.Files // of a directory
 }
 
@@ -43,7 +47,7 @@ func Pin(ctx context.Context, src Source, cacheDir string) (*Tree, error) {
 	case Directory:
 		return pinDirectory(ctx, src.Path, cacheDir)
 	case Tarball:
-		return pinTarball(ctx, Tarball, src.Path, src.Path, cacheDir)
+		return pinTarball(ctx, src, src.Path, src.Path, cacheDir)
 	}
 	return nil, fmt.Errorf("pin kernel source %s: it is not on this machine", src)
 }
@@ -55,13 +59,32 @@ func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
 	// The compression is that of the name: what follows the path in a URL is no part of it.
-	return pinTarball(ctx, kind, u.Path, path, cacheDir)
+	return pinTarball(ctx, Source{Kind: kind}, u.Path, path, cacheDir)
 }
 
 // Packages is the part of a package list that finding a source package takes.
 type Packages interface {
 	Lookup(name string) (archive.Package, bool)
+	Names() iter.Seq[string]
 }
+
+// otherSources lists the source packages that there are, for the error that one is not.
+func otherSources(list Packages) string {
+	var names []string
+	for name := range list.Names() {
+		if packageRE.MatchString(name) {
+			names = append(names, "suite:"+name)
+		}
+	}
+	slices.SortFunc(names, compareNames)
+	if len(names) == 0 {
+		return ", nor another linux-source-X.Y"
+	}
+	return ": it has " + strings.Join(names, ", ")
+}
+
+// compareNames orders linux-source-6.1 before linux-source-6.12.
+func compareNames(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }
 
 // FindPackage finds the source package of a suite: the one asked for, or the one that "linux-source" depends on.
 func FindPackage(list Packages, src Source) (archive.Package, error) {
@@ -69,7 +92,8 @@ func FindPackage(list Packages, src Source) (archive.Package, error) {
 	if name == "" {
 		meta, ok := list.Lookup("linux-source")
 		if !ok {
-			return archive.Package{}, errors.New("find the suite's kernel: its archive has no package linux-source")
+			return archive.Package{}, errors.New("find the suite's kernel: its archive has no package linux-source" +
+				otherSources(list))
 		}
 		for dep := range strings.SplitSeq(meta.Depends, ",") {
 			if first, _, _ := strings.Cut(strings.TrimSpace(dep), " "); packageRE.MatchString(first) {
@@ -79,7 +103,8 @@ func FindPackage(list Packages, src Source) (archive.Package, error) {
 	}
 	p, ok := list.Lookup(name)
 	if !ok {
-		return archive.Package{}, fmt.Errorf("find the suite's kernel: its archive has no package %s", name)
+		return archive.Package{}, fmt.Errorf("find the suite's kernel: its archive has no package %s%s", name,
+			otherSources(list))
 	}
 	return p, nil
 }
@@ -129,7 +154,7 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 		return nil, err
 	}
 	known := tree.Load(cache)
-	files, err := tree.Scan(ctx, dir, known)
+	files, skipped, err := tree.Scan(ctx, dir, known)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +163,8 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 			return nil, err
 		}
 	}
-	return &Tree{Kind: Directory, Path: dir, Version: version, SHA256: files.Digest(), files: files}, nil
+	return &Tree{Kind: Directory, Path: dir, Version: version, SHA256: files.Digest(), Skipped: skipped,
+		files: files}, nil
 }
 
 // cacheFile is where what was learned of a path is kept. Its directory is made.
@@ -155,52 +181,67 @@ type learned struct {
 	SHA256  units.Digest
 	Version units.KernelVersion
 	Strip   int
+	Only    string
 }
 
-func pinTarball(ctx context.Context, kind Kind, name, path, cacheDir string) (*Tree, error) {
+func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*Tree, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
 	stat := tree.StatOf(fi)
-	cache, err := cacheFile(cacheDir, "tarball", path)
+	known := path
+	if src.Dir != "" {
+		known += ":" + src.Dir
+	}
+	cache, err := cacheFile(cacheDir, "tarball", known)
 	if err != nil {
 		return nil, err
 	}
 	var l learned
 	text, err := os.ReadFile(cache)
 	if err == nil && json.Unmarshal(text, &l) == nil && l.Stat == stat {
-		return l.tree(kind, name, path), nil
+		return l.tree(src.Kind, name, path), nil
 	}
-	in, sum, err := lookInto(ctx, name, path)
+	in, sum, err := lookInto(ctx, name, path, src.Dir)
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
 	if err != nil {
 		return nil, sourceError("read kernel source", name, err)
 	}
-	l = learned{stat, sum, in.version, in.strip}
+	l = learned{Stat: stat, SHA256: sum, Version: in.version, Strip: in.strip}
+	if in.beside {
+		l.Only = in.dir
+	}
+	if src.Dir != "" { // another directory of it is another source
+		l.SHA256 = units.DigestOf([]byte(string(sum) + "\x00" + src.Dir))
+	}
 	if text, err = json.Marshal(l); err == nil {
 		err = renameio.WriteFile(cache, text, 0o644)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("remember the digest of %s: %w", path, err)
 	}
-	return l.tree(kind, name, path), nil
+	return l.tree(src.Kind, name, path), nil
 }
 
 func (l learned) tree(kind Kind, name, path string) *Tree {
-	return &Tree{Kind: kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip}
+	return &Tree{Kind: kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip,
+		only: l.Only}
 }
 
-func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, error) {
+func lookInto(ctx context.Context, name, path, dir string) (treeInTar, units.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return treeInTar{}, "", err
 	}
 	defer f.Close()
 	h, r := sha256.New(), reading.Until(ctx, f)
-	in, err := findIn(name, io.TeeReader(r, h))
+	if err := ends(name, f); err != nil {
+		return treeInTar{}, "", err
+	}
+	in, err := findIn(name, io.TeeReader(r, h), dir)
 	if err != nil {
 		return treeInTar{}, "", err
 	}
@@ -210,8 +251,28 @@ func lookInto(ctx context.Context, name, path string) (treeInTar, units.Digest, 
 	return in, units.DigestSum(h), nil
 }
 
+// ends refuses a tar without compression that stops between two members: it ends with two blocks of zeros, and
+// nothing else says that it is whole (POSIX pax, "ustar Interchange Format").
+func ends(name string, f *os.File) error {
+	fi, err := f.Stat()
+	if suffix, _, _ := compression(name); err != nil || suffix != "" || fi.Size() == 0 {
+		return err
+	}
+	last := make([]byte, min(fi.Size(), 2*512))
+	if _, err := f.ReadAt(last, fi.Size()-int64(len(last))); err != nil {
+		return err
+	}
+	if len(bytes.Trim(last, "\x00")) > 0 {
+		return errors.New("read tarball: it is cut short: the two empty blocks that end a tar are missing")
+	}
+	return nil
+}
+
+// slow are the compressions that take too long to read all of a kernel before it is unpacked.
+var slow = []string{".xz", ".bz2"}
+
 // findIn decompresses by the file's name, which may be wrong: that is noticed here.
-func findIn(name string, r io.Reader) (treeInTar, error) {
+func findIn(name string, r io.Reader, dir string) (treeInTar, error) {
 	suffix, _, ok := compression(name)
 	if !ok {
 		return treeInTar{}, fmt.Errorf("%s: not the name of a tarball", name)
@@ -221,7 +282,8 @@ func findIn(name string, r io.Reader) (treeInTar, error) {
 		return treeInTar{}, truncated(err)
 	}
 	defer plain.Close()
-	return findTree(reading.Bounded(plain, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree))))
+	bounded := reading.Bounded(plain, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree)))
+	return findTree(bounded, dir, dir == "" && !slices.Contains(slow, suffix))
 }
 
 // GitState is what git says of a work tree, for people. What is built follows from the files alone.

@@ -6,6 +6,10 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +29,9 @@ func TestParseMakefile(t *testing.T) {
 		{"VERSION = 5\nPATCHLEVEL = 0\nSUBLEVEL = 0\nEXTRAVERSION = -rc3\n", "5.0-rc3", ""},
 		{"VERSION=4\nPATCHLEVEL=20\nSUBLEVEL=6\nEXTRAVERSION=-mine\n", "4.20.6-mine", ""},
 		{"VERSION = 6\nPATCHLEVEL = 1\n", "6.1", ""},
+		{"VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 5\nEXTRAVERSION = -$(shell cat abi)\n", "6.1.5", ""},
+		{"VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 5\nEXTRAVERSION = -rc2-$(FLAVOUR)\n", "6.1.5-rc2", ""},
+		{"VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = $(S)\nEXTRAVERSION = ${X}\n", "6.1", ""},
 		{"all:\n\techo hello\n", "", "not a kernel tree"},
 		{"VERSION = 1.2\nPATCHLEVEL = 3\n", "", "not a kernel tree"},
 		{"VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = x y\n", "", "parse kernel version"},
@@ -55,7 +62,12 @@ func FuzzParseMakefile(f *testing.F) {
 
 func TestParseSource(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"linux.tar.xz", "linux.zip"} {
+	t.Setenv("HOME", dir)
+	t.Chdir(dir)
+	if err := os.Mkdir(filepath.Join(dir, "v6.1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"linux.tar.xz", "linux.zip", "linux-6.1.tar"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +83,17 @@ func TestParseSource(t *testing.T) {
 		{"suite:../etc", Source{}, "want a source package, such as suite:"},
 		{"4.20.6", Source{Kind: Release, Version: version(t, "4.20.6")}, ""},
 		{"5.0-rc3", Source{Kind: Release, Version: version(t, "5.0-rc3")}, ""},
+		{"v6.12", Source{Kind: Release, Version: version(t, "6.12")}, ""},
+		{"linux-6.12.3", Source{Kind: Release, Version: version(t, "6.12.3")}, ""},
+		{"v6.13-rc1", Source{Kind: Release, Version: version(t, "6.13-rc1")}, ""},
+		{"6.12.y", Source{Kind: Release, Version: version(t, "6.12"), Series: true}, ""},
+		{"linux-6.12.y", Source{Kind: Release, Version: version(t, "6.12"), Series: true}, ""},
+		{"v6.1", Source{Kind: Directory, Path: dir + "/v6.1"}, ""}, // what is there is meant
+		{"linux-6.1.tar", Source{Kind: Tarball, Path: dir + "/linux-6.1.tar"}, ""},
+		{"~/v6.1", Source{Kind: Directory, Path: dir + "/v6.1"}, ""},
+		{"6.12.1.y", Source{}, "neither a file, a directory, a version"},
+		{"6.12-rc1.y", Source{}, "neither a file, a directory, a version"},
+		{"linux-next", Source{}, "neither a file, a directory, a version"},
 		{dir, Source{Kind: Directory, Path: dir}, ""},
 		{dir + "/linux.tar.xz", Source{Kind: Tarball, Path: dir + "/linux.tar.xz"}, ""},
 		{dir + "/linux.zip", Source{}, "not the name of a tarball"},
@@ -99,6 +122,8 @@ type packages map[string]archive.Package
 
 func (p packages) Lookup(name string) (archive.Package, bool) { v, ok := p[name]; return v, ok }
 
+func (p packages) Names() iter.Seq[string] { return maps.Keys(p) }
+
 func TestFindPackage(t *testing.T) {
 	list := packages{
 		"linux-source":      {Name: "linux-source", Depends: "something, linux-source-6.12 (= 6.12.107-1)"},
@@ -112,6 +137,11 @@ func TestFindPackage(t *testing.T) {
 		if p.Name != c.want || (err != nil) != (c.want == "") {
 			t.Errorf("%q: %q, %v", c.pkg, p.Name, err)
 		}
+	}
+	want := "its archive has no package linux-source-4.19: it has suite:linux-source-6.1, suite:linux-source-6.12"
+	if _, err := FindPackage(list, Source{Package: "linux-source-4.19"}); err == nil ||
+		!strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 	if _, err := FindPackage(packages{}, Source{Kind: Suite}); err == nil {
 		t.Error("found a package in an empty archive")
@@ -134,7 +164,7 @@ func tarGz(t *testing.T, files ...[2]string) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	for _, f := range files {
+	for _, f := range whole(files) {
 		h := &tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1])), Typeflag: tar.TypeReg}
 		if target, ok := strings.CutPrefix(f[1], "->"); ok {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, target, 0
@@ -158,6 +188,17 @@ func tarGz(t *testing.T, files ...[2]string) []byte {
 	w.Close()
 	z.Close()
 	return b.Bytes()
+}
+
+// whole puts what the top of a kernel's tree has beside each of the Makefiles.
+func whole(files [][2]string) (all [][2]string) {
+	for _, f := range files {
+		if dir, ok := strings.CutSuffix(f[0], "Makefile"); ok && strings.Contains(f[1], "PATCHLEVEL") {
+			all = append(all, [2]string{dir + "Kbuild", "#\n"}, [2]string{dir + "Kconfig", "config A\n\tbool \"a\"\n"})
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // bent is a tarball with one bit in its middle turned over.
@@ -216,6 +257,103 @@ func TestPinTarball(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "not on this machine") {
 		t.Errorf("a release that nobody fetched: error %v, want one that says so", err)
 	}
+}
+
+// TestPinOneOfSeveral has archives of more than a kernel.
+func TestPinOneOfSeveral(t *testing.T) {
+	dir := t.TempDir()
+	pin := func(name string, files ...[2]string) (*Tree, error) {
+		file, at, _ := strings.Cut(name, ":")
+		writeFile(t, filepath.Join(dir, file), string(tarGz(t, files...)))
+		if at != "" {
+			at = ":" + at
+		}
+		src, err := ParseSource(filepath.Join(dir, file) + at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Pin(t.Context(), src, t.TempDir())
+	}
+	older := strings.Replace(makefile612, "= 12", "= 1", 1)
+	lone := [2]string{"box/Makefile", "VERSION = 1\nPATCHLEVEL=36\n"} // another project's
+	kernel := [2]string{"linux/Makefile", makefile612}
+	for _, c := range []struct {
+		name        string
+		files       [][2]string
+		want        string // the version and what is taken
+		err, advice string
+	}{
+		{"a.tar.gz", [][2]string{kernel, {"linux/fs/open.c", "x"}}, "6.12.107 1 ", "", ""},
+		{"a.tar.gz", [][2]string{kernel, {"tools/README", "x"}}, "6.12.107 1 linux", "", ""},
+		{"a.tar.gz", [][2]string{{"tools/README", "x"}, {"./linux/Makefile", makefile612}}, "6.12.107 2 ./linux",
+			"", ""},
+		{"a.tar.gz", [][2]string{kernel, {"old/Makefile", older}}, "", "it holds several kernels: linux, old",
+			"choose one: --kernel " + dir + "/a.tar.gz:linux"},
+		{"a.tar.gz:old", [][2]string{kernel, {"old/Makefile", older}}, "6.1.107 1 old", "", ""},
+		{"a.tar.gz:sdk/src/linux/", [][2]string{{"sdk/src/linux/Makefile", makefile612}}, "6.12.107 3 sdk/src/linux",
+			"", ""},
+		{"a.tar.gz", [][2]string{{"sdk/src/linux/Makefile", makefile612}}, "", "not a kernel tree", ""},
+		{"a.tar.gz:none", [][2]string{kernel}, "", "not a kernel tree", ""},
+	} {
+		tree, err := pin(c.name, c.files...)
+		got := ""
+		if err == nil {
+			got = fmt.Sprintf("%s %d %s", tree.Version, tree.strip, tree.only)
+		}
+		var source *SourceError
+		if got != c.want || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) ||
+			c.advice != "" && (!errors.As(err, &source) || source.Hint() != c.advice) {
+			t.Errorf("%s: %q, %v, want %q, %s", c.name, got, err, c.want, c.err)
+		}
+	}
+	// A Makefile alone, of whatever project, is no kernel; what follows it may be one.
+	in, err := findTree(plainTar(t, lone, [2]string{"linux/Kconfig", "x"}, [2]string{"linux/Kbuild", "x"}, kernel),
+		"", true)
+	if err != nil || in.dir != "linux" || !in.beside {
+		t.Errorf("%+v, %v", in, err)
+	}
+	if in, err := findTree(plainTar(t, lone), "", true); !errors.Is(err, errNoTree) {
+		t.Errorf("%+v, %v", in, err)
+	}
+}
+
+// TestPinCutTar has a tar that ends between two members.
+func TestPinCutTar(t *testing.T) {
+	all, err := io.ReadAll(plainTar(t, [2]string{"linux/Kconfig", "x"}, [2]string{"linux/Kbuild", "x"},
+		[2]string{"linux/Makefile", makefile612}, [2]string{"linux/z", "x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		size int
+		want string
+	}{"whole.tar": {len(all), ""}, "between.tar": {len(all) - 2*512, "it is cut short"},
+		"within.tar": {len(all) - 2*512 - 100, "it is cut short"}} {
+		file := filepath.Join(t.TempDir(), name)
+		writeFile(t, file, string(all[:c.size]))
+		_, err := Pin(t.Context(), Source{Kind: Tarball, Path: file}, t.TempDir())
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func plainTar(t *testing.T, files ...[2]string) io.Reader {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		if err := w.WriteHeader(&tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, f[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &b
 }
 
 // TestPinPipe has a Makefile that nothing writes to.

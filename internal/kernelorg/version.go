@@ -44,6 +44,35 @@ func (c *Client) Fetch(ctx context.Context, v units.KernelVersion) (Verified, er
 	return Verified{}, missing
 }
 
+// Newest is the newest release of a series that the signed list of its directory names: 6.12.107 for 6.12.
+func (c *Client) Newest(ctx context.Context, series units.KernelVersion) (units.KernelVersion, error) {
+	if err := checkVersion(series); err != nil {
+		return series, err
+	}
+	root, err := layout(c.Base)
+	if err != nil {
+		return series, err
+	}
+	dir := root + "/" + dirs(series)[0]
+	var by Verified
+	list, err := c.sums(ctx, dir, &by)
+	if errors.Is(err, fs.ErrNotExist) {
+		return series, &NotFoundError{URL: dir + "/sha256sums.asc",
+			Why:  fmt.Sprintf("the server has no list of versions, which would say what the newest %s.y is", series),
+			hint: "name a version, or use another mirror with --kernel-mirror"}
+	}
+	if err != nil {
+		return series, down(ctx, err)
+	}
+	best, ok := list.newest(func(v units.KernelVersion) bool {
+		return v.Major == series.Major && v.Minor == series.Minor && v.RC == 0
+	})
+	if !ok {
+		return series, absent(dir, series, list)
+	}
+	return best, nil
+}
+
 // fromDir fetches from one directory of the layout.
 func (c *Client) fromDir(ctx context.Context, dir string, v units.KernelVersion) (Verified, error) {
 	name := fmt.Sprintf("linux-%s.tar.xz", v)

@@ -56,6 +56,30 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+func TestNewest(t *testing.T) {
+	s := newSite(t)
+	list := listOf(t, "4.20", "4.20.9", "4.20.17", "4.19.325")
+	s.files[v4x+"sha256sums.asc"] = pgptest.Clear(t, list, testKeys().sums)
+	cl := s.client(t)
+	for series, want := range map[string]string{"4.20": "4.20.17", "4.19": "4.19.325", "4.18": ""} {
+		got, err := cl.Newest(t.Context(), version(t, series))
+		var none *NotFoundError
+		if want == "" && !errors.As(err, &none) || want != "" && (err != nil || got.String() != want) {
+			t.Errorf("%s.y: %s, %v, want %s", series, got, err, want)
+		}
+	}
+	s.files[v4x+"sha256sums.asc"] = pgptest.Clear(t, listOf(t, "4.20.99"), testKeys().stranger)
+	var refused *UntrustedError
+	if _, err := cl.Newest(t.Context(), version(t, "4.20")); !errors.As(err, &refused) {
+		t.Errorf("a stranger's list: %v", err)
+	}
+	delete(s.files, v4x+"sha256sums.asc")
+	_, err := cl.Newest(t.Context(), version(t, "4.20"))
+	if err == nil || !strings.Contains(err.Error(), "no list of versions") {
+		t.Errorf("no list: %v", err)
+	}
+}
+
 // TestFetchOfGzip has a mirror that keeps only the other compression.
 func TestFetchOfGzip(t *testing.T) {
 	s := newSite(t)

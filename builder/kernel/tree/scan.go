@@ -57,15 +57,19 @@ const OwnNames = ".kimg-"
 
 // Scan lists the tree in dir. A file that has the same status as in known is not read again. What a build makes (an
 // earlier make in the tree itself) and git's own files are left out.
-func Scan(ctx context.Context, dir string, known Files) (Files, error) {
+//
+// What is neither a file, a directory nor a link is left out, too, and is in skipped: a socket or a FIFO that
+// something made there (QEMU's, say) is no source.
+func Scan(ctx context.Context, dir string, known Files) (files Files, skipped []string, err error) {
 	s := &scanner{root: dir, known: known.byPath(), began: time.Now(), slots: make(chan struct{}, 4*runtime.NumCPU())}
 	s.group, ctx = errgroup.WithContext(ctx)
 	s.group.Go(func() error { return s.dir(ctx, "") })
 	if err := s.group.Wait(); err != nil {
-		return nil, fmt.Errorf("scan kernel tree %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("scan kernel tree %s: %w", dir, err)
 	}
 	slices.SortFunc(s.list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return s.list, nil
+	slices.Sort(s.skipped)
+	return s.list, s.skipped, nil
 }
 
 type scanner struct {
@@ -75,8 +79,9 @@ type scanner struct {
 	known map[string]File
 	began time.Time
 
-	mu   sync.Mutex
-	list Files
+	mu      sync.Mutex
+	list    Files
+	skipped []string
 }
 
 func (s *scanner) dir(ctx context.Context, rel string) error {
@@ -95,7 +100,7 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 		return Vanished(err)
 	}
 	made := products(des)
-	found := make([]File, 0, len(des))
+	found, special := make([]File, 0, len(des)), []string(nil)
 	for _, de := range des {
 		name := de.Name()
 		p := name
@@ -111,15 +116,20 @@ func (s *scanner) dir(ctx context.Context, rel string) error {
 			if err != nil {
 				return err
 			}
+			if e.Kind == 0 {
+				special = append(special, p)
+				continue
+			}
 			found = append(found, e)
 		}
 	}
 	s.mu.Lock()
-	s.list = append(s.list, found...)
+	s.list, s.skipped = append(s.list, found...), append(s.skipped, special...)
 	s.mu.Unlock()
 	return nil
 }
 
+// entry is one file; without a kind: one that is left out.
 func (s *scanner) entry(dir *os.File, p string, de fs.DirEntry) (File, error) {
 	if strings.ContainsAny(p, "\n\x00") {
 		return File{}, fmt.Errorf("%q: a line break in a file's name", p)
@@ -138,7 +148,7 @@ func (s *scanner) entry(dir *os.File, p string, de fs.DirEntry) (File, error) {
 		}
 		return e, Vanished(err)
 	case !mode.IsRegular():
-		return File{}, fmt.Errorf("%s: neither a file, a directory nor a link", p)
+		return File{}, nil
 	case mode&0o111 != 0:
 		e.Kind = 'x'
 	default:

@@ -12,12 +12,12 @@ func BenchmarkScan(b *testing.B) {
 	if dir == "" {
 		b.Skip("KIMG_BENCH_TREE names no tree")
 	}
-	l, err := Scan(b.Context(), dir, nil)
+	l, _, err := Scan(b.Context(), dir, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := Scan(b.Context(), dir, l); err != nil {
+		if _, _, err := Scan(b.Context(), dir, l); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -38,7 +38,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 
 func scan(t *testing.T, dir string, known Files) Files {
 	t.Helper()
-	files, err := Scan(t.Context(), dir, known)
+	files, _, err := Scan(t.Context(), dir, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,6 @@ func TestScanLeavesOut(t *testing.T) {
 
 func TestScanRefuses(t *testing.T) {
 	for name, make := range map[string]func(dir string) error{
-		"neither a file": func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600) },
 		"line break in a file": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "a\nb"), nil, 0o600)
 		},
@@ -96,9 +95,36 @@ func TestScanRefuses(t *testing.T) {
 		if err := make(dir); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Scan(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), name) {
+		if _, _, err := Scan(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v, want one with %q", err, name)
 		}
+	}
+}
+
+// TestScanSkips has a socket and a FIFO, as a guest of QEMU's leaves them in a tree.
+func TestScanSkips(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte("m"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "vm"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "vm/pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: filepath.Join(dir, "monitor")}); err != nil {
+		t.Fatal(err)
+	}
+	files, skipped, err := Scan(t.Context(), dir, nil)
+	if err != nil || !slices.Equal(names(files), []string{"f Makefile"}) ||
+		!slices.Equal(skipped, []string{"monitor", "vm/pipe"}) {
+		t.Errorf("%q, skipped %q, %v", names(files), skipped, err)
 	}
 }
 
