@@ -238,7 +238,7 @@ func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.J
 	if job.Tree, err = r.tree(ctx, l.Kernel, r.kernel); err != nil {
 		return nil, kernel.Job{}, err
 	}
-	job.ImageID, job.Jobs = id, r.jobs
+	job.ImageID, job.Jobs, job.Ask = id, r.jobs, r.env.Ask
 	job.CacheDir, job.Ccache, job.Temporary = r.env.Cache, r.env.Ccache, r.env.Temporary
 	if job.Temporary {
 		r.removeLater(job)

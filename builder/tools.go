@@ -46,6 +46,10 @@ type Env struct {
 
 	Now func() time.Time // judges signatures; nil: time.Now
 
+	// Ask asks somebody a question that yes or no answers, before a long compile that may not be what was meant; nil:
+	// nobody can answer, and the build goes on.
+	Ask func(ctx context.Context, question string) (bool, error)
+
 	Sign *attest.Key // signs the provenance; nil: it is not signed
 }
 

@@ -41,6 +41,9 @@ type Job struct {
 	CacheDir string    // where locks and what is known of earlier builds are kept
 	Ccache   string    // the volume of compiled objects; empty: CcacheVolume
 
+	// Ask asks somebody whether to go on, with a question that yes or no answers; nil: nobody can answer.
+	Ask func(ctx context.Context, question string) (bool, error)
+
 	// Temporary volumes are the caller's to remove; should kimg be killed, the next one does.
 	Temporary bool
 }
@@ -247,8 +250,12 @@ func (j Job) Inputs() units.Digest {
 
 // Inputs is a digest of what the configuration of a version is composed of: its own file, kimg's fragments and the
 // requests, in the words of that version; the symbols and not the comments, nor who asked for them.
-func (c Config) Inputs(version units.KernelVersion) units.Digest {
+func (c Config) Inputs(v units.KernelVersion) units.Digest {
 	var b strings.Builder
+	version := dialect{KernelVersion: v}
+	if c.renames() {
+		b.WriteString("names are the tree's\n")
+	}
 	switch c.Base {
 	case VM:
 		fmt.Fprintf(&b, "vm %q\n", own("vm.config", vmConfig, version))

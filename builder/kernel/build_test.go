@@ -91,8 +91,25 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 	if testing.Short() {
 		t.Skip("makes a toolchain image")
 	}
-	cache := os.Getenv("KIMG_CACHE")
-	if cache == "" {
+	ac, cache := packageArchive(t)
+	task := progress.Start(nil, "toolchain", "toolchain")
+	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
+	made, err := maker.Ensure(t.Context(), lock)
+	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) { // a point release came
+		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
+			made, err = maker.Ensure(t.Context(), lock)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made.Ref, made.ID
+}
+
+// packageArchive is the archive that KIMG_MIRROR or this machine's apt names, with the person's own store.
+func packageArchive(t *testing.T) (ac *archive.Client, cache string) {
+	t.Helper()
+	if cache = os.Getenv("KIMG_CACHE"); cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
 			t.Fatal(err)
@@ -107,20 +124,8 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
-		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
-	task := progress.Start(nil, "toolchain", "toolchain")
-	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
-	made, err := maker.Ensure(t.Context(), lock)
-	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) { // a point release came
-		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
-			made, err = maker.Ensure(t.Context(), lock)
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made.Ref, made.ID
+	return &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
+		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}, cache
 }
 
 type fixture struct {
@@ -276,6 +281,10 @@ func TestBuildUnmet(t *testing.T) {
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}
+	var whole interface{ TellsAll() }
+	if !errors.As(err, &whole) {
+		t.Error("it is below what make said")
+	}
 }
 
 // TestBuildNameless turns off what the tree has not.
@@ -316,8 +325,16 @@ func TestBuildFileConfig(t *testing.T) {
 	j.Config.File = []byte("# Linux/x86 5.10.1 Kernel Configuration\n" + file) // another version's: told, and taken
 	_, said, err := f.build(j)
 	if err != nil || !slices.ContainsFunc(said.log, func(l string) bool {
-		return strings.HasPrefix(l, "warning my.config was written by Linux 5.10.1; 1 of its options did not "+
-			"survive in Linux 6.12.1:\n  FOO=y is n: it depends on BAR")
+		return strings.HasPrefix(l, "warning my.config, written by Linux 5.10.1, asks for 1 option that is not "+
+			"taken in Linux 6.12.1:\n  FOO=y: it depends on BAR (which is n); --set BAR=y turns that on")
+	}) {
+		t.Errorf("%v, told %q", err, said.log)
+	}
+	j.Config.File = []byte("CONFIG_FOOLISH=y\n" + file) // without a head, and not of this tree
+	_, said, err = f.build(j)
+	if err != nil || !slices.ContainsFunc(said.log, func(l string) bool {
+		return strings.HasPrefix(l, "warning my.config asks for 2 options that are not taken in Linux 6.12.1:\n") &&
+			strings.HasSuffix(l, "\n  FOOLISH=y: by the kernel: renamed or gone")
 	}) {
 		t.Errorf("%v, told %q", err, said.log)
 	}

@@ -17,17 +17,6 @@ import (
 // writtenBy is how kconfig heads a .config: "# Linux/x86 6.1.0 Kernel Configuration".
 var writtenBy = regexp.MustCompile(`(?m)^# Linux/(\S+) (\S+) Kernel Configuration\r?$`)
 
-// ofThisVersion says whether a .config was made for the tree's version: written by its kconfig, or by hand. One
-// that another version wrote names symbols that came and went.
-func ofThisVersion(file []byte, v units.KernelVersion) bool {
-	m := writtenBy.FindSubmatch(file)
-	if m == nil {
-		return true
-	}
-	w, err := units.ParseKernelVersion(string(m[2]))
-	return err == nil && w.Major == v.Major && w.Minor == v.Minor
-}
-
 // checkArch refuses what kconfig wrote for another architecture; text is a file of that name.
 func checkArch(name string, text []byte) error {
 	m := writtenBy.FindSubmatch(text)
@@ -44,7 +33,7 @@ func checkArch(name string, text []byte) error {
 
 // fileRequests are the symbols that the base file turns on or gives a value, by their names in a version. What it
 // turns off is not requested: an absent symbol is off, too, and another symbol may select it.
-func (c Config) fileRequests(version units.KernelVersion) []Request {
+func (c Config) fileRequests(version dialect) []Request {
 	var reqs []Request
 	n := 0
 	for line := range bytes.Lines(c.File) {
@@ -57,59 +46,9 @@ func (c Config) fileRequests(version units.KernelVersion) []Request {
 }
 
 // renamed are the lines of a base file that this version spells differently.
-func renamed(version units.KernelVersion, c Config) []Request {
+func renamed(version dialect, c Config) []Request {
 	has := kconfig.ParseConfig(c.File)
 	return slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return has.Get(r.Symbol) == r.Value })
-}
-
-// lost are the lines of a user's own base config that did not survive, with the reasons. Lines that a later request
-// changes are not lost, and neither is what a tree sets by itself, such as the compiler's version.
-func (w *worker) lost(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config,
-	requested []Request) ([]Unmet, error) {
-	if Builtin(c.Base) {
-		return nil, nil
-	}
-	later := map[string]bool{}
-	for _, r := range slices.Concat(own("same.config", sameConfig, version), requested) {
-		later[r.Symbol] = true
-	}
-	reqs := slices.DeleteFunc(c.fileRequests(version), func(r Request) bool { return later[r.Symbol] })
-	list := Unmets(final, reqs)
-	if len(list) == 0 {
-		return nil, nil
-	}
-	tree, files, err := w.kconfigTree(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tree.Elsewhere(files)
-	var lost, gone []Unmet
-	for _, u := range list {
-		u.Why = tree.Explain(u.Symbol, u.Value, final)
-		switch {
-		case tree.Symbols[u.Symbol] == nil:
-			gone = append(gone, u)
-		case tree.Prompted(u.Symbol) && (u.Value != "m" || u.Got != "y"):
-			lost = append(lost, u)
-		}
-	}
-	return append(lost, gone...), nil // what could still be had comes first
-}
-
-// keepsFile refuses to lose lines of the user's own base config. Where another version wrote it, it warns.
-func (w *worker) keepsFile(ctx context.Context, c Config, version units.KernelVersion, final kconfig.Config,
-	requested []Request) error {
-	lost, err := w.lost(ctx, c, version, final, requested)
-	switch {
-	case err != nil:
-		w.task.Warn("whether all of " + c.Base + " survived is not known: " + err.Error())
-	case len(lost) == 0:
-	case ofThisVersion(c.File, version):
-		return &UnmetError{Version: version.String(), Unmet: lost}
-	default:
-		w.task.Warn(lostWarning(c, version, lost))
-	}
-	return nil
 }
 
 // nameless are the requests to turn off what the tree has not: final meets them by definition. What another symbol
@@ -146,28 +85,17 @@ func (w *worker) nameless(ctx context.Context, final []byte, reqs []Request) ([]
 
 // isRenamed reports whether a symbol has another name in some version.
 func isRenamed(symbol string) bool {
+	return hasNames(symbol) || symbol == "DEBUG_INFO_NONE" || slices.Contains(debugFormats, symbol)
+}
+
+// hasNames reports whether a symbol is in renames.
+func hasNames(symbol string) bool {
 	for _, n := range renames {
 		if symbol == n.old || symbol == n.new {
 			return true
 		}
 	}
-	return symbol == "DEBUG_INFO_NONE" || slices.Contains(debugFormats, symbol)
-}
-
-const shown = 5
-
-func lostWarning(c Config, version units.KernelVersion, lost []Unmet) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s was written by Linux %s; %d of its options did not survive in Linux %s:",
-		c.Base, writtenBy.FindSubmatch(c.File)[2], len(lost), version)
-	for i, u := range lost {
-		if i == shown {
-			fmt.Fprintf(&b, "\n  and %d more: kimg config --diff lists them all", len(lost)-shown)
-			break
-		}
-		fmt.Fprintf(&b, "\n  %s is %s: %s", u.Request, u.Got, u.Why)
-	}
-	return b.String()
+	return false
 }
 
 // Check refuses a base file that cannot be a .config.
@@ -206,12 +134,65 @@ var renames = []struct {
 	{"SPECULATION_MITIGATIONS", "CPU_MITIGATIONS", 6, 9},
 }
 
+// dialect is the names of one version's symbols.
+type dialect struct {
+	units.KernelVersion
+	has map[string]bool // those of renames that the tree has; nil: what its version says
+}
+
+// later reports whether a tree uses the new name: a stable release takes over renames of later versions.
+func (d dialect) later(old, new string, major, minor int) bool {
+	if d.has[old] != d.has[new] {
+		return d.has[new]
+	}
+	return d.AtLeast(major, minor)
+}
+
+// dialect asks the tree for the names that a configuration's requests may have in it.
+func (w *worker) dialect(ctx context.Context, v units.KernelVersion, c Config) (dialect, error) {
+	if !c.renames() {
+		return dialect{KernelVersion: v}, nil
+	}
+	var names []string
+	for _, n := range renames {
+		names = append(names, n.old, n.new)
+	}
+	out, err := w.output(ctx, nil, 1<<20, "sh", "-c", renamesScript, "sh", srcDir, strings.Join(names, "|"))
+	if err != nil {
+		return dialect{}, fmt.Errorf("look for renamed symbols in the tree: %w", err)
+	}
+	d := dialect{v, map[string]bool{}}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) > 1 {
+			d.has[f[1]] = true
+		}
+	}
+	return d, nil
+}
+
+// renamesScript prints the definitions of the symbols $2 in the tree $1. grep fails where there are none.
+const renamesScript = `cd "$1" && { find . -path ./` + objName + ` -prune -o -type f -name 'Kconfig*' -print0 |
+xargs -0 -r grep -hE "^[[:blank:]]*(menu)?config[[:blank:]]+($2)[[:blank:]]*$" || true; }`
+
+// renames reports whether anything is asked for that has another name in some version.
+func (c Config) renames() bool {
+	if slices.ContainsFunc(c.Requests, func(r Request) bool { return hasNames(r.Symbol) }) {
+		return true
+	}
+	for line := range bytes.Lines(c.File) {
+		if sym, _ := kconfig.ParseLine(string(line)); sym != "" && hasNames(sym) {
+			return true
+		}
+	}
+	return false
+}
+
 // translate rewrites requests into the names of one version: renamed symbols, and debug information.
-func translate(version units.KernelVersion, reqs []Request) []Request {
+func translate(version dialect, reqs []Request) []Request {
 	out := make([]Request, 0, len(reqs))
 	for _, r := range reqs {
 		for _, n := range renames {
-			if later := version.AtLeast(n.major, n.minor); later && r.Symbol == n.old {
+			if later := version.later(n.old, n.new, n.major, n.minor); later && r.Symbol == n.old {
 				r.Symbol = n.new
 			} else if !later && r.Symbol == n.new {
 				r.Symbol = n.old
@@ -219,7 +200,7 @@ func translate(version units.KernelVersion, reqs []Request) []Request {
 		}
 		out = append(out, r)
 	}
-	return debugInfo(version, out)
+	return debugInfo(version.KernelVersion, out)
 }
 
 // debugFormats are the ways DEBUG_INFO can be asked for from 5.18 on.

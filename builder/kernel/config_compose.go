@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -56,7 +57,7 @@ func (c Config) Text() string {
 	return b.String()
 }
 
-func own(name string, text []byte, version units.KernelVersion) []Request {
+func own(name string, text []byte, version dialect) []Request {
 	reqs, err := ParseFragment(bytes.NewReader(text), name)
 	if err != nil {
 		panic(err) // a test reads them all
@@ -70,7 +71,11 @@ const kvmGuest = "kernel/configs/kvm_guest.config"
 // configure composes the configuration with the tree's own kconfig and returns it, proven: an *UnmetError names
 // what was asked for and not taken. What was proven before is not composed again.
 func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]byte, error) {
-	version, c := j.Tree.Version, j.Config
+	c := j.Config
+	version, err := w.dialect(ctx, j.Tree.Version, c)
+	if err != nil {
+		return nil, err
+	}
 	key, final, err := w.proven(ctx, j)
 	if err != nil {
 		return nil, err
@@ -99,9 +104,15 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 		if err := w.keepsFile(ctx, c, version, cfg, requested); err != nil {
 			return nil, err
 		}
+		if err := w.needs(ctx, c, version, cfg); err != nil {
+			return nil, err
+		}
+		if err := w.warnHeld(ctx, own("same.config", sameConfig, version), cfg, requested); err != nil {
+			return nil, err
+		}
 	}
-	for _, w := range bootWarnings(cfg) {
-		task.Warn(w)
+	if err := w.lacks(ctx, j, requested, cfg, known); err != nil {
+		return nil, err
 	}
 	if !known {
 		err = w.remember(ctx, key, final)
@@ -110,7 +121,7 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 }
 
 // compose lays the requests, which it returns in this version's names, over the base; it does not check them.
-func (w *worker) compose(ctx context.Context, version units.KernelVersion, c Config) (
+func (w *worker) compose(ctx context.Context, version dialect, c Config) (
 	final []byte, requested []Request, err error) {
 	base, mine, err := w.base(ctx, version, c, own("same.config", sameConfig, version))
 	if err != nil {
@@ -133,7 +144,7 @@ func (w *worker) lay(ctx context.Context, base []byte, mine, requested []Request
 }
 
 // base makes the base's .config, and returns what is still to be merged over it.
-func (w *worker) base(ctx context.Context, version units.KernelVersion, c Config, same []Request) (
+func (w *worker) base(ctx context.Context, version dialect, c Config, same []Request) (
 	config []byte, rest []Request, err error) {
 	switch c.Base {
 	case VM:
@@ -204,27 +215,70 @@ func warnOverruled(task *progress.Task, same, requested []Request) {
 	}
 }
 
-// bootNeeds are what a guest of kimg run cannot do without, built in.
-var bootNeeds = []struct {
-	any  []string
-	what string
-}{
-	{[]string{"EXT4_FS"}, "mount its root file system"},
-	{[]string{"VIRTIO_BLK", "ATA_PIIX", "SATA_AHCI"}, "see its disk"},
-	{[]string{"SERIAL_8250_CONSOLE"}, "show its console"},
-	{[]string{"DEVTMPFS"}, "have device nodes"},
-	{[]string{"BINFMT_ELF"}, "run programs"},
+// warnHeld warns of what would be off for the sake of the same bits, and is held on by something else: a distribution's
+// SECURITY_LOCKDOWN_LSM selects MODULE_SIG.
+func (w *worker) warnHeld(ctx context.Context, same []Request, final kconfig.Config, requested []Request) error {
+	asked := bySymbol(requested)
+	held := slices.DeleteFunc(Unmets(final, same), func(u Unmet) bool {
+		return u.Got == "n" || asked.has(u.Symbol)
+	})
+	if len(held) == 0 {
+		return nil
+	}
+	if err := w.explain(ctx, final, held); err != nil {
+		return err
+	}
+	for _, u := range held {
+		w.task.Warn(fmt.Sprintf("%s stays %s: %s: with it, two builds of the same sources may differ",
+			u.Symbol, u.Got, u.Why))
+	}
+	return nil
 }
 
-func bootWarnings(c kconfig.Config) []string {
-	var out []string
-	for _, n := range bootNeeds {
-		if !slices.ContainsFunc(n.any, func(s string) bool { return c.Get(s) == "y" }) {
-			symbols := strings.Join(n.any, " or ")
-			out = append(out, fmt.Sprintf("the guest will not %s: %s is not built in", n.what, symbols))
-		}
+// LackError says that somebody who was asked did not want a kernel that cannot do what kimg does with kernels.
+type LackError struct {
+	Version string
+	Lacks   []needs.Lack
+}
+
+func (e *LackError) Error() string {
+	return fmt.Sprintf("compile Linux %s: not wanted without what was told above", e.Version)
+}
+
+// TellsAll has what make said left out.
+func (e *LackError) TellsAll() {}
+
+func (e *LackError) Hint() string { return "build it with " + needs.Way(e.Lacks...) }
+
+// lacks tells what the kernel will not do for kimg. Where it is by a base file, and not by what is asked beside it,
+// and somebody can answer, it asks before minutes are spent: wanted says that it was asked before.
+func (w *worker) lacks(ctx context.Context, j Job, requested []Request, final kconfig.Config, wanted bool) error {
+	list := needs.Lacks(final.Get, needs.Build...)
+	if len(list) == 0 {
+		return nil
 	}
-	return out
+	w.task.Warn(lacksText(list))
+	asked := bySymbol(requested)
+	byFile := slices.ContainsFunc(list, func(l needs.Lack) bool {
+		return !slices.ContainsFunc(slices.Concat(l.Without, l.With), asked.has)
+	})
+	if wanted || j.Ask == nil || Builtin(j.Config.Base) || !byFile {
+		return nil
+	}
+	yes, err := j.Ask(ctx, fmt.Sprintf("Compile Linux %s like this?", j.Tree.Version))
+	if err == nil && !yes {
+		err = &LackError{j.Tree.Version.String(), list}
+	}
+	return err
+}
+
+func lacksText(list []needs.Lack) string {
+	var b strings.Builder
+	b.WriteString("as it is configured, this kernel cannot")
+	for _, l := range list {
+		fmt.Fprintf(&b, "\n  %s: it is %s", l.What, l.Why())
+	}
+	return b.String() + "\n  " + needs.Way(list...) + " brings it"
 }
 
 // provenConfig keeps the last configuration that was proven, after a line that says what it was composed from.

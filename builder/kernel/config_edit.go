@@ -13,7 +13,6 @@ import (
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
-	"github.com/kimg/kimg/internal/units"
 )
 
 // Editors are the programs that Edit opens, by the names of their make targets.
@@ -50,7 +49,10 @@ type Edited struct {
 // check that it gives what the editor saved.
 func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *progress.Task) (out *Edited, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
-		out, err = w.edit(ctx, j.Tree.Version, j.Config, e)
+		version, err := w.dialect(ctx, j.Tree.Version, j.Config)
+		if err == nil {
+			out, err = w.edit(ctx, version, j.Config, e)
+		}
 		return err
 	})
 	return out, err
@@ -61,7 +63,10 @@ func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *pro
 func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (
 	base, final []byte, requested []Request, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
-		version := j.Tree.Version
+		version, err := w.dialect(ctx, j.Tree.Version, j.Config)
+		if err != nil {
+			return err
+		}
 		text, mine, err := w.base(ctx, version, j.Config, own("same.config", sameConfig, version))
 		if err != nil {
 			return err
@@ -73,9 +78,9 @@ func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 		if final, err = w.lay(ctx, text, mine, requested); err != nil {
 			return err
 		}
-		lost, err := w.lost(ctx, j.Config, version, kconfig.ParseConfig(final), requested)
-		for _, u := range lost {
-			requested = append(requested, u.Request)
+		list, err := w.losses(ctx, j.Config, version, kconfig.ParseConfig(final), requested)
+		for _, l := range list {
+			requested = append(requested, l.Request)
 		}
 		return err
 	})
@@ -86,7 +91,7 @@ func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Ta
 // is in the object directory for the reason that newConfig is.
 const editConfig = objDir + "/kimg.edit"
 
-func (w *worker) edit(ctx context.Context, version units.KernelVersion, c Config, e Editing) (*Edited, error) {
+func (w *worker) edit(ctx context.Context, version dialect, c Config, e Editing) (*Edited, error) {
 	base, mine, err := w.base(ctx, version, c, own("same.config", sameConfig, version))
 	if err != nil {
 		return nil, err
@@ -199,7 +204,7 @@ func spelt(text []byte) map[string]string {
 	return values
 }
 
-func split(version units.KernelVersion, reqs []Request, config []byte) (held, dropped []Request) {
+func split(version dialect, reqs []Request, config []byte) (held, dropped []Request) {
 	cfg := kconfig.ParseConfig(config)
 	for _, r := range reqs {
 		if len(Unmets(cfg, translate(version, []Request{r}))) == 0 {

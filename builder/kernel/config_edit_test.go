@@ -84,7 +84,7 @@ func TestChanges(t *testing.T) {
 func TestSplit(t *testing.T) {
 	reqs := []Request{{"DEBUG_INFO", "y", ""}, {"KASAN", "y", ""}, {"HZ", "0x3e8", ""}, {"OFF", "n", ""}}
 	config := "CONFIG_DEBUG_INFO=y\nCONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y\nCONFIG_HZ=1000\n"
-	held, dropped := split(units.KernelVersion{Major: 6, Minor: 12}, reqs, []byte(config))
+	held, dropped := split(dialect{KernelVersion: units.KernelVersion{Major: 6, Minor: 12}}, reqs, []byte(config))
 	if diff := cmp.Diff([]string{"DEBUG_INFO=y", "HZ=0x3e8", "OFF=n"}, texts(held)); diff != "" {
 		t.Error(diff)
 	}

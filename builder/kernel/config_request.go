@@ -171,6 +171,9 @@ type UnmetError struct {
 	Unmet   []Unmet
 }
 
+// TellsAll has what make said left out: it lists its own files.
+func (e *UnmetError) TellsAll() {}
+
 func (e *UnmetError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "configure Linux %s: not what was asked for", e.Version)

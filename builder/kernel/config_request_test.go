@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/needs"
 )
 
 func TestParseSet(t *testing.T) {
@@ -113,7 +114,7 @@ func TestTranslate(t *testing.T) {
 			in = append(in, r)
 		}
 		var got []string
-		for _, r := range translate(version(t, c.version), in) {
+		for _, r := range translate(dialect{KernelVersion: version(t, c.version)}, in) {
 			got = append(got, r.String())
 		}
 		if d := cmp.Diff(c.want, strings.Join(got, " ")); d != "" {
@@ -134,7 +135,7 @@ func TestOwnFragments(t *testing.T) {
 			t.Errorf("%s asks for %d symbols and names %d", name, n, len(reqs))
 		}
 	}
-	if got := bootWarnings(kconfig.ParseConfig(vmConfig)); len(got) > 0 {
+	if got := needs.Lacks(kconfig.ParseConfig(vmConfig).Get, needs.Build...); len(got) > 0 {
 		t.Errorf("the vm config: %s", got)
 	}
 }

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/outdir"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/terminal"
 	"github.com/spf13/cobra"
 )
 
@@ -42,7 +49,7 @@ one of them.`,
 		}
 		var m *outdir.Manifest
 		err = a.withEnv(func(env builder.Env, _ func()) error {
-			env.Sign = key
+			env.Sign, env.Ask = key, a.asker(env.Sink)
 			if m, err = a.actions.build(cmd.Context(), env, sp); err == nil {
 				a.trim(cmd.Context(), env)
 			}
@@ -57,6 +64,38 @@ one of them.`,
 		return nil
 	}
 	return cmd
+}
+
+// asker asks on the terminal, with the progress off the screen meanwhile; nil: there is nobody to ask.
+func (a *app) asker(sink builder.Sink) func(context.Context, string) (bool, error) {
+	shown, ok := sink.(progress.Renderer)
+	if !ok || !terminal.Of(a.stdin).Is() || !terminal.Of(a.stderr).Is() {
+		return nil
+	}
+	return func(ctx context.Context, question string) (yes bool, err error) {
+		shown.Aside(func() { yes, err = ask(ctx, a.stdin, a.stderr, question) })
+		return yes, err
+	}
+}
+
+// ask puts a question that only yes answers with yes. The end of ctx ends it, though not the read.
+func ask(ctx context.Context, from io.Reader, to io.Writer, question string) (bool, error) {
+	fmt.Fprintf(to, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(from).ReadString('\n') // what cannot be read is no yes
+		answer <- line
+	}()
+	select {
+	case line := <-answer:
+		if !strings.HasSuffix(line, "\n") {
+			fmt.Fprintln(to)
+		}
+		return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(line))), nil
+	case <-ctx.Done():
+		fmt.Fprintln(to)
+		return false, context.Cause(ctx)
+	}
 }
 
 func (a *app) plan() *cobra.Command {

@@ -77,8 +77,10 @@ var statuses = []struct {
 	}},
 	{codeEngine, []func(error) bool{isValue(container.ErrNoEngine), isValue(container.ErrPermission)}},
 	{codeUsage, []func(error) bool{hasType[*kernel.EraError]}},
-	{codeConfig, []func(error) bool{hasType[*kernel.UnmetError]}},
-	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*vm.MissingArtifactError]}},
+	{codeConfig, []func(error) bool{hasType[*kernel.UnmetError], hasType[*kernel.NeedError],
+		hasType[*kernel.LackError]}},
+	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*vm.MissingArtifactError],
+		hasType[*archive.ClashError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
 	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError]}},
 	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError]}},

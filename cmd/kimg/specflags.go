@@ -20,8 +20,8 @@ type specFlag struct {
 // specFlagTable is all of them, in the order of the help.
 var specFlagTable = []specFlag{
 	{"kernel", func(s *spec.Spec) any { return &s.Kernel },
-		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version,\n" +
-			"a directory, a tarball, or the URL of one"},
+		"`SOURCE`: suite (the suite's own kernel package), suite:linux-source-X.Y, a kernel.org version\n" +
+			"(6.12.y: its newest), a directory, a tarball (FILE:DIR: the kernel in DIR of it), or the URL of one"},
 	{"suite", func(s *spec.Spec) any { return &s.Suite },
 		"`SUITE` of the root filesystem: " + strings.Join(suite.Names(), ", ")},
 	{"config", func(s *spec.Spec) any { return &s.Config },

@@ -26,6 +26,9 @@ type live struct {
 	steps  []*running
 	above  bytes.Buffer // lines that wait to be written above the running steps
 	closed bool
+	aside  bool // the running steps are off the screen
+
+	drawing sync.Mutex // held for a frame, and while something else uses the terminal
 
 	// Of the drawing goroutine, and after it of Close.
 	frame int
@@ -88,12 +91,28 @@ func (l *live) ended(e Event, ended *running) {
 	case e.Err != "":
 		fmt.Fprintf(&l.above, "%s %*s  %s %s\n", s.red(s.pick("✗", "x")), timeColumn, Duration(e.Elapsed),
 			titleOf(e), s.red("FAILED"))
-		failure(&l.above, s, ended, e.LogFile)
+		failure(&l.above, s, ended, e)
 	case e.Cached:
 		fmt.Fprintf(&l.above, "%s %*s  %s\n", s.green(s.pick("✓", "+")), timeColumn, "cached", titleOf(e))
 	default:
 		fmt.Fprintf(&l.above, "%s %*s  %s\n", s.green(s.pick("✓", "+")), timeColumn, Duration(e.Elapsed), titleOf(e))
 	}
+}
+
+// Aside takes the running steps off the screen. Events are noted meanwhile, and shown after it.
+func (l *live) Aside(do func()) {
+	l.show(true)
+	l.draw(time.Now())
+	l.drawing.Lock()
+	defer l.drawing.Unlock()
+	do()
+	l.show(false)
+}
+
+func (l *live) show(aside bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.aside = aside
 }
 
 // Close draws what has ended, takes the running steps off the screen and leaves the cursor on an empty line.
@@ -120,12 +139,17 @@ const (
 
 // draw writes one frame in one write, so that no half frame is ever seen.
 func (l *live) draw(now time.Time) {
+	l.drawing.Lock()
+	defer l.drawing.Unlock()
 	width, height := l.size()
 
 	l.mu.Lock()
 	above := l.above.String()
 	l.above.Reset()
 	rows := l.rows(now, width, height)
+	if l.aside {
+		rows = nil
+	}
 	l.mu.Unlock()
 
 	if above == "" && len(rows) == 0 && len(l.drawn) == 0 {

@@ -201,3 +201,26 @@ func TestStyle(t *testing.T) {
 		t.Errorf("colour paints %q", got)
 	}
 }
+
+// While something else has the terminal nothing is drawn on it, and events are not held up.
+func TestLiveAside(t *testing.T) {
+	s := &screen{t: t, width: 60, height: 10}
+	l := newLive(s, func() (int, int) { return 60, 10 }, style{unicode: true}, 0)
+	l.Emit(Event{Kind: Started, Step: "a", Title: "compile", Time: time.Unix(0, 0)})
+	l.draw(time.Unix(1, 0))
+	l.Aside(func() {
+		if got := s.String(); strings.Contains(got, "compile") {
+			t.Errorf("the running steps are there still: %q", got)
+		}
+		io.WriteString(s, "Go on? [y/N] y\n")
+		l.Emit(Event{Kind: Warning, Text: "meanwhile"})
+		if l.drawing.TryLock() {
+			t.Error("a frame may be drawn over the question")
+		}
+	})
+	l.draw(time.Unix(2, 0))
+	got := s.String()
+	if !strings.Contains(got, "Go on? [y/N] y\nwarning: meanwhile\n") || !strings.Contains(got, "compile") {
+		t.Errorf("%q", got)
+	}
+}

@@ -40,6 +40,7 @@ type Event struct {
 	Cached  bool          `json:"cached,omitempty"`
 	Stopped bool          `json:"stopped,omitempty"` // Err is a cancellation, not a fault of the step
 	Err     string        `json:"error,omitempty"`
+	Whole   bool          `json:"whole,omitempty"` // Err says all that there is to say: the log adds nothing
 	LogFile string        `json:"log,omitempty"`
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
 }
@@ -135,8 +136,9 @@ func (t *Task) Add(n, total int64, unit string) {
 	emit(t.sink, Event{Kind: Amount, Time: now, Step: t.step, Done: t.done, Total: total, Unit: unit})
 }
 
-// End emits Ended. err is the step's error or nil; cached says that nothing was run. What is written to a Log
-// writer after End reaches the log file only. A second End does nothing, so it may be deferred.
+// End emits Ended. err is the step's error or nil; one with a method TellsAll is shown without the step's last lines.
+// cached says that nothing was run. What is written to a Log writer after End reaches the log file only. A second End
+// does nothing, so it may be deferred.
 func (t *Task) End(cached bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,6 +154,8 @@ func (t *Task) End(cached bool, err error) {
 		LogFile: t.name, Elapsed: time.Since(t.begun)}
 	if err != nil {
 		e.Err, e.Stopped = err.Error(), errors.Is(err, context.Canceled)
+		var whole interface{ TellsAll() }
+		e.Whole = errors.As(err, &whole)
 	}
 	emit(t.sink, e)
 }

@@ -16,6 +16,8 @@ import (
 // Renderer is a Sink that shows events to someone.
 type Renderer interface {
 	Sink
+	// Aside runs do, which uses the terminal, while nothing else is shown.
+	Aside(do func())
 	// Close shows what is still to be shown; later events are not. It may be called more than once.
 	Close()
 }
@@ -56,6 +58,12 @@ func (j *jsonLines) Emit(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	_ = j.enc.Encode(e) // where this fails there is nowhere left to report it
+}
+
+func (j *jsonLines) Aside(do func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	do()
 }
 
 func (j *jsonLines) Close() {}
@@ -114,8 +122,12 @@ func track(steps []*running, e Event) ([]*running, *running) {
 
 func titleOf(e Event) string { return Clean(cmp.Or(e.Title, e.Step)) }
 
-// failure writes the last lines of a failed step's log and where the rest is.
-func failure(w io.Writer, s style, ended *running, logFile string) {
+// failure writes the last lines of a failed step's log and where the rest is, unless its error tells all.
+func failure(w io.Writer, s style, ended *running, e Event) {
+	if e.Whole {
+		return
+	}
+	logFile := e.LogFile
 	if ended != nil {
 		for _, line := range ended.tail {
 			fmt.Fprintf(w, "  %s %s\n", s.dim("|"), line)
@@ -188,7 +200,7 @@ func (p *plain) Emit(e Event) {
 			p.say(&b, "stop   %s (%s)", titleOf(e), Duration(e.Elapsed))
 		case e.Err != "":
 			fmt.Fprintf(&b, "FAILED %s (%s)\n", titleOf(e), Duration(e.Elapsed))
-			failure(&b, p.style, ended, e.LogFile)
+			failure(&b, p.style, ended, e)
 		case e.Cached:
 			p.say(&b, "cached %s", titleOf(e))
 		default:
@@ -217,6 +229,12 @@ func (p *plain) say(b *strings.Builder, format string, args ...any) {
 	if !p.quiet {
 		fmt.Fprintf(b, format+"\n", args...)
 	}
+}
+
+func (p *plain) Aside(do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	do()
 }
 
 func (p *plain) Close() {

@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/reading"
 )
@@ -36,52 +37,42 @@ func ReadConfig(name string) (Config, error) {
 	return c, nil
 }
 
-// builtIn says whether all of the symbols are built in: there is no initramfs for modules.
-func (c Config) builtIn(symbols ...string) bool { return c.need("", symbols...) == nil }
+func (c Config) get(symbol string) string { return c[symbol] }
 
-// need is an error that names the symbols that are not built in, or nil. what completes "this kernel cannot".
-func (c Config) need(what string, symbols ...string) error {
-	lacking := slices.DeleteFunc(slices.Clone(symbols), func(s string) bool { return c[s] == "y" })
-	if len(lacking) == 0 {
-		return nil
+// need is an error that names what the kernel lacks for the first of the needs that it does not meet, or nil.
+func (c Config) need(list ...needs.Need) error {
+	if lacks := needs.Lacks(c.get, list...); len(lacks) > 0 {
+		return &MissingConfigError{lacks[0]}
 	}
-	return &MissingConfigError{For: what, Symbols: lacking}
+	return nil
 }
+
+// buses are those of the sets of needs.Disk, the fastest first.
+var buses = []qemu.Bus{qemu.VirtioBus, qemu.IDEBus, qemu.AHCIBus}
 
 // bus is the fastest disk that the kernel can have its root on.
 func (c Config) bus() (qemu.Bus, error) {
-	switch {
-	case c.builtIn("VIRTIO_PCI", "VIRTIO_BLK"):
-		return qemu.VirtioBus, nil
-	case c.builtIn("ATA_PIIX", "BLK_DEV_SD"):
-		return qemu.IDEBus, nil
-	case c.builtIn("SATA_AHCI", "BLK_DEV_SD"):
-		return qemu.AHCIBus, nil
+	i := needs.Disk.Met(c.get)
+	if i < 0 {
+		return "", c.need(needs.Disk)
 	}
-	return "", c.need("find its root disk", "VIRTIO_PCI", "VIRTIO_BLK")
+	return buses[i], nil
 }
 
 // agent is an error when the guest's agent cannot be reached in this kernel.
-func (c Config) agent() error {
-	return c.need("run a command for the host", "VIRTIO_PCI", "VIRTIO_CONSOLE")
-}
+func (c Config) agent() error { return c.need(needs.Agent) }
 
-// MissingConfigError says that the kernel lacks something built in.
-type MissingConfigError struct {
-	For     string // what the kernel cannot do without them
-	Symbols []string
-}
+// MissingConfigError says that the kernel lacks something built in, or has what it must not.
+type MissingConfigError struct{ needs.Lack }
 
 func (e *MissingConfigError) Error() string {
-	return fmt.Sprintf("this kernel cannot %s: it was built without %s", e.For, strings.Join(e.Symbols, ", "))
+	return fmt.Sprintf("this kernel cannot %s: it was built %s", e.What, e.Why())
 }
 
-func (e *MissingConfigError) Hint() string {
-	return "build it with --set " + strings.Join(e.Symbols, "=y --set ") + "=y"
-}
+func (e *MissingConfigError) Hint() string { return "build it with " + needs.Way(e.Lack) }
 
-// errNoDebugInfo says that gdb would know nothing but addresses.
-var errNoDebugInfo = &MissingConfigError{For: "be debugged", Symbols: []string{"DEBUG_INFO"}}
+// errNoDebugInfo says that vmlinux has none, whatever its configuration says: gdb would know nothing but addresses.
+var errNoDebugInfo = &MissingConfigError{*needs.Debug.Lack(Config(nil).get)}
 
 // MissingArtifactError says that an out directory lacks a file.
 type MissingArtifactError struct{ Dir, File string }
@@ -92,6 +83,15 @@ func (e *MissingArtifactError) Error() string {
 
 func (e *MissingArtifactError) Hint() string {
 	return "run kimg build first, or name its directory with --out"
+}
+
+// symbols are those of an out directory's kernel, and where its modules are.
+func symbols(dir string) (*gdb.Symbols, error) {
+	kernel, err := gdb.ReadSymbols(filepath.Join(dir, artifact.Vmlinux))
+	if err == nil {
+		kernel.Modules = filepath.Join(dir, artifact.ModulesDir)
+	}
+	return kernel, err
 }
 
 func artifacts(dir string, files ...string) (Config, error) {

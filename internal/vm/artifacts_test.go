@@ -13,7 +13,8 @@ import (
 
 func TestMissingConfig(t *testing.T) {
 	err := Config{"VIRTIO_PCI": "y", "VIRTIO_CONSOLE": "m"}.agent()
-	const want = "this kernel cannot run a command for the host: it was built without VIRTIO_CONSOLE"
+	const want = "this kernel cannot run a command for the host: it was built without VIRTIO_CONSOLE " +
+		"(what is a module cannot be loaded: there is no initramfs)"
 	if err == nil || err.Error() != want {
 		t.Error(err)
 	}

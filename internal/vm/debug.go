@@ -16,6 +16,7 @@ import (
 
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
 )
@@ -45,11 +46,11 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 			return fmt.Errorf("break at %w", err)
 		}
 	}
-	config, err := o.read(needs{files: []string{artifact.Vmlinux}})
+	config, err := o.read(wants{debug: true, files: []string{artifact.Vmlinux}})
 	if err != nil {
 		return err
 	}
-	kernel, err := gdb.ReadSymbols(filepath.Join(o.Dir, artifact.Vmlinux))
+	kernel, err := symbols(o.Dir)
 	if err != nil {
 		return err
 	}
@@ -148,6 +149,11 @@ func gdbEnd(err error) error {
 	return &gdb.EndedError{Err: err}
 }
 
+// lackNotice tells of what a guest does without.
+func lackNotice(l needs.Lack) string {
+	return fmt.Sprintf("this kernel cannot %s: it was built %s; %s brings it", l.What, l.Why(), needs.Way(l))
+}
+
 // debugNotices explain what a user could wonder about in this kernel.
 func debugNotices(c Config) []string {
 	var notices []string
@@ -155,13 +161,8 @@ func debugNotices(c Config) []string {
 		notices = append(notices, "this kernel was built with RANDOMIZE_BASE: it is booted with nokaslr, "+
 			"so that it is where vmlinux says")
 	}
-	if c["GDB_SCRIPTS"] != "y" {
-		notices = append(notices, "this kernel was built without GDB_SCRIPTS: gdb has no lx-dmesg, lx-ps, lx-symbols; "+
-			"--set GDB_SCRIPTS=y brings them")
-	}
-	if c["DEBUG_INFO_REDUCED"] == "y" {
-		notices = append(notices, "this kernel was built with DEBUG_INFO_REDUCED: gdb knows no structures and no "+
-			"variables; --set DEBUG_INFO_REDUCED=n brings them")
+	for _, l := range needs.Lacks(c.get, needs.Scripts, needs.Variables) {
+		notices = append(notices, lackNotice(l))
 	}
 	return notices
 }

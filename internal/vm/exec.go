@@ -17,7 +17,7 @@ import (
 // QEMU that dies are a *GuestError, which carries the console's last lines; a QEMU that does not start the guest is a
 // *StartError.
 func Exec(ctx context.Context, o Options, argv []string) (status int, err error) {
-	config, err := o.read(needs{agent: true})
+	config, err := o.read(wants{agent: true})
 	if err != nil {
 		return 0, err
 	}

@@ -8,12 +8,14 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/toolbox"
@@ -106,6 +108,13 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	}
 	if vm.tools.Accel == qemu.TCG {
 		o.say("no KVM (%s): the guest is emulated, some ten times slower", vm.tools.NoKVM)
+	}
+	guest := needs.Guest
+	if o.Direct {
+		guest = slices.DeleteFunc(slices.Clone(guest), func(n needs.Need) bool { return n.What == needs.Systemd.What })
+	}
+	for _, l := range needs.Lacks(config.get, guest...) {
+		o.say("%s", lackNotice(l))
 	}
 	if o.Network.Mode == TAPNet {
 		o.say("the guest on %s: ping %s%%%[1]s", o.Network.TAP, linkLocal(vm.link.mac))

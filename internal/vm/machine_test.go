@@ -52,7 +52,8 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("an empty directory: %v", err)
 	}
 	for name, text := range map[string]string{
-		artifact.Config:                    "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n",
+		artifact.Config: "CONFIG_ATA_PIIX=y\nCONFIG_BLK_DEV_SD=y\nCONFIG_E1000=y\n" +
+			"CONFIG_EXT4_FS=y\nCONFIG_BINFMT_ELF=y\n",
 		artifact.KernelImage(arch.Default): "", artifact.Disk: "",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

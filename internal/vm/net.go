@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/tap"
 	"github.com/kimg/kimg/internal/toolbox"
@@ -69,11 +70,12 @@ func ParseForward(text string) (qemu.Forward, error) {
 
 // card is QEMU's name for a card that the kernel has a driver for, or empty. A TAP gets an e1000 where it can.
 func (c Config) card(mode NetMode) string {
-	virtio, e1000 := c.builtIn("VIRTIO_PCI", "VIRTIO_NET"), c.builtIn("E1000")
+	const virtio, e1000 = 0, 1 // the sets of needs.Card
+	met := needs.Card.Met(c.get)
 	switch {
-	case e1000 && (mode == TAPNet || !virtio):
+	case met == e1000 || met == virtio && mode == TAPNet && c["E1000"] == "y":
 		return "e1000"
-	case virtio:
+	case met == virtio:
 		return "virtio-net-pci"
 	}
 	return ""
@@ -84,7 +86,7 @@ func (n Network) check(c Config) error {
 	if n.Mode == NoNet || n.Mode == "" && len(n.Forwards) == 0 || c.card(n.Mode) != "" {
 		return nil
 	}
-	return c.need("use a network card", "VIRTIO_PCI", "VIRTIO_NET")
+	return c.need(needs.Card)
 }
 
 // macOf is the same whenever the guest of an out directory is on the interface. 52:54:00 is QEMU's.

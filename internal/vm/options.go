@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
@@ -93,26 +94,30 @@ func (o *Options) disk() string {
 	return artifact.Disk
 }
 
-// needs are what a guest needs of a build, besides what every guest does.
-type needs struct {
+// wants are what is wanted of a build, besides what every guest wants.
+type wants struct {
 	agent bool     // the kernel lets the guest's agent be reached
+	debug bool     // gdb knows more of it than addresses
 	files []string // artifacts that must be there
 }
 
 // read looks for the artifacts, reads what the kernel can do, and checks that it can do what is requested.
-func (o *Options) read(n needs) (Config, error) {
+func (o *Options) read(n wants) (Config, error) {
 	config, err := artifacts(o.Dir, append([]string{artifact.KernelImage(o.arch()), artifact.Disk}, n.files...)...)
 	if err != nil {
 		return nil, err
 	}
-	if _, err = config.bus(); err != nil {
+	if err = config.need(needs.Boot...); err != nil {
 		return nil, err
 	}
 	if len(o.Shares) > 0 {
-		err = config.need("share a directory", "VIRTIO_PCI", "NET_9P", "NET_9P_VIRTIO", "9P_FS")
+		err = config.need(needs.Share)
 	}
 	if err == nil && (n.agent || o.Direct || len(o.Shares) > 0) {
 		err = config.agent()
+	}
+	if err == nil && n.debug {
+		err = config.need(needs.Debug)
 	}
 	if err == nil {
 		err = o.Network.check(config)
@@ -145,7 +150,7 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 // directory, KVM where it works, else TCG, and as many processors as a guest under TCG.
 func Describe(dir string) (Machine, Config, error) {
 	o := Options{Dir: dir}
-	config, err := o.read(needs{})
+	config, err := o.read(wants{})
 	if err != nil {
 		return Machine{}, nil, err
 	}

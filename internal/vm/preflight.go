@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/toolbox"
 )
@@ -57,7 +56,7 @@ func (p *preflight) close(ctx context.Context) error {
 // places says what is wrong with the places of a check. The second error is one of the looking up.
 func (p *preflight) places(ctx context.Context, c *Planned) (wrong, err error) {
 	if p.kernel == nil {
-		if p.kernel, err = gdb.ReadSymbols(filepath.Join(c.Options.Dir, artifact.Vmlinux)); err != nil {
+		if p.kernel, err = symbols(c.Options.Dir); err != nil {
 			return nil, err
 		}
 	}

@@ -21,7 +21,7 @@ import (
 // cannot report on its shell: then agetty logs in again, the guest ends by Ctrl-a x or by poweroff, and input is
 // passed on as it comes.
 func Run(ctx context.Context, o Options) (status int, err error) {
-	config, err := o.read(needs{})
+	config, err := o.read(wants{})
 	if err != nil {
 		return 0, err
 	}

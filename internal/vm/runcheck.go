@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
@@ -27,7 +27,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		return k.result, err
 	}
 	if c.Break != "" {
-		if k.kernel, err = gdb.ReadSymbols(filepath.Join(o.Dir, artifact.Vmlinux)); err != nil {
+		if k.kernel, err = symbols(o.Dir); err != nil {
 			return k.result, err
 		}
 	}
@@ -130,9 +130,9 @@ func (c *Check) ready(o *Options) (Config, error) {
 			return nil, fmt.Errorf("print %w", err)
 		}
 	}
-	config, err := o.read(needs{agent: c.Command != nil, files: c.files(false)})
+	config, err := o.read(wants{agent: c.Command != nil, debug: c.Break != "", files: c.files(false)})
 	if err == nil && c.By != "" {
-		err = config.need("tell gdb which process runs", "GDB_SCRIPTS")
+		err = config.need(needs.Process)
 	}
 	return config, err
 }

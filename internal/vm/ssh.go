@@ -34,7 +34,7 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 	case "":
 		o.Network.Mode = UserNet
 	}
-	config, err := o.read(needs{agent: true})
+	config, err := o.read(wants{agent: true})
 	if err != nil {
 		return 0, err
 	}
