@@ -156,7 +156,7 @@ func lostWarning(c Config, version dialect, list []loss, requested []Request) st
 	fmt.Fprintf(&b, " asks for %s not taken in Linux %s:", options(len(list)), version)
 	asked, why := bySymbol(requested), sameReasons()
 	told := 0
-	for _, g := range groups(list) {
+	for _, g := range fewest(groups(list)) {
 		b.WriteString("\n  ")
 		told += min(len(g), shownOf(g[0].by))
 		switch first := g[0]; {
@@ -182,7 +182,7 @@ func lostWarning(c Config, version dialect, list []loss, requested []Request) st
 		}
 	}
 	if told < len(list) {
-		b.WriteString("\n  kimg config --diff lists them all")
+		fmt.Fprintf(&b, "\n  and %d more: kimg config --diff lists them all", len(list)-told)
 	}
 	return b.String()
 }
@@ -198,7 +198,25 @@ func options(n int) string {
 const (
 	shown     = 8
 	shownGone = 20
+
+	// shownReasons is how many of the reasons are told that are the tree's, or nobody's: what another distribution
+	// has for its own machines has hundreds.
+	shownReasons = 5
 )
+
+// fewest leaves out of the reasons that are the tree's, or nobody's, all but those of the most options.
+func fewest(all [][]loss) (some [][]loss) {
+	n := map[taker]int{}
+	for _, g := range all {
+		if by := g[0].by; (by == byNobody || by == byKernel) && !g[0].gone {
+			if n[by]++; n[by] > shownReasons {
+				continue
+			}
+		}
+		some = append(some, g)
+	}
+	return some
+}
 
 func shownOf(by taker) int {
 	if by == byKernel {
@@ -235,7 +253,7 @@ func groups(list []loss) [][]loss {
 		})
 	}
 	slices.SortStableFunc(out, func(a, b []loss) int {
-		return cmp.Or(cmp.Compare(a[0].by, b[0].by), cmp.Compare(rank(a[0].gone), rank(b[0].gone)))
+		return cmp.Or(cmp.Compare(a[0].by, b[0].by), cmp.Compare(rank(a[0].gone), rank(b[0].gone)), len(b)-len(a))
 	})
 	return out
 }
@@ -252,7 +270,7 @@ func names(g []loss) string {
 	var words []string
 	for i, l := range g {
 		if i == shownOf(l.by) {
-			return strings.Join(words, ", ") + fmt.Sprintf(" and %d more", len(g)-i)
+			return strings.Join(words, ", ") + fmt.Sprintf(" and %d like them", len(g)-i)
 		}
 		word := l.String()
 		if _, meant, ok := strings.Cut(l.Why, "(did you mean "); ok && l.gone {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +62,24 @@ func TestLostWarning(t *testing.T) {
   GCC_PLUGIN_X=y: by a test of the compiler, it seems`
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// Of hundreds of reasons those of the most options are told, and what kimg took.
+func TestLostWarningIsShort(t *testing.T) {
+	list := []loss{{Unmet: Unmet{Request: Request{Symbol: "MODULE_SIG", Value: "y"}}, by: byKimg, of: "MODULE_SIG"}}
+	for i := range 100 {
+		for range 1 + i%50 {
+			r := Request{Symbol: fmt.Sprintf("S%d", len(list)), Value: "m"}
+			list = append(list, loss{Unmet: Unmet{Request: r, Why: fmt.Sprintf("it depends on D%d", i)}})
+		}
+	}
+	got := lostWarning(Config{Base: "my.config"}, dialect{KernelVersion: version(t, "6.12")}, list, nil)
+	lines := strings.Split(got, "\n")
+	if len(lines) != 1+shownReasons+2 || !strings.Contains(lines[1], " and 42 like them: it depends on D49") ||
+		!strings.Contains(lines[6], "MODULE_SIG=y: by kimg") || lines[7] != fmt.Sprintf(
+		"  and %d more: kimg config --diff lists them all", len(list)-1-shownReasons*shown) {
+		t.Errorf("%d lines:\n%s", len(lines), got)
 	}
 }
 

@@ -156,6 +156,11 @@ config RT
 config RT_LAZY
 	bool "Lazy"
 	depends on RT
+config COMPILE_TEST
+	bool "Compile test"
+config ABROAD
+	bool "Of another machine"
+	depends on ARM || COMPILE_TEST
 config ROUND
 	bool "Round"
 	depends on ABOUT
@@ -246,6 +251,7 @@ func TestExplain(t *testing.T) {
 			"--set FI=n --set SELFMADE=y together turn that on"},
 		{"RT_LAZY", "y", "", "it depends on RT (which is n); RT: it depends on RT_SUPPORT (which is n); " +
 			"RT_SUPPORT: it has no prompt: the tree sets it by itself"},
+		{"ABROAD", "y", "", "it depends on ARM (which is n) or COMPILE_TEST (which is n)"},
 		{"ROUND", "y", "", "it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n); " +
 			"ROUND: it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n); " +
 			"ROUND: it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n)"},
@@ -270,7 +276,7 @@ func TestCause(t *testing.T) {
 		want Cause
 	}{
 		{"NOSUCH=y", Gone}, {"RANDOMIZE_BASE=y", Settable}, {"UB_BOUNDS=y", Settable}, {"KERNEL_LZ4=y", Settable},
-		{"NR_CPUS=9000", Settable}, {"RT=y", Kernel}, {"RT_LAZY=y", Kernel}, {"ROUND=y", Kernel},
+		{"NR_CPUS=9000", Settable}, {"RT=y", Kernel}, {"RT_LAZY=y", Kernel}, {"ABROAD=y", Kernel}, {"ROUND=y", Kernel},
 		{"NEEDS_CC=y", Compiler},
 	} {
 		name, value, _ := strings.Cut(c.set, "=")
