@@ -208,6 +208,8 @@ func allowed(l *spec.Lock, step string) string {
 		return "no container; the network, as the user who ran kimg"
 	case toolchainID(l.Toolchain), toolchainID(l.Imaging):
 		return "the engine's image builder: its default capabilities, no network"
+	case customStep:
+		return "no container; files of the tree are rewritten, as the user who ran kimg"
 	case rootfsStep:
 		var caps []string
 		for _, c := range image.BootstrapCaps {

@@ -25,6 +25,8 @@ type Step = steps.Step
 //	toolchain-T  source        toolchain-imaging  packages
 //	        \     |                      |   \      |
 //	         kernel                      |    rootfs
+//	                                     |     |
+//	                                     |  [custom]
 //	                                      \    |
 //	                                       image
 type Plan struct {
@@ -39,6 +41,7 @@ const (
 	kernelStep   = "kernel"
 	packagesStep = "packages"
 	rootfsStep   = "rootfs"
+	customStep   = "custom"
 	imageStep    = "image"
 )
 
@@ -63,14 +66,18 @@ func NewPlan(l *spec.Lock) (*Plan, error) {
 		Reads: []steps.Fact{steps.DigestFact("packages", packageDigest(all), "")},
 	}
 	rootfs := planRootfs(l, of, imaging, packages)
+	made := []*Step{imaging, packages, rootfs}
 	after := []*Step{imaging, rootfs}
+	if custom := planCustom(l, rootfs); custom != nil {
+		made, after = append(made, custom), []*Step{imaging, custom}
+	}
 	// The image reads the kernel's step only where that makes modules: else another
 	// kernel would make another image, and the two branches would not run side by side.
 	if config.Modules() {
 		after = append(after, p.Kernel)
 	}
 	p.Image = planImage(l, of, after)
-	p.All = append(p.All, imaging, packages, rootfs, p.Image)
+	p.All = append(append(p.All, made...), p.Image)
 	return p, nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/suite"
@@ -168,6 +169,25 @@ func TestActionsAreOfWholeDigests(t *testing.T) {
 	}
 }
 
+// What is wanted otherwise in the tree is a step of its own: the tree is not bootstrapped anew for it.
+func TestCustomIsAStepOfItsOwn(t *testing.T) {
+	l := fixture(t)
+	bare := testSession(t).plan(l)
+	l.Custom.Hostname = "vm1"
+	p := testSession(t).plan(l)
+	for i, s := range bare.All[:len(bare.All)-1] {
+		if p.All[i].ActionID() != s.ActionID() {
+			t.Errorf("%s has another action", s.ID)
+		}
+	}
+	if got := p.All[len(p.All)-2]; got.ID != customStep || got.Title != "lay over the tree: settings" {
+		t.Errorf("the step before the image is %s: %s", got.ID, got.Title)
+	}
+	if p.Image.ActionID() == bare.Image.ActionID() {
+		t.Error("another tree gives the same image")
+	}
+}
+
 // Every field of a lock is in a key, or is here with the reason why it need not be.
 func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 	notInAKey := map[string]string{
@@ -198,6 +218,8 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		"Config.Base":                     "what a file is called changes nothing; whether it is one is in the key",
 		"Kernel.Patches.Path":             "what a patch is called changes nothing",
 		"Kernel.Patches.Text":             "its digest is in the key, and checked when it is applied",
+		"Custom.Overlays.Path":            "what an overlay is called changes nothing",
+		"Custom.Overlays.From":            "is in no lock",
 		"Config.SHA256":                   "of Text, which is hashed",
 		"Config.Fragments.Path":           "names the file in errors",
 		"Config.Fragments.SHA256":         "of Text, which is hashed",
@@ -246,6 +268,11 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		l.Kernel.Patches = []PatchLock{{Path: "p", Strip: 1, SHA256: units.DigestOf([]byte("p")), Text: "p"}}
 		l.Kernel.Targets, l.Kernel.Fixes = []string{"fs/open.i"}, []spec.FixLock{{Name: "f"}}
 		l.Kernel.Download = &kernelorg.Verified{}
+		l.Custom = spec.Custom{
+			Overlays: []custom.Overlay{{Path: "o", SHA256: units.DigestOf([]byte("o"))}},
+			Files:    []custom.File{{Path: "/f", Mode: 0o644, Owner: "root", Text: "f"}},
+			Hostname: "h", Timezone: "UTC",
+		}
 		l.Config = ConfigLock{
 			Base:      "my.config",
 			Text:      "CONFIG_A=y\n",
@@ -351,6 +378,8 @@ func change(t *testing.T, v reflect.Value) {
 			v.SetString(v.String() + "x")
 		case reflect.Bool:
 			v.SetBool(!v.Bool())
+		case reflect.Uint32:
+			v.SetUint(v.Uint() + 1)
 		case reflect.Slice:
 			v.Set(reflect.MakeSlice(v.Type(), 3, 3))
 		default:

@@ -61,6 +61,12 @@ func want(sp spec.Spec) (*wanted, error) {
 	if l.Kernel.Local() && slices.Contains(sp.Given, "kernel") {
 		w.q.Kernel = sp.Kernel
 	}
+	if slices.Contains(sp.Given, "overlay") {
+		w.q.Custom.Overlays = slices.Clone(w.q.Custom.Overlays)
+		for i, from := range sp.Overlay {
+			w.q.Custom.Overlays[i].From = from
+		}
+	}
 	if err := w.q.Check(); err != nil {
 		return nil, &spec.LockError{File: w.file, Err: err}
 	}

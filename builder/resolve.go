@@ -46,6 +46,9 @@ func (r *resolver) lock(ctx context.Context) (*spec.Lock, error) {
 		if l.Rootfs, err = r.rootfs(ctx); err != nil {
 			return nil, err
 		}
+		if l.Custom, err = r.custom(ctx); err != nil {
+			return nil, err
+		}
 		if l.Imaging, err = shippedToolchain(toolchain.Imaging, r.old.Imaging); err != nil {
 			return nil, err
 		}

@@ -43,6 +43,9 @@ func (r *run) work(p *Plan) map[string]steps.Work {
 		rootfsStep: {Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
 			return r.bootstrap(ctx, l, out, task)
 		}},
+		customStep: {Run: func(ctx context.Context, in steps.Results, out *steps.Outputs, task *progress.Task) error {
+			return r.customise(ctx, l, in, out, task)
+		}},
 		imageStep: {Run: func(ctx context.Context, in steps.Results, out *steps.Outputs, task *progress.Task) error {
 			return r.makeImage(ctx, l, in, out, task)
 		}},
@@ -297,6 +300,15 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	return w.Commit()
 }
 
+// treeOf is the tar of a tree that a step made.
+func (r *run) treeOf(in steps.Results, step string) (image.Tree, error) {
+	tar, ok := in[step].Find(rootfsTar)
+	if !ok {
+		return nil, fmt.Errorf("read the tree of the step %s: it is missing", step)
+	}
+	return func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) }, nil
+}
+
 func (r *run) makeImage(
 	ctx context.Context, l *spec.Lock, in steps.Results, out *steps.Outputs, task *progress.Task,
 ) (err error) {
@@ -304,9 +316,13 @@ func (r *run) makeImage(
 	if err != nil {
 		return err
 	}
-	tar, ok := in[rootfsStep].Find(rootfsTar)
-	if !ok {
-		return fmt.Errorf("make the image of %s: its tree is missing", of)
+	from := rootfsStep
+	if l.Custom.Any() {
+		from = customStep
+	}
+	tree, err := r.treeOf(in, from)
+	if err != nil {
+		return err
 	}
 	eng, id, err := r.image(ctx, l.Imaging)
 	if err != nil {
@@ -322,7 +338,6 @@ func (r *run) makeImage(
 		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(of, l.Kernel.Version), Arch: l.Arch,
 	}
-	tree := image.Tree(func() (io.ReadCloser, error) { return r.store.Open(tar.Digest) })
 	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {
 		open := func() (io.ReadCloser, error) { return r.store.Open(modules.Digest) }
 		tree = image.WithModules(tree, open, disk.Epoch)

@@ -12,10 +12,11 @@ import (
 )
 
 // The versions of what the code does, which keys of steps have: RootfsVersion is
-// raised when Bootstrap makes another tree of the same inputs, DiskVersion when MakeDisk
-// makes another image of the same tree. The golden tests say when that is.
+// raised when Bootstrap makes another tree of the same inputs, CustomVersion when Customise does, DiskVersion when
+// MakeDisk makes another image of the same tree. The golden tests say when that is.
 const (
 	RootfsVersion = "2"
+	CustomVersion = "1"
 	DiskVersion   = "1"
 )
 

@@ -80,6 +80,14 @@ func readTar(r io.Reader, spoolDir string) (_ *tree, err error) {
 			t.close()
 		}
 	}()
+	if err := t.takeAll(r); err != nil {
+		return nil, err
+	}
+	return t, t.check()
+}
+
+// takeAll adds the entries of a tar, none of which is held against another yet.
+func (t *tree) takeAll(r io.Reader) error {
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -87,17 +95,17 @@ func readTar(r io.Reader, spoolDir string) (_ *tree, err error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read tar: %w", err)
+			return fmt.Errorf("read tar: %w", err)
 		}
 		if err := t.take(h, tr); err != nil {
-			return nil, fmt.Errorf("read tar: %q: %w", h.Name, err)
+			return fmt.Errorf("read tar: %q: %w", h.Name, err)
 		}
 	}
 	// tar pads its last record, and must be able to write it.
 	if _, err := io.Copy(io.Discard, r); err != nil {
-		return nil, fmt.Errorf("read tar: %w", err)
+		return fmt.Errorf("read tar: %w", err)
 	}
-	return t, t.check()
+	return nil
 }
 
 // take adds one entry of a tar.

@@ -79,6 +79,7 @@ const (
 	Patch     Kind = "patch"
 	Fix       Kind = "fix" // a patch of kimg's own, applied where the source needs it
 	Config    Kind = "config"
+	File      Kind = "file"  // of the user's own, or a tree of them, laid over the root filesystem
 	Index     Kind = "index" // of an archive: its InRelease
 	Package   Kind = "package"
 	Toolchain Kind = "toolchain" // the lock of a toolchain image

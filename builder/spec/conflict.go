@@ -58,6 +58,13 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 		return words(s.Toolchain, q.Toolchain)
 	case "include":
 		return words(strings.Join(s.includes(), ","), strings.Join(q.Include, ","))
+	case "hostname":
+		return words(s.Hostname, q.Custom.Hostname)
+	case "timezone":
+		return words(s.Timezone, q.Custom.Timezone)
+	case "overlay": // says where the locked ones are, as --kernel does; what they are is compared when they are read
+		asked := fmt.Sprintf("%d overlays", len(s.Overlay))
+		return compared{len(s.Overlay) == len(q.Custom.Overlays), asked, overlayNames(q.Custom.Overlays)}, nil
 	case "target":
 		return words(strings.Join(s.Targets, " "), strings.Join(q.Targets, " "))
 	case "no-fixes":
@@ -157,6 +164,8 @@ func (l *Lock) Unmoved(old *Lock) error {
 		return &FrozenError{"the fixes of this kimg"}
 	case !slices.Equal(l.Kernel.Targets, old.Kernel.Targets):
 		return &FrozenError{"the make targets as they are now"}
+	case l.Image.Size != 0 && l.Custom.Digest() != old.Custom.Digest():
+		return &FrozenError{"the overlays, files and settings of the root filesystem as they are now"}
 	case l.Image.Size != 0 && l.Image.Size != old.Image.Size:
 		return &FrozenError{"an image of " + l.Image.Size.String()}
 	}

@@ -39,6 +39,7 @@ type Lock struct {
 	Toolchain ToolchainLock `yaml:"toolchain"` // what the kernel compiles in
 	Imaging   ToolchainLock `yaml:"imaging"`   // what the file system is made in
 	Rootfs    RootfsLock    `yaml:"rootfs"`
+	Custom    Custom        `yaml:"custom,omitempty"` // what is done to it
 	Image     ImageLock     `yaml:"image"`
 	Actions   ActionsLock   `yaml:"actions"`
 	Digest    Digest        `yaml:"digest,omitempty"` // of all lines before it; the file's last line

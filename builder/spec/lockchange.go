@@ -55,8 +55,8 @@ func Diff(a, b *Lock, again ActionsLock) []PartChange {
 	add(kernel)
 	add(PartChange{
 		Part: "suite", Name: fmt.Sprintf("%s %s", b.Rootfs.Suite, b.Rootfs.Variant),
-		Facts: append(diffFacts(a.Rootfs.facts(a.Image), b.Rootfs.facts(b.Image)),
-			moved(a.Actions.Image, again.Image)...),
+		Facts: slices.Concat(diffFacts(a.Rootfs.facts(a.Image), b.Rootfs.facts(b.Image)),
+			diffFacts(customFacts(a.Custom), customFacts(b.Custom)), moved(a.Actions.Image, again.Image)),
 		Packages: diffPackages(a.Rootfs.Packages(), b.Rootfs.Packages()), Total: len(b.Rootfs.Packages()),
 	})
 	for _, t := range [][2]ToolchainLock{{a.Toolchain, b.Toolchain}, {a.Imaging, b.Imaging}} {
@@ -114,6 +114,13 @@ func (l ArchiveLock) facts() []fact {
 
 func (r RootfsLock) facts(image ImageLock) []fact {
 	return append(r.Archive.facts(), fact{"newest file", day(time.Unix(r.Epoch, 0))}, fact{"UUID", image.UUID.String()})
+}
+
+func customFacts(c Custom) []fact {
+	if !c.Any() {
+		return nil
+	}
+	return []fact{{"laid over", c.Summary() + short(c.Digest())}}
 }
 
 func (t ToolchainLock) facts() []fact {

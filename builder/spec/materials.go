@@ -8,6 +8,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/suite"
+	"github.com/kimg/kimg/internal/units"
 )
 
 // Materials are the outside things that a lock names, in the manifest's order.
@@ -47,6 +48,15 @@ func (l *Lock) Materials() []attest.Material {
 		}
 	}
 	packages(attest.RootFS, l.Rootfs.Archive, l.Rootfs.Packages())
+	own := func(name string, d Digest) {
+		all = append(all, attest.Material{Kind: attest.File, Name: name, Digest: d, For: attest.RootFS})
+	}
+	for _, o := range l.Custom.Overlays {
+		own(o.Path, o.SHA256)
+	}
+	for _, f := range l.Custom.Files {
+		own(f.Path, units.DigestOf([]byte(f.Text)))
+	}
 	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
 		from := ArchiveLock{Suite: t.Lock.Suite.Name, Date: t.Lock.Date, InRelease: t.Lock.InRelease}
 		packages("toolchain "+string(t.Target), from, slices.Concat(t.Lock.Base, t.Lock.Packages))
@@ -98,6 +108,9 @@ func (l *Lock) Requested() map[string]any {
 	}
 	if l.Kernel.NoFixes {
 		m["noFixes"] = true
+	}
+	if l.Custom.Any() {
+		m["custom"] = string(l.Custom.Digest())
 	}
 	if l.Toolchain.Request != "" {
 		m["toolchain"] = l.Toolchain.Request

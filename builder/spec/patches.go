@@ -2,7 +2,6 @@ package spec
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,14 +10,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/kernel/diffs"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
-	"go.yaml.in/yaml/v3"
+	"github.com/kimg/kimg/internal/yamlfile"
 )
 
 // PatchLock pins a patch to the kernel's source, whole, so that it can be replayed where its file is not.
@@ -247,29 +244,5 @@ func SamePatches(a, b []PatchLock) bool {
 	return slices.EqualFunc(a, b, func(a, b PatchLock) bool { return a.SHA256 == b.SHA256 && a.Strip == b.Strip })
 }
 
-// PatchText is a patch in a lock: lines that people can read, where YAML gives them back as they were, and base64
-// where it does not (a patch to a file in Latin-1, or with carriage returns).
-type PatchText string
-
-// MarshalYAML writes it.
-func (t PatchText) MarshalYAML() (any, error) {
-	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: string(t), Style: yaml.LiteralStyle}
-	if plainLines(string(t)) {
-		return n, nil
-	}
-	n.Tag, n.Value = "!!binary", base64.StdEncoding.EncodeToString([]byte(t))
-	return n, nil
-}
-
-// plainLines says whether a literal block gives a text back as it was: a mail or a diff does. A first line that is
-// indented or empty would be taken for the block's own indentation.
-func plainLines(s string) bool {
-	if s == "" || strings.ContainsRune(" \n\t", rune(s[0])) || !strings.HasSuffix(s, "\n") || !utf8.ValidString(s) {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) && r != '\n' && r != '\t' || // of both sets, NEL included
-			r == '\u2028' || r == '\u2029' || r == '\ufeff' || // line breaks of YAML 1.1, and a byte order mark
-			r == utf8.RuneError || r == 0xfffe || r == 0xffff
-	})
-}
+// PatchText is a patch in a lock.
+type PatchText = yamlfile.Text

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
@@ -27,6 +28,7 @@ type Request struct {
 	Targets   []string
 	Toolchain string
 	Size      Size
+	Custom    Custom // an overlay of a Spec has no digest yet
 }
 
 // Request reads the files that a Spec names and checks them. Errors are *InputError where the user can mend them.
@@ -39,8 +41,13 @@ func (s Spec) Request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	own, err := s.custom()
+	if err != nil {
+		return Request{}, err
+	}
 	return Request{
-		Arch: arch.Default, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
+		Custom: own,
+		Arch:   arch.Default, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
 		Config: config, Patches: patches, NoFixes: s.NoFixes, Targets: s.Targets, Toolchain: s.Toolchain, Size: s.Size,
 	}, nil
 }
@@ -51,7 +58,7 @@ func (l *Lock) Request() Request {
 		Arch: l.Arch, Kernel: l.Kernel.Request,
 		Suite: l.Rootfs.Suite, Variant: l.Rootfs.Variant, Include: l.Rootfs.Include,
 		Config: l.Config, Patches: l.Kernel.Patches, NoFixes: l.Kernel.NoFixes, Targets: l.Kernel.Targets,
-		Toolchain: l.Toolchain.Request, Size: l.Image.Size,
+		Toolchain: l.Toolchain.Request, Size: l.Image.Size, Custom: l.Custom,
 	}
 }
 
@@ -60,12 +67,16 @@ func (q Request) Check() error {
 	s := Default()
 	s.Kernel, s.Suite, s.Variant, s.Include = q.Kernel, q.Suite, q.Variant, q.Include
 	s.Set, s.Targets, s.Size = q.Config.Set, q.Targets, q.Size
-	return s.CheckValues()
+	if err := s.CheckValues(); err != nil {
+		return err
+	}
+	return q.Custom.Check()
 }
 
-// includes is --include in one order and without repeats.
+// includes is --include in one order and without repeats, with what else is asked for needs.
 func (s Spec) includes() []string {
-	return slices.Compact(slices.Sorted(slices.Values(s.Include)))
+	need := custom.Custom{Timezone: s.Timezone}
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.Include, need.Packages()))))
 }
 
 func (s Spec) config() (ConfigLock, error) {

@@ -41,6 +41,7 @@ type Spec struct {
 	Toolchain string   `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
 	NoFixes   bool     `yaml:"no-fixes"`  // none of kimg's own patches
 
+	Customs `yaml:",inline"`
 	Sources `yaml:",inline"`
 	Options `yaml:",inline"`
 
@@ -108,10 +109,13 @@ func Load(dir string) (Spec, error) {
 		}
 		return filepath.Join(dir, p)
 	}
-	for _, list := range [][]string{s.Fragments, s.Patches, s.KernelKeyrings} {
+	for _, list := range [][]string{s.Fragments, s.Patches, s.KernelKeyrings, s.Overlay} {
 		for i := range list {
 			list[i] = rel(list[i])
 		}
+	}
+	for i := range s.Files {
+		s.Files[i].Source = rel(s.Files[i].Source)
 	}
 	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)
 	if !kernel.Builtin(s.Config) {
@@ -210,6 +214,9 @@ func (s Spec) CheckValues() error {
 		if err := kernel.CheckTarget(t); err != nil {
 			return s.wrong("--target", t, err)
 		}
+	}
+	if err := s.checkCustoms(); err != nil {
+		return err
 	}
 	if err := kernelorg.CheckBase(s.KernelMirror); err != nil {
 		return s.wrong("--kernel-mirror", s.KernelMirror, err)

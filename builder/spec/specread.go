@@ -79,6 +79,13 @@ func (r *fileReader) spec(text []byte, s *Spec) []item {
 
 // value reads the value of one key into its field.
 func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
+	if files, ok := to.Addr().Interface().(*[]OwnFile); ok {
+		*files = nil
+		for _, one := range r.List(n) {
+			*files = append(*files, r.file(one))
+		}
+		return nil
+	}
 	if to.Kind() == reflect.Slice {
 		items := r.list(key, n)
 		to.SetZero()

@@ -56,6 +56,8 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"when":      oneOf("boot", "run"),
 		"snapshot":  snapshotNames,
 		"break":     kernelFunctions,
+		"hostname":  noFiles,
+		"timezone":  noFiles,
 		"out":       directories, "share": directories, "report": directories, "keep": directories,
 		"check json": nil, "check junit": nil, // files
 	}

@@ -41,6 +41,13 @@ var specFlagTable = []specFlag{
 		"also install `PKG,...` (repeatable; besides those of kimg.yaml)"},
 	{"variant", func(s *spec.Spec) any { return (*string)(&s.Variant) },
 		"packages to start from, `NAME`: minbase or standard"},
+	{"overlay", func(s *spec.Spec) any { return &s.Overlay },
+		"lay `PATH` over the root filesystem: a directory, whose files become root's, or a tar with its own owners\n" +
+			"(repeatable; after those of kimg.yaml)"},
+	{"hostname", func(s *spec.Spec) any { return &s.Hostname },
+		"`NAME` of the guest (default: kimg)"},
+	{"timezone", func(s *spec.Spec) any { return &s.Timezone },
+		"`ZONE` of the guest, such as Europe/Berlin"},
 	{"out", func(s *spec.Spec) any { return &s.Out },
 		"put the artifacts into `DIR`"},
 	{"mirror", func(s *spec.Spec) any { return &s.Mirror },

@@ -56,7 +56,7 @@ var floors = [][]string{
 		"internal/suite", "internal/yamlfile",
 		"builder/kernel/kconfig", "builder/kernel/tree",
 	},
-	{"internal/store", "internal/checks"},
+	{"internal/store", "internal/checks", "internal/custom"},
 	{"internal/fetch", "internal/steps"},
 	{"internal/archive", "internal/kernelorg", "ext4", "container"},
 	{"internal/deb"},

@@ -1,0 +1,141 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kimg/kimg/internal/custom"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/yamlfile"
+)
+
+// Custom is what is wanted otherwise in the root filesystem than its packages have it, as a lock pins it.
+type Custom = custom.Custom
+
+// Customs is Custom as the user wrote it.
+type Customs struct {
+	Overlay  []string  `yaml:"overlay"` // directories and tars, laid over the tree in this order
+	Files    []OwnFile `yaml:"files"`
+	Hostname string    `yaml:"hostname"`
+	Timezone string    `yaml:"timezone"`
+}
+
+// OwnFile is a file that is laid over the tree. Either Content or Source says what is in it.
+type OwnFile struct {
+	Path    string // in the guest
+	Mode    custom.Mode
+	Owner   string // name[:group], or numbers; empty: root
+	Content string
+	Source  string // a file
+
+	at string // FILE:LINE that wants it
+}
+
+// maxFiles bounds the contents of files:, in bytes, of all of them: they are in the lock.
+const maxFiles = 8 << 20
+
+// overlayHint is for what does not belong into a lock.
+const overlayHint = "; put it into an overlay:, which may be of any size"
+
+// file reads an item of files:.
+func (r *fileReader) file(n *yaml.Node) (f OwnFile) {
+	f.Mode, f.at = 0o644, fmt.Sprintf("%s:%d", r.File, n.Line)
+	values := r.Mapping(n, "a file", []string{"path", "mode", "owner", "content", "source"})
+	if values == nil {
+		return f
+	}
+	for key, to := range map[string]*string{"path": &f.Path, "owner": &f.Owner, "source": &f.Source} {
+		if v := values[key]; v != nil {
+			*to = r.Text("files: "+key, v)
+		}
+	}
+	if v := values["mode"]; v != nil {
+		if text := r.Text("files: mode", v); text != "" {
+			if err := f.Mode.UnmarshalText([]byte(text)); err != nil {
+				r.Wrong(v, "files: mode: %w", err)
+			}
+		}
+	}
+	content := values["content"]
+	if content != nil && content.Kind != yaml.ScalarNode {
+		r.Wrong(content, "files: content: want a text here")
+	} else if content != nil {
+		f.Content = content.Value
+	}
+	switch {
+	case values["path"] == nil:
+		r.Wrong(n, "files: want a path: where the file is in the guest")
+	case (content == nil) == (values["source"] == nil):
+		r.Wrong(n, "files: %s: want content: (the text itself) or source: (a file of yours), and not both", f.Path)
+	}
+	return f
+}
+
+// checkCustoms is of the values alone.
+func (s Spec) checkCustoms() error {
+	for _, f := range s.Files {
+		if err := custom.CheckFile(custom.File{Path: f.Path, Mode: f.Mode, Owner: f.Owner}); err != nil {
+			return f.wrong(err)
+		}
+	}
+	if s.Hostname != "" {
+		if err := custom.CheckHostname(s.Hostname); err != nil {
+			return s.wrong("--hostname", s.Hostname, err)
+		}
+	}
+	if s.Timezone != "" {
+		if err := custom.CheckTimezone(s.Timezone); err != nil {
+			return s.wrong("--timezone", s.Timezone, err)
+		}
+	}
+	return nil
+}
+
+func (f OwnFile) wrong(err error) error {
+	if f.at == "" {
+		return &InputError{"files", err}
+	}
+	return &InputError{f.at + ": files", err}
+}
+
+// custom reads the files that the user names. Overlays are packed when they are pinned.
+func (s Spec) custom() (c Custom, err error) {
+	c.Hostname, c.Timezone = s.Hostname, s.Timezone
+	for _, o := range s.Overlay {
+		if o == "" {
+			return c, s.wrong("--overlay", o, errors.New("is empty: want a directory or a tar"))
+		}
+		c.Overlays = append(c.Overlays, custom.Overlay{Path: filepath.Base(o), From: o})
+	}
+	left := maxFiles
+	for _, f := range s.Files {
+		text := f.Content
+		if f.Source != "" {
+			b, err := reading.Small(f.Source, int64(left))
+			if err != nil {
+				return c, f.wrong(fmt.Errorf("read source: %w%s", err, overlayHint))
+			}
+			text = string(b)
+		}
+		if left -= len(text); left < 0 {
+			return c, f.wrong(fmt.Errorf("all contents together have more than %d bytes%s", maxFiles, overlayHint))
+		}
+		c.Files = append(c.Files, custom.File{Path: f.Path, Mode: f.Mode, Owner: f.Owner, Text: yamlfile.Text(text)})
+	}
+	if err := c.Check(); err != nil {
+		return c, &InputError{Err: err}
+	}
+	return c, nil
+}
+
+// overlayNames are overlays for users.
+func overlayNames(list []custom.Overlay) string {
+	var files []FileLock
+	for _, o := range list {
+		files = append(files, FileLock{Path: o.Path, SHA256: o.SHA256})
+	}
+	return named(files...)
+}

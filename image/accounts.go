@@ -1,0 +1,68 @@
+package image
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// owner finds the numbers of name[:group]. Without a group it is the user's own.
+func (c *customiser) owner(s string) (uid, gid int, err error) {
+	user, group, grouped := strings.Cut(cmp.Or(s, "0:0"), ":")
+	uid, err = strconv.Atoi(user)
+	gid = uid
+	if err != nil {
+		f, err := c.account("etc/passwd", user)
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(f) < 4 {
+			return 0, 0, fmt.Errorf("the guest has no user %s: users: makes one", user)
+		}
+		if uid, err = strconv.Atoi(f[2]); err == nil {
+			gid, err = strconv.Atoi(f[3])
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("etc/passwd: the line of %s has no numbers", user)
+		}
+	}
+	if !grouped {
+		return uid, gid, nil
+	}
+	if gid, err = strconv.Atoi(group); err == nil {
+		return uid, gid, nil
+	}
+	f, err := c.account("etc/group", group)
+	if err == nil && len(f) < 3 {
+		err = fmt.Errorf("the guest has no group %s", group)
+	}
+	if err == nil {
+		gid, err = strconv.Atoi(f[2])
+	}
+	return uid, gid, err
+}
+
+// account is the line of a name in a file such as etc/passwd, in its fields; nil: there is none.
+func (c *customiser) account(file, name string) ([]string, error) {
+	text, err := c.read(file)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(text) {
+		if f := strings.Split(strings.TrimSuffix(line, "\n"), ":"); f[0] == name {
+			return f, nil
+		}
+	}
+	return nil, nil
+}
+
+// read is the text of a small file of the tree.
+func (c *customiser) read(file string) (string, error) {
+	n := c.at(file)
+	if n == nil {
+		return "", fmt.Errorf("read %s: the tree has none", file)
+	}
+	b, err := c.content(n)
+	return string(b), err
+}

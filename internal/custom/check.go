@@ -1,0 +1,139 @@
+package custom
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Mode is a file's permissions, with set-user-id and the like as chmod has them: 04755.
+type Mode uint32
+
+// MarshalText writes a mode as people do.
+func (m Mode) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%04o", uint32(m)), nil }
+
+// UnmarshalText reads 644, 0644, 4755 or 0o644.
+func (m *Mode) UnmarshalText(b []byte) error {
+	v, err := strconv.ParseUint(strings.TrimPrefix(string(b), "0o"), 8, 32)
+	if err != nil || v > 0o7777 {
+		return fmt.Errorf("%q is not a mode: want one as chmod takes it, such as 0644", b)
+	}
+	*m = Mode(v)
+	return nil
+}
+
+// The bounds of what a kernel takes for names.
+const (
+	maxPath = 4095
+	maxName = 255
+)
+
+// CheckPath judges a path in the guest.
+func CheckPath(p string) error {
+	switch {
+	case !path.IsAbs(p):
+		return fmt.Errorf("%q is no absolute path in the guest", p)
+	case path.Clean(p) != p || p == "/":
+		return fmt.Errorf("%q is no path of a file: want it without .., doubled slashes or one at the end", p)
+	case len(p) > maxPath:
+		return fmt.Errorf("a path of %d bytes: %d are the most", len(p), maxPath)
+	}
+	return CheckName(p)
+}
+
+// CheckName judges the spelling of a name or path: file systems take nearly all bytes, and what lists them does not.
+func CheckName(p string) error {
+	if !utf8.ValidString(p) || strings.ContainsFunc(p, unicode.IsControl) {
+		return fmt.Errorf("the name %q has control characters, or is not UTF-8", p)
+	}
+	for elem := range strings.SplitSeq(p, "/") {
+		if len(elem) > maxName {
+			return fmt.Errorf("a name of %d bytes, %.20q...: %d are the most", len(elem), elem, maxName)
+		}
+	}
+	return nil
+}
+
+var owner = regexp.MustCompile(`^(` + account + `|[0-9]{1,9})(:(` + account + `|[0-9]{1,9}))?$`)
+
+// account is the name of a user or a group, as useradd takes it.
+const account = `[a-z_][a-z0-9_-]{0,31}`
+
+// CheckOwner judges name[:group].
+func CheckOwner(s string) error {
+	if !owner.MatchString(s) {
+		return fmt.Errorf("%q is not an owner: want a user, or user:group, by names or numbers", s)
+	}
+	return nil
+}
+
+// CheckFile judges a file that is laid over.
+func CheckFile(f File) error {
+	if err := CheckPath(f.Path); err != nil {
+		return err
+	}
+	if f.Owner == "" {
+		return nil
+	}
+	return CheckOwner(f.Owner)
+}
+
+// hostname is RFC 1123's, of one name or more; Linux takes 64 bytes.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?` +
+	`(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
+
+// CheckHostname judges a guest's name.
+func CheckHostname(s string) error {
+	if len(s) > 64 || !hostname.MatchString(s) {
+		return fmt.Errorf("%q is not a host's name: want letters, digits, - and dots, 64 at most", s)
+	}
+	return nil
+}
+
+var timezone = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9+_-]*(/[A-Za-z0-9][A-Za-z0-9+_-]*){0,2}$`)
+
+// CheckTimezone judges the form of a time zone's name. Whether there is one, the tree says.
+func CheckTimezone(s string) error {
+	if !timezone.MatchString(s) {
+		return fmt.Errorf("%q is not a time zone: want a name such as Europe/Berlin or UTC", s)
+	}
+	return nil
+}
+
+// Check judges all of it, as a lock may be anybody's.
+func (c *Custom) Check() error {
+	seen := map[string]bool{}
+	for _, f := range c.Files {
+		if err := CheckFile(f); err != nil {
+			return fmt.Errorf("files: %w", err)
+		}
+		if seen[f.Path] {
+			return fmt.Errorf("files: %s is there twice", f.Path)
+		}
+		seen[f.Path] = true
+	}
+	for _, one := range []struct {
+		key, value string
+		check      func(string) error
+	}{
+		{"hostname", c.Hostname, CheckHostname}, {"timezone", c.Timezone, CheckTimezone},
+	} {
+		if one.value == "" {
+			continue
+		}
+		if err := one.check(one.value); err != nil {
+			return fmt.Errorf("%s: %w", one.key, err)
+		}
+	}
+	for _, o := range c.Overlays {
+		if o.SHA256 == "" && o.From == "" {
+			return errors.New("overlay: one has no digest")
+		}
+	}
+	return nil
+}
