@@ -20,7 +20,7 @@ import (
 )
 
 // byRule marks what comes from a directory, whose owners are those of the user's machine and say nothing of the
-// guest's: it becomes root's, and in the home of one of users: that user's. A tar's own numbers hold.
+// guest's: it becomes root's. A tar's own numbers hold.
 const byRule = -1
 
 // PackOverlay writes a directory, or a tar of one, compressed or not, as the tar that Customise lays over a tree: the

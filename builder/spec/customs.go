@@ -12,8 +12,17 @@ import (
 	"github.com/kimg/kimg/internal/yamlfile"
 )
 
-// Custom is what is wanted otherwise in the root filesystem than its packages have it, as a lock pins it.
-type Custom = custom.Custom
+// What is wanted otherwise in the root filesystem than its packages have it, as a lock pins it.
+type (
+	// Custom is all of it.
+	Custom = custom.Custom
+	// Overlay is a tree that is laid over.
+	Overlay = custom.Overlay
+	// LaidFile is a file that is laid over.
+	LaidFile = custom.File
+	// Mode is a file's permissions, as chmod has them.
+	Mode = custom.Mode
+)
 
 // Customs is Custom as the user wrote it.
 type Customs struct {
@@ -26,7 +35,7 @@ type Customs struct {
 // OwnFile is a file that is laid over the tree. Either Content or Source says what is in it.
 type OwnFile struct {
 	Path    string // in the guest
-	Mode    custom.Mode
+	Mode    Mode
 	Owner   string // name[:group], or numbers; empty: root
 	Content string
 	Source  string // a file
