@@ -167,3 +167,30 @@ func TestAmount(t *testing.T) {
 		}
 	}
 }
+
+// wholeError is an error that the log has nothing to add to.
+type wholeError struct{}
+
+func (wholeError) Error() string { return "KASAN=y is n" }
+func (wholeError) TellsAll()     {}
+
+// An error that tells all is not below the last lines of its step.
+func TestWholeErrorWithoutLog(t *testing.T) {
+	for err, want := range map[error]bool{fmt.Errorf("configure: %w", wholeError{}): false, os.ErrExist: true} {
+		var plainOut, liveOut bytes.Buffer
+		p := &plain{w: &plainOut}
+		l := newLive(&liveOut, func() (int, int) { return 80, 24 }, style{}, 0)
+		for _, r := range []Renderer{p, l} {
+			task := Start(r, "kernel", "Kernel", LogTo(&bytes.Buffer{}, "/c/logs/kernel.log"))
+			fmt.Fprintln(task.Log(), "make: Entering directory")
+			task.End(false, err)
+			r.Close()
+		}
+		for _, got := range []string{plainOut.String(), liveOut.String()} {
+			if !strings.Contains(got, "FAILED") || strings.Contains(got, "make: Entering") != want ||
+				strings.Contains(got, "kernel.log") != want {
+				t.Errorf("%v: %q", err, got)
+			}
+		}
+	}
+}
