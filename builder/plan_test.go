@@ -271,7 +271,7 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		l.Custom = spec.Custom{
 			Overlays: []custom.Overlay{{Path: "o", SHA256: units.DigestOf([]byte("o"))}},
 			Files:    []custom.File{{Path: "/f", Mode: 0o644, Owner: "root", Text: "f"}},
-			Hostname: "h", Timezone: "UTC",
+			Hostname: "h", Timezone: "UTC", RootPassword: "none",
 		}
 		l.Config = ConfigLock{
 			Base:      "my.config",

@@ -2,9 +2,12 @@ package image
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/kimg/kimg/internal/custom"
 )
 
 // owner finds the numbers of name[:group]. Without a group it is the user's own.
@@ -41,6 +44,35 @@ func (c *customiser) owner(s string) (uid, gid int, err error) {
 		gid, err = strconv.Atoi(f[2])
 	}
 	return uid, gid, err
+}
+
+// rootPassword puts the hash of root's password into the tree.
+func (c *customiser) rootPassword() error {
+	if c.want.RootPassword == "" {
+		return nil
+	}
+	hash := c.want.RootPassword
+	if hash == custom.None {
+		hash = ""
+	}
+	text, err := c.read("etc/shadow")
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	found := false
+	for line := range strings.Lines(text) {
+		if f := strings.Split(line, ":"); f[0] == "root" && len(f) > 1 {
+			f[1], found = hash, true
+			line = strings.Join(f, ":")
+		}
+		out.WriteString(line)
+	}
+	if !found {
+		return errors.New("root-password: etc/shadow: no root")
+	}
+	c.at("etc/shadow").setContent([]byte(out.String()))
+	return nil
 }
 
 // account is the line of a name in a file such as etc/passwd, in its fields; nil: there is none.

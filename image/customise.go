@@ -42,7 +42,7 @@ func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overla
 	if err := c.overlays(ctx, overlays); err != nil {
 		return err
 	}
-	for _, do := range []func() error{c.settings, c.files} {
+	for _, do := range []func() error{c.settings, c.rootPassword, c.files} {
 		if err := do(); err != nil {
 			return err
 		}

@@ -135,7 +135,7 @@ func TestCustomise(t *testing.T) {
 	}
 	got, _, err := customised(t, Custom{
 		Overlays: []custom.Overlay{store.add(t, over), store.add(t, tarball)},
-		Hostname: "vm1.example.org", Timezone: "Europe/Berlin",
+		Hostname: "vm1.example.org", Timezone: "Europe/Berlin", RootPassword: "$6$salt$0123456789abcdef0123",
 		Files: []custom.File{
 			{Path: "/home/alice/.config/x", Mode: 0o600, Owner: "alice", Text: "x"},
 			{Path: "/lib/y", Mode: 0o4755, Owner: "0:adm", Text: ""},
@@ -165,6 +165,10 @@ func TestCustomise(t *testing.T) {
 		if got := line(t, got, name); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
+	}
+	shadow, _ := got.content(got.nodes["etc/shadow"])
+	if !strings.HasPrefix(string(shadow), "root:$6$salt$0123456789abcdef0123:") {
+		t.Errorf("shadow:\n%s", shadow)
 	}
 	hosts, _ := got.content(got.nodes["etc/hosts"])
 	if !strings.Contains(string(hosts), "127.0.1.1\tvm1.example.org vm1\n") {

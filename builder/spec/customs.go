@@ -30,6 +30,8 @@ type Customs struct {
 	Files    []OwnFile `yaml:"files"`
 	Hostname string    `yaml:"hostname"`
 	Timezone string    `yaml:"timezone"`
+
+	RootPassword string `yaml:"root-password"` // a hash, or none
 }
 
 // OwnFile is a file that is laid over the tree. Either Content or Source says what is in it.
@@ -100,6 +102,11 @@ func (s Spec) checkCustoms() error {
 			return s.wrong("--timezone", s.Timezone, err)
 		}
 	}
+	if s.RootPassword != "" {
+		if err := custom.CheckPassword(s.RootPassword); err != nil {
+			return s.wrong("root-password", s.RootPassword, err)
+		}
+	}
 	return nil
 }
 
@@ -112,7 +119,7 @@ func (f OwnFile) wrong(err error) error {
 
 // custom reads the files that the user names. Overlays are packed when they are pinned.
 func (s Spec) custom() (c Custom, err error) {
-	c.Hostname, c.Timezone = s.Hostname, s.Timezone
+	c.Hostname, c.Timezone, c.RootPassword = s.Hostname, s.Timezone, s.RootPassword
 	for _, o := range s.Overlay {
 		if o == "" {
 			return c, s.wrong("--overlay", o, errors.New("is empty: want a directory or a tar"))

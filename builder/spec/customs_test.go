@@ -27,6 +27,7 @@ func TestCustomsOfFile(t *testing.T) {
 overlay: tree
 hostname: vm1
 timezone: Europe/Berlin
+root-password: $6$salt$0123456789abcdef0123
 files:
   - {path: /etc/a, mode: 4755, owner: "1:2", source: mine}
   - path: /etc/b
@@ -44,6 +45,7 @@ files:
 	}
 	want := Custom{
 		Overlays: []custom.Overlay{{Path: "tree", From: s.Overlay[0]}}, Hostname: "vm1", Timezone: "Europe/Berlin",
+		RootPassword: "$6$salt$0123456789abcdef0123",
 		Files: []custom.File{
 			{Path: "/etc/a", Mode: 0o4755, Owner: "1:2", Text: "mine\x00"}, {Path: "/etc/b", Mode: 0o644},
 		},
@@ -78,6 +80,8 @@ func TestCustomsRefused(t *testing.T) {
 		"files: {path: /a, content: x, mode: 0o17777}":            "is not a mode",
 		"files: {path: /a}":                                       "want content: (the text itself) or source:",
 		"files: {path: /a, content: x, source: mine}":             "want content: (the text itself) or source:",
+		"root-password: hunter2":                                  ":1: root-password: want a password's hash",
+		"root-password: \"$6$a$0123456789abcdef0123:0\"":          "want a password's hash",
 		"files: {content: x}":                                     "want a path",
 		"files: /a":                                               "want a file with the keys",
 		"files: {path: /a, content: {}}":                          "want a text here",
@@ -100,6 +104,8 @@ func TestCustomsRefused(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a password is told: %v", err)
 		}
 	}
 }

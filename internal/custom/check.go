@@ -105,6 +105,20 @@ func CheckTimezone(s string) error {
 	return nil
 }
 
+// None is a password that is not asked for.
+const None = "none"
+
+// passwordHash is what crypt(5) makes with its methods of today.
+var passwordHash = regexp.MustCompile(`^\$(y|gy|7|6|5|2[abxy])\$[./A-Za-z0-9$=,]{20,400}$`)
+
+// CheckPassword judges a password's hash. What is wrong with it does not say what it is: it may be a password.
+func CheckPassword(s string) error {
+	if s != None && !passwordHash.MatchString(s) {
+		return errors.New("want a password's hash, as openssl passwd -6 prints it, or none; never the password itself")
+	}
+	return nil
+}
+
 // Check judges all of it, as a lock may be anybody's.
 func (c *Custom) Check() error {
 	seen := map[string]bool{}
@@ -122,6 +136,7 @@ func (c *Custom) Check() error {
 		check      func(string) error
 	}{
 		{"hostname", c.Hostname, CheckHostname}, {"timezone", c.Timezone, CheckTimezone},
+		{"root-password", c.RootPassword, CheckPassword},
 	} {
 		if one.value == "" {
 			continue

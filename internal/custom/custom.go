@@ -17,6 +17,8 @@ type Custom struct {
 	Files    []File    `yaml:"files,omitempty"`
 	Hostname string    `yaml:"hostname,omitempty"`
 	Timezone string    `yaml:"timezone,omitempty"`
+
+	RootPassword string `yaml:"root-password,omitempty"` // a hash, or None; empty: none, too
 }
 
 // Overlay is a tree that is laid over, packed as a tar.
@@ -47,6 +49,9 @@ func (c *Custom) Digest() units.Digest {
 		fmt.Fprintf(&b, "file %q %o %q %q\n", f.Path, f.Mode, f.Owner, f.Text)
 	}
 	fmt.Fprintf(&b, "hostname %q timezone %q\n", c.Hostname, c.Timezone)
+	if c.RootPassword != "" {
+		fmt.Fprintf(&b, "root-password %q\n", c.RootPassword)
+	}
 	return units.DigestOf([]byte(b.String()))
 }
 
@@ -71,7 +76,7 @@ func (c *Custom) Summary() string {
 	}
 	add(len(c.Overlays), "an overlay", "overlays")
 	add(len(c.Files), "a file", "files")
-	if c.Hostname != "" || c.Timezone != "" {
+	if c.Hostname != "" || c.Timezone != "" || c.RootPassword != "" {
 		all = append(all, "settings")
 	}
 	return strings.Join(all, ", ")
