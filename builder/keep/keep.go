@@ -61,6 +61,7 @@ const (
 	kindSnapshot = "snapshot of a guest"
 	baseImages   = "kimg-base:" // what toolchain images stand on: those keep what they need of it
 	kindIndex    = "gdb index"  // a directory with one file
+	kindGuest    = "kept guest" // a directory with its files
 )
 
 // files are the kinds in the cache directory. A name that does not match is not kimg's, and left alone.
@@ -78,6 +79,7 @@ var files = []struct {
 	{"state of an out directory", "outs", regexp.MustCompile(`^[0-9a-f]{64}\.json$`), false, false},
 	{"list of a kernel source", "kernel",
 		regexp.MustCompile(`^(tree|tarball|git|objects)-[A-Za-z0-9._-]+$`), false, false},
+	{kindGuest, "guests", regexp.MustCompile(`^[0-9a-f]{64}$`), false, false},
 	{kindIndex, "gdb-index", regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{64}$`), false, false},
 }
 
@@ -127,7 +129,7 @@ func List(ctx context.Context, dir string, eng Engine, noEngine error) (*Kept, e
 // add adds the file or directory at path. need says by the name, without its ending, why an entry stays.
 func (k *Kept) add(kind, path string, need map[string]string) {
 	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() && (!info.IsDir() || kind != kindIndex) {
+	if err != nil || !info.Mode().IsRegular() && (!info.IsDir() || kind != kindIndex && kind != kindGuest) {
 		return
 	}
 	i := Item{Kind: kind, Name: filepath.Base(path), Size: diskSize(info), Used: info.ModTime(), stamp: path}

@@ -100,10 +100,13 @@ func TestPruneTakesWhatIsOldAndKnown(t *testing.T) {
 		put(t, 40, "{}", dir, "outs", hex("e")+".json"),
 		put(t, 40, "x", dir, "kernel", "tree-"+hex("f")[:12]),
 		filepath.Dir(put(t, 40, "x", dir, "gdb-index", hex("g")[:16]+"-"+hex("h"), "1.gdb-index")),
+		filepath.Dir(put(t, 40, "x", dir, "guests", hex("o"), "ram")),
 	}
 	past := time.Now().Add(-40 * 24 * time.Hour)
-	if err := os.Chtimes(old[7], past, past); err != nil {
-		t.Fatal(err)
+	for _, at := range old[7:] { // directories
+		if err := os.Chtimes(at, past, past); err != nil {
+			t.Fatal(err)
+		}
 	}
 	outside := t.TempDir()
 	foreign := []string{
@@ -117,6 +120,7 @@ func TestPruneTakesWhatIsOldAndKnown(t *testing.T) {
 		put(t, 40, "x", dir, "actions", hex("dir")+".json", "a file in a directory with the name of a record"),
 		put(t, 40, "x", outside, "sha256", "cd", "cd"+hex("k")[2:]),
 		put(t, 40, "x", outside, "index", "1.gdb-index"),
+		put(t, 40, "x", dir, "guests", "growing", hex("p"), "ram"),
 	}
 	// Links that lead out of the cache.
 	link := filepath.Join(dir, "gdb-index", hex("l")[:16]+"-"+hex("m"))

@@ -134,7 +134,8 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 	}
 	return vm.Options{
 		Dir: g.out, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),
-		Say: func(text string) { progress.Say(env.Sink, text) },
+		Kept: filepath.Join(env.Cache, "guests"),
+		Say:  func(text string) { progress.Say(env.Sink, text) },
 	}, nil
 }
 

@@ -87,6 +87,7 @@ installed.`,
 	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, such as 90s " +
 		"(default: 5m, or 20m without KVM)"
 	req.extras.addGuestFlags(flags)
+	req.extras.addCold(flags)
 	flags.Lookup("init").Usage = "boot without systemd, in a fraction of the time; `INIT` is sh"
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 type extras struct {
 	init, snapshot, net           string
 	sharing, forwarding, qemuArgs []string
+	cold                          bool
 
 	shares  []vm.Share
 	network vm.Network
@@ -34,6 +35,11 @@ func (e *extras) addGuestFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&e.forwarding, "forward", nil,
 		"forward TCP port HOST of this machine's 127.0.0.1 to port GUEST of the guest: `HOST:GUEST` (repeatable)")
 	flags.StringArrayVar(&e.qemuArgs, "qemu-arg", nil, "pass `ARG` to QEMU, after all other arguments (repeatable)")
+}
+
+// addCold adds the flag of what may go on from a guest that was kept.
+func (e *extras) addCold(flags *pflag.FlagSet) {
+	flags.BoolVar(&e.cold, "cold", false, "boot the guest; do not go on from one that has booted and was kept")
 }
 
 // parse reads what the flags say. write is --write.
@@ -78,6 +84,9 @@ func (e *extras) parseNet() (err error) {
 }
 
 func (e *extras) apply(o *vm.Options, command []string) {
+	if e.cold {
+		o.Kept = ""
+	}
 	o.Shares, o.Network, o.QEMU, o.Snapshot = e.shares, e.network, e.qemuArgs, e.snapshot
 	if o.Direct = e.init != ""; o.Direct && len(command) == 0 {
 		o.Session = e.init

@@ -53,6 +53,7 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 		},
 	}
 	req.addFlags(cmd.Flags())
+	req.extras.addCold(cmd.Flags())
 	return cmd
 }
 

@@ -60,7 +60,10 @@ var floors = [][]string{
 	{"internal/fetch", "internal/steps"},
 	{"internal/archive", "internal/kernelorg", "ext4", "container"},
 	{"internal/deb"},
-	{"image", "internal/toolbox", "builder/attest", "builder/keep", "builder/kernel", "builder/toolchain"},
+	{
+		"image", "internal/toolbox", "internal/vm/kept",
+		"builder/attest", "builder/keep", "builder/kernel", "builder/toolchain",
+	},
 	{"image/export", "internal/vm", "builder/spec"},
 	{"builder/outdir"},
 	{"builder/compare"},

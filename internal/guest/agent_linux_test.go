@@ -339,3 +339,24 @@ func TestKeys(t *testing.T) {
 		})
 	}
 }
+
+// The agent says that it can rest where its helper is. A helper that cannot renew the guest's entropy or set its clock
+// says so before the guest is kept.
+func TestRestless(t *testing.T) {
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip("no perl")
+	}
+	var rest []byte
+	for _, f := range guest.Files() {
+		if f.Path == "/usr/lib/kimg/rest" {
+			rest = f.Data
+		}
+	}
+	script := filepath.Join(t.TempDir(), "rest")
+	must(t, os.WriteFile(script, rest, 0o700))
+	out, err := exec.Command(perl, "-w", script, "vax").CombinedOutput()
+	if err != nil || string(out) != "restless set the clock of vax\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}

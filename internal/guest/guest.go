@@ -13,11 +13,19 @@
 //	winsize ROWS COLS  the size of the user's terminal, for the serial console
 //	poweroff           shut down cleanly: everything is on the disk when the guest ends
 //	ping               answer pong: a guest that does not has hung
+//	rest               the guest is about to be stopped, and kept for later: answer resting, or restless
+//	wake SECONDS NANOSECONDS SEED MACHINE-ID BOOT-ID AGE
+//	                   after rest, in the guest that goes on: set the clock, stir the seed (hexadecimal) into the
+//	                   kernel's entropy and renew it, take the ids (the machine's where it is of this boot), and
+//	                   log how many seconds ago the guest was kept
 //
 // Guest to host:
 //
 //	fault TEXT         something that the host requested at boot failed; before ready
-//	ready 1            the agent takes commands; 1 is this protocol's version
+//	can rest           before ready: the agent knows rest
+//	ready 1            the agent takes commands; 1 is this protocol's version; also after wake
+//	resting            the answer to rest: nothing is done until wake
+//	restless WHY       the answer to rest: the guest cannot be kept; WHY completes "it could not"
 //	exit N             the script ended; 128+N when signal N ended it, as in a shell
 //	pong               the answer to ping
 //
@@ -75,6 +83,8 @@ type File struct {
 var (
 	//go:embed files/agent
 	agent []byte
+	//go:embed files/rest
+	rest []byte
 	//go:embed files/kimg-agent.service
 	unit []byte
 	//go:embed files/kimg-shares.service
@@ -91,6 +101,7 @@ var (
 func Files() []File {
 	return []File{
 		{Path: Agent, Mode: 0o755, Data: agent},
+		{Path: "/usr/lib/kimg/rest", Mode: 0o755, Data: rest},
 		{Path: "/etc/systemd/system/kimg-agent.service", Mode: 0o644, Data: unit},
 		{Path: "/etc/systemd/system/multi-user.target.wants/kimg-agent.service", Mode: fs.ModeSymlink | 0o777,
 			Link: "../kimg-agent.service"},

@@ -36,12 +36,20 @@ type Verbatim []string
 // Args implements Device.
 func (v Verbatim) Args() []string { return v }
 
-// Base is a machine without the user's configuration files, screen and second boot: a reboot ends QEMU.
-type Base struct{ Machine string }
+// Base is a machine without the user's configuration files, screen and second boot: a reboot ends QEMU. OwnRAM says
+// that its RAM is [SharedMemory] or [KeptMemory].
+type Base struct {
+	Machine string
+	OwnRAM  bool
+}
 
 // Args implements Device.
 func (b Base) Args() []string {
-	return []string{"-M", b.Machine, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"}
+	machine := b.Machine
+	if b.OwnRAM {
+		machine += ",memory-backend=" + ramID
+	}
+	return []string{"-M", machine, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"}
 }
 
 // CPU is a number of processors of one model.
@@ -60,7 +68,7 @@ type Memory units.Size
 
 // Args implements Device.
 func (m Memory) Args() []string {
-	return []string{"-m", strconv.FormatInt((int64(m)+1<<20-1)>>20, 10) + "M"}
+	return []string{"-m", mib(units.Size(m))}
 }
 
 // Kernel is a kernel image and its command line.
@@ -92,12 +100,17 @@ type Disk struct {
 	Image string
 	Bus   Bus
 	Write bool
+	Over  string // what a kept guest has written to it, in qcow2; empty: nothing
 }
 
 // Args implements Device.
 func (d Disk) Args() []string {
 	// With snapshot=on the image is a read-only base, which several guests can share.
 	drive := "if=none,id=disk,format=raw,file=" + quote(d.Image)
+	if d.Over != "" { // the image's place in that file is not trusted: it may have been another one
+		drive = "if=none,id=disk,format=qcow2,file=" + quote(d.Over) +
+			",backing.driver=raw,backing.file.driver=file,backing.file.filename=" + quote(d.Image)
+	}
 	if !d.Write {
 		drive += ",snapshot=on"
 	}

@@ -56,6 +56,18 @@ func TestArgv(t *testing.T) {
 				"-device virtio-9p-pci,fsdev=kimg0,mount_tag=kimg0"},
 		{Verbatim{"-s"}, "-s"},
 		{RNG{}, "-device virtio-rng-pci"},
+		{Base{Machine: "pc", OwnRAM: true},
+			"-M pc,memory-backend=ram -no-user-config -nodefaults -display none -no-reboot"},
+		{SharedMemory(1 << 30), "-m 1024M -object memory-backend-memfd,id=ram,share=on,size=1024M"},
+		{KeptMemory{Size: 1 << 30, File: "/k,1/ram"},
+			"-m 1024M -object memory-backend-file,id=ram,share=off,size=1024M,mem-path=/k,,1/ram"},
+		{KeptMemory{Size: 1 << 30, File: "/k/ram", ReadOnly: true}, "-m 1024M -object " +
+			"memory-backend-file,id=ram,share=off,size=1024M,mem-path=/k/ram,readonly=on,rom=off"},
+		{Incoming{}, "-incoming defer"},
+		{VMGenID{}, "-device vmgenid,guid=auto"},
+		{Disk{Image: "/a,b/r.img", Bus: VirtioBus, Over: "/k,1/d"}, "-drive " +
+			"if=none,id=disk,format=qcow2,file=/k,,1/d,backing.driver=raw,backing.file.driver=file," +
+			"backing.file.filename=/a,,b/r.img,snapshot=on -device virtio-blk-pci,drive=disk"},
 	} {
 		want := append([]string{"qemu-system-x86_64"}, strings.Fields(c.want)...)
 		if diff := cmp.Diff(want, Argv(arch.AMD64, c.device)); diff != "" {

@@ -35,51 +35,90 @@ type qmpMessage struct {
 // A connection serves one command: one that was given up leaves an answer behind
 // that would pass for the next one's.
 func Execute(ctx context.Context, conn net.Conn, command string, arguments any) (answer json.RawMessage, err error) {
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	limit := StartLimit
-	defer func() {
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			err = context.Cause(ctx)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			err = fmt.Errorf("tell QEMU to %s: no answer in %v", command, limit)
-		default:
-			err = fmt.Errorf("tell QEMU to %s: %w", command, err)
-		}
-	}()
-	from, to := json.NewDecoder(io.LimitReader(conn, maxQMP)), json.NewEncoder(conn)
-	await := func(is func(qmpMessage) bool) (m qmpMessage, err error) {
-		for !is(m) { // what else comes is an event
-			m = qmpMessage{}
-			if err := from.Decode(&m); err != nil {
-				return m, err
-			}
-		}
-		if m.Error != nil {
-			return m, errors.New(m.Error.Desc)
-		}
-		return m, nil
+	m, err := OpenMonitor(ctx, conn, command)
+	if err != nil {
+		return nil, err
 	}
-	ask := func(command string, arguments any) (json.RawMessage, error) {
-		if err := to.Encode(struct {
+	defer m.Close()
+	return m.Do(ctx, command, arguments)
+}
+
+// Monitor is a connection to QEMU's [QMP] socket for several commands, one after the other. It is of no use after the
+// first error.
+type Monitor struct {
+	conn net.Conn
+	from *json.Decoder
+	read *io.LimitedReader
+	to   *json.Encoder
+}
+
+// OpenMonitor takes a new connection over. why, for an error, completes "tell QEMU to".
+func OpenMonitor(ctx context.Context, conn net.Conn, why string) (*Monitor, error) {
+	m := &Monitor{conn: conn, read: &io.LimitedReader{R: conn}, to: json.NewEncoder(conn)}
+	m.from = json.NewDecoder(m.read)
+	err := m.within(ctx, StartLimit, why, func() error {
+		_, err := m.await(func(m qmpMessage) bool { return m.Greeting != nil })
+		return err
+	})
+	if err == nil {
+		_, err = m.ask(ctx, why, "qmp_capabilities", nil)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close ends the connection.
+func (m *Monitor) Close() { m.conn.Close() }
+
+// Do runs a command. arguments may be nil. The end of ctx ends the call, however QEMU behaves.
+func (m *Monitor) Do(ctx context.Context, command string, arguments any) (json.RawMessage, error) {
+	return m.ask(ctx, command, command, arguments)
+}
+
+func (m *Monitor) ask(ctx context.Context, why, command string, arguments any) (answer json.RawMessage, err error) {
+	err = m.within(ctx, answerLimit, why, func() error {
+		if err := m.to.Encode(struct {
 			Execute   string `json:"execute"`
 			Arguments any    `json:"arguments,omitempty"`
 		}{command, arguments}); err != nil {
-			return nil, err
+			return err
 		}
-		m, err := await(func(m qmpMessage) bool { return m.Return != nil || m.Error != nil })
-		return m.Return, err
+		said, err := m.await(func(m qmpMessage) bool { return m.Return != nil || m.Error != nil })
+		answer = said.Return
+		return err
+	})
+	return answer, err
+}
+
+// within ends do at the limit and with ctx.
+func (m *Monitor) within(ctx context.Context, limit time.Duration, why string, do func() error) error {
+	defer context.AfterFunc(ctx, func() { m.conn.Close() })()
+	_ = m.conn.SetDeadline(time.Now().Add(limit)) // where it cannot be set, ctx still ends the call
+	m.read.N = maxQMP
+	err := do()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("tell QEMU to %s: no answer in %v", why, limit)
 	}
-	_ = conn.SetDeadline(time.Now().Add(limit)) // where it cannot be set, ctx still ends the call
-	if _, err := await(func(m qmpMessage) bool { return m.Greeting != nil }); err != nil {
-		return nil, err
+	return fmt.Errorf("tell QEMU to %s: %w", why, err)
+}
+
+func (m *Monitor) await(is func(qmpMessage) bool) (said qmpMessage, err error) {
+	for !is(said) { // what else comes is an event
+		said = qmpMessage{}
+		if err := m.from.Decode(&said); err != nil {
+			return said, err
+		}
 	}
-	limit = answerLimit
-	_ = conn.SetDeadline(time.Now().Add(limit))
-	if _, err := ask("qmp_capabilities", nil); err != nil {
-		return nil, err
+	if said.Error != nil {
+		return said, errors.New(said.Error.Desc)
 	}
-	return ask(command, arguments)
+	return said, nil
 }

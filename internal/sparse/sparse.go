@@ -1,5 +1,5 @@
 // Package sparse handles large files that are mostly zeros: it copies them without the
-// zeros ([Copy], [CopyFile]) and says where their data is ([Map], [Data]).
+// zeros ([Copy], [CopyFile]), says where their data is ([Map], [Data]), and hashes it ([Hash]).
 package sparse
 
 import (

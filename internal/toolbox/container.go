@@ -53,6 +53,9 @@ var (
 	errRemoteShare = errors.New("the container engine is on another machine, which does not see this one's directories")
 )
 
+// QEMU implements Toolbox: a container is not shown the directory of a kept guest yet, and so its guests boot.
+func (c Container) QEMU() (file, image string) { return "", "" }
+
 // Open implements Toolbox.
 func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	local := c.Engine.Info().Local

@@ -18,13 +18,22 @@ import (
 // Host runs QEMU and gdb on this machine. Arch is the guests'.
 type Host struct{ Arch arch.Arch }
 
+// QEMU implements Toolbox.
+func (h Host) QEMU() (file, image string) {
+	if found, err := exec.LookPath(h.Arch.QEMU); err == nil {
+		file, _ = filepath.EvalSymlinks(found)
+	}
+	return file, ""
+}
+
 // Open implements Toolbox.
 func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	dir, err := makeRunDir(runParent())
 	if err != nil {
 		return nil, err
 	}
-	t := &Tools{Dir: m.Dir, Sockets: dir.path, RunDir: dir.path, Accel: qemu.KVM, Runner: &hostRunner{dir: dir}}
+	t := &Tools{Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path, Accel: qemu.KVM}
+	t.Runner = &hostRunner{dir: dir}
 	for _, share := range m.Shares {
 		t.Shares = append(t.Shares, share.Dir)
 	}

@@ -18,6 +18,9 @@ import (
 type Toolbox interface {
 	// Open readies it for one guest. The Tools' Close ends whatever still runs there.
 	Open(ctx context.Context, m Mounts) (*Tools, error)
+	// QEMU is the program that runs guests: a file of this machine, or of a container image, whose name is of all
+	// that is in it. Both are empty where it is out of reach.
+	QEMU() (file, image string)
 }
 
 // Mounts are what the programs need to see of this machine.
@@ -26,6 +29,8 @@ type Mounts struct {
 	Files  []string // of it, what is needed; a name that is not there is left out
 	Write  string   // the one of them that the guest writes to; empty: none
 	Shares []Share
+	Kept   string // a directory with the files of a kept guest, absolute; empty: none
+	Keep   bool   // they are yet to be written
 }
 
 // Share is a directory that the guest sees. Dir is absolute, and no link.
@@ -38,6 +43,7 @@ type Share struct {
 type Tools struct {
 	Dir     string   // the out directory as the programs see it
 	Shares  []string // the shared directories as they see them, in the order of the Mounts
+	Kept    string   // the kept guest's directory as they see it
 	Sockets string   // a directory for sockets as they see it
 	RunDir  string   // a directory on this machine for the guest's own sockets and files
 	Index   string   // directory where gdb finds its index of vmlinux; empty: there is none

@@ -33,6 +33,7 @@ type port interface {
 type agent struct {
 	control port
 	lines   chan string
+	rests   bool  // it can get the guest ready to be kept
 	fault   error // why the lines ended, where that is known; read it after their end
 	closed  chan struct{}
 	once    sync.Once
@@ -81,6 +82,7 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 				what := fmt.Sprintf("the guest could not %.*s", maxFault, terminal.Plain(fault))
 				faults = append(faults, &GuestError{What: what})
 			}
+			a.rests = a.rests || line == "can rest"
 			if version, ok := strings.CutPrefix(line, "ready "); ok {
 				if version != protocol {
 					return fmt.Errorf("talk to the guest's agent: it speaks version %.20q, this kimg %s: "+
@@ -92,6 +94,27 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 			return ErrInterrupted
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+	}
+}
+
+// awaitLine waits for a line that is one of the answers, or begins with one that ends in a space.
+func (a *agent) awaitLine(ctx context.Context, interrupt <-chan os.Signal, answers ...string) (string, error) {
+	for {
+		select {
+		case line, ok := <-a.lines:
+			if !ok {
+				return "", a.gone()
+			}
+			for _, answer := range answers {
+				if line == answer || strings.HasSuffix(answer, " ") && strings.HasPrefix(line, answer) {
+					return line, nil
+				}
+			}
+		case <-interrupt:
+			return "", ErrInterrupted
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/kimg/kimg/internal/terminal"
+	"github.com/kimg/kimg/internal/vm/kept"
 )
 
 // GuestError says that a guest, or its QEMU, ended or stopped when it should not have.
@@ -54,12 +56,14 @@ type tail struct {
 	also io.Writer // gets every byte too; may be nil
 
 	mu   sync.Mutex
+	head []byte // the first of it as it came, up to kept.MaxConsole
 	full []string
 	line []byte
 }
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
+	t.head = append(t.head, p[:min(len(p), kept.MaxConsole-len(t.head))]...)
 	for _, b := range p {
 		if b == '\n' || len(t.line) >= tailLine {
 			t.push()
@@ -83,6 +87,13 @@ func (t *tail) push() {
 		t.full = append(t.full, line)
 	}
 	t.line = t.line[:0]
+}
+
+// first returns the first of what was written.
+func (t *tail) first() []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.Clone(t.head)
 }
 
 // lines returns what is kept; the last line may not have ended.

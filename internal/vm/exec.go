@@ -21,6 +21,7 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	if err != nil {
 		return 0, err
 	}
+	o.warm = goesOnOrIsKept
 	err = o.with(ctx, config, nil, func(vm *instance) error {
 		err := vm.boot(ctx, guestIO{console: o.Console, ports: commandPorts})
 		if err == nil {
@@ -67,7 +68,7 @@ func (vm *instance) agent(ctx context.Context) (*agent, []port, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := agent.awaitReady(up, vm.o.Interrupt); err != nil {
+	if err := vm.ready(up, agent); err != nil {
 		closePorts(agent, ports)
 		return nil, nil, err
 	}
@@ -115,9 +116,12 @@ func closePorts(a *agent, ports []port) {
 
 // explain turns the error of a wait for the guest into the one for the user.
 func (vm *instance) explain(ctx context.Context, err error) error {
+	var stale *staleError
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.As(err, &stale): // whatever is in it
+		return err
 	case errors.Is(err, errSlow):
 		return vm.hung(fmt.Sprintf("the guest did not come up in %v", vm.limits.boot))
 	case errors.Is(err, errSilent):

@@ -31,6 +31,7 @@ type instance struct {
 	link    *link         // the host's side of its network
 	entry   *RunningGuest // what other kimgs read
 	unlock  func()        // its disk
+	keeping *keeping      // as what it is kept, or was; nil: it is neither
 
 	console *tail
 	said    *tail         // what QEMU itself said
@@ -48,7 +49,20 @@ const (
 )
 
 // with prepares a guest, has use boot it and work with it, and ends it. files are artifacts that programs need to see.
-func (o *Options) with(ctx context.Context, config Config, files []string, use func(*instance) error) (err error) {
+// Where a kept guest cannot be used, use is called again with one that boots.
+func (o *Options) with(ctx context.Context, config Config, files []string, use func(*instance) error) error {
+	err := o.once(ctx, config, files, use)
+	var stale *staleError
+	if !errors.As(err, &stale) || ctx.Err() != nil {
+		return err
+	}
+	o.say("%v: it boots", stale)
+	cold := *o
+	cold.Kept = ""
+	return errors.Join(cold.once(ctx, config, files, use), stale.drop())
+}
+
+func (o *Options) once(ctx context.Context, config Config, files []string, use func(*instance) error) (err error) {
 	vm, err := o.prepare(ctx, config, files)
 	if err != nil {
 		return err
@@ -90,6 +104,10 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	if err != nil {
 		return nil, err
 	}
+	if vm.keeping, err = o.keeping(ctx, config); err != nil {
+		return nil, err
+	}
+	mounts.Kept, mounts.Keep = vm.keeping.dir()
 	if vm.tools, err = o.Toolbox.Open(ctx, mounts); err != nil {
 		return nil, err
 	}
@@ -101,6 +119,7 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	}
 	vm.limits = o.limits(vm.tools.Accel)
 	vm.machine = o.machine(config, vm.tools.Accel)
+	vm.keeping.join(&vm.machine, config, vm.tools)
 	vm.machine.Dir, vm.machine.QMP = vm.tools.Dir, vm.tools.Socket(qmpSocket)
 	vm.machine.Kernel.Shares, vm.machine.Kernel.Keys = shares, vm.link.ssh != nil
 	for n, dir := range vm.tools.Shares {
@@ -129,12 +148,14 @@ func (vm *instance) close(ctx context.Context) (err error) {
 	if vm.link != nil {
 		vm.link.close()
 	}
+	vm.keeping.settle()
 	if vm.tools != nil {
 		err = vm.tools.Close(ctx)
 	}
 	if vm.unlock != nil {
 		vm.unlock()
 	}
+	vm.keeping.close()
 	return err
 }
 
@@ -150,6 +171,10 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	vm.machine.Card = vm.link.device(vm.config, vm.tools)
 	if vm.machine.Kernel.Direct != nil {
 		_, vm.machine.Kernel.Direct.UserNet = vm.machine.Card.(qemu.UserNet)
+	}
+	used := to.ports
+	if vm.keeping.used() {
+		to.ports = keptPorts
 	}
 	if vm.link.ssh != nil {
 		to.ports = append(to.ports[:len(to.ports):len(to.ports)], guest.Keys)
@@ -180,13 +205,16 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	if vm.link.ssh != nil {
 		aside.Go(func() { vm.giveKeys(running) })
 	}
+	if vm.keeping.used() && !slices.Contains(used, guest.Login) {
+		vm.listen(running, guest.Login)
+	}
 	go func() {
 		defer close(vm.done)
 		vm.err = wait()
 		kill()
 		aside.Wait()
 	}()
-	return nil
+	return vm.restore(ctx)
 }
 
 func (vm *instance) connect(ctx context.Context, name string) (*net.UnixConn, error) {
@@ -382,7 +410,14 @@ func (vm *instance) listen(ctx context.Context, names ...string) {
 // giveKeys gives the guest its keys once it asks. Its entry says that sshd will come, and then that it is about to.
 func (vm *instance) giveKeys(ctx context.Context) {
 	vm.entry.SSH = &vm.link.ssh.address
+	if vm.keeping.warm() { // it has them
+		vm.entry.Keyed = true
+		close(vm.keyed)
+	}
 	_ = vm.entry.write() // else no other kimg finds the guest
+	if vm.entry.Keyed {
+		return
+	}
 	conn, err := vm.connect(ctx, guest.Keys)
 	if err != nil {
 		return // the guest has ended, which is reported elsewhere

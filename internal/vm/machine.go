@@ -18,13 +18,15 @@ type Machine struct {
 	Arch   arch.Arch
 	Accel  []qemu.Accel // QEMU uses the first that works
 	Memory units.Size
+	RAM    qemu.Device // that has the memory, for a guest that is kept or was; nil: QEMU's own
 	CPUs   int
 
 	Dir    string // the directory of the artifacts, as QEMU sees it
 	Kernel Cmdline
 	Disk   string // the image, in Dir
 	Bus    qemu.Bus
-	Write  bool // to the image
+	Write  bool   // to the image
+	Over   string // what a kept guest has written to it; empty: nothing
 
 	Card   qemu.Device // the network card; nil: none
 	Shares []qemu.NineP
@@ -36,7 +38,7 @@ type Machine struct {
 
 // Argv is QEMU's command line. Devices get their addresses by their order.
 func (m Machine) Argv() []string {
-	devices := []qemu.Device{qemu.Base{Machine: m.Arch.Machine}}
+	devices := []qemu.Device{qemu.Base{Machine: m.Arch.Machine, OwnRAM: m.RAM != nil}}
 	for _, a := range m.Accel {
 		devices = append(devices, a)
 	}
@@ -44,10 +46,14 @@ func (m Machine) Argv() []string {
 	if m.QMP != "" {
 		devices = append(devices, qemu.QMP{Socket: m.QMP})
 	}
+	ram := m.RAM
+	if ram == nil {
+		ram = qemu.Memory(m.Memory)
+	}
 	devices = append(devices,
-		qemu.CPU{Model: m.Arch.CPU, Count: m.CPUs}, qemu.Memory(m.Memory),
+		qemu.CPU{Model: m.Arch.CPU, Count: m.CPUs}, ram,
 		qemu.Kernel{Image: m.Dir + "/" + artifact.KernelImage(m.Arch), Append: m.Kernel.String()},
-		qemu.Disk{Image: m.Dir + "/" + m.Disk, Bus: m.Bus, Write: m.Write})
+		qemu.Disk{Image: m.Dir + "/" + m.Disk, Bus: m.Bus, Write: m.Write, Over: m.Over})
 	if m.Card != nil {
 		devices = append(devices, m.Card)
 	}

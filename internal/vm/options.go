@@ -42,8 +42,11 @@ type Options struct {
 	Keys     *Keys    // for the guest's sshd; nil: there is no login
 
 	User
+	Kept    string       // the directory of guests that have booted and are kept for later; empty: there are none
 	Console io.Writer    // what the serial console says where it is not the user's; nil drops it
 	Say     func(string) // receives a line for the user, such as why KVM is not used; nil drops it
+
+	warm warmth // what is done with the guest can begin in a kept one
 }
 
 // User is how a guest, or a login to one, is connected to the user, and how long it may take.

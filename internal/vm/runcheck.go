@@ -31,6 +31,9 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 			return k.result, err
 		}
 	}
+	if c.Break == "" || c.During { // else it is about the boot
+		o.warm = goesOnOrIsKept
+	}
 	k.scripts = config["GDB_SCRIPTS"] == "y"
 	err = o.with(ctx, config, c.files(true), func(vm *instance) error {
 		k.vm = vm
@@ -79,8 +82,9 @@ func (k *checking) run(ctx context.Context) error {
 	}
 	var unknown *gdb.NoBreakError
 	var guest *GuestError
+	var stale *staleError
 	switch {
-	case err == nil || errors.As(err, &unknown) || errors.As(err, &guest):
+	case err == nil || errors.As(err, &stale) || errors.As(err, &unknown) || errors.As(err, &guest):
 		return err
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -96,6 +96,8 @@ type nowhere struct{}
 
 var errNowhere = errors.New("nowhere")
 
+func (nowhere) QEMU() (file, image string) { return "", "" }
+
 func (nowhere) Open(context.Context, toolbox.Mounts) (*toolbox.Tools, error) { return nil, errNowhere }
 
 // Of two guests that write to one image the second fails; one that does not come

@@ -70,7 +70,7 @@ func (vm *instance) logIn(ctx context.Context, l Login) (int, error) {
 	}
 	agent := newAgent(control)
 	defer agent.close()
-	if err := agent.awaitReady(up, o.Interrupt); err != nil {
+	if err := vm.ready(up, agent); err != nil {
 		return 0, vm.explain(ctx, err)
 	}
 	if err := o.interruptible(up, func(up context.Context) error {
