@@ -43,6 +43,7 @@ func shareDir(n int) string { return fmt.Sprintf("/share/%d", n) }
 const (
 	containerDir   = "/out"
 	containerRun   = "/run/kimg"
+	containerKept  = "/kept"
 	containerIndex = "/var/cache/gdb"
 )
 
@@ -53,8 +54,13 @@ var (
 	errRemoteShare = errors.New("the container engine is on another machine, which does not see this one's directories")
 )
 
-// QEMU implements Toolbox: a container is not shown the directory of a kept guest yet, and so its guests boot.
-func (c Container) QEMU() (file, image string) { return "", "" }
+// QEMU implements Toolbox.
+func (c Container) QEMU() (file, image string) {
+	if !c.Engine.Info().Local {
+		return "", ""
+	}
+	return "", c.Image
+}
 
 // Open implements Toolbox.
 func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
@@ -109,6 +115,9 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	t := &Tools{
 		Dir: containerDir, Sockets: containerRun, RunDir: run.path, Accel: qemu.KVM, Isolated: true, Runner: r,
 	}
+	if m.Kept != "" {
+		t.Kept = containerKept
+	}
 	for n := range m.Shares {
 		t.Shares = append(t.Shares, shareDir(n))
 	}
@@ -160,6 +169,9 @@ func (c Container) command(m Mounts, local bool) (*container.Cmd, io.Closer) {
 	if m.Write != "" {
 		cmd.Mounts = append(cmd.Mounts, container.Mount{
 			Bind: filepath.Join(m.Dir, m.Write), Target: containerDir + "/" + m.Write})
+	}
+	if m.Kept != "" {
+		cmd.Mounts = append(cmd.Mounts, container.Mount{Bind: m.Kept, Target: containerKept, ReadOnly: !m.Keep})
 	}
 	for n, share := range m.Shares {
 		cmd.Mounts = append(cmd.Mounts, container.Mount{Bind: share.Dir, Target: shareDir(n), ReadOnly: !share.Write})
