@@ -1,0 +1,294 @@
+package splat
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// read gives a Reader the log in pieces of n bytes; 0: whole.
+func read(log string, n int) *Reader {
+	r := &Reader{}
+	for b := []byte(log); len(b) > 0; {
+		piece := b
+		if n > 0 {
+			piece = b[:min(n, len(b))]
+		}
+		r.Write(piece)
+		b = b[len(piece):]
+	}
+	r.Close()
+	return r
+}
+
+// stamped puts times before the lines.
+func stamped(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		b.WriteString("[    1.234567] " + line)
+	}
+	return b.String()
+}
+
+const trace = `Call Trace:
+ <TASK>
+ dump_stack_lvl+0x34/0x48
+ outer_step+0x1f/0x40
+ ? maybe_step+0x1f/0x40
+ do_syscall_64+0x5c/0x90
+ entry_SYSCALL_64_after_hwframe+0x6e/0xd8
+RIP: 0033:0x7fb2a2cb7300
+ </TASK>
+`
+
+const cpu = `CPU: 0 UID: 0 PID: 73 Comm: my prog Tainted: G        W          6.12.117 #1
+Hardware name: QEMU Standard PC (i440FX + PIIX, 1996), BIOS 1.16.2 04/01/2014
+`
+
+const regs = `Modules linked in:
+` + cpu + `RIP: 0010:inner_step+0x12/0x34
+Code: 0f 0b
+RSP: 0018:ffffc900001b7e30 EFLAGS: 00010202
+RAX: 0000000000000000 RBX: ffff888003abcd00 RCX: 0000000000000000
+CR2: 0000000000000000 CR3: 0000000003a1c000 CR4: 00000000000006f0
+` + trace
+
+// reports have one report each; the kernel's texts of 5.10, 6.1, 6.12 and 6.18 differ.
+var reports = []struct {
+	name, log, key, title string
+}{
+	{"warn 6.12", "------------[ cut here ]------------\n" +
+		"WARNING: CPU: 0 PID: 73 at kernel/step.c:12 inner_step+0x12/0x34\n" +
+		regs + "---[ end trace 0000000000000000 ]---\n",
+		"warning in inner_step", "WARNING in inner_step at kernel/step.c:12"},
+	{"warn with a message", "------------[ cut here ]------------\nstep 3 is odd\n" +
+		"WARNING: CPU: 0 PID: 73 at kernel/step.c:12 inner_step+0x12/0x34 [mod]\n" + regs + "---[ " +
+		"end trace 12ab ]---\n",
+		"warning in inner_step", "WARNING in inner_step at kernel/step.c:12: step 3 is odd"},
+	{"warn 6.18", "------------[ cut here ]------------\n" +
+		"WARNING: kernel/step.c:12 at inner_step+0x12/0x34, CPU#0: sh/73\n" +
+		regs + "---[ end trace 0000000000000000 ]---\n",
+		"warning in inner_step", "WARNING in inner_step at kernel/step.c:12"},
+	{"bug 5.10", "------------[ cut here ]------------\nkernel BUG at kernel/step.c:12!\n" +
+		"invalid opcode: 0000 [#1] SMP\n" + regs +
+		"---[ end trace 0011223344556677 ]---\n", "bug in inner_step", "kernel BUG " +
+		"at kernel/step.c:12! in inner_step"},
+	{"bug 6.12", "------------[ cut here ]------------\nkernel BUG at kernel/step.c:12!\n" +
+		"Oops: invalid opcode: 0000 [#1] PREEMPT SMP\n" + regs + "---[ end trace 0000000000000000 ]---\n",
+		"bug in inner_step", "kernel BUG at kernel/step.c:12! in inner_step"},
+	{"null 6.12", "BUG: kernel NULL pointer dereference, address: 0000000000000000\n" +
+		"#PF: supervisor write access in kernel mode\n#PF: error_code(0x0002) - not-present page\nPGD 0 P4D 0\n" +
+		"Oops: Oops: 0002 [#1] PREEMPT SMP\n" + regs + "Modules linked in:\nCR2: 0000000000000000\n" +
+		"---[ end trace 0000000000000000 ]---\nRIP: 0010:inner_step+0x12/0x34\n" +
+		"Kernel panic - not syncing: Fatal exception\n",
+		"oops null-ptr-deref in inner_step", "BUG: kernel NULL pointer dereference, " +
+			"address: 0000000000000000 in inner_step"},
+	{"null 4.19", "BUG: unable to handle kernel NULL pointer dereference at 0000000000000000\nPGD 0 P4D 0\n" +
+		"Oops: 0002 [#1] SMP\n" + regs + "---[ end trace 0011223344556677 ]---\n", "oops " +
+		"null-ptr-deref in inner_step", ""},
+	{"page fault", "BUG: unable to handle page fault for address: ffffc90000321000\n#PF: supervisor read access\n" +
+		"Oops: 0000 [#1] PREEMPT SMP\n" + regs + "---[ end trace 0 ]---\n", "oops page-fault in inner_step", ""},
+	{"gpf 5.10", "general protection fault, probably for non-canonical address 0xdead000000000100: " +
+		"0000 [#1] SMP\n" + regs +
+		"---[ end trace 0 ]---\n", "oops general-protection-fault in inner_step", ""},
+	{"gpf 6.12", "Oops: general protection fault, probably for non-canonical address " +
+		"0xdead000000000100: 0000 [#1] SMP\n" +
+		regs + "---[ end trace 0 ]---\n", "oops general-protection-fault in inner_step", ""},
+	{"gpf kasan", "Oops: general protection fault, probably for non-canonical address " +
+		"0xdffffc0000000000: 0000 [#1] SMP KASAN\n" +
+		"KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]\n" + regs + "---[ end trace 0 ]---\n",
+		"oops null-ptr-deref in inner_step", ""},
+	{"divide", "divide error: 0000 [#1] SMP\n" + regs + "---[ end trace 0 ]---\n", "oops " +
+		"divide-error in inner_step", ""},
+	{"opcode", "Oops: invalid opcode: 0000 [#1] SMP\n" + regs + "---[ end trace 0 ]---\n",
+		"oops invalid-opcode in inner_step", ""},
+	{"guard 6.12", "BUG: TASK stack guard page was hit at 00000000abcdef00 (stack is 0000..00)\n" +
+		"Oops: stack guard page: 0000 [#1] SMP\n" + regs + "---[ end trace 0 ]---\n", "oops " +
+		"stack-overflow in inner_step", ""},
+	{"double fault 5.10", "traps: PANIC: double fault, error_code: 0x0\ndouble fault: 0000 [#1] SMP\n" + regs +
+		"---[ end trace 0 ]---\nKernel panic - not syncing: Fatal exception in interrupt\n",
+		"oops double-fault in inner_step", ""},
+	{"arm64", "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000\n" +
+		"Mem abort info:\n" +
+		"  ESR = 0x96000044\nInternal error: Oops: 96000044 [#1] SMP\nModules linked in:\n" + cpu +
+		"pstate: 60000005 (nZCv daif -PAN -UAO)\npc : inner_step+0x12/0x34\nlr : outer_step+0x40/0x80\n" +
+		"sp : ffff80001000be00\n" +
+		"x29: ffff80001000be00 x28: ffff000002f20000\nCall trace:\n inner_step+0x12/0x34\n outer_step+0x1f/0x40\n" +
+		" el0_svc+0x10/0x20\nCode: d503233f\n---[ end trace 0 ]---\n", "oops null-ptr-deref in inner_step", ""},
+	{"riscv", "Unable to handle kernel access to user memory without uaccess routines " +
+		"at virtual address 0000000000000010\n" +
+		"Oops [#1]\nModules linked in:\n" + cpu + "epc : inner_step+0x12/0x34\n ra : outer_step+0x40/0x80\n" +
+		"Call Trace:\n" +
+		"[<ffffffff80201234>] inner_step+0x12/0x34\n---[ end trace 0 ]---\n", "oops page-fault in inner_step", ""},
+
+	{"kasan 6.12", bar + "BUG: KASAN: slab-use-after-free in inner_step+0x12/0x34\n" +
+		"Read of size 8 at addr ffff888003 by task sh/73\n\n" +
+		cpu + trace + "\nAllocated by task 73:\n kasan_save_stack+0x24/0x50\n alloc_step+0x2/0x40\n\n" +
+		"Freed by task 73:\n" +
+		" kasan_save_stack+0x24/0x50\n free_step+0x2/0x40\n\n" +
+		"The buggy address belongs to the object at ffff888003\n" + bar +
+		"Disabling lock debugging due to kernel taint\n",
+		"kasan slab-use-after-free in inner_step", "KASAN: slab-use-after-free in inner_step"},
+	{"kasan memcpy", bar + "BUG: KASAN: use-after-free in memcpy+0x39/0x60\nRead of size 8\n" + cpu + trace + bar,
+		"kasan use-after-free in outer_step", "KASAN: use-after-free in memcpy in outer_step"},
+	{"kasan double free", bar + "BUG: KASAN: double-free or invalid-free in kfree+0x12/0x34\n" + cpu + trace + bar,
+		"kasan double-free-or-invalid-free in outer_step", ""},
+	{"kcsan", bar + "BUG: KCSAN: data-race in b_step / a_step\n\nwrite to 0xffff8 of 8 bytes by task 73 on cpu 0:\n" +
+		" b_step+0x12/0x34\n outer_step+0x12/0x34\n\nread to 0xffff8 of 8 bytes by task 74 on cpu 1:\n" +
+		" a_step+0x1/0x2\n\n" +
+		"Reported by Kernel Concurrency Sanitizer on:\n" + cpu + bar,
+		"kcsan data-race in a_step / b_step", "KCSAN: data-race in b_step / a_step"},
+	{"kfence", bar + "BUG: KFENCE: use-after-free read in inner_step+0x12/0x34\n\n" +
+		"Use-after-free read at 0x0000 (in kfence-#24):\n" +
+		" inner_step+0x12/0x34\n outer_step+0x1/0x20\n\nkfence-#24: 0x-0x, size=32, cache=kmalloc-32\n\n" +
+		"allocated by task 73 on cpu 0 at 1.2s:\n alloc_step+0x1/0x20\n\n" + cpu + bar,
+		"kfence use-after-free-read in inner_step", ""},
+	{"kmsan", bar[:55] + "\nBUG: KMSAN: uninit-value in inner_step+0x12/0x34\n" +
+		" inner_step+0x12/0x34 kernel/step.c:12\n" +
+		" outer_step+0x12/0x34\n\nUninit was created at:\n alloc_step+0x1/0x20\n\n" + cpu + bar[:55] + "\n",
+		"kmsan uninit-value in inner_step", ""},
+	{"ubsan 6.12", "------------[ cut here ]------------\nUBSAN: array-index-out-of-bounds in kernel/step.c:12:16\n" +
+		"index 8 is out of range for type 'char [8]'\n" + cpu + trace + "---[ end trace ]---\n",
+		"ubsan array-index-out-of-bounds in outer_step",
+		"UBSAN: array-index-out-of-bounds in kernel/step.c:12:16 in outer_step"},
+	{"ubsan 5.10", bar + "UBSAN: shift-out-of-bounds in kernel/step.c:12:16\n" +
+		"shift exponent 33 is too large\n" + cpu + trace +
+		bar, "ubsan shift-out-of-bounds in outer_step", ""},
+	{"ubsan 4.19", bar + "UBSAN: Undefined behaviour in kernel/step.c:12:16\n" + cpu + trace + bar,
+		"ubsan undefined-behaviour in outer_step", ""},
+
+	{"circular", "\n======================================================\n" +
+		"WARNING: possible circular locking dependency detected\n6.12.117 #1 Not tainted\n" +
+		"------------------------------------------------------\nsh/73 is trying to acquire lock:\n" +
+		"ffffffff82 (lock_a){+.+.}-{3:3}, at: inner_step+0x12/0x34\n\nbut task is already holding lock:\n" +
+		"ffffffff83 (lock_b){+.+.}-{3:3}, at: outer_step+0x1/0x34\n\n" +
+		"which lock already depends on the new lock.\n\n\n" +
+		"the existing dependency chain (in reverse order) is:\n\n-> #1 (lock_b){+.+.}-{3:3}:\n" +
+		"       __mutex_lock+0x1/0x20\n" +
+		"       other_step+0x1/0x20\n\n-> #0 (lock_a){+.+.}-{3:3}:\n       __lock_acquire+0x1/0x20\n\n" +
+		"other info that might help us debug this:\n\n Possible unsafe locking scenario:\n\n *** DEADLOCK ***\n\n" +
+		"1 lock held by sh/73:\n #0: ffffffff83 (lock_b){+.+.}-{3:3}, at: outer_step+0x1/0x34\n\nstack backtrace:\n" +
+		cpu + trace, "lockdep circular in inner_step", "WARNING: possible circular " +
+		"locking dependency detected in inner_step"},
+	{"rcu usage", "=============================\nWARNING: suspicious RCU usage\n6.12.117 #1 Not tainted\n" +
+		"-----------------------------\nkernel/step.c:12 suspicious rcu_dereference_check() usage!\n\n" +
+		"other info that might help us debug this:\n\n\nrcu_scheduler_active = 2, debug_locks = 1\n" +
+		"no locks held by sh/73.\n\n" +
+		"stack backtrace:\n" + cpu + trace, "rcu-usage in outer_step", ""},
+	{"stall", "rcu: INFO: rcu_preempt self-detected stall on CPU\n" +
+		"rcu: \t0-....: (5249 ticks this GP) idle=4a4c/1/0x4\n" +
+		"rcu: \t(t=5250 jiffies g=-1099 q=5 ncpus=1)\n" + strings.TrimPrefix(regs, "Modules linked in:\n"),
+		"rcu-stall in inner_step", ""},
+	{"hung task", "INFO: task my prog:74 blocked for more than 10 seconds.\n      Not tainted 6.12.117 #1\n" +
+		"\"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\" disables this message.\n" +
+		"task:my prog        state:D stack:0     pid:74    tgid:74    ppid:1      flags:0x00004000\n" +
+		"Call Trace:\n <TASK>\n __schedule+0x3b0/0xa80\n schedule+0x22/0xa0\n outer_step+0x12/0x30\n </TASK>\n",
+		"hung-task in outer_step", "INFO: task my prog:74 blocked for more than 10 seconds. in outer_step"},
+	{"soft lockup", "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [my prog:73]\n" + regs,
+		"soft-lockup in inner_step", ""},
+	{"hard lockup", "NMI watchdog: Watchdog detected hard LOCKUP on cpu 0\n" + regs, "hard-lockup in inner_step", ""},
+	{"workqueue", "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!\n" +
+		"Showing busy workqueues and worker pools:\nworkqueue events: flags=0x0\n", "workqueue-lockup", ""},
+	{"kmemleak", "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)\n", "kmemleak", ""},
+	{"refcount", "------------[ cut here ]------------\nrefcount_t: underflow; use-after-free.\n" +
+		"WARNING: CPU: 0 PID: 73 at lib/refcount.c:28 refcount_warn_saturate+0xba/0x110\n" +
+		strings.Replace(regs, "inner_step", "refcount_warn_saturate", 1) + "---[ end trace 0 ]---\n",
+		"refcount use-after-free in outer_step", "refcount_t: underflow; use-after-free. in outer_step"},
+	{"list 6.12 bug", "list_add corruption. next->prev should be prev (0), but was 1. (next=2).\n" +
+		"------------[ cut here ]------------\nkernel BUG at lib/list_debug.c:29!\n" +
+		"Oops: invalid opcode: 0000 [#1] SMP\n" +
+		strings.Replace(regs, "inner_step", "__list_add_valid_or_report", 1) + "---[ end trace 0 ]---\n",
+		"list list_add-corruption in outer_step", ""},
+	{"list warn", "------------[ cut here ]------------\n" +
+		"list_del corruption, ffff888 is LIST_POISON1 (dead000000000100)\n" +
+		"WARNING: CPU: 0 PID: 73 at lib/list_debug.c:47 __list_del_entry_valid+0xba/0x110\n" +
+		strings.Replace(regs, "inner_step", "__list_del_entry_valid", 1) + "---[ end trace 0 ]---\n",
+		"list list_del-corruption in outer_step", ""},
+	{"slub", bar + "BUG kmalloc-64 (Not tainted): Right Redzone overwritten\n" + strings.Repeat("-", 77) + "\n\n" +
+		"0xffff888003-0xffff888003 @offset=64. First byte 0x0 instead of 0xcc\n" +
+		"Allocated in alloc_step+0x1/0x2 age=1 cpu=0 pid=73\n" +
+		" kmalloc_trace+0x1/0x20\n alloc_step+0x1/0x2\nSlab 0xffffea0 objects=32 used=1 fp=0x0 flags=0x100\n" +
+		"Object   ffff88: 00 01\n" + cpu + trace + "FIX kmalloc-64: Restoring Right Redzone 0xffff88-0xffff88=0xcc\n",
+		"slab right-redzone-overwritten in outer_step", ""},
+	{"bad page", "BUG: Bad page state in process sh  pfn:03abc\n" +
+		"page: refcount:0 mapcount:0 mapping:0 index:0x0 pfn:0x3abc\n" +
+		"flags: 0x100000000000000(node=0|zone=1)\npage dumped because: nonzero _refcount\n" +
+		"Modules linked in:\n" + cpu + trace,
+		"bad-page state in outer_step", ""},
+	{"atomic", "BUG: scheduling while atomic: my prog/73/0x00000002\nModules linked in:\n" + cpu + trace,
+		"atomic in outer_step", ""},
+	{"sleep", "BUG: sleeping function called from invalid context at kernel/step.c:22\n" +
+		"in_atomic(): 1, irqs_disabled(): 0, non_block: 0, pid: 73, name: sh\n" +
+		"preempt_count: 1, expected: 0\n" + cpu + trace,
+		"sleep in outer_step", ""},
+	{"preemptible", "BUG: using smp_processor_id() in preemptible [00000000] code: my prog/73\n" +
+		"caller is outer_step+0x1/0x2\n" +
+		cpu + trace, "preemptible smp_processor_id in outer_step", ""},
+	{"spinlock", "BUG: spinlock recursion on CPU#0, my prog/73\n" +
+		" lock: lock_a+0x0/0x40, .magic: dead4ead, .owner: sh/73\n" +
+		cpu + trace, "spinlock recursion in outer_step", ""},
+	{"usercopy", "usercopy: Kernel memory exposure attempt detected from SLUB object " +
+		"'kmalloc-64' (offset 0, size 128)!\n" +
+		"------------[ cut here ]------------\nkernel BUG at mm/usercopy.c:102!\n" +
+		"Oops: invalid opcode: 0000 [#1] SMP\n" +
+		strings.Replace(regs, "inner_step", "usercopy_abort", 1) + "---[ end trace 0 ]---\n",
+		"usercopy in outer_step", ""},
+	{"fortify 6.12", "------------[ cut here ]------------\n" +
+		"memcpy: detected buffer overflow: 20 byte write of buffer size 10\n" +
+		"WARNING: CPU: 0 PID: 73 at lib/string_helpers.c:1032 __fortify_report+0x45/0x50\n" +
+		strings.Replace(regs, "inner_step", "__fortify_report", 1) + "---[ end trace 0 ]---\n",
+		"fortify memcpy in outer_step", ""},
+	{"odebug", "------------[ cut here ]------------\n" +
+		"ODEBUG: free active (active state 0) object type: timer_list hint: foo\n" +
+		"WARNING: CPU: 0 PID: 73 at lib/debugobjects.c:514 debug_print_object+0x67/0x90\n" +
+		strings.Replace(regs, "inner_step", "debug_print_object", 1) + "---[ end trace 0 ]---\n",
+		"odebug free-active in outer_step", ""},
+	{"cfi", "CFI failure at inner_step+0x12/0x34 (target: other+0x0/0x10; expected type: 0x12345678)\n" +
+		"Oops: invalid opcode: 0000 [#1] SMP\n" + regs + "---[ end trace 0 ]---\n", "cfi in inner_step", ""},
+	{"stack protector", "Kernel panic - not syncing: stack-protector: Kernel stack " +
+		"is corrupted in: inner_step+0x12/0x34\n" +
+		cpu + trace + "---[ end Kernel panic - not syncing: stack-protector ]---\n", "stack-protector in inner_step",
+		"Kernel panic: stack-protector: Kernel stack is corrupted in: inner_step+0x12/0x34"},
+	{"panic", "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n" + cpu + trace +
+		"---[ end Kernel panic - not syncing: VFS: Unable ]---\n", "panic in outer_step",
+		"Kernel panic: VFS: Unable to mount root fs on unknown-block(0,0) in outer_step"},
+}
+
+const bar = "==================================================================\n"
+
+func TestKinds(t *testing.T) {
+	for _, test := range reports {
+		forms := map[string]string{
+			"plain":   test.log,
+			"stamped": stamped(test.log),
+			"crlf":    strings.ReplaceAll(stamped(test.log), "\n", "\r\n"),
+			"caller":  strings.ReplaceAll(stamped(test.log), "] ", "][  T73] "),
+			"level":   strings.ReplaceAll(stamped(test.log), "[    1", "<4>[    1"),
+			"syslog":  strings.ReplaceAll(stamped(test.log), "[    1", "Nov 27 10:00:00 host kernel: [    1"),
+			"noise": stamped("Linux version 6.12.117 (a@b)\n") + "Welcome!\nBUG: kernel: of a program\n" +
+				stamped("random: crng init done\n") + "host login: " + stamped(test.log) + "WARNING: " +
+				"CPU: 1 PID: 2 at no.c:1 f+0x1/0x2\n" +
+				strings.ReplaceAll(stamped("EXT4-fs (vda): re-mounted\n"), " 1.", "99."),
+		}
+		for form, log := range forms {
+			for _, pieces := range []int{0, 1, 7} {
+				found := read(log, pieces).Reports()
+				if len(found) != 1 {
+					t.Errorf("%s, %s: %d reports", test.name, form, len(found))
+					for _, r := range found {
+						t.Logf("  %s | %v", r.Key, r.Text)
+					}
+					continue
+				}
+				r := found[0]
+				if r.Key != test.key || test.title != "" && r.Title != test.title || r.Truncated || r.Mixed {
+					t.Errorf("%s, %s: key %q, title %q, truncated %v, mixed %v; want %q, %q",
+						test.name, form, r.Key, r.Title, r.Truncated, r.Mixed, test.key, test.title)
+				}
+				if !slices.Contains(Kinds, found[0].Kind) {
+					t.Errorf("%s: %s is not among the kinds", test.name, found[0].Kind)
+				}
+			}
+		}
+	}
+}

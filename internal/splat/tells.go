@@ -1,0 +1,45 @@
+package splat
+
+import (
+	"slices"
+	"strings"
+)
+
+// tells says whether a function is there to notice and to tell, to wait, to lock, to copy or to free, or is how one
+// gets to it: a report is about the one that called it.
+func tells(function string) bool {
+	name := strings.TrimLeft(BaseName(function), "_")
+	return slices.Contains(tellers, name) ||
+		slices.ContainsFunc(tellerPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// tellers are such functions, without underscores before their names.
+var tellers = strings.Fields(`
+	warn die report_bug handle_bug panic nmi_panic vpanic do_error_trap do_trap no_context do_user_addr_fault
+	do_kern_addr_fault error_entry fortify_panic validate_chain register_lock_class assign_lock_key
+	lock_acquire lock_release down up schedule io_schedule usercopy_abort object_err
+	bad_page free_page_is_bad free_pages_prepare free_one_page free_pages
+	memcpy memset memmove strlen strcpy strncpy strlcpy strscpy delay const_udelay udelay
+	msleep ssleep on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
+	default_do_nmi end_repeat_nmi update_process_times do_syscall_64 x64_sys_call kthread kvfree do_slab_free printk
+	handle_overflow check_memory_region`)
+
+// tellerPrefixes are what the names of such functions begin with.
+var tellerPrefixes = strings.Fields(`
+	dump_stack show_stack show_regs show_trace warn_ die_ oops_ exc_ asm_exc_ asm_sysvec_ sysvec_ do_int3 page_fault
+	bad_area ret_from_ fixup_exception fixup_bug
+	kasan_ asan_ hwasan_ end_report start_report check_memory_region kcsan_ tsan_ kmsan_ msan_ kfence_ ubsan_
+	handle_object_size print_report print_address print_circular print_deadlock print_usage print_irq print_lock
+	print_unlock print_kasan print_trailer print_section print_page
+	lockdep_ check_noncircular check_prev check_irq_usage check_flush check_bytes check_slab check_object
+	check_preemption check_heap_object check_usage check_wait_context check_deadlock mark_lock mark_usage mark_held
+	debug_smp debug_check debug_object debug_print_object debug_mutex debug_locks debug_spin debug_rt
+	do_raw_ raw_spin_ raw_read_ raw_write_ spin_ rwlock_ queued_ native_ pv_ mutex_ rt_mutex rwsem_ rt_spin_
+	down_read down_write down_interruptible down_killable down_trylock down_timeout up_read up_write
+	bit_wait wait_for_ wait_on_ wait_woken out_of_line_wait do_wait_for_ io_schedule_ schedule_ preempt_schedule
+	might_ cant_sleep cant_migrate refcount_ list_add_valid list_del_entry_valid copy_to_user copy_from_user
+	copy_overflow arch_copy_ fortify_ stack_chk_ free_unref_ free_pcp free_pages_ slab_ free_debug_ alloc_debug_
+	free_to_partial free_consistency_ alloc_consistency_ kfree kmem_cache_ kmalloc kmem_
+	rcu_ lockup_ watchdog_ nmi_ tick_ hrtimer_ usleep_ trigger_all trigger_single trigger_cpumask smp_call_ on_each_cpu
+	apic_ irq_exit irqentry_ irq_work common_interrupt entry_ secondary_startup cpu_idle cpu_startup
+	set_track stack_trace_ vprintk console_`)
