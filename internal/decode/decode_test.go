@@ -1,0 +1,111 @@
+package decode
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/splat"
+)
+
+const kernel = `const char linux_banner[] = "Linux version 6.12.117 (a@b) #1\n";
+__attribute__((noinline)) int outer(volatile int *p)
+{
+	return *p + 1;
+}
+int main(int argc, char **argv) { return outer(&argc); }
+`
+
+// build makes an out directory with a kernel and a module, of C programs.
+func build(t *testing.T) *Build {
+	t.Helper()
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("gcc is missing")
+		}
+		t.Skip("gcc is missing: install it to run this test")
+	}
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "modules/lib"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-o", "vmlinux"}, {"-c", "-o", "modules/lib/my-mod.ko"}} {
+		cmd := exec.Command(gcc, append(args, "-g", "-O2", "-x", "c", "-")...)
+		cmd.Dir, cmd.Stdin = dir, strings.NewReader(kernel)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+	}
+	b, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func TestFill(t *testing.T) {
+	b := build(t)
+	at, err := b.kernel.Address("outer", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := uint64(0)
+	for size = 1; ; size++ { // as the kernel says it
+		if _, err := b.kernel.Address("outer", 0, size); err == nil || size > 1000 {
+			break
+		}
+	}
+	if at == 0 || size > 1000 {
+		t.Fatalf("outer is at %#x and has %d bytes", at, size)
+	}
+	here := splat.Frame{Function: "outer", Offset: 1, Size: size}
+	r := &splat.Report{At: &here, Traces: []splat.Trace{{Frames: []splat.Frame{
+		{Function: "outer", Offset: 1, Size: size, Module: "my_mod", Return: true},
+		{Function: "outer", Offset: 1, Size: size + 99},
+		{Function: "outer", Offset: 1, Size: size, Module: "none"},
+		{Function: "outer", Offset: 1, Size: size, Module: "none"},
+	}}}}
+	err = b.Fill(r)
+	for _, f := range []*splat.Frame{r.At, &r.Traces[0].Frames[0]} {
+		if len(f.Source) != 1 || f.Source[0].Function != "outer" || f.Source[0].Line < 2 || f.Source[0].Line > 5 {
+			t.Errorf("%v: %+v", f, f.Source)
+		}
+	}
+	if r.Traces[0].Frames[1].Source != nil {
+		t.Error("a function of another size got a place")
+	}
+	if err == nil || strings.Count(err.Error(), "there is no module none") != 1 ||
+		!strings.Contains(err.Error(), "outer has another size here") {
+		t.Errorf("the problems: %v", err)
+	}
+}
+
+func TestMatch(t *testing.T) {
+	b := build(t)
+	b.kernel.BuildID = "aa"
+	banner := "Linux version 6.12.117 (a@b) #1"
+	for _, tt := range []struct {
+		name            string
+		release, id     string
+		banner          string
+		same, uncertain bool
+	}{
+		{"the same build ID", "6.12.117", "aa", "", true, false},
+		{"another build ID", "6.12.117", "bb", banner, false, true},
+		{"the same banner", "6.12.117", "", banner, true, false},
+		{"another banner", "6.12.117", "", banner + " SMP", false, true},
+		{"the version alone", "6.12.117", "", "", true, true},
+		{"another version", "6.1.1", "", "", false, true},
+		{"another version by the banner", "", "", "Linux version 6.1.1 (a@b) #1", false, true},
+		{"nothing", "", "", "", true, true},
+	} {
+		m := b.Match(&splat.Report{Release: tt.release, BuildID: tt.id}, tt.banner)
+		if m.Same != tt.same || m.Why != "" != tt.uncertain {
+			t.Errorf("%s: %+v", tt.name, m)
+		}
+	}
+}
