@@ -52,6 +52,7 @@ type guest struct {
 	memory  units.Size
 	cpus    int
 	timeout time.Duration // 0: the defaults of vm
+	splats  string        // what a complaint of the kernel's is; empty: the default
 
 	stdin          *os.File
 	stdout, stderr *os.File
@@ -204,7 +205,9 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	take := func() { screen.now(func() {}) }
 	if len(req.command) == 0 {
 		take()
-		return statusError(vm.Run(ctx, o))
+		heard := req.watch(&o)
+		status, err := vm.Run(ctx, o)
+		return statusError(status, heard.tell(err))
 	}
 
 	task := progress.Start(env.Sink, "guest", "boot "+req.out)
@@ -212,11 +215,12 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	o.Stdout = &firstWrite{w: req.stdout, first: take}
 	o.Stderr = &firstWrite{w: req.stderr, first: take}
 	o.Interrupt = req.interrupts()
+	heard := req.watch(&o)
 	status, err := vm.Exec(ctx, o, req.command)
 	take()
 	task.End(false, err)
 	req.lastWords(err)
-	return statusError(status, err)
+	return statusError(status, heard.tell(err))
 }
 
 func (g *guest) lastWords(err error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,8 +44,12 @@ anything boots. Flags override the file.
 A line for each check and one at the end are written to stdout. --junit, --json and
 --report write reports, also when the checks were interrupted.
 
+A check whose kernel complained (a warning, an oops, a sanitizer's or lockdep's report)
+is not met, whatever else it did: --splats warn only tells it, and a file can allow what
+is known.
+
 The exit status is 0 when all checks were met, 8 when one was not, 6 when a guest
-panicked, hung or never reached a breakpoint, and 1 when kimg or gdb failed.
+panicked, hung, complained or never reached a breakpoint, and 1 when kimg or gdb failed.
 
 QEMU and gdb come from this machine, or from a container where one of them is not
 installed.`,
@@ -84,8 +89,12 @@ installed.`,
 	flags.StringVar(&req.report, "report", "",
 		"keep each check's console, gdb log, output and outcome in a directory below `DIR`")
 	req.addFlags(flags)
-	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, such as 90s " +
+	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` " +
+		"from start to end, such as 90s " +
 		"(default: 5m, or 20m without KVM)"
+	flags.Lookup("splats").Usage = "take what a guest's kernel complains of (warnings, " +
+		"oopses, sanitizers' reports ...) " +
+		"as `WHAT`:\nfail, warn, or allow (default: fail)"
 	req.extras.addGuestFlags(flags)
 	req.extras.addCold(flags)
 	flags.Lookup("init").Usage = "boot without systemd, in a fraction of the time; `INIT` is sh"
@@ -221,6 +230,7 @@ func (req *checkRequest) applyFlags(flags *pflag.FlagSet) {
 			c.Timeout = req.timeout
 		}
 		c.Guest.Direct = c.Guest.Direct || req.extras.init != ""
+		c.Splats = cmp.Or(checks.Policy(req.splats), c.Splats)
 	}
 	req.timeout = 0
 }

@@ -71,8 +71,11 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			p := plans[c.Name]
 			p.Options.Console, p.Options.Stdout, p.Options.Stderr = s.Console, s.Stdout, s.Stderr
 			p.Options.Say = screen.notice
+			heard := req.watch(&p.Options)
 			result, err := vm.RunCheck(ctx, p.Options, p.Check)
-			return seen(result, err)
+			seen := seen(result, err)
+			seen.Splats = heard.reports(req.out)
+			return seen
 		},
 		Begin: screen.begin,
 		Ended: func(o checks.Outcome) {

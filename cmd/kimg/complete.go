@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/vm"
@@ -54,6 +55,7 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"init":      oneOf("sh"),
 		"net":       oneOf("none", "user", "tap:"),
 		"when":      oneOf("boot", "run"),
+		"splats":    oneOf(checks.Policies...),
 		"snapshot":  snapshotNames,
 		"break":     kernelFunctions,
 		"hostname":  noFiles,
@@ -71,7 +73,7 @@ func flagValues() map[string]cobra.CompletionFunc {
 // argValues completes the arguments of commands.
 var argValues = map[string]cobra.CompletionFunc{
 	"kimg snapshot rm": snapshotNames, "kimg console": guestNames, "kimg verify": directories, "kimg sign": directories,
-	"kimg check": yamlFiles, "kimg diff": nil, "kimg export": nil, // files
+	"kimg check": yamlFiles, "kimg diff": nil, "kimg export": nil, "kimg decode": nil, // files
 	"kimg toolchain relock": oneOf(toolchainTargets()...),
 }
 

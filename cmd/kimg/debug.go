@@ -101,7 +101,8 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 		_ = req.interrupts() // gdb has the same Ctrl-C from the terminal
 		return close
 	}
-	return vm.Debug(ctx, o, req.debugging)
+	heard := req.watch(&o)
+	return heard.tell(vm.Debug(ctx, o, req.debugging))
 }
 
 // openPane opens a pane of tmux, if kimg is in one, with the serial console of a guest.

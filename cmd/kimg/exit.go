@@ -53,10 +53,12 @@ var exitCodes = []struct {
 	{codeArchive, "an archive of packages or kernels, or a mirror, cannot be used: unreachable, incomplete, or not " +
 		"signed as it must be"},
 	{codeConfig, "a kernel config option that was requested or is needed is not set"},
-	{codeGuest, "the guest failed: it panicked, hung, or never reached a breakpoint"},
+	{codeGuest, "the guest failed: it panicked, hung, never reached a breakpoint, " +
+		"or its kernel complained (`--splats`)"},
 	{codeDiffers, "what was compared differs (`kimg diff`), or a build was changed after it was made " +
 		"(`kimg verify`); the report says where"},
-	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, gdb refused an expression, or the " +
+	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, " +
+		"gdb refused an expression, or the " +
 		"command failed; 6 where a guest failed too"},
 	{codeRun, "kimg itself failed in `kimg run -- COMMAND` or `kimg ssh -- COMMAND`, for any of the reasons above; " +
 		"any other status is that of the command, or of the login shell where no command is given"},
@@ -83,7 +85,8 @@ var statuses = []struct {
 		hasType[*archive.ClashError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
 	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError]}},
-	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError]}},
+	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError],
+		hasType[*complainedError]}},
 	{codeUsage, []func(error) bool{
 		hasType[*vm.PortTakenError], hasType[*tap.Error], hasType[*vm.ShareError], hasType[*vm.NoSnapshotError],
 		hasType[*checks.ProblemsError], // what the problems are goes before

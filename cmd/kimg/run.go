@@ -95,6 +95,9 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 	if g.cpus < 1 && flags.Changed("cpus") {
 		return &spec.InputError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
 	}
+	if err := g.checkPolicy(); err != nil {
+		return err
+	}
 	if g.timeout < 0 {
 		return &spec.InputError{Field: "--timeout", Err: fmt.Errorf("%s is not a time limit", g.timeout)}
 	}
@@ -126,4 +129,7 @@ func (g *guest) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&g.timeout, "timeout", 0,
 		"give up when the boot, a command, or reaching a breakpoint takes longer than `TIME`, such as 90s\n"+
 			"(default: 2m, or 10m without KVM; no limit for a command)")
+	flags.StringVar(&g.splats, "splats", "", "take what the guest's kernel complains "+
+		"of (warnings, oopses, sanitizers' "+
+		"reports ...) as `WHAT`:\nfail, warn, or allow (default: warn)")
 }

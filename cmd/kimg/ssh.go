@@ -213,13 +213,14 @@ func sshGuest(ctx context.Context, env builder.Env, req sshRequest) error {
 	o.Interrupt = req.interrupts()
 	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
+	heard := req.watch(&o)
 	screen := req.handOver(&o, req.notice())
-	return req.login(task, screen, func(l vm.Login) (int, error) { return vm.SSH(ctx, o, l) })
+	return req.login(task, screen, heard.tell, func(l vm.Login) (int, error) { return vm.SSH(ctx, o, l) })
 }
 
-// login has the session, and shows the task until the guest's sshd answers.
+// login has the session, and shows the task until the guest's sshd answers. tell gets its error, and has the last word.
 func (req *sshRequest) login(
-	task *progress.Task, screen *handOver, session func(vm.Login) (int, error),
+	task *progress.Task, screen *handOver, tell func(error) error, session func(vm.Login) (int, error),
 ) error {
 	connected := false
 	status, err := session(vm.Login{Command: req.command, Relay: req.relay, Connected: func() {
@@ -231,7 +232,7 @@ func (req *sshRequest) login(
 		fmt.Fprintln(req.stderr) // ends the line that the shell was on
 	}
 	req.lastWords(err)
-	return statusError(status, err)
+	return statusError(status, tell(err))
 }
 
 // newestSSH is the guest of an out directory to log in to: preferably one whose sshd has started.
@@ -256,7 +257,8 @@ func (req *sshRequest) attach(ctx context.Context, env builder.Env, g vm.Running
 	task := progress.Start(env.Sink, "guest", "log in to guest "+g.Name)
 	user := req.user()
 	user.RunLimit, user.Interrupt = 0, req.interrupts()
-	return req.login(task, &handOver{take: req.takeTerminal}, func(l vm.Login) (int, error) {
+	quiet := func(err error) error { return err } // the console is another kimg's
+	return req.login(task, &handOver{take: req.takeTerminal}, quiet, func(l vm.Login) (int, error) {
 		return vm.SSHTo(ctx, g, keys, user, l)
 	})
 }

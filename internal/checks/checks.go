@@ -23,6 +23,8 @@ type Check struct {
 	Run     string        // a shell script that must end with status 0 in the guest; empty: none
 	Timeout time.Duration // from start to end; 0: the default of whatever boots the guest
 	Guest   Guest
+	Splats  Policy    // on what the kernel complains of; empty: Fail
+	Allow   []Allowed // what is none all the same
 
 	lines map[string]int // where its keys are in the file; "" is the check itself
 }

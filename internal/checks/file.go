@@ -113,6 +113,8 @@ func (r *reader) document(top *yaml.Node) []Check {
 		first[c.Name] = c.Line("name")
 		c.Guest = c.Guest.over(defaults.Guest)
 		c.Timeout = cmp.Or(c.Timeout, defaults.Timeout)
+		c.Splats = cmp.Or(c.Splats, defaults.Splats)
+		c.Allow = append(c.Allow[:len(c.Allow):len(c.Allow)], defaults.Allow...)
 		list = append(list, c)
 	}
 	return list
@@ -132,6 +134,8 @@ var guestKeys = []key{
 	{"cpus", func(r *reader, c *Check, n *yaml.Node) { c.Guest.CPUs = r.count(n) }},
 	{"init", func(r *reader, c *Check, n *yaml.Node) { c.Guest.Direct = r.init(n) }},
 	{"share", func(r *reader, c *Check, n *yaml.Node) { c.Guest.Share = r.shares(n) }},
+	{"splats", func(r *reader, c *Check, n *yaml.Node) { c.Splats = r.policy(n) }},
+	{"allow", func(r *reader, c *Check, n *yaml.Node) { c.Allow = r.allowed(n) }},
 }
 
 var checkKeys = append([]key{

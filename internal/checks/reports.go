@@ -112,6 +112,9 @@ func (t *Text) below(b *strings.Builder, o Outcome) {
 			say(reason)
 		}
 	}
+	for _, line := range o.told() {
+		say(line)
+	}
 	if o.Stop != nil && (failed || t.Backtraces) {
 		for _, line := range o.Stop.Backtrace {
 			say(line)
@@ -292,6 +295,9 @@ func (o *Outcome) testcase(class string) junitTestcase {
 // why is all that explains a failure.
 func (o *Outcome) why() string {
 	text := strings.Join(o.Reasons, "\n")
+	if told := o.told(); len(told) > 0 {
+		text += "\n\n" + strings.Join(told, "\n")
+	}
 	if o.Cause != Unmet && !o.ranToEnd() && len(o.Console) > 0 {
 		text += "\n\nThe serial console's last lines:\n" + strings.Join(o.Console, "\n")
 	}
@@ -310,6 +316,11 @@ func (o *Outcome) found() string {
 	for _, v := range o.Values {
 		if v.Error == "" {
 			fmt.Fprintf(&b, "%s = %s\n", v.Expression, v.Value)
+		}
+	}
+	if o.Verdict == Passed {
+		for _, line := range o.told() {
+			fmt.Fprintln(&b, line)
 		}
 	}
 	if o.Command != nil {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/kimg/kimg/internal/splat"
 )
 
 // Verdict is what became of a check.
@@ -26,7 +28,7 @@ type Cause string
 // The causes.
 const (
 	Unmet      Cause = "unmet" // the guest stopped elsewhere, an expression was refused, or the command failed
-	GuestFault Cause = "guest" // the guest panicked, hung, or never reached the breakpoint
+	GuestFault Cause = "guest" // the guest panicked, hung, never reached the breakpoint, or its kernel complained
 	KimgFault  Cause = "kimg"  // kimg, or a tool that it uses, failed
 )
 
@@ -45,11 +47,13 @@ type Outcome struct {
 	Stop   *Stop         `json:"stop,omitempty"`
 	Values []Value       `json:"print,omitempty"`
 
+	Splats    []Splat  `json:"splats,omitempty"` // what the kernel complained of
 	Command   *Command `json:"command,omitempty"`
 	Console   []string `json:"console,omitempty"` // the last lines of the serial console, of a check that failed
 	Directory string   `json:"directory,omitempty"`
 
-	err error // the one of KimgFault
+	err    error // the one of KimgFault
+	splats Policy
 }
 
 // Command is the command that ran in the guest.
@@ -75,6 +79,12 @@ func judge(c Check, s Seen) Outcome {
 	case s.Err != nil:
 		o.err = s.Err
 		fail(KimgFault, "%v", s.Err)
+	}
+	o.Splats, o.splats = c.weigh(s.Splats), cmp.Or(c.Splats, Fail)
+	for _, found := range o.Splats {
+		if found.Allowed == "" && o.splats == Fail {
+			fail(GuestFault, "the kernel complained: %s", found)
+		}
 	}
 	if s.Stop != nil {
 		for _, e := range c.Expect {
@@ -179,8 +189,9 @@ type Seen struct {
 	Status  *int     // the command's exit status; nil: it was not run to its end
 	Console []string // the last lines of the serial console
 	GDBLog  string   // the debugger's commands and answers
-	Err     error    // what kept the check from its end
-	Guest   bool     // Err is the guest's: it panicked, hung, or did not reach the breakpoint
+	Splats  []*splat.Report
+	Err     error // what kept the check from its end
+	Guest   bool  // Err is the guest's: it panicked, hung, or did not reach the breakpoint
 }
 
 // Stop is where a guest stopped.

@@ -40,13 +40,14 @@ checks:
       echo err >&2
       false
       echo never
+  - {name: the kernel complains, run: 'echo "BUG: e2e" >/dev/kmsg', splats: warn}
 `)
 	r := k.run(t, "", "check", "checks.yaml", "--out", out, "--junit", "junit.xml", "--json", "r.json", "--report",
 		"reports").want(t, 8)
 	for _, want := range []string{"ok    the version is shown", "stopped in version_proc_show at fs/proc/version.c:",
 		"by cat (pid ", "6*7 = 42\n",
 		"FAIL  a script fails", "the command ended with status 1\n", "stdout  | out\n", "stderr  | err\n",
-		"2 checks: 1 passed, 1 failed in "} {
+		"ok    the kernel complains", "      BUG: e2e\n", "3 checks: 2 passed, 1 failed in "} {
 		if !strings.Contains(r.stdout, want) {
 			t.Errorf("stdout lacks %q:\n%s", want, r.stdout)
 		}
@@ -66,7 +67,7 @@ checks:
 	if err := xml.Unmarshal(read("junit.xml"), &junit); err != nil {
 		t.Fatal(err)
 	}
-	if c := junit.Suite.Cases; len(c) != 2 || c[0].Failure != nil || c[1].Failure == nil ||
+	if c := junit.Suite.Cases; len(c) != 3 || c[0].Failure != nil || c[1].Failure == nil ||
 		c[1].Failure.Message != "the command ended with status 1" {
 		t.Errorf("junit.xml says %+v", junit)
 	}
@@ -78,6 +79,7 @@ checks:
 			Verdict string
 			Stop    struct{ Frames []struct{ Function string } }
 			Print   []struct{ Value string }
+			Splats  []struct{ Kind string }
 			Command struct {
 				Status         int
 				Stdout, Stderr string
@@ -88,11 +90,12 @@ checks:
 		t.Fatal(err)
 	}
 	c := report.Checks
-	if report.Kernel != readManifest(t, out).Build.Kernel || report.Passed != 1 || report.Failed != 1 || len(c) != 2 ||
+	if report.Kernel != readManifest(t, out).Build.Kernel || report.Passed != 2 || report.Failed != 1 || len(c) != 3 ||
 		c[0].Stop.Frames[0].Function != "version_proc_show" || c[0].Print[0].Value != "42" ||
 		c[0].Print[1].Value != `"cat"` ||
 		!strings.HasPrefix(c[0].Command.Stdout, "Linux version ") || c[1].Command.Status != 1 ||
-		c[1].Command.Stderr != "err\n" {
+		c[1].Command.Stderr != "err\n" || len(c[1].Splats) != 0 ||
+		len(c[2].Splats) != 1 || c[2].Splats[0].Kind != "bug" {
 		t.Errorf("r.json says %+v", report)
 	}
 	if kept := string(read("reports/a-script-fails/stdout")); kept != "out\n" {

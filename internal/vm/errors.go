@@ -53,7 +53,8 @@ const tailLine = 512
 
 // tail keeps the last lines of what is written to it, as printable text.
 type tail struct {
-	also io.Writer // gets every byte too; may be nil
+	also  io.Writer // gets every byte too; may be nil
+	watch io.Writer // as well, and never fails; may be nil
 
 	mu   sync.Mutex
 	head []byte // the first of it as it came, up to kept.MaxConsole
@@ -73,6 +74,9 @@ func (t *tail) Write(p []byte) (int, error) {
 		}
 	}
 	t.mu.Unlock()
+	if t.watch != nil {
+		_, _ = t.watch.Write(p)
+	}
 	if t.also != nil {
 		return t.also.Write(p)
 	}

@@ -188,7 +188,7 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 			"use fewer shares, shorter places, or less --append", n, most)
 	}
 	running, kill := context.WithCancel(ctx)
-	vm.kill, vm.console, vm.said = kill, &tail{also: to.console}, &tail{}
+	vm.kill, vm.console, vm.said = kill, &tail{also: to.console, watch: vm.o.Watch}, &tail{}
 	if to.mute != nil {
 		context.AfterFunc(running, to.mute)
 	}

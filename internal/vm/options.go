@@ -44,6 +44,7 @@ type Options struct {
 	User
 	Kept    string       // the directory of guests that have booted and are kept for later; empty: there are none
 	Console io.Writer    // what the serial console says where it is not the user's; nil drops it
+	Watch   io.Writer    // gets what the serial console says in any case, and never fails; may be nil
 	Say     func(string) // receives a line for the user, such as why KVM is not used; nil drops it
 
 	warm warmth // what is done with the guest can begin in a kept one
