@@ -114,7 +114,7 @@ func TestKeyHasAllOptions(t *testing.T) {
 	apart := map[string]string{
 		"Write": "it boots", "Snapshot": "it boots", "Shares": "it boots", "QEMU": "it boots",
 		"User": "of the run", "Console": "of the run", "Say": "of the run", "warm": "of the use",
-		"Kept": "where it is kept",
+		"Kept": "where it is kept", "Watch": "a kept guest's boot is told again",
 	}
 	seen := map[string]string{same: "the base"}
 	for i := range reflect.TypeFor[Options]().NumField() {
