@@ -30,19 +30,20 @@ import (
 
 // table is what the commands do once their arguments have been read: tests have one without an engine.
 type table struct {
-	build  func(context.Context, builder.Env, spec.Spec) (*outdir.Manifest, error)
-	plan   func(context.Context, builder.Env, spec.Spec, io.Writer) error
-	run    func(context.Context, builder.Env, runRequest) error
-	check  func(context.Context, builder.Env, checkRequest) error
-	debug  func(context.Context, builder.Env, debugRequest) error
-	ssh    func(context.Context, builder.Env, sshRequest) error
-	export func(context.Context, builder.Env, builder.ExportRequest) error
-	verify verifyTable
-	config configTable
-	lock   lockTable
-	trim   func(context.Context, builder.Env) ([]keep.Item, error)
-	list   func(io.Writer) error
-	relock func(ctx context.Context, env builder.Env, targets []string) error
+	build           func(context.Context, builder.Env, spec.Spec) (*outdir.Manifest, error)
+	plan            func(context.Context, builder.Env, spec.Spec, io.Writer) error
+	run             func(context.Context, builder.Env, runRequest) error
+	check           func(context.Context, builder.Env, checkRequest) error
+	verifyRecording func(context.Context, builder.Env, recordingRequest) error
+	debug           func(context.Context, builder.Env, debugRequest) error
+	ssh             func(context.Context, builder.Env, sshRequest) error
+	export          func(context.Context, builder.Env, builder.ExportRequest) error
+	verify          verifyTable
+	config          configTable
+	lock            lockTable
+	trim            func(context.Context, builder.Env) ([]keep.Item, error)
+	list            func(io.Writer) error
+	relock          func(ctx context.Context, env builder.Env, targets []string) error
 }
 
 // guest is what run and check have in common.
@@ -56,6 +57,7 @@ type guest struct {
 
 	stdin          *os.File
 	stdout, stderr *os.File
+	inContainer    bool                    // QEMU and gdb come from kimg's container, unless KIMG_TOOLS says host
 	takeTerminal   func()                  // removes the progress from the screen; called before the guest is shown
 	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
 
@@ -69,6 +71,7 @@ type runRequest struct {
 	command []string
 	extras  extras
 	quiet   bool // stderr is the command's, except for errors
+	record  recordFlags
 }
 
 type debugRequest struct {
@@ -76,6 +79,7 @@ type debugRequest struct {
 	debugging vm.Debugging
 	extras    extras
 	noTmux    bool
+	replay    replayFlags
 }
 
 type checkRequest struct {
@@ -91,19 +95,20 @@ type checkRequest struct {
 }
 
 var actions = table{
-	build:  builder.Build,
-	debug:  debugGuest,
-	plan:   builder.Explain,
-	run:    runGuest,
-	ssh:    sshGuest,
-	check:  checkGuest,
-	export: builder.Export,
-	verify: verifyTable{check: outdir.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
-	config: configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
-	lock:   lockTable{update: builder.Update, look: lookAtLock},
-	list:   listEras,
-	trim:   trimCache,
-	relock: builder.Relock,
+	build:           builder.Build,
+	debug:           debugGuest,
+	plan:            builder.Explain,
+	run:             runGuest,
+	ssh:             sshGuest,
+	check:           checkGuest,
+	verifyRecording: verifyRecordings,
+	export:          builder.Export,
+	verify:          verifyTable{check: outdir.Verify, sign: builder.Sign, rebuild: builder.Rebuild},
+	config:          configTable{edit: builder.EditConfig, diff: builder.DiffConfig, show: builder.ShowConfig},
+	lock:            lockTable{update: builder.Update, look: lookAtLock},
+	list:            listEras,
+	trim:            trimCache,
+	relock:          builder.Relock,
 }
 
 // lookAtLock reads the lock that a Spec names. why says what keeps this kimg from building it as it was meant.
@@ -125,7 +130,11 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 		g.engine, image, err = builder.Imaging(ctx, env, g.out)
 		return g.engine, image, err
 	}
-	tools, err := toolbox.Choose(ctx, arch.Default, os.Getenv("KIMG_TOOLS"), imaging)
+	from := os.Getenv("KIMG_TOOLS")
+	if g.inContainer {
+		from = cmp.Or(from, "container")
+	}
+	tools, err := toolbox.Choose(ctx, arch.Default, from, imaging)
 	if err != nil {
 		return vm.Options{}, err
 	}
@@ -203,7 +212,7 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	req.offerSSH(ctx, env, &req.extras, &o)
 	screen := req.handOver(&o, req.notice())
 	take := func() { screen.now(func() {}) }
-	if len(req.command) == 0 {
+	if len(req.command) == 0 && req.record.name == "" {
 		take()
 		heard := req.watch(&o)
 		status, err := vm.Run(ctx, o)
@@ -216,7 +225,7 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 	o.Stderr = &firstWrite{w: req.stderr, first: take}
 	o.Interrupt = req.interrupts()
 	heard := req.watch(&o)
-	status, err := vm.Exec(ctx, o, req.command)
+	status, err := req.exec(ctx, o)
 	take()
 	task.End(false, err)
 	req.lastWords(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/recording"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/vm"
 	"github.com/spf13/cobra"
@@ -61,6 +62,7 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"hostname":  noFiles,
 		"timezone":  noFiles,
 		"out":       directories, "share": directories, "report": directories, "keep": directories,
+		"replay": recordingNames, "at": oneOf("end", "boot", "icount:"), "record": noFiles,
 		"check json": nil, "check junit": nil, // files
 	}
 	for _, name := range strings.Fields(`set size include mirror jobs kernel-mirror target append memory cpus timeout
@@ -72,6 +74,8 @@ func flagValues() map[string]cobra.CompletionFunc {
 
 // argValues completes the arguments of commands.
 var argValues = map[string]cobra.CompletionFunc{
+	"kimg recording rm": recordingNames, "kimg recording verify": recordingNames,
+	"kimg recording export": recordingNames, "kimg recording import": nil, // files
 	"kimg snapshot rm": snapshotNames, "kimg console": guestNames, "kimg verify": directories, "kimg sign": directories,
 	"kimg check": yamlFiles, "kimg diff": nil, "kimg export": nil, "kimg decode": nil, // files
 	"kimg toolchain relock": oneOf(toolchainTargets()...),
@@ -123,6 +127,17 @@ func snapshotNames(cmd *cobra.Command, given []string, _ string) ([]string, cobr
 	for _, s := range list {
 		if !slices.Contains(given, s.Name) {
 			names = append(names, s.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func recordingNames(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
+	list, _ := recording.List(completedOut(cmd)) // none to offer
+	var names []string
+	for _, r := range list {
+		if !slices.Contains(given, r.Name) {
+			names = append(names, r.Name)
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

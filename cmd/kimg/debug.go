@@ -31,10 +31,16 @@ Breakpoints are looked up before anything boots. What the guest writes to its di
 discarded, unless --snapshot is given: then its disk is checked at the end. Leaving gdb
 is like pulling the guest's plug: only what it has written out is kept (sync, poweroff).
 QEMU and gdb come from this machine, or from a container where one of them is not
-installed.`,
+installed.
+
+With --replay NAME gdb goes to the end of a recording (kimg run --record), or to the call
+that a panic or an oops came from, and from there backwards as well as forwards:
+reverse-continue, reverse-step, reverse-finish, and watch to find out who wrote a variable.
+The first replay of a recording takes some three times its length, later ones seconds.`,
 		Example: `  kimg debug --break do_sys_openat2
   kimg debug --break fs/open.c:1435 --break vfs_read
   kimg debug --running                  # Ctrl-C to stop it and look around
+  kimg debug --replay crash --ex 'watch jiffies' --ex reverse-continue
   kimg debug --break panic --ex backtrace --ex lx-dmesg --batch`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,6 +53,10 @@ installed.`,
 			if err := checkBreaks(cmd, req.debugging.Breaks); err != nil {
 				return err
 			}
+			if err := req.replay.check(cmd.Flags()); err != nil {
+				return err
+			}
+			req.inContainer = req.replay.name != ""
 			return a.withEnv(func(env builder.Env, done func()) error {
 				req.takeTerminal = done
 				return a.actions.debug(cmd.Context(), env, req)
@@ -61,6 +71,7 @@ installed.`,
 		"have gdb run `COMMAND` once the guest has stopped (repeatable)")
 	cmd.Flags().BoolVar(&req.debugging.Batch, "batch", false, "end gdb and the guest after the commands of --ex")
 	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside tmux")
+	req.replay.addFlags(cmd.Flags())
 	req.extras.addFlags(cmd.Flags())
 	return cmd
 }
@@ -75,6 +86,9 @@ func checkBreaks(cmd *cobra.Command, breaks []string) error {
 }
 
 func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
+	if req.replay.name != "" {
+		return replayGuest(ctx, env, req)
+	}
 	o, err := req.options(ctx, env)
 	defer req.closeEngine()
 	if err != nil {
@@ -82,13 +96,8 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	}
 	req.extras.apply(&o, nil)
 	req.offerSSH(ctx, env, &req.extras, &o)
-	if sandbox, ok := o.Toolbox.(toolbox.Container); ok {
-		if sandbox.Source, err = builder.KernelSource(ctx, env, req.engine, req.out); err != nil {
-			return err
-		}
-		if o.Toolbox = sandbox; len(sandbox.Source) == 0 {
-			o.Say("the kernel's source is not kept, so gdb's list shows none; kimg build brings it back")
-		}
+	if err := req.showSource(ctx, env, &o); err != nil {
+		return err
 	}
 	screen := req.handOver(&o, "\r\nkimg: %s\r\n")
 	req.debugging.Attached = func(guest string) func() {
@@ -103,6 +112,21 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	}
 	heard := req.watch(&o)
 	return heard.tell(vm.Debug(ctx, o, req.debugging))
+}
+
+// showSource has a gdb in a container find the kernel's source.
+func (g *guest) showSource(ctx context.Context, env builder.Env, o *vm.Options) (err error) {
+	sandbox, ok := o.Toolbox.(toolbox.Container)
+	if !ok {
+		return nil
+	}
+	if sandbox.Source, err = builder.KernelSource(ctx, env, g.engine, g.out); err != nil {
+		return err
+	}
+	if o.Toolbox = sandbox; len(sandbox.Source) == 0 {
+		o.Say("the kernel's source is not kept, so gdb's list shows none; kimg build brings it back")
+	}
+	return nil
 }
 
 // openPane opens a pane of tmux, if kimg is in one, with the serial console of a guest.

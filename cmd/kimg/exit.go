@@ -22,8 +22,10 @@ import (
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/recording"
 	"github.com/kimg/kimg/internal/tap"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/kimg/kimg/internal/vm/replay"
 	"github.com/spf13/cobra"
 )
 
@@ -54,7 +56,7 @@ var exitCodes = []struct {
 		"signed as it must be"},
 	{codeConfig, "a kernel config option that was requested or is needed is not set"},
 	{codeGuest, "the guest failed: it panicked, hung, never reached a breakpoint, " +
-		"or its kernel complained (`--splats`)"},
+		"or its kernel complained (`--splats`); or a replay left its recording"},
 	{codeDiffers, "what was compared differs (`kimg diff`), or a build was changed after it was made " +
 		"(`kimg verify`); the report says where"},
 	{codeUnmet, "a check was not met (`kimg check`): the guest stopped elsewhere, " +
@@ -86,8 +88,9 @@ var statuses = []struct {
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
 	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError]}},
 	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError],
-		hasType[*complainedError]}},
+		hasType[*complainedError], hasType[*replay.DivergedError]}},
 	{codeUsage, []func(error) bool{
+		hasType[*recording.Error], hasType[*replay.RefusedError], hasType[*replay.QEMUError],
 		hasType[*vm.PortTakenError], hasType[*tap.Error], hasType[*vm.ShareError], hasType[*vm.NoSnapshotError],
 		hasType[*checks.ProblemsError], // what the problems are goes before
 	}},

@@ -25,11 +25,15 @@ status; if kimg itself fails, the exit status is then 125.
 
 What the guest writes to its disk is discarded at the end, unless --write or
 --snapshot is given: then the guest is shut down at the end, and its disk checked.
-QEMU comes from this machine, or from a container where it is not installed.`,
+QEMU comes from this machine, or from a container where it is not installed.
+
+With --record NAME the run is recorded: kimg debug --replay NAME goes backwards from its end.
+The guest is emulated then, by the container's QEMU, and the command has no input.`,
 		Example: `  kimg run
   kimg run -- uname -r
   kimg run --init sh -- uname -r        # the same without systemd, in a fraction of the time
   kimg run --share ../src:/src --forward 2222:22
+  kimg run --record crash --init sh -- ./test.sh
   kimg run --write -- apt-get install -y strace`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -42,6 +46,10 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 			if err := req.extras.parse(req.write); err != nil {
 				return err
 			}
+			if err := req.record.check(cmd.Flags()); err != nil {
+				return err
+			}
+			req.inContainer = req.record.name != ""
 			if a.progressMode == "auto" && !terminal.Of(a.stderr).Is() {
 				a.progressMode = "quiet" // stderr is the command's
 			}
@@ -54,6 +62,7 @@ QEMU comes from this machine, or from a container where it is not installed.`,
 	}
 	req.addFlags(cmd.Flags())
 	req.extras.addCold(cmd.Flags())
+	req.record.addFlags(cmd.Flags())
 	return cmd
 }
 

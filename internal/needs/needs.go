@@ -32,7 +32,9 @@ var (
 
 	Agent = Need{What: "run a command for the host", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_CONSOLE"}}}
 	Share = Need{What: "share a directory", Any: [][]string{{"VIRTIO_PCI", "NET_9P", "NET_9P_VIRTIO", "9P_FS"}}}
-	Card  = Need{What: "use a network card", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_NET"}, {"E1000"}}}
+	// A disk of another kind cannot be read-only in QEMU, as the one with a recorded command is.
+	Record = Need{What: "be recorded", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_BLK", "SERIAL_8250"}}}
+	Card   = Need{What: "use a network card", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_NET"}, {"E1000"}}}
 
 	// With DEBUG_INFO_SPLIT the types and the variables are in .dwo files beside the objects, and stay there.
 	Debug     = Need{What: "be debugged", Any: [][]string{{"DEBUG_INFO"}}, Off: []string{"DEBUG_INFO_SPLIT"}}

@@ -35,6 +35,24 @@ func TestArgv(t *testing.T) {
 		{Ports{Names: []string{"a", "b"}, Socket: socket}, "-device virtio-serial-pci " +
 			"-chardev socket,id=port0,server=on,wait=off,path=/run/a -device virtserialport,chardev=port0,name=a " +
 			"-chardev socket,id=port1,server=on,wait=off,path=/run/b -device virtserialport,chardev=port1,name=b"},
+		{Replay{Log: "/a,b", Shift: 5, Snapshot: "init"}, "-accel tcg,thread=single -global apic-common.vapic=off " +
+			"-icount shift=5,rr=record,rrfile=/a,,b,rrsnapshot=init -no-shutdown"},
+		{Replay{Replay: true, Log: "/l", Snapshot: "s"}, "-accel tcg,thread=single -global apic-common.vapic=off " +
+			"-icount shift=0,rr=replay,rrfile=/l,rrsnapshot=s -no-shutdown"},
+		{ReplayDisk{Image: "/r", Overlay: "/o", Script: "/s"},
+			"-drive if=none,id=image,driver=qcow2,file.driver=file,file.filename=/o,backing.driver=raw," +
+				"backing.file.driver=file,backing.file.filename=/r,backing.read-only=on " +
+				"-drive driver=blkreplay,if=none,id=disk,image=image -device virtio-blk-pci,drive=disk " +
+				"-drive if=none,id=text,driver=raw,file.driver=file,file.filename=/s,read-only=on " +
+				"-drive driver=blkreplay,if=none,id=script,image=text,read-only=on " +
+				"-device virtio-blk-pci,drive=script"},
+		{SerialFiles{"/c", "/d"}, "-chardev file,id=serial0,path=/c -serial chardev:serial0 " +
+			"-chardev file,id=serial1,path=/d -serial chardev:serial1"},
+		{ReplayNet{Card{Model: "virtio-net-pci"}}, "-netdev user,id=net " +
+			"-device virtio-net-pci,netdev=net,romfile=,guest_announce=off " +
+			"-object filter-replay,id=packets,netdev=net"},
+		{ReplayNet{Card{Model: "e1000"}}, "-netdev user,id=net -device e1000,netdev=net,romfile= " +
+			"-object filter-replay,id=packets,netdev=net"},
 		{QMP{Socket: "/q"}, "-chardev socket,id=qmp,server=on,wait=off,path=/q -mon chardev=qmp,mode=control"},
 		{GDBStub{Socket: "/g"}, "-chardev socket,id=gdb,server=on,wait=off,path=/g -gdb chardev:gdb -S"},
 		{GDBStub{Socket: "/g", Running: true}, "-chardev socket,id=gdb,server=on,wait=off,path=/g -gdb chardev:gdb"},

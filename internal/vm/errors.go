@@ -111,6 +111,12 @@ func (t *tail) lines() []string {
 	return lines
 }
 
+// Tail keeps the last lines of a console for an error, as printable text.
+type Tail struct{ tail }
+
+// Lines are what is kept; the last one may not have ended.
+func (t *Tail) Lines() []string { return t.lines() }
+
 // ErrInterrupted says that the user ended the guest: with an interrupt before there was a command to get it, or
 // with a second one. It is a context.Canceled too: there is nothing to report about what was requested.
 var ErrInterrupted error = interruptedError{}

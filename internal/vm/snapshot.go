@@ -148,6 +148,9 @@ func (diskInUse) Hint() string {
 	return "end the other guest; one that writes to a snapshot of its own, with --snapshot NAME, can run beside it"
 }
 
+// ShareDisk keeps guests from writing to rootfs.img until unlock, where there are locks.
+func ShareDisk(dir string) (unlock func(), err error) { return shareDisk(dir) }
+
 // shareDisk keeps other guests from writing to rootfs.img while this one reads it, where there are locks.
 func shareDisk(dir string) (unlock func(), err error) {
 	unlock, err = shareImage(filepath.Join(dir, artifact.Disk))

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/vm"
+	"github.com/kimg/kimg/internal/vm/replay"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// recordFlags are those of a run that is recorded.
+type recordFlags struct {
+	name      string // empty: it is not
+	apicTimer bool
+}
+
+func (f *recordFlags) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&f.name, "record", "", "record the run as `NAME`, to be replayed by kimg debug --replay NAME")
+	flags.BoolVar(&f.apicTimer, "record-apic-timer", false,
+		"with --record, keep the processor's own timer: a log of 20 times the size; without, the guest has noapictimer")
+}
+
+func (f *recordFlags) check(flags *pflag.FlagSet) error {
+	if f.name == "" {
+		if f.apicTimer {
+			return &spec.InputError{Field: "--record-apic-timer", Err: errors.New("want --record too")}
+		}
+		return nil
+	}
+	if err := recording.CheckName(f.name); err != nil {
+		return &spec.InputError{Field: "--record", Err: err}
+	}
+	return nil
+}
+
+// exec runs the command in the guest, and records it where that was asked for.
+func (req *runRequest) exec(ctx context.Context, o vm.Options) (status int, err error) {
+	if req.record.name == "" {
+		return vm.Exec(ctx, o, req.command)
+	}
+	status, made, err := replay.Record(ctx, o, replay.Request{
+		Name: req.record.name, Command: req.command, APICTimer: req.record.apicTimer, Limit: req.timeout,
+	})
+	if made != nil && !req.quiet {
+		fmt.Fprintf(req.stderr, "kimg: %s\n", progress.CleanText(replay.Summary(made)))
+	}
+	return status, err
+}
+
+// replayFlags are those of a gdb on a recording.
+type replayFlags struct {
+	name string // empty: on a guest
+	text string
+	at   replay.At
+}
+
+func (f *replayFlags) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&f.name, "replay", "", "replay the recording `NAME`, and go backwards from its end")
+	flags.StringVar(&f.text, "at", "end",
+		"with --replay, begin at `PLACE`: end, boot or icount:N, the number of an instruction")
+}
+
+// shaping are the flags that are a guest's, and that a recording has its own values of.
+var shaping = strings.Fields("append memory cpus running init snapshot net share forward qemu-arg timeout")
+
+func (f *replayFlags) check(flags *pflag.FlagSet) (err error) {
+	if f.name == "" {
+		if flags.Changed("at") {
+			return &spec.InputError{Field: "--at", Err: errors.New("it is a place in a recording: want --replay too")}
+		}
+		return nil
+	}
+	if err := recording.CheckName(f.name); err != nil {
+		return &spec.InputError{Field: "--replay", Err: err}
+	}
+	if f.at, err = replay.ParseAt(f.text); err != nil {
+		return &spec.InputError{Field: "--at", Err: err}
+	}
+	for _, name := range shaping {
+		if flags.Changed(name) {
+			return &spec.InputError{Field: "--" + name, Err: errors.New("a replay's guest is the recorded one")}
+		}
+	}
+	return nil
+}
+
+// replayGuest gives gdb's prompt on a recording to the terminal.
+func replayGuest(ctx context.Context, env builder.Env, req debugRequest) error {
+	r, err := recording.Open(ctx, req.out, req.replay.name)
+	if err != nil {
+		return err
+	}
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
+	if err != nil {
+		return err
+	}
+	if err := req.showSource(ctx, env, &o); err != nil {
+		return err
+	}
+	screen := req.handOver(&o, "\r\nkimg: %s\r\n")
+	task := progress.Start(env.Sink, "replay", "replay "+r.Name())
+	err = replay.Debug(ctx, o, r, req.replay.at, req.debugging, counted(task), func() {
+		task.End(false, nil)
+		screen.now(func() {})
+		_ = req.interrupts() // gdb has the same Ctrl-C from the terminal
+	})
+	screen.now(func() { task.End(false, err) })
+	return err
+}
+
+// counted shows how far a replay is.
+func counted(task *progress.Task) func(done, all uint64) {
+	return func(done, all uint64) { task.Add(int64(done/1e6), int64(all/1e6), "M instructions") }
+}
+
+// recordingRequest asks for the recordings of names to be replayed and compared.
+type recordingRequest struct {
+	guest
+	names []string
+}
+
+func (a *app) recording() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recording",
+		Short: "List, verify, carry and drop what run --record recorded",
+		Args:  noCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	req := recordingRequest{guest: a.guest()}
+	req.inContainer = true
+	named := func(cmd *cobra.Command, names []string) error {
+		if len(names) == 0 {
+			return usageError{cmd, errors.New("no recording is named: kimg recording ls lists them")}
+		}
+		for _, name := range names {
+			if err := recording.CheckName(name); err != nil {
+				return usageError{cmd, err}
+			}
+		}
+		return req.find(cmd.Flags(), ".")
+	}
+	ls := &cobra.Command{
+		Use: "ls", Short: "List the recordings of the last build", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := req.find(cmd.Flags(), "."); err != nil {
+				return err
+			}
+			return listRecordings(a.stdout, req.out)
+		},
+	}
+	rm := &cobra.Command{
+		Use: "rm NAME...", Short: "Drop recordings", Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := named(cmd, names); err != nil {
+				return err
+			}
+			for _, name := range names {
+				if err := recording.Remove(req.out, name); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	verify := &cobra.Command{
+		Use: "verify NAME...", Short: "Replay recordings, and compare what they do", Args: cobra.ArbitraryArgs,
+		Long: `Compare every file of the recordings with what was recorded, replay each from its beginning to
+its end, and compare the serial console and the number of instructions. The exit status
+is 6 where a replay leaves its recording.`,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if err := named(cmd, names); err != nil {
+				return err
+			}
+			req.names = names
+			return a.withEnv(func(env builder.Env, done func()) error {
+				req.takeTerminal = done
+				return a.actions.verifyRecording(cmd.Context(), env, req)
+			})
+		},
+	}
+	thin, as := false, ""
+	export := &cobra.Command{
+		Use: "export NAME FILE", Short: "Write a recording as one file, for another machine", Args: cobra.ArbitraryArgs,
+		Long: `Write a recording as one file, which kimg recording import reads elsewhere: with the kernel, its
+symbols and the disk, or with --thin without them, for who has the same build. It has all
+that the guest saw: keys, packets, random numbers.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usageError{cmd, errors.New("want a recording's name and a file")}
+			}
+			if err := named(cmd, args[:1]); err != nil {
+				return err
+			}
+			return exportRecording(cmd.Context(), req.out, args[0], args[1], thin)
+		},
+	}
+	export.Flags().BoolVar(&thin, "thin", false, "leave out the kernel, its symbols and the disk")
+	imports := &cobra.Command{
+		Use: "import FILE", Short: "Take in a recording of another machine", Args: cobra.ArbitraryArgs,
+		Long: `Take in what kimg recording export wrote. Every file is compared with what was recorded; what a
+thin one leaves out is taken from the build in --out, where it is the same.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{cmd, errors.New("want one file")}
+			}
+			if as == "" {
+				as, _, _ = strings.Cut(filepath.Base(args[0]), ".")
+			}
+			if err := named(cmd, []string{as}); err != nil {
+				return err
+			}
+			return importRecording(cmd.Context(), req.out, as, args[0], a.stdout)
+		},
+	}
+	imports.Flags().StringVar(&as, "as", "", "call it `NAME` (default: the file's, up to its first dot)")
+	for _, c := range []*cobra.Command{ls, rm, verify, export, imports} {
+		c.Flags().StringVar(&req.out, "out", req.out, "look in `DIR`")
+		cmd.AddCommand(c)
+	}
+	return cmd
+}
+
+func listRecordings(w io.Writer, out string) error {
+	list, err := recording.List(out)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tMADE\tEND\tINSTRUCTIONS\tSIZE\tCOMMAND")
+	for _, r := range list {
+		size := units.Size(r.Size).Human()
+		if r.Err != nil {
+			fmt.Fprintf(t, "%s\t-\t%s\t-\t%s\t-\n", r.Name, "not readable", size)
+			continue
+		}
+		end := r.End.How
+		switch {
+		case r.Busy:
+			end = "being made"
+		case end == recording.Running:
+			end = recording.Killed
+		}
+		if r.End.Status != nil {
+			end = fmt.Sprintf("status %d", *r.End.Status)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%dM\t%s\t%s\n", r.Name, r.Made.Local().Format(time.DateTime), end,
+			max(r.End.Icount, r.End.Replayed)/1e6, size, progress.Clean(strings.Join(r.Command, " ")))
+	}
+	return t.Flush()
+}
+
+func exportRecording(ctx context.Context, out, name, file string, thin bool) (err error) {
+	r, err := recording.Open(ctx, out, name)
+	if err != nil {
+		return err
+	}
+	if err := r.Verify(ctx); err != nil {
+		return err
+	}
+	to, err := renameio.NewPendingFile(file, renameio.WithPermissions(0o600))
+	if err != nil {
+		return fmt.Errorf("export recording %s: %w", name, err)
+	}
+	defer func() { _ = to.Cleanup() }()
+	if err := r.Export(ctx, to, thin); err != nil {
+		return err
+	}
+	return to.CloseAtomicallyReplace()
+}
+
+func importRecording(ctx context.Context, out, name, file string, say io.Writer) error {
+	from, err := reading.Open(file)
+	if err != nil {
+		return fmt.Errorf("import recording %s: %w", name, err)
+	}
+	defer from.Close()
+	r, err := recording.Import(ctx, out, name, from)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(say, "recording %s: kimg debug --replay %[1]s --out %s\n", r.Name(), out)
+	return err
+}
+
+func verifyRecordings(ctx context.Context, env builder.Env, req recordingRequest) error {
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range req.names {
+		task := progress.Start(env.Sink, "verify", "replay "+name)
+		r, err := recording.Open(ctx, req.out, name)
+		if err == nil {
+			err = replay.Verify(ctx, o.Toolbox, r, counted(task))
+		}
+		task.End(false, err)
+		if err == nil {
+			_, err = fmt.Fprintf(req.stdout, "%s: the same console, the same %d instructions\n", name, r.End.Replayed)
+		}
+		failed = append(failed, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failed...)
+}

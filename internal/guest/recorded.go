@@ -1,0 +1,45 @@
+package guest
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"strings"
+)
+
+//go:embed files/recorded
+var recorded []byte
+
+// agentMain is the line of the agent where its functions end.
+const agentMain = "\nif [ \"${1-}\" = shares ]; then"
+
+// ScriptBlock is what a disk with a script is a multiple of, in bytes.
+const ScriptBlock = 4096
+
+// RecordedWords are the last words on the command line of a kernel whose first process is to read its script from
+// the disk: "--" ends the kernel's own.
+func RecordedWords(disk string) string {
+	return fmt.Sprintf(`init=/bin/sh -- -c "[ -b %s ] || mount -t devtmpfs none /dev; exec sh %[1]s"`, disk)
+}
+
+// RecordedDisk is a disk that is a shell script. As the first process it boots the guest, with systemd or without
+// (direct), and has it run script once, without input. To the second serial port go frames: "o N" and "e N", each a
+// line with N bytes of output or of errors behind it, and at the end "x N", the status. Then the guest is powered off.
+//
+// That needs no virtio-serial port, whose QEMU does not replay, and nothing of kimg's in the image.
+func RecordedDisk(disk, script string, direct, userNet bool) ([]byte, error) {
+	functions, _, ok := strings.Cut(string(agent), agentMain)
+	if !ok {
+		return nil, fmt.Errorf("read the agent: it has no line %q", strings.TrimSpace(agentMain))
+	}
+	word := func(b bool) string {
+		if b {
+			return "1"
+		}
+		return ""
+	}
+	text := functions + fmt.Sprintf("\ndisk=%s direct=%s user_net=%s\ncommand=%s\n", disk, word(direct), word(userNet),
+		base64.StdEncoding.EncodeToString([]byte(script))) + string(recorded)
+	rest := (ScriptBlock - len(text)%ScriptBlock) % ScriptBlock
+	return []byte(text + strings.Repeat("\n", rest)), nil
+}

@@ -1,0 +1,77 @@
+package qemu
+
+import "fmt"
+
+// Replay has an emulated guest recorded, or replayed: every input that QEMU takes from outside goes into a log, or
+// comes from it. (docs/system/replay.rst of QEMU.) A replay needs the machine of its recording to the letter: where
+// anything of it differs, it hangs and says nothing.
+//
+// Its one processor counts instructions, each as 2^Shift ns of the guest's time.
+type Replay struct {
+	Replay   bool
+	Log      string
+	Shift    int
+	Snapshot string // of the guest's disk: made when the recording begins; where the replay begins
+}
+
+// Args implements Device.
+func (r Replay) Args() []string {
+	mode := "record"
+	if r.Replay {
+		mode = "replay"
+	}
+	return []string{
+		"-accel", "tcg,thread=single",
+		// Loading a snapshot would wait for the processor, and the processor for the replay's lock (vapic_post_load).
+		"-global", "apic-common.vapic=off",
+		"-icount", fmt.Sprintf("shift=%d,rr=%s,rrfile=%s,rrsnapshot=%s", r.Shift, mode, quote(r.Log), r.Snapshot),
+		// A guest that ends stays, to be asked how many instructions it had.
+		"-no-shutdown",
+	}
+}
+
+// ReplayDisk is the raw Image of a recorded guest, which stays as it is: what the guest writes goes to Overlay, a
+// qcow2 that also has the snapshots. Script is a second disk, read-only. Both are virtio's: a disk of IDE's or of
+// AHCI's cannot be read-only in QEMU, and one that can be written to needs snapshots of its own.
+type ReplayDisk struct{ Image, Overlay, Script string }
+
+// Args implements Device. The image below the overlay is named here, and not by the overlay, which may come from
+// anybody.
+func (d ReplayDisk) Args() []string {
+	return []string{
+		"-drive", "if=none,id=image,driver=qcow2,file.driver=file,file.filename=" + quote(d.Overlay) +
+			",backing.driver=raw,backing.file.driver=file,backing.file.filename=" + quote(d.Image) +
+			",backing.read-only=on",
+		"-drive", "driver=blkreplay,if=none,id=disk,image=image",
+		"-device", "virtio-blk-pci,drive=disk",
+		"-drive", "if=none,id=text,driver=raw,file.driver=file,file.filename=" + quote(d.Script) + ",read-only=on",
+		"-drive", "driver=blkreplay,if=none,id=script,image=text,read-only=on",
+		"-device", "virtio-blk-pci,drive=script",
+	}
+}
+
+// SerialFiles are serial ports, from the first, whose output goes to files.
+type SerialFiles []string
+
+// Args implements Device.
+func (s SerialFiles) Args() []string {
+	var args []string
+	for i, file := range s {
+		id := fmt.Sprintf("serial%d", i)
+		args = append(args, "-chardev", "file,id="+id+",path="+quote(file), "-serial", "chardev:"+id)
+	}
+	return args
+}
+
+// ReplayNet is a card on QEMU's own network, whose packets are recorded. It comes to nobody's ports.
+type ReplayNet struct{ Card }
+
+// Args implements Device.
+func (n ReplayNet) Args() []string {
+	args := n.args("user,id=net")
+	if n.Model == "virtio-net-pci" {
+		// Else loading a state would set a timer that the recording has not (virtio_net_post_load_device).
+		args[len(args)-1] += ",guest_announce=off"
+	}
+	return append(args, "-object", "filter-replay,id=packets,netdev=net")
+}

@@ -1,0 +1,290 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/guest"
+	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/toolbox"
+	"github.com/kimg/kimg/internal/units"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+// Request says what to record.
+type Request struct {
+	Name    string
+	Command []string
+	// APICTimer keeps the local APIC's timer, whose calibration alone makes the log twenty times as long. Without it
+	// the guest has the ticks of the PIT and the HPET.
+	APICTimer bool
+	Limit     time.Duration // how long it may last; 0: [DefaultLimit]
+	MaxLog    units.Size    // how large its log may grow; 0: [DefaultMaxLog]
+}
+
+// The bounds of a recording, at which it ends whole.
+const (
+	DefaultLimit  = 10 * time.Minute
+	DefaultMaxLog = units.Size(512 << 20)
+)
+
+// Record boots the guest, runs the command in it, and keeps the recording in the out directory. It returns the
+// command's status, as [vm.Exec] does and with its errors; the recording is then there too, unless it is nil.
+func Record(ctx context.Context, o vm.Options, q Request) (status int, r *recording.Recording, err error) {
+	if err := Check(&o, q.Command); err != nil {
+		return 0, nil, err
+	}
+	made, err := machineOf(&o, q)
+	if err != nil {
+		return 0, nil, err
+	}
+	unlock, err := vm.ShareDisk(o.Dir)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer unlock()
+	made.Made = time.Now().UTC().Truncate(time.Second)
+	if r, err = recording.Create(ctx, o.Dir, q.Name, made); err != nil {
+		return 0, nil, err
+	}
+	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr)}
+	err = t.run(ctx)
+	if !t.began {
+		return 0, nil, errors.Join(err, r.Discard())
+	}
+	r.Close()
+	return t.frames.status, r, err
+}
+
+// taping is a guest that is being recorded.
+type taping struct {
+	o      *vm.Options
+	q      Request
+	r      *recording.Recording
+	tools  *toolbox.Tools
+	frames *frames
+	began  bool // there is something to replay
+}
+
+// prepare makes what QEMU reads.
+func (t *taping) prepare(ctx context.Context) (argvOf []string, err error) {
+	a, err := arch.Parse(t.r.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if t.r.QEMU, err = identify(ctx, t.tools, a); err != nil {
+		return nil, err
+	}
+	script, err := guest.RecordedDisk(scriptDisk, vm.Script(t.q.Command), t.o.Direct, t.r.Card != "")
+	if err == nil {
+		err = os.WriteFile(t.r.Path(recording.Tape, recording.Script), script, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write the guest's script: %w", err)
+	}
+	tape := t.tools.Shares[0]
+	disk := tape + "/" + recording.Overlay
+	size := strconv.FormatInt(t.r.Parts[artifact.Disk].Size, 10)
+	if _, err := output(ctx, t.tools, "qemu-img", "create", "-q", "-f", "qcow2", disk, size); err != nil {
+		return nil, fmt.Errorf("make the disk's overlay: %w", err)
+	}
+	return argv(t.r, place{tools: t.tools, log: tape + "/" + recording.Log, disk: disk, output: tape})
+}
+
+func (t *taping) run(ctx context.Context) (err error) {
+	t.tools, err = t.o.Toolbox.Open(ctx, toolbox.Mounts{
+		Dir: t.r.Dir(), Shares: []toolbox.Share{{Dir: t.r.Path(recording.Tape), Write: true}}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.tools.Close(ctx)) }()
+	args, err := t.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.r.Save(); err != nil { // from here on a kill leaves something to mend
+		return err
+	}
+	running, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	var said vm.Tail
+	wait, err := t.tools.Start(running, toolbox.Program{Args: args, Stdout: &said, Stderr: &said})
+	if err != nil {
+		return err
+	}
+	gone := make(chan struct{})
+	go func() { defer close(gone); _ = wait() }() // what QEMU said tells more
+	console := &lastLines{also: t.o.Console}
+	end := make(chan struct{})
+	var followers sync.WaitGroup
+	var followErr error
+	tape := t.r.Path(recording.Tape)
+	broken := make(chan struct{})
+	followers.Go(func() {
+		if followErr = follow(tape, recording.Command, t.frames, end); followErr != nil {
+			close(broken)
+		}
+	})
+	followers.Go(func() { _ = follow(tape, recording.Console, console, end) }) // Seal reads it again
+	why := t.watch(ctx, running, gone, broken)
+	if why != nil && t.r.End.How == "" { // it did not come to run
+		kill()
+		<-gone
+	}
+	select {
+	case <-gone:
+	case <-time.After(endLimit):
+		why = errors.Join(why, errors.New("end QEMU: it runs on"))
+	}
+	close(end)
+	followers.Wait()
+	t.began = t.r.End.How != ""
+	if !t.began {
+		if lines := said.Lines(); len(lines) > 0 && ctx.Err() == nil {
+			return &vm.StartError{What: "QEMU ended: " + lines[len(lines)-1], Err: why}
+		}
+		return why
+	}
+	return errors.Join(t.settle(ctx, console, why), followErr)
+}
+
+// endLimit is how long QEMU may take to write out a log.
+const endLimit = 30 * time.Second
+
+// lookPause is how often the limits are looked at.
+const lookPause = 250 * time.Millisecond
+
+// watch waits for the end of the guest, or ends it, and notes how it was. An error is one of QEMU's, unless How says
+// more.
+func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{}) error {
+	conn, err := dial(running, t.tools, gone)
+	if err != nil {
+		return err
+	}
+	m, err := qemu.NewEventMonitor(running, conn)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	limit := time.After(limitOf(t.q))
+	look := time.NewTicker(lookPause)
+	defer look.Stop()
+	digests := make(chan error, 1)
+	go func() { digests <- t.r.DigestLinks(running) }() // while the guest boots
+	end := func(how string) error {
+		t.r.End.How = how
+		stopping, cancel := context.WithTimeout(running, endLimit)
+		defer cancel()
+		err := m.Do(stopping, "stop", nil, nil)
+		if err == nil {
+			var s qemu.ReplayState
+			if s, err = m.ReplayState(stopping); err == nil {
+				t.r.End.Icount = s.Icount
+			}
+		}
+		_ = m.Do(stopping, "quit", nil, nil) // it may close the monitor before it answers
+		return errors.Join(err, <-digests)
+	}
+	for {
+		select {
+		case e := <-m.Events():
+			if e.Name == "SHUTDOWN" {
+				return end(recording.Off)
+			}
+		case <-limit:
+			return end(recording.Limit)
+		case <-look.C:
+			info, err := os.Stat(t.r.Path(recording.Tape, recording.Log))
+			if err == nil && info.Size() > int64(maxLogOf(t.q)) {
+				return end(recording.Limit)
+			}
+		case <-broken:
+			return end(recording.Interrupted)
+		case <-t.o.Interrupt:
+			return end(recording.Interrupted)
+		case <-ctx.Done():
+			return end(recording.Interrupted)
+		case <-gone: // killed, or it never ran
+			if info, err := os.Stat(t.r.Path(recording.Tape, recording.Console)); err == nil && info.Size() > 0 {
+				t.r.End.How = recording.Killed
+				return errors.Join(errors.New("QEMU ended by itself"), <-digests)
+			}
+			return errors.New("QEMU ended before the guest said a word")
+		}
+	}
+}
+
+func limitOf(q Request) time.Duration {
+	if q.Limit > 0 {
+		return q.Limit
+	}
+	return DefaultLimit
+}
+
+func maxLogOf(q Request) units.Size {
+	if q.MaxLog > 0 {
+		return q.MaxLog
+	}
+	return DefaultMaxLog
+}
+
+// settle makes the recording whole, and says how the command ended.
+func (t *taping) settle(ctx context.Context, console *lastLines, why error) error {
+	sealing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	why = errors.Join(why, t.r.CloseLog())
+	if t.frames.status >= 0 {
+		t.r.End.Status = &t.frames.status
+	}
+	how := t.r.End.How
+	panicked, reason := console.panicked()
+	if panicked {
+		t.r.End.How = recording.Panic
+	}
+	if err := t.r.Seal(sealing); err != nil {
+		return errors.Join(why, err)
+	}
+	failed := func(what string) error {
+		return errors.Join(&vm.GuestError{What: what, Console: console.lines()}, why)
+	}
+	switch {
+	case panicked:
+		return failed("the guest's kernel panicked: " + reason)
+	case why != nil:
+		return failed(why.Error())
+	case how == recording.Interrupted && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case how == recording.Interrupted:
+		return vm.ErrInterrupted
+	case t.frames.status >= 0:
+		return nil
+	case how == recording.Limit:
+		return failed(fmt.Sprintf("the recording stopped at its limit, %s or %s of log, before the command ended",
+			limitOf(t.q), maxLogOf(t.q).Human()))
+	}
+	return failed("the guest ended by itself")
+}
+
+// sizes is for a person: what a recording takes.
+func sizes(r *recording.Recording) (log units.Size) {
+	info, err := os.Stat(filepath.Join(r.Dir(), recording.Tape, recording.Log))
+	if err != nil {
+		return 0
+	}
+	return units.Size(info.Size())
+}
+
+// Summary is a line about a recording that was made.
+func Summary(r *recording.Recording) string {
+	return fmt.Sprintf("recording %s: %d million instructions, %s of log, ended by %s; kimg debug --replay %[1]s "+
+		"goes back from there", r.Name(), r.End.Icount/1e6, sizes(r).Human(), r.End.How)
+}

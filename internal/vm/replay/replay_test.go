@@ -1,0 +1,190 @@
+package replay
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
+	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/toolbox"
+	"github.com/kimg/kimg/internal/vm"
+)
+
+func TestFrames(t *testing.T) {
+	var out, errs bytes.Buffer
+	f := newFrames(&out, &errs)
+	said := iotest.OneByteReader(strings.NewReader("o 6\nhello\ne 3\no 1o 2\n\x00\nx 42\n"))
+	for buf := make([]byte, 8); ; {
+		n, err := said.Read(buf)
+		if err != nil {
+			break
+		}
+		if _, err := f.Write(buf[:n]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.String() != "hello\n\x00\n" || errs.String() != "o 1" || f.status != 42 {
+		t.Errorf("%q, %q, status %d", out.String(), errs.String(), f.status)
+	}
+	for _, bad := range []string{"o 70000\n", "x 256\n", "y 1\n", "o\n", "\n", "o -1\n", strings.Repeat("o", 99)} {
+		if _, err := newFrames(nil, nil).Write([]byte(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte("o 6\nhello\ne 3\nerrx 1\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var out bytes.Buffer
+		if _, err := newFrames(&out, &out).Write(b); err == nil && out.Len() > len(b) {
+			t.Errorf("%d bytes became %d", len(b), out.Len())
+		}
+	})
+}
+
+func TestArgv(t *testing.T) {
+	r := &recording.Recording{
+		Arch: arch.Default.Name, Memory: 1 << 30, Shift: 5, Append: "a b", Card: "virtio-net-pci"}
+	tools := &toolbox.Tools{Dir: "/out", Sockets: "/run"}
+	line := func(p place) string {
+		args, err := argv(r, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(args, " ")
+	}
+	record := line(place{tools: tools, log: "/t/log", disk: "/t/o", output: "/t"})
+	again := line(place{tools: tools, log: "/t/log", disk: "/t/o", output: "/t", from: begin})
+	want := strings.Replace(record, "rr=record", "rr=replay", 1) + " -S"
+	if diff := cmp.Diff(want, again); diff != "" {
+		t.Errorf("a replay's machine differs:\n%s", diff)
+	}
+	for _, part := range []string{
+		"vapic=off", "thread=single", "-icount shift=5,rr=record,rrfile=/t/log,rrsnapshot=init",
+		"filter-replay", "-smp 1", "backing.file.filename=/out/rootfs.img", "-append a b"} {
+		if !strings.Contains(record, part) {
+			t.Errorf("%s is not in %s", part, record)
+		}
+	}
+	r.Card = ""
+	if strings.Contains(line(place{tools: tools}), "netdev") {
+		t.Error("there is a network card")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	good := func() vm.Options { return vm.Options{Toolbox: toolbox.Container{}} }
+	o := good()
+	if err := Check(&o, []string{"true"}); err != nil {
+		t.Error(err)
+	}
+	for what, change := range map[string]func(*vm.Options){
+		"container": func(o *vm.Options) { o.Toolbox = toolbox.Host{} },
+		"processor": func(o *vm.Options) { o.CPUs = 2 },
+		"directory": func(o *vm.Options) { o.Shares = []vm.Share{{}} },
+		"TAP":       func(o *vm.Options) { o.Network.Mode = vm.TAPNet },
+		"port":      func(o *vm.Options) { o.Network.Forwards = []qemu.Forward{{}} },
+		"disk":      func(o *vm.Options) { o.Write = true },
+		"qemu-arg":  func(o *vm.Options) { o.QEMU = []string{"-s"} },
+	} {
+		o := good()
+		change(&o)
+		var refused *RefusedError
+		err := Check(&o, []string{"true"})
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), what) || refused.Hint() == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	o = good()
+	if err := Check(&o, nil); err == nil {
+		t.Error("nothing is recorded")
+	}
+}
+
+func TestPoints(t *testing.T) {
+	for _, all := range []uint64{1, 5e6, 29e6, 30e6, 110e6, 207709332, 2.3e9, 1e12} {
+		list := pointsOf(all)
+		last := uint64(0)
+		for _, n := range list {
+			if n <= last || n >= all {
+				t.Errorf("%d: %d after %d", all, n, last)
+			}
+			if n-last < nearStep/2 {
+				t.Errorf("%d: %d is near %d", all, n, last)
+			}
+			last = n
+		}
+		if all > nearStep*2 && all-last > nearStep*3/2 {
+			t.Errorf("%d: the last one is %d", all, last)
+		}
+		if len(list) > 2*farPoints+8 {
+			t.Errorf("%d: %d points", all, len(list))
+		}
+	}
+	if list := pointsOf(0); len(list) != blindMost || list[0] != blindStep {
+		t.Errorf("%v", list)
+	}
+}
+
+func TestCause(t *testing.T) {
+	functions := []string{"panic", "die", "__warn"}
+	for console, want := range map[string]string{
+		"BUG: unable\nOops: 0000\nKernel panic - not syncing: Fatal": "panic",
+		"Oops: 0000 [#1]": "die", "WARNING: CPU: 0": "__warn", "BUG: KASAN: x": "die", "login:": "",
+	} {
+		if got := cause(console, functions); got != want {
+			t.Errorf("%q: %s, want %s", console, got, want)
+		}
+	}
+}
+
+func TestParseAt(t *testing.T) {
+	for text, want := range map[string]At{"end": {}, "": {}, "boot": {Boot: true}, "icount:17": {Icount: 17}} {
+		if got, err := ParseAt(text); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	for _, bad := range strings.Fields("icount: icount:-1 icount:0 icount:9999999999999999999 panic icount:1x") {
+		if _, err := ParseAt(bad); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+}
+
+// A file that grows is read to its end, and a link out of its directory is not followed.
+func TestFollow(t *testing.T) {
+	dir, end := t.TempDir(), make(chan struct{})
+	var got bytes.Buffer
+	done := make(chan error, 1)
+	go func() { done <- follow(dir, "f", &got, end) }()
+	f, err := os.Create(filepath.Join(dir, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := f.WriteString("0123456789"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	close(end)
+	if err := <-done; err != nil || got.Len() != 10000 {
+		t.Errorf("%d bytes, %v", got.Len(), err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "g")); err != nil {
+		t.Fatal(err)
+	}
+	got.Reset()
+	if err := follow(dir, "g", &got, end); err == nil || got.Len() > 0 {
+		t.Errorf("%d bytes, %v", got.Len(), err)
+	}
+}

@@ -1,0 +1,177 @@
+package replay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/toolbox"
+)
+
+// Verify compares every file with what was recorded, replays the recording, and compares its console and its last
+// instruction. tell hears how far it is, in instructions.
+func Verify(ctx context.Context, box toolbox.Toolbox, r *recording.Recording, tell func(done, all uint64)) error {
+	done, err := r.Use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := r.Verify(ctx); err != nil {
+		return err
+	}
+	return pass(ctx, box, r, false, tell)
+}
+
+// pass replays a recording from its beginning to its end and compares it. With points it keeps states on the way, to
+// go back to.
+func pass(
+	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, points bool, tell func(done, all uint64),
+) (err error) {
+	s, err := open(ctx, box, r, r.Path(recording.Tape, recording.Overlay), false)
+	if err != nil {
+		return err
+	}
+	closed := false
+	defer func() {
+		if !closed {
+			err = errors.Join(err, s.close(ctx))
+		}
+	}()
+	said := func(n uint64) {
+		if tell != nil {
+			tell(n, r.End.Icount)
+		}
+	}
+	var at reached
+	if points {
+		for _, n := range pointsOf(r.End.Icount) {
+			if at, err = s.run(ctx, n, false, said); err != nil {
+				return err
+			}
+			if at.over {
+				break
+			}
+			if err := s.keepState(ctx, &at); err != nil {
+				return err
+			}
+		}
+	}
+	if !at.over {
+		if at, err = s.run(ctx, 0, false, said); err != nil {
+			return err
+		}
+	}
+	if err := s.compare(at); err != nil {
+		return err
+	}
+	if r.End.Replayed == 0 {
+		r.End.Replayed = at.icount
+		if err := r.Save(); err != nil {
+			return err
+		}
+	}
+	if !points {
+		return nil
+	}
+	// QEMU writes the disk out at its end.
+	closed = true
+	return s.finish(ctx, r.Path(recording.Points))
+}
+
+// finish ends the session, and keeps its disk.
+func (s *session) finish(ctx context.Context, to string) error {
+	_ = s.monitor.Do(ctx, "quit", nil, nil) // a cut log has ended it
+	<-s.gone
+	return errors.Join(os.Rename(s.disk, to), s.close(ctx))
+}
+
+// The distance of the states that a pass keeps, in instructions: a replay has some 20 to 50 million a second. A state
+// takes 20 to 40 MB of disk.
+const (
+	nearStep  = 20_000_000
+	nearRange = 100_000_000 // before the end, where one goes back from
+	farPoints = 16
+	blindStep = 100_000_000 // where the length is not known
+	blindMost = 64
+)
+
+// pointsOf are the instructions to keep states at.
+func pointsOf(all uint64) (list []uint64) {
+	if all == 0 {
+		for n := uint64(1); n <= blindMost; n++ {
+			list = append(list, n*blindStep)
+		}
+		return list
+	}
+	near := uint64(0)
+	if all > nearRange {
+		near = all - nearRange
+	}
+	for at := max(nearStep, all/farPoints); at+nearStep/2 < near; at += max(nearStep, all/farPoints) {
+		list = append(list, at)
+	}
+	for at := max(near, nearStep); at+nearStep/2 < all; at += nearStep {
+		list = append(list, at)
+	}
+	return list
+}
+
+// keepTries is how often a state is tried to be kept: QEMU may say that it cannot right now.
+const keepTries = 50
+
+func (s *session) keepState(ctx context.Context, at *reached) (err error) {
+	for n := range uint64(keepTries) {
+		err = s.monitor.Human(ctx, fmt.Sprintf("savevm i%d", at.icount))
+		if err == nil || !strings.Contains(err.Error(), "right now") {
+			return err
+		}
+		if *at, err = s.run(ctx, at.icount+1000*(n+1), false, nil); err != nil || at.over {
+			return err
+		}
+	}
+	return err
+}
+
+// overrun bounds what a processor does after QEMU has noted the end, in instructions.
+const overrun = 1_000_000
+
+// compare is an error where the replay has not said, or not lasted, what the recording has.
+func (s *session) compare(at reached) error {
+	r := s.r
+	last := r.End.Replayed
+	if last == 0 && at.icount <= r.End.Icount && r.End.Icount-at.icount < overrun {
+		last = at.icount
+	}
+	if r.End.How != recording.Killed && at.icount != last {
+		return &DivergedError{r.Name(), at.icount,
+			fmt.Sprintf("it ended there, and the recording at %d", max(last, r.End.Icount))}
+	}
+	was, err := os.ReadFile(r.Path(recording.Tape, recording.Console))
+	if err != nil {
+		return fmt.Errorf("compare consoles: %w", err)
+	}
+	is, err := reading.Small(s.dir+"/"+recording.Console, int64(len(was))+1)
+	var tooLarge error
+	if err != nil && !errors.Is(err, io.EOF) {
+		tooLarge = err
+	}
+	switch {
+	case tooLarge != nil:
+		return &DivergedError{r.Name(), at.icount, "its console: " + tooLarge.Error()}
+	case r.End.How == recording.Killed && bytes.HasPrefix(was, is):
+		return nil
+	case !bytes.Equal(was, is):
+		n := 0
+		for n < min(len(was), len(is)) && was[n] == is[n] {
+			n++
+		}
+		return &DivergedError{r.Name(), at.icount, fmt.Sprintf("its console differs from byte %d on", n)}
+	}
+	return nil
+}
