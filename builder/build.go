@@ -166,7 +166,7 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	m = outdir.NewManifest(p.fields(res), outdir.RunFacts{Kimg: version.String(), Privileged: r.privileged})
 	m.Build.Lock = units.DigestOf(lock)
 	if of, err := suite.Parse(p.Lock.Rootfs.Suite); err == nil {
-		if mirror, err := r.mirror(of, time.Unix(p.Lock.Rootfs.Epoch, 0)); err == nil {
+		if mirror, err := r.mirror(of, p.Lock.Arch, time.Unix(p.Lock.Rootfs.Epoch, 0)); err == nil {
 			m.Run.Mirror = mirror.URL
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
 )
@@ -124,7 +125,7 @@ func readFragment(name string) ([]kernel.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read config fragment: %w", err)
 	}
-	return kernel.ParseFragment(bytes.NewReader(b), name)
+	return kernel.ParseFragment(bytes.NewReader(b), name, arch.Arch{})
 }
 
 // ShowConfig writes the whole .config that the Spec asks for, unproven.

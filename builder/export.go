@@ -17,7 +17,6 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
@@ -134,13 +133,14 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if err := m.CheckVersion(); err != nil {
 		return nil, err
 	}
-	for _, name := range kind.Artifacts(arch.Default) {
+	for _, name := range kind.Artifacts(artifact.ArchOf(dir)) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return nil, &vm.MissingArtifactError{Dir: out, File: name}
 		}
 	}
 	epoch := time.Unix(m.Build.Epoch, 0).UTC()
-	b := &artifacts{export.Build{Dir: dir, Kernel: m.Build.Kernel, Suite: m.Build.Suite, Epoch: epoch}}
+	b := &artifacts{export.Build{Arch: artifact.ArchOf(dir), Dir: dir, Kernel: m.Build.Kernel,
+		Suite: m.Build.Suite, Epoch: epoch}}
 	for _, a := range m.Build.Artifacts {
 		b.Files = append(b.Files, export.File{Path: a.Path, Mode: a.Mode, SHA256: string(a.SHA256)})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/artifact"
 )
 
 // Imaging returns an engine and, in it, the imaging image that made the artifacts in dir: QEMU and gdb are in it
@@ -31,9 +32,9 @@ func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id s
 		return nil, "", err
 	}
 	if old == nil {
-		old = &spec.Lock{}
+		old = &spec.Lock{Arch: artifact.ArchOf(dir)}
 	}
-	l, err := shippedToolchain(toolchain.Imaging, old.Imaging)
+	l, err := shippedToolchain(toolchain.ImagingFor(old.Arch), old.Imaging)
 	if err != nil {
 		return nil, "", err
 	}

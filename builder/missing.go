@@ -9,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
@@ -125,7 +126,7 @@ func (r *run) fetchToolchain(ctx context.Context, t spec.ToolchainLock, task *pr
 	if err != nil {
 		eng = nil // it cannot tell what it has; all is looked for then
 	}
-	ac, err := r.archive(t.Lock.Suite, t.Lock.Date)
+	ac, err := r.archive(t.Lock.Suite, arch.Default, t.Lock.Date)
 	if err != nil {
 		return err
 	}

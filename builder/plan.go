@@ -96,7 +96,7 @@ func toolchainStep(t spec.ToolchainLock) *Step {
 
 func (p *Plan) planKernel() (kernel.Config, error) {
 	l := p.Lock
-	config, err := l.Config.Parse()
+	config, err := l.Config.Parse(l.Arch)
 	if err != nil {
 		return config, &spec.InputError{Field: "config", Err: err}
 	}
@@ -176,7 +176,7 @@ func planRootfs(l *spec.Lock, of suite.Suite, imaging, packages *Step) *Step {
 			steps.DigestFact("required", packageDigest(l.Rootfs.Required), ""),
 			steps.DigestFact("base", packageDigest(l.Rootfs.Base), ""),
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			steps.DigestFact("inputs", image.RootfsInputs(of), ""),
+			steps.DigestFact("inputs", image.RootfsInputs(of, l.Arch), ""),
 		},
 		After: []*Step{imaging, packages},
 	}
@@ -194,7 +194,7 @@ func planImage(l *spec.Lock, of suite.Suite, after []*Step) *Step {
 			{Name: "hash-seed", Value: l.Image.HashSeed.String()},
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
 			{Name: "features", Value: strings.Join(image.Features(of, l.Kernel.Version), ",")},
-			steps.DigestFact("inputs", image.DiskInputs(), ""),
+			steps.DigestFact("inputs", image.DiskInputs(l.Arch), ""),
 		},
 		After: after,
 	}

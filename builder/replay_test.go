@@ -308,7 +308,7 @@ func TestLockNamesNoDirectories(t *testing.T) {
 	if c.Base != "./vm" || c.Fragments[0].Path != "b.fragment" || c.Text != "CONFIG_X=y\n" {
 		t.Errorf("lock is %+v", c)
 	}
-	k, err := c.Parse()
+	k, err := c.Parse(q.Arch)
 	if err != nil || string(k.File) != "CONFIG_X=y\n" || len(k.Requests) != 1 {
 		t.Errorf("config is %+v, %v", k, err)
 	}

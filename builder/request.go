@@ -132,7 +132,7 @@ func Compatible(l *spec.Lock) error {
 	if err != nil {
 		return err
 	}
-	target, err := era.Target(l.Kernel.Targets)
+	target, err := era.Target(l.Arch, l.Kernel.Targets)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/suite"
@@ -49,7 +50,7 @@ func (r *resolver) lock(ctx context.Context) (*spec.Lock, error) {
 		if l.Custom, err = r.custom(ctx); err != nil {
 			return nil, err
 		}
-		if l.Imaging, err = shippedToolchain(toolchain.Imaging, r.old.Imaging); err != nil {
+		if l.Imaging, err = shippedToolchain(toolchain.ImagingFor(r.q.Arch), r.old.Imaging); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +100,7 @@ func (r *resolver) localSource(ctx context.Context) (kernel.Source, error) {
 	}
 	era, err := kernel.EraFor(version, r.q.Toolchain)
 	if err == nil {
-		_, err = era.Target(r.q.Targets)
+		_, err = era.Target(r.q.Arch, r.q.Targets)
 	}
 	return src, err
 }
@@ -115,7 +116,7 @@ func (r *resolver) rootfs(ctx context.Context) (spec.RootfsLock, error) {
 	if err != nil {
 		return spec.RootfsLock{}, err
 	}
-	rel, index, err := r.index(ctx, of)
+	rel, index, err := r.index(ctx, of, r.q.Arch)
 	if err != nil {
 		return spec.RootfsLock{}, err
 	}
@@ -179,7 +180,7 @@ func (r *resolver) sourcePackage(ctx context.Context, src kernel.Source, l spec.
 	if err != nil {
 		return l, err
 	}
-	rel, index, err := r.index(ctx, of)
+	rel, index, err := r.index(ctx, of, r.q.Arch)
 	if err != nil {
 		return l, err
 	}
@@ -233,7 +234,7 @@ func (r *resolver) toolchain(k spec.KernelLock) (spec.ToolchainLock, error) {
 	if err != nil {
 		return spec.ToolchainLock{}, err
 	}
-	image, err := era.Target(r.q.Targets)
+	image, err := era.Target(r.q.Arch, r.q.Targets)
 	if err != nil {
 		return spec.ToolchainLock{}, err
 	}
@@ -277,7 +278,7 @@ func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target)
 	if err != nil {
 		return nil, err
 	}
-	ac, err := s.archive(of, time.Time{})
+	ac, err := s.archive(of, arch.Default, time.Time{})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/cache"
@@ -84,7 +85,7 @@ func (t *tools) toolchainWork(l spec.ToolchainLock) steps.Work {
 			if err != nil {
 				return err
 			}
-			ac, err := t.archive(l.Lock.Suite, l.Lock.Date)
+			ac, err := t.archive(l.Lock.Suite, arch.Default, l.Lock.Date)
 			if err != nil {
 				return err
 			}
@@ -250,7 +251,7 @@ func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.J
 }
 
 func kernelJob(l *spec.Lock) (kernel.Job, error) {
-	config, err := l.Config.Parse()
+	config, err := l.Config.Parse(l.Arch)
 	if err != nil {
 		return kernel.Job{}, &spec.InputError{Field: "config", Err: err}
 	}

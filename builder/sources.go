@@ -29,7 +29,7 @@ type Sources struct {
 	suite string // of the root filesystem
 	store *store.Store
 
-	indices map[string]indexed // by the suite's name
+	indices map[string]indexed // by the suite's name and the architecture
 
 	local *kernel.Tree // the user's own kernel source, once it was looked at
 	path  string       // that it was asked for by
@@ -59,9 +59,10 @@ func (s *Sources) Close() {
 	}
 }
 
-// archive returns a client of the suite's archive. at is the lock's date for the snapshot service, or zero.
-func (s *Sources) archive(of suite.Suite, at time.Time) (*archive.Client, error) {
-	m, err := s.mirror(of, at)
+// archive returns a client of the suite's archive, for packages of an architecture. at is the lock's date for the
+// snapshot service, or zero.
+func (s *Sources) archive(of suite.Suite, a spec.Arch, at time.Time) (*archive.Client, error) {
+	m, err := s.mirror(of, a, at)
 	if err != nil {
 		return nil, err
 	}
@@ -71,19 +72,19 @@ func (s *Sources) archive(of suite.Suite, at time.Time) (*archive.Client, error)
 	}
 	return &archive.Client{
 		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m,
-		Arch: arch.Default, Snapshot: snapshot,
+		Arch: a, Snapshot: snapshot,
 		Cache: filepath.Join(s.env.Cache, "indices"), Now: s.env.Now,
 		Warn: func(text string) { progress.Warn(s.env.Sink, text) },
 	}, nil
 }
 
 // mirror is where a suite's archive is had from. --mirror names one of the family of the root filesystem's suite.
-func (s *Sources) mirror(of suite.Suite, at time.Time) (archive.Mirror, error) {
+func (s *Sources) mirror(of suite.Suite, a spec.Arch, at time.Time) (archive.Mirror, error) {
 	flag := s.from.Mirror
 	if own, err := suite.Parse(s.suite); err == nil && own.Family != of.Family {
 		flag = ""
 	}
-	return archive.MirrorQuery{Root: s.env.Host, Family: of.Family, Arch: arch.Default, Flag: flag, At: at}.Resolve()
+	return archive.MirrorQuery{Root: s.env.Host, Family: of.Family, Arch: a, Flag: flag, At: at}.Resolve()
 }
 
 type indexed struct {
@@ -91,22 +92,24 @@ type indexed struct {
 	index   *archive.Index
 }
 
-func (s *Sources) index(ctx context.Context, of suite.Suite) (*archive.Release, *archive.Index, error) {
-	if i, ok := s.indices[of.Name]; ok {
+func (s *Sources) index(ctx context.Context, of suite.Suite, a spec.Arch) (
+	*archive.Release, *archive.Index, error) {
+	key := of.Name + " " + a.Name
+	if i, ok := s.indices[key]; ok {
 		return i.release, i.index, nil
 	}
-	ac, err := s.archive(of, time.Time{})
+	ac, err := s.archive(of, a, time.Time{})
 	if err != nil {
 		return nil, nil, err
 	}
 	title := "read the index of " + of.Name
-	task := progress.Start(s.env.Sink, "index-"+of.Name, title, progress.Why(ac.Mirror.URL))
+	task := progress.Start(s.env.Sink, "index-"+of.Name+"-"+a.Name, title, progress.Why(ac.Mirror.URL))
 	rel, index, err := readIndex(ctx, ac, of)
 	task.End(false, err)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.indices[of.Name] = indexed{rel, index}
+	s.indices[key] = indexed{rel, index}
 	return rel, index, nil
 }
 
@@ -124,7 +127,8 @@ func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archi
 	if err != nil {
 		return err
 	}
-	ac, err := s.archive(of, from.Date)
+	// Which architecture's packages they are is in their names.
+	ac, err := s.archive(of, arch.Default, from.Date)
 	if err != nil {
 		return err
 	}

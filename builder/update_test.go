@@ -90,7 +90,7 @@ func (s *session) knows(t *testing.T, of string, date time.Time, packages map[st
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.indices[of] = indexed{rel, index}
+	s.indices[of+" amd64"] = indexed{rel, index}
 }
 
 // bullseye is what an archive has that the fixture could have been resolved from,

@@ -19,6 +19,9 @@ type Cmd struct {
 
 	Caps       []string // capabilities the process gets, without CAP_: "CHOWN"; all others are dropped
 	Privileged bool     // everything, and new privileges; Caps is then not looked at
+	// Namespaces lets processes make user namespaces below the container's, and mount in them; on an engine that runs
+	// containers in a user namespace of its own, as the embedded one does, in that.
+	Namespaces bool
 	HostUsers  bool     // an engine that remaps users does not do so here: User is the machine's, as on other engines
 	ReadOnly   bool     // the container's own layer cannot be written to
 	Devices    []string // device nodes of the engine's host, such as /dev/kvm, under the same path

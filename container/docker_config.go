@@ -7,6 +7,8 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+
+	"github.com/kimg/kimg/internal/sandbox"
 )
 
 // detachKeys replaces the engine's own detach sequence (Ctrl-P Ctrl-Q), which would hold back a Ctrl-P that belongs
@@ -51,6 +53,13 @@ func config(cmd *Cmd, owner string) (*container.Config, *container.HostConfig, e
 		host.CapDrop = []string{"ALL"}
 		host.CapAdd = capNames(cmd.Caps)
 		host.SecurityOpt = []string{"no-new-privileges"}
+		if cmd.Namespaces {
+			profile, err := sandbox.NestingProfile()
+			if err != nil {
+				return nil, nil, err
+			}
+			host.SecurityOpt = append(host.SecurityOpt, "seccomp="+profile)
+		}
 	}
 	if cmd.HostUsers {
 		host.UsernsMode = "host"
@@ -90,6 +99,11 @@ func mountsOf(ms []Mount, owner string) (out []mount.Mount) {
 // forPodman asks for what Docker does by default. Podman mounts with nodev; its option "dev" exists in the short form
 // of a mount only, which would make a missing volume without labels: the caller has made it.
 func forPodman(host *container.HostConfig, ms []Mount) {
+	for i, o := range host.SecurityOpt {
+		if strings.HasPrefix(o, "seccomp=") { // which is a file of its own machine to it
+			host.SecurityOpt[i] = "seccomp=unconfined"
+		}
+	}
 	for i, m := range slices.Backward(ms) {
 		if m.Devices {
 			host.Mounts = slices.Delete(host.Mounts, i, i+1)

@@ -7,6 +7,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kimg/kimg/internal/sandbox"
 )
 
 // What a Cmd is turned into, in full for the least and by difference for the rest.
@@ -37,6 +39,13 @@ func TestConfig(t *testing.T) {
 			func(_ *container.Config, h *container.HostConfig) {
 				h.Privileged, h.CapDrop, h.SecurityOpt = true, nil, nil
 			}},
+		{"namespaces", Cmd{Namespaces: true}, func(_ *container.Config, h *container.HostConfig) {
+			profile, err := sandbox.NestingProfile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.SecurityOpt = append(h.SecurityOpt, "seccomp="+profile)
+		}},
 		{"this machine's users", Cmd{HostUsers: true}, func(_ *container.Config, h *container.HostConfig) {
 			h.UsernsMode = "host"
 		}},

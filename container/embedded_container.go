@@ -225,7 +225,11 @@ func (c *embeddedContainer) process(args, env []string, dir, user string, tty bo
 	if tty {
 		all = append(all, "TERM=xterm")
 	}
-	return sandbox.Process{Args: args, Dir: dir, User: user, Caps: capNames(c.cmd.Caps), Privileged: c.cmd.Privileged,
+	caps := capNames(c.cmd.Caps)
+	if c.cmd.Namespaces { // over the sandbox's own
+		caps = capNames(append(caps, "SYS_ADMIN"))
+	}
+	return sandbox.Process{Args: args, Dir: dir, User: user, Caps: caps, Privileged: c.cmd.Privileged,
 		Env: lastOfEach(slices.Concat(all, c.cmd.Env, env))}
 }
 

@@ -10,9 +10,11 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 )
 
 // Capability is a capability that a step's container gets, and why it needs it.
@@ -72,6 +74,44 @@ const workDir = "/kimg/work"
 //go:embed bootstrap.sh
 var bootstrapScript string
 
+//go:embed emulate.sh
+var emulateScript string
+
+// foreign reports whether an architecture's programs have to be emulated in the imaging images, which are all of the
+// default one.
+func foreign(a Arch) bool { return a != arch.Default }
+
+// binfmt is what binfmt_misc is told of an architecture: the first 20 bytes of its ELF files, 64-bit and little-endian,
+// executables and shared objects alike; P keeps argv[0], F opens the emulator at once, outside of the tree.
+// https://docs.kernel.org/admin-guide/binfmt-misc.html
+func binfmt(a Arch) string {
+	magic := `\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00` +
+		fmt.Sprintf(`\x%02x\x%02x`, byte(a.ELF), byte(a.ELF>>8))
+	mask := strings.Repeat(`\xff`, 7) + `\x00` + strings.Repeat(`\xff`, 8) + `\xfe\xff\xff\xff`
+	return ":kimg:M::" + magic + ":" + mask + ":/usr/bin/" + a.Emulator + ":PF"
+}
+
+// ForeignError says that the engine's machine does not run the programs of an architecture.
+type ForeignError struct {
+	Arch Arch
+	Err  error
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("the container engine's machine does not run programs of %s: %v", e.Arch, e.Err)
+}
+
+func (e *ForeignError) Unwrap() error { return e.Err }
+
+// Hint says what does.
+func (e *ForeignError) Hint() string {
+	return "it takes Linux 6.7 and an engine that lets a container make a user namespace (try --engine embedded), " +
+		"or binfmt_misc on the engine's machine, as Docker Desktop and the package qemu-user-binfmt have it"
+}
+
+// noForeign is emulate.sh's status for that.
+const noForeign = 97
+
 // Bootstrap runs debootstrap in a container of the imaging image, offline, on packages from pkgs, and writes the
 // normalised tar of the tree to out. What debootstrap prints goes to the log.
 //
@@ -127,17 +167,22 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	}()
 	nerr := Normalise(raw, out, Normalisation{
 		Epoch: spec.Epoch,
-		Files: func(has func(string) bool) []File { return guestFiles(spec.Suite, has("usr/sbin/sshd"), spec.Epoch) },
+		Files: func(has func(string) bool) []File {
+			return guestFiles(spec.Suite, spec.Arch, has("usr/sbin/sshd"), spec.Epoch)
+		},
 	})
 	raw.CloseWithError(nerr) // a container that still writes comes to its end by it
 	werr := <-ended
 	packed.CloseWithError(io.ErrClosedPipe)
 	lerr := <-laid
+	var exit *container.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case lerr != nil && !errors.Is(lerr, io.ErrClosedPipe):
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, lerr)
+	case errors.As(werr, &exit) && exit.Code == noForeign && foreign(archOr(spec.Arch)):
+		return &ForeignError{archOr(spec.Arch), fmt.Errorf("%w%s", werr, said.first())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())
 	}
@@ -190,8 +235,13 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	if spec.Suite.Family == nil {
 		return nil, errors.New("bootstrap: no suite is named")
 	}
-	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir,
-		spec.Suite.Name, archOr(spec.Arch).Name, spec.Suite.Family.Script}
+	a := archOr(spec.Arch)
+	var args []string
+	if foreign(a) {
+		args = []string{"sh", "-c", emulateScript, "emulate", "/usr/bin/" + a.Emulator, binfmt(a)}
+	}
+	args = append(args, "sh", "-c", bootstrapScript, "bootstrap", workDir,
+		spec.Suite.Name, a.Name, spec.Suite.Family.Script)
 	switch spec.Variant {
 	case Minbase:
 		args = append(args, "--variant=minbase")
@@ -199,9 +249,12 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	default:
 		return nil, fmt.Errorf("bootstrap %s: unknown variant %q", spec.Suite, spec.Variant)
 	}
+	if foreign(a) { // debootstrap's own default is that of its dpkg
+		args = append(args, "--arch="+a.Name)
+	}
 	cmd := &container.Cmd{
 		Image: imaging, Args: append(args, spec.Suite.Bootstrap.Options...), User: "0:0", Hostname: Hostname,
-		Privileged: spec.Privileged,
+		Privileged: spec.Privileged, Namespaces: foreign(a),
 		Env: []string{
 			"LC_ALL=C", "TZ=UTC",
 			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.Epoch.Unix(), 10), // useradd writes days of change by it

@@ -2,12 +2,14 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"fmt"
 	"io/fs"
 	"path"
 	"strings"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/guest"
 )
@@ -47,7 +49,7 @@ func (f File) node(t time.Time) (*node, error) {
 
 // guestFiles is what makes a bootstrapped tree of the suite, as it was at a time, kimg's guest: a name, a root, a
 // network, a fast boot, and the agent that the host talks to.
-func guestFiles(s Suite, sshd bool, at time.Time) []File {
+func guestFiles(s Suite, a Arch, sshd bool, at time.Time) []File {
 	files := []File{
 		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(Hostname + "\n")},
 		{Path: "/etc/hosts", Mode: 0o644, Data: []byte(hosts)},
@@ -82,8 +84,10 @@ func guestFiles(s Suite, sshd bool, at time.Time) []File {
 	if sshd {
 		agent = append(agent, guest.SSHFiles()...)
 	}
+	console := archOr(a).Console
 	for _, g := range agent {
-		files = append(files, File{Path: g.Path, Mode: g.Mode.Perm(), Data: g.Data, Link: g.Link})
+		data := bytes.ReplaceAll(g.Data, []byte(arch.Default.Console), []byte(console))
+		files = append(files, File{Path: g.Path, Mode: g.Mode.Perm(), Data: data, Link: g.Link})
 	}
 	return files
 }

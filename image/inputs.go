@@ -23,16 +23,19 @@ const (
 // shellComments are the lines of a shell script that do nothing.
 var shellComments = regexp.MustCompile(`(?m)^[ \t]*#.*\n|^\n`)
 
-// RootfsInputs is a digest of all that kimg itself brings into a suite's tree: what runs, what is taken out, and
-// the files that are laid over it. Another kimg may bring something else.
-func RootfsInputs(s Suite) Digest {
+// RootfsInputs is a digest of all that kimg itself brings into a suite's tree of an architecture: what runs, what is
+// taken out, and the files that are laid over it. Another kimg may bring something else.
+func RootfsInputs(s Suite, a Arch) Digest {
 	var b strings.Builder
+	if foreign(archOr(a)) {
+		fmt.Fprintf(&b, "%q\n%q\n", shellComments.ReplaceAllString(emulateScript, ""), binfmt(archOr(a)))
+	}
 	fmt.Fprintf(&b, "%q\n", shellComments.ReplaceAllString(bootstrapScript, ""))
 	for _, r := range rules { // and not why
 		fmt.Fprintf(&b, "%q %d\n", r.pattern, r.do)
 	}
 	for _, sshd := range []bool{false, true} {
-		for _, f := range guestFiles(s, sshd, time.Time{}) {
+		for _, f := range guestFiles(s, a, sshd, time.Time{}) {
 			fmt.Fprintf(&b, "%q %o %q %q %d %d\n", f.Path, f.Mode, f.Data, f.Link, f.Major, f.Minor)
 		}
 	}
@@ -41,13 +44,13 @@ func RootfsInputs(s Suite) Digest {
 
 // DiskInputs is a digest of what MakeDisk tells mke2fs beside the lock, and of what
 // it adds to the tree. Sizes stand for the rules that a layout follows from.
-func DiskInputs() Digest {
+func DiskInputs(a Arch) Digest {
 	var b strings.Builder
 	for _, size := range []Size{64 << 20, 1 << 30, 16 << 30} {
 		spec := DiskSpec{Size: size, UUID: uuid.Nil, HashSeed: uuid.Nil}
 		fmt.Fprintf(&b, "%q\n", mkfsArgs(spec, layoutOf(size, treeSize{inodes: 40_000})))
 	}
 	fmt.Fprintf(&b, "%q\n%q\n%d\n", mkfsEnv(time.Unix(0, 0)), mkfsConf, spareInodes)
-	fmt.Fprintf(&b, "%#v\n", (&DiskSpec{Epoch: time.Unix(0, 0).UTC()}).edits())
+	fmt.Fprintf(&b, "%#v\n", (&DiskSpec{Epoch: time.Unix(0, 0).UTC(), Arch: a}).edits())
 	return units.DigestOf([]byte(b.String()))
 }

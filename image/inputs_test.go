@@ -17,7 +17,7 @@ func TestRootfsInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	was := RootfsInputs(s)
+	was := RootfsInputs(s, arch.Default)
 	defer func(script string, r []rule) { bootstrapScript, rules = script, r }(bootstrapScript, rules)
 	script, all := bootstrapScript, rules
 	with := func(r rule) []rule { return append(slices.Clone(all), r) }
@@ -38,9 +38,39 @@ func TestRootfsInputs(t *testing.T) {
 		if c.name == "a comment" && c.script == script {
 			t.Fatal("the script has no comment")
 		}
-		if got := RootfsInputs(s) != was; got != c.changes {
+		if got := RootfsInputs(s, arch.Default) != was; got != c.changes {
 			t.Errorf("%s: the digest changed: %v", c.name, got)
 		}
+	}
+}
+
+// Another architecture's tree is made with an emulator, which is no news to the default one's.
+func TestForeignRootfsInputs(t *testing.T) {
+	s, err := suite.Parse("trixie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digests := func() map[Digest]bool {
+		m := map[Digest]bool{}
+		for _, a := range arch.All {
+			m[RootfsInputs(s, a)] = true
+		}
+		return m
+	}
+	was := digests()
+	if len(was) != len(arch.All) || !was[RootfsInputs(s, Arch{})] {
+		t.Errorf("%d digests of %d architectures", len(was), len(arch.All))
+	}
+	defer func(script string) { emulateScript = script }(emulateScript)
+	emulateScript += "sync\n"
+	if now := digests(); !now[RootfsInputs(s, arch.Default)] || !was[RootfsInputs(s, arch.Default)] ||
+		was[RootfsInputs(s, arch.ARM64)] {
+		t.Error("another emulate.sh is another input of foreign trees alone")
+	}
+	const arm = `:kimg:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:` +
+		`\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:PF`
+	if got := binfmt(arch.ARM64); got != arm {
+		t.Errorf("binfmt_misc is told %s", got)
 	}
 }
 

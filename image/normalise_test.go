@@ -337,7 +337,7 @@ func FuzzNormalise(f *testing.F) {
 func TestGuestFilesAreSound(t *testing.T) {
 	for _, s := range suite.All() {
 		seen := map[string]bool{}
-		for _, f := range guestFiles(s, true, epoch) {
+		for _, f := range guestFiles(s, Arch{}, true, epoch) {
 			if _, err := f.node(epoch); err != nil {
 				t.Error(err)
 			}
@@ -411,7 +411,7 @@ func TestBoundDevices(t *testing.T) {
 			dirs[h.Name] = true
 		}
 	}
-	guests := guestFiles(suite.All()[0], false, epoch)
+	guests := guestFiles(suite.All()[0], Arch{}, false, epoch)
 	mounts := bootstrapMounts("v")
 	if mounts[0].Volume != "v" || !mounts[0].Devices {
 		t.Errorf("%+v", mounts[0])

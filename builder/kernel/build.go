@@ -258,9 +258,9 @@ func (c Config) Inputs(v units.KernelVersion) units.Digest {
 	}
 	switch c.Base {
 	case VM:
-		fmt.Fprintf(&b, "vm %q\n", own("vm.config", vmConfig, version))
+		fmt.Fprintf(&b, "vm %q\n", c.ownRequests(version))
 	case Defconfig:
-		fmt.Fprintf(&b, "defconfig %q %q\n", kvmGuest, own("debug.config", debugConfig, version))
+		fmt.Fprintf(&b, "defconfig %q %q\n", kvmGuest, c.ownRequests(version))
 	default:
 		fmt.Fprintf(&b, "file %q %q\n", c.File, renamed(version, c))
 	}

@@ -17,17 +17,17 @@ import (
 // writtenBy is how kconfig heads a .config: "# Linux/x86 6.1.0 Kernel Configuration".
 var writtenBy = regexp.MustCompile(`(?m)^# Linux/(\S+) (\S+) Kernel Configuration\r?$`)
 
-// checkArch refuses what kconfig wrote for another architecture; text is a file of that name.
-func checkArch(name string, text []byte) error {
+// checkArch refuses what kconfig wrote for another architecture than a; text is a file of that name.
+func checkArch(a arch.Arch, name string, text []byte) error {
 	m := writtenBy.FindSubmatch(text)
-	if m == nil {
+	if m == nil || a == (arch.Arch{}) {
 		return nil
 	}
-	of, a := string(m[1]), arch.Default
+	of := string(m[1])
 	if of == a.SourceDir || of == a.Kernel {
 		return nil
 	}
-	return fmt.Errorf("read config %s: it was written for %s, by Linux %s: kimg makes kernels for %s (%s)",
+	return fmt.Errorf("read config %s: it was written for %s, by Linux %s: this kernel is for %s (%s)",
 		name, of, m[2], a.Name, a.SourceDir)
 }
 
@@ -101,7 +101,7 @@ func hasNames(symbol string) bool {
 // Check refuses a base file that cannot be a .config.
 func (c Config) Check() error {
 	if Builtin(c.Base) || bytes.Contains(c.File, []byte("CONFIG_")) {
-		return errors.Join(checkArch(c.Base, c.File), c.checkOffs())
+		return errors.Join(checkArch(c.Arch.Or(), c.Base, c.File), c.checkOffs())
 	}
 	return fmt.Errorf("read config %s: not a kernel configuration: it names no CONFIG_ symbol", c.Base)
 }

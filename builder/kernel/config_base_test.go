@@ -14,7 +14,7 @@ func TestCheckBase(t *testing.T) {
 		{"#\n# Linux/x86 6.1.0 Kernel Configuration\n#\n" + off, ""},
 		{"# Linux/x86_64 5.14.0-427.el9.x86_64 Kernel Configuration\n" + off, ""},
 		{"#\n# Linux/arm64 6.1.0 Kernel Configuration\n#\nCONFIG_ARM64=y\n", "read config my.config: " +
-			"it was written for arm64, by Linux 6.1.0: kimg makes kernels for amd64 (x86)"},
+			"it was written for arm64, by Linux 6.1.0: this kernel is for amd64 (x86)"},
 		{"# Linux/arm 5.10.1 Kernel Configuration\r\nCONFIG_A=y\r\n", "read config my.config: it was written for arm,"},
 		{off + "#CONFIG_SWAP is not set\n", `read config my.config:2: "#CONFIG_SWAP is not set" is a comment`},
 	} {

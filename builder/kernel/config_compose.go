@@ -3,12 +3,15 @@ package kernel
 import (
 	"bytes"
 	"context"
-	_ "embed"
+	"embed"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
@@ -30,12 +33,51 @@ var (
 	debugConfig []byte
 	//go:embed config/same.config
 	sameConfig []byte
+
+	// archConfigs are laid over the first two for one architecture: vm.arm64.config.
+	//go:embed config/*.*.config
+	archConfigs embed.FS
 )
+
+// fragment is a fragment of kimg's own.
+type fragment struct {
+	name string
+	text []byte
+}
+
+func (f fragment) requests(version dialect) []Request {
+	return own(f.name, f.text, version)
+}
+
+// ownBase are kimg's own fragments of a base for the architecture: that of all, and what is laid over it.
+func (c Config) ownBase() []fragment {
+	all := fragment{"vm.config", vmConfig}
+	if c.Base == Defconfig {
+		all = fragment{"debug.config", debugConfig}
+	}
+	name := c.Base + "." + c.Arch.Name + ".config"
+	if c.Base == Defconfig {
+		name = "debug." + c.Arch.Name + ".config"
+	}
+	text, err := archConfigs.ReadFile("config/" + name)
+	if err != nil { // x86, which the first one was written for, has none
+		return []fragment{all}
+	}
+	return []fragment{all, {name, text}}
+}
+
+func (c Config) ownRequests(version dialect) (list []Request) {
+	for _, f := range c.ownBase() {
+		list = append(list, f.requests(version)...)
+	}
+	return list
+}
 
 // Config is what a kernel is configured from.
 type Config struct {
-	Base     string // Defconfig, VM, or how errors call File
-	File     []byte // a whole .config, where Base is neither of the two
+	Arch     arch.Arch // what it is for; zero: the default
+	Base     string    // Defconfig, VM, or how errors call File
+	File     []byte    // a whole .config, where Base is neither of the two
 	Requests []Request
 }
 
@@ -44,10 +86,10 @@ func (c Config) Text() string {
 	var b strings.Builder
 	b.Write(sameConfig)
 	switch c.Base {
-	case VM:
-		b.Write(vmConfig)
-	case Defconfig:
-		b.Write(debugConfig)
+	case VM, Defconfig:
+		for _, f := range c.ownBase() {
+			b.Write(f.text)
+		}
 	default:
 		b.Write(c.File)
 	}
@@ -58,7 +100,7 @@ func (c Config) Text() string {
 }
 
 func own(name string, text []byte, version dialect) []Request {
-	reqs, err := ParseFragment(bytes.NewReader(text), name)
+	reqs, err := ParseFragment(bytes.NewReader(text), name, arch.Arch{})
 	if err != nil {
 		panic(err) // a test reads them all
 	}
@@ -148,7 +190,7 @@ func (w *worker) base(ctx context.Context, version dialect, c Config, same []Req
 	config []byte, rest []Request, err error) {
 	switch c.Base {
 	case VM:
-		all := merge(nil, slices.Concat(own("vm.config", vmConfig, version), same))
+		all := merge(nil, slices.Concat(c.ownRequests(version), same))
 		if err := w.write(ctx, workDir+"/base.config", all); err != nil {
 			return nil, nil, err
 		}
@@ -159,18 +201,31 @@ func (w *worker) base(ctx context.Context, version dialect, c Config, same []Req
 		if err != nil {
 			return nil, nil, err
 		}
-		guest, err := w.read(ctx, srcDir+"/"+kvmGuest)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read %s of the tree: %w", kvmGuest, err)
-		}
-		reqs, err := ParseFragment(bytes.NewReader(guest), kvmGuest)
-		if err != nil {
-			return nil, nil, err
-		}
-		return base, slices.Concat(reqs, own("debug.config", debugConfig, version), same), nil
+		reqs, err := w.treeFragments(ctx)
+		return base, slices.Concat(reqs, c.ownRequests(version), same), err
 	}
 	// Its own requests would be lost in a choice without same's turned around.
 	return c.File, slices.Concat(renamed(version, c), same), nil
+}
+
+// treeFragments are the tree's own fragments for a guest. arm64's defconfig has every machine; one of its fragments
+// turns all but the virtual one off, in newer trees.
+func (w *worker) treeFragments(ctx context.Context) (all []Request, err error) {
+	for _, name := range []string{"arch/" + w.arch.SourceDir + "/configs/virt.config", kvmGuest} {
+		text, err := w.read(ctx, srcDir+"/"+name)
+		if name != kvmGuest && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s of the tree: %w", name, err)
+		}
+		reqs, err := ParseFragment(bytes.NewReader(text), name, arch.Arch{})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, reqs...)
+	}
+	return all, nil
 }
 
 // kconfig makes a target of kconfig's beside the .config of the last build, whose time decides what make builds.
@@ -253,7 +308,7 @@ func (e *LackError) Hint() string { return "build it with " + needs.Way(e.Lacks.
 // lacks tells what the kernel will not do for kimg. Where it is by a base file, and not by what is asked beside it,
 // and somebody can answer, it asks before minutes are spent: wanted says that it was asked before.
 func (w *worker) lacks(ctx context.Context, j Job, requested []Request, final kconfig.Config, wanted bool) error {
-	list := needs.Lacks(final.Get, needs.Build...)
+	list := needs.Lacks(final.Get, needs.On(j.Arch.Or().ConsoleY, needs.Build)...)
 	if len(list) == 0 {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/arch"
 )
 
 // Request is one symbol and the value that it shall have.
@@ -61,8 +62,9 @@ func plainValue(v string) bool {
 }
 
 // ParseFragment reads a fragment, the form of .config: CONFIG_X=value and "# CONFIG_X is not set". name is what
-// errors call it. A line that is neither, nor a comment, is an error: a misspelt request must not be lost.
-func ParseFragment(r io.Reader, name string) ([]Request, error) {
+// errors call it, a the architecture that it is for; zero: any. A line that is neither, nor a comment, is an error: a
+// misspelt request must not be lost.
+func ParseFragment(r io.Reader, name string, a arch.Arch) ([]Request, error) {
 	var reqs []Request
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 1<<20)
@@ -73,8 +75,8 @@ func ParseFragment(r io.Reader, name string) ([]Request, error) {
 		switch off := strings.HasPrefix(line, "#"); {
 		case symbolRE.MatchString(sym) && (off || plainValue(value)):
 			reqs = append(reqs, Request{sym, value, origin})
-		case off && checkArch(name, []byte(line)) != nil:
-			return nil, checkArch(name, []byte(line))
+		case off && checkArch(a, name, []byte(line)) != nil:
+			return nil, checkArch(a, name, []byte(line))
 		case offRE.MatchString(line):
 			return nil, fmt.Errorf("read fragment %s: %w", origin, badOff(line))
 		case line != "" && !off:

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/builder/kernel/kconfig"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/needs"
 )
 
@@ -30,7 +31,7 @@ func TestParseSet(t *testing.T) {
 
 func TestParseFragment(t *testing.T) {
 	got, err := ParseFragment(strings.NewReader("# a comment\n\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x y\"\n"+
-		"  CONFIG_D=0x1f\n"), "f")
+		"  CONFIG_D=0x1f\n"), "f", arch.AMD64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func TestParseFragment(t *testing.T) {
 	for _, bad := range []string{"A=y", "CONFIG_A", "CONFIG_A=maybe", "CONFIG_A B=y", "CONFIG_A=y # no",
 		"#CONFIG_SWAP is not set", "#\tCONFIG_SWAP is not set",
 		"#  CONFIG_SWAP is not  set", "# CONFIG_SWAP is not set."} {
-		_, err := ParseFragment(strings.NewReader("\n"+bad+"\n"), "f")
+		_, err := ParseFragment(strings.NewReader("\n"+bad+"\n"), "f", arch.AMD64)
 		if err == nil || !strings.Contains(err.Error(), "f:2") {
 			t.Errorf("%q: error %v, want one that names its line", bad, err)
 		}
@@ -50,7 +51,11 @@ func TestParseFragment(t *testing.T) {
 
 // A whole .config of another architecture is no fragment of this one's.
 func TestParseFragmentOfAnotherArch(t *testing.T) {
-	_, err := ParseFragment(strings.NewReader("#\n# Linux/arm64 6.1.0 Kernel Configuration\nCONFIG_A=y\n"), "f")
+	const text = "#\n# Linux/arm64 6.1.0 Kernel Configuration\nCONFIG_A=y\n"
+	if _, err := ParseFragment(strings.NewReader(text), "f", arch.ARM64); err != nil {
+		t.Error(err)
+	}
+	_, err := ParseFragment(strings.NewReader(text), "f", arch.AMD64)
 	if err == nil || !strings.Contains(err.Error(), "config f: it was written for arm64, by Linux 6.1.0") {
 		t.Error(err)
 	}
@@ -125,9 +130,26 @@ func TestTranslate(t *testing.T) {
 
 // TestOwnFragments holds that kimg's own fragments parse and ask for nothing twice.
 func TestOwnFragments(t *testing.T) {
-	ours := map[string][]byte{"vm.config": vmConfig, "debug.config": debugConfig, "same.config": sameConfig}
+	ours := map[string][]byte{"same.config": sameConfig}
+	for _, a := range arch.All {
+		for _, base := range []string{VM, Defconfig} {
+			list := Config{Arch: a, Base: base}.ownBase()
+			if want := 1; a != arch.Default && len(list) != want+1 || a == arch.Default && len(list) != want {
+				t.Errorf("%s, %s: %d fragments", base, a, len(list))
+			}
+			var all []byte
+			for _, f := range list {
+				ours[f.name] = f.text
+				all = append(all, f.text...)
+			}
+			got := needs.Lacks(kconfig.ParseConfig(all).Get, needs.On(a.ConsoleY, needs.Build)...)
+			if base == VM && len(got) > 0 {
+				t.Errorf("the vm config of %s: %v", a, got)
+			}
+		}
+	}
 	for name, text := range ours {
-		reqs, err := ParseFragment(strings.NewReader(string(text)), name)
+		reqs, err := ParseFragment(strings.NewReader(string(text)), name, arch.Arch{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,19 +157,16 @@ func TestOwnFragments(t *testing.T) {
 			t.Errorf("%s asks for %d symbols and names %d", name, n, len(reqs))
 		}
 	}
-	if got := needs.Lacks(kconfig.ParseConfig(vmConfig).Get, needs.Build...); len(got) > 0 {
-		t.Errorf("the vm config: %s", got)
-	}
 }
 
 func FuzzParseFragment(f *testing.F) {
 	f.Add("CONFIG_A=y\n# CONFIG_B is not set\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		reqs, err := ParseFragment(strings.NewReader(text), "f")
+		reqs, err := ParseFragment(strings.NewReader(text), "f", arch.AMD64)
 		if err != nil {
 			return
 		}
-		again, err := ParseFragment(strings.NewReader(string(merge(nil, reqs))), "f")
+		again, err := ParseFragment(strings.NewReader(string(merge(nil, reqs))), "f", arch.AMD64)
 		if err != nil || len(again) != len(last(reqs)) {
 			t.Errorf("%q reads as %v and back as %v, %v", text, reqs, again, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -141,20 +142,40 @@ func Toolchains() []string {
 // Toolchain is the era's toolchain as --toolchain names it: "trixie/gcc-14".
 func (e Era) Toolchain() string { return e.Suite + "/" + e.CC }
 
-// Target is the toolchain image that has the era's compiler and what further make targets need; else an *EraError.
-func (e Era) Target(targets []string) (string, error) {
+// Target is the toolchain image that has the era's compiler for an architecture and what further make targets need;
+// else an *EraError.
+func (e Era) Target(a arch.Arch, targets []string) (string, error) {
 	deb := slices.Contains(targets, BinDeb)
-	var packing []string
+	other := ""
+	if a != arch.Default {
+		other = a.Name
+	}
+	var packing, cross []string
 	for _, s := range suite.All() {
 		for _, image := range s.Images() {
 			for _, cc := range image.Compilers {
-				if s.Name == e.Suite && cc == e.CC && image.Deb == deb {
+				if s.Name == e.Suite && cc == e.CC && image.Deb == deb && image.Arch == other {
 					return image.Name, nil
 				}
 				if image.Deb {
 					packing = append(packing, s.Name+"/"+cc)
 				}
+				if image.Arch == a.Name {
+					cross = append(cross, s.Name+"/"+cc)
+				}
 			}
+		}
+	}
+	switch {
+	case other != "" && deb:
+		return "", &EraError{
+			Msg:  fmt.Sprintf("choose a toolchain image for make %s: none packs kernels for %s", BinDeb, a),
+			hint: "leave out --target " + BinDeb + ", or --arch " + a.Name,
+		}
+	case other != "":
+		return "", &EraError{
+			Msg:  fmt.Sprintf("choose a toolchain image for %s: none has %s for it", a, e.Toolchain()),
+			hint: "use one of " + strings.Join(cross, ", ") + " with --toolchain, or another kernel",
 		}
 	}
 	return "", &EraError{

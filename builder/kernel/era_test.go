@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -106,11 +107,11 @@ func TestEraTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, targets := range [][]string{nil, {"fs/open.i", "modules"}} {
-			if got, err := e.Target(targets); got != c.image || err != nil {
+			if got, err := e.Target(arch.Default, targets); got != c.image || err != nil {
 				t.Errorf("%s %s for %q: %q, %v, want %s", c.version, c.override, targets, got, err, c.image)
 			}
 		}
-		got, err := e.Target([]string{"fs/open.i", BinDeb})
+		got, err := e.Target(arch.Default, []string{"fs/open.i", BinDeb})
 		if got != c.deb || (err == nil) != (c.deb != "") {
 			t.Errorf("%s %s, packed: %q, %v, want %q", c.version, c.override, got, err, c.deb)
 		}
@@ -119,6 +120,35 @@ func TestEraTarget(t *testing.T) {
 				!strings.Contains(none.Hint(),
 					"bullseye/gcc-10, bullseye/gcc-9, bookworm/gcc-12, trixie/gcc-14")) {
 			t.Errorf("%s %s, packed: %v, hint %q", c.version, c.override, err, err.(*EraError).Hint())
+		}
+	}
+}
+
+// Another architecture's compiler is in an image of its own, or there is none, which is told with those that are.
+func TestTargetOfAnotherArch(t *testing.T) {
+	for _, c := range []struct {
+		version string
+		arch    arch.Arch
+		targets []string
+		image   string
+		hint    string
+	}{
+		{"6.12.107", arch.ARM64, nil, "trixie-arm64", ""},
+		{"6.12.107", arch.RISCV64, []string{"fs/open.i"}, "trixie-riscv64", ""},
+		{"6.1.176", arch.ARM64, nil, "bookworm-arm64", ""},
+		{"6.1.176", arch.RISCV64, nil, "", "trixie/gcc-14 with --toolchain"},
+		{"5.10.223", arch.ARM64, nil, "", "bookworm/gcc-12, trixie/gcc-14 with --toolchain"},
+		{"6.12.107", arch.ARM64, []string{BinDeb}, "", "leave out --target bindeb-pkg"},
+	} {
+		e, err := EraFor(version(t, c.version), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.Target(c.arch, c.targets)
+		var none *EraError
+		if got != c.image || (err == nil) != (c.image != "") ||
+			err != nil && (!errors.As(err, &none) || !strings.Contains(none.Hint(), c.hint)) {
+			t.Errorf("%s, %s: %q, %v", c.version, c.arch, got, err)
 		}
 	}
 }

@@ -109,7 +109,7 @@ func newCounter(task *progress.Task, j Job, fresh bool) *counter {
 		base = "file"
 	}
 	v := j.Tree.Version
-	image, _ := j.Era.Target(nil) // an image always has the compiler; what else it has makes no object
+	image, _ := j.Era.Target(j.Arch, nil) // an image always has the compiler; what else it has makes no object
 	c.file = filepath.Join(j.CacheDir, "kernel", fmt.Sprintf("objects-%d.%d-%s-%s", v.Major, v.Minor, image, base))
 	if fresh {
 		// A file that is absent or damaged means that the number is not known.

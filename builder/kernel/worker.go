@@ -72,10 +72,15 @@ func newCompiler(ctx context.Context, eng container.Engine, j Job, src string, t
 const prefixMap = "-fdebug-prefix-map=..=" + srcDir + " -fdebug-prefix-map=" + objDir + "=/kimg/obj"
 
 func makeVars(j Job) []string {
-	return []string{
+	vars := []string{
 		"O=" + objDir, "ARCH=" + j.Arch.Kernel, "KCFLAGS=" + prefixMap, "KAFLAGS=" + prefixMap,
 		"CC=ccache " + j.Era.CC, "HOSTCC=ccache " + j.Era.CC,
 	}
+	if j.Arch != arch.Default { // the toolchain images' own
+		vars[4] = "CC=ccache " + j.Arch.Triplet + "-" + j.Era.CC
+		vars = append(vars, "CROSS_COMPILE="+j.Arch.Triplet+"-")
+	}
+	return vars
 }
 
 // buildEnv is the environment that the bits of a kernel depend on, and ccache's.

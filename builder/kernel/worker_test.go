@@ -34,6 +34,15 @@ func TestMakeCommand(t *testing.T) {
 	}
 }
 
+// Another architecture's objects come from a cross compiler, named whole; what runs in the build does not.
+func TestMakeVarsCross(t *testing.T) {
+	j := Job{Arch: arch.ARM64, Era: Era{CC: "gcc-14"}}
+	want := []string{"CC=ccache aarch64-linux-gnu-gcc-14", "HOSTCC=ccache gcc-14", "CROSS_COMPILE=aarch64-linux-gnu-"}
+	if diff := cmp.Diff(want, makeVars(j)[4:]); diff != "" {
+		t.Errorf("make (-want +got):\n%s", diff)
+	}
+}
+
 func TestBeginning(t *testing.T) {
 	var b beginning
 	for range 100 {

@@ -99,15 +99,15 @@ type ConfigLock struct {
 	Set       []string   `yaml:"set,omitempty"`
 }
 
-// Parse reads what the kernel is configured from, all of which is in the lock.
-func (c ConfigLock) Parse() (kernel.Config, error) {
-	out := kernel.Config{Base: c.Base}
+// Parse reads what the kernel, for an architecture, is configured from, all of which is in the lock.
+func (c ConfigLock) Parse(a Arch) (kernel.Config, error) {
+	out := kernel.Config{Arch: a, Base: c.Base}
 	var errs []error
 	if !kernel.Builtin(c.Base) {
 		out.File = []byte(c.Text)
 	}
 	for _, f := range c.Fragments {
-		r, err := kernel.ParseFragment(strings.NewReader(f.Text), f.Path)
+		r, err := kernel.ParseFragment(strings.NewReader(f.Text), f.Path, a)
 		out.Requests, errs = append(out.Requests, r...), append(errs, err)
 	}
 	for _, set := range c.Set {
@@ -157,7 +157,14 @@ func (r RootfsLock) Packages() []Package { return slices.Concat(r.Required, r.Ba
 
 // Asks reports whether the lock was made for this request.
 func (r RootfsLock) Asks(q Request) bool {
-	return r.Suite == q.Suite && r.Variant == q.Variant && slices.Equal(r.Include, q.Include)
+	return r.of(q.Arch) && r.Suite == q.Suite && r.Variant == q.Variant && slices.Equal(r.Include, q.Include)
+}
+
+// of reports whether no package is another architecture's.
+func (r RootfsLock) of(a Arch) bool {
+	return !slices.ContainsFunc(r.Required, func(p Package) bool {
+		return p.Arch != "" && p.Arch != "all" && p.Arch != a.Name
+	})
 }
 
 // ImageLock pins what mke2fs would otherwise draw at random.

@@ -46,7 +46,8 @@ func Diff(a, b *Lock, again ActionsLock) []PartChange {
 			out = append(out, p)
 		}
 	}
-	kernel := PartChange{Part: "kernel", Name: b.Kernel.Name(), Facts: diffFacts(a.Kernel.facts(), b.Kernel.facts())}
+	kernel := PartChange{Part: "kernel", Name: b.Kernel.Name(),
+		Facts: diffFacts(append(a.Kernel.facts(), archFact(a)), append(b.Kernel.facts(), archFact(b)))}
 	if a.Kernel.Package != nil && b.Kernel.Package != nil {
 		kernel.Packages = diffPackages([]Package{*a.Kernel.Package}, []Package{*b.Kernel.Package})
 		kernel.Name, kernel.Total = b.Kernel.Package.Name, 1
@@ -75,6 +76,8 @@ func moved[T ~string](was, now T) []Move {
 	}
 	return []Move{{Name: "action", From: brief(string(was)), To: brief(string(now))}}
 }
+
+func archFact(l *Lock) fact { return fact{"arch", l.Arch.Name} }
 
 // fact is something that a lock pins, by the name that users know it by.
 type fact struct{ name, value string }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kimg/kimg/builder/attest"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
@@ -105,6 +106,9 @@ func (l *Lock) Requested() map[string]any {
 		if len(list) > 0 {
 			m[name] = attest.List(list)
 		}
+	}
+	if l.Arch != arch.Default {
+		m["arch"] = l.Arch.Name
 	}
 	if l.Kernel.NoFixes {
 		m["noFixes"] = true

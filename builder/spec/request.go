@@ -33,7 +33,8 @@ type Request struct {
 
 // Request reads the files that a Spec names and checks them. Errors are *InputError where the user can mend them.
 func (s Spec) Request() (Request, error) {
-	config, err := s.config()
+	a := arch.Default
+	config, err := s.config(a)
 	if err != nil {
 		return Request{}, err
 	}
@@ -47,7 +48,7 @@ func (s Spec) Request() (Request, error) {
 	}
 	return Request{
 		Custom: own,
-		Arch:   arch.Default, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
+		Arch:   a, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
 		Config: config, Patches: patches, NoFixes: s.NoFixes, Targets: s.Targets, Toolchain: s.Toolchain, Size: s.Size,
 	}, nil
 }
@@ -79,7 +80,7 @@ func (s Spec) includes() []string {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.Include, need.Packages()))))
 }
 
-func (s Spec) config() (ConfigLock, error) {
+func (s Spec) config(a Arch) (ConfigLock, error) {
 	c := ConfigLock{Base: s.Config, Set: s.Set}
 	if !kernel.Builtin(s.Config) {
 		f, err := lockFile(s.Config)
@@ -97,7 +98,7 @@ func (s Spec) config() (ConfigLock, error) {
 		}
 		c.Fragments = append(c.Fragments, f)
 	}
-	parsed, err := c.Parse()
+	parsed, err := c.Parse(a)
 	if err == nil {
 		err = parsed.Check()
 	}

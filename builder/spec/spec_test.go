@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kimg/kimg/internal/arch"
 )
 
 func TestSpecFile(t *testing.T) {
@@ -124,5 +126,23 @@ func TestConflictComparesWholeDigests(t *testing.T) {
 		if err := s.Conflict(l); err == nil {
 			t.Errorf("another --%s whose digest begins alike is taken for the same", field)
 		}
+	}
+}
+
+// Another architecture has other packages, and what a lock pins of one is asked for by no other.
+func TestArchIsPinned(t *testing.T) {
+	q, err := Default().Request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Arch = arch.ARM64
+	of := func(arch string) RootfsLock {
+		return RootfsLock{Suite: q.Suite, Variant: q.Variant, Required: []Package{{Arch: "all"}, {Arch: arch}}}
+	}
+	if !of("arm64").Asks(q) || of("amd64").Asks(q) || !of("all").Asks(q) {
+		t.Error("packages of another architecture are taken for its own")
+	}
+	if err := q.Check(); err != nil {
+		t.Error(err)
 	}
 }

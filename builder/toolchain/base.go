@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,16 +39,38 @@ var dropped = []string{
 	"/usr/share/qemu/bamboo.dtb",
 }
 
+// emulators are qemu-user's programs, 15 MB each: the prefixes of their names behind "qemu-".
+var emulators = []string{
+	"aarch64", "alpha", "arm", "hexagon", "hppa", "i386", "loongarch64", "m68k", "microblaze", "mips", "or1k", "ppc",
+	"riscv32", "riscv64", "s390x", "sh4", "sparc", "x86_64", "xtensa",
+}
+
+// dropped are the files that are left out of the target's image.
+func (t Target) dropped() []string {
+	a, ok := t.imagingArch()
+	if !ok || a == arch.Default {
+		return dropped
+	}
+	list := slices.DeleteFunc(slices.Clone(dropped), func(p string) bool { return p == a.Firmware })
+	for _, e := range emulators {
+		if !strings.HasSuffix(a.Emulator, "-"+e) {
+			list = append(list, "/usr/bin/qemu-"+e+"*")
+		}
+	}
+	return list
+}
+
 // layBase writes the tar of a root filesystem in which the packages (in order) are unpacked and none is configured,
 // with dpkg's database saying just that: so "dpkg --configure -a" in a container finishes it. when dates what
-// belongs to no package. The packages come from next, which returns io.EOF after the last; the same packages give
-// the same bytes.
+// belongs to no package, dropped is left out. The packages come from next, which returns io.EOF after the last; the
+// same packages give the same bytes.
 //
 // dpkg --install of the same packages over the tree, as debootstrap does it,
 // would write every file a second time and keep both in the image.
-func layBase(ctx context.Context, w io.Writer, a arch.Arch, when time.Time, next func() (*deb.Package, error)) error {
-	links := strings.Fields(a.UsrLinks)
-	l := deb.NewLayout(w, links, when, drop)
+func layBase(ctx context.Context, w io.Writer, dropped []string, when time.Time,
+	next func() (*deb.Package, error)) error {
+	links := strings.Fields(arch.Default.UsrLinks)
+	l := deb.NewLayout(w, links, when, func(p string) bool { return drop(dropped, p) })
 	// First, so that everything after them can only land behind them.
 	for _, d := range links {
 		if err := l.MergeUsr(d); err != nil {
@@ -69,14 +92,14 @@ func layBase(ctx context.Context, w io.Writer, a arch.Arch, when time.Time, next
 			return fmt.Errorf("lay base: %w", err)
 		}
 	}
-	if err := finishBase(l); err != nil {
+	if err := finishBase(l, dropped); err != nil {
 		return fmt.Errorf("lay base: %w", err)
 	}
 	return nil
 }
 
 // finishBase lays what belongs to no package and ends the tar.
-func finishBase(l *deb.Layout) error {
+func finishBase(l *deb.Layout, dropped []string) error {
 	var cfg strings.Builder
 	cfg.WriteString("# What this image does without.\nforce-unsafe-io\n")
 	for _, p := range dropped {
@@ -101,8 +124,8 @@ func finishBase(l *deb.Layout) error {
 	return l.Close()
 }
 
-// drop reports whether a file with this absolute path is left out.
-func drop(p string) bool {
+// drop reports whether a file with this absolute path is one of those that are left out.
+func drop(dropped []string, p string) bool {
 	for _, pattern := range dropped {
 		if ok := matchSlashes(pattern, p); ok {
 			return true

@@ -133,7 +133,7 @@ func (l *Lock) baseRef() string {
 // baseInputs spells out all that the base depends on. Its architecture is that of its packages.
 func (l *Lock) baseInputs() []byte {
 	return fmt.Appendf(nil, "base %s\ndate %d\ndropped %q\n%s",
-		baseVersion, l.Date.Unix(), dropped, list("base", l.Base))
+		baseVersion, l.Date.Unix(), l.Target.dropped(), list("base", l.Base))
 }
 
 func list(kind string, packages []archive.Locked) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
@@ -169,6 +170,9 @@ func TestContents(t *testing.T) {
 		"trixie-gcc-13":   "trixie: gcc-13 pkgconf",
 		"bullseye-deb":    "bullseye: gcc-10 gcc-9 dpkg-dev rsync",
 		"bookworm-deb":    "bookworm: gcc-12 pkgconf dpkg-dev debhelper rsync",
+		"trixie-arm64":    "trixie: gcc-14 pkgconf",
+		"trixie-riscv64":  "trixie: gcc-14 pkgconf",
+		"bookworm-arm64":  "bookworm: gcc-12 pkgconf",
 		"trixie-deb":      "trixie: gcc-14 pkgconf dpkg-dev debhelper rsync",
 	} {
 		c, err := target.contents()
@@ -176,7 +180,15 @@ func TestContents(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		rest := strings.TrimSuffix(strings.Join(c.packages, " "), " "+strings.Join(kernelTools, " "))
+		all, cross := strings.Join(c.packages, " "), ""
+		if _, name, ok := strings.Cut(string(target), "-"); ok && (name == "arm64" || name == "riscv64") {
+			cross = map[string]string{"arm64": "-aarch64-linux-gnu", "riscv64": "-riscv64-linux-gnu"}[name]
+			var ok bool
+			if all, ok = strings.CutSuffix(all, " "+c.packages[0]+cross); !ok {
+				t.Errorf("%s has no %s%s", target, c.packages[0], cross)
+			}
+		}
+		rest := strings.TrimSuffix(all, " "+strings.Join(kernelTools, " "))
 		if got := c.suite.Name + ": " + rest; got != want {
 			t.Errorf("%s: %s, want %s", target, got, want)
 		}
@@ -233,5 +245,31 @@ func TestShippedLocks(t *testing.T) {
 	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil ||
 		link != "builder/toolchain/Dockerfile.builder" {
 		t.Errorf("Dockerfile.builder in the root: %q, %v", link, err)
+	}
+}
+
+// An imaging image is for the guests of one architecture: it has the firmware of their machine, and of qemu-user's
+// programs theirs alone.
+func TestImagingForEach(t *testing.T) {
+	for _, c := range []struct{ file, images string }{
+		{"/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin", "imaging-riscv64"},
+		{"/usr/bin/qemu-aarch64", "imaging imaging-arm64"}, // the first has no qemu-user
+		{"/usr/bin/qemu-riscv64", "imaging imaging-riscv64"},
+		{"/usr/bin/qemu-ppc64le", "imaging"},
+		{"/usr/bin/qemu-img", "imaging imaging-arm64 imaging-riscv64"},
+		{"/usr/share/man/man1/x.1", ""},
+	} {
+		var in []string
+		for _, a := range arch.All {
+			if target := ImagingFor(a); !drop(target.dropped(), c.file) {
+				in = append(in, string(target))
+			}
+		}
+		if got := strings.Join(in, " "); got != c.images {
+			t.Errorf("%s is in %q, want %q", c.file, got, c.images)
+		}
+	}
+	if !slices.Equal(Trixie.dropped(), dropped) || ImagingFor(arch.Arch{}) != Imaging {
+		t.Error("what an image of the default architecture lacks has changed")
 	}
 }

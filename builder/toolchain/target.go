@@ -16,8 +16,26 @@ type Target string
 const (
 	Bullseye Target = "bullseye"
 	Trixie   Target = "trixie"
-	Imaging  Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb
+	Imaging  Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb, for guests of the default architecture
 )
+
+// ImagingFor is the imaging image of guests of an architecture. Each has one of its own: nobody downloads another's
+// QEMU.
+func ImagingFor(a arch.Arch) Target {
+	if a = a.Or(); a == arch.Default {
+		return Imaging
+	}
+	return Imaging + "-" + Target(a.Name)
+}
+
+// imagingArch is the architecture that an imaging image is for.
+func (t Target) imagingArch() (arch.Arch, bool) {
+	i := slices.IndexFunc(arch.All, func(a arch.Arch) bool { return ImagingFor(a) == t })
+	if i < 0 {
+		return arch.Arch{}, false
+	}
+	return arch.All[i], true
+}
 
 // kernelTools is what a kernel build calls besides the compiler: no config of its own Kconfig asks for more, but
 // for Rust and for documentation. Perl is the base's perl-base; nothing in a build needs Python.
@@ -50,18 +68,29 @@ type contents struct {
 
 // contents looks the target up in the table of suites.
 func (t Target) contents() (contents, error) {
-	if t == Imaging {
+	if a, ok := t.imagingArch(); ok {
 		s, err := suite.Parse(imagingSuite)
-		packages := slices.Clone(imagingTools)
-		for _, a := range arch.All {
-			packages = append(packages, strings.Fields(a.QEMUPackages)...)
+		packages := slices.Concat(imagingTools, strings.Fields(a.QEMUPackages))
+		if a != arch.Default {
+			// What runs its packages' scripts, and what has the kernel take that for it.
+			packages = append(packages, "qemu-user", "mount")
 		}
 		return contents{s, packages}, err
 	}
 	for _, s := range suite.All() {
 		for _, image := range s.Images() {
 			if image.Name == string(t) {
-				return contents{s, slices.Concat(image.Compilers, image.Packages, kernelTools)}, nil
+				packages := slices.Concat(image.Compilers, image.Packages, kernelTools)
+				if image.Arch != "" {
+					a, err := arch.Parse(image.Arch)
+					if err != nil {
+						return contents{}, fmt.Errorf("toolchain %s: %w", t, err)
+					}
+					for _, cc := range image.Compilers { // beside the one for what runs in the build
+						packages = append(packages, cc+"-"+a.Package())
+					}
+				}
+				return contents{s, packages}, nil
 			}
 		}
 	}
@@ -80,7 +109,10 @@ func Targets() []Target {
 			all = append(all, Target(image.Name))
 		}
 	}
-	return append(all, Imaging)
+	for _, a := range arch.All {
+		all = append(all, ImagingFor(a))
+	}
+	return all
 }
 
 // ParseTarget reads a target's name.

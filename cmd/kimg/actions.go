@@ -19,7 +19,6 @@ import (
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
@@ -134,7 +133,8 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 	if g.inContainer {
 		from = cmp.Or(from, "container")
 	}
-	tools, err := toolbox.Choose(ctx, arch.Default, from, imaging)
+	a := artifact.ArchOf(g.out)
+	tools, err := toolbox.Choose(ctx, a, from, imaging)
 	if err != nil {
 		return vm.Options{}, err
 	}
@@ -143,7 +143,7 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 		tools = sandbox
 	}
 	return vm.Options{
-		Dir: g.out, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),
+		Dir: g.out, Arch: a, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),
 		Kept: filepath.Join(env.Cache, "guests"),
 		Say:  func(text string) { progress.Say(env.Sink, text) },
 	}, nil

@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/sparse"
 )
@@ -92,6 +93,34 @@ func TestDescriptions(t *testing.T) {
 	golden(t, "kimg.xml", export(t, Libvirt{}, b))
 	golden(t, "firecracker.json", export(t, Firecracker{}, b))
 	if err := json.Unmarshal(export(t, Firecracker{}, b), &map[string]any{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is x86's alone in the descriptions stays there.
+func TestDescriptionsOfAnotherArch(t *testing.T) {
+	b := sample("/out")
+	b.Arch, b.Guest.Append = arch.ARM64, "root=/dev/vda rw console=ttyAMA0"
+	b.Guest.Options = map[string]string{"VIRTIO_MMIO": "y", "VIRTIO_BLK": "y", "SERIAL_8250_CONSOLE": "y",
+		"SERIAL_OF_PLATFORM": "y"}
+	b.Warn = func(s string) { t.Error(s) }
+	got := string(export(t, Firecracker{}, b))
+	for _, want := range []string{`"/out/Image"`, `"root=/dev/vda rw console=ttyS0"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+	var d domain
+	if err := xml.Unmarshal(export(t, Libvirt{}, b), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.OS.Type.Arch != "aarch64" || d.OS.Type.Machine != "virt" || d.OS.Kernel != "/out/Image" ||
+		d.Features.ACPI != nil {
+		t.Errorf("%+v", d)
+	}
+	b.Arch = arch.RISCV64
+	if err := (Firecracker{}).Export(t.Context(), b, io.Discard); err == nil ||
+		!strings.Contains(err.Error(), "no machine for riscv64") {
 		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 )
 
@@ -110,7 +111,9 @@ func domainOf(b *Build) *domain {
 	a := b.arch()
 	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = a.Libvirt, a.Machine, "hvm"
 	d.OS.Kernel, d.OS.Cmdline = b.path(artifact.KernelImage(a)), g.Append
-	d.Features.ACPI = &struct{}{}
+	if a == arch.AMD64 { // elsewhere it would take firmware
+		d.Features.ACPI = &struct{}{}
+	}
 	d.CPU.Mode = "host-passthrough"
 
 	disk := &d.Devices.Disk

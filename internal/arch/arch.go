@@ -5,6 +5,8 @@
 package arch
 
 import (
+	"cmp"
+	"debug/elf"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,18 +21,26 @@ type Arch struct {
 	Image     string // the kernel image as make's target and as an artifact: bzImage
 	ImagePath string // where make puts it, relative to the object directory
 
-	Console string // the serial console's device, without /dev/: ttyS0
-	Cmdline int    // COMMAND_LINE_SIZE of its kernels, in bytes with the final zero
+	Console  string // the serial console's device, without /dev/: ttyS0
+	ConsoleY string // the kernel's option for it: SERIAL_8250_CONSOLE
+	Cmdline  int    // COMMAND_LINE_SIZE of its kernels, in bytes with the final zero
 
-	HardwareBreaks int // how many hardware breakpoints a processor has
+	HardwareBreaks int // how many hardware breakpoints a processor has at the least
 
 	QEMU    string // the program: qemu-system-x86_64
 	Machine string // -M
 	CPU     string // -cpu, emulated or not
+	GDB     string // the gdb that knows its processors
+	// Start is the physical address of the kernel's first instruction on that machine; 0: vmlinux says it.
+	Start uint64
 
 	UsrLinks     string // the directories of a root that are links into /usr: "bin lib lib64 sbin"
-	QEMUPackages string // Debian's packages of QEMU and the firmware of its machine
+	QEMUPackages string // Debian's packages of QEMU and the firmware of its machine, and of gdb
+	Firmware     string // of QEMU's files, what its machine cannot do without; a * is any text. Empty: what all have
+	Emulator     string // the program of Debian's qemu-user that runs its programs elsewhere
 
+	Triplet string // GNU's, of its compilers: x86_64-linux-gnu
+	ELF     elf.Machine
 	OCI     string // platform.architecture of an OCI image, GOARCH's words
 	Libvirt string // <os><type arch=...>
 }
@@ -39,22 +49,50 @@ type Arch struct {
 var AMD64 = Arch{
 	Name:   "amd64",
 	Kernel: "x86_64", SourceDir: "x86", Image: "bzImage", ImagePath: "arch/x86/boot/bzImage",
-	Console: "ttyS0", Cmdline: 2048, HardwareBreaks: 4,
-	QEMU: "qemu-system-x86_64", Machine: "pc",
+	Console: "ttyS0", ConsoleY: "SERIAL_8250_CONSOLE", Cmdline: 2048, HardwareBreaks: 4,
+	QEMU: "qemu-system-x86_64", Machine: "pc", GDB: "gdb",
 	// Without la57, five-level page tables: no guest gains by them, and TCG walks them on every miss.
 	CPU: "max,la57=off",
 	// debootstrap's functions, setup_merged_usr. Packages up to Debian 12 still carry files below these.
 	UsrLinks: "bin lib lib32 lib64 libx32 sbin",
 	// The last for e1000 and virtio-net, which ask for its ROMs.
-	QEMUPackages: "qemu-system-x86 seabios ipxe-qemu",
-	OCI:          "amd64", Libvirt: "x86_64",
+	QEMUPackages: "qemu-system-x86 seabios ipxe-qemu", Emulator: "qemu-x86_64",
+	Triplet: "x86_64-linux-gnu", ELF: elf.EM_X86_64, OCI: "amd64", Libvirt: "x86_64",
+}
+
+// ARM64 is aarch64, on QEMU's machine virt: its RAM begins at 1 GiB, and the kernel is 2 MiB above that.
+var ARM64 = Arch{
+	Name:   "arm64",
+	Kernel: "arm64", SourceDir: "arm64", Image: "Image", ImagePath: "arch/arm64/boot/Image",
+	Console: "ttyAMA0", ConsoleY: "SERIAL_AMBA_PL011_CONSOLE", Cmdline: 2048,
+	HardwareBreaks: 4, // ID_AA64DFR0_EL1.BRPs of a cortex-a72 says 6; 2 is the least that there may be
+	QEMU:           "qemu-system-aarch64", Machine: "virt", GDB: "gdb-multiarch", Start: 0x4020_0000,
+	// A processor that every kernel and suite knows; "max" spends much of its time on pointer authentication.
+	CPU:          "cortex-a72",
+	UsrLinks:     "bin lib sbin",
+	QEMUPackages: "qemu-system-arm ipxe-qemu gdb-multiarch", Emulator: "qemu-aarch64",
+	Triplet: "aarch64-linux-gnu", ELF: elf.EM_AARCH64, OCI: "arm64", Libvirt: "aarch64",
+}
+
+// RISCV64 is 64-bit RISC-V, on QEMU's machine virt: its RAM begins at 2 GiB, with OpenSBI, and the kernel is 2 MiB
+// above that.
+var RISCV64 = Arch{
+	Name:   "riscv64",
+	Kernel: "riscv", SourceDir: "riscv", Image: "Image", ImagePath: "arch/riscv/boot/Image",
+	Console: "ttyS0", ConsoleY: "SERIAL_8250_CONSOLE", Cmdline: 1024, HardwareBreaks: 2,
+	QEMU: "qemu-system-riscv64", Machine: "virt", GDB: "gdb-multiarch", Start: 0x8020_0000,
+	CPU:          "rv64",
+	UsrLinks:     "bin lib sbin",
+	QEMUPackages: "qemu-system-riscv opensbi ipxe-qemu gdb-multiarch", Firmware: "/usr/share/qemu/opensbi-*",
+	Emulator: "qemu-riscv64",
+	Triplet:  "riscv64-linux-gnu", ELF: elf.EM_RISCV, OCI: "riscv64", Libvirt: "riscv64",
 }
 
 // Default is the architecture of whoever names none, on every machine.
 var Default = AMD64
 
 // All are the architectures that guests may have.
-var All = []Arch{AMD64}
+var All = []Arch{AMD64, ARM64, RISCV64}
 
 // Parse returns the architecture of that name, which is Debian's.
 func Parse(name string) (Arch, error) {
@@ -67,6 +105,21 @@ func Parse(name string) (Arch, error) {
 	}
 	return Arch{}, fmt.Errorf("unknown architecture %q: want %s", name, strings.Join(names, ", "))
 }
+
+// OfELF returns the architecture of an ELF file.
+func OfELF(m elf.Machine) (Arch, bool) {
+	i := slices.IndexFunc(All, func(a Arch) bool { return a.ELF == m })
+	if i < 0 {
+		return Arch{}, false
+	}
+	return All[i], true
+}
+
+// Or is a, or the default where that is none.
+func (a Arch) Or() Arch { return cmp.Or(a, Default) }
+
+// Package is the part of Debian's cross compilers' names that names the architecture: "x86-64-linux-gnu".
+func (a Arch) Package() string { return strings.ReplaceAll(a.Triplet, "_", "-") }
 
 // String is the architecture's name.
 func (a Arch) String() string { return a.Name }

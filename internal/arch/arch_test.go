@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"reflect"
 	"testing"
@@ -25,10 +26,28 @@ func TestRowsAreWhole(t *testing.T) {
 	for _, a := range All {
 		v := reflect.ValueOf(a)
 		for i := range v.NumField() {
-			if v.Field(i).IsZero() {
-				t.Errorf("%s: %s is empty", a.Name, v.Type().Field(i).Name)
+			name := v.Type().Field(i).Name
+			if v.Field(i).IsZero() && name != "Start" && name != "Firmware" {
+				t.Errorf("%s: %s is empty", a.Name, name)
 			}
 		}
+	}
+}
+
+func TestOfELF(t *testing.T) {
+	for _, a := range All {
+		if got, ok := OfELF(a.ELF); !ok || got != a {
+			t.Errorf("%s: %v, %v", a.ELF, got, ok)
+		}
+	}
+	if _, ok := OfELF(elf.EM_VAX); ok {
+		t.Error("vax is no architecture that kimg knows")
+	}
+	if got := AMD64.Package(); got != "x86-64-linux-gnu" {
+		t.Errorf("gcc-14-%s is no package of Debian's", got)
+	}
+	if (Arch{}).Or() != Default || ARM64.Or() != ARM64 {
+		t.Error("only no architecture is the default")
 	}
 }
 

@@ -1,7 +1,15 @@
 // Package artifact names the files that a build leaves in its out directory. Each name is written once, here.
 package artifact
 
-import "github.com/kimg/kimg/internal/arch"
+import (
+	"debug/elf"
+	"encoding/binary"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/kimg/kimg/internal/arch"
+)
 
 // The files that a build makes, whatever the architecture; the kernel image is the architecture's: KernelImage.
 const (
@@ -23,6 +31,21 @@ const (
 	Signature  = "provenance.intoto.jsonl"
 	SBOM       = "sbom.spdx.json"
 )
+
+// ArchOf is the architecture of the artifacts in a directory, by their vmlinux; the default where that does not say it.
+func ArchOf(dir string) arch.Arch {
+	f, err := os.Open(filepath.Join(dir, Vmlinux))
+	if err != nil {
+		return arch.Default
+	}
+	defer f.Close()
+	head := make([]byte, 20) // e_ident and e_type are before e_machine, all architectures of kimg's are little-endian
+	if _, err := io.ReadFull(f, head); err != nil || string(head[:4]) != elf.ELFMAG {
+		return arch.Default
+	}
+	a, _ := arch.OfELF(elf.Machine(binary.LittleEndian.Uint16(head[18:])))
+	return a.Or()
+}
 
 // KernelImage is the name of the bootable kernel.
 func KernelImage(a arch.Arch) string { return a.Image }

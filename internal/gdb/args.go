@@ -1,12 +1,14 @@
 package gdb
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
 
 // Files are what gdb reads, as gdb sees them.
 type Files struct {
+	GDB     string // the program; empty: gdb
 	Vmlinux string
 	Scripts []string // files and directories of the kernel's own scripts, which gdb may run
 	Index   string   // directory of gdb's index of vmlinux; empty: there is none
@@ -14,7 +16,7 @@ type Files struct {
 
 // Args starts a gdb for [Start]: without anybody's settings, scripts but the kernel's own, and questions.
 func Args(f Files) []string {
-	args := append([]string{"gdb", "-nx", "-nh", "-q", "--interpreter=mi3"}, IndexArgs(f.Index)...)
+	args := append([]string{cmp.Or(f.GDB, "gdb"), "-nx", "-nh", "-q", "--interpreter=mi3"}, IndexArgs(f.Index)...)
 	return append(args,
 		"-iex", "set debuginfod enabled off",
 		"-iex", "set auto-load local-gdbinit off",
@@ -63,7 +65,7 @@ func (s Session) Args() []string {
 	if s.HoldKeys {
 		args = slices.Clone(holdKeys)
 	}
-	args = append(args, "gdb", "-q")
+	args = append(args, cmp.Or(s.Files.GDB, "gdb"), "-q")
 	if !s.Settings {
 		args = append(args, "-nx")
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/elffile"
 )
@@ -49,6 +50,9 @@ func ReadSymbols(name string) (_ *Symbols, err error) {
 		if p.Type == elf.PT_LOAD && f.Entry >= p.Paddr && f.Entry-p.Paddr < p.Filesz {
 			s.Entry = f.Entry
 		}
+	}
+	if a, ok := arch.OfELF(f.Machine); ok && a.Start > 0 { // there it is a linear one, too
+		s.Entry = a.Start
 	}
 	for _, symbol := range f.Symbols {
 		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC && !strings.HasPrefix(symbol.Name, "__pfx_") {

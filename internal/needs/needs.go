@@ -52,6 +52,17 @@ var Guest = []Need{Console, Nodes, Systemd}
 // Build is what a kernel that is to be compiled is held against.
 var Build = slices.Concat(Boot, Guest, []Need{Agent, Debug, Variables, Scripts})
 
+// On has the console's driver in a list be another one: that of an architecture.
+func On(console string, list []Need) []Need {
+	list = slices.Clone(list)
+	for i, n := range list {
+		if n.What == Console.What {
+			list[i].Any = [][]string{{console}}
+		}
+	}
+	return list
+}
+
 // Lack is a need that a configuration does not meet.
 type Lack struct {
 	What     string

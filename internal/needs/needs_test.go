@@ -66,3 +66,14 @@ func TestLacks(t *testing.T) {
 		t.Errorf("the same twice: %s", got)
 	}
 }
+
+func TestOn(t *testing.T) {
+	has := config("SERIAL_AMBA_PL011_CONSOLE=y")
+	list := []Need{Root, Console}
+	if got := Lacks(has, On("SERIAL_AMBA_PL011_CONSOLE", list)...); len(got) != 1 || got[0].What != Root.What {
+		t.Errorf("the console of another architecture: %v", got)
+	}
+	if got := Lacks(has, list...); len(got) != 2 {
+		t.Errorf("the list itself changed: %v", got)
+	}
+}

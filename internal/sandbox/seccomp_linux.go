@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
@@ -59,6 +60,19 @@ func filterFor(caps uint64) ([]unix.SockFilter, error) {
 	}
 	filters.byCaps[caps] = f
 	return f, nil
+}
+
+// NestingProfile is Docker's default filter, in Docker's JSON, of a container that may make user namespaces and mount
+// in them. What a process may do there it may do to itself alone.
+func NestingProfile() (string, error) {
+	profile := seccomp.DefaultProfile()
+	profile.Syscalls = append(profile.Syscalls, &seccomp.Syscall{LinuxSyscall: specs.LinuxSyscall{
+		Names: []string{"clone", "unshare", "mount", "umount2", "fsopen", "fsconfig", "fsmount", "move_mount",
+			"open_tree", "mount_setattr"},
+		Action: specs.ActAllow,
+	}})
+	b, err := json.Marshal(profile)
+	return string(b), err
 }
 
 // compile makes a filter of a profile, one part for each architecture. The rule that matches first decides.

@@ -14,8 +14,9 @@ import (
 
 // Suite is a release of a distribution, by its codename. The zero value is no suite.
 type Suite struct {
-	Name   string  // the codename: "trixie"
-	Family *Family // who makes it
+	Name   string   // the codename: "trixie"
+	Family *Family  // who makes it
+	Arches []string // the architectures in its archive, of those that kimg knows
 
 	signers   []string   // fingerprints of the primary keys that may sign its InRelease
 	Bootstrap Bootstrap  // what debootstrap does for it
@@ -38,6 +39,7 @@ type Toolchain struct {
 	Base      []string // decide alternatives that the essential packages leave open
 	Build     []string // what every image has besides, under the suite's own names
 	Deb       []string // what make bindeb-pkg calls: in the main image's sibling trixie-deb
+	Cross     []string // architectures that the default compiler is there for, too: in trixie-arm64 and the like
 
 	Binutils, Glibc int // their minor versions; both are at 2
 }
@@ -48,6 +50,7 @@ type Image struct {
 	Compilers []string // packages, the default first
 	Packages  []string // what it has besides, of the suite's facts
 	Deb       bool     // it packs kernels for dpkg, too
+	Arch      string   // of the kernels that it compiles, where that is not its own; as package arch names it
 }
 
 // Compilers are the packages of all compilers, the suite's default first.
@@ -68,8 +71,12 @@ func (s Suite) Images() []Image {
 	for _, cc := range t.Others {
 		all = append(all, Image{Name: s.Name + "-" + cc, Compilers: []string{cc}, Packages: t.Build})
 	}
-	return append(all, Image{Name: s.Name + "-deb", Compilers: t.Compilers, Deb: true,
+	all = append(all, Image{Name: s.Name + "-deb", Compilers: t.Compilers, Deb: true,
 		Packages: slices.Concat(t.Build, t.Deb)})
+	for _, arch := range t.Cross {
+		all = append(all, Image{Name: s.Name + "-" + arch, Compilers: t.Compilers[:1], Packages: t.Build, Arch: arch})
+	}
+	return all
 }
 
 // All returns every suite that kimg knows, oldest first within each family.
@@ -91,6 +98,9 @@ func Parse(name string) (Suite, error) {
 	}
 	return Suite{}, fmt.Errorf("unknown suite %q: want one of %s", name, strings.Join(Names(), ", "))
 }
+
+// Has reports whether the suite's archive has an architecture.
+func (s Suite) Has(arch string) bool { return slices.Contains(s.Arches, arch) }
 
 // String is the codename.
 func (s Suite) String() string { return s.Name }

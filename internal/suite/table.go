@@ -62,10 +62,18 @@ var sinceE2fsprogs147 = []string{"metadata_csum_seed", "orphan_file"}
 // mergesUsr is for suites whose /usr debootstrap itself merges (scripts/debian-common), not usrmerge.
 var mergesUsr = []string{"usrmerge"}
 
+// The architectures of an archive. Ubuntu has its others at another address, which kimg does not ask.
+var (
+	one   = []string{"amd64"}
+	two   = []string{"amd64", "arm64"}
+	three = []string{"amd64", "arm64", "riscv64"}
+)
+
 // suites: a release is signed by the keys of the releases around its last update, and by its own stable key.
 var suites = []Suite{
 	{
-		Name: "bullseye", Family: Debian, signers: []string{debian11Automatic, debian11Stable, debian12Automatic},
+		Name: "bullseye", Family: Debian, Arches: two,
+		signers: []string{debian11Automatic, debian11Stable, debian12Automatic},
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-10", "gcc-9"}, Base: []string{"mawk"}, Binutils: 35, Glibc: 31,
 			// Without pkg-config: it brings all of Perl there, a sixth of the image, and every user of it in
@@ -74,35 +82,37 @@ var suites = []Suite{
 		},
 	},
 	{
-		Name: "bookworm", Family: Debian,
+		Name: "bookworm", Family: Debian, Arches: two,
 		signers:   []string{debian11Automatic, debian12Automatic, debian12Stable, debian13Automatic},
 		Bootstrap: Bootstrap{Exclude: mergesUsr, Also: []string{"usr-is-merged"}},
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-12"}, Others: []string{"gcc-11"}, Base: []string{"mawk", "usr-is-merged"},
-			Build: []string{"pkgconf"}, Deb: packTools, Binutils: 40, Glibc: 36,
+			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64"}, Binutils: 40, Glibc: 36,
 		},
 	},
 	{
-		Name: "trixie", Family: Debian, signers: []string{debian12Automatic, debian13Automatic, debian13Stable},
+		Name: "trixie", Family: Debian, Arches: three,
+		signers:   []string{debian12Automatic, debian13Automatic, debian13Stable},
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-14"}, Others: []string{"gcc-13", "gcc-12"}, Base: []string{"mawk"},
-			Build: []string{"pkgconf"}, Deb: packTools, Binutils: 44, Glibc: 41,
+			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64"}, Binutils: 44, Glibc: 41,
 		},
 	},
 	{
-		Name: "sid", Family: Debian, signers: []string{debian11Automatic, debian12Automatic, debian13Automatic},
+		Name: "sid", Family: Debian, Arches: three,
+		signers:   []string{debian11Automatic, debian12Automatic, debian13Automatic},
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 	},
 	{
-		Name: "bionic", Family: Ubuntu, signers: []string{ubuntu2012, ubuntu2018},
+		Name: "bionic", Family: Ubuntu, Arches: one, signers: []string{ubuntu2012, ubuntu2018},
 		// debootstrap goes by the Release file's codename, and an unpack tarball
 		// has no Release file: it would merge /usr as it does for later suites.
 		Bootstrap: Bootstrap{Options: []string{"--no-merged-usr"}},
 	},
-	{Name: "focal", Family: Ubuntu, signers: []string{ubuntu2012, ubuntu2018}},
-	{Name: "jammy", Family: Ubuntu, signers: []string{ubuntu2012, ubuntu2018}},
-	{Name: "noble", Family: Ubuntu, signers: []string{ubuntu2018}},
+	{Name: "focal", Family: Ubuntu, Arches: one, signers: []string{ubuntu2012, ubuntu2018}},
+	{Name: "jammy", Family: Ubuntu, Arches: one, signers: []string{ubuntu2012, ubuntu2018}},
+	{Name: "noble", Family: Ubuntu, Arches: one, signers: []string{ubuntu2018}},
 }
 
 // packTools is what kbuild's bindeb-pkg calls besides what every build does: rsync for the headers (5.10 does, 4.19

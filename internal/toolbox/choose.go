@@ -24,7 +24,7 @@ func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (To
 	}
 	if tools != "container" {
 		_, noQEMU := exec.LookPath(a.QEMU)
-		_, noGDB := exec.LookPath("gdb")
+		_, noGDB := exec.LookPath(a.GDB)
 		missing := errors.Join(noQEMU, noGDB)
 		if missing == nil {
 			return Host{Arch: a}, nil

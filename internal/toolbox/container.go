@@ -113,7 +113,8 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 		return nil, err
 	}
 	t := &Tools{
-		Dir: containerDir, Sockets: containerRun, RunDir: run.path, Accel: qemu.KVM, Isolated: true, Runner: r,
+		GDB: c.Arch.Or().GDB, Dir: containerDir, Sockets: containerRun, RunDir: run.path, Accel: qemu.KVM,
+		Isolated: true, Runner: r,
 	}
 	if m.Kept != "" {
 		t.Kept = containerKept
@@ -126,7 +127,7 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	case r.index.fill == nil:
 		t.Index = containerIndex
 	default:
-		go r.index.fillBy(r.ctx, r.sandbox, containerIndex, t.Path(artifact.Vmlinux))
+		go r.index.fillBy(r.ctx, r.sandbox, c.Arch.GDB, containerIndex, t.Path(artifact.Vmlinux))
 	}
 	if noKVM == "" {
 		noKVM = probeInside(ctx, r.sandbox, c.Arch, containerRun)

@@ -32,8 +32,8 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tools{Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path, Accel: qemu.KVM}
-	t.Runner = &hostRunner{dir: dir}
+	t := &Tools{GDB: h.Arch.Or().GDB, Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path,
+		Accel: qemu.KVM, Runner: &hostRunner{dir: dir}}
 	for _, share := range m.Shares {
 		t.Shares = append(t.Shares, share.Dir)
 	}

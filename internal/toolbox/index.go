@@ -119,10 +119,10 @@ func prune(parent string) {
 const indexDelay = 10 * time.Second
 
 // fillBy has a gdb in the container write the index. dir and vmlinux are as it sees them.
-func (x *index) fillBy(ctx context.Context, sandbox container.Container, dir, vmlinux string) {
+func (x *index) fillBy(ctx context.Context, sandbox container.Container, program, dir, vmlinux string) {
 	select {
 	case <-time.After(indexDelay):
-		args := append([]string{"nice", "gdb", "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
+		args := append([]string{"nice", program, "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
 			"-iex", "set auto-load no"}, gdb.IndexArgs(dir)...)
 		sandbox.Exec(ctx, &container.ExecCmd{Args: append(args, vmlinux)}) // an error means no index
 	case <-ctx.Done():

@@ -19,6 +19,9 @@ const kvmDevice = "/dev/kvm"
 // process may do with the device says little about what one in the container may. But where KVM is too slow to use,
 // this machine's probe says so at once, and the one inside after seconds.
 func addKVM(cmd *container.Cmd, a arch.Arch, local bool) string {
+	if a != arch.AMD64 {
+		return "kimg knows no probe of KVM for " + a.Name
+	}
 	if local {
 		err := qemu.ProbeKVM(a)
 		if err != nil && !errors.Is(err, fs.ErrPermission) {

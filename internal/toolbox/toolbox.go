@@ -46,6 +46,7 @@ type Tools struct {
 	Kept    string   // the kept guest's directory as they see it
 	Sockets string   // a directory for sockets as they see it
 	RunDir  string   // a directory on this machine for the guest's own sockets and files
+	GDB     string   // the gdb that knows the guests' processors; empty: gdb
 	Index   string   // directory where gdb finds its index of vmlinux; empty: there is none
 
 	Accel qemu.Accel // the best that works

@@ -265,7 +265,7 @@ func (vm *instance) moveStub(ctx context.Context) error {
 // gdbFiles are what a gdb of the tools reads.
 func gdbFiles(tools *toolbox.Tools) gdb.Files {
 	return gdb.Files{
-		Vmlinux: tools.Path(artifact.Vmlinux), Index: tools.Index,
+		GDB: tools.GDB, Vmlinux: tools.Path(artifact.Vmlinux), Index: tools.Index,
 		Scripts: []string{tools.Path(artifact.GDBLoader), tools.Path(artifact.GDBScripts)},
 	}
 }

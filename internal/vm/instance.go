@@ -128,7 +128,7 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	if vm.tools.Accel == qemu.TCG {
 		o.say("no KVM (%s): the guest is emulated, some ten times slower", vm.tools.NoKVM)
 	}
-	guest := needs.Guest
+	guest := needs.On(o.arch().ConsoleY, needs.Guest)
 	if o.Direct {
 		guest = slices.DeleteFunc(slices.Clone(guest), func(n needs.Need) bool { return n.What == needs.Systemd.What })
 	}

@@ -77,11 +77,12 @@ func (m Machine) CardModel() string {
 //   - panic=-1: a panic reboots at once, and with -no-reboot that ends QEMU. Not where
 //     KeepPanics is set, for gdb
 //   - nokaslr: gdb finds the kernel where vmlinux says it is
-//   - no_timer_check: the kernel counts ticks early in its boot, and panics ("IO-APIC +
+//   - no_timer_check, of x86: the kernel counts ticks early in its boot, and panics ("IO-APIC +
 //     timer doesn't work") when an emulator on a busy machine delivers too few
 //
 // Extra comes last, as the kernel takes the last of most options.
 type Cmdline struct {
+	Arch       arch.Arch
 	Console    string // the serial console's device
 	Root       string // the disk's device
 	KeepPanics bool
@@ -122,7 +123,10 @@ func (c Cmdline) String() string {
 	if !c.KeepPanics {
 		words = append(words, "panic=-1")
 	}
-	words = append(words, "nokaslr", "no_timer_check")
+	words = append(words, "nokaslr")
+	if c.Arch.Or() == arch.AMD64 {
+		words = append(words, "no_timer_check")
+	}
 	if c.Terminal.Rows > 0 && c.Terminal.Cols > 0 {
 		words = append(words, fmt.Sprintf("%s%d", guest.RowsWord, c.Terminal.Rows),
 			fmt.Sprintf("%s%d", guest.ColsWord, c.Terminal.Cols))

@@ -38,6 +38,8 @@ func TestCmdline(t *testing.T) {
 			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},
 		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(),
 			Terminal: Terminal{Size: terminal.Size{Rows: 24}, Term: "x init=/bin/sh"}}, base},
+		{Cmdline{Arch: arch.ARM64, Console: "ttyAMA0", Root: qemu.VirtioBus.Root()},
+			"root=/dev/vda rw console=ttyAMA0 panic=-1 nokaslr"},
 	} {
 		if got := c.line.String(); got != c.want {
 			t.Errorf("%+v:\n got %s\nwant %s", c.line, got, c.want)

@@ -135,7 +135,7 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 	m := Machine{
 		Arch: o.arch(), Accel: accel, Memory: cmp.Or(o.Memory, defaultMemory), CPUs: o.CPUs,
 		Bus: bus, Disk: o.disk(), Write: o.keeps(), QEMU: o.QEMU,
-		Kernel: Cmdline{Console: o.arch().Console, Root: bus.Root(), Extra: o.Append},
+		Kernel: Cmdline{Arch: o.arch(), Console: o.arch().Console, Root: bus.Root(), Extra: o.Append},
 	}
 	if m.CPUs == 0 {
 		m.CPUs = min(2, runtime.NumCPU())
@@ -153,7 +153,7 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 // Describe returns the machine that Run boots, for those who boot it without kimg: with the artifacts in the working
 // directory, KVM where it works, else TCG, and as many processors as a guest under TCG.
 func Describe(dir string) (Machine, Config, error) {
-	o := Options{Dir: dir}
+	o := Options{Dir: dir, Arch: artifact.ArchOf(dir)}
 	config, err := o.read(wants{})
 	if err != nil {
 		return Machine{}, nil, err
