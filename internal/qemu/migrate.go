@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -71,13 +70,10 @@ func (v Version) MapsReadOnly() bool { return v.Major > 8 || v.Major == 8 && v.M
 
 // Version is that of the QEMU that runs.
 func (m *Monitor) Version(ctx context.Context) (Version, error) {
-	said, err := m.Do(ctx, "query-version", nil)
 	var answer struct {
 		QEMU Version `json:"qemu"`
 	}
-	if err == nil {
-		err = json.Unmarshal(said, &answer)
-	}
+	err := m.soon(ctx, "query-version", nil, &answer)
 	return answer.QEMU, err
 }
 
@@ -95,12 +91,11 @@ func (m *Monitor) Save(ctx context.Context, to KeptFiles, disk int64, takeRAM fu
 	if err := m.ignoreShared(ctx); err != nil { // a QEMU that cannot has not been stopped
 		return err
 	}
-	if _, err := m.Do(ctx, "stop", nil); err != nil {
+	if err := m.soon(ctx, "stop", nil, nil); err != nil {
 		return err
 	}
 	defer func() {
-		_, bad := m.Do(context.WithoutCancel(ctx), "cont", nil)
-		err = errors.Join(err, bad)
+		err = errors.Join(err, m.soon(context.WithoutCancel(ctx), "cont", nil, nil))
 	}()
 	if err := m.saveDisk(ctx, to.Disk, disk); err != nil {
 		return err
@@ -108,7 +103,7 @@ func (m *Monitor) Save(ctx context.Context, to KeptFiles, disk int64, takeRAM fu
 	if err := takeRAM(); err != nil {
 		return fmt.Errorf("copy the guest's memory: %w", err)
 	}
-	_, err = m.Do(ctx, "migrate", map[string]any{"uri": "exec:cat >" + shellQuote(to.Devices)})
+	err = m.soon(ctx, "migrate", map[string]any{"uri": "exec:cat >" + shellQuote(to.Devices)}, nil)
 	if err != nil {
 		return err
 	}
@@ -121,9 +116,8 @@ func (m *Monitor) ignoreShared(ctx context.Context) error {
 		Name  string `json:"capability"`
 		State bool   `json:"state"`
 	}
-	_, err := m.Do(ctx, "migrate-set-capabilities",
-		map[string]any{"capabilities": []capability{{"x-ignore-shared", true}}})
-	return err
+	return m.soon(ctx, "migrate-set-capabilities",
+		map[string]any{"capabilities": []capability{{"x-ignore-shared", true}}}, nil)
 }
 
 // What QEMU knows the kept disk by while it is written.
@@ -152,7 +146,7 @@ func (m *Monitor) saveDisk(ctx context.Context, file string, size int64) error {
 		{"blockdev-del", options{"node-name": diskNode}, false},
 		{"blockdev-del", options{"node-name": diskFile}, false},
 	} {
-		if _, err := m.Do(ctx, step.command, step.arguments); err != nil {
+		if err := m.soon(ctx, step.command, step.arguments, nil); err != nil {
 			return err
 		}
 		if step.job {
@@ -167,11 +161,8 @@ func (m *Monitor) saveDisk(ctx context.Context, file string, size int64) error {
 // awaitJob waits for the end of a job that does not dismiss itself.
 func (m *Monitor) awaitJob(ctx context.Context, id string) error {
 	err := m.poll(ctx, func() (bool, error) {
-		said, err := m.Do(ctx, "query-jobs", nil)
 		var jobs []struct{ ID, Status, Error string }
-		if err == nil {
-			err = json.Unmarshal(said, &jobs)
-		}
+		err := m.soon(ctx, "query-jobs", nil, &jobs)
 		for _, job := range jobs {
 			if job.ID == id && job.Status != "concluded" {
 				return false, err
@@ -185,8 +176,7 @@ func (m *Monitor) awaitJob(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.Do(ctx, "job-dismiss", map[string]any{"id": id})
-	return err
+	return m.soon(ctx, "job-dismiss", map[string]any{"id": id}, nil)
 }
 
 // Restore reads the devices of a guest into a QEMU that waits for them, by [Incoming]. The guest stays stopped.
@@ -194,7 +184,7 @@ func (m *Monitor) Restore(ctx context.Context, from KeptFiles) error {
 	if err := m.ignoreShared(ctx); err != nil {
 		return err
 	}
-	_, err := m.Do(ctx, "migrate-incoming", map[string]any{"uri": "exec:cat <" + shellQuote(from.Devices)})
+	err := m.soon(ctx, "migrate-incoming", map[string]any{"uri": "exec:cat <" + shellQuote(from.Devices)}, nil)
 	if err != nil {
 		return err
 	}
@@ -204,14 +194,11 @@ func (m *Monitor) Restore(ctx context.Context, from KeptFiles) error {
 // awaitMigration waits for the end of a migration, in or out.
 func (m *Monitor) awaitMigration(ctx context.Context) error {
 	return m.poll(ctx, func() (bool, error) {
-		said, err := m.Do(ctx, "query-migrate", nil)
 		var answer struct {
 			Status string `json:"status"`
 			Why    string `json:"error-desc"`
 		}
-		if err == nil {
-			err = json.Unmarshal(said, &answer)
-		}
+		err := m.soon(ctx, "query-migrate", nil, &answer)
 		switch {
 		case err != nil:
 			return true, err

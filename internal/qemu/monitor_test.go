@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestEventMonitor(t *testing.T) {
+func TestMonitor(t *testing.T) {
 	conn := serveQMP(t, func(conn net.Conn, commands *bufio.Reader) {
 		fmt.Fprintln(conn, greeting)
 		for {
@@ -34,7 +34,7 @@ func TestEventMonitor(t *testing.T) {
 			}
 		}
 	})
-	m, err := NewEventMonitor(t.Context(), conn)
+	m, err := OpenMonitor(t.Context(), conn, "play")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,14 +61,14 @@ func TestEventMonitor(t *testing.T) {
 }
 
 // A QEMU that does not answer is waited for as long as the context lasts.
-func TestEventMonitorSilent(t *testing.T) {
+func TestMonitorSilent(t *testing.T) {
 	conn := serveQMP(t, func(conn net.Conn, commands *bufio.Reader) {
 		fmt.Fprintln(conn, greeting)
 		_, _ = commands.ReadString(0)
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := NewEventMonitor(ctx, conn); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := OpenMonitor(ctx, conn, "play"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }

@@ -82,6 +82,7 @@ func TestExecute(t *testing.T) {
 }
 
 func TestExecuteFails(t *testing.T) {
+	const ended = "tell QEMU to frob: QEMU has closed its monitor, or speaks otherwise "
 	refused := `{"error": {"class": "CommandNotFound", "desc": "The command frob has not been found"}}`
 	for name, c := range map[string]struct {
 		answers []string
@@ -89,8 +90,8 @@ func TestExecuteFails(t *testing.T) {
 	}{
 		"refused":  {[]string{`{"return": {}}`, refused}, "tell QEMU to frob: The command frob has not been found"},
 		"ended":    {[]string{`{"return": {}}`}, "tell QEMU to frob: "},
-		"not JSON": {[]string{"HTTP/1.1 200 OK"}, "tell QEMU to frob: invalid character"},
-		"endless":  {[]string{`{"return": "` + strings.Repeat("x", maxQMP)}, "tell QEMU to frob: unexpected EOF"},
+		"not JSON": {[]string{"HTTP/1.1 200 OK"}, ended + "(invalid character"},
+		"endless":  {[]string{`{"return": "` + strings.Repeat("x", maxQMP)}, ended + "(unexpected EOF"},
 	} {
 		conn, _ := script(t, c.answers...)
 		if _, err := Execute(t.Context(), conn, "frob", nil); err == nil || !strings.HasPrefix(err.Error(), c.want) {

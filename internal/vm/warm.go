@@ -298,7 +298,7 @@ func (vm *instance) wake(ctx context.Context, a *agent) error {
 	if err := a.say("%s", vm.wakeLine(k.guest.Made)); err != nil {
 		return errGone
 	}
-	if _, err := k.monitor.Do(ctx, "cont", nil); err != nil {
+	if err := k.monitor.Do(ctx, "cont", nil, nil); err != nil {
 		return err
 	}
 	k.monitor.Close()

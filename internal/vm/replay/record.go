@@ -170,7 +170,7 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 	if err != nil {
 		return err
 	}
-	m, err := qemu.NewEventMonitor(running, conn)
+	m, err := qemu.OpenMonitor(running, conn, "record a guest")
 	if err != nil {
 		return err
 	}

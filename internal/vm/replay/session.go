@@ -22,7 +22,7 @@ import (
 type session struct {
 	r       *recording.Recording
 	tools   *toolbox.Tools
-	monitor *qemu.EventMonitor
+	monitor *qemu.Monitor
 	dir     string
 	disk    string // on this machine
 	remove  func() error
@@ -124,7 +124,7 @@ func open(
 	go func() { defer close(s.gone); _ = wait() }() // what it said tells more
 	conn, err := dial(ctx, s.tools, s.gone)
 	if err == nil {
-		s.monitor, err = qemu.NewEventMonitor(ctx, conn)
+		s.monitor, err = qemu.OpenMonitor(ctx, conn, "replay a guest")
 	}
 	if err != nil && ctx.Err() == nil {
 		return nil, s.ended(err)
