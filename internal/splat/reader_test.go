@@ -173,7 +173,7 @@ func TestNoReports(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	for _, test := range reports {
 		log := stamped(test.log)
-		for at := range len(log) {
+		for at := 0; at < len(log); at += 7 { // each line is cut somewhere
 			r := read(log[:at], 0)
 			n := len(r.Reports())
 			if n == 2 && r.Reports()[1].Kind == Panic {
