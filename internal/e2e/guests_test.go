@@ -13,12 +13,12 @@ import (
 	"testing"
 )
 
-// guestTests are those tests of real guests, in internal/vm, that prove what the
+// guestTests are those tests of real guests, in internal/vm and its replay, that prove what the
 // other parts of the story do not: shares, snapshots, networks, ssh, gdb's prompt.
 var guestTests = []string{
 	"TestGuestShares", "TestGuestDirectSession", "TestGuestSnapshot", "TestGuestForward", "TestGuestOnTAP",
 	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd",
-	"TestGuestSnapshotAfterAFault",
+	"TestGuestSnapshotAfterAFault", "TestGuestsGoOn", "TestGuestRecorded", "TestGuestPanics", "TestGuestAtLimit",
 }
 
 // mayBeSkipped are those that need more of the machine than an engine, or less: QEMU
@@ -32,8 +32,9 @@ func guests(t *testing.T, k kimg, out string) {
 		t.Fatal(err)
 	}
 	image := regexp.MustCompile(`kimg-toolchain:imaging-[0-9a-f]+`).FindString(string(lock))
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-json", "-timeout=40m",
-		"-run=^("+strings.Join(guestTests, "|")+")$", "github.com/kimg/kimg/internal/vm")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-p=1", "-json", "-timeout=40m",
+		"-run=^("+strings.Join(guestTests, "|")+")$", "github.com/kimg/kimg/internal/vm",
+		"github.com/kimg/kimg/internal/vm/replay")
 	cmd.Env = k.env
 	cmd.Env = append(cmd.Environ(), "KIMG_TEST_OUT="+out, "KIMG_TEST_IMAGING="+image)
 	said, err := cmd.CombinedOutput()
