@@ -188,8 +188,8 @@ diff --git a/bare b/bare
 		t.Fatalf("%q, %v", got, err)
 	}
 	j := f.job(tree)
-	const see = "cd " + srcDir + " && find . -type f -size +0 ! -path './.kimg*' ! -name Makefile -printf '%P %m ' " +
-		"-exec od -An -c {} ';' | sort"
+	const see = "cd " + srcDir + " && find . -type f -size +0 ! -path './.kimg*' ! -name Makefile ! -name 'Kb*' " +
+		"! -name Kconfig -printf '%P %m ' -exec od -An -c {} ';' | sort"
 	want := "bare 644    y\ncrlf 644    A  \\r  \\n   b  \\r  \\n\nfs/copy.c 644    o   p   e   n  \\n\n" +
 		"fs/open.c 644    o   p   e   n  \\n\n" +
 		"lib/new name.c 644    a  \\n   B  \\n   c  \\n\nrun.sh 755    r   u   n  \\n\n" +
