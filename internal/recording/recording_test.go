@@ -275,6 +275,7 @@ func TestDigest(t *testing.T) {
 		}
 		return f.Name()
 	}
+	const block = 64 << 10
 	const size = 10*block + 7
 	digests := map[string]string{}
 	for name, data := range map[string]map[int64]string{
