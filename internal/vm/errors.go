@@ -114,8 +114,24 @@ func (t *tail) lines() []string {
 // Tail keeps the last lines of a console for an error, as printable text.
 type Tail struct{ tail }
 
+// ConsoleTail returns a Tail of the guest's console, which hands everything on to Console and to Watch.
+func (o *Options) ConsoleTail() *Tail { return &Tail{tail{also: o.Console, watch: o.Watch}} }
+
 // Lines are what is kept; the last one may not have ended.
 func (t *Tail) Lines() []string { return t.lines() }
+
+// Panic is the error of a guest whose kernel panicked; nil: it did not.
+func (t *Tail) Panic() *GuestError { return t.panic() }
+
+func (t *tail) panic() *GuestError {
+	console := t.lines()
+	for _, line := range console {
+		if _, why, ok := strings.Cut(line, "Kernel panic - not syncing: "); ok {
+			return &GuestError{What: "the guest's kernel panicked: " + why, Console: console, panicked: true}
+		}
+	}
+	return nil
+}
 
 // ErrInterrupted says that the user ended the guest: with an interrupt before there was a command to get it, or
 // with a second one. It is a context.Canceled too: there is nothing to report about what was requested.

@@ -255,12 +255,10 @@ func (vm *instance) endError(ctx context.Context) error {
 	if ctx.Err() != nil && context.Cause(ctx) != context.Canceled {
 		return context.Cause(ctx)
 	}
-	console := vm.console.lines()
-	for _, line := range console {
-		if _, why, ok := strings.Cut(line, "Kernel panic - not syncing: "); ok {
-			return &GuestError{What: "the guest's kernel panicked: " + why, Console: console, panicked: true}
-		}
+	if err := vm.console.panic(); err != nil {
+		return err
 	}
+	console := vm.console.lines()
 	if vm.err == nil {
 		return &GuestError{What: "the guest ended by itself", Console: console}
 	}

@@ -193,3 +193,24 @@ func TestQuitEndsTheInput(t *testing.T) {
 		t.Error("quit waits for somebody to type")
 	}
 }
+
+// What reads a console hears all of it, a recorded guest's too, and a panic is told with its reason.
+func TestConsoleTail(t *testing.T) {
+	var console, watch bytes.Buffer
+	o := Options{Console: &console, Watch: &watch}
+	tail := o.ConsoleTail()
+	if err := tail.Panic(); err != nil {
+		t.Error(err)
+	}
+	const said = "[    1.0] Kernel panic - not syncing: sysrq\r\n"
+	if _, err := io.WriteString(tail, said); err != nil || console.String() != said || watch.String() != said {
+		t.Errorf("%q, %q, %v", console.String(), watch.String(), err)
+	}
+	err := tail.Panic()
+	if err == nil || err.What != "the guest's kernel panicked: sysrq" || len(err.Console) != 1 {
+		t.Errorf("%+v", err)
+	}
+	if lines := (&Options{}).ConsoleTail().Lines(); len(lines) != 0 {
+		t.Error(lines)
+	}
+}

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -18,14 +19,7 @@ type frames struct {
 }
 
 func newFrames(stdout, stderr io.Writer) *frames {
-	return &frames{stdout: orDiscard(stdout), stderr: orDiscard(stderr), status: -1}
-}
-
-func orDiscard(w io.Writer) io.Writer {
-	if w == nil {
-		return io.Discard
-	}
-	return w
+	return &frames{stdout: cmp.Or(stdout, io.Discard), stderr: cmp.Or(stderr, io.Discard), status: -1}
 }
 
 // The bounds of a frame's line and of a frame, in bytes.

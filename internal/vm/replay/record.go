@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ func Record(ctx context.Context, o vm.Options, q Request) (status int, r *record
 	if r, err = recording.Create(ctx, o.Dir, q.Name, made); err != nil {
 		return 0, nil, err
 	}
+	q.Limit, q.MaxLog = cmp.Or(q.Limit, DefaultLimit), cmp.Or(q.MaxLog, DefaultMaxLog)
 	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr)}
 	err = t.run(ctx)
 	if !t.began {
@@ -123,7 +125,7 @@ func (t *taping) run(ctx context.Context) (err error) {
 	}
 	gone := make(chan struct{})
 	go func() { defer close(gone); _ = wait() }() // what QEMU said tells more
-	console := &lastLines{also: t.o.Console}
+	console := t.o.ConsoleTail()
 	end := make(chan struct{})
 	var followers sync.WaitGroup
 	var followErr error
@@ -175,7 +177,7 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 		return err
 	}
 	defer m.Close()
-	limit := time.After(limitOf(t.q))
+	limit := time.After(t.q.Limit)
 	look := time.NewTicker(lookPause)
 	defer look.Stop()
 	digests := make(chan error, 1)
@@ -204,7 +206,7 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 			return end(recording.Limit)
 		case <-look.C:
 			info, err := os.Stat(t.r.Path(recording.Tape, recording.Log))
-			if err == nil && info.Size() > int64(maxLogOf(t.q)) {
+			if err == nil && info.Size() > int64(t.q.MaxLog) {
 				return end(recording.Limit)
 			}
 		case <-broken:
@@ -223,22 +225,8 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 	}
 }
 
-func limitOf(q Request) time.Duration {
-	if q.Limit > 0 {
-		return q.Limit
-	}
-	return DefaultLimit
-}
-
-func maxLogOf(q Request) units.Size {
-	if q.MaxLog > 0 {
-		return q.MaxLog
-	}
-	return DefaultMaxLog
-}
-
 // settle makes the recording whole, and says how the command ended.
-func (t *taping) settle(ctx context.Context, console *lastLines, why error) error {
+func (t *taping) settle(ctx context.Context, console *vm.Tail, why error) error {
 	sealing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	why = errors.Join(why, t.r.CloseLog())
@@ -246,19 +234,19 @@ func (t *taping) settle(ctx context.Context, console *lastLines, why error) erro
 		t.r.End.Status = &t.frames.status
 	}
 	how := t.r.End.How
-	panicked, reason := console.panicked()
-	if panicked {
+	panicked := console.Panic()
+	if panicked != nil {
 		t.r.End.How = recording.Panic
 	}
 	if err := t.r.Seal(sealing); err != nil {
 		return errors.Join(why, err)
 	}
 	failed := func(what string) error {
-		return errors.Join(&vm.GuestError{What: what, Console: console.lines()}, why)
+		return errors.Join(&vm.GuestError{What: what, Console: console.Lines()}, why)
 	}
 	switch {
-	case panicked:
-		return failed("the guest's kernel panicked: " + reason)
+	case panicked != nil:
+		return errors.Join(panicked, why)
 	case why != nil:
 		return failed(why.Error())
 	case how == recording.Interrupted && ctx.Err() != nil:
@@ -269,7 +257,7 @@ func (t *taping) settle(ctx context.Context, console *lastLines, why error) erro
 		return nil
 	case how == recording.Limit:
 		return failed(fmt.Sprintf("the recording stopped at its limit, %s or %s of log, before the command ended",
-			limitOf(t.q), maxLogOf(t.q).Human()))
+			t.q.Limit, t.q.MaxLog.Human()))
 	}
 	return failed("the guest ended by itself")
 }
