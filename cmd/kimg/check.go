@@ -89,12 +89,10 @@ installed.`,
 	flags.StringVar(&req.report, "report", "",
 		"keep each check's console, gdb log, output and outcome in a directory below `DIR`")
 	req.addFlags(flags)
-	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` " +
-		"from start to end, such as 90s " +
-		"(default: 5m, or 20m without KVM)"
-	flags.Lookup("splats").Usage = "take what a guest's kernel complains of (warnings, " +
-		"oopses, sanitizers' reports ...) " +
-		"as `WHAT`:\nfail, warn, or allow (default: fail)"
+	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, " +
+		"such as 90s (default: 5m, or 20m without KVM)"
+	flags.Lookup("splats").Usage = "take what a guest's kernel complains of " +
+		"(warnings, oopses, sanitizers' reports ...) as `WHAT`:\nfail, warn, or allow (default: fail)"
 	req.extras.addGuestFlags(flags)
 	req.extras.addCold(flags)
 	flags.Lookup("init").Usage = "boot without systemd, in a fraction of the time; `INIT` is sh"

@@ -59,14 +59,12 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"splats":    oneOf(checks.Policies...),
 		"snapshot":  snapshotNames,
 		"break":     kernelFunctions,
-		"hostname":  noFiles,
-		"timezone":  noFiles,
 		"out":       directories, "share": directories, "report": directories, "keep": directories,
-		"replay": recordingNames, "at": oneOf("end", "boot", "icount:"), "record": noFiles,
+		"replay": recordingNames, "at": oneOf("end", "boot", "icount:"),
 		"check json": nil, "check junit": nil, // files
 	}
-	for _, name := range strings.Fields(`set size include mirror jobs kernel-mirror target append memory cpus timeout
-		forward qemu-arg ex by expect print run only older to`) {
+	for _, name := range strings.Fields(`set hostname timezone record size include mirror jobs kernel-mirror target
+		append memory cpus timeout forward qemu-arg ex by expect print run only older to`) {
 		values[name] = noFiles
 	}
 	return values
@@ -123,21 +121,20 @@ func completedOut(cmd *cobra.Command) string {
 
 func snapshotNames(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 	list, _ := vm.Snapshots(completedOut(cmd)) // none to offer
-	var names []string
-	for _, s := range list {
-		if !slices.Contains(given, s.Name) {
-			names = append(names, s.Name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return others(given, list, func(s vm.Snapshot) string { return s.Name })
 }
 
 func recordingNames(cmd *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
 	list, _ := recording.List(completedOut(cmd)) // none to offer
+	return others(given, list, func(r recording.Listed) string { return r.Name })
+}
+
+// others offers the names of a list that are not given yet.
+func others[T any](given []string, list []T, name func(T) string) ([]string, cobra.ShellCompDirective) {
 	var names []string
-	for _, r := range list {
-		if !slices.Contains(given, r.Name) {
-			names = append(names, r.Name)
+	for _, l := range list {
+		if n := name(l); !slices.Contains(given, n) {
+			names = append(names, n)
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

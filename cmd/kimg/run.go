@@ -138,7 +138,7 @@ func (g *guest) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&g.timeout, "timeout", 0,
 		"give up when the boot, a command, or reaching a breakpoint takes longer than `TIME`, such as 90s\n"+
 			"(default: 2m, or 10m without KVM; no limit for a command)")
-	flags.StringVar(&g.splats, "splats", "", "take what the guest's kernel complains "+
-		"of (warnings, oopses, sanitizers' "+
-		"reports ...) as `WHAT`:\nfail, warn, or allow (default: warn)")
+	flags.StringVar(&g.splats, "splats", "",
+		"take what the guest's kernel complains of (warnings, oopses, sanitizers' reports ...) "+
+			"as `WHAT`:\nfail, warn, or allow (default: warn)")
 }
