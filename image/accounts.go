@@ -21,7 +21,8 @@ func (c *customiser) owner(s string) (uid, gid int, err error) {
 			return 0, 0, err
 		}
 		if len(f) < 4 {
-			return 0, 0, fmt.Errorf("the guest has no user %s: users: makes one", user)
+			return 0, 0, fmt.Errorf("the guest has no user %s: include the package that makes it, or give its number",
+				user)
 		}
 		if uid, err = strconv.Atoi(f[2]); err == nil {
 			gid, err = strconv.Atoi(f[3])

@@ -127,7 +127,7 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	case r.index.fill == nil:
 		t.Index = containerIndex
 	default:
-		go r.index.fillBy(r.ctx, r.sandbox, c.Arch.GDB, containerIndex, t.Path(artifact.Vmlinux))
+		go r.index.fillBy(r.ctx, r.sandbox, t.GDB, containerIndex, t.Path(artifact.Vmlinux))
 	}
 	if noKVM == "" {
 		noKVM = probeInside(ctx, r.sandbox, c.Arch, containerRun)
