@@ -34,22 +34,30 @@ type Bootstrap struct{ Required, Base []Package }
 
 // Closure computes the packages that debootstrap --print-debs names for an http mirror (for an https one it adds
 // ca-certificates). It follows debootstrap 1.0.141, faults and all: only Depends and Pre-Depends count, of
-// alternatives only the first, versions never, and a name that no package has is passed over.
+// alternatives only the first, versions never, and a name that no package has is passed over. What dpkg insists on
+// beyond that, for what was included and for what others than the suite brought, is added as Install does.
+//
+// Which packages every root filesystem has is the suite's affair: another archive may have newer ones of them, but
+// its own priorities, and what it calls essential, count for nothing.
 func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
-	required := x.withPriority("required")
+	own := x
+	if x.own != nil {
+		own = x.own
+	}
+	required := own.withPriority("required")
 	var base []string
 	switch spec.Variant {
 	case Minbase:
 		base = []string{"apt"}
 	case Standard:
-		base = x.withPriority("important")
+		base = own.withPriority("important")
 	default:
 		return Bootstrap{}, fmt.Errorf("unknown variant %q: want %s or %s", spec.Variant, Minbase, Standard)
 	}
 	exclude := spec.Suite.Bootstrap.Exclude
 	required = append(required, spec.Suite.Bootstrap.Also...)
 	requiredSet := x.resolve(required, exclude)
-	baseSet := x.resolve(append(base, spec.Include...), exclude)
+	baseSet := x.resolve(slices.Concat(base, spec.Include), exclude)
 	for name := range requiredSet {
 		delete(baseSet, name)
 	}
@@ -58,36 +66,70 @@ func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
 	if b.Required, err = x.sorted(requiredSet); err != nil {
 		return Bootstrap{}, err
 	}
-	if b.Base, err = x.sorted(baseSet); err != nil || len(spec.Include) == 0 {
+	if b.Base, err = x.sorted(baseSet); err != nil || len(spec.Include) == 0 && own == x {
 		return b, err
 	}
-	return b, x.clash(requiredSet, baseSet, x.resolve(base, exclude))
+	// debootstrap's own choice is not judged: it has worked.
+	plain := own.installed(own.resolve(required, exclude), own.resolve(base, exclude))
+	more, err := x.installed(requiredSet, baseSet).complete(plain)
+	if err != nil {
+		return Bootstrap{}, err
+	}
+	for _, name := range more {
+		baseSet[name] = true
+	}
+	b.Base, err = x.sorted(baseSet)
+	return b, err
 }
 
-// clash reports what dpkg would refuse minutes later: packages of a bootstrap that exclude each other, where what was
-// included brought one of the two. plain is the base without it: debootstrap's own choice is not judged.
-func (x *Index) clash(required, base, plain map[string]bool) error {
-	in := x.installed(required, base)
-	before := x.installed(required, plain)
+// complete adds what packages need that are not in the plain set, and returns the names of what it added. What dpkg
+// would refuse minutes later is an error: a dependency that nobody has, and packages that exclude each other.
+func (in *installation) complete(plain *installation) ([]string, error) {
+	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
+		i := in.chosen[name]
+		if was, ok := plain.chosen[name]; ok && was == i {
+			continue
+		}
+		if err := in.x.checkTwice(i); err != nil {
+			return nil, err
+		}
+		in.todo = append(in.todo, i)
+	}
+	if err := in.settle(); err != nil {
+		return nil, err
+	}
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
 		other := in.excludedBy(in.chosen[name])
 		if other == "" {
 			continue
 		}
-		if i, ok := before.chosen[name]; !ok || before.excludedBy(i) != other {
+		if i, ok := plain.chosen[name]; !ok || plain.excludedBy(i) != other {
 			all = append(all, fmt.Sprintf("%s excludes %s", name, other))
 		}
 	}
-	if len(all) == 0 {
-		return nil
+	if len(all) > 0 {
+		return nil, &ClashError{all}
 	}
-	return &ClashError{all}
+	return slices.Sorted(maps.Keys(in.fresh)), nil
+}
+
+// checkTwice refuses a package that its archive lists twice, with two contents: nothing says which is meant.
+func (x *Index) checkTwice(i int) error {
+	p := x.packages[i]
+	for _, j := range x.byName[p.Name] {
+		if q := x.packages[j]; q.From == p.From && q.Version == p.Version && q.SHA256 != p.SHA256 {
+			return fmt.Errorf("install %s: %s lists its version %s twice, with two contents (%s, %s)",
+				p.Name, p.origin(), p.Version, p.SHA256.Short(), q.SHA256.Short())
+		}
+	}
+	return nil
 }
 
 // installed are packages that are there, by their newest versions.
 func (x *Index) installed(sets ...map[string]bool) *installation {
-	in := &installation{x: x, chosen: map[string]int{}, bad: map[int][]dependency.Possibility{}}
+	in := &installation{x: x, chosen: map[string]int{}, fresh: map[string]bool{},
+		bad: map[int][]dependency.Possibility{}}
 	for _, set := range sets {
 		for name := range set {
 			if same := x.byName[name]; len(same) > 0 {
@@ -131,7 +173,10 @@ func (x *Index) resolve(names, exclude []string) map[string]bool {
 	for todo := slices.Collect(maps.Keys(all)); len(todo) > 0; {
 		name := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		for _, i := range x.byName[name] {
+		for n, i := range x.byName[name] {
+			if n > 0 && x.own != nil { // debootstrap takes those of all versions for one; here they are others'
+				break
+			}
 			for _, dep := range firstAlternatives(x.packages[i]) {
 				if len(x.byName[dep]) > 0 && !all[dep] && !slices.Contains(exclude, dep) {
 					all[dep] = true
@@ -160,21 +205,58 @@ func firstAlternatives(p Package) []string {
 	return names
 }
 
-// sorted looks the names up, in the order of their bytes (debootstrap sorts with LANG=C).
+// sorted looks the names up, in the order of their bytes (debootstrap sorts with LANG=C). Names that no package has
+// are an *UnknownError.
 func (x *Index) sorted(names map[string]bool) ([]Package, error) {
 	var found []Package
-	var missing []string
+	missing := &UnknownError{}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if p, ok := x.Lookup(name); ok {
 			found = append(found, p)
 		} else {
-			missing = append(missing, x.describeMissing(name))
+			missing.Names, missing.says = append(missing.Names, name), append(missing.says, x.describeMissing(name))
 		}
 	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("find packages: %s", strings.Join(missing, "; "))
+	if len(missing.Names) > 0 {
+		return nil, missing
 	}
 	return found, nil
+}
+
+// UnknownError are names that no package has.
+type UnknownError struct {
+	Names []string
+	says  []string // of each
+
+	components []string // that would have to be read
+}
+
+func (e *UnknownError) Error() string { return "find packages: " + strings.Join(e.says, "; ") }
+
+// Hint says what reads them.
+func (e *UnknownError) Hint() string {
+	if len(e.components) == 0 {
+		return ""
+	}
+	return "--components " + strings.Join(e.components, ",") + " (components: in kimg.yaml) reads it as well"
+}
+
+// Found adds where names are that the components read do not have.
+func (e *UnknownError) Found(x *Index, elsewhere map[string]string) {
+	for i, name := range e.Names {
+		component, ok := elsewhere[name]
+		if !ok {
+			continue
+		}
+		e.says[i] = fmt.Sprintf("%q is in the suite's component %s, and only %s is read", name, component,
+			strings.Join(x.components, ", "))
+		if len(e.components) == 0 {
+			e.components = slices.Clone(x.components)
+		}
+		if !slices.Contains(e.components, component) {
+			e.components = append(e.components, component)
+		}
+	}
 }
 
 // near are the packages that a name was probably meant for: the same with a version in it, or with a slip.
@@ -206,7 +288,12 @@ func (x *Index) describeMissing(name string) string {
 		if len(x.components) > 0 {
 			missing += " in " + strings.Join(x.components, ", ")
 		}
-		if near := x.near(name); len(near) > 0 {
+		if x.own != nil {
+			missing += ", and no other archive has it"
+		}
+		if n := x.foreignTo(name); n != "" {
+			missing += " (" + n + ")"
+		} else if near := x.near(name); len(near) > 0 {
 			missing += " (did you mean " + strings.Join(near, " or ") + "?)"
 		}
 		return missing
@@ -217,4 +304,14 @@ func (x *Index) describeMissing(name string) string {
 		by = append(by[:5], "...")
 	}
 	return fmt.Sprintf("%q is not a package by itself, name one that provides it: %s", name, strings.Join(by, ", "))
+}
+
+// foreignTo says that other architectures have a package of that name.
+func (x *Index) foreignTo(name string) string {
+	for _, p := range x.foreign {
+		if p.Name == name {
+			return fmt.Sprintf("%s has it for %s, and not for %s", p.origin(), p.Arch, x.arch.Name)
+		}
+	}
+	return ""
 }

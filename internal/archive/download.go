@@ -27,11 +27,14 @@ const maxReported = 5
 type MissingError struct {
 	Packages []Locked
 	Mirror   string // the base URL that no longer has them
-	Snapshot string // the base URL that was tried then
+	Snapshot string // the base URL that was tried then; "": the archive has no such service
 	Err      error  // why the snapshot service did not help, for one of them
 }
 
 func (e *MissingError) Hint() string {
+	if e.Snapshot == "" {
+		return "the archive's owner may still have them; kimg lock update suite takes what the archive has now"
+	}
 	return "name an archive that has them with --mirror, or a snapshot service with KIMG_SNAPSHOT"
 }
 
@@ -42,7 +45,10 @@ func (e *MissingError) Error() string {
 	} else {
 		fmt.Fprintf(&b, "%d packages are", n)
 	}
-	fmt.Fprintf(&b, " gone from %s, and %s does not give them (%s)", e.Mirror, e.Snapshot, oneLine(e.Err))
+	fmt.Fprintf(&b, " gone from %s", e.Mirror)
+	if e.Snapshot != "" {
+		fmt.Fprintf(&b, ", and %s does not give them (%s)", e.Snapshot, oneLine(e.Err))
+	}
 	for _, p := range e.Packages {
 		fmt.Fprintf(&b, "\n  %s %s", p.Name, p.Version)
 	}
@@ -60,7 +66,8 @@ func oneLine(err error) string {
 // Fetch downloads packages into the store, from the mirror or else, as of the time at, from the snapshot service.
 // progress may be nil; it is called from many goroutines with the bytes that arrived and the size of all packages.
 // Packages that neither the mirror nor the snapshot service has are a *MissingError; a file of the mirror's that is
-// not the locked one is an error unless the snapshot service has the right one.
+// not the locked one is an error unless the snapshot service has the right one. An archive of no suite has no such
+// service.
 func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at time.Time,
 	progress func(delta, total int64)) error {
 
@@ -75,13 +82,16 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 		firsts[f.SHA256] = f.err
 		packages = append(packages, f.Locked)
 	}
-	snapshots := c.snapshotURLs(s.Family, at)
-	missing := &MissingError{Mirror: c.Mirror.URL, Snapshot: snapshots[0]}
+	missing := &MissingError{Mirror: c.Mirror.URL}
 	var wrong []error
-	// Many networks cannot reach the snapshot service: less patience.
-	d.http = &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
-	d.bases = snapshots
-	for _, f := range d.fetch(ctx, packages) {
+	if s.Family != nil {
+		// Many networks cannot reach the snapshot service: less patience.
+		d.http = &fetch.Client{HTTP: c.HTTP.HTTP, Retries: 1, Backoff: c.HTTP.Backoff, Stall: c.HTTP.Stall}
+		d.bases = c.snapshotURLs(s.Family, at)
+		missing.Snapshot = d.bases[0]
+		left = d.fetch(ctx, packages)
+	}
+	for _, f := range left {
 		first := firsts[f.SHA256]
 		if errors.Is(first, fs.ErrNotExist) {
 			missing.Packages, missing.Err = append(missing.Packages, f.Locked), f.err

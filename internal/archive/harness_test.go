@@ -39,6 +39,7 @@ type mirror struct {
 	mu    sync.Mutex
 	files map[string][]byte // by path, "/debian/..."
 	asked []string          // paths that were asked for
+	away  string            // where all requests are sent; "": nowhere
 }
 
 func newMirror(t testing.TB) *mirror {
@@ -53,7 +54,12 @@ func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
 	m.asked = append(m.asked, r.URL.Path)
 	b, ok := m.files[r.URL.Path]
+	away := m.away
 	m.mu.Unlock()
+	if away != "" {
+		http.Redirect(w, r, away, http.StatusFound)
+		return
+	}
 	if !ok {
 		http.NotFound(w, r)
 		return

@@ -3,8 +3,10 @@ package archive
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -33,23 +35,34 @@ type Index struct {
 
 	components []string // whose packages they are, for errors
 
+	own      *Index         // of a Join: the suite's own, whose packages come first in packages
+	standing map[string]int // of a Join: by Package.From, the least first; see Join
+	late     bool           // its archive is NotAutomatic
+	foreign  []Package      // those of other architectures, for errors
+
 	once     sync.Once
 	provided map[string][]provision // see providers
 }
 
 // newIndex orders packages by name.
 func newIndex(a arch.Arch, packages []Package) *Index {
-	x := &Index{arch: a, packages: packages, byName: make(map[string][]int, len(packages))}
-	for i, p := range packages {
+	x := &Index{arch: a, packages: packages}
+	x.order()
+	return x
+}
+
+func (x *Index) order() {
+	x.byName = make(map[string][]int, len(x.packages))
+	for i, p := range x.packages {
 		same := append(x.byName[p.Name], i)
 		if len(same) > 1 {
-			slices.SortStableFunc(same, func(a, b int) int {
-				return compareVersions(packages[b].Version, packages[a].Version)
+			slices.SortStableFunc(same, func(i, j int) int {
+				a, b := x.packages[i], x.packages[j]
+				return cmp.Or(x.standing[a.From]-x.standing[b.From], compareVersions(b.Version, a.Version))
 			})
 		}
 		x.byName[p.Name] = same
 	}
-	return x
 }
 
 // compareVersions orders versions as dpkg does. One that cannot be read comes before all that can.
@@ -85,11 +98,10 @@ func (c *Client) Index(ctx context.Context, rel *Release, components []string) (
 	}
 	var all []Package
 	for _, component := range components {
-		text, err := c.list(ctx, rel, component)
-		if err != nil {
-			return nil, fmt.Errorf("read packages of %s/%s: %w", rel.Suite, component, err)
+		packages, err := c.packages(ctx, rel, component+"/binary-"+c.Arch.Name+"/")
+		if errors.Is(err, errNotListed) {
+			err = rel.lacks(component, c.Arch)
 		}
-		packages, err := parsePackages(text)
 		if err != nil {
 			return nil, fmt.Errorf("read packages of %s/%s: %w", rel.Suite, component, err)
 		}
@@ -101,15 +113,34 @@ func (c *Client) Index(ctx context.Context, rel *Release, components []string) (
 }
 
 // compressions are the forms of a list that kimg reads, the smallest first.
-var compressions = []string{".xz", ".gz"}
+var compressions = []string{".xz", ".gz", ""}
 
-// list returns a component's reduced package list.
-func (c *Client) list(ctx context.Context, rel *Release, component string) (string, error) {
-	dir := component + "/binary-" + c.Arch.Name + "/"
+// errNotListed is a list that an InRelease does not have in a form that kimg reads.
+var errNotListed = errors.New("its InRelease lists no Packages that are plain, .xz or .gz")
+
+// packages are those of the list in a directory.
+func (c *Client) packages(ctx context.Context, rel *Release, dir string) ([]Package, error) {
+	text, err := c.list(ctx, rel, dir)
+	if err != nil {
+		return nil, err
+	}
+	return parsePackages(text)
+}
+
+// list returns the reduced package list in a directory.
+func (c *Client) list(ctx context.Context, rel *Release, dir string) (string, error) {
 	for _, suffix := range compressions {
-		file, ok := rel.files[dir+"Packages"+suffix]
+		name := dir + "Packages" + suffix
+		file, ok := rel.files[name]
 		if !ok {
 			continue
+		}
+		plain, ok := rel.files[dir+"Packages"]
+		if !ok {
+			plain.size = maxList
+		}
+		if size := max(file.size, plain.size); size > maxList {
+			return "", fmt.Errorf("%s has %d bytes, by its InRelease, and kimg reads %d at most", name, size, maxList)
 		}
 		cached := filepath.Join(c.Cache, string(file.sha256)+".packages")
 		if c.Cache != "" {
@@ -120,31 +151,30 @@ func (c *Client) list(ctx context.Context, rel *Release, component string) (stri
 		if err := c.fetchList(ctx, rel, dir, "Packages"+suffix, file); err != nil {
 			return "", err
 		}
-		size := int64(maxList)
-		if plain, ok := rel.files[dir+"Packages"]; ok {
-			size = plain.size
-		}
-		text, err := c.unpackList(file.sha256, suffix, size)
+		text, err := c.unpackList(file.sha256, suffix, plain.size)
 		if err != nil {
-			return "", fmt.Errorf("unpack %s: %w", dir+"Packages"+suffix, err)
+			return "", fmt.Errorf("unpack %s: %w", name, err)
 		}
 		if c.Cache != "" {
 			writeCached(cached, text)
 		}
 		return string(text), nil
 	}
-	return "", fmt.Errorf("its InRelease lists no %sPackages that is .xz or .gz: it may have no such component", dir)
+	return "", errNotListed
 }
 
-// maxList bounds what a list may unpack to where its InRelease does not say it.
-const maxList = 1 << 30
+// maxList bounds a list, packed and unpacked: the largest of today have 80 MB.
+const maxList = 256 << 20
 
 // fetchList downloads a list into the store, by its digest where the mirror serves it so: it may be in an update.
 func (c *Client) fetchList(ctx context.Context, rel *Release, dir, name string, file listed) error {
-	base := rel.base + "/dists/" + rel.Suite.Name + "/" + dir
+	base := rel.base + "/" + rel.dir + dir
 	var urls []string
 	if rel.byHash {
 		urls = append(urls, base+"by-hash/SHA256/"+string(file.sha256))
+	}
+	if file.size == 0 { // which a request takes for one that is not known
+		return c.keep(nil, file.sha256)
 	}
 	return c.HTTP.ToStore(ctx, c.Store,
 		fetch.Request{URLs: append(urls, base+name), Size: file.size, SHA256: file.sha256})

@@ -87,8 +87,11 @@ func TestIndexRefuses(t *testing.T) {
 			m.put(packagesPath+".xz", []byte("not xz at all, but signed"))
 			m.put("dists/trixie/InRelease", signed(t, m.release(stanza("a")), m.key))
 		}, "unpack main/binary-amd64/Packages.xz"},
-		"none listed": {func(m *mirror) { m.put("dists/trixie/InRelease", signed(t, m.release(""), m.key)) },
-			"no such component"},
+		"none listed": {func(m *mirror) {
+			text, _, _ := strings.Cut(m.release(""), "SHA256:")
+			text += "SHA256:\n " + string(units.DigestOf(nil)) + " 0 main/Contents\n"
+			m.put("dists/trixie/InRelease", signed(t, text, m.key))
+		}, "lists no Packages"},
 		"a bad stanza": {func(m *mirror) { m.publish(t, "Package: x\nVersion: 1\n") }, `package "x"`},
 		"a way out": {func(m *mirror) { m.publish(t, stanza("x", "Filename: ../../etc/passwd")) },
 			"not one below the archive"},

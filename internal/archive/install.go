@@ -94,12 +94,8 @@ func (x *Index) Install(names []string, have map[string]bool) ([]Package, error)
 			return nil, err
 		}
 	}
-	for len(in.todo) > 0 {
-		i := in.todo[0]
-		in.todo = in.todo[1:]
-		if err := in.satisfy(x.packages[i]); err != nil {
-			return nil, err
-		}
+	if err := in.settle(); err != nil {
+		return nil, err
 	}
 	if err := in.checkConflicts(); err != nil {
 		return nil, err
@@ -147,6 +143,18 @@ func (in *installation) want(spec string) error {
 	return fmt.Errorf("find packages: %s", in.x.describeMissing(name))
 }
 
+// settle adds what is needed until nothing is missing.
+func (in *installation) settle() error {
+	for len(in.todo) > 0 {
+		i := in.todo[0]
+		in.todo = in.todo[1:]
+		if err := in.satisfy(in.x.packages[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // satisfy adds what p needs and is not there yet.
 func (in *installation) satisfy(p Package) error {
 	if err := checkRelations(p); err != nil {
@@ -159,13 +167,34 @@ func (in *installation) satisfy(p Package) error {
 			}
 			i, ok := in.choose(alternatives)
 			if !ok {
-				return fmt.Errorf("install %s: it depends on %s, which the suite does not have",
-					p.Name, dependency.Relation{Possibilities: alternatives})
+				return fmt.Errorf("install %s: it depends on %s, which the suite does not have%s", p.Name,
+					dependency.Relation{Possibilities: alternatives}, in.instead(alternatives))
 			}
 			in.add(i)
 		}
 	}
 	return nil
+}
+
+// instead says what there is of what is needed: other versions.
+func (in *installation) instead(alternatives []dependency.Possibility) string {
+	var all []string
+	for _, want := range alternatives {
+		if p, ok := in.x.Lookup(want.Name); ok {
+			text := fmt.Sprintf("%s is %s", p.Name, p.Version)
+			if p.From != "" {
+				text += ", of " + strings.TrimPrefix(p.origin(), "the ")
+			}
+			all = append(all, text)
+		}
+	}
+	switch {
+	case len(all) > 0:
+		return " (" + strings.Join(all, "; ") + ")"
+	case in.x.own != nil:
+		return ", nor any other archive"
+	}
+	return ""
 }
 
 // isMet reports whether a chosen package is, or provides, what is asked for.

@@ -65,6 +65,9 @@ func (q MirrorQuery) Resolve() (Mirror, error) {
 	return conf.mirror(base+at.UTC().Format(snapshotLayout), "the snapshot service"), nil
 }
 
+// MirrorAt is the archive at an address, as this host's apt would reach it.
+func MirrorAt(root, url, from string) Mirror { return readAptConf(root).mirror(url, from) }
+
 // SnapshotBase is what comes before the time in the URLs of the snapshot service: the family's own, or another of
 // its layout that KIMG_SNAPSHOT (Ubuntu's: KIMG_UBUNTU_SNAPSHOT) names.
 func SnapshotBase(family *suite.Family) (string, error) {

@@ -16,6 +16,9 @@ import (
 // maxLine bounds one line of a package list; the longest of today, a Depends field, has some 20 KB.
 const maxLine = 1 << 20
 
+// maxPackage bounds a package, in bytes; the largest of Debian has less than two GB.
+const maxPackage = 8 << 30
+
 // fields are those that kimg reads, in the order in which reduce writes them.
 var fields = []string{"Package", "Version", "Architecture", "Source", "Filename", "Size", "Installed-Size", "SHA256",
 	"Priority", "Essential", "Pre-Depends", "Depends", "Provides", "Conflicts", "Breaks"}
@@ -96,7 +99,7 @@ func (p *Package) set(name, value string) (err error) {
 	case "Source":
 		p.Source = value
 	case "Filename":
-		p.Filename = value
+		p.Filename = strings.TrimPrefix(value, "./") // as dpkg-scanpackages writes it
 	case "Size":
 		if p.Size, err = strconv.ParseInt(value, 10, 64); err != nil {
 			return fmt.Errorf("its Size %q is no number", value)
@@ -125,6 +128,27 @@ func (p *Package) set(name, value string) (err error) {
 	return err
 }
 
+// FromControl is the package of a .deb file of the user's own, by its control file, its size and its digest.
+func FromControl(stanza string, size int64, d units.Digest) (p Package, _ error) {
+	values, err := deb822.Map(stanza)
+	if err != nil {
+		return p, err
+	}
+	for _, name := range fields {
+		if name == "Size" || name == "SHA256" || name == "Filename" { // of a list
+			continue
+		}
+		if v, ok := values[strings.ToLower(name)]; ok {
+			if err := p.set(name, v); err != nil {
+				return p, err
+			}
+		}
+	}
+	p.Size, p.SHA256, p.From = size, d, Local
+	p.Filename = p.Name + "_" + p.Version + "_" + p.Arch + ".deb" // whatever the user calls it
+	return p, p.check()
+}
+
 // check refuses a stanza that lacks what kimg needs, or whose names could lead out of a directory or a list.
 func (p *Package) check() error {
 	switch {
@@ -139,6 +163,8 @@ func (p *Package) check() error {
 		return fmt.Errorf("its Filename %q is not one below the archive", p.Filename)
 	case p.Size <= 0:
 		return errors.New("it has no Size")
+	case p.Size > maxPackage:
+		return fmt.Errorf("its Size of %d bytes is more than the %d that a package may have", p.Size, int64(maxPackage))
 	case p.SHA256 == "":
 		return errors.New("it has no SHA256")
 	}
@@ -169,7 +195,11 @@ type Package struct {
 	PreDepends, Depends string
 	Provides            string
 	Conflicts, Breaks   string
+	From                string // the archive, as Line.Name has it, or Local; "": the suite's own
 }
+
+// Local is where a package is from that is a file of the user's own.
+const Local = "local"
 
 // Locked names one package file exactly, for a lock.
 type Locked struct {
@@ -179,9 +209,11 @@ type Locked struct {
 	Filename string       `json:"filename" yaml:"filename"`
 	Size     int64        `json:"size" yaml:"size"`
 	SHA256   units.Digest `json:"sha256" yaml:"sha256"`
+	From     string       `json:"from,omitempty" yaml:"from,omitempty"` // as Package.From
 }
 
 // Locked is what a lock keeps of the package.
 func (p Package) Locked() Locked {
-	return Locked{Name: p.Name, Version: p.Version, Arch: p.Arch, Filename: p.Filename, Size: p.Size, SHA256: p.SHA256}
+	return Locked{Name: p.Name, Version: p.Version, Arch: p.Arch, Filename: p.Filename, Size: p.Size, SHA256: p.SHA256,
+		From: p.From}
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/kimg/kimg/internal/deb822"
 	"github.com/kimg/kimg/internal/pgp"
@@ -25,8 +27,13 @@ type Release struct {
 	InRelease  units.Digest // of the whole signed file, which is in the store
 	SignedBy   []string     // primary fingerprints of the keys whose signatures are good
 
+	Origin string // who made the archive, as it says; may be empty
+
 	base   string // the URL of the archive it came from
+	dir    string // below base, with a slash at its end: where its lists' names begin
 	byHash bool   // the archive serves its lists by their digests, too
+	late   bool   // NotAutomatic: its packages count where no other archive has them
+	all    bool   // packages of the architecture all are in lists of their own
 	files  map[string]listed
 }
 
@@ -45,7 +52,8 @@ type UntrustedError struct {
 func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.What, e.Why) }
 
 func (e *UntrustedError) Hint() string {
-	return "use another mirror with --mirror, and check that this machine's clock is right"
+	return "use another mirror with --mirror, and check that this machine's clock is right; " +
+		"where a key has expired, a newer kimg has its successor"
 }
 
 // maxInRelease is some ten times what the largest of today is.
@@ -67,11 +75,11 @@ func (c *Client) Release(ctx context.Context, s suite.Suite) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	rel.base = c.Mirror.URL
+	rel.base, rel.dir = c.Mirror.URL, "dists/"+s.Name+"/"
 	if err := c.checkFresh(rel, what); err != nil {
 		return nil, err
 	}
-	return rel, c.keep(data, rel)
+	return rel, c.keep(data, rel.InRelease)
 }
 
 func (c *Client) inRelease(ctx context.Context, url string) ([]byte, error) {
@@ -80,16 +88,16 @@ func (c *Client) inRelease(ctx context.Context, url string) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-func (c *Client) keep(data []byte, rel *Release) error {
+func (c *Client) keep(data []byte, d units.Digest) error {
 	w, err := c.Store.Create()
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
 	if _, err := w.Write(data); err != nil {
-		return fmt.Errorf("keep InRelease: %w", err)
+		return fmt.Errorf("keep what was read: %w", err)
 	}
-	return w.CommitAs(rel.InRelease)
+	return w.CommitAs(d)
 }
 
 func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (*Release, error) {
@@ -100,6 +108,19 @@ func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (
 			return nil, err
 		}
 	}
+	rel, err := verified(data, k, what, at)
+	if err != nil {
+		return nil, err
+	}
+	if rel.codename != s.Name {
+		return nil, &UntrustedError{What: what, Why: fmt.Sprintf("it is signed, but it is that of %q", rel.codename)}
+	}
+	rel.Suite = s
+	return &rel.Release, nil
+}
+
+// verified reads an InRelease that a key of k signed.
+func verified(data []byte, k *pgp.Keyring, what string, at time.Time) (*parsedRelease, error) {
 	text, signedBy, err := pgp.OpenClear(data, k, at)
 	if err != nil {
 		return nil, &UntrustedError{What: what, Why: err.Error()}
@@ -108,11 +129,8 @@ func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
-	if rel.codename != s.Name {
-		return nil, &UntrustedError{What: what, Why: fmt.Sprintf("it is signed, but it is that of %q", rel.codename)}
-	}
-	rel.Suite, rel.InRelease, rel.SignedBy = s, units.DigestOf(data), signedBy
-	return &rel.Release, nil
+	rel.InRelease, rel.SignedBy = units.DigestOf(data), signedBy
+	return rel, nil
 }
 
 // checkFresh refuses an InRelease that is past its Valid-Until, which holds back updates.
@@ -151,7 +169,7 @@ func (c *Client) now() time.Time {
 
 type parsedRelease struct {
 	Release
-	codename string
+	codename, suite string
 }
 
 // parseRelease reads the text of a Release file.
@@ -166,8 +184,10 @@ func parseRelease(text []byte) (*parsedRelease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read its fields: %w", err)
 	}
-	rel := parsedRelease{codename: p["codename"]}
-	rel.byHash = p["acquire-by-hash"] == "yes"
+	rel := parsedRelease{codename: p["codename"], suite: p["suite"]}
+	rel.Origin, rel.byHash, rel.late = printable(p["origin"]), p["acquire-by-hash"] == "yes", p["notautomatic"] == "yes"
+	rel.all = slices.Contains(strings.Fields(p["architectures"]), "all") &&
+		!slices.Contains(strings.Fields(p["no-support-for-architecture-all"]), "Packages")
 	if rel.Date, err = http.ParseTime(inGMT(p["date"])); err != nil {
 		return nil, fmt.Errorf("read its Date %q: %w", p["date"], err)
 	}
@@ -181,6 +201,21 @@ func parseRelease(text []byte) (*parsedRelease, error) {
 	}
 	rel.files, err = parseListed(p["sha256"])
 	return &rel, err
+}
+
+// maxOrigin bounds a name that goes into locks and documents, in bytes.
+const maxOrigin = 100
+
+// printable is a text on one line without what is no letter, number, sign or blank.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	return strings.ToValidUTF8(s[:min(len(s), maxOrigin)], "")
 }
 
 // inGMT spells the zone as HTTP's dates do; the archives write the same dates with "UTC".
@@ -205,7 +240,7 @@ func parseListed(lines string) (map[string]listed, error) {
 		if err != nil || size < 0 {
 			return nil, fmt.Errorf("read its line %q: the size is no number", line)
 		}
-		files[f[2]] = listed{size: size, sha256: d}
+		files[strings.TrimPrefix(f[2], "./")] = listed{size: size, sha256: d}
 	}
 	return files, nil
 }

@@ -46,6 +46,22 @@ type InfoFile struct {
 // not a package, is cut off, or unpacks to more than the limits.
 func Unpack(b []byte) (*Package, error) { return unpack(b, nil) }
 
+// Check reads a .deb to its end, and returns it without its data part.
+func Check(b []byte) (*Package, error) {
+	u, err := Unpack(b)
+	if err != nil {
+		return nil, err
+	}
+	for tr := tar.NewReader(bytes.NewReader(u.Data)); ; {
+		if _, err := nextEntry(tr); errors.Is(err, io.EOF) {
+			u.Data = nil
+			return u, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read data.tar: %w", err)
+		}
+	}
+}
+
 // unpack unpacks the data part where data, which has seen the control part, says so; nil: always.
 func unpack(b []byte, data func(*Package) bool) (*Package, error) {
 	ar, err := newArReader(b)

@@ -85,5 +85,8 @@ func unpackOne(from Opener, p archive.Locked, data func(*Package) bool) (*Packag
 	if name, version := u.Field("Package"), u.Field("Version"); name != p.Name || version != p.Version {
 		return nil, fmt.Errorf("package %s %s: its file is %q %q", p.Name, p.Version, name, version)
 	}
+	if of := u.Field("Architecture"); p.Arch != "" && of != p.Arch {
+		return nil, fmt.Errorf("package %s %s of %s: its file is of %q", p.Name, p.Version, p.Arch, of)
+	}
 	return u, nil
 }

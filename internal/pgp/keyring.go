@@ -72,6 +72,14 @@ func (k *Keyring) Only(fingerprints ...string) *Keyring {
 	return &Keyring{keys}
 }
 
+// Private reports whether a private key is among them.
+func (k *Keyring) Private() bool {
+	return slices.ContainsFunc(k.Keys, func(e *openpgp.Entity) bool {
+		return e.PrivateKey != nil ||
+			slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return s.PrivateKey != nil })
+	})
+}
+
 // Fingerprints are those of the primary keys, in upper-case hexadecimal.
 func (k *Keyring) Fingerprints() []string {
 	var all []string

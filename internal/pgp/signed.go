@@ -281,7 +281,7 @@ func (v *verifier) checkSignature(sig *packet.Signature, signed io.Reader) (stri
 	case err == nil:
 		return fingerprint(signer), nil
 	case errors.Is(err, pgperrors.ErrKeyExpired):
-		return "", &reason{fmt.Sprintf("the key %s has expired: a newer kimg may carry its successor", keyName(sig))}
+		return "", &reason{fmt.Sprintf("the key %s has expired: look for its successor", keyName(sig))}
 	case errors.Is(err, pgperrors.ErrKeyRevoked):
 		return "", fmt.Errorf("the key %s was revoked by its owner", keyName(sig))
 	case errors.Is(err, pgperrors.ErrSignatureExpired):
