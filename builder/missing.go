@@ -105,10 +105,10 @@ func (r *run) lookFor(ctx context.Context, l *spec.Lock, step *steps.Step) (part
 	switch step.ID {
 	case packagesStep:
 		part, what = "suite", "root filesystem "+l.Rootfs.Suite
-		err = r.fetch(ctx, l.Rootfs.Archive, l.Rootfs.Packages(), task)
+		err = r.fetchRootfs(ctx, l.Rootfs, task)
 	case sourceStep:
 		part, what = "kernel", "kernel"
-		err = r.fetch(ctx, *l.Kernel.Archive, []archive.Locked{*l.Kernel.Package}, task)
+		err = r.fetch(ctx, *l.Kernel.Archive, []archive.Locked{*l.Kernel.Package}, bytesOf(task))
 	default:
 		for _, t := range []spec.ToolchainLock{l.Toolchain, l.Imaging} {
 			if r.from.Frozen && step.ID == toolchainID(t) {

@@ -165,7 +165,7 @@ func packageDigest(list []archive.Locked) units.Digest {
 }
 
 func planRootfs(l *spec.Lock, of suite.Suite, imaging, packages *Step) *Step {
-	return &Step{
+	s := &Step{
 		ID:    rootfsStep,
 		Title: fmt.Sprintf("bootstrap %s (%s)", l.Rootfs.Suite, l.Rootfs.Variant),
 		Reads: []steps.Fact{
@@ -180,6 +180,10 @@ func planRootfs(l *spec.Lock, of suite.Suite, imaging, packages *Step) *Step {
 		},
 		After: []*Step{imaging, packages},
 	}
+	if list := l.Rootfs.Components; len(list) > 0 { // the guest's apt has them
+		s.Reads = append(s.Reads, steps.Fact{Name: "components", Value: strings.Join(list, " ")})
+	}
+	return s
 }
 
 func planImage(l *spec.Lock, of suite.Suite, after []*Step) *Step {

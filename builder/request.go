@@ -67,6 +67,9 @@ func want(sp spec.Spec) (*wanted, error) {
 			w.q.Custom.Overlays[i].From = from
 		}
 	}
+	if debs := sp.Debs(); len(debs) > 0 && slices.Contains(sp.Given, "include") {
+		w.q.Debs = debs
+	}
 	if err := w.q.Check(); err != nil {
 		return nil, &spec.LockError{File: w.file, Err: err}
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
-	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
@@ -105,33 +103,6 @@ func (r *resolver) localSource(ctx context.Context) (kernel.Source, error) {
 	return src, err
 }
 
-func (r *resolver) rootfs(ctx context.Context) (spec.RootfsLock, error) {
-	if r.old.Rootfs.Asks(r.q) {
-		return r.old.Rootfs, nil
-	}
-	if r.from.Frozen {
-		return spec.RootfsLock{}, &spec.FrozenError{What: "the packages of " + r.q.Suite}
-	}
-	of, err := suite.Parse(r.q.Suite)
-	if err != nil {
-		return spec.RootfsLock{}, err
-	}
-	rel, index, err := r.index(ctx, of, r.q.Arch)
-	if err != nil {
-		return spec.RootfsLock{}, err
-	}
-	include := slices.Concat(image.Includes(r.q.Variant), r.q.Include)
-	set, err := index.Closure(archive.ClosureSpec{Suite: of, Variant: r.q.Variant, Include: include})
-	if err != nil {
-		return spec.RootfsLock{}, fmt.Errorf("choose packages of %s: %w", of, err)
-	}
-	return spec.RootfsLock{
-		Suite: of.Name, Variant: r.q.Variant, Include: r.q.Include,
-		Epoch: rel.Date.Unix(), Archive: archiveLock(rel),
-		Required: locked(set.Required), Base: locked(set.Base),
-	}, nil
-}
-
 func archiveLock(r *archive.Release) spec.ArchiveLock {
 	return spec.ArchiveLock{Suite: r.Suite.Name, Date: r.Date.UTC(), InRelease: r.InRelease, SignedBy: r.SignedBy}
 }
@@ -180,7 +151,7 @@ func (r *resolver) sourcePackage(ctx context.Context, src kernel.Source, l spec.
 	if err != nil {
 		return l, err
 	}
-	rel, index, err := r.index(ctx, of, r.q.Arch)
+	rel, index, err := r.index(ctx, of, r.q.Arch, nil)
 	if err != nil {
 		return l, err
 	}

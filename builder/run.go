@@ -40,7 +40,9 @@ func (r *run) work(p *Plan) map[string]steps.Work {
 		kernelStep: {Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
 			return r.compile(ctx, l, out, task)
 		}},
-		packagesStep: r.fetching(l.Rootfs.Archive, l.Rootfs.Packages()),
+		packagesStep: r.fetching(l.Rootfs.Packages(), func(ctx context.Context, task *progress.Task) error {
+			return r.fetchRootfs(ctx, l.Rootfs, task)
+		}),
 		rootfsStep: {Run: func(ctx context.Context, _ steps.Results, out *steps.Outputs, task *progress.Task) error {
 			return r.bootstrap(ctx, l, out, task)
 		}},
@@ -52,7 +54,10 @@ func (r *run) work(p *Plan) map[string]steps.Work {
 		}},
 	}
 	if l.Kernel.Package != nil {
-		work[sourceStep] = r.fetching(*l.Kernel.Archive, []archive.Locked{*l.Kernel.Package})
+		list := []archive.Locked{*l.Kernel.Package}
+		work[sourceStep] = r.fetching(list, func(ctx context.Context, task *progress.Task) error {
+			return r.fetch(ctx, *l.Kernel.Archive, list, bytesOf(task))
+		})
 	}
 	for _, t := range []spec.ToolchainLock{l.Toolchain, l.Imaging} {
 		work[toolchainID(t)] = r.toolchainWork(t)
@@ -60,11 +65,11 @@ func (r *run) work(p *Plan) map[string]steps.Work {
 	return work
 }
 
-func (r *run) fetching(from spec.ArchiveLock, list []archive.Locked) steps.Work {
+func (r *run) fetching(list []archive.Locked, fetch func(context.Context, *progress.Task) error) steps.Work {
 	return steps.Work{
 		Ready: func(context.Context) (bool, error) { return r.haveAll(list), nil },
 		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
-			return r.fetch(ctx, from, list, task)
+			return fetch(ctx, task)
 		},
 	}
 }
@@ -290,7 +295,7 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 	}
 	defer w.Abort()
 	rootfs := image.RootfsSpec{
-		Suite: of, Arch: l.Arch, Variant: l.Rootfs.Variant,
+		Suite: of, Arch: l.Arch, Variant: l.Rootfs.Variant, Components: l.Rootfs.Components,
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}

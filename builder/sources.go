@@ -29,7 +29,8 @@ type Sources struct {
 	suite string // of the root filesystem
 	store *store.Store
 
-	indices map[string]indexed // by the suite's name and the architecture
+	indices  map[string]indexed // by the suite's name, the architecture and components that are not the family's
+	releases map[string]*archive.Release
 
 	local *kernel.Tree // the user's own kernel source, once it was looked at
 	path  string       // that it was asked for by
@@ -48,7 +49,8 @@ func NewSources(env Env, from spec.Sources, of string) (*Sources, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sources{env: env, from: from, suite: of, store: st, indices: map[string]indexed{}}, nil
+	return &Sources{env: env, from: from, suite: of, store: st, indices: map[string]indexed{},
+		releases: map[string]*archive.Release{}}, nil
 }
 
 // Close ends what the sources still ask.
@@ -70,12 +72,18 @@ func (s *Sources) archive(of suite.Suite, a spec.Arch, at time.Time) (*archive.C
 	if err != nil {
 		return nil, err
 	}
+	ac := s.client(m, a)
+	ac.Snapshot = snapshot
+	return ac, nil
+}
+
+// client is of an archive at a mirror.
+func (s *Sources) client(m archive.Mirror, a spec.Arch) *archive.Client {
 	return &archive.Client{
-		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m,
-		Arch: a, Snapshot: snapshot,
+		Store: s.store, HTTP: &fetch.Client{HTTP: fetch.NewHTTP(m.ProxyFunc())}, Mirror: m, Arch: a,
 		Cache: filepath.Join(s.env.Cache, "indices"), Now: s.env.Now,
 		Warn: func(text string) { progress.Warn(s.env.Sink, text) },
-	}, nil
+	}
 }
 
 // mirror is where a suite's archive is had from. --mirror names one of the family of the root filesystem's suite.
@@ -92,9 +100,11 @@ type indexed struct {
 	index   *archive.Index
 }
 
-func (s *Sources) index(ctx context.Context, of suite.Suite, a spec.Arch) (
+// index reads the suite's index, of the components (nil: the family's own).
+func (s *Sources) index(ctx context.Context, of suite.Suite, a spec.Arch, components []string) (
 	*archive.Release, *archive.Index, error) {
-	key := of.Name + " " + a.Name
+	from := of.Name + " " + a.Name
+	key := strings.Join(append([]string{from}, components...), " ")
 	if i, ok := s.indices[key]; ok {
 		return i.release, i.index, nil
 	}
@@ -103,8 +113,11 @@ func (s *Sources) index(ctx context.Context, of suite.Suite, a spec.Arch) (
 		return nil, nil, err
 	}
 	title := "read the index of " + of.Name
+	if len(components) > 0 {
+		title += ", " + strings.Join(components, ", ")
+	}
 	task := progress.Start(s.env.Sink, "index-"+of.Name+"-"+a.Name, title, progress.Why(ac.Mirror.URL))
-	rel, index, err := readIndex(ctx, ac, of)
+	rel, index, err := s.readIndex(ctx, ac, of, from, components)
 	task.End(false, err)
 	if err != nil {
 		return nil, nil, err
@@ -113,16 +126,25 @@ func (s *Sources) index(ctx context.Context, of suite.Suite, a spec.Arch) (
 	return rel, index, nil
 }
 
-func readIndex(ctx context.Context, ac *archive.Client, of suite.Suite) (*archive.Release, *archive.Index, error) {
-	rel, err := ac.Release(ctx, of)
-	if err != nil {
-		return nil, nil, err
+// readIndex reads it in the release that was read before, if one was: a run sees one state of an archive.
+func (s *Sources) readIndex(ctx context.Context, ac *archive.Client, of suite.Suite, from string,
+	components []string) (*archive.Release, *archive.Index, error) {
+
+	rel := s.releases[from]
+	if rel == nil {
+		var err error
+		if rel, err = ac.Release(ctx, of); err != nil {
+			return nil, nil, err
+		}
+		s.releases[from] = rel
 	}
-	index, err := ac.Index(ctx, rel, nil)
+	index, err := ac.Index(ctx, rel, components)
 	return rel, index, err
 }
 
-func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archive.Locked, task *progress.Task) error {
+func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archive.Locked,
+	progress func(n, total int64)) error {
+
 	of, err := suite.Parse(from.Suite)
 	if err != nil {
 		return err
@@ -132,7 +154,12 @@ func (s *Sources) fetch(ctx context.Context, from spec.ArchiveLock, list []archi
 	if err != nil {
 		return err
 	}
-	return ac.Fetch(ctx, of, list, from.Date, func(n, total int64) { task.Add(n, total, "bytes") })
+	return ac.Fetch(ctx, of, list, from.Date, progress)
+}
+
+// bytesOf shows a download's progress.
+func bytesOf(task *progress.Task) func(n, total int64) {
+	return func(n, total int64) { task.Add(n, total, "bytes") }
 }
 
 func more(n int) string {

@@ -63,6 +63,7 @@ type RootfsSpec struct {
 	Suite          Suite
 	Arch           Arch // of the packages; zero: the default
 	Variant        Variant
+	Components     []string  // that the guest's apt reads; none: the family's own
 	Required, Base []Package // what debootstrap installs, in its order
 	Epoch          time.Time // no file is younger
 	Privileged     bool      // a fully privileged container, for engines that need it
@@ -168,7 +169,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	nerr := Normalise(raw, out, Normalisation{
 		Epoch: spec.Epoch,
 		Files: func(has func(string) bool) []File {
-			return guestFiles(spec.Suite, spec.Arch, has("usr/sbin/sshd"), spec.Epoch)
+			return guestFiles(spec.Suite, spec.Arch, spec.Components, has("usr/sbin/sshd"), spec.Epoch)
 		},
 	})
 	raw.CloseWithError(nerr) // a container that still writes comes to its end by it

@@ -49,13 +49,13 @@ func (f File) node(t time.Time) (*node, error) {
 
 // guestFiles is what makes a bootstrapped tree of the suite, as it was at a time, kimg's guest: a name, a root, a
 // network, a fast boot, and the agent that the host talks to.
-func guestFiles(s Suite, a Arch, sshd bool, at time.Time) []File {
+func guestFiles(s Suite, a Arch, components []string, sshd bool, at time.Time) []File {
 	files := []File{
 		{Path: "/etc/hostname", Mode: 0o644, Data: []byte(Hostname + "\n")},
 		{Path: "/etc/hosts", Mode: 0o644, Data: []byte(hosts)},
 		{Path: "/etc/fstab", Mode: 0o644, Data: []byte(fstab)},
 		{Path: "/etc/resolv.conf", Mode: 0o644, Data: []byte(resolvConf)},
-		{Path: "/etc/apt/sources.list", Mode: 0o644, Data: []byte(aptSources(s, at))},
+		{Path: "/etc/apt/sources.list", Mode: 0o644, Data: []byte(aptSources(s, components, at))},
 		// Empty and not missing: systemd draws an identity at every boot and asks
 		// nothing, for the boot does not count as the first (machine-id(5)).
 		{Path: "/etc/machine-id", Mode: 0o444},
@@ -147,9 +147,12 @@ var masked = []struct{ unit, why string }{
 // aptSources lets a person install more in the guest, from the archive as it was when the image's own packages were
 // chosen: what fits them is there for good. It never names the mirror of the machine that built the image. apt
 // verifies signatures; plain http because the image has no certificates to check.
-func aptSources(s Suite, at time.Time) string {
+func aptSources(s Suite, components []string, at time.Time) string {
+	if len(components) == 0 {
+		components = s.Family.Components
+	}
 	base := strings.Replace(archive.SnapshotURL(s.Family, at), "https://", "http://", 1)
-	return fmt.Sprintf("deb [check-valid-until=no] %s/ %s %s\n", base, s.Name, strings.Join(s.Family.Components, " "))
+	return fmt.Sprintf("deb [check-valid-until=no] %s/ %s %s\n", base, s.Name, strings.Join(components, " "))
 }
 
 // mountPoints are directories that must be there and that the rules empty.

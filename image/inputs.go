@@ -35,7 +35,7 @@ func RootfsInputs(s Suite, a Arch) Digest {
 		fmt.Fprintf(&b, "%q %d\n", r.pattern, r.do)
 	}
 	for _, sshd := range []bool{false, true} {
-		for _, f := range guestFiles(s, a, sshd, time.Time{}) {
+		for _, f := range guestFiles(s, a, nil, sshd, time.Time{}) {
 			fmt.Fprintf(&b, "%q %o %q %q %d %d\n", f.Path, f.Mode, f.Data, f.Link, f.Major, f.Minor)
 		}
 	}

@@ -19,7 +19,7 @@ func TestNormaliseTakesLeaksOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	options := Normalisation{Epoch: epoch,
-		Files: func(func(string) bool) []File { return guestFiles(of, Arch{}, false, epoch) }}
+		Files: func(func(string) bool) []File { return guestFiles(of, Arch{}, nil, false, epoch) }}
 	tree := func(more ...item) []item {
 		return base(append([]item{dir("./etc/ssh"), dir("./usr"), dir("./usr/bin"), reg("./usr/bin/tool", "tool"),
 			dir("./var"), dir("./var/log"),

@@ -337,7 +337,7 @@ func FuzzNormalise(f *testing.F) {
 func TestGuestFilesAreSound(t *testing.T) {
 	for _, s := range suite.All() {
 		seen := map[string]bool{}
-		for _, f := range guestFiles(s, Arch{}, true, epoch) {
+		for _, f := range guestFiles(s, Arch{}, nil, true, epoch) {
 			if _, err := f.node(epoch); err != nil {
 				t.Error(err)
 			}
@@ -346,7 +346,7 @@ func TestGuestFilesAreSound(t *testing.T) {
 			}
 			seen[f.Path] = true
 		}
-		src := aptSources(s, time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC))
+		src := aptSources(s, nil, time.Date(2025, 8, 9, 9, 16, 30, 0, time.UTC))
 		base := "deb [check-valid-until=no] http://snapshot.debian.org/archive/debian/20250809T091630Z/ "
 		if s.Family == suite.Ubuntu {
 			base = "deb [check-valid-until=no] http://snapshot.ubuntu.com/ubuntu/20250809T091630Z/ "
@@ -411,7 +411,7 @@ func TestBoundDevices(t *testing.T) {
 			dirs[h.Name] = true
 		}
 	}
-	guests := guestFiles(suite.All()[0], Arch{}, false, epoch)
+	guests := guestFiles(suite.All()[0], Arch{}, nil, false, epoch)
 	mounts := bootstrapMounts("v")
 	if mounts[0].Volume != "v" || !mounts[0].Devices {
 		t.Errorf("%+v", mounts[0])

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/url"
+	"strings"
 
 	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
@@ -164,4 +166,19 @@ func sameRun(a, b *slsa.RunDetails) bool {
 func DebURL(family, suite, name, version, arch string) string {
 	q := packageurl.QualifiersFromMap(map[string]string{"arch": arch, "distro": suite})
 	return packageurl.NewPackageURL(packageurl.TypeDebian, family, name, version, q, "").ToString()
+}
+
+// OtherDebURL is the package URL of a Debian package from another archive than a distribution's own. Its vendor is
+// whom the archive says that it is from, and else its host; where it is is told in any case.
+func OtherDebURL(archive, origin, suite, name, version, arch string) string {
+	vendor := strings.ToLower(strings.Join(strings.Fields(origin), "-"))
+	if u, err := url.Parse(archive); vendor == "" && err == nil {
+		vendor = u.Hostname()
+	}
+	about := map[string]string{"arch": arch, "repository_url": archive}
+	if !strings.HasSuffix(suite, "/") { // else a directory
+		about["distro"] = suite
+	}
+	q := packageurl.QualifiersFromMap(about)
+	return packageurl.NewPackageURL(packageurl.TypeDebian, vendor, name, version, q, "").ToString()
 }

@@ -57,7 +57,18 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 	case "toolchain":
 		return words(s.Toolchain, q.Toolchain)
 	case "include":
-		return words(strings.Join(s.includes(), ","), strings.Join(q.Include, ","))
+		// A file says where a locked one is, as --kernel does; what it is is compared when it is read.
+		asked, pinned := strings.Join(s.includes(), ","), strings.Join(q.Include, ",")
+		debs := s.Debs()
+		same := asked == pinned || asked == "" && len(debs) > 0
+		return compared{same && len(debs) == len(q.Debs), strings.TrimSpace(asked + " " + debNames(debs)),
+			strings.TrimSpace(pinned + " " + debNames(q.Debs))}, nil
+	case "components":
+		return words(strings.Join(s.components(), ","), strings.Join(q.Components, ","))
+	case "archive":
+		list, err := readArchives(s.Archives, q.Arch, func(_ string, _ any, err error) error { return err })
+		return compared{slices.EqualFunc(list, q.Archives, OtherArchive.same), archiveNames(list),
+			archiveNames(q.Archives)}, err
 	case "hostname":
 		return words(s.Hostname, q.Custom.Hostname)
 	case "timezone":

@@ -143,9 +143,13 @@ const (
 
 // RootfsLock pins the root filesystem's packages.
 type RootfsLock struct {
-	Suite    string      `yaml:"suite"`
-	Variant  Variant     `yaml:"variant"`
-	Include  []string    `yaml:"include,flow"`
+	Suite   string   `yaml:"suite"`
+	Variant Variant  `yaml:"variant"`
+	Include []string `yaml:"include,flow"`
+
+	Components []string    `yaml:"components,omitempty,flow"` // of the suite's archive; none: its family's own
+	Archives   []OtherLock `yaml:"archives,omitempty"`        // besides the suite's
+
 	Epoch    int64       `yaml:"epoch"` // seconds since 1970: no file is newer
 	Archive  ArchiveLock `yaml:"archive"`
 	Required []Package   `yaml:"required"` // in debootstrap's order
@@ -157,7 +161,9 @@ func (r RootfsLock) Packages() []Package { return slices.Concat(r.Required, r.Ba
 
 // Asks reports whether the lock was made for this request.
 func (r RootfsLock) Asks(q Request) bool {
-	return r.of(q.Arch) && r.Suite == q.Suite && r.Variant == q.Variant && slices.Equal(r.Include, q.Include)
+	return r.of(q.Arch) && r.Suite == q.Suite && r.Variant == q.Variant && slices.Equal(r.Include, q.Include) &&
+		slices.Equal(r.Components, q.Components) && SameDebs(r.debs(), q.Debs) &&
+		slices.EqualFunc(r.archives(), q.Archives, OtherArchive.same)
 }
 
 // of reports whether no package is another architecture's.
@@ -306,6 +312,9 @@ func checkSeal(b []byte) error {
 // whole refuses a lock without the parts that it must have: its readers rely on them.
 func (l *Lock) whole() error {
 	k := l.Kernel
+	if err := l.Rootfs.checkFrom(); err != nil {
+		return err
+	}
 	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
 		return errors.New("it names no packages: is it cut off?")
 	}

@@ -42,13 +42,13 @@ func (l *Lock) Materials() []attest.Material {
 	for _, f := range l.Config.Fragments {
 		all = append(all, attest.Material{Kind: attest.Config, Name: f.Path, Digest: f.SHA256, For: "kernel"})
 	}
-	packages := func(what string, from ArchiveLock, list []Package) {
-		all = append(all, indexMaterial(from, what))
-		for _, p := range list {
-			all = append(all, packageMaterial(p, from.Suite, what))
-		}
+	all = append(all, indexMaterial(l.Rootfs.Archive, attest.RootFS))
+	for _, o := range l.Rootfs.Archives {
+		all = append(all, o.material())
 	}
-	packages(attest.RootFS, l.Rootfs.Archive, l.Rootfs.Packages())
+	for _, p := range l.Rootfs.Packages() {
+		all = append(all, l.Rootfs.rootfsPackage(p))
+	}
 	own := func(name string, d Digest) {
 		all = append(all, attest.Material{Kind: attest.File, Name: name, Digest: d, For: attest.RootFS})
 	}
@@ -60,7 +60,11 @@ func (l *Lock) Materials() []attest.Material {
 	}
 	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
 		from := ArchiveLock{Suite: t.Lock.Suite.Name, Date: t.Lock.Date, InRelease: t.Lock.InRelease}
-		packages("toolchain "+string(t.Target), from, slices.Concat(t.Lock.Base, t.Lock.Packages))
+		what := "toolchain " + string(t.Target)
+		all = append(all, indexMaterial(from, what))
+		for _, p := range slices.Concat(t.Lock.Base, t.Lock.Packages) {
+			all = append(all, packageMaterial(p, from.Suite, what))
+		}
 	}
 	return all
 }
@@ -92,7 +96,13 @@ func (l *Lock) Requested() map[string]any {
 		"kernel": l.Kernel.Name(), "suite": l.Rootfs.Suite, "variant": string(l.Rootfs.Variant),
 		"config": l.Config.Base, "size": l.Image.Size.String(),
 	}
-	var fragments, patches []string
+	var fragments, patches, archives, debs []string
+	for _, a := range l.Rootfs.Archives {
+		archives = append(archives, a.Line().String())
+	}
+	for _, d := range l.Rootfs.debs() {
+		debs = append(debs, d.Name)
+	}
 	for _, f := range l.Config.Fragments {
 		fragments = append(fragments, f.Path)
 	}
@@ -102,6 +112,7 @@ func (l *Lock) Requested() map[string]any {
 	for name, list := range map[string][]string{
 		"include": l.Rootfs.Include, "fragments": fragments, "patches": patches,
 		"set": l.Config.Set, "targets": l.Kernel.Targets,
+		"components": l.Rootfs.Components, "archives": archives, "debs": debs,
 	} {
 		if len(list) > 0 {
 			m[name] = attest.List(list)

@@ -29,6 +29,10 @@ type Request struct {
 	Toolchain string
 	Size      Size
 	Custom    Custom // an overlay of a Spec has no digest yet
+
+	Components []string       // in a lock's order; none: the family's own
+	Archives   []OtherArchive // in the order in which they count
+	Debs       []Deb          // those of a Spec have no digest yet
 }
 
 // Request reads the files that a Spec names and checks them. Errors are *InputError where the user can mend them.
@@ -46,9 +50,13 @@ func (s Spec) Request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	archives, err := readArchives(s.Archives, a, s.wrong)
+	if err != nil {
+		return Request{}, err
+	}
 	return Request{
-		Custom: own,
-		Arch:   a, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
+		Custom: own, Components: s.components(), Archives: archives, Debs: s.Debs(),
+		Arch: a, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
 		Config: config, Patches: patches, NoFixes: s.NoFixes, Targets: s.Targets, Toolchain: s.Toolchain, Size: s.Size,
 	}, nil
 }
@@ -60,6 +68,7 @@ func (l *Lock) Request() Request {
 		Suite: l.Rootfs.Suite, Variant: l.Rootfs.Variant, Include: l.Rootfs.Include,
 		Config: l.Config, Patches: l.Kernel.Patches, NoFixes: l.Kernel.NoFixes, Targets: l.Kernel.Targets,
 		Toolchain: l.Toolchain.Request, Size: l.Image.Size, Custom: l.Custom,
+		Components: l.Rootfs.Components, Archives: l.Rootfs.archives(), Debs: l.Rootfs.debs(),
 	}
 }
 
@@ -67,17 +76,26 @@ func (l *Lock) Request() Request {
 func (q Request) Check() error {
 	s := Default()
 	s.Kernel, s.Suite, s.Variant, s.Include = q.Kernel, q.Suite, q.Variant, q.Include
-	s.Set, s.Targets, s.Size = q.Config.Set, q.Targets, q.Size
+	s.Set, s.Targets, s.Size, s.Components = q.Config.Set, q.Targets, q.Size, q.Components
+	if i := slices.IndexFunc(q.Include, isDeb); i >= 0 {
+		return fmt.Errorf("%q is not a package name", q.Include[i])
+	}
 	if err := s.CheckValues(); err != nil {
 		return err
+	}
+	for _, a := range q.Archives {
+		if err := a.check(); err != nil {
+			return err
+		}
 	}
 	return q.Custom.Check()
 }
 
-// includes is --include in one order and without repeats, with what else is asked for needs.
+// includes are the names of --include in one order and without repeats, with what else is asked for needs.
 func (s Spec) includes() []string {
 	need := custom.Custom{Timezone: s.Timezone}
-	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.Include, need.Packages()))))
+	names := slices.DeleteFunc(slices.Concat(s.Include, need.Packages()), isDeb)
+	return slices.Compact(slices.Sorted(slices.Values(names)))
 }
 
 func (s Spec) config(a Arch) (ConfigLock, error) {

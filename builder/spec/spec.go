@@ -34,12 +34,15 @@ type Spec struct {
 	Fragments []string `yaml:"fragments"` // config fragment files, merged in this order
 	Set       []string `yaml:"set"`       // SYM=VALUE, merged last
 	Size      Size     `yaml:"size"`      // of rootfs.img
-	Include   []string `yaml:"include"`   // packages on top of the variant's
+	Include   []string `yaml:"include"`   // packages on top of the variant's, and .deb files
 	Variant   Variant  `yaml:"variant"`   // minbase or standard
 	Targets   []string `yaml:"targets"`   // further make targets
 	Patches   []string `yaml:"patches"`   // patch files, directories of them and series files, applied in this order
 	Toolchain string   `yaml:"toolchain"` // "suite/gcc-N" over the era's choice; empty: the era's
 	NoFixes   bool     `yaml:"no-fixes"`  // none of kimg's own patches
+
+	Components []string `yaml:"components"` // of the suite's archive; none: what a plain installation draws from
+	Archives   []string `yaml:"archives"`   // further ones, as lines of apt's sources.list
 
 	Customs `yaml:",inline"`
 	Sources `yaml:",inline"`
@@ -99,11 +102,7 @@ func Load(dir string) (Spec, error) {
 		return s, &InputError{Err: err}
 	}
 	rel := func(p string) string {
-		if rest, ok := strings.CutPrefix(p, "~/"); ok { // no shell was there to do it
-			if home, err := os.UserHomeDir(); err == nil {
-				return filepath.Join(home, rest)
-			}
-		}
+		p = inHome(p)
 		if p == "" || filepath.IsAbs(p) {
 			return p
 		}
@@ -117,6 +116,20 @@ func Load(dir string) (Spec, error) {
 	for i := range s.Files {
 		s.Files[i].Source = rel(s.Files[i].Source)
 	}
+	for i, p := range s.Include {
+		if !isDeb(p) {
+			continue
+		}
+		if s.Include[i] = rel(p); !isDeb(s.Include[i]) { // ./x becomes x
+			s.Include[i] = "./" + s.Include[i]
+		}
+	}
+	for i, text := range s.Archives {
+		if l, err := archive.ParseLine(text); err == nil { // else Request says what is wrong
+			l.Key = rel(l.Key)
+			s.Archives[i] = l.String()
+		}
+	}
 	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)
 	if !kernel.Builtin(s.Config) {
 		s.Config = rel(s.Config)
@@ -126,6 +139,16 @@ func Load(dir string) (Spec, error) {
 	}
 	s.places = placesOf(name, values, &s)
 	return s, nil
+}
+
+// inHome is a path where no shell was there to put the home directory into it.
+func inHome(p string) string {
+	if rest, ok := strings.CutPrefix(p, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return p
 }
 
 // InputError reports an invalid field of what the user asked for.
@@ -178,6 +201,9 @@ func (s Spec) Check() error {
 			return err
 		}
 	}
+	if err := s.checkDebs(); err != nil {
+		return err
+	}
 	if kernel.Builtin(s.Config) {
 		return nil
 	}
@@ -201,7 +227,7 @@ func (s Spec) CheckValues() error {
 		return s.wrong("--jobs", s.Jobs, fmt.Errorf("%d is not a number of jobs", s.Jobs))
 	}
 	for _, p := range s.Include {
-		if !packageName.MatchString(p) {
+		if !isDeb(p) && !packageName.MatchString(p) {
 			return s.wrong("--include", p, fmt.Errorf("%q is not a package name", p))
 		}
 	}
@@ -214,6 +240,9 @@ func (s Spec) CheckValues() error {
 		if err := kernel.CheckTarget(t); err != nil {
 			return s.wrong("--target", t, err)
 		}
+	}
+	if err := archive.CheckComponents(s.Components); err != nil {
+		return s.wrong("--components", s.Components[0], err)
 	}
 	if err := s.checkCustoms(); err != nil {
 		return err

@@ -27,7 +27,8 @@ func (s Spec) wrong(flag string, value any, err error) error {
 }
 
 // plural are the flags that kimg.yaml calls otherwise.
-var plural = map[string]string{"fragment": "fragments", "patch": "patches", "target": "targets"}
+var plural = map[string]string{"fragment": "fragments", "patch": "patches", "target": "targets",
+	"archive": "archives"}
 
 // fields are the keys of a kimg.yaml, in the order of Spec, and where their values go.
 func fields(s *Spec) (keys []string, at map[string]reflect.Value) {
@@ -164,7 +165,7 @@ var switches = map[string]string{"true": "y", "yes": "y", "on": "y", "false": "n
 func split(key, text string) []string {
 	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
 	switch key {
-	case "include", "targets":
+	case "include", "targets", "components":
 		return parts
 	case "set":
 		for _, p := range parts {

@@ -63,8 +63,8 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"replay": recordingNames, "at": oneOf("end", "boot", "icount:"),
 		"check json": nil, "check junit": nil, // files
 	}
-	for _, name := range strings.Fields(`set hostname timezone record size include mirror jobs kernel-mirror target
-		append memory cpus timeout forward qemu-arg ex by expect print run only older to`) {
+	for _, name := range strings.Fields(`set hostname timezone record size components archive mirror jobs kernel-mirror
+		target append memory cpus timeout forward qemu-arg ex by expect print run only older to`) {
 		values[name] = noFiles
 	}
 	return values

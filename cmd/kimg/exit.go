@@ -84,7 +84,8 @@ var statuses = []struct {
 	{codeConfig, []func(error) bool{hasType[*kernel.UnmetError], hasType[*kernel.NeedError],
 		hasType[*kernel.LackError]}},
 	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*vm.MissingArtifactError],
-		hasType[*archive.ClashError]}},
+		hasType[*archive.ClashError], hasType[*archive.UnknownError], hasType[*archive.FileError],
+		hasType[*builder.DebError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
 	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError]}},
 	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError],
@@ -95,7 +96,7 @@ var statuses = []struct {
 		hasType[*checks.ProblemsError], // what the problems are goes before
 	}},
 	{codeArchive, []func(error) bool{
-		hasType[*archive.UntrustedError], hasType[*archive.MissingError],
+		hasType[*archive.UntrustedError], hasType[*archive.MissingError], hasType[*archive.LineError],
 		hasType[*kernelorg.UntrustedError], hasType[*kernelorg.NotFoundError], hasType[*kernelorg.DownError],
 		hasType[*fetch.Error], hasType[*fetch.GetError], hasType[*fetch.StatusError],
 	}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/builder/spec"
@@ -38,7 +39,13 @@ var specFlagTable = []specFlag{
 	{"size", func(s *spec.Spec) any { return &s.Size },
 		"`SIZE` of rootfs.img"},
 	{"include", func(s *spec.Spec) any { return &s.Include },
-		"also install `PKG,...` (repeatable; besides those of kimg.yaml)"},
+		"also install `PKG,...`, of the suite's archive or a .deb file (repeatable; besides those of kimg.yaml)"},
+	{"components", func(s *spec.Spec) any { return &s.Components },
+		"read the components `NAME,...` of the suite's archive, such as main,non-free-firmware\n" +
+			"(default: main; of Ubuntu main,universe)"},
+	{"archive", func(s *spec.Spec) any { return &s.Archives },
+		"also read the archive that `LINE` names as apt does: 'deb [signed-by=KEY] URL SUITE COMPONENT...'\n" +
+			"(repeatable; after those of kimg.yaml)"},
 	{"variant", func(s *spec.Spec) any { return (*string)(&s.Variant) },
 		"packages to start from, `NAME`: minbase or standard"},
 	{"overlay", func(s *spec.Spec) any { return &s.Overlay },
@@ -76,8 +83,8 @@ var specFlagTable = []specFlag{
 		"refuse what kimg.lock does not pin"},
 }
 
-// commaList is the one list whose values may also be given apart by commas.
-const commaList = "include"
+// commaLists are the lists whose values may also be given apart by commas.
+var commaLists = []string{"include", "components"}
 
 // add defines the flag, with what is in given as its default.
 func (f specFlag) add(flags *pflag.FlagSet, given *spec.Spec) {
@@ -85,7 +92,7 @@ func (f specFlag) add(flags *pflag.FlagSet, given *spec.Spec) {
 	case *string:
 		flags.StringVar(at, f.name, *at, f.usage)
 	case *[]string:
-		if f.name == commaList {
+		if slices.Contains(commaLists, f.name) {
 			flags.StringSliceVar(at, f.name, nil, f.usage)
 		} else {
 			flags.StringArrayVar(at, f.name, nil, f.usage)

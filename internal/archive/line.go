@@ -23,7 +23,7 @@ type Line struct {
 }
 
 // lineForm is what is wanted.
-const lineForm = "deb [signed-by=KEY] URL SUITE COMPONENT..."
+const lineForm = "'deb [signed-by=KEY] URL SUITE COMPONENT...'"
 
 // The parts of a line, which become parts of addresses and of a lock.
 var (
@@ -76,6 +76,8 @@ func notALine(text string) error {
 			"https://ppa.launchpadcontent.net/OWNER/NAME/ubuntu SUITE main")
 	case kind == "deb-src":
 		return errors.New("deb-src names sources, and kimg installs packages: want " + lineForm)
+	case kind == text && (strings.HasSuffix(text, ".sources") || strings.HasSuffix(text, ".list")):
+		return fmt.Errorf("%s is a file of apt's: want a line as it is in such a .list: %s", text, lineForm)
 	case kind != "deb":
 		return fmt.Errorf("%.60q is no archive: want %s", text, lineForm)
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -313,12 +314,12 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // Keys reads the keys that may sign an archive: public ones, armored or binary.
 func Keys(text []byte) (*pgp.Keyring, error) {
-	k, err := pgp.ReadKeyring(strings.NewReader(string(text)))
+	k, err := pgp.ReadKeyring(bytes.NewReader(text))
+	if err == nil && k.Private() || bytes.Contains(text, []byte("-----BEGIN PGP PRIVATE KEY BLOCK-----")) {
+		return nil, errors.New("it has a private key in it, which would be in the lock: want what gpg --export writes")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (want public keys, armored or binary, as gpg --export writes them)", err)
-	}
-	if k.Private() {
-		return nil, errors.New("it has a private key in it, which would be in the lock: want what gpg --export writes")
 	}
 	return k, nil
 }

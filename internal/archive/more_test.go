@@ -76,6 +76,8 @@ func TestMore(t *testing.T) {
 			"a d"},
 		"which are in the lists": {"stable main", one, []string{"Architectures: all amd64",
 			"No-Support-for-Architecture-all: Packages"}, "a"},
+		"dated as apt-ftparchive does": {"stable main", one, []string{"Date: Mon, 15 Jun 2026 10:00:00 +0000",
+			"Valid-Until: Mon, 22 Jun 2026 10:00:00 +0000"}, "a"},
 		"an empty one": {"stable main", map[string]string{"main/binary-amd64/Packages": ""}, nil, ""},
 	} {
 		m := newMirror(t)
@@ -220,7 +222,7 @@ func TestKeys(t *testing.T) {
 	for text, says := range map[string]string{
 		private.String(): "a private key in it, which would be in the lock",
 		"":               "want public keys", "<html>": "want public keys",
-		"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nxx\n-----END PGP PRIVATE KEY BLOCK-----\n": "want public keys",
+		"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nxx\n-----END PGP PRIVATE KEY BLOCK-----\n": "a private key in it",
 	} {
 		if _, err := Keys([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%.30q: %v", text, err)

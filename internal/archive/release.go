@@ -218,8 +218,15 @@ func printable(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), maxOrigin)], "")
 }
 
-// inGMT spells the zone as HTTP's dates do; the archives write the same dates with "UTC".
-func inGMT(date string) string { return strings.Replace(date, "UTC", "GMT", 1) }
+// inGMT spells the zone as HTTP's dates do. The archives write the same dates with "UTC", apt-ftparchive with "+0000".
+func inGMT(date string) string {
+	for _, zone := range []string{" UTC", " +0000", " Z"} {
+		if bare, ok := strings.CutSuffix(date, zone); ok {
+			return bare + " GMT"
+		}
+	}
+	return date
+}
 
 // parseListed reads lines of "digest size name".
 func parseListed(lines string) (map[string]listed, error) {
