@@ -209,7 +209,10 @@ func allowed(l *spec.Lock, step string) string {
 	case toolchainID(l.Toolchain), toolchainID(l.Imaging):
 		return "the engine's image builder: its default capabilities, no network"
 	case customStep:
-		return "no container; files of the tree are rewritten, as the user who ran kimg"
+		if !l.Custom.Inside() {
+			return "no container; files of the tree are rewritten, as the user who ran kimg"
+		}
+		fallthrough
 	case rootfsStep:
 		var caps []string
 		for _, c := range image.BootstrapCaps {

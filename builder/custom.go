@@ -29,7 +29,7 @@ func (r *resolver) custom(ctx context.Context) (spec.Custom, error) {
 	c.Overlays = slices.Clone(c.Overlays)
 	for i := range c.Overlays {
 		o := &c.Overlays[i]
-		if r.store.Has(o.SHA256) {
+		if r.store.Has(o.SHA256) || r.pinsOnly && o.SHA256 != "" {
 			continue
 		}
 		if o.From == "" {
@@ -58,11 +58,11 @@ func (r *resolver) custom(ctx context.Context) (spec.Custom, error) {
 
 // planCustom is the step that changes the bootstrapped tree; nil: nothing is wanted. It has a key of its own, so that
 // another file does not bootstrap anew.
-func planCustom(l *spec.Lock, rootfs *Step) *Step {
+func planCustom(l *spec.Lock, imaging, rootfs *Step) *Step {
 	if !l.Custom.Any() {
 		return nil
 	}
-	return &Step{
+	s := &Step{
 		ID:    customStep,
 		Title: "lay over the tree: " + l.Custom.Summary(),
 		Reads: []steps.Fact{
@@ -72,6 +72,12 @@ func planCustom(l *spec.Lock, rootfs *Step) *Step {
 		},
 		After: []*Step{rootfs},
 	}
+	if l.Custom.Inside() {
+		s.Title = "change the tree: " + l.Custom.Summary()
+		s.Reads = append(s.Reads, steps.DigestFact("inputs", image.InsideInputs(), ""))
+		s.After = append(s.After, imaging)
+	}
+	return s
 }
 
 func (r *run) customise(
@@ -86,8 +92,14 @@ func (r *run) customise(
 		return err
 	}
 	defer w.Abort()
-	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC()}
+	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Size: l.Image.Size,
+		Arch: l.Arch, Privileged: r.privileged}
 	maker := image.Maker{Log: task.Log()}
+	if l.Custom.Inside() {
+		if maker.Engine, maker.Imaging, err = r.image(ctx, l.Imaging); err != nil {
+			return err
+		}
+	}
 	if err := maker.Customise(ctx, want, tree, r.store, w); err != nil {
 		return err
 	}

@@ -56,3 +56,20 @@ func TestOverlayIsPinned(t *testing.T) {
 		t.Errorf("another content: %v", err)
 	}
 }
+
+// Two file systems that are customised otherwise can be told apart by their UUIDs; one that is not has that of its
+// packages.
+func TestUUIDOfCustomised(t *testing.T) {
+	r := spec.RootfsLock{Required: []spec.Package{{SHA256: spec.Digest(strings.Repeat("ab", 32))}}}
+	of := func(c spec.Custom) spec.ImageLock { return spec.NewImageLock(1<<30, r, c) }
+	if got := of(spec.Custom{}).UUID.String(); got != "e9529527-7b9a-57ea-9f51-7786bc2880c9" {
+		t.Errorf("without anything of the user's it is %s", got)
+	}
+	one, two := of(spec.Custom{Hostname: "one"}), of(spec.Custom{Hostname: "two"})
+	if one.UUID == two.UUID || one.HashSeed == two.HashSeed || one.UUID == of(spec.Custom{}).UUID {
+		t.Errorf("%v and %v", one, two)
+	}
+	if again := of(spec.Custom{Hostname: "one"}); again != one {
+		t.Errorf("one twice: %v and %v", one, again)
+	}
+}

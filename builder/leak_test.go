@@ -278,7 +278,8 @@ func TestRebuildNamesLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Rootfs.Base = append(l.Rootfs.Base, leaky)
-	l.Image = spec.NewImageLock(l.Image.Size, l.Rootfs)
+	l.Custom.Run = []spec.Script{{Name: "setup.sh", Text: "#!/bin/sh -e\nLC_ALL=C date -R >/opt/leaks/ran\n"}}
+	l.Image = spec.NewImageLock(l.Image.Size, l.Rootfs, l.Custom)
 	l.Actions = s.plan(l).actions()
 	if err := s.close(); err != nil {
 		t.Fatal(err)
@@ -296,6 +297,7 @@ func TestRebuildNamesLeaks(t *testing.T) {
 	}
 	mustName(t, r.Differences, append(kernelLeaks,
 		leak{"rootfs.img", "/opt/leaks/time: line 1", compare.Time},
+		leak{"rootfs.img", "/opt/leaks/ran: line 1", compare.Time}, // by a script of the user's
 		leak{"rootfs.img", "/opt/leaks/random: line 1", compare.Random},
 		leak{"rootfs.img", "/opt/leaks/path: line 1", compare.Path},
 		leak{"rootfs.img", "/opt/leaks/order", compare.Order},
@@ -402,7 +404,7 @@ func TestPlacesLeak(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := spec.NewImageLock(64<<20, spec.RootfsLock{})
+		l := spec.NewImageLock(64<<20, spec.RootfsLock{}, spec.Custom{})
 		spec := image.DiskSpec{Size: 64 << 20, UUID: l.UUID, HashSeed: l.HashSeed, Epoch: time.Unix(1763900000, 0),
 			Features: image.Features(of, units.KernelVersion{Major: 6, Minor: 12})}
 		maker := image.Maker{Engine: s.eng, Imaging: images[toolchain.Imaging]}

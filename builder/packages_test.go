@@ -256,7 +256,7 @@ func TestOwnDebWithALock(t *testing.T) {
 	body := debtest.Make(t, "", []debtest.Entry{debtest.File("./control", debtest.Stanza("mine"))}, nil)
 	l.Rootfs.Base = append(l.Rootfs.Base, archive.Locked{Name: "mine", Version: "1.0-1", Arch: "amd64", Size: 1,
 		Filename: "mine_1.0-1_amd64.deb", SHA256: units.DigestOf(body), From: archive.Local})
-	l.Image = spec.NewImageLock(l.Image.Size, l.Rootfs)
+	l.Image = spec.NewImageLock(l.Image.Size, l.Rootfs, l.Custom)
 	l.Actions = testSession(t).plan(l).actions()
 	lock := writeLock(t, l)
 	file := filepath.Join(t.TempDir(), "x.deb")

@@ -68,7 +68,7 @@ func NewPlan(l *spec.Lock) (*Plan, error) {
 	rootfs := planRootfs(l, of, imaging, packages)
 	made := []*Step{imaging, packages, rootfs}
 	after := []*Step{imaging, rootfs}
-	if custom := planCustom(l, rootfs); custom != nil {
+	if custom := planCustom(l, imaging, rootfs); custom != nil {
 		made, after = append(made, custom), []*Step{imaging, custom}
 	}
 	// The image reads the kernel's step only where that makes modules: else another

@@ -279,7 +279,13 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		l.Custom = spec.Custom{
 			Overlays: []custom.Overlay{{Path: "o", SHA256: units.DigestOf([]byte("o"))}},
 			Files:    []custom.File{{Path: "/f", Mode: 0o644, Owner: "root", Text: "f"}},
-			Hostname: "h", Timezone: "UTC", RootPassword: "none",
+			Hostname: "h", Timezone: "UTC", RootPassword: "none", Locale: "C.UTF-8",
+			Users: []custom.User{{Name: "u", UID: 1, Groups: []string{"g"}, Shell: "/s", Home: "/h",
+				Password: "none"}},
+			AuthorizedKeys: []custom.Keys{{User: "u", Keys: []string{"k"}}},
+			Run:            []custom.Script{{Name: "s", Text: "#!/bin/sh\n"}},
+			Units: custom.Units{Enable: []string{"a.service"}, Disable: []string{"b.service"},
+				Mask: []string{"c.service"}},
 		}
 		l.Config = ConfigLock{
 			Base:      "my.config",

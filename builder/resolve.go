@@ -29,6 +29,7 @@ type resolver struct {
 
 	kernelOnly bool // the root filesystem and the image are not pinned
 	keepKernel bool // the previous lock's, though the user's own source may have changed
+	pinsOnly   bool // nothing is built: overlays that are pinned need not be in the store
 }
 
 func (r *resolver) lock(ctx context.Context) (*spec.Lock, error) {
@@ -70,7 +71,7 @@ func (r *resolver) derive(l *spec.Lock) {
 	k.Epoch, k.Targets, k.Patches, k.NoFixes = l.Toolchain.Lock.Date.Unix(), r.q.Targets, r.q.Patches, r.q.NoFixes
 	k.Fixes = spec.FixLocks(k.KimgFixes(l.Toolchain.Request))
 	if !r.kernelOnly {
-		l.Image = spec.NewImageLock(r.q.Size, l.Rootfs)
+		l.Image = spec.NewImageLock(r.q.Size, l.Rootfs, l.Custom)
 	}
 }
 

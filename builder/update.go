@@ -93,7 +93,7 @@ func (t *tools) update(ctx context.Context, old *spec.Lock, sp spec.Spec, req Up
 	if moves("kernel") {
 		from.Kernel = spec.KernelLock{}
 	}
-	r := &resolver{Sources: t.Sources, q: q, old: &from, keepKernel: !moves("kernel")}
+	r := &resolver{Sources: t.Sources, q: q, old: &from, keepKernel: !moves("kernel"), pinsOnly: true}
 	l, err := r.lock(ctx)
 	if err != nil {
 		return nil, err

@@ -188,6 +188,21 @@ func TestUpdateMovesWhatIsNamed(t *testing.T) {
 	}
 }
 
+// An overlay is pinned by its digest, and nothing is built here: it need not be in the store.
+func TestUpdateNeedsNoOverlay(t *testing.T) {
+	s, old := resolved(t)
+	old.Custom.Overlays = []spec.Overlay{{Path: "o", SHA256: units.DigestOf([]byte("gone"))}}
+	s.knows(t, "bullseye", time.Date(2025, 12, 1, 0, 0, 0, 0, time.UTC), bullseye(map[string]string{"udev": "1.1-1",
+		"linux-source-5.10": "5.10.223-1"}))
+	l, err := s.updated(old, UpdateRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Custom.Digest() != old.Custom.Digest() || versionOf(l, "udev") != "1.1-1" {
+		t.Errorf("it pins %+v", l.Custom)
+	}
+}
+
 // An archive that was signed again and holds the same packages moves nothing.
 func TestUpdateOfTheSamePackages(t *testing.T) {
 	s, old := resolved(t)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/internal/custom"
+	"github.com/kimg/kimg/internal/editdist"
 )
 
 // owner finds the numbers of name[:group]. Without a group it is the user's own.
@@ -74,6 +75,46 @@ func (c *customiser) rootPassword() error {
 	}
 	c.at("etc/shadow").setContent([]byte(out.String()))
 	return nil
+}
+
+// noAccount says that the guest has no user or group of that name, and which one may be meant.
+func (c *customiser) noAccount(what, file, name string) error {
+	all, err := c.records(file)
+	if err != nil {
+		return err
+	}
+	near := ""
+	if n := editdist.Nearest(name, func(yield func(string) bool) {
+		for _, f := range all {
+			if !yield(f[0]) {
+				return
+			}
+		}
+	}, 2); n != "" {
+		near = ": did you mean " + n + "?"
+	}
+	return fmt.Errorf("the guest has no %s %s%s", what, name, near)
+}
+
+// records are the lines of a file such as etc/passwd, in their fields.
+func (c *customiser) records(file string) (all [][]string, err error) {
+	text, err := c.read(file)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(text) {
+		all = append(all, strings.Split(strings.TrimSuffix(line, "\n"), ":"))
+	}
+	return all, nil
+}
+
+// record writes the lines of such a file.
+func (c *customiser) record(file string, all [][]string) {
+	var out strings.Builder
+	for _, f := range all {
+		out.WriteString(strings.Join(f, ":") + "\n")
+	}
+	c.at(file).setContent([]byte(out.String()))
 }
 
 // account is the line of a name in a file such as etc/passwd, in its fields; nil: there is none.

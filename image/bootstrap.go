@@ -237,12 +237,8 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 		return nil, errors.New("bootstrap: no suite is named")
 	}
 	a := archOr(spec.Arch)
-	var args []string
-	if foreign(a) {
-		args = []string{"sh", "-c", emulateScript, "emulate", "/usr/bin/" + a.Emulator, binfmt(a)}
-	}
-	args = append(args, "sh", "-c", bootstrapScript, "bootstrap", workDir,
-		spec.Suite.Name, a.Name, spec.Suite.Family.Script)
+	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir,
+		spec.Suite.Name, a.Name, spec.Suite.Family.Script}
 	switch spec.Variant {
 	case Minbase:
 		args = append(args, "--variant=minbase")
@@ -253,18 +249,28 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 	if foreign(a) { // debootstrap's own default is that of its dpkg
 		args = append(args, "--arch="+a.Name)
 	}
+	cmd := rootCmd(imaging, a, spec.Epoch, spec.Privileged, append(args, spec.Suite.Bootstrap.Options...))
+	cmd.Env = append(cmd.Env,
+		"ARCH_ALL_SUPPORTED=0", // debootstrap sets this only when it reads a Release file, and complains
+		"container=lxc",        // debootstrap tries neither mknod nor mount, and takes the devices that are there
+	)
+	return cmd, nil
+}
+
+// rootCmd is a container in which root works on the tree of an architecture, without its mounts and streams.
+func rootCmd(imaging string, a Arch, epoch time.Time, privileged bool, args []string) *container.Cmd {
+	if foreign(a) {
+		args = slices.Concat([]string{"sh", "-c", emulateScript, "emulate", "/usr/bin/" + a.Emulator, binfmt(a)}, args)
+	}
 	cmd := &container.Cmd{
-		Image: imaging, Args: append(args, spec.Suite.Bootstrap.Options...), User: "0:0", Hostname: Hostname,
-		Privileged: spec.Privileged, Namespaces: foreign(a),
+		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: privileged, Namespaces: foreign(a),
 		Env: []string{
 			"LC_ALL=C", "TZ=UTC",
-			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(spec.Epoch.Unix(), 10), // useradd writes days of change by it
-			"ARCH_ALL_SUPPORTED=0", // debootstrap sets this only when it reads a Release file, and complains
-			"container=lxc",        // debootstrap tries neither mknod nor mount, and takes the devices that are there
+			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10), // useradd writes days of change by it
 		},
 	}
 	for _, c := range BootstrapCaps {
 		cmd.Caps = append(cmd.Caps, c.Name)
 	}
-	return cmd, nil
+	return cmd
 }

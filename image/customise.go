@@ -20,15 +20,19 @@ type Custom = custom.Custom
 
 // CustomSpec says what Customise makes of a tree.
 type CustomSpec struct {
-	Custom Custom
-	Epoch  time.Time // the time of what is laid over
+	Custom     Custom
+	Epoch      time.Time // the time of what is laid over
+	Size       Size      // of the image, which the tree must not outgrow where something runs in it
+	Arch       Arch      // of the tree's programs; zero: the default
+	Privileged bool      // what runs in the tree does so in a fully privileged container
 }
 
 // overlayTime stands for the epoch in a packed overlay, which does not know it.
 var overlayTime = time.Unix(0, 0)
 
 // Customise writes the tar of a normalised tree with what is wanted in it. Later parts win: overlays in their order,
-// settings, files. Overlays are opened by their digests.
+// settings, users and their keys, files, scripts in their order, units. Overlays are opened by their digests. Only what
+// [Custom.Inside] says takes a container, as the bootstrap's.
 func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overlays Packages, out io.Writer) error {
 	if err := spec.Custom.Check(); err != nil {
 		return err
@@ -37,15 +41,19 @@ func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overla
 	if err := base.read(func(r io.Reader) (err error) { t, err = readTar(r, ""); return err }); err != nil {
 		return err
 	}
-	c := &customiser{tree: t, want: &spec.Custom, epoch: spec.Epoch.UTC().Truncate(time.Second)}
+	c := &customiser{tree: t, Maker: m, spec: &spec, want: &spec.Custom, ruled: map[string]bool{},
+		epoch: spec.Epoch.UTC().Truncate(time.Second)}
 	defer func() { c.close() }()
 	if err := c.overlays(ctx, overlays); err != nil {
 		return err
 	}
-	for _, do := range []func() error{c.settings, c.rootPassword, c.files} {
+	for _, do := range []func() error{c.settings, c.locale, c.users, c.rootPassword, c.keys, c.files} {
 		if err := do(); err != nil {
 			return err
 		}
+	}
+	if err := c.runAll(ctx); err != nil {
+		return err
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err
@@ -56,8 +64,11 @@ func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overla
 // customiser changes a tree.
 type customiser struct {
 	*tree
+	Maker
+	spec  *CustomSpec
 	want  *Custom
 	epoch time.Time
+	ruled map[string]bool // names whose owner is root by rule, and may be another by a better one
 }
 
 func (c *customiser) overlays(ctx context.Context, from Packages) error {
@@ -231,29 +242,33 @@ func (c *customiser) lay(n *node) error {
 	}
 	if n.uid == byRule {
 		n.uid, n.gid = 0, 0
+		c.ruled[name] = true
 	}
 	n.name, n.mtime = name, c.epoch
 	return c.put(n)
 }
 
-// hidden are the directories that a boot mounts over or empties.
-var hidden = []string{"dev", "proc", "sys", "run", "tmp"}
+// hiddenDirs are the directories that a boot mounts over or empties.
+var hiddenDirs = []string{"dev", "proc", "sys", "run", "tmp"}
 
 // layable refuses the names that are kimg's own, and those that no guest would see.
 func layable(name string) error {
-	for _, dir := range hidden {
+	for _, dir := range hiddenDirs {
 		if within(name, dir) {
 			return fmt.Errorf("/%s: a boot mounts over /%s, and no guest would see it: choose another place", name, dir)
 		}
 	}
-	own := within("/"+name, path.Dir(guest.Agent)) || autologinName(name)
-	for _, g := range slices.Concat(guest.Files(), guest.SSHFiles()) {
-		own = own || "/"+name == g.Path
-	}
-	if own {
+	if kimgsOwn(name) {
 		return fmt.Errorf("/%s is kimg's own, by which it speaks to the guest: choose another name", name)
 	}
 	return nil
+}
+
+// kimgsOwn says whether a name is one of those by which kimg speaks to the guest.
+func kimgsOwn(name string) bool {
+	return within("/"+name, path.Dir(guest.Agent)) || autologinName(name) ||
+		slices.ContainsFunc(slices.Concat(guest.Files(), guest.SSHFiles()),
+			func(g guest.File) bool { return "/"+name == g.Path })
 }
 
 // autologinName says whether a name is that of the drop-in which logs root in, on whichever console.

@@ -42,6 +42,11 @@ func RootfsInputs(s Suite, a Arch) Digest {
 	return units.DigestOf([]byte(b.String()))
 }
 
+// InsideInputs is a digest of what kimg itself brings to what runs in a tree.
+func InsideInputs() Digest {
+	return units.DigestOf([]byte(shellComments.ReplaceAllString(insideScript, "")))
+}
+
 // DiskInputs is a digest of what MakeDisk tells mke2fs beside the lock, and of what
 // it adds to the tree. Sizes stand for the rules that a layout follows from.
 func DiskInputs(a Arch) Digest {

@@ -46,7 +46,8 @@ func Normalise(r io.Reader, w io.Writer, o Normalisation) error {
 }
 
 func (t *tree) normalise(epoch time.Time, files []File) error {
-	if err := errors.Join(t.scrub(epoch), t.rewriteAccounts(epoch)); err != nil {
+	all := func(string) bool { return true }
+	if err := errors.Join(t.scrub(epoch, all), t.rewriteAccounts(epoch, true)); err != nil {
 		return err
 	}
 	epoch = epoch.UTC().Truncate(time.Second)
@@ -59,13 +60,18 @@ func (t *tree) normalise(epoch time.Time, files []File) error {
 			return err
 		}
 	}
+	t.clamp(epoch)
+	return nil
+}
+
+// clamp has no file younger than the epoch, and none with attributes of the machine that made it.
+func (t *tree) clamp(epoch time.Time) {
 	for _, n := range t.nodes {
 		if n.mtime = n.mtime.UTC().Truncate(time.Second); n.mtime.After(epoch) || n.mtime.Before(time.Unix(0, 0)) {
 			n.mtime = epoch
 		}
 		n.xattr = keptXattrs(n.xattr)
 	}
-	return nil
 }
 
 // keptXattrs keeps file capabilities, the only attributes that packages set. Security labels and overlay
@@ -180,14 +186,15 @@ func (r *rule) matches(name string) bool {
 	return ok
 }
 
-// scrub applies the rules. Deepest names come first, so that a dropped directory is empty by then.
-func (t *tree) scrub(epoch time.Time) error {
+// scrub applies the rules to the names for which they are. Deepest names come first, so that a dropped directory is
+// empty by then.
+func (t *tree) scrub(epoch time.Time, are func(name string) bool) error {
 	names := slices.Sorted(maps.Keys(t.nodes))
 	slices.Reverse(names)
 	gone := map[string]bool{}
 	for _, name := range names {
 		r := find(name)
-		if r == nil {
+		if r == nil || !are(name) {
 			continue
 		}
 		n := t.nodes[name]
@@ -219,9 +226,9 @@ func (t *tree) scrub(epoch time.Time) error {
 	return nil
 }
 
-// rewriteAccounts sets every password's day of last change to the epoch's and takes root's password away: the
-// console logs root in without one, and so does a person at any other terminal of the guest.
-func (t *tree) rewriteAccounts(epoch time.Time) error {
+// rewriteAccounts sets every password's day of last change to the epoch's and, with open, takes root's password away:
+// the console logs root in without one, and so does a person at any other terminal of the guest.
+func (t *tree) rewriteAccounts(epoch time.Time, open bool) error {
 	n := t.nodes["etc/shadow"]
 	if n == nil {
 		return errors.New("etc/shadow is missing: this is not a bootstrapped tree")
@@ -230,7 +237,7 @@ func (t *tree) rewriteAccounts(epoch time.Time) error {
 	if err != nil {
 		return err
 	}
-	if b, err = shadow(b, epoch); err != nil {
+	if b, err = shadow(b, epoch, open); err != nil {
 		return err
 	}
 	n.setContent(b)
@@ -238,7 +245,7 @@ func (t *tree) rewriteAccounts(epoch time.Time) error {
 }
 
 // shadow rewrites a shadow(5) file.
-func shadow(b []byte, epoch time.Time) ([]byte, error) {
+func shadow(b []byte, epoch time.Time, open bool) ([]byte, error) {
 	const (
 		password   = 1
 		lastChange = 2 // days since 1970
@@ -256,7 +263,10 @@ func shadow(b []byte, epoch time.Time) ([]byte, error) {
 			f[lastChange] = days
 		}
 		if f[0] == "root" {
-			f[password], root = "", true
+			root = true
+			if open {
+				f[password] = ""
+			}
 		}
 		out.WriteString(strings.Join(f, ":") + "\n")
 	}

@@ -46,7 +46,7 @@ func packOverlay(ctx context.Context, file string, limit Size, w io.Writer) erro
 		return err
 	}
 	defer t.close()
-	tooMuch := fmt.Errorf("it has more than the %s of the image", limit)
+	tooMuch := fmt.Errorf("it has more than the %s of the image: give it more with --size", limit)
 	switch {
 	case st.IsDir():
 		err = t.takeDir(ctx, file, int64(limit), tooMuch)
@@ -61,6 +61,11 @@ func packOverlay(ctx context.Context, file string, limit Size, w io.Writer) erro
 	for _, n := range t.sorted() {
 		if err := custom.CheckName(n.name); err != nil {
 			return err
+		}
+		if n.typ != tar.TypeDir { // what leads there by a link of the tree's is found when it is laid
+			if err := layable(n.name); err != nil {
+				return err
+			}
 		}
 		n.mtime = overlayTime
 		n.xattr = keptXattrs(n.xattr)
@@ -137,6 +142,10 @@ func (t *tree) takeDir(ctx context.Context, dir string, limit int64, tooMuch err
 		switch st.Mode().Type() {
 		case 0:
 			n.typ = tar.TypeReg
+			if st.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+				return fmt.Errorf("%s is set-user-id or set-group-id, and all of a directory's files become root's: "+
+					"bring it in a tar, whose owners and modes hold, or by files: with its mode", name)
+			}
 			err = t.takeFile(ctx, root, n, limit, tooMuch)
 		case fs.ModeDir:
 			n.typ = tar.TypeDir

@@ -124,7 +124,7 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 	for k, v := range h.PAXRecords {
 		if strings.HasPrefix(k, "GNU.sparse.") {
 			// A few bytes can stand for petabytes of zeros; the bootstrap's tar writes none.
-			return errors.New("is a sparse file: a bootstrapped tree has none")
+			return errors.New("is a sparse file, of which tar wrote the holes: pack it without --sparse")
 		}
 		if strings.HasPrefix(k, xattrPrefix) {
 			if n.xattr == nil {

@@ -58,9 +58,11 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 		return words(s.Toolchain, q.Toolchain)
 	case "include":
 		// A file says where a locked one is, as --kernel does; what it is is compared when it is read.
-		asked, pinned := strings.Join(s.includes(), ","), strings.Join(q.Include, ",")
+		// Packages that kimg.yaml's other keys need are pinned with them.
+		names := s.includes()
+		asked, pinned := strings.Join(include(names, q.Custom), ","), strings.Join(q.Include, ",")
 		debs := s.Debs()
-		same := asked == pinned || asked == "" && len(debs) > 0
+		same := asked == pinned || len(names) == 0 && len(debs) > 0
 		return compared{same && len(debs) == len(q.Debs), strings.TrimSpace(asked + " " + debNames(debs)),
 			strings.TrimSpace(pinned + " " + debNames(q.Debs))}, nil
 	case "components":
@@ -73,6 +75,11 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 		return words(s.Hostname, q.Custom.Hostname)
 	case "timezone":
 		return words(s.Timezone, q.Custom.Timezone)
+	case "locale":
+		return words(s.Locale, q.Custom.Locale)
+	case "run":
+		c, err := s.custom()
+		return compared{slices.Equal(c.Run, q.Custom.Run), scriptNames(c.Run), scriptNames(q.Custom.Run)}, err
 	case "overlay": // says where the locked ones are, as --kernel does; what they are is compared when they are read
 		asked := fmt.Sprintf("%d overlays", len(s.Overlay))
 		return compared{len(s.Overlay) == len(q.Custom.Overlays), asked, overlayNames(q.Custom.Overlays)}, nil

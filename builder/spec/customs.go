@@ -1,14 +1,17 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/yamlfile"
 )
 
@@ -22,6 +25,16 @@ type (
 	LaidFile = custom.File
 	// Mode is a file's permissions, as chmod has them.
 	Mode = custom.Mode
+	// User is an account that is made.
+	User = custom.User
+	// Keys are the public keys of a user.
+	Keys = custom.Keys
+	// Script is run in the tree.
+	Script = custom.Script
+	// Units are systemd's, by what is done to them.
+	Units = custom.Units
+	// Unit is one of them.
+	Unit = custom.Unit
 )
 
 // Customs is Custom as the user wrote it.
@@ -30,8 +43,13 @@ type Customs struct {
 	Files    []OwnFile `yaml:"files"`
 	Hostname string    `yaml:"hostname"`
 	Timezone string    `yaml:"timezone"`
+	Locale   string    `yaml:"locale"`
 
-	RootPassword string `yaml:"root-password"` // a hash, or none
+	RootPassword   string    `yaml:"root-password"` // a hash, or none
+	Users          []OwnUser `yaml:"users"`
+	AuthorizedKeys []OwnKey  `yaml:"authorized-keys"`
+	Run            []string  `yaml:"run"` // scripts, run in the tree in this order
+	Units          OwnUnits  `yaml:"units"`
 }
 
 // OwnFile is a file that is laid over the tree. Either Content or Source says what is in it.
@@ -47,6 +65,9 @@ type OwnFile struct {
 
 // maxFiles bounds the contents of files:, in bytes, of all of them: they are in the lock.
 const maxFiles = 8 << 20
+
+// maxScript bounds a script, in bytes, which is in the lock.
+const maxScript = 1 << 20
 
 // overlayHint is for what does not belong into a lock.
 const overlayHint = "; put it into an overlay:, which may be of any size"
@@ -89,7 +110,12 @@ func (r *fileReader) file(n *yaml.Node) (f OwnFile) {
 func (s Spec) checkCustoms() error {
 	for _, f := range s.Files {
 		if err := custom.CheckFile(custom.File{Path: f.Path, Mode: f.Mode, Owner: f.Owner}); err != nil {
-			return f.wrong(err)
+			return placed(f.at, "files", err)
+		}
+	}
+	if s.Locale != "" {
+		if err := custom.CheckLocale(s.Locale); err != nil {
+			return s.wrong("--locale", s.Locale, err)
 		}
 	}
 	if s.Hostname != "" {
@@ -107,19 +133,19 @@ func (s Spec) checkCustoms() error {
 			return s.wrong("root-password", s.RootPassword, err)
 		}
 	}
-	return nil
-}
-
-func (f OwnFile) wrong(err error) error {
-	if f.at == "" {
-		return &InputError{"files", err}
-	}
-	return &InputError{f.at + ": files", err}
+	return s.checkAccounts()
 }
 
 // custom reads the files that the user names. Overlays are packed when they are pinned.
 func (s Spec) custom() (c Custom, err error) {
-	c.Hostname, c.Timezone, c.RootPassword = s.Hostname, s.Timezone, s.RootPassword
+	c.Hostname, c.Timezone, c.RootPassword, c.Locale = s.Hostname, s.Timezone, s.RootPassword, s.Locale
+	c.Units = s.Units.Units
+	for _, u := range s.Users {
+		c.Users = append(c.Users, u.User)
+	}
+	if c.AuthorizedKeys, err = s.authorizedKeys(); err != nil {
+		return c, err
+	}
 	for _, o := range s.Overlay {
 		if o == "" {
 			return c, s.wrong("--overlay", o, errors.New("is empty: want a directory or a tar"))
@@ -127,19 +153,39 @@ func (s Spec) custom() (c Custom, err error) {
 		c.Overlays = append(c.Overlays, custom.Overlay{Path: filepath.Base(o), From: o})
 	}
 	left := maxFiles
+	take := func(text string) error {
+		if left -= len(text); left < 0 {
+			return fmt.Errorf("all contents together have more than %d bytes%s", maxFiles, overlayHint)
+		}
+		return nil
+	}
 	for _, f := range s.Files {
 		text := f.Content
 		if f.Source != "" {
 			b, err := reading.Small(f.Source, int64(left))
 			if err != nil {
-				return c, f.wrong(fmt.Errorf("read source: %w%s", err, overlayHint))
+				return c, placed(f.at, "files", fmt.Errorf("read source: %w%s", err, overlayHint))
 			}
 			text = string(b)
 		}
-		if left -= len(text); left < 0 {
-			return c, f.wrong(fmt.Errorf("all contents together have more than %d bytes%s", maxFiles, overlayHint))
+		if err := take(text); err != nil {
+			return c, placed(f.at, "files", err)
 		}
 		c.Files = append(c.Files, custom.File{Path: f.Path, Mode: f.Mode, Owner: f.Owner, Text: yamlfile.Text(text)})
+	}
+	for _, file := range s.Run {
+		if strings.Contains(file, "\n") {
+			return c, s.wrong("--run", file, errors.New("want the name of a script's file, not the script itself"))
+		}
+		b, err := reading.Small(file, maxScript)
+		if err != nil {
+			return c, s.wrong("--run", file, fmt.Errorf("read script: %w", err))
+		}
+		script := custom.Script{Name: filepath.Base(file), Text: yamlfile.Text(b)}
+		if err := cmp.Or(custom.CheckScript(script), take(string(b))); err != nil {
+			return c, s.wrong("--run", file, fmt.Errorf("%s: %w", file, err))
+		}
+		c.Run = append(c.Run, script)
 	}
 	if err := c.Check(); err != nil {
 		return c, &InputError{Err: err}
@@ -152,6 +198,15 @@ func overlayNames(list []custom.Overlay) string {
 	var files []FileLock
 	for _, o := range list {
 		files = append(files, FileLock{Path: o.Path, SHA256: o.SHA256})
+	}
+	return named(files...)
+}
+
+// scriptNames are scripts for users.
+func scriptNames(list []custom.Script) string {
+	var files []FileLock
+	for _, s := range list {
+		files = append(files, FileLock{Path: s.Name, SHA256: units.DigestOf([]byte(s.Text))})
 	}
 	return named(files...)
 }

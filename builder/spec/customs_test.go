@@ -9,8 +9,87 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/custom"
+	"github.com/kimg/kimg/internal/yamlfile"
 	"go.yaml.in/yaml/v3"
 )
+
+const aKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@example.org"
+
+func TestAccountsOfFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"id.pub": "# mine\n" + aKey + "\n\n", "setup.sh": "#!/bin/sh -e\nexit 0\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := loadText(t, dir, `
+locale: de_DE.UTF-8
+run: setup.sh
+users:
+  - ann
+  - {name: bob, uid: 1500, groups: "sudo,kvm", shell: /bin/sh, home: /srv/bob, password: none}
+authorized-keys:
+  root: id.pub
+  ann: [ "`+aKey+`", id.pub ]
+units: {enable: [a.timer, b], mask: c.service}
+`)
+	if err == nil {
+		err = s.Check()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := s.Request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Custom{
+		Locale: "de_DE.UTF-8", Run: []Script{{Name: "setup.sh", Text: "#!/bin/sh -e\nexit 0\n"}},
+		Users: []User{{Name: "ann"}, {Name: "bob", UID: 1500, Groups: []string{"sudo", "kvm"}, Shell: "/bin/sh",
+			Home: "/srv/bob", Password: "none"}},
+		AuthorizedKeys: []Keys{{User: "root", Keys: []string{aKey}}, {User: "ann", Keys: []string{aKey, aKey}}},
+		Units:          Units{Enable: []string{"a.timer", "b.service"}, Mask: []string{"c.service"}},
+	}
+	if !reflect.DeepEqual(q.Custom, want) {
+		t.Errorf("got %+v\nwant %+v", q.Custom, want)
+	}
+	if got := strings.Join(q.Include, " "); got != "locales openssh-server" {
+		t.Errorf("includes %q", got)
+	}
+	b, err := yaml.Marshal(&Lock{Arch: arch.Default, Custom: q.Custom})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again struct{ Custom Custom }
+	if err := yaml.Unmarshal(b, &again); err != nil || !reflect.DeepEqual(again.Custom, want) {
+		t.Errorf("a lock gives back %+v, %v", again.Custom, err)
+	}
+	s.Include = []string{"dropbear"}
+	if q, err = s.Request(); err != nil || strings.Join(q.Include, " ") != "dropbear locales" {
+		t.Errorf("with another sshd: %q, %v", q.Include, err)
+	}
+}
+
+// Scripts that no guest could run are refused as what they are.
+func TestScriptsRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                          "names no interpreter",
+		"echo\n":                    "names no interpreter",
+		"#!\n":                      "names no interpreter",
+		"#!/bin/sh\r\necho\r\n":     "CR LF",
+		"\x7fELF\x02\x01":           "a program, not a script",
+		"#!bin/sh\n":                "no absolute path",
+		"\xef\xbb\xbf#!/bin/sh\n":   "byte order mark",
+		"#!/bin/sh -e\necho a\rb\n": "",
+	} {
+		err := custom.CheckScript(custom.Script{Name: "x", Text: yamlfile.Text(text)})
+		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
 
 // loadMine loads a kimg.yaml of this text, beside which there is a file.
 func loadMine(t *testing.T, text string) (Spec, error) {
@@ -93,7 +172,32 @@ func TestCustomsRefused(t *testing.T) {
 		"files: {path: /a, source: none}":                         "read source",
 		"files: {path: /a, source: /dev/zero}":                    "read source",
 		"hostname: a_b":                                           ":1: hostname: \"a_b\" is not a host's name",
+		"users: {name: a, uid: 0}":                                ":1: users: uid: \"0\": want a number",
+		"users: {name: a, uid: 99999999999}":                      "is not a user's number",
+		"users: {name: \"a\\nb\"}":                                ":1: users: \"a\\nb\" is not a name of a user",
+		"users: [a, {nam: b}]":                                    ":1: unknown key \"nam\"",
+		"users: {uid: 1000}":                                      ":1: users: want a name",
+		"users: {name: a, password: hunter2}":                     ":1: users: a: password: want a password's hash",
+		"users: {name: a, shell: bash}":                           "a: shell: \"bash\" is no absolute path",
+		"users: {name: a, home: /home/../x}":                      "a: home: \"/home/../x\" is no path",
+		"users: [a, a]":                                           "users: a is there twice",
+		"authorized-keys: none.pub":                               ":1: authorized-keys: read a public key",
+		"authorized-keys: mine":                                   "mine: line 1: it has control characters",
+		"authorized-keys: ssh-ed25519 AAAAC3":                     ":1: authorized-keys: line 1: it is no public key",
+		"authorized-keys: {a: {}}":                                "want a text here",
+		"authorized-keys: {a: mine, a: mine}":                     "a is there already",
+		"locale: ../x":                                            ":1: locale: \"../x\" is not a locale",
+		"run: \"#!/bin/sh\\necho\\n\"":                            "not the script itself",
+		"authorized-keys: {Ann: mine}":                            ":1: authorized-keys: \"Ann\" is not a name",
+		"run: none":                                               ":1: run: read script",
+		"run: mine":                                               "mine: its first line names no interpreter",
+		"units: {enable: ../x}":                                   ":1: units: enable: \"../x.service\" is not a unit",
+		"units: {enable: a, mask: a.service}":                     "a.service is below enable already",
+		"units: {start: a}":                                       ":1: unknown key \"start\"",
+		"units: ssh":                                              "want lists of units with the keys",
 		"timezone: /etc/passwd":                                   ":1: timezone: \"/etc/passwd\" is not a time zone",
+		"authorized-keys: |\n  -----BEGIN OPENSSH PRIVATE KEY-----\n  c2VjcmV0": ":1: authorized-keys: it is " +
+			"a private key",
 	} {
 		s, err := loadMine(t, text)
 		if err == nil {

@@ -183,11 +183,15 @@ type ImageLock struct {
 // idSpace is the name space of kimg's version 5 UUIDs (RFC 9562 5.5).
 var idSpace = uuid.MustParse("8f3d4c0e-52a5-4f0b-9a43-6b696d672031")
 
-// NewImageLock derives the identifiers from what is in the image: the same packages give the same file system.
-func NewImageLock(size Size, r RootfsLock) ImageLock {
+// NewImageLock derives the identifiers from what is in the image: the same packages, customised alike, give the same
+// file system, and two file systems that differ can be told apart on one machine.
+func NewImageLock(size Size, r RootfsLock, c Custom) ImageLock {
 	var b bytes.Buffer
 	for _, p := range r.Packages() {
 		fmt.Fprintln(&b, p.SHA256)
+	}
+	if c.Any() {
+		fmt.Fprintln(&b, c.Digest())
 	}
 	id := uuid.NewSHA1(idSpace, b.Bytes())
 	return ImageLock{Size: size, UUID: id, HashSeed: uuid.NewSHA1(id, []byte("hash seed"))}

@@ -58,6 +58,9 @@ func (l *Lock) Materials() []attest.Material {
 	for _, f := range l.Custom.Files {
 		own(f.Path, units.DigestOf([]byte(f.Text)))
 	}
+	for _, s := range l.Custom.Run {
+		own(s.Name, units.DigestOf([]byte(s.Text)))
+	}
 	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
 		from := ArchiveLock{Suite: t.Lock.Suite.Name, Date: t.Lock.Date, InRelease: t.Lock.InRelease}
 		what := "toolchain " + string(t.Target)

@@ -93,8 +93,16 @@ func (q Request) Check() error {
 
 // includes are the names of --include in one order and without repeats, with what else is asked for needs.
 func (s Spec) includes() []string {
-	need := custom.Custom{Timezone: s.Timezone}
-	names := slices.DeleteFunc(slices.Concat(s.Include, need.Packages()), isDeb)
+	need := custom.Custom{Timezone: s.Timezone, Locale: s.Locale}
+	if len(s.AuthorizedKeys) > 0 {
+		need.AuthorizedKeys = []custom.Keys{{}}
+	}
+	return include(s.Include, need)
+}
+
+// include adds to packages those that something else needs.
+func include(list []string, need Custom) []string {
+	names := slices.DeleteFunc(slices.Concat(list, need.Packages(list)), isDeb)
 	return slices.Compact(slices.Sorted(slices.Values(names)))
 }
 

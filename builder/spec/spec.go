@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/steps"
@@ -108,7 +109,7 @@ func Load(dir string) (Spec, error) {
 		}
 		return filepath.Join(dir, p)
 	}
-	for _, list := range [][]string{s.Fragments, s.Patches, s.KernelKeyrings, s.Overlay} {
+	for _, list := range [][]string{s.Fragments, s.Patches, s.KernelKeyrings, s.Overlay, s.Run} {
 		for i := range list {
 			list[i] = rel(list[i])
 		}
@@ -128,6 +129,11 @@ func Load(dir string) (Spec, error) {
 		if l, err := archive.ParseLine(text); err == nil { // else Request says what is wrong
 			l.Key = rel(l.Key)
 			s.Archives[i] = l.String()
+		}
+	}
+	for i, k := range s.AuthorizedKeys {
+		if !custom.IsKey(k.Key) {
+			s.AuthorizedKeys[i].Key = rel(k.Key)
 		}
 	}
 	s.Out, s.SignKey = rel(s.Out), rel(s.SignKey)

@@ -80,11 +80,18 @@ func (r *fileReader) spec(text []byte, s *Spec) []item {
 
 // value reads the value of one key into its field.
 func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
-	if files, ok := to.Addr().Interface().(*[]OwnFile); ok {
-		*files = nil
-		for _, one := range r.List(n) {
-			*files = append(*files, r.file(one))
-		}
+	switch to := to.Addr().Interface().(type) {
+	case *[]OwnFile:
+		*to = each(r, n, r.file)
+		return nil
+	case *[]OwnUser:
+		*to = each(r, n, r.user)
+		return nil
+	case *[]OwnKey:
+		*to = r.keys(n)
+		return nil
+	case *OwnUnits:
+		*to = r.units(n)
 		return nil
 	}
 	if to.Kind() == reflect.Slice {
@@ -118,6 +125,14 @@ func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
 		to.SetString(n.Value)
 	}
 	return []item{{key, n.Value, n.Line}}
+}
+
+// each reads the items of a list.
+func each[T any](r *fileReader, n *yaml.Node, read func(*yaml.Node) T) (all []T) {
+	for _, one := range r.List(n) {
+		all = append(all, read(one))
+	}
+	return all
 }
 
 // simpleSet is a setting whose value has no comma in it, whatever it is in.

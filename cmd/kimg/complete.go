@@ -62,9 +62,10 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"out":       directories, "share": directories, "report": directories, "keep": directories,
 		"replay": recordingNames, "at": oneOf("end", "boot", "icount:"),
 		"check json": nil, "check junit": nil, // files
+		"check run": noFiles,
 	}
-	for _, name := range strings.Fields(`set hostname timezone record size components archive mirror jobs kernel-mirror
-		target append memory cpus timeout forward qemu-arg ex by expect print run only older to`) {
+	for _, name := range strings.Fields(`set hostname timezone locale record size components archive mirror jobs
+		kernel-mirror target append memory cpus timeout forward qemu-arg ex by expect print only older to`) {
 		values[name] = noFiles
 	}
 	return values

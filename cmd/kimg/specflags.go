@@ -55,6 +55,11 @@ var specFlagTable = []specFlag{
 		"`NAME` of the guest (default: kimg)"},
 	{"timezone", func(s *spec.Spec) any { return &s.Timezone },
 		"`ZONE` of the guest, such as Europe/Berlin"},
+	{"locale", func(s *spec.Spec) any { return &s.Locale },
+		"`LOCALE` of the guest, such as de_DE.UTF-8"},
+	{"run", func(s *spec.Spec) any { return &s.Run },
+		"run the script `FILE` in the root filesystem, as root, without a network, before the image is made\n" +
+			"(repeatable; after those of kimg.yaml)"},
 	{"out", func(s *spec.Spec) any { return &s.Out },
 		"put the artifacts into `DIR`"},
 	{"mirror", func(s *spec.Spec) any { return &s.Mirror },

@@ -43,7 +43,7 @@ func specOf(t *testing.T, args ...string) spec.Spec {
 
 func TestSpecIsFlagsOverFileOverDefaults(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if diff := cmp.Diff(spec.Default(), specOf(t), cmpopts.IgnoreUnexported(spec.Spec{})); diff != "" {
+	if diff := cmp.Diff(spec.Default(), specOf(t), cmpopts.IgnoreUnexported(spec.Spec{}, spec.OwnUnits{})); diff != "" {
 		t.Errorf("no flags, no file: (-default +got)\n%s", diff)
 	}
 
@@ -55,7 +55,7 @@ func TestSpecIsFlagsOverFileOverDefaults(t *testing.T) {
 	want := spec.Default()
 	want.Kernel, want.Suite, want.Size, want.Out = "6.12", "bookworm", 2<<30, "results"
 	want.Fragments, want.Set, want.Include = []string{"debug.config"}, []string{"KASAN=y"}, []string{"strace"}
-	if diff := cmp.Diff(want, specOf(t), cmpopts.IgnoreUnexported(spec.Spec{})); diff != "" {
+	if diff := cmp.Diff(want, specOf(t), cmpopts.IgnoreUnexported(spec.Spec{}, spec.OwnUnits{})); diff != "" {
 		t.Errorf("no flags: (-want +got)\n%s", diff)
 	}
 
@@ -66,7 +66,7 @@ func TestSpecIsFlagsOverFileOverDefaults(t *testing.T) {
 	want.Include = append(want.Include, "vim", "nano", "gdb")
 	got := specOf(t, "--kernel", "suite", "--size", "1G", "--fragment", "more.config",
 		"--set", "KASAN=n", "--set", "X=a,b", "--include", "vim,nano", "--include", "gdb")
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(spec.Spec{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(spec.Spec{}, spec.OwnUnits{})); diff != "" {
 		t.Errorf("flags over the file: (-want +got)\n%s", diff)
 	}
 }
@@ -84,7 +84,7 @@ func TestEverySpecFlagReachesTheSpec(t *testing.T) {
 		Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, NoFixes: true,
 		Sources: spec.Sources{Mirror: "http://m", Frozen: true},
 		Options: spec.Options{Out: "o", Jobs: 3, Privileged: true}}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(spec.Spec{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(spec.Spec{}, spec.OwnUnits{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

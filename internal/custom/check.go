@@ -136,6 +136,7 @@ func (c *Custom) Check() error {
 		check      func(string) error
 	}{
 		{"hostname", c.Hostname, CheckHostname}, {"timezone", c.Timezone, CheckTimezone},
+		{"locale", c.Locale, CheckLocale},
 		{"root-password", c.RootPassword, CheckPassword},
 	} {
 		if one.value == "" {
@@ -150,5 +151,5 @@ func (c *Custom) Check() error {
 			return errors.New("overlay: one has no digest")
 		}
 	}
-	return nil
+	return errors.Join(c.checkAccounts(), c.checkInside())
 }

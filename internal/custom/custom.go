@@ -5,6 +5,7 @@ package custom
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/internal/units"
@@ -19,6 +20,12 @@ type Custom struct {
 	Timezone string    `yaml:"timezone,omitempty"`
 
 	RootPassword string `yaml:"root-password,omitempty"` // a hash, or None; empty: none, too
+
+	Locale         string   `yaml:"locale,omitempty"`
+	Users          []User   `yaml:"users,omitempty"`
+	AuthorizedKeys []Keys   `yaml:"authorized-keys,omitempty"`
+	Run            []Script `yaml:"run,omitempty"`
+	Units          Units    `yaml:"units,omitempty"`
 }
 
 // Overlay is a tree that is laid over, packed as a tar.
@@ -52,15 +59,41 @@ func (c *Custom) Digest() units.Digest {
 	if c.RootPassword != "" {
 		fmt.Fprintf(&b, "root-password %q\n", c.RootPassword)
 	}
+	if c.Locale != "" {
+		fmt.Fprintf(&b, "locale %q\n", c.Locale)
+	}
+	for _, u := range c.Users {
+		fmt.Fprintf(&b, "user %q %d %q %q %q %q\n", u.Name, u.UID, u.Groups, u.Shell, u.Home, u.Password)
+	}
+	for _, k := range c.AuthorizedKeys {
+		fmt.Fprintf(&b, "authorized-keys %q %q\n", k.User, k.Keys)
+	}
+	for _, s := range c.Run {
+		fmt.Fprintf(&b, "run %q %q\n", s.Name, s.Text)
+	}
+	for _, u := range c.Units.All() {
+		fmt.Fprintf(&b, "unit %s %q\n", u.Verb, u.Name)
+	}
 	return units.DigestOf([]byte(b.String()))
 }
 
-// Packages are those that must be installed for it.
-func (c *Custom) Packages() []string {
+// sshds are packages that read authorized keys.
+var sshds = []string{"openssh-server", "dropbear", "dropbear-bin", "tinysshd"}
+
+// Packages are those that must be installed for it, besides what is included anyway.
+func (c *Custom) Packages(included []string) (all []string) {
 	if c.Timezone != "" && c.Timezone != "UTC" {
-		return []string{"tzdata"}
+		all = append(all, "tzdata")
 	}
-	return nil
+	if c.MakesLocale() {
+		all = append(all, "locales")
+	}
+	if len(c.AuthorizedKeys) > 0 && !slices.ContainsFunc(included, func(p string) bool {
+		return slices.Contains(sshds, p)
+	}) {
+		all = append(all, sshds[0])
+	}
+	return all
 }
 
 // Summary says in a few words what is wanted, for the title of a step.
@@ -76,8 +109,14 @@ func (c *Custom) Summary() string {
 	}
 	add(len(c.Overlays), "an overlay", "overlays")
 	add(len(c.Files), "a file", "files")
-	if c.Hostname != "" || c.Timezone != "" || c.RootPassword != "" {
+	if c.Hostname != "" || c.Timezone != "" || c.RootPassword != "" || c.Locale != "" {
 		all = append(all, "settings")
 	}
+	add(len(c.Users), "a user", "users")
+	if len(c.AuthorizedKeys) > 0 {
+		all = append(all, "ssh keys")
+	}
+	add(len(c.Run), "a script", "scripts")
+	add(len(c.Units.All()), "a unit", "units")
 	return strings.Join(all, ", ")
 }

@@ -38,7 +38,7 @@ func Lock(t *testing.T) *spec.Lock {
 		Suite: "bullseye", Variant: archive.Minbase, Include: []string{}, Epoch: when.Unix(), Archive: from,
 		Required: []archive.Locked{pkg("dpkg")}, Base: []archive.Locked{pkg("systemd-sysv"), pkg("udev")},
 	}
-	l.Image = spec.NewImageLock(1<<30, l.Rootfs)
+	l.Image = spec.NewImageLock(1<<30, l.Rootfs, l.Custom)
 	for target, to := range map[toolchain.Target]*spec.ToolchainLock{"bullseye": &l.Toolchain,
 		toolchain.Imaging: &l.Imaging} {
 		lock, err := toolchain.Load(target)
