@@ -347,16 +347,96 @@ func TestRestless(t *testing.T) {
 	if err != nil {
 		t.Skip("no perl")
 	}
-	var rest []byte
-	for _, f := range guest.Files() {
-		if f.Path == "/usr/lib/kimg/rest" {
-			rest = f.Data
-		}
-	}
-	script := filepath.Join(t.TempDir(), "rest")
-	must(t, os.WriteFile(script, rest, 0o700))
-	out, err := exec.Command(perl, "-w", script, "vax").CombinedOutput()
+	out, err := exec.Command(perl, "-w", restScript(t), "vax").CombinedOutput()
 	if err != nil || string(out) != "restless set the clock of vax\n" {
 		t.Errorf("%q, %v", out, err)
+	}
+}
+
+// restScript is the agent's helper.
+func restScript(t *testing.T) string {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "rest")
+	for _, f := range guest.Files() {
+		if f.Path == "/usr/lib/kimg/rest" {
+			must(t, os.WriteFile(script, f.Data, 0o700))
+		}
+	}
+	return script
+}
+
+// The first command of a guest that goes on is run by the helper, whose shell waits for it: with its streams, its exit
+// status, and the agent's words for a command that there is not. Then the agent is as it was.
+func TestRestRunsTheFirstCommand(t *testing.T) {
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip("no perl")
+	}
+	for script, want := range map[string]struct{ stdout, stderr, exit string }{
+		"read -r a; cat; echo $a":                             {"two\none\n", "", "0"},
+		"echo out; echo err >&2; exit 3":                      {"out\n", "err\n", "3"},
+		"exec 'nothing of this name'":                         {"", "exec: nothing of this name: not found\n", "127"},
+		"kill -TERM $$":                                       {"", "", "143"},
+		"cat >/dev/null; trap - INT; sleep 60":                {"", "", "130"}, // by a signal of the host's
+		"# " + strings.Repeat("long ", 30000) + "\necho well": {"well\n", "", "0"},
+	} {
+		root := t.TempDir()
+		for _, dir := range []string{"run/kimg", "etc", "dev", "sys/class/virtio-ports/vport1p2"} {
+			must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+		}
+		name := filepath.Join(root, "sys/class/virtio-ports/vport1p2/name")
+		must(t, os.WriteFile(name, []byte("kimg.stdin\n"), 0o644))
+		p := &ports{t: t, root: root}
+		for name, to := range map[string]**os.File{
+			"run/kimg/out": &p.stdout, "run/kimg/err": &p.stderr, "dev/vport1p2": &p.stdin} {
+			must(t, syscall.Mkfifo(filepath.Join(root, name), 0o600))
+			*to, err = os.OpenFile(filepath.Join(root, name), os.O_RDWR, 0)
+			must(t, err)
+		}
+		var slave string
+		p.control, slave = openPTY(t)
+		p.lines = bufio.NewReader(p.control)
+		control, err := os.OpenFile(slave, os.O_RDWR|syscall.O_NOCTTY, 0)
+		must(t, err)
+		cmd := exec.Command(perl, "-w", restScript(t), "x86_64")
+		cmd.Env = append(os.Environ(), "KIMG_ROOT="+root)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = control, control, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		must(t, cmd.Start())
+		t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+		p.expect("resting")
+		p.say("wake 1 2 00ff 33 44 5")
+		p.expect("ready 1")
+		p.say("ping")
+		p.expect("pong")
+		p.run("MARK", script)
+		_, err = p.stdin.WriteString("\none\ntwo\n")
+		must(t, err)
+		if want.exit == "130" {
+			p.say("ping")
+			p.expect("pong")
+			// As the agent does ("heed"), which is not installed here.
+			pid := filepath.Join(root, "run/kimg/pid")
+			var b []byte
+			for len(b) == 0 {
+				b, _ = os.ReadFile(pid)
+			}
+			n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+			must(t, err)
+			must(t, syscall.Kill(-n, syscall.SIGINT))
+		}
+		must(t, p.stdin.Close()) // the end of the input
+		p.expect("exit " + want.exit)
+		if got := p.until(p.stdout, "MARK"); got != want.stdout {
+			t.Errorf("%.40q: stdout %q", script, got)
+		}
+		if got := p.until(p.stderr, "MARK"); !strings.HasSuffix(got, want.stderr) || want.stderr == "" && got != "" {
+			t.Errorf("%.40q: stderr %q", script, got)
+		}
+		must(t, cmd.Wait())
+		boot, err := os.ReadFile(filepath.Join(root, "run/kimg/boot_id"))
+		if err != nil || string(boot) != "44\n" {
+			t.Errorf("the boot id is %q, %v", boot, err)
+		}
 	}
 }

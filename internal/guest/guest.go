@@ -32,7 +32,8 @@
 // The other ports carry the script's bytes as they are. On stdin the host first sends one empty line, then the
 // bytes; the end of the host's connection (a half-close) is the end of file. On stdout and stderr the agent writes
 // MARK, a random word that the host chose, behind the script's last byte: ports are not ordered among each other,
-// so "exit N" alone does not mean that all output has arrived. Scripts run one at a time.
+// so "exit N" alone does not mean that all output has arrived. Scripts run one at a time. The first one after "wake"
+// is run by /usr/lib/kimg/rest, which has a shell waiting for it; then the agent goes on.
 //
 // Where there is a port [Login], the login shell on the serial console writes the line "login" to it, and "logout
 // N" when it ends with status N; the host decides what that means. Without it agetty logs in again.

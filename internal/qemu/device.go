@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/units"
@@ -225,8 +226,11 @@ func ProbeKVM(a arch.Arch) error {
 	if a.OCI != runtime.GOARCH {
 		return fmt.Errorf("this machine is %s, the guest %s", runtime.GOARCH, a)
 	}
-	return probeKVM()
+	return probedKVM()
 }
+
+// probedKVM asks once: it takes a hundredth of a second.
+var probedKVM = sync.OnceValue(probeKVM)
 
 // Forward lets a port of 127.0.0.1 reach a TCP port of the guest.
 type Forward struct{ Host, Guest uint16 }

@@ -184,6 +184,11 @@ func (m *Monitor) Restore(ctx context.Context, from KeptFiles) error {
 	if err := m.ignoreShared(ctx); err != nil {
 		return err
 	}
+	// Nor does it announce its network card: QEMU's own network knows it, and each program that listens to the
+	// kernel's would wake up for that.
+	if err := m.soon(ctx, "migrate-set-parameters", map[string]int{"announce-rounds": 0}, nil); err != nil {
+		return err
+	}
 	err := m.soon(ctx, "migrate-incoming", map[string]any{"uri": "exec:cat <" + shellQuote(from.Devices)}, nil)
 	if err != nil {
 		return err

@@ -94,7 +94,7 @@ func (t *Tools) Dial(ctx context.Context, name string) (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
 		if err == nil {
 			return conn.(*net.UnixConn), nil
@@ -102,7 +102,7 @@ func (t *Tools) Dial(ctx context.Context, name string) (*net.UnixConn, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("connect to %s: %w", name, context.Cause(ctx))
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
 }

@@ -39,6 +39,7 @@ type instance struct {
 	err     error         // QEMU's end; read it after done
 	clean   bool          // the guest was seen to shut down
 	keyed   chan struct{} // closed once the guest has taken its keys
+	login   chan struct{} // closed once a shell has logged in on the console of a guest that is to be kept
 	kill    context.CancelFunc
 }
 
@@ -206,7 +207,8 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 		aside.Go(func() { vm.giveKeys(running) })
 	}
 	if vm.keeping.used() && !slices.Contains(used, guest.Login) {
-		vm.listen(running, guest.Login)
+		vm.login = make(chan struct{})
+		go vm.drop(running, guest.Login, sync.OnceFunc(func() { close(vm.login) }))
 	}
 	go func() {
 		defer close(vm.done)
@@ -391,17 +393,24 @@ func (vm *instance) sessionEnd(ctx context.Context) error {
 // listen drops what the guest writes to ports that nothing else reads: its shell would wait for a reader.
 func (vm *instance) listen(ctx context.Context, names ...string) {
 	for _, name := range names {
-		go func() {
-			alive, stop := vm.whileUp(ctx)
-			defer stop()
-			conn, err := vm.connect(alive, name)
-			if err != nil {
-				return // the guest has ended, which is reported elsewhere
-			}
-			defer conn.Close()
-			defer context.AfterFunc(alive, func() { conn.Close() })()
-			_, _ = io.Copy(io.Discard, conn)
-		}()
+		go vm.drop(ctx, name, func() {})
+	}
+}
+
+// drop drops what the guest writes to a port; wrote is called for each line of it.
+func (vm *instance) drop(ctx context.Context, name string, wrote func()) {
+	alive, stop := vm.whileUp(ctx)
+	defer stop()
+	conn, err := vm.connect(alive, name)
+	if err != nil {
+		return // the guest has ended, which is reported elsewhere
+	}
+	defer conn.Close()
+	defer context.AfterFunc(alive, func() { conn.Close() })()
+	for _, err := range reading.Lines(conn, maxLine) {
+		if err == nil {
+			wrote()
+		}
 	}
 }
 

@@ -258,6 +258,9 @@ func (vm *instance) restore(ctx context.Context) error {
 // wakeLimit is how long it may take to go on with a guest, and how long one that is to be kept may wait for its keys.
 const wakeLimit = time.Minute
 
+// loginLimit is how long the first guest may wait for the login on its console.
+const loginLimit = 10 * time.Second
+
 // stale is the error of a kept guest that does not go on.
 func (vm *instance) stale(ctx context.Context, err error) error {
 	switch {
@@ -331,6 +334,15 @@ func (vm *instance) keep(ctx context.Context, a *agent) error {
 		case <-vm.keyed:
 		case <-time.After(wakeLimit):
 			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if !vm.o.Direct && vm.login != nil {
+		// Else each guest that goes on would log in, beside its command. An image may have no login.
+		select {
+		case <-vm.login:
+		case <-time.After(loginLimit):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
