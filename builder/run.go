@@ -299,7 +299,10 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}
-	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log()}
+	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log(), Emulated: func(by string) {
+		task.Say(fmt.Sprintf("programs of %s are run by %s", l.Arch, by))
+		out.Note(by)
+	}}
 	if err := maker.Bootstrap(ctx, rootfs, r.store, w); err != nil {
 		return err
 	}

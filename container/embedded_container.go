@@ -226,8 +226,8 @@ func (c *embeddedContainer) process(args, env []string, dir, user string, tty bo
 		all = append(all, "TERM=xterm")
 	}
 	caps := capNames(c.cmd.Caps)
-	if c.cmd.Namespaces { // over the sandbox's own
-		caps = capNames(append(caps, "SYS_ADMIN"))
+	if c.cmd.Namespaces { // over the sandbox's own, and to take that from what it starts
+		caps = capNames(append(caps, "SYS_ADMIN", "SETPCAP"))
 	}
 	return sandbox.Process{Args: args, Dir: dir, User: user, Caps: caps, Privileged: c.cmd.Privileged,
 		Env: lastOfEach(slices.Concat(all, c.cmd.Env, env))}

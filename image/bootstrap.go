@@ -110,8 +110,8 @@ func (e *ForeignError) Hint() string {
 		"or binfmt_misc on the engine's machine, as Docker Desktop and the package qemu-user-binfmt have it"
 }
 
-// noForeign is emulate.sh's status for that.
-const noForeign = 97
+// noForeign is how debootstrap says that.
+const noForeign = "Unable to execute target architecture"
 
 // Bootstrap runs debootstrap in a container of the imaging image, offline, on packages from pkgs, and writes the
 // normalised tar of the tree to out. What debootstrap prints goes to the log.
@@ -136,7 +136,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	cmd.Mounts = bootstrapMounts(volume)
 
 	raw, tree := io.Pipe()
-	said := &complaints{w: m.log()}
+	said := &complaints{w: m.log(), by: m.Emulated}
 	packed, unpacked := io.Pipe()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = packed, tree, said
 	c, err := m.Engine.Create(ctx, cmd)
@@ -182,8 +182,8 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 		return ctx.Err()
 	case lerr != nil && !errors.Is(lerr, io.ErrClosedPipe):
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, lerr)
-	case errors.As(werr, &exit) && exit.Code == noForeign && foreign(archOr(spec.Arch)):
-		return &ForeignError{archOr(spec.Arch), fmt.Errorf("%w%s", werr, said.first())}
+	case errors.As(werr, &exit) && strings.Contains(said.first(), noForeign):
+		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())
 	}

@@ -11,10 +11,14 @@ import (
 // error, for the message that the user reads.
 type complaints struct {
 	w    io.Writer
+	by   func(string) // gets what runs foreign programs, once emulate.sh says it; nil: it does not
 	mu   sync.Mutex
 	line []byte // begun and not ended
 	hit  string
 }
+
+// runBy begins the line of emulate.sh that says what runs foreign programs.
+const runBy = "I: foreign programs are run by "
 
 // marks begin the lines by which debootstrap, dpkg, tar and e2fsprogs complain.
 var marks = [][]byte{[]byte("E: "), []byte("dpkg: error"), []byte("tar: "), []byte("mke2fs: "), []byte("e2fsck: ")}
@@ -33,6 +37,9 @@ func (c *complaints) Write(p []byte) (int, error) {
 			if c.hit == "" && bytes.HasPrefix(c.line, m) {
 				c.hit = string(c.line)
 			}
+		}
+		if by, ok := bytes.CutPrefix(c.line, []byte(runBy)); ok && c.by != nil {
+			c.by(string(by))
 		}
 		c.line = c.line[:0]
 	}

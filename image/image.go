@@ -64,6 +64,9 @@ type Maker struct {
 	Engine  container.Engine
 	Imaging string    // the container image with debootstrap and e2fsprogs
 	Log     io.Writer // gets what these print; nil drops it
+
+	// Emulated gets what runs the programs of another architecture, in words, where Bootstrap has to; nil drops it.
+	Emulated func(by string)
 }
 
 func (m Maker) log() io.Writer {

@@ -85,6 +85,8 @@ func (e *RunError) Error() string { return fmt.Sprintf("%s: exit status %d", e.W
 func (e *RunError) Hint() string {
 	const kill = 128 + 9
 	switch e.Code {
+	case 126:
+		return "a program cannot be run: it is none, or one of another architecture than the engine's machine runs"
 	case 127:
 		return "a command is not in the tree: include the package that has it (its name is in the last lines above)"
 	case kill:
@@ -187,9 +189,7 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &exit) && exit.Code == noForeign && foreign(archOr(c.spec.Arch)):
-		return &ForeignError{archOr(c.spec.Arch), fmt.Errorf("%w%s", err, said.first())}
-	case exit != nil:
+	case errors.As(err, &exit):
 		return fmt.Errorf("work in the tree: %w%s", err, said.first())
 	}
 	return err

@@ -42,6 +42,7 @@ func NewManifest(build BuildFacts, run RunFacts) *Manifest {
 type BuildFacts struct {
 	Kernel    string      `json:"kernel"` // its version
 	Suite     string      `json:"suite"`
+	Arch      string      `json:"arch,omitempty"` // empty: the default one
 	Config    string      `json:"config"`
 	Epoch     int64       `json:"epoch"` // seconds since 1970
 	Lock      spec.Digest `json:"lock"`  // of kimg.lock
@@ -105,6 +106,9 @@ type RunFacts struct {
 	Users  string `json:"users,omitempty"`  // who those of its containers are on its machine, in words
 	Mirror string `json:"mirror,omitempty"` // of the suite's archive
 	Source string `json:"source,omitempty"` // the user's own directory or tarball that the kernel was compiled from
+
+	// Emulated says what ran the programs of a root filesystem of another architecture, in the run that made it.
+	Emulated string `json:"emulated,omitempty"`
 
 	// Git is what a directory's own git says of it. It is no part of Build, nor of
 	// the lock, which Build names: a tarball of the same files makes the same kernel.

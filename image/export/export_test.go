@@ -115,7 +115,7 @@ func TestDescriptionsOfAnotherArch(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d.OS.Type.Arch != "aarch64" || d.OS.Type.Machine != "virt" || d.OS.Kernel != "/out/Image" ||
-		d.Features.ACPI != nil {
+		d.Features.ACPI != nil || d.Type != "qemu" || d.CPU.Mode != "custom" || d.CPU.Model != "cortex-a72" {
 		t.Errorf("%+v", d)
 	}
 	b.Arch = arch.RISCV64

@@ -36,7 +36,8 @@ type domain struct {
 		ACPI *struct{} `xml:"acpi"`
 	} `xml:"features"`
 	CPU struct {
-		Mode string `xml:"mode,attr"`
+		Mode  string `xml:"mode,attr"`
+		Model string `xml:"model,omitempty"`
 	} `xml:"cpu"`
 	OnReboot string  `xml:"on_reboot"`
 	OnCrash  string  `xml:"on_crash"`
@@ -111,10 +112,14 @@ func domainOf(b *Build) *domain {
 	a := b.arch()
 	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = a.Libvirt, a.Machine, "hvm"
 	d.OS.Kernel, d.OS.Cmdline = b.path(artifact.KernelImage(a)), g.Append
+	d.CPU.Mode = "host-passthrough"
 	if a == arch.AMD64 { // elsewhere it would take firmware
 		d.Features.ACPI = &struct{}{}
+	} else { // most machines are of another one, and emulate it; QEMU's own choice may be a processor of 32 bits
+		d.Type, d.CPU.Mode, d.CPU.Model = "qemu", "custom", a.CPU
+		d.Comment = fmt.Sprintf(" written by kimg export. For a machine of %s with KVM "+
+			`say type="kvm", and <cpu mode="host-passthrough"/>. `, a)
 	}
-	d.CPU.Mode = "host-passthrough"
 
 	disk := &d.Devices.Disk
 	disk.Type, disk.Device, disk.Driver.Name, disk.Driver.Type = "file", "disk", "qemu", "raw"

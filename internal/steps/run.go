@@ -128,7 +128,7 @@ func (r *running) run(s *Step) (Record, error) {
 	task := progress.Start(r.Sink, s.ID, s.Title, progress.LogTo(log, name))
 	out := &Outputs{store: r.Cache.Store}
 	err = work.Run(ctx, in, out, task)
-	rec := Record{Step: s.ID, Reads: s.Reads, Outputs: out.outs}
+	rec := Record{Step: s.ID, Reads: s.Reads, Outputs: out.outs, Notes: out.notes}
 	if err == nil {
 		err = r.Cache.save(id, rec)
 	}

@@ -99,6 +99,7 @@ type Record struct {
 	Step    string   `json:"step"`
 	Reads   []Fact   `json:"reads"`
 	Outputs []Output `json:"outputs"`
+	Notes   []string `json:"notes,omitempty"` // how it was done, where that makes no other outputs
 }
 
 // OutputID names what a step made.
@@ -126,7 +127,11 @@ type Results map[string]Record
 type Outputs struct {
 	store *store.Store
 	outs  []Output
+	notes []string
 }
+
+// Note has the step's record say how it was done.
+func (o *Outputs) Note(text string) { o.notes = append(o.notes, text) }
 
 // Store is where the outputs lie.
 func (o *Outputs) Store() *store.Store { return o.store }

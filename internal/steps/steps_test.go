@@ -76,6 +76,34 @@ func TestUnchangedIsNotRunAgain(t *testing.T) {
 	check("1", 1, 2) // and going back finds the first result
 }
 
+// How a step was done is remembered with what it made, and names nothing else.
+func TestNotes(t *testing.T) {
+	r := newRunner(t)
+	var ids []units.Digest
+	for _, how := range []string{"", "by hand"} {
+		work := func(_ context.Context, _ Results, out *Outputs, _ *progress.Task) error {
+			if how != "" {
+				out.Note(how)
+			}
+			return out.Add("file", 0o644, strings.NewReader("text"))
+		}
+		s := step(r, Step{ID: "a" + how}, Work{Run: work})
+		for range 2 { // it runs, and is remembered
+			res, err := renew(r).Get(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(res[s.ID].Notes, "; "); got != how {
+				t.Errorf("%q was noted, want %q", got, how)
+			}
+			ids = append(ids, res[s.ID].OutputID())
+		}
+	}
+	if len(slices.Compact(ids)) != 1 {
+		t.Errorf("the same outputs have the names %q", ids)
+	}
+}
+
 func TestFailureIsNotRemembered(t *testing.T) {
 	r := newRunner(t)
 	boom := errors.New("boom")
