@@ -28,6 +28,7 @@ import (
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
@@ -174,6 +175,12 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 		i := r.eng.Info()
 		m.Run.Engine, m.Run.Rights, m.Run.Users = i.Name+" "+i.Version, i.Rights(), i.Users()
 	}
+	for _, s := range p.All {
+		if s.ID == rootfsStep {
+			made, _ := r.runner(nil).Cache.Load(s.ActionID()) // in this run or in an earlier one
+			m.Run.Emulated = strings.Join(made.Notes, "; ")
+		}
+	}
 	if r.local != nil {
 		m.Run.Source, m.Run.Git = r.local.Path, r.gitState()
 	}
@@ -186,6 +193,9 @@ func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 		Kernel: l.Kernel.Version.String(), Suite: l.Rootfs.Suite, Config: l.Config.Base, Epoch: l.Rootfs.Epoch,
 		Toolchain: outdir.NewToolchain(l.Toolchain), Imaging: outdir.NewToolchain(l.Imaging),
 		Inputs: outdir.Inputs(l),
+	}
+	if l.Arch != arch.Default {
+		f.Arch = l.Arch.Name
 	}
 	for _, s := range p.All {
 		step := outdir.StepFact{ID: s.ID, Action: s.ActionID(), Allowed: allowed(l, s.ID)}
@@ -218,7 +228,11 @@ func allowed(l *spec.Lock, step string) string {
 		for _, c := range image.BootstrapCaps {
 			caps = append(caps, c.Name)
 		}
-		return "user 0, no network, no new privileges, capabilities " + strings.Join(caps, " ")
+		own := "user 0, no network, no new privileges, capabilities " + strings.Join(caps, " ")
+		if l.Arch != arch.Default {
+			own += "; user namespaces of its own, and mounts in them"
+		}
+		return own
 	}
 	return "user 1000, no network, no new privileges, no capabilities"
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/suite"
@@ -94,6 +95,14 @@ func toolchainStep(t spec.ToolchainLock) *Step {
 	}
 }
 
+// otherArch has titles name an architecture that is not the default.
+func otherArch(l *spec.Lock) string {
+	if l.Arch == arch.Default {
+		return ""
+	}
+	return ", " + l.Arch.Name
+}
+
 func (p *Plan) planKernel() (kernel.Config, error) {
 	l := p.Lock
 	config, err := l.Config.Parse(l.Arch)
@@ -111,8 +120,9 @@ func (p *Plan) planKernel() (kernel.Config, error) {
 		})
 	}
 	p.Kernel = &Step{
-		ID:    kernelStep,
-		Title: fmt.Sprintf("compile Linux %s (%s, %s)", l.Kernel.Version, l.Config.Base, l.Toolchain.Compiler),
+		ID: kernelStep,
+		Title: fmt.Sprintf("compile Linux %s (%s, %s%s)", l.Kernel.Version, l.Config.Base, l.Toolchain.Compiler,
+			otherArch(l)),
 		Reads: []steps.Fact{
 			{Name: "version", Value: kernel.StepVersion},
 			{Name: "arch", Value: l.Arch.Name},
@@ -167,7 +177,7 @@ func packageDigest(list []archive.Locked) units.Digest {
 func planRootfs(l *spec.Lock, of suite.Suite, imaging, packages *Step) *Step {
 	s := &Step{
 		ID:    rootfsStep,
-		Title: fmt.Sprintf("bootstrap %s (%s)", l.Rootfs.Suite, l.Rootfs.Variant),
+		Title: fmt.Sprintf("bootstrap %s (%s%s)", l.Rootfs.Suite, l.Rootfs.Variant, otherArch(l)),
 		Reads: []steps.Fact{
 			{Name: "version", Value: image.RootfsVersion},
 			{Name: "arch", Value: l.Arch.Name},

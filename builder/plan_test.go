@@ -59,6 +59,37 @@ func TestPlanAsText(t *testing.T) {
 	}
 }
 
+// Another architecture is named where it is, and only what it makes is another.
+func TestPlanOfAnotherArch(t *testing.T) {
+	titles := func(a arch.Arch) map[string]string {
+		l := fixture(t)
+		l.Arch = a
+		m := map[string]string{}
+		for _, s := range testSession(t).plan(l).All {
+			m[s.ID] = s.Title
+		}
+		return m
+	}
+	got := titles(arch.ARM64)
+	for id, want := range map[string]string{
+		"kernel": "compile Linux 5.10.223 (vm, gcc-10, arm64)", "rootfs": "bootstrap bullseye (minbase, arm64)",
+		"packages": titles(arch.AMD64)["packages"],
+	} {
+		if got[id] != want {
+			t.Errorf("%s: %s", id, got[id])
+		}
+	}
+	l := fixture(t)
+	if f := testSession(t).plan(l).fields(nil); f.Arch != "" {
+		t.Errorf("the manifest has the architecture %q, which older ones lack", f.Arch)
+	}
+	l.Arch = arch.RISCV64
+	f := testSession(t).plan(l).fields(nil)
+	if f.Arch != "riscv64" || !strings.Contains(f.Steps[len(f.Steps)-2].Allowed, "user namespaces") {
+		t.Errorf("the manifest has the architecture %q, and %s", f.Arch, f.Steps[len(f.Steps)-2].Allowed)
+	}
+}
+
 // Each edit of the lock changes the actions of the steps that read it, and of no
 // other.
 func TestPlanFollowsTheLock(t *testing.T) {

@@ -188,6 +188,8 @@ func TestReplayRefusesContradictions(t *testing.T) {
 	}{
 		{"suite", func(s *Spec) { s.Suite = "trixie" }, false},
 		{"suite", func(s *Spec) { s.Suite = "bullseye" }, true},
+		{"arch", func(s *Spec) { s.Arch = "arm64" }, false},
+		{"arch", func(s *Spec) { s.Arch = "amd64" }, true},
 		{"kernel", func(s *Spec) { s.Kernel = "6.12" }, false},
 		{"kernel", func(s *Spec) { s.Kernel = "suite" }, true},
 		{"size", func(s *Spec) { s.Size = 2 << 30 }, false},

@@ -215,7 +215,7 @@ func (r *resolver) toolchain(k spec.KernelLock) (spec.ToolchainLock, error) {
 		return spec.ToolchainLock{}, err
 	}
 	l, err := shippedToolchain(target, r.old.Toolchain)
-	l.Request, l.Compiler, l.Why = r.q.Toolchain, era.CC, era.Line(k.Version)
+	l.Request, l.Compiler, l.Why = r.q.Toolchain, era.CC, era.Line(k.Version, r.q.Arch)
 	return l, err
 }
 

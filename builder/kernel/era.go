@@ -18,6 +18,7 @@ type Era struct {
 	CC      string              // the compiler, for the kernel and for what runs on the host
 	Why     string              // the reason, with the commit or the symptom
 	Proven  string              // what was built and booted; "": nothing yet
+	Others  map[string]string   // the same of other architectures, by their names
 	Chosen  bool                // the user's choice, not the table's
 	Reasons string              // for Chosen: what the table would have said
 }
@@ -45,6 +46,7 @@ var eras = []Era{
 	{
 		From: v(6, 12), Suite: "trixie", CC: "gcc-14",
 		Proven: "6.12.107 with the vm config, 6.12.117 with that and with defconfig, booted trixie",
+		Others: map[string]string{"arm64": "6.12.117, with the vm config, booted trixie"},
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; " +
 			"gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
 	},
@@ -194,13 +196,25 @@ func (e Era) Range() string {
 	return e.From.String() + "-" + last.String()
 }
 
-// Line is the choice in one line: "5.10.223 -> bullseye, gcc-10: why".
-func (e Era) Line(version units.KernelVersion) string {
+// ProvenFor is what was built and booted on an architecture; "": nothing yet.
+func (e Era) ProvenFor(a arch.Arch) string {
+	if a == arch.Default {
+		return e.Proven
+	}
+	return e.Others[a.Name]
+}
+
+// Line is the choice for an architecture in one line: "5.10.223 -> bullseye, gcc-10: why".
+func (e Era) Line(version units.KernelVersion, a arch.Arch) string {
 	s := fmt.Sprintf("%s -> %s, %s: %s", version, e.Suite, e.CC, e.Why)
-	if e.Chosen {
+	switch {
+	case e.Chosen:
 		s += " (" + e.Reasons + ")"
-	} else if e.Proven == "" {
+	case e.ProvenFor(a) != "":
+	case a == arch.Default:
 		s += " (not proven yet)"
+	default:
+		s += " (not proven yet on " + a.Name + ")"
 	}
 	return s
 }

@@ -79,14 +79,21 @@ func TestEraLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "4.20.6 -> bullseye, gcc-9: gcc 10 panics in start_secondary before 5.7"
-	if got := e.Line(version(t, "4.20.6")); !strings.HasPrefix(got, want) {
+	if got := e.Line(version(t, "4.20.6"), arch.Default); !strings.HasPrefix(got, want) {
 		t.Error(got)
+	}
+	if e, err = EraFor(version(t, "6.1.176"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if here, there := e.Line(e.From, arch.Default), e.Line(e.From, arch.ARM64); strings.Contains(here, "not proven") ||
+		there != here+" (not proven yet on arm64)" || e.ProvenFor(arch.Default) != e.Proven {
+		t.Errorf("what is proven on one architecture is not on another: %s; %s", here, there)
 	}
 	if e, err = EraFor(version(t, "4.20.6"), "trixie"); err != nil {
 		t.Fatal(err)
 	}
 	want = "it was asked for (its era is bullseye/gcc-9: gcc 10 panics"
-	if got := e.Line(version(t, "4.20.6")); !strings.Contains(got, want) {
+	if got := e.Line(version(t, "4.20.6"), arch.Default); !strings.Contains(got, want) {
 		t.Error(got)
 	}
 }

@@ -50,6 +50,8 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 		return words(src.String(), q.Kernel)
 	case "suite":
 		return words(s.Suite, q.Suite)
+	case "arch":
+		return words(s.Arch, q.Arch.Name)
 	case "variant":
 		return words(string(s.Variant), string(q.Variant))
 	case "size":

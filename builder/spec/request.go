@@ -37,7 +37,10 @@ type Request struct {
 
 // Request reads the files that a Spec names and checks them. Errors are *InputError where the user can mend them.
 func (s Spec) Request() (Request, error) {
-	a := arch.Default
+	a, err := arch.Parse(s.Arch)
+	if err != nil {
+		return Request{}, s.wrong("--arch", s.Arch, err)
+	}
 	config, err := s.config(a)
 	if err != nil {
 		return Request{}, err
@@ -75,7 +78,7 @@ func (l *Lock) Request() Request {
 // Check validates a request that came from a lock, which may be anybody's.
 func (q Request) Check() error {
 	s := Default()
-	s.Kernel, s.Suite, s.Variant, s.Include = q.Kernel, q.Suite, q.Variant, q.Include
+	s.Kernel, s.Suite, s.Arch, s.Variant, s.Include = q.Kernel, q.Suite, q.Arch.Name, q.Variant, q.Include
 	s.Set, s.Targets, s.Size, s.Components = q.Config.Set, q.Targets, q.Size, q.Components
 	if i := slices.IndexFunc(q.Include, isDeb); i >= 0 {
 		return fmt.Errorf("%q is not a package name", q.Include[i])

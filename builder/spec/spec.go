@@ -31,6 +31,7 @@ const File = "kimg.yaml"
 type Spec struct {
 	Kernel    string   `yaml:"kernel"`    // "suite", "suite:linux-source-X.Y", a version, a directory or a tarball
 	Suite     string   `yaml:"suite"`     // trixie, bionic, ...
+	Arch      string   `yaml:"arch"`      // amd64, arm64 or riscv64: the guest's, whatever this machine is
 	Config    string   `yaml:"config"`    // "defconfig", "vm" or a file
 	Fragments []string `yaml:"fragments"` // config fragment files, merged in this order
 	Set       []string `yaml:"set"`       // SYM=VALUE, merged last
@@ -78,7 +79,7 @@ type Options struct {
 // Default is the Spec of a user who asks for nothing.
 func Default() Spec {
 	return Spec{
-		Kernel: "suite", Suite: "trixie", Config: "defconfig", Size: 1 << 30,
+		Kernel: "suite", Suite: "trixie", Arch: arch.Default.Name, Config: "defconfig", Size: 1 << 30,
 		Variant: Minbase, Options: Options{Out: "kimg-out"},
 	}
 }
@@ -218,8 +219,16 @@ func (s Spec) Check() error {
 
 // CheckValues is Check without the files.
 func (s Spec) CheckValues() error {
-	if _, err := suite.Parse(s.Suite); err != nil {
+	of, err := suite.Parse(s.Suite)
+	if err != nil {
 		return s.wrong("--suite", s.Suite, err)
+	}
+	a, err := arch.Parse(s.Arch)
+	if err == nil && !of.Has(a.Name) {
+		err = fmt.Errorf("%s is not made for %s: want %s, or another suite", of, a, strings.Join(of.Arches, " or "))
+	}
+	if err != nil {
+		return s.wrong("--arch", s.Arch, err)
 	}
 	if s.Variant != Minbase && s.Variant != Standard {
 		return s.wrong("--variant", s.Variant,

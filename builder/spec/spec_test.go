@@ -46,6 +46,9 @@ func TestSpecCheckNamesTheField(t *testing.T) {
 		edit  func(*Spec)
 	}{
 		{"--suite", func(s *Spec) { s.Suite = "wheezy" }},
+		{"--arch", func(s *Spec) { s.Arch = "x86_64" }},
+		{"--arch", func(s *Spec) { s.Arch = "" }},
+		{"--arch", func(s *Spec) { s.Suite, s.Arch = "bookworm", "riscv64" }},
 		{"--variant", func(s *Spec) { s.Variant = "fancy" }},
 		{"--size", func(s *Spec) { s.Size = 4096 }},
 		{"--size", func(s *Spec) { s.Size = 1<<30 + 1 }},
@@ -129,13 +132,49 @@ func TestConflictComparesWholeDigests(t *testing.T) {
 	}
 }
 
+// The default is one architecture on every machine; what is asked for is told by where it was.
+func TestArchOfAFile(t *testing.T) {
+	dir := t.TempDir()
+	load := func(text string) Spec {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, File), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for text, want := range map[string]arch.Arch{
+		"": arch.AMD64, "arch: amd64\n": arch.AMD64, "arch: arm64\n": arch.ARM64, "arch: riscv64\n": arch.RISCV64,
+	} {
+		s := load(text)
+		q, err := s.Request()
+		if err = errors.Join(err, s.Check()); err != nil || q.Arch != want {
+			t.Errorf("%q: %v, %v", text, q.Arch, err)
+		}
+	}
+	at := filepath.Join(dir, File)
+	for text, want := range map[string]string{
+		"suite: sid\narch: aarch64\n": at + `:2: arch: unknown architecture "aarch64": want amd64, arm64, riscv64`,
+		"arch: riscv64\nsuite: bullseye\n": at + ":1: arch: bullseye is not made for riscv64: want amd64 or arm64, " +
+			"or another suite",
+	} {
+		if err := load(text).Check(); err == nil || err.Error() != want {
+			t.Errorf("%q:\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
 // Another architecture has other packages, and what a lock pins of one is asked for by no other.
 func TestArchIsPinned(t *testing.T) {
-	q, err := Default().Request()
+	s := Default()
+	s.Arch = arch.ARM64.Name
+	q, err := s.Request()
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.Arch = arch.ARM64
 	of := func(arch string) RootfsLock {
 		return RootfsLock{Suite: q.Suite, Variant: q.Variant, Required: []Package{{Arch: "all"}, {Arch: arch}}}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
@@ -261,11 +262,22 @@ func (f *firstWrite) Write(p []byte) (int, error) {
 	return f.w.Write(p)
 }
 
+// proven is what was built and booted in an era, on each architecture.
+func proven(e kernel.Era) string {
+	all := []string{cmp.Or(e.Proven, "nothing yet")}
+	for _, a := range arch.All {
+		if a != arch.Default && e.ProvenFor(a) != "" {
+			all = append(all, a.Name+": "+e.ProvenFor(a))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
 func listEras(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")
 	for _, e := range kernel.Eras() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), cmp.Or(e.Proven, "nothing yet"), e.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", e.Range(), e.Toolchain(), proven(e), e.Why)
 	}
 	if err := t.Flush(); err != nil {
 		return err

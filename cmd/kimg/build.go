@@ -21,9 +21,9 @@ func (a *app) build() *cobra.Command {
 		Use:   "build",
 		Short: "Build the kernel and the root filesystem",
 		Long: `Build the kernel and the root filesystem, and put them into the out directory:
-bzImage, vmlinux, System.map, config, rootfs.img, the kernel's gdb scripts,
-kimg.lock (what exactly was used), manifest.json (what was made from what), and the same
-for other tools: provenance.json (SLSA) and sbom.spdx.json (SPDX).
+bzImage (Image on arm64 and riscv64), vmlinux, System.map, config, rootfs.img,
+the kernel's gdb scripts, kimg.lock (what exactly was used), manifest.json (what was made from what),
+and the same for other tools: provenance.json (SLSA) and sbom.spdx.json (SPDX).
 
 What has not changed is not built again. An interrupted build leaves the files of
 the last one intact. The paths of the artifacts are printed to stdout; scripts/gdb is
@@ -32,6 +32,7 @@ one of them.`,
   kimg build --kernel 4.20.6 --suite bionic
   kimg build --kernel ~/src/linux --config vm --set KASAN=y
   kimg build --suite bookworm --size 2G --include openssh-server,strace
+  kimg build --arch arm64 --config vm
   kimg build --lock kimg.lock     # the same bits as where the lock was written`,
 		Args: noArgs,
 	}

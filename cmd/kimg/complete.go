@@ -12,6 +12,7 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
@@ -47,6 +48,7 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"progress":  oneOf(progress.Modes...),
 		"engine":    oneOf(container.EngineNames...),
 		"suite":     oneOf(suite.Names()...),
+		"arch":      oneOf(arch.Names()...),
 		"toolchain": oneOf(kernel.Toolchains()...),
 		"config":    orFile(kernel.Defconfig, kernel.VM),
 		"kernel":    orFile("suite"),

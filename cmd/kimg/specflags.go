@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/spf13/pflag"
@@ -25,6 +26,8 @@ var specFlagTable = []specFlag{
 			"(6.12.y: its newest), a directory, a tarball (FILE:DIR: the kernel in DIR of it), or the URL of one"},
 	{"suite", func(s *spec.Spec) any { return &s.Suite },
 		"`SUITE` of the root filesystem: " + strings.Join(suite.Names(), ", ")},
+	{"arch", func(s *spec.Spec) any { return &s.Arch },
+		"`ARCH` of kernel and root filesystem: " + strings.Join(arch.Names(), ", ") + ", whatever this machine is"},
 	{"config", func(s *spec.Spec) any { return &s.Config },
 		"base kernel `CONFIG`: defconfig (with debug info, for a guest), vm (small), or a file"},
 	{"patch", func(s *spec.Spec) any { return &s.Patches },

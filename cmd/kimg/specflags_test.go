@@ -76,10 +76,12 @@ func TestEverySpecFlagReachesTheSpec(t *testing.T) {
 	if err := os.WriteFile("f", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	got := specOf(t, "--kernel", "k", "--suite", "noble", "--config", "f", "--fragment", "f", "--set", "A=y",
+	got := specOf(t, "--kernel", "k", "--suite", "sid", "--arch", "riscv64", "--config", "f", "--fragment", "f",
+		"--set", "A=y",
 		"--size", "512M", "--include", "vim", "--variant", "standard", "--out", "o", "--mirror", "http://m",
 		"--jobs", "3", "--toolchain", "bookworm/gcc-12", "--patch", "f", "--no-fixes", "--privileged", "--frozen")
-	want := spec.Spec{Kernel: "k", Suite: "noble", Config: "f", Fragments: []string{"f"}, Set: []string{"A=y"},
+	want := spec.Spec{Kernel: "k", Suite: "sid", Arch: "riscv64", Config: "f", Fragments: []string{"f"},
+		Set:  []string{"A=y"},
 		Size: 512 << 20, Include: []string{"vim"}, Variant: "standard",
 		Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, NoFixes: true,
 		Sources: spec.Sources{Mirror: "http://m", Frozen: true},

@@ -99,11 +99,16 @@ func Parse(name string) (Arch, error) {
 	if i := slices.IndexFunc(All, func(a Arch) bool { return a.Name == name }); i >= 0 {
 		return All[i], nil
 	}
+	return Arch{}, fmt.Errorf("unknown architecture %q: want %s", name, strings.Join(Names(), ", "))
+}
+
+// Names are the names of all architectures.
+func Names() []string {
 	var names []string
 	for _, a := range All {
 		names = append(names, a.Name)
 	}
-	return Arch{}, fmt.Errorf("unknown architecture %q: want %s", name, strings.Join(names, ", "))
+	return names
 }
 
 // OfELF returns the architecture of an ELF file.

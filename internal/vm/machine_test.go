@@ -84,3 +84,41 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("a path or a socket of kimg's own in %s", argv)
 	}
 }
+
+// What boots a guest of another architecture is by its vmlinux, and knows nothing of x86.
+func TestDescribeAnotherArch(t *testing.T) {
+	const rest = "-no-user-config -nodefaults -display none -no-reboot -accel tcg,thread=multi " +
+		"-device virtio-rng-pci -cpu CPU -smp 1 -m 1024M -kernel ./Image " +
+		"-append root=/dev/vda rw console=TTY panic=-1 nokaslr " +
+		"-drive if=none,id=disk,format=raw,file=./rootfs.img,snapshot=on -device virtio-blk-pci,drive=disk " +
+		"-netdev user,id=net -device virtio-net-pci,netdev=net,romfile= " +
+		"-chardev stdio,id=console,mux=on,signal=off -serial chardev:console -mon chardev=console,mode=readline"
+	for _, c := range []struct {
+		machine        byte // of ELF
+		qemu, cpu, tty string
+	}{
+		{0xb7, "qemu-system-aarch64 -M virt ", "cortex-a72", "ttyAMA0"},
+		{0xf3, "qemu-system-riscv64 -M virt ", "rv64", "ttyS0"},
+	} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{
+			artifact.Config: "CONFIG_VIRTIO_PCI=y\nCONFIG_VIRTIO_BLK=y\nCONFIG_VIRTIO_NET=y\nCONFIG_EXT4_FS=y\n" +
+				"CONFIG_BINFMT_ELF=y\n",
+			artifact.Vmlinux: "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00" +
+				string([]byte{c.machine, 0}),
+			"Image": "", artifact.Disk: "",
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, _, err := Describe(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.qemu + strings.NewReplacer("CPU", c.cpu, "TTY", c.tty).Replace(rest)
+		if got := strings.Join(m.Argv(), " "); got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	}
+}

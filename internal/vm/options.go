@@ -158,7 +158,11 @@ func Describe(dir string) (Machine, Config, error) {
 	if err != nil {
 		return Machine{}, nil, err
 	}
-	m := o.machine(config, qemu.KVM, qemu.TCG)
+	accel := []qemu.Accel{qemu.KVM, qemu.TCG}
+	if o.Arch != arch.AMD64 { // the others' processors are for TCG
+		accel = accel[1:]
+	}
+	m := o.machine(config, accel...)
 	m.Dir, m.Serial = ".", qemu.Serial{Monitor: true}
 	if model := config.card(UserNet); model != "" {
 		m.Card = qemu.UserNet{Card: qemu.Card{Model: model}}

@@ -93,6 +93,9 @@ func Check(o *vm.Options, command []string) error {
 	switch {
 	case !inContainer:
 		return refuse("a recording is bound to the QEMU of kimg's container", "KIMG_TOOLS=container has it used")
+	case o.Arch.Or() != arch.AMD64:
+		return refuse(fmt.Sprintf("recordings are of guests of %s, and this one is of %s", arch.AMD64, o.Arch),
+			"leave --record out")
 	case len(command) == 0:
 		return refuse("a recorded guest runs a command, and none is given", "kimg run --record NAME -- COMMAND")
 	case o.CPUs > 1:

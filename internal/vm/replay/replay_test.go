@@ -89,6 +89,7 @@ func TestCheck(t *testing.T) {
 	}
 	for what, change := range map[string]func(*vm.Options){
 		"container": func(o *vm.Options) { o.Toolbox = toolbox.Host{} },
+		"arm64":     func(o *vm.Options) { o.Arch = arch.ARM64 },
 		"processor": func(o *vm.Options) { o.CPUs = 2 },
 		"directory": func(o *vm.Options) { o.Shares = []vm.Share{{}} },
 		"TAP":       func(o *vm.Options) { o.Network.Mode = vm.TAPNet },

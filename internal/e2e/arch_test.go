@@ -1,0 +1,61 @@
+//go:build linux
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/arch"
+)
+
+// TestArchitectures builds guests of the architectures in KIMG_TEST_ARCHES, with commas, boots them and stops them.
+// Each takes a compile, and a bootstrap whose packages' scripts are emulated: a quarter of an hour on two processors.
+func TestArchitectures(t *testing.T) {
+	names := os.Getenv("KIMG_TEST_ARCHES")
+	if names == "" {
+		t.Skip("KIMG_TEST_ARCHES names no architectures")
+	}
+	k := newKimg(t)
+	eng := findEngine(t, k)
+	for name := range strings.SplitSeq(names, ",") {
+		t.Run(name, func(t *testing.T) {
+			a, err := arch.Parse(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			guestOf(t, k, a)
+			if left := append(eng.leftovers(t, k), mounts(t, k.dir)...); len(left) > 0 {
+				t.Errorf("these were left: %q", left)
+			}
+		})
+	}
+}
+
+// machines are what uname -m calls the architectures.
+var machines = map[arch.Arch]string{arch.AMD64: "x86_64", arch.ARM64: "aarch64", arch.RISCV64: "riscv64"}
+
+func guestOf(t *testing.T, k kimg, a arch.Arch) {
+	out := filepath.Join(k.dir, a.Name)
+	k.run(t, "", "build", "--arch", a.Name, "--config", "vm", "--out", out, "--progress", "plain").want(t, 0)
+	verify(t, out)
+	soundImage(t, filepath.Join(out, "rootfs.img"))
+
+	r := k.run(t, "", "run", "--out", out, "--", "sh", "-c", "uname -m; dpkg --print-architecture").want(t, 0)
+	if r.stdout != machines[a]+"\n"+a.Name+"\n" {
+		t.Errorf("the guest is %q", r.stdout)
+	}
+	r = k.run(t, "", "check", "--out", out, "--break", "do_sys_openat2", "--print", "$lx_current().comm").want(t, 0)
+	for _, want := range []string{"fs/open.c:", "do_sys_openat2", `= "`} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("no %s on stdout:\n%s", want, r.stdout)
+		}
+	}
+	r = k.run(t, "", "run", "--out", out, "--init", "sh", "--", "uname", "-m").want(t, 0)
+	if r.stdout != machines[a]+"\n" {
+		t.Errorf("without systemd, the guest is %q", r.stdout)
+	}
+	verify(t, out)
+}
