@@ -170,11 +170,7 @@ func (d *Debugger) Attach(ctx context.Context, socket string) error {
 
 // Proceed lets the guest run.
 func (d *Debugger) Proceed(ctx context.Context) error {
-	for len(d.stops) > 0 {
-		<-d.stops
-	}
-	_, _, err := d.do(ctx, "-exec-continue")
-	return err
+	return d.resume(ctx, "-exec-continue")
 }
 
 // Stop is why the guest stopped.

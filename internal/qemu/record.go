@@ -12,6 +12,8 @@ type Replay struct {
 	Log      string
 	Shift    int
 	Snapshot string // of the guest's disk: made when the recording begins; where the replay begins
+	// NoHPET leaves that timer out: after a state was loaded it may miss a tick (QEMU 10.0), and the replay then hangs.
+	NoHPET bool
 }
 
 // Args implements Device.
@@ -20,7 +22,7 @@ func (r Replay) Args() []string {
 	if r.Replay {
 		mode = "replay"
 	}
-	return []string{
+	args := []string{
 		"-accel", "tcg,thread=single",
 		// Loading a snapshot would wait for the processor, and the processor for the replay's lock (vapic_post_load).
 		"-global", "apic-common.vapic=off",
@@ -28,6 +30,10 @@ func (r Replay) Args() []string {
 		// A guest that ends stays, to be asked how many instructions it had.
 		"-no-shutdown",
 	}
+	if r.NoHPET {
+		args = append(args, "-machine", "hpet=off")
+	}
+	return args
 }
 
 // ReplayDisk is the raw Image of a recorded guest, which stays as it is: what the guest writes goes to Overlay, a

@@ -2,6 +2,7 @@ package recording
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -135,6 +137,36 @@ func Import(ctx context.Context, out, name string, from io.Reader) (_ *Recording
 	}
 	return made, nil
 }
+
+// notInNames matches what the name of an exported file has that a recording's may not.
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+
+// OpenFile opens what Export wrote, as a recording of out: it is imported, unless it has been, under the file's name
+// and a part of its digest.
+func OpenFile(ctx context.Context, out, file string) (r *Recording, imported bool, err error) {
+	digest, _, err := digestFile(ctx, file)
+	if err != nil {
+		return nil, false, fmt.Errorf("use recording %s: %w", file, err)
+	}
+	base, _, _ := strings.Cut(filepath.Base(file), ".")
+	base = strings.Trim(notInNames.ReplaceAllString(base, "-"), "-")
+	name := cmp.Or(base[:min(len(base), maxBase)], "file") + "-" + digest.Short()
+	r, err = Open(ctx, out, name)
+	var none *Error
+	if !errors.As(err, &none) || none.Reason != noneThere {
+		return r, false, err
+	}
+	from, err := reading.Open(file)
+	if err != nil {
+		return nil, false, fmt.Errorf("use recording %s: %w", file, err)
+	}
+	defer from.Close()
+	r, err = Import(ctx, out, name, from)
+	return r, err == nil, err
+}
+
+// maxBase bounds what a recording's name has of a file's, in bytes.
+const maxBase = 80
 
 // unpack lays the files, in a directory that holds them.
 func (r *Recording) unpack(ctx context.Context, from io.Reader) (*Recording, error) {

@@ -65,6 +65,7 @@ type Recording struct {
 	Format  int       `json:"format"`
 	Made    time.Time `json:"made"`
 	Command []string  `json:"command"`
+	Check   string    `json:"check,omitempty"` // the check that it was recorded for; empty: none
 
 	// The guest's machine; it must be the same in a replay.
 	Arch   string     `json:"arch"`
@@ -72,6 +73,7 @@ type Recording struct {
 	Shift  int        `json:"shift"`          // an instruction has 2^shift ns
 	Append string     `json:"append"`         // the kernel's command line
 	Card   string     `json:"card,omitempty"` // QEMU's name for the network card; empty: there is none
+	NoHPET bool       `json:"no_hpet,omitempty"`
 	QEMU   QEMU       `json:"qemu"`
 
 	Parts map[string]Part `json:"parts"` // by their names; only whole ones have a digest
@@ -105,7 +107,7 @@ type End struct {
 	Console  units.Digest `json:"console,omitempty"`
 }
 
-var nameRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+var nameRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,119}$`)
 
 // CheckName is an error for what cannot be a recording's name.
 func CheckName(name string) error {
@@ -426,13 +428,16 @@ func Open(ctx context.Context, out, name string) (*Recording, error) {
 	return r, nil
 }
 
+// noneThere is the reason of an error where there is no recording of a name.
+const noneThere = "there is none"
+
 // maxRecord bounds record.json, in bytes.
 const maxRecord = 1 << 20
 
 func read(name, dir string) (*Recording, error) {
 	b, err := reading.Small(filepath.Join(dir, recordFile), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{"use", name, "there is none", "kimg recording ls lists them; kimg run --record " + name +
+		return nil, &Error{"use", name, noneThere, "kimg recording ls lists them; kimg run --record " + name +
 			" -- COMMAND makes one"}
 	}
 	if err != nil {
@@ -484,7 +489,7 @@ func Remove(out, name string) error {
 	}
 	r := &Recording{name: name, dir: dir}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return &Error{"remove", name, "there is none", "kimg recording ls lists them"}
+		return &Error{"remove", name, noneThere, "kimg recording ls lists them"}
 	}
 	if err := r.hold(); errors.Is(err, filelock.ErrHeld) {
 		return &Error{"remove", name, "it is being made or looked at", "end the kimg that uses it"}
@@ -495,6 +500,25 @@ func Remove(out, name string) error {
 		return fmt.Errorf("remove recording %s: %w", name, err)
 	}
 	return nil
+}
+
+// MakeWay removes the recording of that name that an earlier run of a check has left. One that no check made stays,
+// and is an error.
+func MakeWay(out, name string) error {
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("recording %w", err)
+	}
+	r, err := read(name, filepath.Join(out, Home, name))
+	var none *Error
+	switch {
+	case errors.As(err, &none) && none.Reason == noneThere:
+		return nil
+	case err != nil:
+		return err
+	case r.Check == "":
+		return &Error{"make", name, "there is one, and no check made it", "kimg recording rm " + name + " removes it"}
+	}
+	return Remove(out, name)
 }
 
 // Listed is a recording, or why it cannot be read.

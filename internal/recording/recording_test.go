@@ -299,3 +299,28 @@ func TestDigest(t *testing.T) {
 		}
 	}
 }
+
+// A check's earlier recording makes way for its next one, and nothing else does.
+func TestMakeWay(t *testing.T) {
+	out := build(t)
+	sealed(t, out, "a")
+	if err := MakeWay(out, "a"); reason(t, err) != "there is one, and no check made it" {
+		t.Error(err)
+	}
+	r, err := Open(t.Context(), out, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Check = "boots"
+	if err := r.Save(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // there is one, and there is none
+		if err := MakeWay(out, "a"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(r.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+}

@@ -141,7 +141,7 @@ func (o *open) racing() []string {
 func (o *open) function() string {
 	switch o.Kind {
 	case KASAN, KCSAN, KFENCE, KMSAN:
-		if f := o.said["func"]; f != "" && !tells(f) {
+		if f := o.said["func"]; f != "" && !Tells(f) {
 			return f
 		}
 	case StackProtector:
@@ -150,7 +150,7 @@ func (o *open) function() string {
 		}
 	case Lockdep:
 		for _, text := range o.Text {
-			if m := dependsRE.FindStringSubmatch(text); m != nil && !tells(m[1]) {
+			if m := dependsRE.FindStringSubmatch(text); m != nil && !Tells(m[1]) {
 				return m[1]
 			}
 		}
@@ -161,7 +161,7 @@ func (o *open) function() string {
 	case Kmemleak, WorkqueueLockup:
 		return ""
 	}
-	if o.At != nil && !tells(o.At.Function) {
+	if o.At != nil && !Tells(o.At.Function) {
 		return o.At.Function
 	}
 	for _, reliable := range []bool{true, false} {
@@ -170,7 +170,7 @@ func (o *open) function() string {
 				continue
 			}
 			for _, f := range t.Frames {
-				if f.Unreliable != reliable && !tells(f.Function) {
+				if f.Unreliable != reliable && !Tells(f.Function) {
 					return f.Function
 				}
 			}

@@ -292,3 +292,45 @@ func TestKinds(t *testing.T) {
 		}
 	}
 }
+
+func TestStops(t *testing.T) {
+	there := func(names ...string) func(string) bool {
+		return func(f string) bool { return slices.Contains(names, f) }
+	}
+	for _, tt := range []struct {
+		report Report
+		have   func(string) bool
+		want   string
+	}{
+		{Report{Kind: Oops}, there("die", "panic", "dump_stack"), "die"},
+		{Report{Kind: Oops, Panic: "Fatal exception"}, there("die", "panic", "vpanic"), "vpanic panic"},
+		{Report{Kind: StackProtector, Panic: "x"}, there("__stack_chk_fail", "panic"), "__stack_chk_fail"},
+		{Report{Kind: HungTask}, there("dump_stack_lvl"), "dump_stack_lvl"},
+		{Report{Kind: Slab}, there("dump_stack"), "dump_stack"},
+		{Report{Kind: Slab}, there(), ""},
+	} {
+		if got := strings.Join(tt.report.Stops(tt.have), " "); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.report.Kind, got, tt.want)
+		}
+	}
+	for kind := range stops {
+		if !slices.Contains(Kinds, kind) {
+			t.Errorf("%q is no kind", kind)
+		}
+	}
+}
+
+func TestLast(t *testing.T) {
+	warn, oops, later := &Report{Kind: Warning}, &Report{Kind: Oops, Panic: "x"}, &Report{Kind: Bug}
+	for _, tt := range []struct {
+		list []*Report
+		want *Report
+	}{
+		{nil, nil}, {[]*Report{oops, warn}, oops}, {[]*Report{warn, oops, later}, oops},
+		{[]*Report{warn, later}, later},
+	} {
+		if got := Last(tt.list); got != tt.want {
+			t.Errorf("%v: %v", tt.list, got)
+		}
+	}
+}

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// tells says whether a function is there to notice and to tell, to wait, to lock, to copy or to free, or is how one
+// Tells says whether a function is there to notice and to tell, to wait, to lock, to copy or to free, or is how one
 // gets to it: a report is about the one that called it.
-func tells(function string) bool {
+func Tells(function string) bool {
 	name := strings.TrimLeft(BaseName(function), "_")
 	return slices.Contains(tellers, name) ||
 		slices.ContainsFunc(tellerPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/splat"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -47,6 +49,14 @@ func gdbArtifacts() []string {
 	return []string{artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts}
 }
 
+// gdbFiles are those as gdb sees them.
+func (s *session) gdbFiles() gdb.Files {
+	return gdb.Files{
+		GDB: s.tools.GDB, Vmlinux: s.tools.Path(artifact.Vmlinux), Index: s.tools.Index,
+		Scripts: []string{s.tools.Path(artifact.GDBLoader), s.tools.Path(artifact.GDBScripts)},
+	}
+}
+
 // Debug replays a recording to a place of it and gives gdb's prompt there to the user, where commands run the guest
 // forwards and back. Every file is compared first; the first time one replay of the whole keeps states to go back to.
 // begun is called when gdb is about to have the terminal.
@@ -59,23 +69,15 @@ func Debug(
 		return err
 	}
 	defer done()
-	if err := r.Verify(ctx); err != nil {
-		return err
-	}
-	kernel, err := gdb.ReadSymbols(r.Path(artifact.Vmlinux))
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stat(r.Path(recording.Points)); errors.Is(err, fs.ErrNotExist) {
-		if err := pass(ctx, o.Toolbox, r, true, tell); err != nil {
-			return err
-		}
-	}
-	s, err := open(ctx, o.Toolbox, r, r.Path(recording.Points), true)
+	s, err := enter(ctx, o.Toolbox, r, tell)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	kernel, err := gdb.ReadSymbols(r.Path(artifact.Vmlinux))
+	if err != nil {
+		return err
+	}
 	commands, err := s.goTo(ctx, at, kernel)
 	if err != nil {
 		return err
@@ -91,8 +93,7 @@ func Debug(
 		commands = append(commands, way)
 	}
 	args := gdb.Session{
-		Files: gdb.Files{Vmlinux: s.tools.Path(artifact.Vmlinux), Index: s.tools.Index,
-			Scripts: []string{s.tools.Path(artifact.GDBLoader), s.tools.Path(artifact.GDBScripts)}},
+		Files:  s.gdbFiles(),
 		Socket: s.tools.Socket(gdbSocket), HoldKeys: true, Batch: d.Batch,
 		Commands: append(commands, d.Commands...),
 	}.Args()
@@ -101,18 +102,44 @@ func Debug(
 	dropped := make(chan os.Signal, 1)
 	signal.Notify(dropped, syscall.SIGQUIT)
 	defer signal.Stop(dropped)
-	wait, err := s.tools.Start(ctx, toolbox.Program{
+	running, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if err := s.strays(running); err != nil {
+			cancel(err)
+		}
+	}()
+	defer func() { cancel(nil); <-watched }()
+	wait, err := s.tools.Start(running, toolbox.Program{
 		Args: args, Terminal: true, Term: o.Term, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr})
 	if err == nil {
 		err = wait()
 	}
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
+	case running.Err() != nil:
+		return context.Cause(running)
 	case err != nil:
 		return &gdb.EndedError{Err: err}
 	}
 	return nil
+}
+
+// enter opens a session with gdb's stub, on a recording that the caller uses. Every file is compared first; the first
+// time one replay of the whole keeps states to go back to.
+func enter(
+	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, tell func(done, all uint64),
+) (*session, error) {
+	if err := r.Verify(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(r.Path(recording.Points)); errors.Is(err, fs.ErrNotExist) {
+		if err := pass(ctx, box, r, true, tell); err != nil {
+			return nil, err
+		}
+	}
+	return open(ctx, box, r, r.Path(recording.Points), true)
 }
 
 // goTo brings the guest to a place; what is left of the way is gdb's to go.
@@ -125,7 +152,7 @@ func (s *session) goTo(ctx context.Context, at At, kernel *gdb.Symbols) (command
 	case target >= end:
 		return nil, fmt.Errorf("replay %s: it has %d instructions, and none of number %d", s.r.Name(), end, target)
 	case target == 0:
-		target = end - 1
+		target = last(s.r)
 	}
 	if _, err := s.run(ctx, target, true, nil); err != nil {
 		return nil, err
@@ -133,42 +160,60 @@ func (s *session) goTo(ctx context.Context, at At, kernel *gdb.Symbols) (command
 	if at.Icount != 0 {
 		return nil, nil
 	}
-	console, err := reading.Small(s.r.Path(recording.Tape, recording.Console), maxConsole)
+	return s.backToReport(kernel)
+}
+
+// shutdown is more than the instructions are between the guest's request to be shut down, or reset, and its last one.
+const shutdown = 200_000
+
+// last is the last instruction to go back from. Where the guest has been shut down QEMU runs nothing more, and stops
+// once at a place that has nothing to do with it.
+func last(r *recording.Recording) uint64 {
+	end := r.End.Replayed
+	if (r.End.How == recording.Off || r.End.How == recording.Panic) && end > 2*shutdown {
+		return end - shutdown
+	}
+	return end - 1
+}
+
+// backToReport are gdb's commands to go back from the end to where the kernel told of what it ended by.
+func (s *session) backToReport(kernel *gdb.Symbols) (commands []string, err error) {
+	reports, err := Reports(s.r)
 	if err != nil {
 		return nil, err
 	}
-	if place := cause(string(console), kernel.Functions); place != "" {
-		return []string{"thbreak " + place, "reverse-continue"}, nil
-	}
-	return nil, nil
+	return backTo(splat.Last(reports), kernel.Functions), nil
 }
 
-// maxConsole bounds a recorded console, in bytes.
-const maxConsole = 256 << 20
-
-// causes are what a console says, and where the kernel is when it does: the first function that there is.
-var causes = []struct {
-	said      string
-	functions []string
-}{
-	{"Kernel panic - not syncing", []string{"vpanic", "panic"}},
-	{"BUG: KASAN", []string{"kasan_report"}},
-	{"Oops", []string{"__die", "die"}},
-	{"BUG: ", []string{"__die", "die"}},
-	{"WARNING: ", []string{"__warn"}},
+// backTo are the commands to go back to a report; none where there is none, or nothing to stop at.
+func backTo(r *splat.Report, functions []string) (commands []string) {
+	if r == nil {
+		return nil
+	}
+	places := r.Stops(func(f string) bool { return slices.Contains(functions, f) })
+	for _, f := range places {
+		commands = append(commands, "thbreak "+f)
+	}
+	if len(places) > 0 {
+		commands = append(commands, "reverse-continue")
+	}
+	if len(places) > 1 {
+		commands = append(commands, "delete") // the others
+	}
+	return commands
 }
 
-// cause is the function that a console's worst report came from; empty: there is none.
-func cause(console string, functions []string) string {
-	for _, c := range causes {
-		if !strings.Contains(console, c.said) {
-			continue
-		}
-		for _, f := range c.functions {
-			if slices.Contains(functions, f) {
-				return f
-			}
-		}
+// Reports are what the kernel of a recording complained of, by its console.
+func Reports(r *recording.Recording) ([]*splat.Report, error) {
+	f, err := reading.Open(r.Path(recording.Tape, recording.Console))
+	if err != nil {
+		return nil, fmt.Errorf("replay %s: %w", r.Name(), err)
 	}
-	return ""
+	defer f.Close()
+	var reader splat.Reader
+	if _, err := io.Copy(&reader, f); err != nil {
+		return nil, fmt.Errorf("replay %s: read its console: %w", r.Name(), err)
+	}
+	_ = reader.Close() // it never fails
+	return reader.Reports(), nil
 }

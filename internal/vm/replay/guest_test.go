@@ -2,46 +2,23 @@ package replay_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/kimg/kimg/container"
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/recording"
-	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
 	"github.com/kimg/kimg/internal/vm/replay"
+	"github.com/kimg/kimg/internal/vm/replay/replaytest"
 )
 
-// realGuest is a guest of a copy of the artifacts in KIMG_TEST_OUT, with the QEMU of the image KIMG_TEST_IMAGING.
-func realGuest(t *testing.T) vm.Options {
-	t.Helper()
-	from := os.Getenv("KIMG_TEST_OUT")
-	if from == "" {
-		t.Skip("KIMG_TEST_OUT names no out directory of a build")
-	}
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	tools, err := toolbox.Choose(t.Context(), arch.Default, "container",
-		func(ctx context.Context) (toolbox.Engine, string, error) {
-			eng, err := container.Connect(ctx)
-			return eng, os.Getenv("KIMG_TEST_IMAGING"), err
-		})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return vm.Options{Dir: dir, Toolbox: tools, Direct: true, Say: func(s string) { t.Log(s) }}
-}
-
 func TestGuestRecorded(t *testing.T) {
-	o := realGuest(t)
+	o := replaytest.Guest(t)
 	var stdout, stderr bytes.Buffer
 	o.Stdout, o.Stderr = &stdout, &stderr
 	status, r, err := replay.Record(t.Context(), o, replay.Request{
@@ -64,7 +41,7 @@ func TestGuestRecorded(t *testing.T) {
 }
 
 func TestGuestPanics(t *testing.T) {
-	o := realGuest(t)
+	o := replaytest.Guest(t)
 	_, r, err := replay.Record(t.Context(), o, replay.Request{
 		Name: "a", Command: []string{"sh", "-c", "echo c >/proc/sysrq-trigger"}})
 	var guest *vm.GuestError
@@ -87,7 +64,7 @@ func TestGuestPanics(t *testing.T) {
 
 // A recording ends whole at its limit.
 func TestGuestAtLimit(t *testing.T) {
-	o := realGuest(t)
+	o := replaytest.Guest(t)
 	_, r, err := replay.Record(t.Context(), o, replay.Request{
 		Name: "a", Command: []string{"sleep", "1000"}, MaxLog: units.Size(300 << 10), Limit: time.Minute})
 	var guest *vm.GuestError
@@ -96,5 +73,59 @@ func TestGuestAtLimit(t *testing.T) {
 	}
 	if err := replay.Verify(t.Context(), o.Toolbox, r, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// A replay that leaves its recording is told within 30 s: QEMU itself hangs without a word.
+func TestGuestDiverges(t *testing.T) {
+	o := replaytest.Guest(t)
+	_, r, err := replay.Record(t.Context(), o, replay.Request{Name: "a", Command: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Append += " "
+	began := time.Now()
+	err = replay.Verify(t.Context(), o.Toolbox, r, nil)
+	var diverged *replay.DivergedError
+	if took := time.Since(began); !errors.As(err, &diverged) || took > 30*time.Second {
+		t.Errorf("%v after %v", err, took)
+	}
+}
+
+// A recording whose kimg is killed replays up to the kill.
+func TestGuestKilled(t *testing.T) {
+	const there = "KIMG_TEST_KILLED"
+	if dir := os.Getenv(there); dir != "" { // this is the one that is killed
+		_, _, err := replay.Record(t.Context(), replaytest.GuestIn(t, dir), replay.Request{
+			Name: "a", Command: []string{"sh", "-c", "echo here; sleep 1000"}})
+		t.Fatalf("it ended by itself: %v", err)
+	}
+	o := replaytest.Guest(t)
+	kimg := exec.Command(os.Args[0], "-test.run=^TestGuestKilled$")
+	kimg.Env = append(os.Environ(), there+"="+o.Dir)
+	if err := kimg.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := filepath.Join(o.Dir, recording.Home, "a", recording.Tape, recording.Command)
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if b, err := os.ReadFile(said); err == nil && bytes.Contains(b, []byte("here")) {
+			break
+		}
+	}
+	time.Sleep(time.Second)
+	if err := kimg.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = kimg.Wait() // it was killed
+	r, err := recording.Open(t.Context(), o.Dir, "a")
+	if err != nil || r.End.How != recording.Killed {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if err := replay.Verify(t.Context(), o.Toolbox, r, nil); err != nil {
+		t.Error(err)
+	}
+	console, err := os.ReadFile(r.Path(recording.Tape, recording.Console))
+	if err != nil || r.End.Replayed < 10e6 || !bytes.Contains(console, []byte("Linux version")) {
+		t.Errorf("%d instructions, %v, %q", r.End.Replayed, err, console)
 	}
 }

@@ -53,7 +53,7 @@ func argv(r *recording.Recording, p place) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	rr := qemu.Replay{Log: p.log, Shift: r.Shift, Snapshot: begin}
+	rr := qemu.Replay{Log: p.log, Shift: r.Shift, Snapshot: begin, NoHPET: r.NoHPET}
 	if p.from != "" {
 		rr.Replay, rr.Snapshot = true, p.from
 	}
@@ -115,6 +115,15 @@ func Check(o *vm.Options, command []string) error {
 	return nil
 }
 
+// Ready is an error, before anything is made, where these options' guest or this build cannot be recorded.
+func Ready(o *vm.Options, command []string) error {
+	if err := Check(o, command); err != nil {
+		return err
+	}
+	_, err := machineOf(o, Request{Command: command})
+	return err
+}
+
 // machineOf is the machine of a new recording.
 func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 	m, config, err := vm.Describe(o.Dir)
@@ -124,7 +133,8 @@ func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 	if lack := needs.Record.Lack(func(symbol string) string { return config[symbol] }); lack != nil {
 		return recording.Recording{}, &vm.MissingConfigError{Lack: *lack}
 	}
-	r := recording.Recording{Command: q.Command, Arch: m.Arch.Name, Memory: m.Memory, Shift: shift}
+	r := recording.Recording{Command: q.Command, Arch: m.Arch.Name, Memory: m.Memory, Shift: shift,
+		NoHPET: m.Arch.Name == arch.Default.Name}
 	if o.Memory > 0 {
 		r.Memory = o.Memory
 	}

@@ -24,9 +24,10 @@ import (
 // Request says what to record.
 type Request struct {
 	Name    string
+	Check   string // the check that it is for: an earlier recording of a check makes way; empty: none
 	Command []string
 	// APICTimer keeps the local APIC's timer, whose calibration alone makes the log twenty times as long. Without it
-	// the guest has the ticks of the PIT and the HPET.
+	// the guest has the ticks of the PIT.
 	APICTimer bool
 	Limit     time.Duration // how long it may last; 0: [DefaultLimit]
 	MaxLog    units.Size    // how large its log may grow; 0: [DefaultMaxLog]
@@ -53,6 +54,11 @@ func Record(ctx context.Context, o vm.Options, q Request) (status int, r *record
 		return 0, nil, err
 	}
 	defer unlock()
+	if made.Check = q.Check; q.Check != "" {
+		if err := recording.MakeWay(o.Dir, q.Name); err != nil {
+			return 0, nil, err
+		}
+	}
 	made.Made = time.Now().UTC().Truncate(time.Second)
 	if r, err = recording.Create(ctx, o.Dir, q.Name, made); err != nil {
 		return 0, nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/splat"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -136,14 +137,20 @@ func TestPoints(t *testing.T) {
 	}
 }
 
-func TestCause(t *testing.T) {
-	functions := []string{"panic", "die", "__warn"}
-	for console, want := range map[string]string{
-		"BUG: unable\nOops: 0000\nKernel panic - not syncing: Fatal": "panic",
-		"Oops: 0000 [#1]": "die", "WARNING: CPU: 0": "__warn", "BUG: KASAN: x": "die", "login:": "",
+func TestBackTo(t *testing.T) {
+	functions := []string{"panic", "die", "__warn", "spin_bug", "spin_dump"}
+	for _, tt := range []struct {
+		report *splat.Report
+		want   string
+	}{
+		{&splat.Report{Kind: splat.Oops, Panic: "Fatal exception"}, "thbreak panic; reverse-continue"},
+		{&splat.Report{Kind: splat.Oops}, "thbreak die; reverse-continue"},
+		{&splat.Report{Kind: splat.Spinlock}, "thbreak spin_bug; thbreak spin_dump; reverse-continue; delete"},
+		{&splat.Report{Kind: splat.KASAN}, ""}, // none of its functions is there
+		{nil, ""},
 	} {
-		if got := cause(console, functions); got != want {
-			t.Errorf("%q: %s, want %s", console, got, want)
+		if got := strings.Join(backTo(tt.report, functions), "; "); got != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.report, got, tt.want)
 		}
 	}
 }
