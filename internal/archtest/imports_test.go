@@ -66,7 +66,7 @@ var floors = [][]string{
 	},
 	{"image/export", "internal/vm", "builder/spec"},
 	{"builder/outdir", "internal/vm/replay"},
-	{"builder/compare"},
+	{"builder/compare", "internal/vm/why"},
 	{"builder"},
 	{"cmd/kimg"},
 }
@@ -74,7 +74,7 @@ var floors = [][]string{
 // forTests are packages that only tests import.
 var forTests = []string{
 	"internal/archtest", "internal/apitest", "internal/e2e", "internal/pgp/pgptest", "internal/deb/debtest",
-	"internal/steps/goldentest", "internal/tap/taptest",
+	"internal/steps/goldentest", "internal/tap/taptest", "internal/vm/replay/replaytest",
 	"container/containertest", "builder/attest/attesttest", "builder/spec/spectest",
 }
 
