@@ -36,6 +36,7 @@ type table struct {
 	check           func(context.Context, builder.Env, checkRequest) error
 	verifyRecording func(context.Context, builder.Env, recordingRequest) error
 	debug           func(context.Context, builder.Env, debugRequest) error
+	why             func(context.Context, builder.Env, whyRequest) error
 	ssh             func(context.Context, builder.Env, sshRequest) error
 	export          func(context.Context, builder.Env, builder.ExportRequest) error
 	verify          verifyTable
@@ -57,6 +58,7 @@ type guest struct {
 
 	stdin          *os.File
 	stdout, stderr *os.File
+	recorded       bool                    // it is a recording's, and needs no build
 	inContainer    bool                    // QEMU and gdb come from kimg's container, unless KIMG_TOOLS says host
 	takeTerminal   func()                  // removes the progress from the screen; called before the guest is shown
 	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
@@ -89,6 +91,7 @@ type checkRequest struct {
 	file     string   // that they are from; empty: the command line
 	extras   extras
 	failFast bool
+	record   checks.Records // which of the guests' recordings are kept; empty: none is recorded
 
 	junit, json, report string                            // where reports go; empty: nowhere
 	progress            func() (progress.Renderer, error) // one for each check
@@ -97,6 +100,7 @@ type checkRequest struct {
 var actions = table{
 	build:           builder.Build,
 	debug:           debugGuest,
+	why:             askWhy,
 	plan:            builder.Explain,
 	run:             runGuest,
 	ssh:             sshGuest,
@@ -123,7 +127,7 @@ func lookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
 // options says where and how to boot the guest. The caller calls closeEngine at its end.
 func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error) {
 	// Looked for first: an image with QEMU may take minutes to make.
-	if _, err := os.Stat(filepath.Join(g.out, artifact.Config)); err != nil {
+	if _, err := os.Stat(filepath.Join(g.out, artifact.Config)); err != nil && !g.recorded {
 		return vm.Options{}, &vm.MissingArtifactError{Dir: g.out, File: artifact.Config}
 	}
 	imaging := func(ctx context.Context) (_ toolbox.Engine, image string, err error) {

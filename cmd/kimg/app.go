@@ -52,7 +52,8 @@ root on this machine, nothing is mounted, and nothing is installed.`,
 		"work in container engine `NAME`: "+strings.Join(container.EngineNames, ", ")+
 			"\n(default: KIMG_ENGINE, engine in kimg.yaml, or auto)")
 	root.AddCommand(a.build(), a.plan(), a.config(), a.run(), a.ssh(), a.snapshot(), a.debug(),
-		a.recording(), a.console(), a.check(), a.decode(), a.lock(), a.verify(), a.sign(), a.diff(), a.export(),
+		a.why(), a.recording(), a.console(), a.check(), a.decode(), a.lock(), a.verify(), a.sign(), a.diff(),
+		a.export(),
 		a.toolchain(), a.cache(), a.engine(), a.version())
 	addCompletions(root, flagValues())
 	return root

@@ -19,7 +19,7 @@ import (
 
 type checkFlags struct {
 	breaks, expect, print, only []string
-	when, by, run               string
+	when, by, run, record       string
 }
 
 func (a *app) check() *cobra.Command {
@@ -48,6 +48,12 @@ A check whose kernel complained (a warning, an oops, a sanitizer's or lockdep's 
 is not met, whatever else it did: --splats warn only tells it, and a file can allow what
 is known.
 
+With --record each guest is recorded, and of a check that failed the recording stays:
+kimg why says by it who wrote what the kernel stumbled over, and kimg debug --replay goes
+backwards. --record=all keeps those of all checks. With --report a recording also is one
+file beside the check's report. A guest with --record is emulated, has one processor and
+runs a command; what cannot be recorded is refused before anything boots.
+
 The exit status is 0 when all checks were met, 8 when one was not, 6 when a guest
 panicked, hung, complained or never reached a breakpoint, and 1 when kimg or gdb failed.
 
@@ -58,7 +64,8 @@ installed.`,
   kimg check --break version_proc_show --expect seq_read_iter --run 'cat /proc/version'
   kimg check --break vfs_read --by cat --run 'cat /etc/hostname'
   kimg check --init sh --run 'grep -q kimg /etc/hostname'
-  kimg check checks.yaml --junit junit.xml --report reports`,
+  kimg check checks.yaml --junit junit.xml --report reports
+  kimg check checks.yaml --record --report reports`,
 		Args: atMost(1, ": want one file of checks"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := req.find(cmd.Flags(), "."); err != nil {
@@ -73,6 +80,13 @@ installed.`,
 			}
 			if err := req.read(cmd, words, args); err != nil {
 				return err
+			}
+			if words.record != "" {
+				var err error
+				if req.record, err = checks.ParseRecords(words.record); err != nil {
+					return &spec.InputError{Field: "--record", Err: err}
+				}
+				req.inContainer = true
 			}
 			req.progress = func() (progress.Renderer, error) { return progress.New(a.progressMode, a.stderr) }
 			return a.withEnv(func(env builder.Env, done func()) error {
@@ -89,8 +103,11 @@ installed.`,
 	flags.StringVar(&req.report, "report", "",
 		"keep each check's console, gdb log, output and outcome in a directory below `DIR`")
 	req.addFlags(flags)
+	flags.StringVar(&words.record, "record", "",
+		"record the guests, and keep the recordings of `WHICH` checks: failed (where none is said), or all")
+	flags.Lookup("record").NoOptDefVal = string(checks.RecordFailed)
 	flags.Lookup("timeout").Usage = "give up on a check that takes longer than `TIME` from start to end, " +
-		"such as 90s (default: 5m, or 20m without KVM)"
+		"such as 90s (default: 5m, or 20m without KVM; with --record 10m)"
 	flags.Lookup("splats").Usage = "take what a guest's kernel complains of " +
 		"(warnings, oopses, sanitizers' reports ...) as `WHAT`:\nfail, warn, or allow (default: fail)"
 	req.extras.addGuestFlags(flags)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,8 +15,10 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
+	"github.com/kimg/kimg/internal/vm/replay"
 )
 
 // readChecks runs the command's words and returns what it would check.
@@ -175,5 +178,27 @@ func TestCheckVerdicts(t *testing.T) {
 		if stdout, stderr := read(); stdout != "" || stderr != "" && tt.code != codeInterrupted {
 			t.Errorf("%s: it says %q, %q", tt.name, stdout, stderr)
 		}
+	}
+}
+
+// What cannot be recorded is refused before anything boots, with its line in the file.
+func TestCheckUnrecordable(t *testing.T) {
+	req := &checkRequest{record: checks.RecordFailed, file: "checks.yaml", list: []checks.Check{{}, {}}}
+	box := vm.Options{Toolbox: toolbox.Container{}}
+	two := box
+	two.CPUs = 2
+	wrong := req.unrecordable([]vm.Planned{
+		{Options: two, Check: vm.Check{Command: []string{"true"}}}, {Options: box, Check: vm.Check{Break: "f"}}})
+	for i, want := range []string{"one processor", "breakpoint"} {
+		var refused *replay.RefusedError
+		if !errors.As(wrong[i], &refused) || !strings.Contains(refused.What, want) {
+			t.Errorf("%d: %v, want %s", i, wrong[i], want)
+		}
+	}
+	if req.record = ""; req.unrecordable([]vm.Planned{{Options: two}}) != nil {
+		t.Error("refused although nothing is to be recorded")
+	}
+	if _, err := readChecks(t, "--run", "true", "--record=some"); err == nil {
+		t.Error("--record=some is taken")
 	}
 }

@@ -72,8 +72,11 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			p.Options.Console, p.Options.Stdout, p.Options.Stderr = s.Console, s.Stdout, s.Stderr
 			p.Options.Say = screen.notice
 			heard := req.watch(&p.Options)
-			result, err := vm.RunCheck(ctx, p.Options, p.Check)
+			result, made, err := req.runCheck(ctx, c, p)
 			seen := seen(result, err)
+			if made != nil {
+				seen.Recording = made
+			}
 			seen.Splats = heard.reports(req.out)
 			return seen
 		},
@@ -82,7 +85,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			screen.end(o)
 			text.Outcome(o)
 		},
-		FailFast: req.failFast, Keep: keep, Kernel: kernelOf(req.out),
+		FailFast: req.failFast, Keep: keep, Record: req.record, Kernel: kernelOf(req.out),
 		Suite: cmp.Or(filepath.ToSlash(req.file), "kimg check"),
 	}
 	report, err := r.Run(ctx, req.list)
@@ -138,9 +141,12 @@ func (req *checkRequest) plan(o vm.Options, c checks.Check) (vm.Planned, error) 
 
 // preflight reports everything that this build cannot do, before anything boots.
 func (req *checkRequest) preflight(ctx context.Context, env builder.Env, planned []vm.Planned) error {
-	wrong, err := lookUp(ctx, env, planned)
-	if err != nil {
-		return err
+	wrong := req.unrecordable(planned)
+	if wrong == nil {
+		var err error
+		if wrong, err = lookUp(ctx, env, planned); err != nil {
+			return err
+		}
 	}
 	var problems []checks.Problem
 	for i, err := range wrong {

@@ -64,10 +64,12 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"out":       directories, "share": directories, "report": directories, "keep": directories,
 		"replay": recordingNames, "at": oneOf("end", "boot", "icount:"),
 		"check json": nil, "check junit": nil, // files
-		"check run": noFiles,
+		"check run":    noFiles,
+		"format":       oneOf(whyFormats...),
+		"check record": oneOf(checks.AllRecords...),
 	}
 	for _, name := range strings.Fields(`set hostname timezone locale record size components archive mirror jobs
-		kernel-mirror target append memory cpus timeout forward qemu-arg ex by expect print only older to`) {
+		kernel-mirror target append memory cpus timeout forward qemu-arg ex by expect print only older to wrote`) {
 		values[name] = noFiles
 	}
 	return values
@@ -75,7 +77,7 @@ func flagValues() map[string]cobra.CompletionFunc {
 
 // argValues completes the arguments of commands.
 var argValues = map[string]cobra.CompletionFunc{
-	"kimg recording rm": recordingNames, "kimg recording verify": recordingNames,
+	"kimg why": recordingNames, "kimg recording rm": recordingNames, "kimg recording verify": recordingNames,
 	"kimg recording export": recordingNames, "kimg recording import": nil, // files
 	"kimg snapshot rm": snapshotNames, "kimg console": guestNames, "kimg verify": directories, "kimg sign": directories,
 	"kimg check": yamlFiles, "kimg diff": nil, "kimg export": nil, "kimg decode": nil, // files

@@ -26,6 +26,7 @@ import (
 	"github.com/kimg/kimg/internal/tap"
 	"github.com/kimg/kimg/internal/vm"
 	"github.com/kimg/kimg/internal/vm/replay"
+	"github.com/kimg/kimg/internal/vm/why"
 	"github.com/spf13/cobra"
 )
 
@@ -91,6 +92,7 @@ var statuses = []struct {
 	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError],
 		hasType[*complainedError], hasType[*replay.DivergedError]}},
 	{codeUsage, []func(error) bool{
+		hasType[*why.NothingError],
 		hasType[*recording.Error], hasType[*replay.RefusedError], hasType[*replay.QEMUError],
 		hasType[*vm.PortTakenError], hasType[*tap.Error], hasType[*vm.ShareError], hasType[*vm.NoSnapshotError],
 		hasType[*checks.ProblemsError], // what the problems are goes before

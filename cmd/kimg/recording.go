@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/recording"
@@ -62,6 +64,41 @@ func (req *runRequest) exec(ctx context.Context, o vm.Options) (status int, err 
 	return status, err
 }
 
+// unrecordable are the errors of checks whose guests cannot be recorded, in their order; nil: all can, or none shall.
+func (req *checkRequest) unrecordable(planned []vm.Planned) []error {
+	if req.record == "" {
+		return nil
+	}
+	wrong := make([]error, len(planned))
+	for i, p := range planned {
+		if p.Check.Break != "" {
+			wrong[i] = &replay.RefusedError{What: "the check stops at a breakpoint, and its command alone is recorded",
+				Help: "leave --record out, or the check's breakpoint"}
+			continue
+		}
+		wrong[i] = replay.Ready(&p.Options, p.Check.Command)
+	}
+	if errors.Join(wrong...) == nil {
+		return nil
+	}
+	return wrong
+}
+
+// runCheck runs a check's guest, and records it where that was asked for.
+func (req *checkRequest) runCheck(ctx context.Context, c checks.Check, p vm.Planned,
+) (*vm.Result, *recording.Recording, error) {
+	if req.record == "" {
+		result, err := vm.RunCheck(ctx, p.Options, p.Check)
+		return result, nil, err
+	}
+	var console vm.Tail
+	o := p.Options
+	o.Console = io.MultiWriter(o.Console, &console)
+	status, made, err := replay.Record(ctx, o, replay.Request{
+		Name: checks.RecordingNames(req.all)[c.Name], Check: c.Name, Command: p.Check.Command, Limit: c.Timeout})
+	return &vm.Result{Ran: err == nil, Status: status, Console: console.Lines()}, made, err
+}
+
 // replayFlags are those of a gdb on a recording.
 type replayFlags struct {
 	name string // empty: on a guest
@@ -70,7 +107,8 @@ type replayFlags struct {
 }
 
 func (f *replayFlags) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&f.name, "replay", "", "replay the recording `NAME`, and go backwards from its end")
+	flags.StringVar(&f.name, "replay", "",
+		"replay the recording `NAME`, or one that was exported to a file, and go backwards from its end")
 	flags.StringVar(&f.text, "at", "end",
 		"with --replay, begin at `PLACE`: end, boot or icount:N, the number of an instruction")
 }
@@ -85,9 +123,6 @@ func (f *replayFlags) check(flags *pflag.FlagSet) (err error) {
 		}
 		return nil
 	}
-	if err := recording.CheckName(f.name); err != nil {
-		return &spec.InputError{Field: "--replay", Err: err}
-	}
 	if f.at, err = replay.ParseAt(f.text); err != nil {
 		return &spec.InputError{Field: "--at", Err: err}
 	}
@@ -99,9 +134,26 @@ func (f *replayFlags) check(flags *pflag.FlagSet) (err error) {
 	return nil
 }
 
+// openRecording opens a recording of the out directory, or a file that one was exported to.
+func (g *guest) openRecording(ctx context.Context, env builder.Env, name string) (*recording.Recording, error) {
+	g.recorded = true
+	file, err := os.Stat(name)
+	isFile := err == nil && file.Mode().IsRegular() || strings.ContainsRune(name, filepath.Separator)
+	if _, err := os.Stat(filepath.Join(g.out, recording.Home, name)); !isFile || err == nil {
+		return recording.Open(ctx, g.out, name)
+	}
+	task := progress.Start(env.Sink, "import", "read "+name)
+	r, imported, err := recording.OpenFile(ctx, g.out, name)
+	task.End(err == nil && !imported, err)
+	if imported {
+		progress.Say(env.Sink, fmt.Sprintf("recording %s is that of %s; kimg recording rm drops it", r.Name(), name))
+	}
+	return r, err
+}
+
 // replayGuest gives gdb's prompt on a recording to the terminal.
 func replayGuest(ctx context.Context, env builder.Env, req debugRequest) error {
-	r, err := recording.Open(ctx, req.out, req.replay.name)
+	r, err := req.openRecording(ctx, env, req.replay.name)
 	if err != nil {
 		return err
 	}
@@ -299,6 +351,7 @@ func importRecording(ctx context.Context, out, name, file string, say io.Writer)
 }
 
 func verifyRecordings(ctx context.Context, env builder.Env, req recordingRequest) error {
+	req.recorded = true
 	o, err := req.options(ctx, env)
 	defer req.closeEngine()
 	if err != nil {

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ const (
 	stdoutFile  = "stdout"
 	stderrFile  = "stderr"
 	outcomeFile = "check.json"
+
+	recordingFile = "recording.kimg-recording"
 )
 
 // Keeper keeps what each check leaves in a directory of its own. That appears as a whole, when the check has ended.
@@ -66,7 +69,7 @@ func (k *Keeper) guard(name string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case consoleFile, gdbFile, stdoutFile, stderrFile, outcomeFile:
+		case consoleFile, gdbFile, stdoutFile, stderrFile, outcomeFile, recordingFile:
 		default:
 			return fmt.Errorf("write a report to %s: %s is there and kimg did not make it",
 				filepath.Join(k.dir, name), e.Name())
@@ -143,16 +146,19 @@ func (r *kept) drop() error {
 }
 
 // finish writes the rest and moves the directory to where it belongs.
-func (r *kept) finish(o *Outcome, gdb string) (err error) {
+func (r *kept) finish(ctx context.Context, o *Outcome, s Seen) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("keep check %s: %w", o.Name, errors.Join(err, r.drop()))
 		}
 	}()
 	if o.Break != "" {
-		if _, err := io.WriteString(r.open(gdbFile), gdb); err != nil {
+		if _, err := io.WriteString(r.open(gdbFile), s.GDBLog); err != nil {
 			return err
 		}
+	}
+	if err := r.recording(ctx, o, s.Recording); err != nil {
+		return err
 	}
 	o.Directory = r.name
 	b, err := encode(o)

@@ -130,6 +130,9 @@ func (t *Text) below(b *strings.Builder, o Outcome) {
 			}
 		}
 	}
+	if line := o.recorded(); line != "" {
+		say(line)
+	}
 	if !failed {
 		return
 	}
@@ -295,6 +298,9 @@ func (o *Outcome) testcase(class string) junitTestcase {
 // why is all that explains a failure.
 func (o *Outcome) why() string {
 	text := strings.Join(o.Reasons, "\n")
+	if line := o.recorded(); line != "" {
+		text += "\n" + line
+	}
 	if told := o.told(); len(told) > 0 {
 		text += "\n\n" + strings.Join(told, "\n")
 	}
@@ -319,6 +325,9 @@ func (o *Outcome) found() string {
 		}
 	}
 	if o.Verdict == Passed {
+		if line := o.recorded(); line != "" {
+			fmt.Fprintln(&b, line)
+		}
 		for _, line := range o.told() {
 			fmt.Fprintln(&b, line)
 		}

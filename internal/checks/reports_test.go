@@ -61,7 +61,7 @@ func example() *Report {
 	panicked := judge(Check{Name: "panics \x1b[2J<&\">", Break: "f", When: AtBoot}, Seen{Guest: true,
 		Err:     errors.New("the guest's kernel panicked: VFS: Unable to mount root fs"),
 		Console: []string{"first", "Kernel panic - not syncing: VFS"}})
-	panicked.Seconds = 129.1
+	panicked.Seconds, panicked.Recording = 129.1, "check-panics"
 	r.add(panicked)
 	r.add(judge(Check{Name: "gdb dies", Break: "f", When: AtBoot}, Seen{Err: errors.New("gdb ended: signal: killed")}))
 	r.add(notRun(Check{Name: "later", Run: "true"}, "a check before it failed"))

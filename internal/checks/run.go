@@ -20,6 +20,7 @@ type Runner struct {
 	Ended    func(o Outcome)                   // in order, for those that are not run too; may be nil
 	FailFast bool                              // no further check after one that failed
 	Keep     *Keeper                           // nil: nothing is kept
+	Record   Records                           // which of the guests' recordings are kept
 	Suite    string
 	Kernel   string
 }
@@ -87,13 +88,15 @@ func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 	if o.Command != nil {
 		o.Command.Stdout, o.Command.Stderr = stdout.text(), stderr.text()
 	}
-	if kept == nil {
-		return o, nil
+	err := r.settleRecording(&o, seen.Recording)
+	switch {
+	case kept == nil:
+	case o.Verdict == NotRun:
+		err = errors.Join(err, kept.drop())
+	default:
+		err = errors.Join(err, kept.finish(ctx, &o, seen))
 	}
-	if o.Verdict == NotRun {
-		return o, kept.drop()
-	}
-	return o, kept.finish(&o, seen.GDBLog)
+	return o, err
 }
 
 // seconds rounds to milliseconds.

@@ -314,3 +314,95 @@ func TestWriteReport(t *testing.T) {
 		}
 	}
 }
+
+// tape is a recording that notes what becomes of it.
+type tape struct {
+	name            string
+	discarded, thin bool
+	err             error
+}
+
+func (t *tape) Name() string { return t.name }
+
+func (t *tape) Discard() error {
+	t.discarded = true
+	return nil
+}
+
+func (t *tape) Export(_ context.Context, to io.Writer, thin bool) error {
+	t.thin = thin
+	_, err := io.WriteString(to, "all of "+t.name)
+	return errors.Join(err, t.err)
+}
+
+// A recording stays where its check failed, or all are to stay; it is then beside the report as well.
+func TestRecordings(t *testing.T) {
+	for _, tt := range []struct {
+		records Records
+		status  int
+		stays   bool
+	}{{RecordFailed, 0, false}, {RecordFailed, 1, true}, {RecordAll, 0, true}, {RecordAll, 1, true}} {
+		keep, err := NewKeeper(t.TempDir(), []string{"a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := &tape{name: "check-a"}
+		r := Runner{Keep: keep, Record: tt.records, Guest: func(context.Context, Check, Streams) Seen {
+			return Seen{Status: &tt.status, Recording: made}
+		}}
+		report, err := r.Run(t.Context(), list("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(keep.dir, "a", recordingFile))
+		if made.discarded == tt.stays || (err == nil) != tt.stays || (report.Checks[0].Recording != "") != tt.stays {
+			t.Errorf("%+v: %+v, %q, %v", tt, report.Checks[0], text, err)
+		}
+		if tt.stays && (string(text) != "all of check-a" || made.thin) {
+			t.Errorf("%+v: %q", tt, text)
+		}
+		if err := keep.Close(); err != nil {
+			t.Error(err)
+		}
+		again, err := NewKeeper(keep.dir, []string{"a"}) // a later run may replace it
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.Close()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	made := &tape{}
+	r := Runner{Record: RecordAll, Guest: func(context.Context, Check, Streams) Seen {
+		cancel()
+		return Seen{Err: context.Canceled, Recording: made}
+	}}
+	if _, err := r.Run(ctx, list("a")); err != nil || !made.discarded {
+		t.Errorf("of a check that was interrupted: %+v, %v", made, err)
+	}
+}
+
+// A recording that cannot be written leaves no half a report.
+func TestRecordingWithoutRoom(t *testing.T) {
+	keep, err := NewKeeper(t.TempDir(), []string{"a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.Close()
+	full := errors.New("no room")
+	r := Runner{Keep: keep, Record: RecordAll, Guest: func(context.Context, Check, Streams) Seen {
+		return Seen{Status: new(int), Recording: &tape{name: "b", err: full}}
+	}}
+	if _, err := r.Run(t.Context(), list("a")); !errors.Is(err, full) {
+		t.Errorf("%v", err)
+	}
+	if entries, _ := os.ReadDir(keep.dir); len(entries) > 0 {
+		t.Errorf("half a report is there: %v", entries)
+	}
+}
+
+func TestRecordingNames(t *testing.T) {
+	names := RecordingNames([]string{"boots", "../x", "X"})
+	if names["boots"] != "check-boots" || names["../x"] != "check-x" || names["X"] != "check-X-2" {
+		t.Errorf("%v", names)
+	}
+}

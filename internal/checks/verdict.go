@@ -49,7 +49,8 @@ type Outcome struct {
 
 	Splats    []Splat  `json:"splats,omitempty"` // what the kernel complained of
 	Command   *Command `json:"command,omitempty"`
-	Console   []string `json:"console,omitempty"` // the last lines of the serial console, of a check that failed
+	Console   []string `json:"console,omitempty"`   // the last lines of the serial console, of a check that failed
+	Recording string   `json:"recording,omitempty"` // of the guest, in the out directory; beside the report, too
 	Directory string   `json:"directory,omitempty"`
 
 	err    error // the one of KimgFault
@@ -192,6 +193,8 @@ type Seen struct {
 	Splats  []*splat.Report
 	Err     error // what kept the check from its end
 	Guest   bool  // Err is the guest's: it panicked, hung, or did not reach the breakpoint
+
+	Recording Recording // the guest's; nil: there is none
 }
 
 // Stop is where a guest stopped.

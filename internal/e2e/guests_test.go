@@ -19,6 +19,7 @@ var guestTests = []string{
 	"TestGuestShares", "TestGuestDirectSession", "TestGuestSnapshot", "TestGuestForward", "TestGuestOnTAP",
 	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd",
 	"TestGuestSnapshotAfterAFault", "TestGuestsGoOn", "TestGuestRecorded", "TestGuestPanics", "TestGuestAtLimit",
+	"TestGuestDiverges", "TestGuestKilled", "TestGuestWhy",
 }
 
 // mayBeSkipped are those that need more of the machine than an engine, or less: QEMU
@@ -34,7 +35,7 @@ func guests(t *testing.T, k kimg, out string) {
 	image := regexp.MustCompile(`kimg-toolchain:imaging-[0-9a-f]+`).FindString(string(lock))
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-p=1", "-json", "-timeout=40m",
 		"-run=^("+strings.Join(guestTests, "|")+")$", "github.com/kimg/kimg/internal/vm",
-		"github.com/kimg/kimg/internal/vm/replay")
+		"github.com/kimg/kimg/internal/vm/replay", "github.com/kimg/kimg/internal/vm/why")
 	cmd.Env = k.env
 	cmd.Env = append(cmd.Environ(), "KIMG_TEST_OUT="+out, "KIMG_TEST_IMAGING="+image)
 	said, err := cmd.CombinedOutput()
