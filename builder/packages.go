@@ -257,6 +257,9 @@ func (s *Sources) fetchRootfs(ctx context.Context, l spec.RootfsLock, task *prog
 		if err == nil {
 			err = ac.Fetch(ctx, suite.Suite{}, from[o.Line().Name()], o.Date, told)
 		}
+		if err != nil && !isMissing(err) && ctx.Err() == nil {
+			err = &archive.LineError{Line: o.Line(), Err: err}
+		}
 		errs = append(errs, err)
 	}
 	if gone && errors.Join(errs[1:]...) == nil {

@@ -175,7 +175,9 @@ func TestOtherArchiveLostAPackage(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	files["/pool/tool.deb"] = []byte("the file of tooL")
-	if err := s.fetchRootfs(t.Context(), only, progress.Start(s.env.Sink, "t", "t")); err == nil || isMissing(err) ||
+	var wrong *archive.LineError
+	err = s.fetchRootfs(t.Context(), only, progress.Start(s.env.Sink, "t", "t"))
+	if !errors.As(err, &wrong) || isMissing(err) ||
 		!strings.Contains(err.Error(), "not the file that was asked for") {
 		t.Errorf("another file: %v", err)
 	}
