@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ulikunitz/xz"
 
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
@@ -414,6 +418,58 @@ func TestUnpackRefuses(t *testing.T) {
 			t.Errorf("a good tarball: %q, %v", got["vmlinux"], err)
 		}
 	}
+}
+
+// TestUnpackSeveral has a second kernel where it is only found while it is unpacked.
+func TestUnpackSeveral(t *testing.T) {
+	f := newFixture(t)
+	file := filepath.Join(t.TempDir(), "l.tar.xz")
+	data := tarGz(t, [2]string{"new/Makefile", fakeMakefile}, [2]string{"new/fs/open.c", "open\n"},
+		[2]string{"new/scripts/gdb/one.py", "one\n"},
+		[2]string{"./old/Makefile", makefile612}, [2]string{"deep/in/it/Makefile", makefile612})
+	writeFile(t, file, repacked(t, data))
+	j := f.job(f.pin(file))
+	_, _, err := f.build(j)
+	var source *SourceError
+	if !errors.As(err, &source) || !strings.Contains(err.Error(), "it holds several kernels: new, old") ||
+		source.Hint() != "choose one: --kernel "+file+":new" {
+		t.Errorf("%v", err)
+	}
+	if ok, err := f.eng.VolumeExists(t.Context(), j.SourceVolume()); err != nil || ok {
+		t.Errorf("what was unpacked is kept: %v, %v", ok, err)
+	}
+	src, err := ParseSource(file + ":new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := Pin(t.Context(), src, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := f.build(f.job(tree)); err != nil || !strings.HasPrefix(got["vmlinux"], "1000\nopen\n") {
+		t.Errorf("the one that is named: %q, %v", got["vmlinux"], err)
+	}
+}
+
+// repacked is a gzipped file as xz has it.
+func repacked(t *testing.T, gz []byte) string {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(gz))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w, err := xz.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(w, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // TestUnpackBomb has a tarball that unpacks to more than is taken.

@@ -178,11 +178,45 @@ var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "
 var maxTree int64 = 8 << 30
 
 // unpackScript unpacks what $1 makes of its input, less $2 leading directories, $3 bytes at most, or only $4 of it.
-// Files get the time at which they arrive: objects of other versions of them may be there.
+// Files get the time at which they arrive: objects of other versions of them may be there. Members whose names match
+// $5 are listed, where it is not empty.
 const unpackScript = `set -o pipefail; umask 022; cd ` + srcDir + `
 find . -mindepth 1 -delete
-eval "$1" | { head -c "$3"; test -z "$(head -c 1 | tr '\0' x)" || { echo "kimg: more than $3 bytes" >&2; exit 3; }; } |
-tar -x -m --no-same-owner --no-same-permissions --strip-components="$2" ${4:+-- "$4"}`
+plain() {
+	eval "$1" |
+	{ head -c "$3"; test -z "$(head -c 1 | tr '\0' x)" || { echo "kimg: more than $3 bytes" >&2; exit 3; }; }
+}
+unpack() { tar -x -m --no-same-owner --no-same-permissions --strip-components="$2" ${4:+-- "$4"}; }
+if [ -z "$5" ]; then
+	plain "$@" | unpack "$@"
+	exit
+fi
+mkfifo "$HOME/kimg.tar"
+{ tar -t 2>/dev/null; cat >/dev/null; } <"$HOME/kimg.tar" | grep -E "$5" &
+plain "$@" | tee "$HOME/kimg.tar" | unpack "$@"
+status=$?; wait; exit $status`
+
+// topNames are the names of topFiles, as deep in a tar as findTree looks for them.
+const topNames = `^(\./)*([^/]+/){0,2}(Makefile|Kconfig|Kbuild)$`
+
+// wholeTops are the directories of a list of names that have all of topFiles, in the order in which they are whole.
+func wholeTops(names string) (all []string) {
+	has := map[string]map[string]bool{}
+	for name := range strings.Lines(names) {
+		name = path.Clean(strings.TrimSpace(name))
+		at := path.Dir(name)
+		if strings.Count(at, "/") > 0 {
+			continue
+		}
+		if has[at] == nil {
+			has[at] = map[string]bool{}
+		}
+		if has[at][path.Base(name)] = true; len(has[at]) == len(topFiles) && !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
+}
 
 // debScript takes the tarball out of a source package: xz in Debian's, bzip2 in Ubuntu's. dpkg-deb wants a file.
 const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x -C "$HOME" --wildcards \
@@ -209,11 +243,18 @@ func (d *delivery) archive(ctx context.Context) error {
 	}
 	fmt.Fprintf(d.task.Log(), "unpack %s\n", d.tree.Path)
 	d.half, d.patched = true, patched{}
-	var errs bytes.Buffer
-	err = d.exec(ctx, in, nil, limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
-		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree), d.tree.only)
+	var errs, names bytes.Buffer
+	list := ""
+	if d.tree.first {
+		list = topNames
+	}
+	err = d.exec(ctx, in, limitWriter(&names, 1<<20), limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
+		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree), d.tree.only, list)
 	if err := unpackError(d.tree.Path, errs.String(), err); err != nil {
 		return err
+	}
+	if dirs := wholeTops(names.String()); len(dirs) > 1 {
+		return sourceError("unpack", d.tree.Path, &manyTrees{dirs})
 	}
 	if err := d.check(ctx); err != nil {
 		return sourceError("unpack", d.tree.Path, err)

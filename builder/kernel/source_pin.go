@@ -38,6 +38,7 @@ type Tree struct {
 	name  string     // of a tarball: its ending says the compression
 	strip int        // leading directories in a tarball
 	only  string     // what of a tarball is taken, as it spells it; empty: all
+	first bool       // it was the first kernel of a tarball, and the rest was not searched for another
 	files tree.Files // of a directory
 }
 
@@ -201,7 +202,7 @@ func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*
 	var l learned
 	text, err := os.ReadFile(cache)
 	if err == nil && json.Unmarshal(text, &l) == nil && l.Stat == stat {
-		return l.tree(src.Kind, name, path), nil
+		return l.tree(src, name, path), nil
 	}
 	in, sum, err := lookInto(ctx, name, path, src.Dir)
 	if cause := context.Cause(ctx); cause != nil {
@@ -223,12 +224,12 @@ func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*
 	if err != nil {
 		return nil, fmt.Errorf("remember the digest of %s: %w", path, err)
 	}
-	return l.tree(src.Kind, name, path), nil
+	return l.tree(src, name, path), nil
 }
 
-func (l learned) tree(kind Kind, name, path string) *Tree {
-	return &Tree{Kind: kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip,
-		only: l.Only}
+func (l learned) tree(src Source, name, path string) *Tree {
+	return &Tree{Kind: src.Kind, Path: path, name: name, Version: l.Version, SHA256: l.SHA256, strip: l.Strip,
+		only: l.Only, first: !searched(name, src.Dir)}
 }
 
 func lookInto(ctx context.Context, name, path, dir string) (treeInTar, units.Digest, error) {
@@ -283,7 +284,14 @@ func findIn(name string, r io.Reader, dir string) (treeInTar, error) {
 	}
 	defer plain.Close()
 	bounded := reading.Bounded(plain, maxTree, fmt.Errorf("it unpacks to more than %s", units.Size(maxTree)))
-	return findTree(bounded, dir, dir == "" && !slices.Contains(slow, suffix))
+	return findTree(bounded, dir, dir == "" && searched(name, dir))
+}
+
+// searched reports whether a tarball is read to its end for a second kernel before it is unpacked; of the others
+// that is found while it is. Where the user names a directory of it there is nothing to search for.
+func searched(name, dir string) bool {
+	suffix, _, _ := compression(name)
+	return dir != "" || !slices.Contains(slow, suffix)
 }
 
 // GitState is what git says of a work tree, for people. What is built follows from the files alone.

@@ -88,6 +88,13 @@ func TestParseSource(t *testing.T) {
 		{"v6.13-rc1", Source{Kind: Release, Version: version(t, "6.13-rc1")}, ""},
 		{"6.12.y", Source{Kind: Release, Version: version(t, "6.12"), Series: true}, ""},
 		{"linux-6.12.y", Source{Kind: Release, Version: version(t, "6.12"), Series: true}, ""},
+		{"v6.12.y", Source{Kind: Release, Version: version(t, "6.12"), Series: true}, ""},
+		{"linux-6.13-rc1", Source{Kind: Release, Version: version(t, "6.13-rc1")}, ""},
+		{"v6.12.0", Source{Kind: Release, Version: version(t, "6.12")}, ""},
+		{"~/linux-6.1.tar", Source{Kind: Tarball, Path: dir + "/linux-6.1.tar"}, ""},
+		{"~/nothing", Source{}, `parse kernel "~/nothing": neither a file, a directory, a version`},
+		{"6.12.", Source{}, "neither a file, a directory, a version"},
+		{"v", Source{}, "neither a file, a directory, a version"},
 		{"v6.1", Source{Kind: Directory, Path: dir + "/v6.1"}, ""}, // what is there is meant
 		{"linux-6.1.tar", Source{Kind: Tarball, Path: dir + "/linux-6.1.tar"}, ""},
 		{"~/v6.1", Source{Kind: Directory, Path: dir + "/v6.1"}, ""},
