@@ -149,7 +149,8 @@ func (d *Debugger) Locals(ctx context.Context, frame int) ([]Local, error) {
 		one, _ := v.(miTuple)
 		say := func(key string) string { return terminal.Plain(one.text(key)) }
 		l := Local{say("name"), say("type"), say("value")}
-		if l.Value == "" || l.Value == "<optimized out>" || strings.HasPrefix(l.Value, "<error") {
+		if l.Value == "" || l.Value == "<optimized out>" || strings.HasPrefix(l.Value, "<error") ||
+			strings.HasSuffix(l.Name, "@entry") {
 			continue
 		}
 		if len(l.Value) > maxLocal {
