@@ -76,7 +76,8 @@ func TestArgv(t *testing.T) {
 		{RNG{}, "-device virtio-rng-pci"},
 		{Base{Machine: "pc", OwnRAM: true},
 			"-M pc,memory-backend=ram -no-user-config -nodefaults -display none -no-reboot"},
-		{SharedMemory(1 << 30), "-m 1024M -object memory-backend-memfd,id=ram,share=on,size=1024M"},
+		{SharedMemory{1 << 30, "/run/ram"},
+			"-m 1024M -object memory-backend-file,id=ram,share=on,size=1024M,mem-path=/run/ram"},
 		{KeptMemory{Size: 1 << 30, File: "/k,1/ram"},
 			"-m 1024M -object memory-backend-file,id=ram,share=off,size=1024M,mem-path=/k,,1/ram"},
 		{KeptMemory{Size: 1 << 30, File: "/k/ram", ReadOnly: true}, "-m 1024M -object " +

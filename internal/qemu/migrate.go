@@ -18,12 +18,17 @@ import (
 // ramID names the guest's RAM in a QEMU that keeps a guest, and in one that goes on with it: migration knows RAM by it.
 const ramID = "ram"
 
-// SharedMemory is a guest's RAM that can be taken out of a QEMU that runs: a memfd, by its name (Linux).
-type SharedMemory units.Size
+// SharedMemory is a guest's RAM that can be taken out of a QEMU that runs: a file, which lies in memory. In a memfd of
+// QEMU's own, the RAM would be part of the migration again, from QEMU 8 on.
+type SharedMemory struct {
+	Size units.Size
+	File string
+}
 
 // Args implements Device.
 func (m SharedMemory) Args() []string {
-	return append(Memory(m).Args(), "-object", "memory-backend-memfd,id="+ramID+",share=on,size="+mib(units.Size(m)))
+	return append(Memory(m.Size).Args(), "-object",
+		"memory-backend-file,id="+ramID+",share=on,size="+mib(m.Size)+",mem-path="+quote(m.File))
 }
 
 // KeptMemory is the RAM of a guest that was kept. What the guest writes is its own, and the file stays as it is.
@@ -86,7 +91,7 @@ type KeptFiles struct {
 const saveLimit = 2 * time.Minute
 
 // Save stops the guest, writes its devices, and its disk, of a size in bytes, to an empty file, has takeRAM copy the
-// memfd of [SharedMemory], and lets the guest go on, whatever happens.
+// file of [SharedMemory], and lets the guest go on, whatever happens.
 func (m *Monitor) Save(ctx context.Context, to KeptFiles, disk int64, takeRAM func() error) (err error) {
 	if err := m.ignoreShared(ctx); err != nil { // a QEMU that cannot has not been stopped
 		return err
@@ -110,7 +115,7 @@ func (m *Monitor) Save(ctx context.Context, to KeptFiles, disk int64, takeRAM fu
 	return m.awaitMigration(ctx)
 }
 
-// ignoreShared keeps RAM that is in a memfd or in a file out of the migration.
+// ignoreShared keeps RAM that is in a file out of the migration.
 func (m *Monitor) ignoreShared(ctx context.Context) error {
 	type capability struct {
 		Name  string `json:"capability"`

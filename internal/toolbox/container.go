@@ -119,6 +119,9 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	if m.Kept != "" {
 		t.Kept = containerKept
 	}
+	if m.Keep {
+		t.Memory = containerRun + "/ram"
+	}
 	for n := range m.Shares {
 		t.Shares = append(t.Shares, shareDir(n))
 	}
@@ -147,7 +150,8 @@ func (c Container) command(m Mounts, local bool) (*container.Cmd, io.Closer) {
 		Image: c.Image, Args: []string{"cat"}, Stdin: in, Init: true,
 		Env: []string{"HOME=/tmp", "TMPDIR=/var/tmp"}, // QEMU keeps thrown-away writes in TMPDIR
 		// Not on the container's own layer: a socket on some layered filesystems cannot be dialled.
-		Tmpfs: map[string]string{containerRun: "mode=1777"},
+		// And a guest that is to be kept has its RAM there.
+		Tmpfs: map[string]string{containerRun: "mode=1777,size=100%"},
 	}
 	for _, source := range c.Source {
 		source.ReadOnly = true

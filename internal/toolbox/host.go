@@ -32,8 +32,12 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := &hostRunner{dir: dir}
 	t := &Tools{GDB: h.Arch.Or().GDB, Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path,
-		Accel: qemu.KVM, Runner: &hostRunner{dir: dir}}
+		Accel: qemu.KVM, Runner: r}
+	if m.Keep {
+		t.Memory, r.memory = memoryFile()
+	}
 	for _, share := range m.Shares {
 		t.Shares = append(t.Shares, share.Dir)
 	}
@@ -44,7 +48,8 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 }
 
 type hostRunner struct {
-	dir *runDir
+	dir    *runDir
+	memory io.Closer // Tools.Memory; nil: there is none
 
 	mu      sync.Mutex
 	running []*exec.Cmd
@@ -114,6 +119,9 @@ func (r *hostRunner) Kill(context.Context) error {
 func (r *hostRunner) Close(ctx context.Context) error {
 	if err := r.Kill(ctx); err != nil {
 		return err
+	}
+	if r.memory != nil {
+		_ = r.memory.Close() // it is no file of a disk
 	}
 	return r.dir.remove()
 }

@@ -44,6 +44,7 @@ type Tools struct {
 	Dir     string   // the out directory as the programs see it
 	Shares  []string // the shared directories as they see them, in the order of the Mounts
 	Kept    string   // the kept guest's directory as they see it
+	Memory  string   // a file in memory for the RAM of a guest to keep, as they see it; empty: there is none
 	Sockets string   // a directory for sockets as they see it
 	RunDir  string   // a directory on this machine for the guest's own sockets and files
 	GDB     string   // the gdb that knows the guests' processors; empty: gdb

@@ -145,7 +145,7 @@ func (o *Options) keptReads(config Config, accel qemu.Accel) ([]steps.Fact, erro
 // keptMachine is the guest's machine without what is another one each time: directories, sockets, ports of the host.
 func (o *Options) keptMachine(config Config, accel qemu.Accel) Machine {
 	m := o.machine(config, accel)
-	m.RAM, m.QMP = qemu.SharedMemory(m.Memory), qmpSocket
+	m.RAM, m.QMP = qemu.SharedMemory{Size: m.Memory, File: kept.RAM}, qmpSocket
 	ports := qemu.Ports{Names: keptPorts, Socket: func(name string) string { return name }}
 	if m.Kernel.Keys = o.ssh(config); m.Kernel.Keys {
 		ports.Names = append(ports.Names[:len(ports.Names):len(ports.Names)], guest.Keys)
@@ -190,12 +190,13 @@ func (k *keeping) join(m *Machine, config Config, tools *toolbox.Tools) {
 	switch {
 	case k == nil:
 		return
-	case tools.Accel != k.accel: // the key is of another guest
+	case tools.Accel != k.accel, // the key is of another guest
+		k.making != nil && tools.Memory == "": // nowhere to take its RAM from
 		k.close()
 		k.guest, k.making = nil, nil
 		return
 	case k.making != nil:
-		m.RAM = qemu.SharedMemory(m.Memory)
+		m.RAM = qemu.SharedMemory{Size: m.Memory, File: tools.Memory}
 	default:
 		files := k.files(tools)
 		m.RAM = qemu.KeptMemory{Size: m.Memory, File: files.RAM, ReadOnly: k.guest.QEMU.MapsReadOnly()}
@@ -406,19 +407,11 @@ func (vm *instance) save(ctx context.Context) error {
 // commitLimit is how long the end of a guest may wait until it is kept.
 const commitLimit = time.Minute
 
-// takeScript copies the memfd of the QEMU that has a socket ($1) to a file ($2). cp leaves holes for zeros.
-const takeScript = `for p in $(grep -lsF -e "$1" /proc/[0-9]*/cmdline); do
-	f=$(find "${p%/cmdline}/fd" -lname '/memfd:memory-backend-memfd *' -print -quit 2>/dev/null)
-	test -z "$f" || exec cp --sparse=always "$f" "$2"
-done
-echo "QEMU's memory was not found" >&2
-exit 1`
-
+// takeRAM copies the memory of the guest that is kept. cp leaves holes for zeros.
 func (vm *instance) takeRAM(ctx context.Context, file string) error {
 	said := &tail{}
 	wait, err := vm.tools.Start(ctx, toolbox.Program{
-		Args:   []string{"sh", "-c", takeScript, "sh", vm.machine.QMP, file},
-		Stdout: io.Discard, Stderr: said})
+		Args: []string{"cp", "--sparse=always", vm.tools.Memory, file}, Stdout: io.Discard, Stderr: said})
 	if err != nil {
 		return err
 	}

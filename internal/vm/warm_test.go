@@ -36,6 +36,9 @@ func (q *qemuSpy) QEMU() (file, image string) { return "", q.image }
 func (q *qemuSpy) Open(_ context.Context, m toolbox.Mounts) (*toolbox.Tools, error) {
 	q.kept = append(q.kept, m)
 	t := &toolbox.Tools{Dir: "/out", Sockets: "/run/kimg", RunDir: q.dir, Accel: qemu.TCG, Isolated: true, Runner: q}
+	if m.Keep {
+		t.Memory = t.Socket("ram")
+	}
 	if m.Kept != "" {
 		t.Kept = "/kept"
 	}
