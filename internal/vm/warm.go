@@ -241,7 +241,6 @@ func (vm *instance) restore(ctx context.Context) error {
 	if !k.warm() {
 		return nil
 	}
-	_, _ = vm.console.Write(k.guest.ConsoleText()) // a report tells of the boot, too
 	alive, stop := vm.whileUp(ctx)
 	defer stop()
 	up, cancel := context.WithTimeoutCause(alive, wakeLimit, errSlow)
@@ -298,6 +297,9 @@ func (vm *instance) wake(ctx context.Context, a *agent) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	// A report tells of the boot, too. Not before: one that cannot be used would tell it twice, with the boot that
+	// comes then.
+	_, _ = vm.console.Write(k.guest.ConsoleText())
 	// It waits for this line. It is there already when the guest begins to run.
 	if err := a.say("%s", vm.wakeLine(k.guest.Made)); err != nil {
 		return errGone

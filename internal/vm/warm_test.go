@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -202,7 +203,8 @@ func TestKeptMachineIsTheOneThatBoots(t *testing.T) {
 func TestUnusableKeptGuest(t *testing.T) {
 	o, q := warmOptions(t)
 	var said []string
-	o.Say = func(text string) { said = append(said, text) }
+	var watched bytes.Buffer
+	o.Say, o.Watch = func(text string) { said = append(said, text) }, &watched
 	key := o.testKey(t)
 	p, err := kept.Store(o.Kept).Make(key)
 	if err != nil {
@@ -213,7 +215,7 @@ func TestUnusableKeptGuest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = p.Commit(t.Context(), kept.About{QEMU: qemu.Version{Major: 10}}, nil)
+	err = p.Commit(t.Context(), kept.About{QEMU: qemu.Version{Major: 10}}, []byte("WARNING: of its boot\n"))
 	if err := errors.Join(err, p.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +239,9 @@ func TestUnusableKeptGuest(t *testing.T) {
 	}
 	if q.kept[0].Kept == "" || q.kept[0].Keep || q.kept[1].Kept != "" {
 		t.Errorf("the tools saw %+v", q.kept)
+	}
+	if watched.Len() > 0 { // the guest that boots instead tells its own
+		t.Errorf("the boot of one that does not go on is told: %q", watched.String())
 	}
 	if _, ok := kept.Store(o.Kept).Find(key); ok {
 		t.Error("it is still kept")
