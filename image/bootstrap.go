@@ -110,8 +110,8 @@ func (e *ForeignError) Hint() string {
 		"or binfmt_misc on the engine's machine, as Docker Desktop and the package qemu-user-binfmt have it"
 }
 
-// noForeign is how debootstrap says that.
-const noForeign = "Unable to execute target architecture"
+// noForeign is how debootstrap's log says that: of the first program that it runs in the tree.
+const noForeign = "'/bin/true': Exec format error"
 
 // Bootstrap runs debootstrap in a container of the imaging image, offline, on packages from pkgs, and writes the
 // normalised tar of the tree to out. What debootstrap prints goes to the log.
@@ -182,7 +182,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 		return ctx.Err()
 	case lerr != nil && !errors.Is(lerr, io.ErrClosedPipe):
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, lerr)
-	case errors.As(werr, &exit) && strings.Contains(said.first(), noForeign):
+	case errors.As(werr, &exit) && foreign(archOr(spec.Arch)) && strings.Contains(said.first(), noForeign):
 		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())

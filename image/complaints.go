@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -33,10 +34,9 @@ func (c *complaints) Write(p []byte) (int, error) {
 			}
 			continue
 		}
-		for _, m := range marks {
-			if c.hit == "" && bytes.HasPrefix(c.line, m) {
-				c.hit = string(c.line)
-			}
+		isMark := func(m []byte) bool { return bytes.HasPrefix(c.line, m) }
+		if c.hit == "" && (slices.ContainsFunc(marks, isMark) || bytes.HasSuffix(c.line, []byte(noForeign))) {
+			c.hit = string(c.line)
 		}
 		if by, ok := bytes.CutPrefix(c.line, []byte(runBy)); ok && c.by != nil {
 			c.by(string(by))

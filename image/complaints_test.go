@@ -10,7 +10,8 @@ import (
 // A log's first complaint is for the error, and what runs foreign programs for the caller, however the log is cut.
 func TestComplaints(t *testing.T) {
 	const log = "I: Retrieving\nI: foreign programs are run by /usr/bin/qemu-aarch64, in a dream\nI: Extracting\n" +
-		"W: nothing\nE: Unable to execute target architecture\nE: another\n"
+		"W: Failure trying to run: chroot \"/kimg/work/target\" /bin/true\n--- /kimg/work/target/debootstrap.log\n" +
+		"chroot: failed to run command '/bin/true': Exec format error\nE: another\n"
 	for _, cut := range []int{1, 7, len(log)} {
 		var by []string
 		c := &complaints{w: io.Discard, by: func(s string) { by = append(by, s) }}
@@ -19,7 +20,8 @@ func TestComplaints(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := c.first(); got != " (E: Unable to execute target architecture)" || !strings.Contains(got, noForeign) {
+		if got := c.first(); got != " (chroot: failed to run command '/bin/true': Exec format error)" ||
+			!strings.Contains(got, noForeign) {
 			t.Errorf("%d: the complaint is %q", cut, got)
 		}
 		if !slices.Equal(by, []string{"/usr/bin/qemu-aarch64, in a dream"}) {
