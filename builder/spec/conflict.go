@@ -185,7 +185,7 @@ func (l *Lock) Unmoved(old *Lock) error {
 	case !slices.Equal(l.Kernel.Targets, old.Kernel.Targets):
 		return &FrozenError{"the make targets as they are now"}
 	case l.Image.Size != 0 && l.Custom.Digest() != old.Custom.Digest():
-		return &FrozenError{"the overlays, files and settings of the root filesystem as they are now"}
+		return &FrozenError{"what is done to the root filesystem (files, users, scripts, settings) as it is now"}
 	case l.Image.Size != 0 && l.Image.Size != old.Image.Size:
 		return &FrozenError{"an image of " + l.Image.Size.String()}
 	}
