@@ -110,7 +110,7 @@ func (r *insider) leaves(t *testing.T) {
 				"setsid sh -c 'while :; do date >/tmp/late; sleep 0.01; done' </dev/null >/dev/null 2>&1 &",
 				"setpriv --reuid=ann --regid=ann --clear-groups sleep 1000 &",
 				"cd /etc/systemd/system; cp own.service made.service; sed -i 's/multi-user/a/; /Alias/d' made.service",
-				"systemctl enable own; sleep 0.1; test -s /tmp/late",
+				"systemctl enable own; until test -s /tmp/late; do sleep 0.1; done",
 			),
 			{Name: "2", Text: "#!/usr/bin/perl\nopen F, '>/opt/perl'; print F $^T < 1 ? 'no' : 'yes';\n"},
 		},
