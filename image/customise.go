@@ -22,7 +22,7 @@ type Custom = custom.Custom
 type CustomSpec struct {
 	Custom     Custom
 	Epoch      time.Time // the time of what is laid over
-	Size       Size      // of the image, which the tree must not outgrow where something runs in it
+	Size       Size      // of the image, which the tree must not outgrow where something runs in it; 0: no bound
 	Arch       Arch      // of the tree's programs; zero: the default
 	Privileged bool      // what runs in the tree does so in a fully privileged container
 }

@@ -129,6 +129,9 @@ func (c *customiser) inside(ctx context.Context, do []command) (err error) {
 		func(w io.Writer) error { return c.contain(ctx, do, w) },
 		func(r io.Reader) (err error) { after, err = c.outcome(r, do); return err })
 	if err != nil {
+		if after != nil {
+			err = errors.Join(err, after.close())
+		}
 		return err
 	}
 	before := c.tree
@@ -198,7 +201,10 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 // outcome reads what inside.sh writes: a status for each command, and the tree.
 func (c *customiser) outcome(r io.Reader, do []command) (*tree, error) {
 	tooLarge := &TooLargeError{c.spec.Size}
-	in := bufio.NewReader(reading.Bounded(r, int64(c.spec.Size), tooLarge))
+	if c.spec.Size > 0 {
+		r = reading.Bounded(r, int64(c.spec.Size), tooLarge)
+	}
+	in := bufio.NewReader(r)
 	for _, d := range do {
 		line, err := in.ReadString('\n')
 		if err != nil {
