@@ -49,6 +49,11 @@ func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*Conf
 	var change *ConfigChange
 	edit := func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		editing := kernel.Editing{Editor: e.Editor, Open: e.Open}
+		for _, r := range j.Config.Requests {
+			if spec.OfForm(r) {
+				editing.Kept = append(editing.Kept, r)
+			}
+		}
 		for _, f := range mine.Fragments {
 			r, err := readFragment(f)
 			if err != nil {

@@ -40,7 +40,7 @@ func (r *resolver) custom(ctx context.Context) (spec.Custom, error) {
 			return c, err
 		}
 		defer w.Abort()
-		if err := image.PackOverlay(ctx, o.From, r.q.Size, w); err != nil {
+		if err := image.PackOverlay(ctx, o.From, r.q.Size.Most(), w); err != nil {
 			return c, err
 		}
 		d, _, err := w.Commit()
@@ -92,7 +92,7 @@ func (r *run) customise(
 		return err
 	}
 	defer w.Abort()
-	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Size: l.Image.Size,
+	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Size: l.Image.Size.Bytes(),
 		Arch: l.Arch, Privileged: r.privileged}
 	maker := image.Maker{Log: task.Log()}
 	if l.Custom.Inside() {

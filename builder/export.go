@@ -18,6 +18,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -50,6 +51,24 @@ func (e *InUseError) Error() string {
 // Hint says how to go on.
 func (e *InUseError) Hint() string { return "end the guest that was started with --write first" }
 
+// FormError is a root filesystem in a form that an export does not take.
+type FormError struct {
+	Format string
+	Form   export.Form
+}
+
+func (e *FormError) Error() string {
+	if !e.Form.OnDisk() {
+		return fmt.Sprintf("export %s: this build has an initramfs, and no disk", e.Format)
+	}
+	return fmt.Sprintf("export %s: it is read from ext4, and rootfs.img is %s", e.Format, e.Form)
+}
+
+// Hint says what does.
+func (e *FormError) Hint() string {
+	return "bundle, qemu, libvirt and firecracker take every form; kimg build --fs ext4 makes a disk of ext4"
+}
+
 // Export hands the artifacts of the build in an out directory on. The file is written beside its place and renamed
 // into it: an export that ends early leaves what was there. No build changes the artifacts meanwhile.
 func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
@@ -58,7 +77,7 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	b, err := exported(req.Out, req.Format)
+	b, err := exported(req.Out, req.Format.With(req.Options))
 	if err != nil {
 		return err
 	}
@@ -72,6 +91,7 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 		eng, image, err = Imaging(ctx, env, req.Out)
 		return eng, image, err
 	}
+	b.Loader = func(ctx context.Context) ([]byte, error) { return loader(ctx, env, req.Out) }
 	to := req.File
 	if req.Stream != nil {
 		to = "standard output"
@@ -133,7 +153,14 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if err := m.CheckVersion(); err != nil {
 		return nil, err
 	}
-	for _, name := range kind.Artifacts(artifact.ArchOf(dir)) {
+	as, err := form.Of(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look at the root filesystem: %w", err)
+	}
+	if !kind.Takes(as) {
+		return nil, &FormError{kind.Name, as}
+	}
+	for _, name := range kind.Artifacts(artifact.ArchOf(dir), as) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return nil, &vm.MissingArtifactError{Dir: out, File: name}
 		}
@@ -165,7 +192,7 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 		return nil, err
 	}
 	b.Guest = export.Guest{
-		Argv: p.Argv(), Append: p.Kernel.String(), Disk: string(p.Bus), Net: p.CardModel(),
+		Argv: p.Argv(), Append: p.Kernel.String(), Form: as, Disk: string(p.Bus), Net: p.CardModel(),
 		Memory: int64(p.Memory) >> 20, CPUs: p.CPUs, Options: config,
 	}
 	return b, nil

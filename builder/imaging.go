@@ -1,6 +1,8 @@
 package builder
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +13,8 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 )
 
@@ -18,6 +22,32 @@ import (
 // too. It is made where it is missing. A directory without a lock gets the image that ships with kimg. The caller
 // closes the engine.
 func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id string, err error) {
+	return imagingWith(ctx, env, dir, "")
+}
+
+// loaderFile is systemd-boot in the image with the tools of forms, of Debian's package systemd-boot-efi.
+const loaderFile = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+
+// loader is what a bootable disk's firmware runs, out of the image that the lock in dir, or kimg, pins.
+func loader(ctx context.Context, env Env, dir string) (_ []byte, err error) {
+	eng, image, err := imagingWith(ctx, env, dir, toolchain.ImagingForms)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, eng.Close()) }()
+	var out, said bytes.Buffer
+	cmd := &container.Cmd{Image: image, Args: []string{"cat", loaderFile}, User: "1000:1000",
+		Stdout: &out, Stderr: &said}
+	if err := container.Run(ctx, eng, cmd); err != nil {
+		return nil, fmt.Errorf("read the loader: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+	}
+	return out.Bytes(), nil
+}
+
+// imagingWith is Imaging with a target of its own; empty: the one that the lock in dir has, or the usual one.
+func imagingWith(
+	ctx context.Context, env Env, dir string, target toolchain.Target,
+) (_ container.Engine, id string, err error) {
 	t, err := openFor(env)
 	if err != nil {
 		return nil, "", err
@@ -34,7 +64,8 @@ func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id s
 	if old == nil {
 		old = &spec.Lock{Arch: artifact.ArchOf(dir)}
 	}
-	l, err := shippedToolchain(toolchain.ImagingFor(old.Arch), old.Imaging)
+	target = cmp.Or(target, old.Imaging.Target, toolchain.ImagingFor(old.Arch))
+	l, err := shippedToolchain(target, old.Imaging)
 	if err != nil {
 		return nil, "", err
 	}
@@ -42,6 +73,18 @@ func Imaging(ctx context.Context, env Env, dir string) (_ container.Engine, id s
 		return nil, "", err
 	}
 	return t.image(ctx, l)
+}
+
+// imagingOf is the imaging image that makes what is asked for: nobody else gets one with more in it.
+func imagingOf(q spec.Request) (toolchain.Target, error) {
+	if !image.NeedsForms(q.Form) {
+		return toolchain.ImagingFor(q.Arch), nil
+	}
+	if q.Arch.Or() != arch.Default {
+		return "", &spec.InputError{Field: "--fs", Err: fmt.Errorf("%s is made for %s alone yet, and not for %s",
+			q.Form, arch.Default, q.Arch)}
+	}
+	return toolchain.ImagingForms, nil
 }
 
 // Relock resolves the locks of the targets (none named: of all) anew from the signed archive and writes them into

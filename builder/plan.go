@@ -105,7 +105,7 @@ func otherArch(l *spec.Lock) string {
 
 func (p *Plan) planKernel() (kernel.Config, error) {
 	l := p.Lock
-	config, err := l.Config.Parse(l.Arch)
+	config, err := l.KernelConfig()
 	if err != nil {
 		return config, &spec.InputError{Field: "config", Err: err}
 	}
@@ -196,20 +196,39 @@ func planRootfs(l *spec.Lock, of suite.Suite, imaging, packages *Step) *Step {
 	return s
 }
 
+func imageTitle(l *spec.Lock) string {
+	f := l.Image.Form
+	switch {
+	case !f.OnDisk():
+		return "make the " + f.String()
+	case !f.Sized():
+		return fmt.Sprintf("make the %s image", f)
+	case l.Image.Size == spec.Smallest:
+		return fmt.Sprintf("make the smallest %s image", f)
+	}
+	return fmt.Sprintf("make the %s image of %s", f, l.Image.Size)
+}
+
 func planImage(l *spec.Lock, of suite.Suite, after []*Step) *Step {
-	return &Step{
-		ID:    imageStep,
-		Title: fmt.Sprintf("make the ext4 image of %s", l.Image.Size),
-		Reads: []steps.Fact{
-			{Name: "version", Value: image.DiskVersion},
+	step := &Step{ID: imageStep, Title: imageTitle(l), After: after, Reads: []steps.Fact{
+		{Name: "version", Value: image.DiskVersion},
+		{Name: "arch", Value: l.Arch.Name},
+		{Name: "size", Value: l.Image.Size.String()},
+		{Name: "uuid", Value: l.Image.UUID.String()},
+		{Name: "hash-seed", Value: l.Image.HashSeed.String()},
+		{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
+		{Name: "features", Value: strings.Join(image.Features(of, l.Kernel.Version), ",")},
+		steps.DigestFact("inputs", image.DiskInputs(l.Arch), ""),
+	}}
+	if f := l.Image.Form; f != "" {
+		step.Reads = []steps.Fact{
+			{Name: "form", Value: f.String() + " " + image.FormVersion, Shown: f.String()},
 			{Name: "arch", Value: l.Arch.Name},
 			{Name: "size", Value: l.Image.Size.String()},
 			{Name: "uuid", Value: l.Image.UUID.String()},
-			{Name: "hash-seed", Value: l.Image.HashSeed.String()},
 			{Name: "epoch", Value: strconv.FormatInt(l.Rootfs.Epoch, 10)},
-			{Name: "features", Value: strings.Join(image.Features(of, l.Kernel.Version), ",")},
-			steps.DigestFact("inputs", image.DiskInputs(l.Arch), ""),
-		},
-		After: after,
+			steps.DigestFact("inputs", image.FormInputs(f, l.Arch), ""),
+		}
 	}
+	return step
 }

@@ -132,6 +132,7 @@ func TestPlanFollowsTheLock(t *testing.T) {
 		{"the compiler", func(l *Lock) { l.Toolchain.Compiler = "gcc-9" }, []string{"kernel"}},
 		{"the kernel's source", func(l *Lock) { l.Kernel.SHA256 = units.DigestOf([]byte("x")) }, []string{"kernel"}},
 		{"the image's size", func(l *Lock) { l.Image.Size = 2 << 30 }, []string{"image"}},
+		{"a size that follows from the tree", func(l *Lock) { l.Image.Size = spec.Smallest }, []string{"image"}},
 		{"a package", func(l *Lock) { l.Rootfs.Base[0].SHA256 = units.DigestOf([]byte("y")) }, []string{"image",
 			"packages", "rootfs"}},
 		{"a package of the imaging image", func(l *Lock) {

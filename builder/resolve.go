@@ -49,7 +49,11 @@ func (r *resolver) lock(ctx context.Context) (*spec.Lock, error) {
 		if l.Custom, err = r.custom(ctx); err != nil {
 			return nil, err
 		}
-		if l.Imaging, err = shippedToolchain(toolchain.ImagingFor(r.q.Arch), r.old.Imaging); err != nil {
+		imaging, err := imagingOf(r.q)
+		if err != nil {
+			return nil, err
+		}
+		if l.Imaging, err = shippedToolchain(imaging, r.old.Imaging); err != nil {
 			return nil, err
 		}
 	}
@@ -73,6 +77,7 @@ func (r *resolver) derive(l *spec.Lock) {
 	if !r.kernelOnly {
 		l.Image = spec.NewImageLock(r.q.Size, l.Rootfs, l.Custom)
 	}
+	l.Image.Form = r.q.Form // of which the kernel's configuration follows, too
 }
 
 // localSource reads what --kernel says, looks at a source of the user's own, and refuses a kernel that is too old,

@@ -256,7 +256,7 @@ func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.J
 }
 
 func kernelJob(l *spec.Lock) (kernel.Job, error) {
-	config, err := l.Config.Parse(l.Arch)
+	config, err := l.KernelConfig()
 	if err != nil {
 		return kernel.Job{}, &spec.InputError{Field: "config", Err: err}
 	}
@@ -273,7 +273,7 @@ func kernelJob(l *spec.Lock) (kernel.Job, error) {
 		Tree:    &kernel.Tree{Kind: kernel.Kind(l.Kernel.Source), Version: l.Kernel.Version, SHA256: l.Kernel.SHA256},
 		Patches: slices.Concat(l.Kernel.KimgFixes(l.Toolchain.Request), patches),
 		Era:     era, Image: l.Toolchain.Image, Config: config,
-		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Targets: l.Kernel.Targets,
+		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Targets: l.Kernel.Targets, Boot: l.Image.Form.Boot(),
 	}, nil
 }
 
@@ -342,18 +342,19 @@ func (r *run) makeImage(
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	file := filepath.Join(dir, artifact.Disk)
+	name := l.Image.Form.File()
+	file := filepath.Join(dir, name)
 	disk := image.DiskSpec{
-		Size: l.Image.Size, UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
+		Form: l.Image.Form, Size: l.Image.Size.Bytes(), UUID: l.Image.UUID, HashSeed: l.Image.HashSeed,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Features: image.Features(of, l.Kernel.Version), Arch: l.Arch,
 	}
 	if modules, ok := in[kernelStep].Find(artifact.Modules); ok {
 		open := func() (io.ReadCloser, error) { return r.store.Open(modules.Digest) }
 		tree = image.WithModules(tree, open, disk.Epoch)
 	}
-	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log()}
+	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log(), Warn: task.Warn}
 	if err := maker.MakeDisk(ctx, disk, tree, file); err != nil {
 		return err
 	}
-	return out.Take(artifact.Disk, 0o644, file)
+	return out.Take(name, 0o644, file)
 }

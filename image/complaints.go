@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -16,6 +17,7 @@ type complaints struct {
 	mu   sync.Mutex
 	line []byte // begun and not ended
 	hit  string
+	end  string // the last whole line
 }
 
 // runBy begins the line of emulate.sh that says what runs foreign programs.
@@ -41,9 +43,22 @@ func (c *complaints) Write(p []byte) (int, error) {
 		if by, ok := bytes.CutPrefix(c.line, []byte(runBy)); ok && c.by != nil {
 			c.by(string(by))
 		}
+		if len(c.line) > 0 {
+			c.end = string(c.line)
+		}
 		c.line = c.line[:0]
 	}
 	return c.w.Write(p)
+}
+
+// last is the last line, for programs that say what is wrong at their end, or nothing.
+func (c *complaints) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if end := cmp.Or(string(c.line), c.end); end != "" {
+		return fmt.Sprintf(" (%s)", end)
+	}
+	return ""
 }
 
 // first is ": line" or nothing.

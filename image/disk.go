@@ -24,11 +24,12 @@ import (
 
 // DiskSpec says which disk image MakeDisk makes. The same spec and the same tree give the same bytes.
 type DiskSpec struct {
-	Size     Size      // whole MiB
+	Form     Form      // what it is made as; zero: ext4
+	Size     Size      // whole MiB; 0: as small as its files allow, which some forms always are
 	UUID     uuid.UUID // of the file system
 	HashSeed uuid.UUID // of its directories' hashes
 	Epoch    time.Time // every time in the file system that is not a file's own
-	Features []string  // ext4's, named whole: see Features
+	Features []string  // of an ext4, named whole: see Features
 	Arch     Arch      // of the guest, whose serial console logs in; zero: the default
 }
 
@@ -59,19 +60,29 @@ func archOr(a Arch) Arch {
 // formats and fills it in a container of the imaging image, as an ordinary user without a single capability: the
 // tar carries owners and devices, so nothing needs a mount or a mknod. On an error there is no file.
 //
-// A tree that does not fit is a *SizeError, before anything runs.
+// A tree that does not fit is a *SizeError, before anything runs. Forms other than ext4 have files of their own beside
+// the tree's: what an initramfs begins with, or what lays memory over a root that cannot be written to.
 func (m Maker) MakeDisk(ctx context.Context, spec DiskSpec, tree Tree, file string) (err error) {
-	if spec.Size <= 0 || spec.Size%(1<<20) != 0 {
+	if spec.Size < 0 || spec.Size%(1<<20) != 0 {
 		return fmt.Errorf("make disk image: %s is not a size in whole MiB", spec.Size)
+	}
+	if spec.Form != "" {
+		if err := m.makeForm(ctx, spec, tree, file); err != nil {
+			return fmt.Errorf("make %s: %w", spec.Form, err)
+		}
+		return nil
 	}
 	d := disk{DiskSpec: spec, tree: tree}
 	if err := tree.read(func(r io.Reader) (err error) { d.survey, err = surveyTar(r); return err }); err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
-	if err := fit(spec.Size, d.survey.size); err != nil {
+	if d.Size == 0 {
+		d.Size = smallest(0, d.survey.size)
+	}
+	if err := fit(d.Size, d.survey.size); err != nil {
 		return err
 	}
-	made, err := diskfs.Create(file, int64(spec.Size), diskfs.SectorSizeDefault)
+	made, err := diskfs.Create(file, int64(d.Size), diskfs.SectorSizeDefault)
 	if err != nil {
 		return fmt.Errorf("make disk image: %w", err)
 	}
@@ -105,7 +116,7 @@ type disk struct {
 
 // fill makes the file system in a container and copies it into d.out.
 func (m Maker) fill(ctx context.Context, d disk) (err error) {
-	k, err := m.startWorker(ctx)
+	k, err := m.startWorker(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,11 @@ func TestFitNamesTheSmallestSize(t *testing.T) {
 			t.Errorf("%v in %s: %v", c.tree, c.size, err)
 			continue
 		}
-		if e.Need <= c.size || !fits(e.Need, c.tree) || fits(e.Need-(16<<20), c.tree) && e.Need-(16<<20) > c.size {
+		if e.Need <= c.size || !fits(e.Need, c.tree) || fits(e.Need-(1<<20), c.tree) {
 			t.Errorf("%v in %s: needs %s", c.tree, c.size, e.Need)
+		}
+		if got := smallest(0, c.tree); got != e.Need {
+			t.Errorf("%v: the smallest is %s, and one of %s needs %s", c.tree, got, c.size, e.Need)
 		}
 		if !strings.Contains(e.Error(), e.Need.String()) {
 			t.Errorf("%v", e)

@@ -18,6 +18,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -38,6 +39,8 @@ type (
 	Size = units.Size
 	// KernelVersion is a version of kernel.org's.
 	KernelVersion = units.KernelVersion
+	// Form is what a root filesystem is made as; ParseForm returns one. The zero value is ext4.
+	Form = form.Form
 )
 
 // The variants.
@@ -45,6 +48,12 @@ const (
 	Minbase  = archive.Minbase
 	Standard = archive.Standard
 )
+
+// Initramfs is the form without a disk: the kernel unpacks it into memory.
+const Initramfs = form.Initramfs
+
+// ParseForm returns the form of the name of a file system, such as "squashfs".
+func ParseForm(name string) (Form, error) { return form.Parse(name) }
 
 // ParseSuite returns the suite of a codename, such as "trixie".
 func ParseSuite(name string) (Suite, error) { return suite.Parse(name) }
@@ -67,6 +76,14 @@ type Maker struct {
 
 	// Emulated gets what runs the programs of another architecture, in words, where Bootstrap has to; nil drops it.
 	Emulated func(by string)
+
+	Warn func(string) // gets a line for the user; nil drops it
+}
+
+func (m Maker) warn(text string) {
+	if m.Warn != nil {
+		m.Warn(text)
+	}
 }
 
 func (m Maker) log() io.Writer {

@@ -39,7 +39,10 @@ type rig struct {
 	ac      *archive.Client
 }
 
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB) *rig { return newRigOf(t, toolchain.Imaging) }
+
+// newRigOf has another imaging image.
+func newRigOf(t testing.TB, target toolchain.Target) *rig {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("bootstraps a real suite")
@@ -63,7 +66,7 @@ func newRig(t testing.TB) *rig {
 	}
 	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
 		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
-	lock, err := toolchain.Load(toolchain.Imaging)
+	lock, err := toolchain.Load(target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +75,7 @@ func newRig(t testing.TB) *rig {
 	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
 	made, err := maker.Ensure(t.Context(), lock)
 	if missing := (*archive.MissingError)(nil); errors.As(err, &missing) {
-		if lock, err = toolchain.Resolve(t.Context(), ac, toolchain.Imaging); err == nil {
+		if lock, err = toolchain.Resolve(t.Context(), ac, target); err == nil {
 			made, err = maker.Ensure(t.Context(), lock)
 		}
 	}
@@ -392,15 +395,14 @@ func TestMakeDisk(t *testing.T) {
 			if _, err := os.Stat(disk); err == nil {
 				t.Error("a refused disk is there")
 			}
-			spec.Size = small.Need
 			var digests []units.Digest
-			for range 2 {
+			for _, spec.Size = range []units.Size{small.Need, 0} { // 0: as small as it can be, which is the same
 				disk := filepath.Join(t.TempDir(), "rootfs.img")
 				begun := time.Now()
 				if err := r.maker(t).MakeDisk(t.Context(), spec, opener(tree), disk); err != nil {
 					t.Fatal(err)
 				}
-				t.Logf("%s in %s", spec.Size, time.Since(begun).Round(10*time.Millisecond))
+				t.Logf("%s in %s", small.Need, time.Since(begun).Round(10*time.Millisecond))
 				r.fsck(t, disk)
 				digests = append(digests, digest(t, disk))
 			}
@@ -409,6 +411,103 @@ func TestMakeDisk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMakeForms makes file systems other than ext4 twice, which must be the same, and has their own tools unpack them:
+// what comes out is what the tar has. makeFileSystem itself has each fsck say that it is sound.
+func TestMakeForms(t *testing.T) {
+	r := newRigOf(t, toolchain.ImagingForms)
+	tree := hardTree(t, 300, 3000)
+	for name, unpack := range map[string]string{
+		"squashfs": "unsquashfs -quiet -no-progress -dest got disk.img >&2",
+		"erofs": `fsck.erofs --extract=got --preserve disk.img >&2
+			dump.erofs --path=/caps disk.img | grep -q "Xattr size: [1-9]"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := image.ParseForm(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec := image.DiskSpec{Form: f, UUID: uuid.MustParse("6b696d67-0000-4000-8000-000000000001"),
+				Epoch: time.Unix(1_700_000_000, 0)}
+			var disks []string
+			for range 2 {
+				disk := filepath.Join(t.TempDir(), "rootfs.img")
+				if err := r.maker(t).MakeDisk(t.Context(), spec, opener(tree), disk); err != nil {
+					t.Fatal(err)
+				}
+				disks = append(disks, disk)
+			}
+			if digest(t, disks[0]) != digest(t, disks[1]) {
+				t.Error("two of one tree differ")
+			}
+			want, got := r.unpacked(t, tree, disks[0], unpack)
+			if len(want) < 300 {
+				t.Fatalf("the tar has %q", want)
+			}
+			for _, line := range want {
+				if name == "erofs" && strings.HasPrefix(line, "caps: ") {
+					continue // its own tool gives files their owners after their capabilities, which then go
+				}
+				if !slices.Contains(got, line) {
+					t.Errorf("it lacks %q", line)
+				}
+			}
+		})
+	}
+}
+
+// unpacked is what is in a tar and in a file system, a line for each file: its name, type, mode, owners, link, time
+// and number of names, and for all files their contents and capabilities.
+func (r *rig) unpacked(t *testing.T, tree, disk, unpack string) (want, got []string) {
+	t.Helper()
+	const script = `set -e
+cd /kimg/work
+mkdir want
+tar --extract --directory=want --same-owner -p --numeric-owner --xattrs --xattrs-include='*' --file=tree.tar
+%s
+for d in want got; do
+	(cd "$d" && find . -type d -printf "$d %%P|%%m|%%U:%%G|%%T@\\n" &&
+		find . ! -type d -printf "$d %%P|%%y|%%m|%%U:%%G|%%l|%%T@|%%n\\n" && find . -type f -exec sha256sum {} + |
+		sed "s/^/$d /" && tar --create --format=posix --pax-option=delete=atime,delete=ctime --xattrs \
+		--xattrs-include='*' caps | sha256sum | sed "s/^/$d caps: /")
+done
+`
+	var out, said bytes.Buffer
+	c, err := r.eng.Create(t.Context(), &container.Cmd{
+		Image: r.imaging, Args: []string{"sh", "-c", fmt.Sprintf(script, unpack)}, User: "0:0",
+		Stdout: &out, Stderr: &said,
+		Caps: []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "MKNOD"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Remove(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, file := range map[string]string{"tree.tar": tree, "disk.img": disk} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := containertest.Tar(t, containertest.File{Name: name, Mode: 0o644, Body: b})
+		if err := c.CopyIn(t.Context(), "/kimg/work", in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(c.Start(t.Context()), c.Wait()); err != nil {
+		t.Fatalf("%v\n%s", err, said.Bytes())
+	}
+	for line := range strings.Lines(out.String()) {
+		if rest, ok := strings.CutPrefix(line, "want "); ok {
+			want = append(want, rest)
+		} else {
+			got = append(got, strings.TrimPrefix(line, "got "))
+		}
+	}
+	return want, got
 }
 
 // TestMakeDiskRefusesABrokenTar leaves no file behind.

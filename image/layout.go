@@ -34,7 +34,9 @@ func (e *SizeError) Error() string {
 }
 
 // Hint says what gives it more.
-func (e *SizeError) Hint() string { return "give it more with --size" }
+func (e *SizeError) Hint() string {
+	return fmt.Sprintf("give it more with --size %s, or have the size follow from the files with --size min", e.Need)
+}
 
 // layout is how a disk of some size is laid out.
 type layout struct {
@@ -93,10 +95,15 @@ func fit(size Size, tree treeSize) error {
 	if fits(size, tree) {
 		return nil
 	}
-	const step = 16 << 20
-	need := max(size, Size(tree.blocks)*blockSize)/step*step + step
-	for !fits(need, tree) {
-		need += step
+	return &SizeError{Size: size, Need: smallest(size, tree)}
+}
+
+// smallest is the size of the smallest disk of at least from, in whole MiB, that a tree fits.
+func smallest(from Size, tree treeSize) Size {
+	const step = 1 << 20
+	size := max(step, from, Size(tree.blocks)*blockSize) / step * step
+	for !fits(size, tree) {
+		size += step
 	}
-	return &SizeError{Size: size, Need: need}
+	return size
 }

@@ -59,11 +59,13 @@ func (s *sbom) text() ([]byte, error) {
 
 func (s *sbom) fill(b Build) {
 	artifacts := map[string]common.ElementID{}
+	var image common.ElementID // of the root filesystem
 	for _, a := range b.Artifacts {
 		p := s.add("Artifact", a.Path)
 		p.PackageFileName, p.PrimaryPackagePurpose = a.Path, "FILE"
 		p.PackageChecksums = checksum(a.SHA256)
-		if a.Path == artifact.Disk {
+		if isRoot(a.Path) {
+			image = p.PackageSPDXIdentifier
 			p.PackageVersion, p.PrimaryPackagePurpose = b.Suite, "OPERATING_SYSTEM" // as the JSON schema spells it
 		}
 		artifacts[a.Path] = p.PackageSPDXIdentifier
@@ -81,7 +83,7 @@ func (s *sbom) fill(b Build) {
 			patches = append(patches, p.PackageSPDXIdentifier)
 		case m.Kind == Package && m.For == RootFS:
 			p := s.material(m)
-			if image, ok := artifacts[artifact.Disk]; ok {
+			if image != "" {
 				s.relate(image, common.TypeRelationshipContains, p.PackageSPDXIdentifier)
 			}
 		}
@@ -93,14 +95,17 @@ func (s *sbom) fill(b Build) {
 		s.relate(patch, common.TypeRelationshipPatchFor, kernel)
 	}
 	for _, a := range b.Artifacts {
-		if a.Path != artifact.Disk {
+		if !isRoot(a.Path) {
 			s.relate(artifacts[a.Path], common.TypeRelationshipGeneratedFrom, kernel)
 		}
 	}
 	if modules, ok := artifacts[artifact.Modules]; ok {
-		s.relate(artifacts[artifact.Disk], common.TypeRelationshipContains, modules)
+		s.relate(image, common.TypeRelationshipContains, modules)
 	}
 }
+
+// isRoot says that an artifact is the root filesystem, in one of its forms.
+func isRoot(file string) bool { return file == artifact.Disk || file == artifact.Initramfs }
 
 func (s *sbom) kernel(m Material, version string) common.ElementID {
 	m.Name = "linux"

@@ -22,6 +22,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -35,11 +36,12 @@ type Job struct {
 	Image    string // the toolchain's image
 	ImageID  string // who the compiler is, for ccache
 	Config   Config
-	Epoch    time.Time // the build time that the kernel reports
-	Jobs     int       // make -j; 0: as many as the engine has processors
-	Targets  []string  // further make targets; see CheckTarget
-	CacheDir string    // where locks and what is known of earlier builds are kept
-	Ccache   string    // the volume of compiled objects; empty: CcacheVolume
+	Epoch    time.Time    // the build time that the kernel reports
+	Jobs     int          // make -j; 0: as many as the engine has processors
+	Targets  []string     // further make targets; see CheckTarget
+	Boot     []needs.Need // what it must have to come up with its root filesystem; nil: with ext4 on a disk
+	CacheDir string       // where locks and what is known of earlier builds are kept
+	Ccache   string       // the volume of compiled objects; empty: CcacheVolume
 
 	// Ask asks somebody whether to go on, with a question that yes or no answers; nil: nobody can answer.
 	Ask func(ctx context.Context, question string) (bool, error)

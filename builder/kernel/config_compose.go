@@ -308,7 +308,7 @@ func (e *LackError) Hint() string { return "build it with " + needs.Way(e.Lacks.
 // lacks tells what the kernel will not do for kimg. Where it is by a base file, and not by what is asked beside it,
 // and somebody can answer, it asks before minutes are spent: wanted says that it was asked before.
 func (w *worker) lacks(ctx context.Context, j Job, requested []Request, final kconfig.Config, wanted bool) error {
-	list := needs.Lacks(final.Get, needs.On(j.Arch.Or().ConsoleY, needs.Build)...)
+	list := needs.Lacks(final.Get, needs.On(j.Arch.Or().ConsoleY, needs.With(j.Boot))...)
 	if len(list) == 0 {
 		return nil
 	}

@@ -56,6 +56,9 @@ func (s Spec) compare(l *Lock, field string) (compared, error) {
 		return words(string(s.Variant), string(q.Variant))
 	case "size":
 		return words(s.Size.String(), q.Size.String())
+	case "fs", "initramfs":
+		f, err := s.form()
+		return compared{f == q.Form, f.String(), q.Form.String()}, err
 	case "toolchain":
 		return words(s.Toolchain, q.Toolchain)
 	case "include":
@@ -186,6 +189,8 @@ func (l *Lock) Unmoved(old *Lock) error {
 		return &FrozenError{"the make targets as they are now"}
 	case l.Image.Size != 0 && l.Custom.Digest() != old.Custom.Digest():
 		return &FrozenError{"what is done to the root filesystem (files, users, scripts, settings) as it is now"}
+	case l.Image.Form != old.Image.Form:
+		return &FrozenError{"a root filesystem as " + l.Image.Form.String()}
 	case l.Image.Size != 0 && l.Image.Size != old.Image.Size:
 		return &FrozenError{"an image of " + l.Image.Size.String()}
 	}

@@ -173,9 +173,10 @@ func (r RootfsLock) of(a Arch) bool {
 	})
 }
 
-// ImageLock pins what mke2fs would otherwise draw at random.
+// ImageLock pins what the root filesystem is made as, and what mke2fs and its like would otherwise draw at random.
 type ImageLock struct {
-	Size     Size      `yaml:"size"`
+	Form     Form      `yaml:"form,omitempty"` // empty: ext4
+	Size     DiskSize  `yaml:"size"`
 	UUID     uuid.UUID `yaml:"uuid"`
 	HashSeed uuid.UUID `yaml:"hash-seed"`
 }
@@ -185,7 +186,7 @@ var idSpace = uuid.MustParse("8f3d4c0e-52a5-4f0b-9a43-6b696d672031")
 
 // NewImageLock derives the identifiers from what is in the image: the same packages, customised alike, give the same
 // file system, and two file systems that differ can be told apart on one machine.
-func NewImageLock(size Size, r RootfsLock, c Custom) ImageLock {
+func NewImageLock(size DiskSize, r RootfsLock, c Custom) ImageLock {
 	var b bytes.Buffer
 	for _, p := range r.Packages() {
 		fmt.Fprintln(&b, p.SHA256)

@@ -116,7 +116,8 @@ func (l ArchiveLock) facts() []fact {
 }
 
 func (r RootfsLock) facts(image ImageLock) []fact {
-	all := append(r.Archive.facts(), fact{"newest file", day(time.Unix(r.Epoch, 0))}, fact{"UUID", image.UUID.String()})
+	all := append(r.Archive.facts(), fact{"newest file", day(time.Unix(r.Epoch, 0))},
+		fact{"form", image.Form.String()}, fact{"UUID", image.UUID.String()})
 	return append(all, r.otherFacts()...)
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -123,6 +124,9 @@ func (l *Lock) Requested() map[string]any {
 	}
 	if l.Arch != arch.Default {
 		m["arch"] = l.Arch.Name
+	}
+	if l.Image.Form != form.Ext4 {
+		m["form"] = l.Image.Form.String()
 	}
 	if l.Kernel.NoFixes {
 		m["noFixes"] = true

@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/decompress"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -27,7 +28,8 @@ type Request struct {
 	NoFixes   bool
 	Targets   []string
 	Toolchain string
-	Size      Size
+	Size      DiskSize // Smallest where the form has no choice
+	Form      Form
 	Custom    Custom // an overlay of a Spec has no digest yet
 
 	Components []string       // in a lock's order; none: the family's own
@@ -49,6 +51,10 @@ func (s Spec) Request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	as, err := s.form()
+	if err != nil {
+		return Request{}, err
+	}
 	own, err := s.custom()
 	if err != nil {
 		return Request{}, err
@@ -60,7 +66,8 @@ func (s Spec) Request() (Request, error) {
 	return Request{
 		Custom: own, Components: s.components(), Archives: archives, Debs: s.Debs(),
 		Arch: a, Kernel: s.Kernel, Suite: s.Suite, Variant: s.Variant, Include: s.includes(),
-		Config: config, Patches: patches, NoFixes: s.NoFixes, Targets: s.Targets, Toolchain: s.Toolchain, Size: s.Size,
+		Config: config, Patches: patches, NoFixes: s.NoFixes, Targets: s.Targets, Toolchain: s.Toolchain,
+		Size: s.formSize(as), Form: as,
 	}, nil
 }
 
@@ -70,7 +77,7 @@ func (l *Lock) Request() Request {
 		Arch: l.Arch, Kernel: l.Kernel.Request,
 		Suite: l.Rootfs.Suite, Variant: l.Rootfs.Variant, Include: l.Rootfs.Include,
 		Config: l.Config, Patches: l.Kernel.Patches, NoFixes: l.Kernel.NoFixes, Targets: l.Kernel.Targets,
-		Toolchain: l.Toolchain.Request, Size: l.Image.Size, Custom: l.Custom,
+		Toolchain: l.Toolchain.Request, Size: l.Image.Size, Form: l.Image.Form, Custom: l.Custom,
 		Components: l.Rootfs.Components, Archives: l.Rootfs.archives(), Debs: l.Rootfs.debs(),
 	}
 }
@@ -80,6 +87,9 @@ func (q Request) Check() error {
 	s := Default()
 	s.Kernel, s.Suite, s.Arch, s.Variant, s.Include = q.Kernel, q.Suite, q.Arch.Name, q.Variant, q.Include
 	s.Set, s.Targets, s.Size, s.Components = q.Config.Set, q.Targets, q.Size, q.Components
+	if s.Initramfs = q.Form == form.Initramfs; !s.Initramfs {
+		s.FS = q.Form.String()
+	}
 	if i := slices.IndexFunc(q.Include, isDeb); i >= 0 {
 		return fmt.Errorf("%q is not a package name", q.Include[i])
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/custom"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/steps"
@@ -35,7 +36,9 @@ type Spec struct {
 	Config    string   `yaml:"config"`    // "defconfig", "vm" or a file
 	Fragments []string `yaml:"fragments"` // config fragment files, merged in this order
 	Set       []string `yaml:"set"`       // SYM=VALUE, merged last
-	Size      Size     `yaml:"size"`      // of rootfs.img
+	Size      DiskSize `yaml:"size"`      // of rootfs.img
+	FS        string   `yaml:"fs"`        // of rootfs.img: ext4, squashfs, ...
+	Initramfs bool     `yaml:"initramfs"` // an initramfs in its place
 	Include   []string `yaml:"include"`   // packages on top of the variant's, and .deb files
 	Variant   Variant  `yaml:"variant"`   // minbase or standard
 	Targets   []string `yaml:"targets"`   // further make targets
@@ -80,6 +83,7 @@ type Options struct {
 func Default() Spec {
 	return Spec{
 		Kernel: "suite", Suite: "trixie", Arch: arch.Default.Name, Config: "defconfig", Size: 1 << 30,
+		FS:      form.Ext4.String(),
 		Variant: Minbase, Options: Options{Out: "kimg-out"},
 	}
 }
@@ -179,12 +183,6 @@ var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 // setting is SYM=VALUE, with or without CONFIG_.
 var setting = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=[^\n]*$`)
 
-// maxSize bounds --size: a larger number is a slip of the keyboard.
-const maxSize = Size(1 << 40)
-
-// minSize holds a file system with a journal; the tree's own need is checked against its real size later.
-const minSize = Size(64 << 20)
-
 // Check validates what can be judged on this machine.
 func (s Spec) Check() error {
 	if err := s.CheckValues(); err != nil {
@@ -234,9 +232,11 @@ func (s Spec) CheckValues() error {
 		return s.wrong("--variant", s.Variant,
 			fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, Minbase, Standard))
 	}
-	if s.Size < minSize || s.Size > maxSize || s.Size%(1<<20) != 0 {
-		return s.wrong("--size", s.Size, fmt.Errorf("%s is not a size for a root filesystem: want %s to %s, "+
-			"in whole MiB, such as 2G", s.Size, minSize, maxSize))
+	if err := s.Size.check(); err != nil {
+		return s.wrong("--size", s.Size, err)
+	}
+	if err := s.checkForm(); err != nil {
+		return err
 	}
 	if s.Jobs < 0 || s.Jobs > 4096 {
 		return s.wrong("--jobs", s.Jobs, fmt.Errorf("%d is not a number of jobs", s.Jobs))

@@ -28,6 +28,10 @@ func TestSpecFile(t *testing.T) {
 		s.Suite != "bionic" || s.Size != 2<<30 || s.Variant != Default().Variant {
 		t.Errorf("spec %+v", s)
 	}
+	s, err = load("size: min\n")
+	if err != nil || s.Size != Smallest || s.Check() != nil || s.Size.String() != "min" {
+		t.Errorf("the smallest size: %v, %v, %v", s.Size, err, s.Check())
+	}
 	if _, err := load("suit: bionic\n"); err == nil || !strings.Contains(err.Error(), "suit") {
 		t.Errorf("a field that does not exist: %v", err)
 	}
@@ -52,6 +56,7 @@ func TestSpecCheckNamesTheField(t *testing.T) {
 		{"--variant", func(s *Spec) { s.Variant = "fancy" }},
 		{"--size", func(s *Spec) { s.Size = 4096 }},
 		{"--size", func(s *Spec) { s.Size = 1<<30 + 1 }},
+		{"--size", func(s *Spec) { s.Size = 0 }},
 		{"--jobs", func(s *Spec) { s.Jobs = -1 }},
 		{"--include", func(s *Spec) { s.Include = []string{"no way"} }},
 		{"--set", func(s *Spec) { s.Set = []string{"KASAN"} }},

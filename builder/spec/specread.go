@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/yamlfile"
 	"go.yaml.in/yaml/v3"
 )
@@ -117,7 +116,7 @@ func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
 			r.Wrong(n, "%s: %q: want a number", key, n.Value)
 		}
 		*at = v
-	case *units.Size:
+	case *DiskSize:
 		if err := at.UnmarshalText([]byte(n.Value)); err != nil {
 			r.Wrong(n, "%s: %w", key, err)
 		}

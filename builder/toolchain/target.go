@@ -17,6 +17,9 @@ const (
 	Bullseye Target = "bullseye"
 	Trixie   Target = "trixie"
 	Imaging  Target = "imaging" // debootstrap, e2fsprogs, QEMU and gdb, for guests of the default architecture
+
+	// ImagingForms is Imaging with what other forms of a root filesystem than ext4 take.
+	ImagingForms Target = "imaging-forms"
 )
 
 // ImagingFor is the imaging image of guests of an architecture. Each has one of its own: nobody downloads another's
@@ -60,6 +63,13 @@ var imagingTools = []string{
 	"bzip2", "xz-utils", "zstd",
 }
 
+// formTools make and check file systems other than ext4, and have what a disk boots with: a loader, and the firmware
+// for a QEMU that is to boot it.
+var formTools = []string{
+	"squashfs-tools", "erofs-utils", "btrfs-progs", "f2fs-tools",
+	"systemd-boot-efi", "ovmf",
+}
+
 // contents are what a target is made of.
 type contents struct {
 	suite    suite.Suite
@@ -68,6 +78,11 @@ type contents struct {
 
 // contents looks the target up in the table of suites.
 func (t Target) contents() (contents, error) {
+	if t == ImagingForms {
+		c, err := Imaging.contents()
+		c.packages = slices.Concat(c.packages, formTools)
+		return c, err
+	}
 	if a, ok := t.imagingArch(); ok {
 		s, err := suite.Parse(imagingSuite)
 		packages := slices.Concat(imagingTools, strings.Fields(a.QEMUPackages))
@@ -112,7 +127,7 @@ func Targets() []Target {
 	for _, a := range arch.All {
 		all = append(all, ImagingFor(a))
 	}
-	return all
+	return append(all, ImagingForms)
 }
 
 // ParseTarget reads a target's name.

@@ -37,7 +37,7 @@ func readChecks(t *testing.T, words ...string) ([]checks.Check, error) {
 
 func TestCheckFlags(t *testing.T) {
 	const gig = units.Size(1 << 30)
-	guest := checks.Guest{Memory: gig}
+	guest := checks.Guest{} // as much memory as it needs
 	f := func(names ...string) []checks.Expectation {
 		var list []checks.Expectation
 		for _, n := range names {
@@ -92,11 +92,11 @@ func TestCheckFlagsOverAFile(t *testing.T) {
 		want  []checks.Guest
 		limit time.Duration
 	}{
-		{nil, []checks.Guest{{Append: "one", Memory: 2 << 30, CPUs: 4}, {Memory: 1 << 30}}, time.Minute},
+		{nil, []checks.Guest{{Append: "one", Memory: 2 << 30, CPUs: 4}, {}}, time.Minute},
 		{[]string{"--memory", "3G", "--cpus", "1", "--append", "two", "--timeout", "2m", "--init", "sh"},
 			[]checks.Guest{{Append: "one two", Memory: 3 << 30, CPUs: 1, Direct: true},
 				{Append: "two", Memory: 3 << 30, CPUs: 1, Direct: true}}, 2 * time.Minute},
-		{[]string{"--only", "b"}, []checks.Guest{{Memory: 1 << 30}}, 0},
+		{[]string{"--only", "b"}, []checks.Guest{{}}, 0},
 	} {
 		list, err := readChecks(t, append([]string{file}, tt.words...)...)
 		if err != nil {

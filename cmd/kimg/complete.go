@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/recording"
 	"github.com/kimg/kimg/internal/suite"
@@ -53,6 +54,7 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"config":    orFile(kernel.Defconfig, kernel.VM),
 		"kernel":    orFile("suite"),
 		"variant":   oneOf("minbase", "standard"),
+		"fs":        oneOf(form.FileSystems()...),
 		"editor":    oneOf("menuconfig", "nconfig"),
 		"export to": oneOf(export.Names()...),
 		"init":      oneOf("sh"),

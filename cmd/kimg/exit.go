@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
+	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/fetch"
@@ -78,7 +79,7 @@ var statuses = []struct {
 		hasType[*spec.InputError], hasType[*spec.LockError], hasType[*spec.NoLockError], hasType[*spec.FrozenError],
 		hasType[*builder.ReplayError], hasType[*builder.ExistsError], hasType[*outdir.ForeignError],
 		hasType[*diffs.Error], hasType[*kernel.PatchError], hasType[*attest.KeyError],
-		hasType[*builder.PrivilegedError],
+		hasType[*builder.PrivilegedError], hasType[*builder.FormError],
 	}},
 	{codeEngine, []func(error) bool{isValue(container.ErrNoEngine), isValue(container.ErrPermission)}},
 	{codeUsage, []func(error) bool{hasType[*kernel.EraError]}},
@@ -89,13 +90,14 @@ var statuses = []struct {
 		hasType[*archive.ClashError], hasType[*archive.UnknownError], hasType[*archive.FileError],
 		hasType[*builder.DebError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
-	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError]}},
+	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError], hasType[*export.LackError]}},
 	{codeGuest, []func(error) bool{hasType[*gdb.NoBreakError], hasType[*vm.GuestError], hasType[*vm.DiskError],
 		hasType[*complainedError], hasType[*replay.DivergedError]}},
 	{codeUsage, []func(error) bool{
 		hasType[*why.NothingError],
 		hasType[*recording.Error], hasType[*replay.RefusedError], hasType[*replay.QEMUError],
 		hasType[*vm.PortTakenError], hasType[*tap.Error], hasType[*vm.ShareError], hasType[*vm.NoSnapshotError],
+		hasType[*vm.ReadOnlyError], hasType[*vm.MemoryError],
 		hasType[*checks.ProblemsError], // what the problems are goes before
 	}},
 	{codeArchive, []func(error) bool{

@@ -29,6 +29,7 @@ artifacts give the same bytes. An existing FILE is replaced only with --force, a
 once the new one is complete.`,
 		Example: `  kimg export --to qcow2
   kimg export --to oci - | docker load
+  kimg export --to vmdk --bootable
   kimg export --to tar rootfs.tar.zst
   kimg export --to bundle lab1.tar.zst`,
 		Args: atMost(1, ""),
@@ -56,6 +57,8 @@ once the new one is complete.`,
 	flags.StringVar(&req.Out, "out", req.Out, "take the artifacts in `DIR`")
 	flags.BoolVar(&req.Force, "force", false, "replace FILE")
 	flags.BoolVar(&req.Options.Compress, "compress", false, "compress within the format (qcow2)")
+	flags.BoolVar(&req.Options.Bootable, "bootable", false,
+		"make it a disk that UEFI boots, with the kernel and a loader (raw, qcow2, vhd, vmdk)")
 	return cmd
 }
 
@@ -72,6 +75,9 @@ func (a *app) readExport(cmd *cobra.Command, req *builder.ExportRequest, to stri
 			err = fmt.Errorf("%w: end FILE in .gz or .zst", err)
 		}
 		return &spec.InputError{Field: "--compress", Err: err}
+	}
+	if req.Options.Bootable && !req.Format.Boots {
+		return &spec.InputError{Field: "--bootable", Err: fmt.Errorf("%s is no disk: want raw, qcow2, vhd or vmdk", to)}
 	}
 	switch {
 	case len(args) == 0:

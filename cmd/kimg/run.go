@@ -107,6 +107,9 @@ func (g *guest) find(flags *pflag.FlagSet, dir string) error {
 	if err := checks.CheckMemory(g.memory); err != nil {
 		return &spec.InputError{Field: "--memory", Err: err}
 	}
+	if !flags.Changed("memory") {
+		g.memory = 0 // as much as the guest needs: an initramfs may want more than the usual
+	}
 	if g.cpus < 1 && flags.Changed("cpus") {
 		return &spec.InputError{Field: "--cpus", Err: fmt.Errorf("%d is not a number of processors", g.cpus)}
 	}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/suite"
-	"github.com/kimg/kimg/internal/units"
 	"github.com/spf13/pflag"
 )
 
@@ -40,7 +40,11 @@ var specFlagTable = []specFlag{
 	{"set", func(s *spec.Spec) any { return &s.Set },
 		"set a config symbol, `SYM=VALUE`, over base and fragments (repeatable; after those of kimg.yaml)"},
 	{"size", func(s *spec.Spec) any { return &s.Size },
-		"`SIZE` of rootfs.img"},
+		"`SIZE` of rootfs.img, such as 2G, or min: the smallest that holds its files, and 16M to live in"},
+	{"fs", func(s *spec.Spec) any { return &s.FS },
+		"file system of rootfs.img, `NAME`: " + strings.Join(form.FileSystems(), ", ")},
+	{"initramfs", func(s *spec.Spec) any { return &s.Initramfs },
+		"make an initramfs of the root filesystem, rootfs.cpio.gz, for a guest without a disk, in place of rootfs.img"},
 	{"include", func(s *spec.Spec) any { return &s.Include },
 		"also install `PKG,...`, of the suite's archive or a .deb file (repeatable; besides those of kimg.yaml)"},
 	{"components", func(s *spec.Spec) any { return &s.Components },
@@ -105,7 +109,7 @@ func (f specFlag) add(flags *pflag.FlagSet, given *spec.Spec) {
 		} else {
 			flags.StringArrayVar(at, f.name, nil, f.usage)
 		}
-	case *units.Size:
+	case *spec.DiskSize:
 		flags.TextVar(at, f.name, *at, f.usage)
 	case *int:
 		flags.IntVar(at, f.name, *at, f.usage)

@@ -82,10 +82,16 @@ func TestEverySpecFlagReachesTheSpec(t *testing.T) {
 		"--jobs", "3", "--toolchain", "bookworm/gcc-12", "--patch", "f", "--no-fixes", "--privileged", "--frozen")
 	want := spec.Spec{Kernel: "k", Suite: "sid", Arch: "riscv64", Config: "f", Fragments: []string{"f"},
 		Set:  []string{"A=y"},
-		Size: 512 << 20, Include: []string{"vim"}, Variant: "standard",
+		Size: 512 << 20, FS: "ext4", Include: []string{"vim"}, Variant: "standard",
 		Toolchain: "bookworm/gcc-12", Patches: []string{"f"}, NoFixes: true,
 		Sources: spec.Sources{Mirror: "http://m", Frozen: true},
 		Options: spec.Options{Out: "o", Jobs: 3, Privileged: true}}
+	if of := specOf(t, "--fs", "squashfs", "--size", "min"); of.FS != "squashfs" || of.Size != spec.Smallest {
+		t.Errorf("a file system: %+v", of)
+	}
+	if of := specOf(t, "--initramfs"); !of.Initramfs {
+		t.Errorf("an initramfs: %+v", of)
+	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(spec.Spec{}, spec.OwnUnits{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/ext4"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	guestfiles "github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/terminal"
@@ -134,6 +136,9 @@ func (e *noSSHError) Hint() string {
 
 // checkSSH is a *noSSHError where the image that the guest boots from, or will, has no sshd that takes kimg's keys.
 func (g *guest) checkSSH(e *extras) error {
+	if of, err := form.Of(g.out); err == nil && of != form.Ext4 {
+		return g.checkSSHPackage(of.File())
+	}
 	name := filepath.Join(g.out, artifact.Disk)
 	if e.snapshot != "" {
 		if snapshot := filepath.Join(g.out, vm.SnapshotFile(e.snapshot)); exists(snapshot) {
@@ -157,6 +162,21 @@ func (g *guest) checkSSH(e *extras) error {
 	}
 	if !has(guestfiles.KeysUnit) {
 		return &noSSHError{Image: name, Old: true}
+	}
+	return nil
+}
+
+// checkSSHPackage is checkSSH for forms that kimg does not read: it goes by the lock's packages, where there is a lock.
+func (g *guest) checkSSHPackage(file string) error {
+	l, err := spec.ReadLock(filepath.Join(g.out, artifact.Lock))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(l.Rootfs.Packages(), func(p spec.Package) bool { return p.Name == "openssh-server" }) {
+		return &noSSHError{Image: filepath.Join(g.out, file)}
 	}
 	return nil
 }

@@ -20,11 +20,15 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/reading"
 )
 
 // Arch is an architecture that guests may have; image.ParseArch returns one.
 type Arch = arch.Arch
+
+// Form is what a root filesystem is made as; image.ParseForm returns one. The zero value is ext4.
+type Form = form.Form
 
 // Build is what a build left in its out directory.
 type Build struct {
@@ -38,8 +42,9 @@ type Build struct {
 
 	// Imaging gives the engine, and the image in it that has qemu-img and GNU tar.
 	Imaging func(context.Context) (eng container.Engine, image string, err error)
-	Log     io.Writer    // gets what programs print; nil drops it
-	Warn    func(string) // gets a line for the user; nil drops it
+	Loader  func(context.Context) ([]byte, error) // gives what firmware runs first, of a bootable disk
+	Log     io.Writer                             // gets what programs print; nil drops it
+	Warn    func(string)                          // gets a line for the user; nil drops it
 }
 
 // File is an artifact, or what stands in for one.
@@ -54,7 +59,8 @@ type File struct {
 type Guest struct {
 	Argv    []string          // QEMU's, with the artifacts' paths relative to Dir
 	Append  string            // the kernel's command line
-	Disk    string            // virtio, ide or ahci
+	Form    Form              // of the root filesystem
+	Disk    string            // virtio, ide or ahci; empty: there is none
 	Net     string            // QEMU's name of the network card; empty: the kernel has a driver of none
 	Memory  int64             // MiB
 	CPUs    int               // virtual processors
@@ -108,6 +114,7 @@ type Format interface {
 // Options are what the user may choose of a format.
 type Options struct {
 	Compress bool // inside of the format itself, where Kind.Compresses
+	Bootable bool // a disk that firmware boots, where Kind.Boots, and not the bare file system
 }
 
 // Kind is a row of the table of formats.
@@ -119,42 +126,68 @@ type Kind struct {
 	Text       bool        // it may be shown on a terminal
 	Packs      bool        // a name that ends in .gz or .zst has it compressed
 	Compresses bool        // Options.Compress means something
+	Boots      bool        // Options.Bootable does
 	Holes      bool        // an empty file may be written with holes, not only as a stream
 	Guest      bool        // Build.Guest must be there
 	Kernel     bool        // it needs the kernel image, which each architecture names in its own way
+	Root       bool        // it needs the root filesystem, whichever form that has
+	Ext4       bool        // it reads the disk image as ext4
 	Needs      []string    // the other artifacts that it needs
 	New        func(Options) Format
 }
 
-// Artifacts are the names of all artifacts that the format needs.
-func (k *Kind) Artifacts(a Arch) []string {
-	if k.Kernel {
-		return append([]string{artifact.KernelImage(a)}, k.Needs...)
+// With is the kind with what the options ask of it.
+func (k *Kind) With(o Options) *Kind {
+	with := *k
+	if o.Bootable {
+		with.Kernel, with.Root, with.Guest, with.Needs = true, true, true, nil
 	}
-	return k.Needs
+	return &with
+}
+
+// Artifacts are the names of all artifacts that the format needs, of a root filesystem of a form.
+func (k *Kind) Artifacts(a Arch, f Form) (names []string) {
+	if k.Kernel {
+		names = append(names, artifact.KernelImage(a))
+	}
+	names = append(names, k.Needs...)
+	if k.Root {
+		names = append(names, f.File())
+	}
+	return names
+}
+
+// Takes says whether the format is one of a root filesystem of the form.
+func (k *Kind) Takes(f Form) bool {
+	return (f.OnDisk() || !slices.Contains(k.Needs, artifact.Disk)) && (f == form.Ext4 || !k.Ext4)
 }
 
 // Formats is the table.
 var Formats = []Kind{
 	{Name: "raw", About: "the disk image; zeros become holes", File: "rootfs.raw",
-		Needs: []string{artifact.Disk}, Holes: true, New: func(Options) Format { return Raw{} }},
+		Needs: []string{artifact.Disk}, Holes: true, Boots: true,
+		New: func(o Options) Format { return Raw{o.Bootable} }},
 	{Name: "qcow2", About: "the disk image in QEMU's own format", File: "rootfs.qcow2",
-		Needs: []string{artifact.Disk}, Compresses: true, New: func(o Options) Format { return Qcow2(o) }},
+		Needs: []string{artifact.Disk}, Compresses: true, Boots: true, New: func(o Options) Format { return Qcow2(o) }},
+	{Name: "vhd", About: "the disk image for Hyper-V", File: "rootfs.vhd",
+		Needs: []string{artifact.Disk}, Boots: true, New: func(o Options) Format { return VHD{o.Bootable} }},
+	{Name: "vmdk", About: "the disk image for VMware and VirtualBox", File: "rootfs.vmdk",
+		Needs: []string{artifact.Disk}, Boots: true, New: func(o Options) Format { return VMDK{o.Bootable} }},
 	{Name: "tar", About: "the root filesystem's files", File: "rootfs.tar",
-		Needs: []string{artifact.Disk}, Packs: true, New: func(Options) Format { return Tar{} }},
+		Needs: []string{artifact.Disk}, Ext4: true, Packs: true, New: func(Options) Format { return Tar{} }},
 	{Name: "oci", About: "the root filesystem, for docker load or podman load", File: "rootfs-oci.tar",
-		Needs: []string{artifact.Disk}, Packs: true, New: func(Options) Format { return OCI{} }},
+		Needs: []string{artifact.Disk}, Ext4: true, Packs: true, New: func(Options) Format { return OCI{} }},
 	{Name: "bundle", About: "all artifacts, and a script that boots them", File: "kimg-bundle.tar.zst",
-		Kernel: true, Needs: []string{artifact.Disk}, Packs: true, Guest: true,
+		Kernel: true, Root: true, Packs: true, Guest: true,
 		New: func(Options) Format { return Bundle{} }},
 	{Name: "qemu", About: "a script with the plain QEMU command", File: "run-qemu", Mode: 0o755,
-		Kernel: true, Needs: []string{artifact.Disk}, Text: true, Guest: true,
+		Kernel: true, Root: true, Text: true, Guest: true,
 		New: func(Options) Format { return Script{} }},
 	{Name: "libvirt", About: "a domain for virsh create or virsh define", File: "kimg.xml",
-		Kernel: true, Needs: []string{artifact.Disk}, Text: true, Guest: true,
+		Kernel: true, Root: true, Text: true, Guest: true,
 		New: func(Options) Format { return Libvirt{} }},
 	{Name: "firecracker", About: "for firecracker --config-file", File: "firecracker.json",
-		Needs: []string{artifact.Vmlinux, artifact.Disk}, Text: true, Guest: true,
+		Needs: []string{artifact.Vmlinux}, Root: true, Text: true, Guest: true,
 		New: func(Options) Format { return Firecracker{} }},
 }
 

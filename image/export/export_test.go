@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
@@ -73,8 +76,8 @@ func export(t *testing.T, f Format, b *Build) []byte {
 func TestFormats(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range Formats {
-		if k.Name == "" || k.About == "" || k.File == "" || k.New == nil || len(k.Needs) == 0 || seen[k.Name] ||
-			seen[k.File] {
+		if k.Name == "" || k.About == "" || k.File == "" || k.New == nil ||
+			len(k.Artifacts(arch.Default, "")) == 0 || seen[k.Name] || seen[k.File] {
 			t.Errorf("%s: a row that lacks something, or repeats another's", k.Name)
 		}
 		seen[k.Name], seen[k.File] = true, true
@@ -82,8 +85,8 @@ func TestFormats(t *testing.T) {
 			t.Errorf("find %s: %v", k.Name, err)
 		}
 	}
-	if _, err := Find("vmdk"); err == nil || !strings.Contains(err.Error(), "want raw, qcow2, tar") {
-		t.Errorf("find vmdk: %v", err)
+	if _, err := Find("vdi"); err == nil || !strings.Contains(err.Error(), "want raw, qcow2, vhd, vmdk, tar") {
+		t.Errorf("find vdi: %v", err)
 	}
 }
 
@@ -385,15 +388,105 @@ func TestPack(t *testing.T) {
 }
 
 func TestConvertArgs(t *testing.T) {
-	for compress, flag := range map[bool]string{false: "", true: "-c"} {
-		args := convertArgs(compress)
-		if args[0] != "sh" || args[len(args)-1] != flag {
-			t.Errorf("compress %v: %q", compress, args)
+	for checks, word := range map[bool]string{false: "no", true: "yes"} {
+		args := convertArgs("qcow2", checks, []string{"-c"})
+		if args[0] != "sh" || strings.Join(args[3:], " ") != "sh qcow2 "+word+" -c" {
+			t.Errorf("checks %v: %q", checks, args)
 		}
 	}
 	for _, want := range []string{"qemu-img check", "qemu-img compare", "set -e"} {
-		if !strings.Contains(convert, want) {
+		if !strings.Contains(convertScript, want) {
 			t.Errorf("no %q", want)
+		}
+	}
+}
+
+// What qemu-img draws or takes from a clock follows from the build.
+func TestSameDisks(t *testing.T) {
+	b := sample("/out")
+	b.Files = []File{{Path: "rootfs.img", SHA256: strings.Repeat("1", 64)}}
+	footers := [][]byte{make([]byte, vhdFooter), make([]byte, vhdFooter)}
+	for i, f := range footers {
+		copy(f, vhdCookie)
+		f[vhdTime], f[vhdID], f[vhdChecksum], f[100] = byte(i), byte(i), byte(i), 7
+		if err := sameVHD(f, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum := uint32(0)
+	for i, x := range footers[0] {
+		if i < vhdChecksum || i >= vhdChecksum+4 {
+			sum += uint32(x)
+		}
+	}
+	be := binary.BigEndian
+	if !bytes.Equal(footers[0], footers[1]) || be.Uint32(footers[0][vhdChecksum:]) != ^sum ||
+		be.Uint32(footers[0][vhdTime:]) != 1700000000-946684800 {
+		t.Errorf("footers %x", footers)
+	}
+	if err := sameVHD(make([]byte, vhdFooter), b); err == nil {
+		t.Error("zeros are a footer")
+	}
+	var descriptors [][]byte
+	for _, id := range []string{"7", "89abcdef"} {
+		d := make([]byte, 512)
+		copy(d, "# Disk DescriptorFile\nversion=1\nCID="+id+"\nparentCID=ffffffff\n")
+		if err := sameVMDK(d, b); err != nil {
+			t.Fatal(err)
+		}
+		descriptors = append(descriptors, d)
+	}
+	if !bytes.Equal(descriptors[0], descriptors[1]) ||
+		!regexp.MustCompile("^# Disk DescriptorFile\nversion=1\nCID=[0-9a-f]{8}\nparentCID=ffffffff\n\x00+$").
+			Match(descriptors[0]) {
+		t.Errorf("descriptors %q", descriptors)
+	}
+	other := *b
+	other.Files = []File{{Path: "rootfs.img", SHA256: strings.Repeat("2", 64)}}
+	if b.id("vhd") == other.id("vhd") || b.id("vhd") == b.id("vmdk") {
+		t.Error("two disks of one identity")
+	}
+	if err := sameVMDK([]byte("version=1\n"), b); err == nil {
+		t.Error("a descriptor without an identity is taken")
+	}
+}
+
+// An initramfs is in the place of the disk, wherever a guest is described.
+func TestDescriptionsOfAnInitramfs(t *testing.T) {
+	b := sample("/out")
+	b.Guest.Form, b.Guest.Disk, b.Guest.Append = form.Initramfs, "", "console=ttyS0"
+	var d domain
+	if err := xml.Unmarshal(export(t, Libvirt{}, b), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.OS.Initramfs != "/out/rootfs.cpio.gz" || d.Devices.Disk != nil {
+		t.Errorf("libvirt: %+v", d)
+	}
+	got := string(export(t, Firecracker{}, b))
+	for _, want := range []string{`"initrd_path": "/out/rootfs.cpio.gz"`, `"drives": []`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("firecracker: no %s in %s", want, got)
+		}
+	}
+	b.Guest.Form = form.Squashfs
+	if got := string(export(t, Firecracker{}, b)); !strings.Contains(got, `"is_read_only": true`) {
+		t.Errorf("firecracker, squashfs: %s", got)
+	}
+	for name, want := range map[string]string{
+		"raw": "ext4 squashfs", "tar": "ext4", "qemu": "ext4 squashfs initramfs",
+	} {
+		k, err := Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var takes []string
+		for _, f := range []Form{form.Ext4, form.Squashfs, form.Initramfs} {
+			if k.Takes(f) {
+				takes = append(takes, f.String())
+			}
+		}
+		if got := strings.Join(takes, " "); got != want {
+			t.Errorf("%s takes %s, want %s", name, got, want)
 		}
 	}
 }

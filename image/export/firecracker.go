@@ -19,8 +19,9 @@ type Firecracker struct{}
 // firecrackerConfig is as much of the format as it takes (Firecracker's src/firecracker/swagger/firecracker.yaml).
 type firecrackerConfig struct {
 	BootSource struct {
-		Kernel string `json:"kernel_image_path"`
-		Args   string `json:"boot_args"`
+		Kernel    string `json:"kernel_image_path"`
+		Initramfs string `json:"initrd_path,omitempty"`
+		Args      string `json:"boot_args"`
 	} `json:"boot-source"`
 	Drives  []firecrackerDrive `json:"drives"`
 	Machine struct {
@@ -52,7 +53,13 @@ func (Firecracker) Export(_ context.Context, b *Build, w io.Writer) error {
 	}
 	var c firecrackerConfig
 	c.BootSource.Kernel, c.BootSource.Args = b.path(kernel), firecrackerArgs(a, &b.Guest)
-	c.Drives = []firecrackerDrive{{ID: "rootfs", Path: b.path(artifact.Disk), Root: true}}
+	c.Drives = []firecrackerDrive{}
+	if f := b.Guest.Form; f.OnDisk() {
+		c.Drives = append(c.Drives,
+			firecrackerDrive{ID: "rootfs", Path: b.path(f.File()), Root: true, ReadOnly: f.ReadOnly()})
+	} else {
+		c.BootSource.Initramfs = b.path(f.File())
+	}
 	c.Machine.CPUs, c.Machine.Memory = b.Guest.CPUs, b.Guest.Memory
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)

@@ -29,8 +29,9 @@ type domain struct {
 			Machine string `xml:"machine,attr"`
 			Text    string `xml:",chardata"`
 		} `xml:"type"`
-		Kernel  string `xml:"kernel"`
-		Cmdline string `xml:"cmdline"`
+		Kernel    string `xml:"kernel"`
+		Initramfs string `xml:"initrd,omitempty"`
+		Cmdline   string `xml:"cmdline"`
 	} `xml:"os"`
 	Features struct {
 		ACPI *struct{} `xml:"acpi"`
@@ -50,23 +51,8 @@ type measured struct {
 }
 
 type devices struct {
-	Disk struct {
-		Type   string `xml:"type,attr"`
-		Device string `xml:"device,attr"`
-		Driver struct {
-			Name string `xml:"name,attr"`
-			Type string `xml:"type,attr"`
-		} `xml:"driver"`
-		Source struct {
-			File string `xml:"file,attr"`
-		} `xml:"source"`
-		Target struct {
-			Dev string `xml:"dev,attr"`
-			Bus string `xml:"bus,attr"`
-		} `xml:"target"`
-		Transient *struct{} `xml:"transient"`
-	} `xml:"disk"`
-	Interface *nic `xml:"interface"`
+	Disk      *drive `xml:"disk"`
+	Interface *nic   `xml:"interface"`
 	Serial    struct {
 		Type string `xml:"type,attr"`
 	} `xml:"serial"`
@@ -83,6 +69,23 @@ type devices struct {
 			Text  string `xml:",chardata"`
 		} `xml:"backend"`
 	} `xml:"rng"`
+}
+
+type drive struct {
+	Type   string `xml:"type,attr"`
+	Device string `xml:"device,attr"`
+	Driver struct {
+		Name string `xml:"name,attr"`
+		Type string `xml:"type,attr"`
+	} `xml:"driver"`
+	Source struct {
+		File string `xml:"file,attr"`
+	} `xml:"source"`
+	Target struct {
+		Dev string `xml:"dev,attr"`
+		Bus string `xml:"bus,attr"`
+	} `xml:"target"`
+	Transient *struct{} `xml:"transient"`
 }
 
 type nic struct {
@@ -121,16 +124,10 @@ func domainOf(b *Build) *domain {
 			`say type="kvm", and <cpu mode="host-passthrough"/>. `, a)
 	}
 
-	disk := &d.Devices.Disk
-	disk.Type, disk.Device, disk.Driver.Name, disk.Driver.Type = "file", "disk", "qemu", "raw"
-	disk.Source.File, disk.Transient = b.path(artifact.Disk), &struct{}{}
-	switch g.Disk {
-	case "virtio":
-		disk.Target.Dev, disk.Target.Bus = "vda", "virtio"
-	case "ide":
-		disk.Target.Dev, disk.Target.Bus = "hda", "ide"
-	default:
-		disk.Target.Dev, disk.Target.Bus = "sda", "sata"
+	if g.Form.OnDisk() {
+		d.Devices.Disk = diskOf(b)
+	} else {
+		d.OS.Initramfs = b.path(g.Form.File())
 	}
 	if g.Net != "" {
 		d.Devices.Interface = &nic{Type: "user"}
@@ -140,4 +137,19 @@ func domainOf(b *Build) *domain {
 	d.Devices.Console.Type, d.Devices.Console.Target.Type = "pty", "serial"
 	d.Devices.RNG.Model, d.Devices.RNG.Backend.Model, d.Devices.RNG.Backend.Text = "virtio", "random", "/dev/urandom"
 	return d
+}
+
+func diskOf(b *Build) *drive {
+	disk := &drive{}
+	disk.Type, disk.Device, disk.Driver.Name, disk.Driver.Type = "file", "disk", "qemu", "raw"
+	disk.Source.File, disk.Transient = b.path(artifact.Disk), &struct{}{}
+	switch b.Guest.Disk {
+	case "virtio":
+		disk.Target.Dev, disk.Target.Bus = "vda", "virtio"
+	case "ide":
+		disk.Target.Dev, disk.Target.Bus = "hda", "ide"
+	default:
+		disk.Target.Dev, disk.Target.Bus = "sda", "sata"
+	}
+	return disk
 }

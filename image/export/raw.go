@@ -6,17 +6,16 @@ import (
 	"io"
 	"os"
 
-	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/sparse"
 )
 
 // Raw is the disk image as it is, with holes for its zeros where w is an *os.File,
 // which must be empty and not append.
-type Raw struct{}
+type Raw struct{ Bootable bool }
 
 // Export implements Format.
-func (Raw) Export(ctx context.Context, b *Build, w io.Writer) error {
-	src, err := b.open(ctx, artifact.Disk)
+func (r Raw) Export(ctx context.Context, b *Build, w io.Writer) error {
+	src, err := b.disk(ctx, r.Bootable)
 	if err != nil {
 		return err
 	}

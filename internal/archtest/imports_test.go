@@ -56,7 +56,7 @@ var floors = [][]string{
 		"internal/qemu", "internal/sandbox", "internal/splat", "internal/suite", "internal/yamlfile",
 		"builder/kernel/kconfig", "builder/kernel/tree",
 	},
-	{"internal/store", "internal/checks", "internal/custom", "internal/decode", "internal/recording"},
+	{"internal/store", "internal/checks", "internal/custom", "internal/decode", "internal/form", "internal/recording"},
 	{"internal/fetch", "internal/steps"},
 	{"internal/archive", "internal/kernelorg", "ext4", "container"},
 	{"internal/deb"},

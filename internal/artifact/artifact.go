@@ -21,6 +21,7 @@ const (
 	GDBLoader  = "vmlinux-gdb.py" // what gdb loads beside vmlinux
 	GDBScripts = "scripts/gdb"    // directory of the kernel's own scripts for gdb
 	Disk       = "rootfs.img"     // the disk image with the root filesystem
+	Initramfs  = "rootfs.cpio.gz" // the root filesystem in its place, for a guest without a disk
 )
 
 // The files that describe a build.
@@ -60,5 +61,5 @@ func Documents() []string { return []string{Provenance, SBOM} }
 
 // TopLevel are the files at the top of an out directory that a build may write, but the lock and the signature.
 func TopLevel(a arch.Arch) []string {
-	return append(append(Kernel(a), GDBLoader, Modules, Disk, Manifest), Documents()...)
+	return append(append(Kernel(a), GDBLoader, Modules, Disk, Initramfs, Manifest), Documents()...)
 }

@@ -73,6 +73,19 @@ const (
 	SSHWord   = "kimg.ssh=1"  // there are keys for sshd
 )
 
+// Overlay is where the first program of a guest is whose root cannot be written to, and InitVariable begins the word of
+// the command line that names the init that goes on after it.
+const (
+	Overlay      = "/usr/lib/kimg/overlay"
+	InitVariable = "kimg_init="
+)
+
+//go:embed files/overlay
+var overlay []byte
+
+// OverlayScript is the program; it goes into roots that cannot be written to, and into no other.
+func OverlayScript() []byte { return overlay }
+
 // File is a regular file or, with Link, a symbolic one, of root's. Its parent directories may not exist yet.
 type File struct {
 	Path string // absolute, in the guest

@@ -52,6 +52,14 @@ var Guest = []Need{Console, Nodes, Systemd}
 // Build is what a kernel that is to be compiled is held against.
 var Build = slices.Concat(Boot, Guest, []Need{Agent, Debug, Variables, Scripts})
 
+// With is Build where something else than Boot is what a kernel must have to come up; nil: it is not.
+func With(boot []Need) []Need {
+	if boot == nil {
+		return Build
+	}
+	return slices.Concat(boot, Build[len(Boot):])
+}
+
 // On has the console's driver in a list be another one: that of an architecture.
 func On(console string, list []Need) []Need {
 	list = slices.Clone(list)

@@ -72,11 +72,17 @@ func (m Memory) Args() []string {
 	return []string{"-m", mib(units.Size(m))}
 }
 
-// Kernel is a kernel image and its command line.
-type Kernel struct{ Image, Append string }
+// Kernel is a kernel image, its command line and its initramfs; empty: it has none.
+type Kernel struct{ Image, Append, Initramfs string }
 
 // Args implements Device.
-func (k Kernel) Args() []string { return []string{"-kernel", k.Image, "-append", k.Append} }
+func (k Kernel) Args() []string {
+	args := []string{"-kernel", k.Image, "-append", k.Append}
+	if k.Initramfs != "" {
+		args = append(args, "-initrd", k.Initramfs)
+	}
+	return args
+}
 
 // Bus is how a disk is attached.
 type Bus string

@@ -82,7 +82,7 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 		return nil, err
 	}
 	mounts := toolbox.Mounts{
-		Dir: dir, Files: append([]string{artifact.KernelImage(o.arch()), artifact.Disk}, files...),
+		Dir: dir, Files: append([]string{artifact.KernelImage(o.arch()), o.form.File()}, files...),
 	}
 	for _, share := range shares {
 		mounts.Shares = append(mounts.Shares, toolbox.Share{Dir: share.Dir, Write: share.Write})

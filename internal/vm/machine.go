@@ -7,6 +7,7 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/terminal"
@@ -23,7 +24,8 @@ type Machine struct {
 
 	Dir    string // the directory of the artifacts, as QEMU sees it
 	Kernel Cmdline
-	Disk   string // the image, in Dir
+	Form   form.Form // of the root filesystem, which is in Dir
+	Disk   string    // the image, in Dir; empty: there is none
 	Bus    qemu.Bus
 	Write  bool   // to the image
 	Over   string // what a kept guest has written to it; empty: nothing
@@ -50,10 +52,14 @@ func (m Machine) Argv() []string {
 	if ram == nil {
 		ram = qemu.Memory(m.Memory)
 	}
-	devices = append(devices,
-		qemu.CPU{Model: m.Arch.CPU, Count: m.CPUs}, ram,
-		qemu.Kernel{Image: m.Dir + "/" + artifact.KernelImage(m.Arch), Append: m.Kernel.String()},
-		qemu.Disk{Image: m.Dir + "/" + m.Disk, Bus: m.Bus, Write: m.Write, Over: m.Over})
+	kernel := qemu.Kernel{Image: m.Dir + "/" + artifact.KernelImage(m.Arch), Append: m.Kernel.String()}
+	if !m.Form.OnDisk() {
+		kernel.Initramfs = m.Dir + "/" + m.Form.File()
+	}
+	devices = append(devices, qemu.CPU{Model: m.Arch.CPU, Count: m.CPUs}, ram, kernel)
+	if m.Form.OnDisk() {
+		devices = append(devices, qemu.Disk{Image: m.Dir + "/" + m.Disk, Bus: m.Bus, Write: m.Write, Over: m.Over})
+	}
 	if m.Card != nil {
 		devices = append(devices, m.Card)
 	}
@@ -84,7 +90,8 @@ func (m Machine) CardModel() string {
 type Cmdline struct {
 	Arch       arch.Arch
 	Console    string // the serial console's device
-	Root       string // the disk's device
+	Form       form.Form
+	Root       string // the disk's device, where there is a disk
 	KeepPanics bool
 	Terminal   Terminal // the user's, for a login on the console; zero: there is none
 	Shares     []Share  // for the guest's agent to mount, by their numbers
@@ -99,9 +106,9 @@ type Direct struct {
 	UserNet bool   // the network is QEMU's own, whose addresses are known
 }
 
-// words are the ones for the kernel and the agent.
-func (d *Direct) words() []string {
-	words := []string{"init=" + guest.Agent}
+// words are the ones for the kernel and the agent, whose place is what begins the first of them.
+func (d *Direct) words(init string) []string {
+	words := []string{init + guest.Agent}
 	if d.UserNet {
 		words = append(words, guest.NetWord+"user")
 	}
@@ -119,7 +126,15 @@ type Terminal struct {
 
 // String writes the command line.
 func (c Cmdline) String() string {
-	words := []string{"root=" + c.Root, "rw", "console=" + c.Console}
+	var words []string
+	init := "rdinit=" // the word that names the first program
+	if c.Form.OnDisk() {
+		words, init = []string{"root=" + c.Root, "rw"}, "init="
+	}
+	if c.Form.Overlaid() {
+		words, init = []string{"root=" + c.Root, "ro", "init=" + guest.Overlay}, guest.InitVariable
+	}
+	words = append(words, "console="+c.Console)
 	if !c.KeepPanics {
 		words = append(words, "panic=-1")
 	}
@@ -141,7 +156,7 @@ func (c Cmdline) String() string {
 		words = append(words, guest.SSHWord)
 	}
 	if c.Direct != nil {
-		words = append(words, c.Direct.words()...)
+		words = append(words, c.Direct.words(init)...)
 	}
 	if extra := strings.TrimSpace(c.Extra); extra != "" {
 		words = append(words, extra)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/terminal"
 )
@@ -38,6 +39,14 @@ func TestCmdline(t *testing.T) {
 			base + " init=/usr/lib/kimg/agent kimg.net=user kimg.init=c2g="},
 		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(),
 			Terminal: Terminal{Size: terminal.Size{Rows: 24}, Term: "x init=/bin/sh"}}, base},
+		{Cmdline{Console: "ttyS0", Form: form.Initramfs}, strings.TrimPrefix(base, "root=/dev/vda rw ")},
+		{Cmdline{Console: "ttyS0", Form: form.Initramfs, Direct: &Direct{}},
+			strings.TrimPrefix(base, "root=/dev/vda rw ") + " rdinit=/usr/lib/kimg/agent"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Form: form.Squashfs},
+			strings.Replace(base, "rw", "ro init=/usr/lib/kimg/overlay", 1)},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Form: form.Squashfs, Direct: &Direct{}},
+			strings.Replace(base, "rw", "ro init=/usr/lib/kimg/overlay", 1) + " kimg_init=/usr/lib/kimg/agent"},
+		{Cmdline{Console: "ttyS0", Root: qemu.VirtioBus.Root(), Form: form.Form("btrfs")}, base},
 		{Cmdline{Arch: arch.ARM64, Console: "ttyAMA0", Root: qemu.VirtioBus.Root()},
 			"root=/dev/vda rw console=ttyAMA0 panic=-1 nokaslr"},
 	} {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/needs"
 	"github.com/kimg/kimg/internal/qemu"
@@ -47,7 +48,8 @@ type Options struct {
 	Watch   io.Writer    // gets what the serial console says in any case, and never fails; may be nil
 	Say     func(string) // receives a line for the user, such as why KVM is not used; nil drops it
 
-	warm warmth // what is done with the guest can begin in a kept one
+	form form.Form // of the root filesystem, once it has been read
+	warm warmth    // what is done with the guest can begin in a kept one
 }
 
 // User is how a guest, or a login to one, is connected to the user, and how long it may take.
@@ -107,11 +109,11 @@ type wants struct {
 
 // read looks for the artifacts, reads what the kernel can do, and checks that it can do what is requested.
 func (o *Options) read(n wants) (Config, error) {
-	config, err := artifacts(o.Dir, append([]string{artifact.KernelImage(o.arch()), artifact.Disk}, n.files...)...)
+	config, err := o.readForm(n.files)
 	if err != nil {
 		return nil, err
 	}
-	if err = config.need(needs.Boot...); err != nil {
+	if err = config.need(o.form.Boot()...); err != nil {
 		return nil, err
 	}
 	if len(o.Shares) > 0 {
@@ -134,8 +136,11 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 	bus, _ := config.bus() // read has checked it
 	m := Machine{
 		Arch: o.arch(), Accel: accel, Memory: cmp.Or(o.Memory, defaultMemory), CPUs: o.CPUs,
-		Bus: bus, Disk: o.disk(), Write: o.keeps(), QEMU: o.QEMU,
-		Kernel: Cmdline{Arch: o.arch(), Console: o.arch().Console, Root: bus.Root(), Extra: o.Append},
+		Form: o.form, Bus: bus, Disk: o.disk(), Write: o.keeps(), QEMU: o.QEMU,
+		Kernel: Cmdline{Arch: o.arch(), Console: o.arch().Console, Form: o.form, Root: bus.Root(), Extra: o.Append},
+	}
+	if !o.form.OnDisk() {
+		m.Bus, m.Disk = "", ""
 	}
 	if m.CPUs == 0 {
 		m.CPUs = min(2, runtime.NumCPU())

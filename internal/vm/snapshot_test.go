@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
@@ -83,11 +85,17 @@ func TestSnapshots(t *testing.T) {
 }
 
 func TestFsckArgs(t *testing.T) {
-	if got := fsckArgs("e2fsck", "/d", true)[1]; got != "-fn" {
-		t.Errorf("after a clean shutdown: %s", got)
-	}
-	if got := fsckArgs("e2fsck", "/d", false)[1]; got != "-fp" {
-		t.Errorf("after a pulled plug: %s", got)
+	for _, c := range []struct {
+		of    form.Form
+		clean bool
+		want  string
+	}{
+		{form.Ext4, true, "e2fsck -fn /d"}, {form.Ext4, false, "e2fsck -fp /d"}, {form.Ext4, true, "e2fsck -fn /d"},
+		{form.Form("btrfs"), false, ""},
+	} {
+		if got := strings.Join(fsckArgs(c.of, "/d", c.clean), " "); got != c.want {
+			t.Errorf("%s, shut down %v: %q, want %q", c.of, c.clean, got, c.want)
+		}
 	}
 }
 

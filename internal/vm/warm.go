@@ -80,7 +80,8 @@ func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) 
 	for _, device := range []struct {
 		there bool
 		what  string
-	}{{len(o.Shares) > 0, "shared directories"}, {o.Network.Mode == TAPNet, "a TAP"}} {
+	}{{len(o.Shares) > 0, "shared directories"}, {o.Network.Mode == TAPNet, "a TAP"},
+		{!o.form.OnDisk(), "an initramfs"}} {
 		if device.there {
 			o.say("a guest with %s boots each time: it is not kept", device.what)
 			return nil, nil

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
@@ -114,6 +115,7 @@ func TestKeyHasAllOptions(t *testing.T) {
 		"Session": func(o *Options) { o.Direct, o.Session = true, "sh" },
 		"Network": func(o *Options) { o.Network.Mode = NoNet },
 		"Keys":    func(o *Options) { o.Keys = otherKeys },
+		"form":    func(o *Options) { o.form = form.Squashfs },
 	}
 	apart := map[string]string{
 		"Write": "it boots", "Snapshot": "it boots", "Shares": "it boots", "QEMU": "it boots",

@@ -130,6 +130,11 @@ func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 	if err != nil {
 		return recording.Recording{}, err
 	}
+	if m.Form.ReadOnly() {
+		return recording.Recording{}, &RefusedError{
+			fmt.Sprintf("it begins with a disk that can be written to, and the root filesystem of this build is %s",
+				m.Form), "kimg build --fs ext4 makes one"}
+	}
 	if lack := needs.Record.Lack(func(symbol string) string { return config[symbol] }); lack != nil {
 		return recording.Recording{}, &vm.MissingConfigError{Lack: *lack}
 	}

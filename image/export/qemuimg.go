@@ -17,54 +17,72 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// Qcow2 is the disk image in QEMU's own format, version 3 (compat=1.1), made and
-// checked by qemu-img in a container of the imaging image.
-type Qcow2 struct{ Compress bool }
+// Qcow2 is the disk image in QEMU's own format, version 3 (compat=1.1).
+type Qcow2 struct{ Compress, Bootable bool }
+
+// Export implements Format.
+func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) error {
+	args := []string{"-o", "compat=1.1,cluster_size=65536,lazy_refcounts=off"}
+	if q.Compress {
+		args = append(args, "-c")
+	}
+	return convert(ctx, b, q.Bootable, "qcow2", args, true, func(r io.Reader, _ int64) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
 
 // The files in the container. The raw image travels in a tar that leaves its
 // zeros out; and that in the one that the engine unpacks, which would write them.
 const (
 	workDir  = "/kimg/work"
 	workTar  = "disk.tar"
-	workFile = "disk.qcow2"
+	workFile = "rootfs." // and the format: a VMDK names itself
 	workUser = 1000
 )
 
-// convert makes the image, and reads it back and compares before it is handed on.
-const convert = `set -e
+// convertScript makes an image of the format $1, checks it where that format can be ($2), and reads it back and
+// compares before it is handed on. What follows is qemu-img's.
+const convertScript = `set -e
+format=$1 check=$2
+shift 2
 tar --extract --file=` + workTar + `
 rm ` + workTar + `
-qemu-img convert -q -f raw -O qcow2 $1 -o compat=1.1,cluster_size=65536,lazy_refcounts=off \
-	` + artifact.Disk + ` ` + workFile + `
-qemu-img check -q -f qcow2 ` + workFile + `
-qemu-img compare -q -f raw -F qcow2 ` + artifact.Disk + ` ` + workFile + `
+qemu-img convert -q -f raw -O "$format" "$@" ` + artifact.Disk + ` ` + workFile + `"$format"
+test "$check" != yes || qemu-img check -q -f "$format" ` + workFile + `"$format"
+qemu-img compare -q -f raw -F "$format" ` + artifact.Disk + ` ` + workFile + `"$format"
 `
 
 // convertArgs are the container's argv.
-func convertArgs(compress bool) []string {
-	flag := ""
-	if compress {
-		flag = "-c"
+func convertArgs(format string, checks bool, args []string) []string {
+	check := "no"
+	if checks {
+		check = "yes"
 	}
-	return []string{"sh", "-c", convert, "sh", flag}
+	return append([]string{"sh", "-c", convertScript, "sh", format, check}, args...)
 }
 
-// Export implements Format.
-func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
+// convert has qemu-img, in a container of the imaging image, make the disk image one of another format, and hands it
+// to take, with its size. checks says that qemu-img can check that format.
+func convert(
+	ctx context.Context, b *Build, bootable bool, format string, args []string, checks bool,
+	take func(io.Reader, int64) error,
+) (err error) {
 	eng, image, err := b.Imaging(ctx)
 	if err != nil {
 		return err
 	}
 	said := &lastLine{w: cmp.Or(b.Log, io.Discard)}
 	c, err := eng.Create(ctx, &container.Cmd{
-		Image: image, Args: convertArgs(q.Compress), User: strconv.Itoa(workUser) + ":" + strconv.Itoa(workUser),
-		Dir: workDir, Init: true, Stdout: said, Stderr: said,
+		Image: image, Args: convertArgs(format, checks, args),
+		User: strconv.Itoa(workUser) + ":" + strconv.Itoa(workUser), Dir: workDir,
+		Init: true, Stdout: said, Stderr: said,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Remove(ctx)) }()
-	if err := sendDisk(ctx, b, c); err != nil {
+	if err := sendDisk(ctx, b, bootable, c); err != nil {
 		return err
 	}
 	if err := c.Start(ctx); err != nil {
@@ -76,7 +94,7 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 		}
 		return fmt.Errorf("run qemu-img: %w", err)
 	}
-	r, err := c.CopyOut(ctx, workDir+"/"+workFile)
+	r, err := c.CopyOut(ctx, workDir+"/"+workFile+format)
 	if err != nil {
 		return err
 	}
@@ -86,17 +104,18 @@ func (q Qcow2) Export(ctx context.Context, b *Build, w io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("copy out the disk image: %w", err)
 	}
-	if n, err := io.Copy(w, tr); err != nil {
+	if err := take(tr, h.Size); err != nil {
 		return fmt.Errorf("copy out the disk image: %w", err)
-	} else if n != h.Size {
-		return fmt.Errorf("copy out the disk image: %w", io.ErrUnexpectedEOF)
+	}
+	if n, err := io.Copy(io.Discard, tr); err != nil || n > 0 {
+		return fmt.Errorf("copy out the disk image: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 	}
 	return nil
 }
 
 // sendDisk brings the disk image into the container.
-func sendDisk(ctx context.Context, b *Build, c container.Container) error {
-	src, err := b.open(ctx, artifact.Disk)
+func sendDisk(ctx context.Context, b *Build, bootable bool, c container.Container) error {
+	src, err := b.disk(ctx, bootable)
 	if err != nil {
 		return err
 	}
