@@ -91,6 +91,7 @@ type checkRequest struct {
 	file     string   // that they are from; empty: the command line
 	extras   extras
 	failFast bool
+	parallel int            // guests at once; 0: as many as there is room for
 	record   checks.Records // which of the guests' recordings are kept; empty: none is recorded
 
 	junit, json, report string                            // where reports go; empty: nowhere

@@ -74,6 +74,10 @@ installed.`,
 			if err := req.extras.parse(false); err != nil {
 				return err
 			}
+			if req.parallel < 0 {
+				return &spec.InputError{Field: "--parallel",
+					Err: fmt.Errorf("%d is not a number of guests", req.parallel)}
+			}
 			if req.extras.init != "" && req.extras.init != "sh" {
 				return &spec.InputError{Field: "--init",
 					Err: fmt.Errorf("%q: want sh, which leaves systemd out", req.extras.init)}
@@ -98,6 +102,8 @@ installed.`,
 	flags := cmd.Flags()
 	words.addFlags(flags)
 	flags.BoolVar(&req.failFast, "fail-fast", false, "run no further check after one that failed")
+	flags.IntVar(&req.parallel, "parallel", 1,
+		"run the guests of `N` checks at once; 0: as many as there are processors and memory for")
 	flags.StringVar(&req.junit, "junit", "", "write a report in JUnit's XML to `FILE`")
 	flags.StringVar(&req.json, "json", "", "write a report in JSON to `FILE`")
 	flags.StringVar(&req.report, "report", "",

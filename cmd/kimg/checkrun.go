@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/outdir"
@@ -65,8 +66,13 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 	for _, c := range req.list {
 		text.Names = append(text.Names, c.Name)
 	}
-	screen := &checkScreen{req: req, say: sayOnce()}
+	jobs := req.parallel
+	if jobs == 0 {
+		jobs = checks.Jobs(req.list, checks.ThisRoom())
+	}
+	screen := &checkScreen{req: req, say: sayOnce(), many: jobs > 1}
 	r := checks.Runner{
+		Jobs: jobs,
 		Guest: func(ctx context.Context, c checks.Check, s checks.Streams) checks.Seen {
 			p := plans[c.Name]
 			p.Options.Console, p.Options.Stdout, p.Options.Stderr = s.Console, s.Stdout, s.Stderr
@@ -225,15 +231,21 @@ func (req *checkRequest) write(report *checks.Report) error {
 	return errors.Join(one(req.junit, report.JUnit), one(req.json, report.JSON))
 }
 
-// checkScreen shows the check that runs, and leaves the terminal for the line of its verdict.
+// checkScreen shows the check that runs, and leaves the terminal for the line of its verdict. Of several that run at
+// once it shows the notices.
 type checkScreen struct {
 	req  checkRequest
+	many bool
+	mu   sync.Mutex // for say
 	say  func(string) bool
 	sink progress.Renderer
 	task *progress.Task
 }
 
 func (s *checkScreen) begin(c checks.Check) io.Writer {
+	if s.many {
+		return nil
+	}
 	sink, err := s.req.progress()
 	if err != nil {
 		return nil // it worked once before
@@ -258,8 +270,17 @@ func (s *checkScreen) end(o checks.Outcome) {
 
 // notice shows what is said about every guest only once.
 func (s *checkScreen) notice(text string) {
-	if s.task != nil && s.say(text) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.many && s.task == nil || !s.say(text):
+	case !s.many:
 		s.task.Say(text)
+	default:
+		if sink, err := s.req.progress(); err == nil {
+			progress.Say(sink, text)
+			sink.Close()
+		}
 	}
 }
 

@@ -11,11 +11,14 @@ import (
 	"github.com/kimg/kimg/internal/version"
 )
 
-// Runner runs checks, one after the other: each has the machine for itself.
+// Runner runs checks.
 type Runner struct {
 	// Guest boots a guest, does what the check says, and ends it; the end of ctx does so at once.
 	Guest func(ctx context.Context, c Check, s Streams) Seen
 
+	// Jobs is how many guests run at once. Of one, each check has the machine for itself, and begins when the one
+	// before it was told of. The report of several is the same as if they came one after the other.
+	Jobs     int
 	Begin    func(c Check) (console io.Writer) // a check begins; may be nil, and the writer too
 	Ended    func(o Outcome)                   // in order, for those that are not run too; may be nil
 	FailFast bool                              // no further check after one that failed
@@ -35,33 +38,80 @@ func (r *Runner) Run(ctx context.Context, list []Check) (*Report, error) {
 	begun := time.Now()
 	var errs []error
 	why := ""
-	for _, c := range list {
-		o := notRun(c, why)
-		if why == "" {
-			var err error
-			o, err = r.one(ctx, c)
-			errs = append(errs, err)
+	all, stop := context.WithCancel(ctx)
+	defer stop()
+	running, told := r.start(all, list)
+	for i, c := range list {
+		ran := <-running[i]
+		if why == reasonFailed { // a check that had begun beside the one that failed counts as not begun
+			ran.Outcome = notRun(c, why)
 		}
+		o, err := r.settle(ctx, ran)
+		errs = append(errs, err)
 		switch {
 		case interrupted(ctx):
 			report.Interrupted, why = true, reasonInterrupted
 		case o.Verdict == Failed && r.FailFast && why == "":
-			why = "a check before it failed"
+			why = reasonFailed
 		}
 		report.add(o)
 		if r.Ended != nil {
 			r.Ended(o)
 		}
+		told()
 	}
 	report.Seconds = seconds(time.Since(begun))
 	return report, errors.Join(errs...)
 }
 
-const reasonInterrupted = "interrupted"
+// start begins the checks, in their order, as many at once as there are jobs. told is called when one was told of.
+func (r *Runner) start(ctx context.Context, list []Check) (running []chan ran, told func()) {
+	jobs := max(1, r.Jobs)
+	slots := make(chan struct{}, jobs)
+	free := func() { <-slots }
+	told, done := func() {}, free
+	if jobs == 1 {
+		told, done = free, func() {}
+	}
+	running = make([]chan ran, len(list))
+	for i := range list {
+		running[i] = make(chan ran, 1)
+	}
+	go func() {
+		for i, c := range list {
+			slots <- struct{}{}
+			own := ctx
+			behind, stop := context.WithCancel(ctx)
+			ctx = behind // for all that come later
+			go func() {
+				ran := r.one(own, c)
+				if r.FailFast && ran.Verdict == Failed {
+					stop()
+				}
+				running[i] <- ran
+				done()
+			}()
+		}
+	}()
+	return running, told
+}
 
-func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
+// Why a check is not run.
+const (
+	reasonInterrupted = "interrupted"
+	reasonFailed      = "a check before it failed"
+)
+
+// ran is a check that has ended: its guest is gone, and what is kept of it not in its place yet.
+type ran struct {
+	Outcome
+	seen Seen
+	kept *kept // nil: nothing
+}
+
+func (r *Runner) one(ctx context.Context, c Check) ran {
 	if interrupted(ctx) {
-		return notRun(c, reasonInterrupted), nil
+		return ran{Outcome: notRun(c, reasonInterrupted)}
 	}
 	var console io.Writer
 	if r.Begin != nil {
@@ -73,7 +123,7 @@ func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 	if r.Keep != nil {
 		var err error
 		if kept, err = r.Keep.begin(c); err != nil {
-			return judge(c, Seen{Err: err}), nil
+			return ran{Outcome: judge(c, Seen{Err: err})}
 		}
 		streams = kept.also(streams)
 	}
@@ -88,13 +138,19 @@ func (r *Runner) one(ctx context.Context, c Check) (Outcome, error) {
 	if o.Command != nil {
 		o.Command.Stdout, o.Command.Stderr = stdout.text(), stderr.text()
 	}
-	err := r.settleRecording(&o, seen.Recording)
+	return ran{o, seen, kept}
+}
+
+// settle puts what is kept of a check in its place, or drops it.
+func (r *Runner) settle(ctx context.Context, ran ran) (Outcome, error) {
+	o := ran.Outcome
+	err := r.settleRecording(&o, ran.seen.Recording)
 	switch {
-	case kept == nil:
+	case ran.kept == nil:
 	case o.Verdict == NotRun:
-		err = errors.Join(err, kept.drop())
+		err = errors.Join(err, ran.kept.drop())
 	default:
-		err = errors.Join(err, kept.finish(ctx, &o, seen))
+		err = errors.Join(err, ran.kept.finish(ctx, &o, ran.seen))
 	}
 	return o, err
 }

@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // fake is a guest that does what its check's name says.
@@ -109,6 +112,78 @@ func TestRun(t *testing.T) {
 		}
 		if !strings.HasPrefix(console.String(), "boot of a\n") {
 			t.Errorf("%s: the console said %q", tt.name, console.String())
+		}
+	}
+}
+
+// Guests that run at once: as many as there are jobs, and the report, what is told and what is kept are the same, in
+// the same order, as if they came one after the other, whichever ends first.
+func TestRunAtOnce(t *testing.T) {
+	for _, failFast := range []bool{false, true} {
+		run := func(jobs int) (*Report, []string, []string) {
+			var names []string
+			for i := range 12 {
+				names = append(names, fmt.Sprintf("check-%02d", i))
+			}
+			names[7], names[9] = "unmet", "panic"
+			dir := t.TempDir()
+			keep, err := NewKeeper(dir, names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var now, most atomic.Int32
+			begun, second, later := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			guest := fake(nil)
+			var told []string
+			r := Runner{Jobs: jobs, FailFast: failFast, Keep: keep,
+				Ended: func(o Outcome) { told = append(told, o.Name+" "+string(o.Verdict)) },
+				Guest: func(ctx context.Context, c Check, s Streams) Seen {
+					n := now.Add(1)
+					defer now.Add(-1)
+					for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+					}
+					switch { // the first one runs beside the next ones, and ends behind them
+					case jobs == 1:
+					case c.Name == names[0]:
+						close(begun)
+						<-second
+						<-later
+					case c.Name == names[1]:
+						close(second)
+						<-begun
+					case c.Name == names[3]:
+						close(later)
+					}
+					return guest(ctx, c, s)
+				}}
+			report, err := r.Run(t.Context(), list(names...))
+			if err := errors.Join(err, keep.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if int(most.Load()) > jobs || jobs > 1 && most.Load() < 2 {
+				t.Errorf("%d jobs: %d at once", jobs, most.Load())
+			}
+			for i := range report.Checks {
+				report.Checks[i].Seconds = 0
+			}
+			report.Seconds, report.Started = 0, time.Time{}
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kept []string
+			for _, e := range entries {
+				kept = append(kept, e.Name())
+			}
+			return report, told, kept
+		}
+		report, told, kept := run(1)
+		for _, jobs := range []int{2, 5, 50} {
+			r, to, k := run(jobs)
+			if diff := cmp.Diff(report, r, cmpopts.IgnoreUnexported(Outcome{}, Report{})) +
+				cmp.Diff(told, to) + cmp.Diff(kept, k); diff != "" {
+				t.Errorf("%d jobs, fail-fast %v: %s", jobs, failFast, diff)
+			}
 		}
 	}
 }
