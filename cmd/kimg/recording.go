@@ -138,9 +138,15 @@ func (f *replayFlags) check(flags *pflag.FlagSet) (err error) {
 func (g *guest) openRecording(ctx context.Context, env builder.Env, name string) (*recording.Recording, error) {
 	g.recorded = true
 	file, err := os.Stat(name)
-	isFile := err == nil && file.Mode().IsRegular() || strings.ContainsRune(name, filepath.Separator)
-	if _, err := os.Stat(filepath.Join(g.out, recording.Home, name)); !isFile || err == nil {
-		return recording.Open(ctx, g.out, name)
+	isFile := err == nil && file.Mode().IsRegular()
+	switch bad := recording.CheckName(name); {
+	case bad != nil && !isFile:
+		return nil, &spec.InputError{Field: "recording", Err: fmt.Errorf("%w, or a file that is there", bad)}
+	case bad == nil:
+		_, err := os.Stat(filepath.Join(g.out, recording.Home, name))
+		if !isFile || err == nil {
+			return recording.Open(ctx, g.out, name)
+		}
 	}
 	task := progress.Start(env.Sink, "import", "read "+name)
 	r, imported, err := recording.OpenFile(ctx, g.out, name)

@@ -102,6 +102,7 @@ func Import(ctx context.Context, out, name string, from io.Reader) (_ *Recording
 		return nil, err
 	}
 	dir := filepath.Join(out, Home, name)
+	_, noOut := os.Stat(out)
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return nil, fmt.Errorf("import recording %s: %w", name, err)
 	}
@@ -128,6 +129,9 @@ func Import(ctx context.Context, out, name string, from io.Reader) (_ *Recording
 	}
 	if err != nil {
 		_ = r.discard()
+		if errors.Is(noOut, fs.ErrNotExist) {
+			_ = os.Remove(out)
+		}
 		var own *Error
 		if errors.As(err, &own) {
 			own.Verb = "import"

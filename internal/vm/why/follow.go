@@ -11,8 +11,8 @@ const (
 	maxWrites = 3  // of memory, one behind the other
 )
 
-// follow goes back along a value: from a register to memory, from there to who wrote it, and so on. It returns
-// questions that came up.
+// follow goes back along a value: from a register to memory, and from there to who wrote it. It returns the questions
+// that came up: where that one had it from, and who wrote there before.
 func (t *tracer) follow(ctx context.Context, q question) (more []question, err error) {
 	var loaded *Step // is told with who wrote it
 	tell := func() {
@@ -22,12 +22,11 @@ func (t *tracer) follow(ctx context.Context, q question) (more []question, err e
 		}
 	}
 	defer tell()
-	writes := 0
 	for range maxHops {
 		if q.Reg != 0 {
 			s, err := t.defined(ctx, q.Reg)
 			if err != nil {
-				return more, t.unless(ctx, err)
+				return nil, t.unless(ctx, err)
 			}
 			switch s.how {
 			case copies:
@@ -38,40 +37,40 @@ func (t *tracer) follow(ctx context.Context, q question) (more []question, err e
 			case loads:
 			default:
 				tell()
-				return more, t.show(ctx, Step{Kind: stepKinds[s.how], What: saysOf(s.how, name(q.Reg))})
+				return nil, t.show(ctx, Step{Kind: stepKinds[s.how], What: saysOf(s.how, name(q.Reg))})
 			}
 			in, err := t.here(ctx)
 			if err != nil {
-				return more, t.unless(ctx, err)
+				return nil, t.unless(ctx, err)
 			}
 			at, err := t.address(ctx, s.mem, in)
 			if err != nil {
-				return more, t.unless(ctx, err)
+				return nil, t.unless(ctx, err)
 			}
 			size := power(fmt.Sprint(s.size))
 			v, err := t.value(ctx, at, size)
 			if err != nil {
-				return more, t.unless(ctx, err)
+				return nil, t.unless(ctx, err)
 			}
 			step, err := t.step(ctx, Step{Kind: Loaded, What: fmt.Sprintf("%s was loaded from memory", name(q.Reg)),
 				Address: number(at), Value: number(v)})
 			if err != nil {
-				return more, err
+				return nil, err
 			}
 			tell()
 			loaded = &step
 			if !isKernel(at) {
-				return more, nil
+				return nil, nil
 			}
-			q = question{What: "that", Address: at, Size: size, Writers: q.Writers}
+			q = question{What: "that", Address: at, Size: size, Writers: q.Writers, Depth: q.Depth}
 		}
 		w, err := t.written(ctx, q.Address, q.Size)
 		if err != nil {
-			return more, t.unless(ctx, err)
+			return nil, t.unless(ctx, err)
 		}
 		if w == nil {
 			tell()
-			return more, t.show(ctx, Step{Kind: Unknown, What: "nothing wrote it before: the guest began with it, " +
+			return nil, t.show(ctx, Step{Kind: Unknown, What: "nothing wrote it before: the guest began with it, " +
 				"or a device wrote it", Address: number(q.Address)})
 		}
 		if w.spilled() { // the compiler's own, to free a register
@@ -81,31 +80,38 @@ func (t *tracer) follow(ctx context.Context, q question) (more []question, err e
 		tell()
 		if err := t.show(ctx, Step{Kind: Written, What: q.What + " was written here", Address: number(q.Address),
 			Was: number(w.was), Value: number(w.is)}); err != nil {
-			return more, err
+			return nil, err
 		}
-		if q.Writers > 1 {
-			before := question{What: q.What, Address: q.Address, Size: q.Size, Writers: q.Writers - 1}
-			if before.Icount, err = t.g.Icount(ctx); err != nil {
-				return more, err
-			}
-			before.What = "before that it"
-			more = append(more, before)
-		}
-		if writes++; writes >= maxWrites {
-			return more, nil
-		}
+		return t.onward(ctx, q, w)
+	}
+	return nil, nil
+}
+
+// onward are the questions that follow from a write: where the value was had from, and who wrote there before.
+func (t *tracer) onward(ctx context.Context, q question, w *wrote) (more []question, err error) {
+	here, err := t.g.Icount(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if from := (question{Icount: here, Writers: 1, Depth: q.Depth + 1}); !q.Before && from.Depth < maxWrites {
 		switch w.from.how {
 		case copies:
-			q = question{Reg: w.from.reg, Writers: 1}
+			from.What, from.Reg = "the value", w.from.reg
+			more = append(more, from)
 		case loads:
 			at, err := t.address(ctx, w.from.mem, w.in)
-			if err != nil || !isKernel(at) {
-				return more, t.unless(ctx, err)
+			if fatal(ctx, err) {
+				return nil, err
 			}
-			q = question{What: "what was copied", Address: at, Size: power(fmt.Sprint(w.from.size)), Writers: 1}
-		default:
-			return more, nil
+			if err == nil && isKernel(at) {
+				from.What, from.Address, from.Size = "what was copied", at, power(fmt.Sprint(w.from.size))
+				more = append(more, from)
+			}
 		}
+	}
+	if q.Writers > 1 {
+		more = append(more, question{Icount: here, What: "before that it", Address: q.Address, Size: q.Size,
+			Writers: q.Writers - 1, Before: true})
 	}
 	return more, nil
 }

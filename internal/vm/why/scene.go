@@ -38,7 +38,9 @@ type question struct {
 	Reg     x86asm.Reg `json:"reg,omitempty"`     // it is in this register
 	Address uint64     `json:"address,omitempty"` // or in memory
 	Size    int        `json:"size,omitempty"`
-	Writers int        `json:"writers"` // how many writes are told of, the last first
+	Writers int        `json:"writers"`          // how many writes are told of, the last first
+	Before  bool       `json:"before,omitempty"` // the last one is known: this one's value is not followed
+	Depth   int        `json:"depth,omitempty"`  // writes that the value has been followed through
 }
 
 // scene is what a report says, gone to in the recording.
