@@ -51,14 +51,22 @@ func (s Step) When() string {
 	return text
 }
 
-// Where is the step's innermost place in the source; empty: it is not known.
+// Where is the step's innermost place in the source, and of a header's function who has it; empty: it is not known.
 func (s Step) Where() string {
+	where := ""
 	for _, f := range s.Frames {
-		if f.File != "" {
-			return f.Name() + " at " + f.Place()
+		switch header := strings.HasPrefix(f.File, "include/") || strings.Contains(f.File, "/include/"); {
+		case f.File == "":
+		case where == "":
+			where = f.Name() + " at " + f.Place()
+			if !header {
+				return where
+			}
+		case !header:
+			return where + ", in " + f.Name() + " at " + f.Place()
 		}
 	}
-	return ""
+	return where
 }
 
 // Lines are a step for people, by its number.

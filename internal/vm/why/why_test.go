@@ -224,8 +224,9 @@ func TestPage(t *testing.T) {
 		Report: &splat.Report{Title: "Oops in f <script>", Task: "sh", PID: &pid},
 		Steps: []Step{{Kind: Written, What: "it was written here", Icount: 7, Address: "0xffffffff82000000",
 			Symbol: "victim", Was: "0x0", Value: "0x41", Task: "sh (pid 73)", Instruction: "mov %rax,(%rdi)",
-			Frames: []Frame{{}, {Function: "f", File: "kernel/f.c", Line: 12,
-				Locals: []gdb.Local{{Name: "n", Value: `"<i>"`}}}}}}}
+			Frames: []Frame{{}, {Function: "list_del", File: "include/linux/list.h", Line: 237},
+				{Function: "f", File: "kernel/f.c", Line: 12,
+					Locals: []gdb.Local{{Name: "n", Value: `"<i>"`}}}}}}}
 	var b bytes.Buffer
 	if err := a.HTML(&b); err != nil {
 		t.Fatal(err)
@@ -237,7 +238,8 @@ func TestPage(t *testing.T) {
 		}
 	}
 	text := strings.Join(a.Lines(), "\n")
-	for _, want := range []string{"f at kernel/f.c:12", "0xffffffff82000000 (victim) got 0x41 over 0x0",
+	for _, want := range []string{"list_del at include/linux/list.h:237, in f at kernel/f.c:12",
+		"0xffffffff82000000 (victim) got 0x41 over 0x0",
 		"instruction 7, after 0.000000 s, in sh (pid 73)"} {
 		if !strings.Contains(text, want) || !strings.Contains(page, want) {
 			t.Errorf("%q is not in both of\n%s\n%s", want, text, page)
