@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/google/renameio/v2"
@@ -136,11 +137,11 @@ func readFragment(name string) ([]kernel.Request, error) {
 // ShowConfig writes the whole .config that the Spec asks for, unproven.
 func ShowConfig(ctx context.Context, env Env, sp spec.Spec, w io.Writer) error {
 	show := func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
-		_, final, _, err := kernel.Compose(ctx, eng, j, task)
+		c, err := kernel.Compose(ctx, eng, j, task)
 		if err != nil {
 			return err
 		}
-		_, err = w.Write(final)
+		_, err = w.Write(c.Final)
 		return err
 	}
 	return onConfig(ctx, env, sp, "compose the configuration", show)
@@ -160,18 +161,19 @@ func DiffConfig(ctx context.Context, env Env, sp spec.Spec, dir string, w io.Wri
 				j.Config.Requests[i] = r
 			}
 		}
-		base, final, asked, err := kernel.Compose(ctx, eng, j, task)
+		c, err := kernel.Compose(ctx, eng, j, task)
 		if err != nil {
 			return err
 		}
-		return writeConfigDiff(w, kconfig.ParseConfig(base), kconfig.ParseConfig(final), asked)
+		return writeConfigDiff(w, c)
 	}
 	return onConfig(ctx, env, sp, "compare the configuration with its base", diff)
 }
 
-func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Request) error {
+func writeConfigDiff(w io.Writer, c kernel.Composition) error {
+	base, now := kconfig.ParseConfig(c.Base), kconfig.ParseConfig(c.Final)
 	by := map[string]kernel.Request{}
-	for _, r := range asked {
+	for _, r := range c.Requested {
 		by[r.Symbol] = r
 	}
 	names := map[string]bool{}
@@ -180,9 +182,12 @@ func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Reque
 			names[name] = names[name] || base.Get(name) != now.Get(name)
 		}
 	}
-	unmet := map[string]bool{}
-	for _, u := range kernel.Unmets(now, asked) {
-		unmet[u.Symbol], names[u.Symbol] = true, true
+	unmet := map[string]string{}
+	for _, u := range kernel.Unmets(now, c.Requested) {
+		unmet[u.Symbol], names[u.Symbol] = "not met", true
+	}
+	for _, u := range c.Unmet {
+		unmet[u.Symbol] = strings.TrimSuffix("not met: "+u.Why, ": ")
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "SYMBOL\tBASE\tNOW\tASKED BY")
@@ -193,8 +198,8 @@ func writeConfigDiff(w io.Writer, base, now kconfig.Config, asked []kernel.Reque
 		r, is := by[name]
 		origin := "(follows)"
 		switch {
-		case unmet[name]:
-			origin = fmt.Sprintf("%s (wants %s: not met)", r.Origin, r.Value)
+		case unmet[name] != "":
+			origin = fmt.Sprintf("%s (wants %s: %s)", r.Origin, r.Value, unmet[name])
 		case is:
 			origin = r.Origin
 		}

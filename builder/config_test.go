@@ -9,28 +9,31 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/builder/kernel"
-	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/builder/spec"
 )
 
 func TestWriteConfigDiff(t *testing.T) {
 	var b strings.Builder
-	base := kconfig.Config{"A": "y", "HZ": "250", "S": "y"}
-	now := kconfig.Config{"HZ": "1000", "B": "m", "S": "y"}
 	asked := []kernel.Request{
 		{Symbol: "B", Value: "m", Origin: spec.File},
 		{Symbol: "A", Value: "n", Origin: "a.config:3"},
 		{Symbol: "X", Value: "y", Origin: "--set X=y"},
 		{Symbol: "S", Value: "y", Origin: "z"},
 	}
-	if err := writeConfigDiff(&b, base, now, asked); err != nil {
+	c := kernel.Composition{
+		Base:      []byte("CONFIG_A=y\nCONFIG_HZ=250\nCONFIG_S=y\n"),
+		Final:     []byte("CONFIG_HZ=1000\nCONFIG_B=m\nCONFIG_S=y\n"),
+		Requested: asked,
+		Unmet:     []kernel.Unmet{{Request: asked[2], Got: "n", Why: "there is no such symbol"}},
+	}
+	if err := writeConfigDiff(&b, c); err != nil {
 		t.Fatal(err)
 	}
 	want := `SYMBOL  BASE  NOW   ASKED BY
 A       y     n     a.config:3
 B       n     m     kimg.yaml
 HZ      250   1000  (follows)
-X       n     n     --set X=y (wants y: not met)
+X       n     n     --set X=y (wants y: not met: there is no such symbol)
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -171,13 +172,35 @@ func (a Attempt) Hint() string {
 		return "want ssh://[USER@]HOST[:PORT][/SOCKET]"
 	case strings.HasPrefix(a.Host, "ssh://"):
 		return `"ssh [USER@]HOST docker version" has to work without asking for a password`
-	case strings.HasPrefix(a.Host, "/"):
-		return "write it as an address: unix://" + strings.TrimSuffix(a.Host, " (DOCKER_HOST)")
+	case noAddress(a.Host) != "":
+		return "write it as an address: " + noAddress(a.Host)
 	case strings.HasSuffix(a.Host, ")"): // it was named
 		return "start it" + starter(a.Host) + ", or unset what names it"
 	}
 	return ""
 }
+
+// noAddress is how a host is written that is no address as Docker's client wants it; empty: it is one, or is like none.
+func noAddress(host string) string {
+	host, _, _ = strings.Cut(host, " (")
+	scheme, rest, ok := strings.Cut(host, "://")
+	switch {
+	case strings.HasPrefix(host, "/"):
+		return "unix://" + host
+	case strings.HasPrefix(host, "unix:/") && !ok:
+		return "unix://" + strings.TrimPrefix(host, "unix:")
+	case scheme == "unix" && ok && rest != "" && !strings.HasPrefix(rest, "/"):
+		return "unix:///" + rest
+	case !ok && hostPort.MatchString(host):
+		return "tcp://" + host
+	case !ok || scheme == "fd":
+		return "unix:///SOCKET, tcp://HOST:PORT or ssh://USER@HOST"
+	}
+	return ""
+}
+
+// hostPort matches an address of the network without its scheme.
+var hostPort = regexp.MustCompile(`^[A-Za-z0-9.-]+:\d+$`)
 
 // starter is how the service of a usual socket is started, in parentheses; empty: not known.
 func starter(host string) string {
@@ -291,8 +314,12 @@ func contextEndpoint(getenv func(string) string, config string) (at endpoint, na
 	if name == "" {
 		from = filepath.Join(config, "config.json")
 		var file struct{ CurrentContext string }
-		if b, err := os.ReadFile(from); err == nil {
-			_ = json.Unmarshal(b, &file) // a broken file chooses nothing
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = json.Unmarshal(b, &file)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return endpoint{}, false, &ContextError{From: from, Err: err}
 		}
 		name = file.CurrentContext
 	}
@@ -323,13 +350,16 @@ func contextEndpoint(getenv func(string) string, config string) (at endpoint, na
 
 // ContextError says that the Docker context in use cannot be read. It is ErrNoEngine.
 type ContextError struct {
-	Name string
+	Name string // empty: the file that would name it cannot be read
 	From string // what names it: a file or a variable
 	Err  error
 }
 
 func (e *ContextError) Error() string {
-	if errors.Is(e.Err, fs.ErrNotExist) {
+	switch {
+	case e.Name == "":
+		return fmt.Sprintf("read which docker context is in use, in %s: %v", e.From, e.Err)
+	case errors.Is(e.Err, fs.ErrNotExist):
 		return fmt.Sprintf("docker context %q, which %s names, does not exist", e.Name, e.From)
 	}
 	return fmt.Sprintf("read docker context %q, which %s names: %v", e.Name, e.From, e.Err)
@@ -339,6 +369,9 @@ func (e *ContextError) Unwrap() []error { return []error{ErrNoEngine, e.Err} }
 
 // Hint says what the user can do about it.
 func (e *ContextError) Hint() string {
+	if e.Name == "" {
+		return "mend that file, or name the engine in DOCKER_HOST or --engine"
+	}
 	return `"docker context ls" lists those that there are; "docker context use default" takes this machine's engine`
 }
 

@@ -14,6 +14,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// TestAddressHints has what people write for an address.
+func TestAddressHints(t *testing.T) {
+	for host, want := range map[string]string{
+		"/var/run/docker.sock":       "write it as an address: unix:///var/run/docker.sock",
+		"unix:/var/run/docker.sock":  "write it as an address: unix:///var/run/docker.sock",
+		"unix://var/run/docker.sock": "write it as an address: unix:///var/run/docker.sock",
+		"localhost:2375":             "write it as an address: tcp://localhost:2375",
+		"podman":                     "write it as an address: unix:///SOCKET, tcp://HOST:PORT or ssh://USER@HOST",
+		"unix:///run/docker.sock":    `start it ("sudo systemctl start docker"), or unset what names it`,
+	} {
+		if got := (Attempt{Host: host + " (DOCKER_HOST)", Err: errNoSocket}).Hint(); got != want {
+			t.Errorf("%s: %q, want %q", host, got, want)
+		}
+	}
+}
+
 func TestEndpoints(t *testing.T) {
 	config := t.TempDir()
 	write := func(name, text string) {
@@ -66,7 +82,9 @@ func TestEndpoints(t *testing.T) {
 	write("contexts/tls/"+id+"/docker/ca.pem", "")
 	check("a context with keys", "tcp://far:2376|docker context far|"+config+"/contexts/tls/"+id+"/docker")
 	write("config.json", `{"currentContext`)
-	check("a broken file", usual...)
+	check("a broken file", "read which docker context is in use, in "+config+
+		"/config.json: unexpected end of JSON input")
+	write("config.json", "{}")
 	choice.Engine = DockerEngine
 	check("docker alone", usual[:5]...)
 	choice.Engine = EmbeddedEngine

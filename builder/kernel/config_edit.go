@@ -58,33 +58,52 @@ func Edit(ctx context.Context, eng container.Engine, j Job, e Editing, task *pro
 	return out, err
 }
 
-// Compose returns the base's .config and what the job's requests make of it, and those requests in the names of the
-// kernel's version, with the lines of a user's own base that did not survive. Nothing is checked.
-func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (
-	base, final []byte, requested []Request, err error) {
+// Composition is what requests make of a base.
+type Composition struct {
+	Base, Final []byte    // .config files
+	Requested   []Request // in the names of the kernel's version, and the lines of a user's own base that were lost
+	Unmet       []Unmet   // of the job's requests, with their reasons
+}
+
+// Compose composes the job's configuration. What a build would refuse is in Unmet; what it would warn of is told.
+func Compose(ctx context.Context, eng container.Engine, j Job, task *progress.Task) (c Composition, err error) {
 	err = onWorker(ctx, eng, j, task, func(w *worker) error {
 		version, err := w.dialect(ctx, j.Tree.Version, j.Config)
 		if err != nil {
 			return err
 		}
-		text, mine, err := w.base(ctx, version, j.Config, own("same.config", sameConfig, version))
+		same := own("same.config", sameConfig, version)
+		text, mine, err := w.base(ctx, version, j.Config, same)
 		if err != nil {
 			return err
 		}
-		if base, err = w.lay(ctx, text, mine, nil); err != nil {
+		if c.Base, err = w.lay(ctx, text, mine, nil); err != nil {
 			return err
 		}
-		requested = translate(version, j.Config.Requests)
-		if final, err = w.lay(ctx, text, mine, requested); err != nil {
+		c.Requested = translate(version, j.Config.Requests)
+		if c.Final, err = w.lay(ctx, text, mine, c.Requested); err != nil {
 			return err
 		}
-		list, err := w.losses(ctx, j.Config, version, kconfig.ParseConfig(final), requested)
+		final := kconfig.ParseConfig(c.Final)
+		if c.Unmet = Unmets(final, c.Requested); len(c.Unmet) > 0 {
+			if err := w.explain(ctx, final, c.Unmet); err != nil {
+				return err
+			}
+		}
+		warnOverruled(task, same, c.Requested)
+		if err := w.warnHeld(ctx, same, final, c.Requested); err != nil {
+			return err
+		}
+		list, err := w.losses(ctx, j.Config, version, final, c.Requested)
+		if len(list) > 0 {
+			task.Warn(lostWarning(j.Config, version, list, c.Requested))
+		}
 		for _, l := range list {
-			requested = append(requested, l.Request)
+			c.Requested = append(c.Requested, l.Request)
 		}
 		return err
 	})
-	return base, final, requested, err
+	return c, err
 }
 
 // editConfig is what an editor works on: not the .config of the last build, and not what olddefconfig works on. It

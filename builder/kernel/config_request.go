@@ -3,6 +3,7 @@ package kernel
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"regexp"
@@ -69,7 +70,10 @@ func ParseFragment(r io.Reader, name string, a arch.Arch) ([]Request, error) {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 1<<20)
 	for n := 1; sc.Scan(); n++ {
-		line := strings.TrimSpace(sc.Text())
+		line := strings.TrimSpace(strings.TrimPrefix(sc.Text(), "\ufeff")) // an editor's mark of UTF-8
+		if n == 1 && (strings.HasPrefix(line, "\xff\xfe") || strings.HasPrefix(line, "\xfe\xff")) {
+			return nil, fmt.Errorf("read fragment %s: it is in UTF-16: save it as UTF-8", name)
+		}
 		origin := fmt.Sprintf("%s:%d", name, n)
 		sym, value := kconfig.ParseLine(line)
 		switch off := strings.HasPrefix(line, "#"); {
@@ -91,12 +95,14 @@ func ParseFragment(r io.Reader, name string, a arch.Arch) ([]Request, error) {
 }
 
 // offRE is what was meant to turn a symbol off, and is a comment to kconfig, which wants the blanks as they are.
-var offRE = regexp.MustCompile(`^#\s*CONFIG_([A-Za-z0-9_]+)\s+is\s+not\s+set\W*$`)
+var offRE = regexp.MustCompile(`^#[#\s]*(?:CONFIG_([A-Za-z0-9_]+)|([A-Z][A-Z0-9_]+))\s+` +
+	`(?:is\s+)?(?:not\s+set|unset)\W*$`)
 
 // badOff is the error of a line that offRE matches and that turns nothing off.
 func badOff(line string) error {
+	m := offRE.FindStringSubmatch(line)
 	return fmt.Errorf("%q is a comment to kconfig: want \"# CONFIG_%s is not set\", with its blanks", line,
-		offRE.FindStringSubmatch(line)[1])
+		cmp.Or(m[1], m[2]))
 }
 
 // last drops every request that a later one for the same symbol replaces.

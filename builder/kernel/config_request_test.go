@@ -29,6 +29,27 @@ func TestParseSet(t *testing.T) {
 	}
 }
 
+// TestFragmentOffs has lines that were meant to turn a symbol off.
+func TestFragmentOffs(t *testing.T) {
+	for line, want := range map[string]string{
+		"# CONFIG_SWAP not set":       "CONFIG_SWAP",
+		"## CONFIG_SWAP is not set":   "CONFIG_SWAP",
+		"# SWAP is not set":           "CONFIG_SWAP",
+		"# CONFIG_SWAP is unset":      "CONFIG_SWAP",
+		"#CONFIG_SWAP is not set.":    "CONFIG_SWAP",
+		"# CONFIG_SWAP is not set":    "",
+		"# this one is not set":       "",
+		"# CONFIG_SWAP":               "",
+		"\ufeff# CONFIG_X is not set": "",
+		"\xff\xfeC\x00":               "UTF-16",
+	} {
+		_, err := ParseFragment(strings.NewReader(line+"\n"), "f", arch.Arch{})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", line, err, want)
+		}
+	}
+}
+
 func TestParseFragment(t *testing.T) {
 	got, err := ParseFragment(strings.NewReader("# a comment\n\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x y\"\n"+
 		"  CONFIG_D=0x1f\n"), "f", arch.AMD64)

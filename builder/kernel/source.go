@@ -61,6 +61,13 @@ func (e *SourceError) Hint() string {
 	if errors.As(e.Err, &many) {
 		return many.hint(e.Source)
 	}
+	var outside *outsideLink
+	if errors.As(e.Err, &outside) {
+		return "unpack it yourself and pass the directory"
+	}
+	if errors.Is(e.Err, errOtherKind) {
+		return "give it the name of what it is, or save it anew"
+	}
 	if errors.Is(e.Err, errNoTree) {
 		return "pass a directory or a tarball with a kernel's own Makefile at its top"
 	}
@@ -74,7 +81,7 @@ var packageRE = regexp.MustCompile(`^linux-source-\d+(\.\d+)+$`)
 var tarballs = []struct{ ending, suffix, command string }{
 	{".tar.xz", ".xz", "xz -T0 -dc"}, {".txz", ".xz", "xz -T0 -dc"},
 	{".tar.gz", ".gz", "gzip -dc"}, {".tgz", ".gz", "gzip -dc"},
-	{".tar.bz2", ".bz2", "bzip2 -dc"},
+	{".tar.bz2", ".bz2", "bzip2 -dc"}, {".tbz2", ".bz2", "bzip2 -dc"},
 	{".tar.zst", ".zst", "zstd -dc"},
 	{".tar", "", "cat"},
 }
@@ -139,8 +146,8 @@ func parseURL(s string) (Source, error) {
 		return Source{}, fmt.Errorf("parse kernel %q: want an http or https URL of a tarball", s)
 	}
 	if _, _, ok := compression(u.Path); !ok {
-		return Source{}, fmt.Errorf("parse kernel %q: not the name of a tarball; "+
-			"kimg reads .tar.xz, .tar.gz and .tar.zst from URLs", s)
+		return Source{}, fmt.Errorf("parse kernel %q: not the URL of a tarball, .tar.xz, .tar.gz or .tar.zst; "+
+			"clone a repository and pass its directory", s)
 	}
 	return Source{Kind: URL, URL: s}, nil
 }
@@ -157,7 +164,11 @@ func parsePath(s string) (Source, error) {
 			src, err := parsePath(file)
 			if err == nil && src.Kind == Tarball {
 				src.Dir = path.Clean(dir)
-				return src, safeName(dir)
+				if safeName(dir) != nil {
+					err = fmt.Errorf("parse kernel %q: want the directory as the tarball calls it: %q leads out of it",
+						s, dir)
+				}
+				return src, err
 			}
 		}
 		return Source{}, &noSourceError{s}
@@ -170,9 +181,18 @@ func parsePath(s string) (Source, error) {
 	}
 	if _, _, ok := compression(abs); !ok {
 		return Source{}, fmt.Errorf("parse kernel %q: not the name of a tarball; "+
-			"kimg reads .tar.xz, .tar.gz, .tar.bz2, .tar.zst and .tar", s)
+			"kimg reads %s", s, endings())
 	}
 	return Source{Kind: Tarball, Path: abs}, nil
+}
+
+// endings are those of a tarball's name, for people.
+func endings() string {
+	var all []string
+	for _, t := range tarballs {
+		all = append(all, t.ending)
+	}
+	return strings.Join(all[:len(all)-1], ", ") + " and " + all[len(all)-1]
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {
@@ -187,8 +207,38 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 type noSourceError struct{ name string }
 
 func (e *noSourceError) Error() string {
+	if strings.ContainsRune(e.name, filepath.Separator) {
+		return fmt.Sprintf("parse kernel %q: there is no such file or directory", e.name)
+	}
+	if _, _, ok := compression(e.name); ok {
+		return fmt.Sprintf("parse kernel %q: there is no such file", e.name)
+	}
 	return fmt.Sprintf("parse kernel %q: neither a file, a directory, a version such as 6.12 or 6.12.y, nor \"suite\"",
 		e.name)
+}
+
+// moving are the names by which people call what is another kernel tomorrow.
+var moving = []string{"next", "linux-next", "mainline", "stable", "lts", "longterm", "latest", "master", "main", "head"}
+
+// Hint says what may have been meant.
+func (e *noSourceError) Hint() string {
+	name := strings.ToLower(e.name)
+	series, isSeries := strings.CutSuffix(name, ".x")
+	switch {
+	case packageRE.MatchString(name):
+		return "did you mean suite:" + name + "?"
+	case slices.Contains(moving, name):
+		return "kimg builds what a name means tomorrow as well: name a version, such as 6.12 or 6.12.y, or clone the " +
+			"repository and pass its directory"
+	case isSeries:
+		if src, ok := release(strings.TrimPrefix(series, "linux-") + ".y"); ok {
+			return "did you mean " + src.String() + "?"
+		}
+	}
+	if src, err := ParseSource(name); err == nil && name != e.name {
+		return "did you mean " + src.String() + "?"
+	}
+	return ""
 }
 
 func (e *noSourceError) Is(target error) bool { return target == fs.ErrNotExist }
@@ -276,13 +326,32 @@ type treeInTar struct {
 	beside  bool   // there is more than the tree: only what is in dir is to be taken
 }
 
-// manyTrees says that a tar holds several kernels.
-type manyTrees struct{ dirs []string }
+// manyTrees says that a tar holds several kernels, or none where one is looked for.
+type manyTrees struct {
+	dirs []string
+	deep bool // they are in directories of directories
+}
 
-func (e *manyTrees) Error() string { return "it holds several kernels: " + strings.Join(e.dirs, ", ") }
+func (e *manyTrees) Error() string {
+	what := "it holds several kernels: "
+	if e.deep {
+		what = "it has no kernel at its top, and has one deeper in it: "
+		if len(e.dirs) > 1 {
+			what = "it has no kernel at its top, and has several deeper in it: "
+		}
+	}
+	return what + strings.Join(e.dirs, ", ")
+}
 
-// TreeHint says how one of them is chosen.
+// hint says how one of them is chosen.
 func (e *manyTrees) hint(file string) string { return "choose one: --kernel " + file + ":" + e.dirs[0] }
+
+// outsideLink says that a tree of a tar cannot be unpacked alone.
+type outsideLink struct{ name, link string }
+
+func (e *outsideLink) Error() string {
+	return fmt.Sprintf("%s is a hard link to %s, which is not in that directory", e.name, e.link)
+}
 
 // topFiles are what the top of a kernel's tree has. Other projects have a Makefile with a VERSION and a PATCHLEVEL.
 var topFiles = []string{"Makefile", "Kconfig", "Kbuild"}
@@ -290,7 +359,24 @@ var topFiles = []string{"Makefile", "Kconfig", "Kbuild"}
 // candidate is a directory of a tar that may be a kernel's.
 type candidate struct {
 	treeInTar
-	has [3]bool // of topFiles
+	has     [3]bool // of topFiles
+	outside *outsideLink
+}
+
+// makefile is what a tar has under a name, for those that are hard links to it.
+type makefile struct {
+	version units.KernelVersion
+	err     error
+}
+
+// treeFinder finds kernels' trees in a tar.
+type treeFinder struct {
+	dir         string // the one that is meant; empty: the only one at the top
+	found       map[string]*candidate
+	made        map[string]makefile // of all Makefiles so far
+	whole, deep []*candidate        // at dir or at the top; in directories of directories
+	tops        map[string]bool     // the names at the top
+	inDir       bool                // there is something in dir
 }
 
 // findTree reads a tar until it meets a kernel's tree: in the order of git archive, in the first eighth of it. dir
@@ -298,71 +384,105 @@ type candidate struct {
 // wrong with the rest is found when it is unpacked.
 func findTree(r io.Reader, dir string, all bool) (treeInTar, error) {
 	tr := tar.NewReader(r)
-	found := map[string]*candidate{}
-	var whole []*candidate
-	tops := map[string]bool{}
-	for {
+	f := &treeFinder{dir: dir, found: map[string]*candidate{}, made: map[string]makefile{}, tops: map[string]bool{}}
+	for all || len(f.whole) == 0 {
 		h, err := tr.Next()
-		if err == io.EOF || err != nil && len(whole) > 0 {
+		if err == io.EOF || err != nil && len(f.whole) > 0 {
 			break
+		}
+		if err == nil && h.Typeflag != tar.TypeXGlobalHeader { // which has a name, and is no member
+			err = f.take(h, tr)
 		}
 		if err != nil {
 			return treeInTar{}, fmt.Errorf("read tarball: %w", truncated(err))
 		}
-		if err := safeName(h.Name); err != nil {
-			if len(whole) > 0 {
-				continue
-			}
-			return treeInTar{}, err
+	}
+	return f.tree()
+}
+
+// take looks at a member of the tar.
+func (f *treeFinder) take(h *tar.Header, r io.Reader) error {
+	if err := safeName(h.Name); err != nil {
+		if len(f.whole) > 0 {
+			err = nil // for who unpacks it
 		}
-		name := path.Clean(h.Name)
-		if h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir && strings.Contains(name, "/") {
-			top, _, _ := strings.Cut(name, "/")
-			tops[top] = true
-		}
-		at, i := path.Dir(name), slices.Index(topFiles, path.Base(name))
-		if h.Typeflag != tar.TypeReg || i < 0 || dir != "" && at != dir || dir == "" && strings.Count(name, "/") > 1 {
-			continue
-		}
-		c := found[at]
-		if c == nil {
-			c = &candidate{}
-			found[at] = c
-		}
-		if c.has[i] {
-			continue
-		}
-		if i == 0 {
-			c.version, err = ParseMakefile(tr)
-			switch {
-			case errors.Is(err, errNoTree):
-				continue
-			case err != nil:
-				return treeInTar{}, truncated(err)
-			}
-			// tar counts components as they are spelled: ./linux-6.12/Makefile has two.
-			spelt := strings.TrimLeft(h.Name, "/")
-			c.dir, c.strip = strings.TrimSuffix(spelt[:len(spelt)-len("Makefile")], "/"), strings.Count(spelt, "/")
-		}
-		c.has[i] = true
-		if c.has == [3]bool{true, true, true} {
-			if whole = append(whole, c); !all {
-				break
-			}
-		}
+		return err
+	}
+	name, file := path.Clean(h.Name), h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeLink
+	if file || h.Typeflag == tar.TypeDir && strings.Contains(name, "/") {
+		top, _, _ := strings.Cut(name, "/")
+		f.tops[top] = true
+	}
+	at, i := path.Dir(name), slices.Index(topFiles, path.Base(name))
+	f.inDir = f.inDir || name == f.dir || strings.HasPrefix(name, f.dir+"/")
+	if !file || i < 0 {
+		return nil
+	}
+	var m makefile
+	switch {
+	case i > 0:
+	case h.Typeflag == tar.TypeLink:
+		m = f.made[path.Clean(h.Linkname)]
+	default:
+		m.version, m.err = ParseMakefile(r)
+	}
+	if i == 0 {
+		f.made[name] = m
+	}
+	c := f.found[at]
+	if c == nil {
+		c = &candidate{}
+		f.found[at] = c
 	}
 	switch {
-	case len(whole) == 0:
-		return treeInTar{}, errNoTree
-	case len(whole) > 1:
-		var dirs []string
-		for _, c := range whole {
-			dirs = append(dirs, path.Clean(c.dir))
-		}
-		return treeInTar{}, &manyTrees{dirs}
+	case c.has[i] || i == 0 && (m.version == units.KernelVersion{} || errors.Is(m.err, errNoTree)):
+		return nil
+	case m.err != nil:
+		return m.err
+	case i == 0:
+		// tar counts components as they are spelled: ./linux-6.12/Makefile has two.
+		spelt := strings.TrimLeft(h.Name, "/")
+		c.version = m.version
+		c.dir, c.strip = strings.TrimSuffix(spelt[:len(spelt)-len("Makefile")], "/"), strings.Count(spelt, "/")
 	}
-	in := whole[0].treeInTar
-	in.beside = path.Clean(in.dir) != "." && (len(tops) > 1 || in.strip > 1)
+	link := path.Clean(h.Linkname)
+	if c.outside == nil && h.Typeflag == tar.TypeLink && at != "." && !strings.HasPrefix(link, at+"/") {
+		c.outside = &outsideLink{name, link}
+	}
+	c.has[i] = true
+	switch {
+	case c.has != [3]bool{true, true, true}:
+	case at == f.dir, f.dir == "" && !strings.Contains(at, "/"):
+		f.whole = append(f.whole, c)
+	case f.dir == "" && len(f.whole) == 0:
+		f.deep = append(f.deep, c)
+	}
+	return nil
+}
+
+// tree is the one that was found.
+func (f *treeFinder) tree() (treeInTar, error) {
+	dirs := func(list []*candidate) (all []string) {
+		for _, c := range list {
+			all = append(all, path.Clean(c.dir))
+		}
+		return all
+	}
+	switch {
+	case len(f.whole) > 1:
+		return treeInTar{}, &manyTrees{dirs: dirs(f.whole)}
+	case len(f.whole) == 0 && len(f.deep) > 0:
+		return treeInTar{}, &manyTrees{dirs(f.deep), true}
+	case f.dir != "" && !f.inDir:
+		return treeInTar{}, fmt.Errorf("it has nothing in %s: %w", f.dir, errNoTree)
+	case len(f.whole) == 0:
+		return treeInTar{}, errNoTree
+	}
+	in := f.whole[0].treeInTar
+	in.beside = path.Clean(in.dir) != "." && (len(f.tops) > 1 || in.strip > 1)
+	if in.beside && f.whole[0].outside != nil {
+		return treeInTar{}, f.whole[0].outside
+	}
 	return in, nil
 }
 

@@ -254,7 +254,7 @@ func (d *delivery) archive(ctx context.Context) error {
 		return err
 	}
 	if dirs := wholeTops(names.String()); len(dirs) > 1 {
-		return sourceError("unpack", d.tree.Path, &manyTrees{dirs})
+		return sourceError("unpack", d.tree.Path, &manyTrees{dirs: dirs})
 	}
 	if err := d.check(ctx); err != nil {
 		return sourceError("unpack", d.tree.Path, err)

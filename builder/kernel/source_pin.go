@@ -239,7 +239,7 @@ func lookInto(ctx context.Context, name, path, dir string) (treeInTar, units.Dig
 	}
 	defer f.Close()
 	h, r := sha256.New(), reading.Until(ctx, f)
-	if err := ends(name, f); err != nil {
+	if err := errors.Join(begins(name, f), ends(name, f)); err != nil {
 		return treeInTar{}, "", err
 	}
 	in, err := findIn(name, io.TeeReader(r, h), dir)
@@ -250,6 +250,32 @@ func lookInto(ctx context.Context, name, path, dir string) (treeInTar, units.Dig
 		return treeInTar{}, "", err
 	}
 	return in, units.DigestSum(h), nil
+}
+
+// errOtherKind is the answer to a file that is not what its name says.
+var errOtherKind = errors.New("it is not what its name says")
+
+// begins refuses a file that begins as none of its name's kind does.
+func begins(name string, f *os.File) error {
+	suffix, _, _ := compression(name)
+	head := make([]byte, 512)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	head = head[:n]
+	is, known := decompress.Suffix(head)
+	switch {
+	case n == 0:
+		return fmt.Errorf("it is empty: %w", errNoTree)
+	case known && is != suffix:
+		return fmt.Errorf("%w: it begins as a %s file does", errOtherKind, is)
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return fmt.Errorf("%w: it begins as a .zip file does", errOtherKind)
+	case !known && (suffix != "" || n < 512): // a tar's members begin with blocks of this size
+		return fmt.Errorf("%w: it begins with %q", errOtherKind, head[:min(n, 16)])
+	}
+	return nil
 }
 
 // ends refuses a tar without compression that stops between two members: it ends with two blocks of zeros, and

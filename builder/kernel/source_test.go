@@ -92,7 +92,7 @@ func TestParseSource(t *testing.T) {
 		{"linux-6.13-rc1", Source{Kind: Release, Version: version(t, "6.13-rc1")}, ""},
 		{"v6.12.0", Source{Kind: Release, Version: version(t, "6.12")}, ""},
 		{"~/linux-6.1.tar", Source{Kind: Tarball, Path: dir + "/linux-6.1.tar"}, ""},
-		{"~/nothing", Source{}, `parse kernel "~/nothing": neither a file, a directory, a version`},
+		{"~/nothing", Source{}, `parse kernel "~/nothing": there is no such file or directory`},
 		{"6.12.", Source{}, "neither a file, a directory, a version"},
 		{"v", Source{}, "neither a file, a directory, a version"},
 		{"v6.1", Source{Kind: Directory, Path: dir + "/v6.1"}, ""}, // what is there is meant
@@ -104,7 +104,9 @@ func TestParseSource(t *testing.T) {
 		{dir, Source{Kind: Directory, Path: dir}, ""},
 		{dir + "/linux.tar.xz", Source{Kind: Tarball, Path: dir + "/linux.tar.xz"}, ""},
 		{dir + "/linux.zip", Source{}, "not the name of a tarball"},
-		{dir + "/nothing", Source{}, "neither a file, a directory, a version"},
+		{dir + "/nothing", Source{}, "there is no such file or directory"},
+		{"linux-6.11.tar.xz", Source{}, "there is no such file"},
+		{dir + "/linux.tar.xz:../x", Source{}, `"../x" leads out of it`},
 		{"https://kernel.org/linux.tar.xz", Source{Kind: URL, URL: "https://kernel.org/linux.tar.xz"}, ""},
 		{"ftp://kernel.org/linux.tar.xz", Source{}, "want an http or https URL"},
 		{"/dev/null", Source{}, "neither a directory nor a plain file"},
@@ -248,12 +250,12 @@ func TestPinTarball(t *testing.T) {
 		"up.tar.gz": {tarGz(t, [2]string{"../../etc/passwd", "x"}, [2]string{"l/Makefile", makefile612}),
 			`"../../etc/passwd" points out of the tree`},
 		"root.tar.gz":   {tarGz(t, [2]string{"/etc/passwd", "x"}), `"/etc/passwd" points out of the tree`},
-		"lies.tar.xz":   {good, "decompress"},
+		"lies.tar.xz":   {good, "it begins as a .gz file does"},
 		"empty.tar.zst": {nil, "not a kernel tree"},
-		"lies.tar.bz2":  {good, "read tarball"},
-		"lies.tar":      {good, "read tarball"},
-		"lies.tar.zst":  {good, "read tarball"},
-		"words.tar.gz":  {[]byte("no tarball at all\n"), "decompress"},
+		"lies.tar.bz2":  {good, "it begins as a .gz file does"},
+		"lies.tar":      {good, "it begins as a .gz file does"},
+		"lies.tar.zst":  {good, "it begins as a .gz file does"},
+		"words.tar.gz":  {[]byte("no tarball at all\n"), `it begins with "no tarball at al"`},
 		"bent.tar.gz":   {bent(good), "read tarball"},
 	} {
 		if _, err := pin(name, c.data); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -299,8 +301,10 @@ func TestPinOneOfSeveral(t *testing.T) {
 		{"a.tar.gz:old", [][2]string{kernel, {"old/Makefile", older}}, "6.1.107 1 old", "", ""},
 		{"a.tar.gz:sdk/src/linux/", [][2]string{{"sdk/src/linux/Makefile", makefile612}}, "6.12.107 3 sdk/src/linux",
 			"", ""},
-		{"a.tar.gz", [][2]string{{"sdk/src/linux/Makefile", makefile612}}, "", "not a kernel tree", ""},
-		{"a.tar.gz:none", [][2]string{kernel}, "", "not a kernel tree", ""},
+		{"a.tar.gz", [][2]string{{"sdk/src/linux/Makefile", makefile612}}, "",
+			"it has no kernel at its top, and has one deeper in it: sdk/src/linux",
+			"choose one: --kernel " + dir + "/a.tar.gz:sdk/src/linux"},
+		{"a.tar.gz:none", [][2]string{kernel}, "", "it has nothing in none: not a kernel tree", ""},
 	} {
 		tree, err := pin(c.name, c.files...)
 		got := ""
@@ -321,6 +325,57 @@ func TestPinOneOfSeveral(t *testing.T) {
 	}
 	if in, err := findTree(plainTar(t, lone), "", true); !errors.Is(err, errNoTree) {
 		t.Errorf("%+v, %v", in, err)
+	}
+}
+
+// TestFindLinkedTree has two trees of which one is hard links to the other, as cp -al makes it, after a global header.
+func TestFindLinkedTree(t *testing.T) {
+	const top = "VERSION = 6\nPATCHLEVEL = 12\n"
+	files := []*tar.Header{{Name: "pax_global_header", Typeflag: tar.TypeXGlobalHeader,
+		PAXRecords: map[string]string{"comment": "x"}}}
+	for _, name := range topFiles {
+		files = append(files, &tar.Header{Name: "one/" + name, Typeflag: tar.TypeReg, Size: int64(len(top))})
+	}
+	for _, name := range topFiles {
+		files = append(files, &tar.Header{Name: "lab/" + name, Typeflag: tar.TypeLink, Linkname: "one/" + name})
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range files {
+		err := w.WriteHeader(h)
+		if err == nil && h.Size > 0 {
+			_, err = io.WriteString(w, top)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, want := range map[string]string{
+		"":    "it holds several kernels: one, lab",
+		"lab": "lab/Makefile is a hard link to one/Makefile, which is not in that directory",
+		"one": "",
+	} {
+		in, err := findTree(bytes.NewReader(b.Bytes()), dir, true)
+		if want == "" && (err != nil || in.dir != dir) || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%q: %+v, %v, want %q", dir, in, err, want)
+		}
+	}
+}
+
+// TestNoSourceHints has names that mean something to people.
+func TestNoSourceHints(t *testing.T) {
+	for name, want := range map[string]string{
+		"linux-source-6.12": "did you mean suite:linux-source-6.12?",
+		"6.12.x":            "did you mean 6.12.y?",
+		"LINUX-6.12":        "did you mean 6.12?",
+		"Mainline":          "name a version, such as 6.12",
+		"trunk":             "",
+	} {
+		_, err := ParseSource(name)
+		var own *noSourceError
+		if !errors.As(err, &own) || want == "" && own.Hint() != "" || !strings.Contains(own.Hint(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +36,14 @@ const (
 // seriesFile is what quilt calls the list of a directory's patches.
 const seriesFile = "series"
 
-// coverLetter is a mail of git format-patch that has no patch in it.
-const coverLetter = "0000-cover-letter.patch"
+// coverLetter is a mail of git format-patch that has no patch in it: of a first version, or of v2.
+var coverLetter = regexp.MustCompile(`^(v\d+-)?0000-cover-letter\.`)
+
+// patchEndings are those of a directory's patches: diffs, mails and mailboxes.
+var patchEndings = []string{".patch", ".diff", ".eml", ".mbox"}
+
+// patchLine is one that a patch has, or a mail, and a list of patches has not.
+var patchLine = regexp.MustCompile(`(?m)^(diff |Index: |--- |\+\+\+ |@@ -|From |[A-Z][A-Za-z-]*: )`)
 
 // ReadPatches reads what --patch names, in order: files, directories and series.
 func ReadPatches(paths []string) ([]PatchLock, error) { return readPatches(paths, Spec{}.wrong) }
@@ -93,7 +100,10 @@ func listPatches(path string) ([]patchAt, error) {
 	}
 	dir, name := filepath.Split(path)
 	if name == seriesFile || strings.HasPrefix(name, seriesFile+".") || strings.HasSuffix(name, "."+seriesFile) {
-		return readSeries(dir, name)
+		text, err := patchAt{dir: dir, name: name}.text(maxPatchText)
+		if err != nil || !patchLine.MatchString(text) {
+			return readSeries(dir, name)
+		}
 	}
 	return []patchAt{{dir, name, unsaid}}, nil
 }
@@ -107,12 +117,13 @@ func sortedPatches(dir string) ([]patchAt, error) {
 	var list []patchAt
 	for _, de := range des {
 		name := de.Name()
-		if ext := filepath.Ext(name); (ext == ".patch" || ext == ".diff") && name != coverLetter && !de.IsDir() {
+		if slices.Contains(patchEndings, filepath.Ext(name)) && !coverLetter.MatchString(name) && !de.IsDir() {
 			list = append(list, patchAt{dir, name, unsaid})
 		}
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("read patches: %s has no series file, and no file that ends in .patch or .diff", dir)
+		return nil, fmt.Errorf("read patches: %s has no series file, and no file that ends in %s", dir,
+			strings.Join(patchEndings, ", "))
 	}
 	return list, nil // os.ReadDir sorts
 }

@@ -38,21 +38,24 @@ func TestReadPatches(t *testing.T) {
 	b = strings.ReplaceAll(b, "b/fs", "fs")
 	files(t, dir, "one.patch", a,
 		"sorted/10.patch", a, "sorted/2.diff", a, "sorted/1.patch", a,
-		"sorted/"+coverLetter, "words\n", "sorted/README", "words\n", "sorted/x.patch/y", "",
+		"sorted/v2-0000-cover-letter.patch", "words\n", "sorted/a.eml", a,
+		"sorted/README", "words\n", "sorted/x.patch/y", "",
 		"quilt/series", "# a comment\n\nsub/two.patch -p0 # why\n one.patch\n",
 		"quilt/sub/two.patch", b, "quilt/one.patch", a, "quilt/not.patch", "",
+		"fix.series", "From 0123 Mon Sep 17 00:00:00 2001\n"+a,
 		"suse/series.conf", "a.patch -p1\n", "suse/a.patch", a)
 	for name, c := range map[string]struct {
 		paths []string
 		want  string
 	}{
-		"none":   {nil, ""},
-		"file":   {[]string{"one.patch"}, "one.patch 1"},
-		"sorted": {[]string{"sorted"}, "1.patch 1, 10.patch 1, 2.diff 1"},
-		"quilt":  {[]string{"quilt"}, "two.patch 0, one.patch 1"},
-		"series": {[]string{"quilt/series"}, "two.patch 0, one.patch 1"},
-		"suse":   {[]string{"suse/series.conf"}, "a.patch 1"},
-		"all":    {[]string{"one.patch", "suse/series.conf", "one.patch"}, "one.patch 1, a.patch 1, one.patch 1"},
+		"none":      {nil, ""},
+		"file":      {[]string{"one.patch"}, "one.patch 1"},
+		"sorted":    {[]string{"sorted"}, "1.patch 1, 10.patch 1, 2.diff 1, a.eml 1"},
+		"quilt":     {[]string{"quilt"}, "two.patch 0, one.patch 1"},
+		"series":    {[]string{"quilt/series"}, "two.patch 0, one.patch 1"},
+		"called so": {[]string{"fix.series"}, "fix.series 1"},
+		"suse":      {[]string{"suse/series.conf"}, "a.patch 1"},
+		"all":       {[]string{"one.patch", "suse/series.conf", "one.patch"}, "one.patch 1, a.patch 1, one.patch 1"},
 	} {
 		var paths, got []string
 		for _, p := range c.paths {

@@ -97,6 +97,10 @@ func Load(dir string) (Spec, error) {
 	name := filepath.Join(dir, File)
 	b, err := reading.Small(name, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
+		other := filepath.Join(dir, strings.TrimSuffix(File, "yaml")+"yml")
+		if _, err := os.Lstat(other); err == nil {
+			return s, &InputError{Err: fmt.Errorf("there is %s, which kimg does not read: call it %s", other, File)}
+		}
 		return s, nil
 	}
 	if err != nil {

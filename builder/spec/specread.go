@@ -153,7 +153,22 @@ func (r *fileReader) list(key string, n *yaml.Node) (items []item) {
 			items = append(items, item{key, t, one.Line})
 		}
 	}
+	if key == "set" {
+		r.onceEach(items)
+	}
 	return items
+}
+
+// onceEach wants one value of each symbol in a file.
+func (r *fileReader) onceEach(items []item) {
+	first := map[string]item{}
+	for _, i := range items {
+		symbol, _, _ := strings.Cut(strings.TrimPrefix(i.text, "CONFIG_"), "=")
+		if was, ok := first[symbol]; ok && was.text != i.text {
+			r.Wrong(&yaml.Node{Line: i.line}, "set: %s is there already, in line %d", symbol, was.line)
+		}
+		first[symbol] = i
+	}
 }
 
 // settings reads set: {KASAN: y}, and what it looks like in a list.

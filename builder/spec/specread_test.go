@@ -56,6 +56,8 @@ func TestSpecFileErrors(t *testing.T) {
 		{"suite: trixie\n---\nsuite: bookworm\n", ":2: there is a second document: want one"},
 		{"fragment: lab.config\n", `:1: unknown key "fragment": did you mean fragments?`},
 		{"Suite: trixie\n", `:1: unknown key "Suite": did you mean suite?`},
+		{"set:\n  KASAN: y\n  KASAN: n\n", ":3: set: KASAN is there already, in line 2"},
+		{"set: [KASAN=y, CONFIG_KASAN=n]\n", ":1: set: KASAN is there already, in line 1"},
 		{"suite: trixie\nsuite: sid\n", ":2: suite is there already, in line 1"},
 		{"- a\n", ":1: want a kimg.yaml with the keys kernel, suite,"},
 		{"just words\n", ":1: want a kimg.yaml with the keys"},

@@ -154,6 +154,10 @@ func TestParseRefuses(t *testing.T) {
 		"context diff":   {"*** a/x\n--- b/x\n***************\n*** 1,2 ****\n", 1, "context diff"},
 		"ed":             {"1d\n", 1, "it changes nothing"},
 		"empty":          {"", 1, "it changes nothing"},
+		"a reply":        {"> diff --git a/x b/x\n> @@ -1 +1 @@\n", 1, "it is quoted"},
+		"a merge":        {"diff --cc fs/open.c\n@@@ -1,1 -1,1 +1,1 @@@\n", 1, "git's view of a merge"},
+		"a page":         {"<!DOCTYPE html>\n<p>x\n", 1, "it is a web page"},
+		"UTF-16":         {"\xff\xfed\x00", 1, "it is in UTF-16"},
 		"compressed":     {"\xfd7zXZ\x00\x00", 1, "is it compressed?"},
 	} {
 		files, err := Parse(name, c.text, c.strip)

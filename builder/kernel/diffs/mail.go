@@ -20,8 +20,10 @@ var mboxFrom = regexp.MustCompile(`(?m)^From \S+ .*\d{4}\r?\n`)
 // encodedRE is a header of what is not read as it is (RFC 2045, 6.1).
 var encodedRE = regexp.MustCompile(`(?mi)^Content-Transfer-Encoding:\s*(quoted-printable|base64)\b`)
 
-// Decode returns the patch of a mail, or of a mailbox, that is in quoted-printable or base64; any other text as it is.
+// Decode returns the patch of a mail, or of a mailbox, that is in quoted-printable or base64; any other text as it
+// is, but for a byte order mark.
 func Decode(name, text string) (string, error) {
+	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark of UTF-8
 	if !encodedRE.MatchString(text) {
 		return text, nil
 	}

@@ -18,6 +18,10 @@ func Parse(name, text string, strip int) ([]File, error) {
 	if strip < 0 || strip > MaxStrip {
 		return nil, &Error{name, 0, fmt.Errorf("-p%d: want -p0 to -p%d", strip, MaxStrip)}
 	}
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return nil, &Error{name, 0, errors.New("it is in UTF-16, as PowerShell's \">\" writes: " +
+			"make it with git diff --output=FILE")}
+	}
 	if strings.ContainsRune(text, 0) {
 		return nil, &Error{name, 0, errors.New("it is not a text: is it compressed?")}
 	}
@@ -38,15 +42,32 @@ func Parse(name, text string, strip int) ([]File, error) {
 			return nil, &Error{name, p.at + 1, err}
 		}
 	}
-	if len(p.files) == 0 && strings.Contains(text, "\x1b[") {
-		return nil, &Error{name, 0, errors.New("it has a terminal's colours in it: make it with git diff --no-color")}
-	}
 	if len(p.files) == 0 {
-		err := errors.New("it changes nothing: want a unified diff, as git diff and diff -u write it")
-		return nil, &Error{name, 0, err}
+		return nil, &Error{name, 0, nothing(text)}
 	}
 	return p.files, nil
 }
+
+// nothing says why a text has no change in it.
+func nothing(text string) error {
+	switch {
+	case strings.Contains(text, "\x1b["):
+		return errors.New("it has a terminal's colours in it: make it with git diff --no-color")
+	case quotedRE.MatchString(text):
+		return errors.New("it is quoted with \"> \", as in a reply: take the mail that it answers")
+	case combinedRE.MatchString(text):
+		return errors.New("it is git's view of a merge, which is no change: make it with git diff COMMIT^1 COMMIT")
+	case htmlRE.MatchString(text):
+		return errors.New("it is a web page: save the raw patch")
+	}
+	return errors.New("it changes nothing: want a unified diff, as git diff and diff -u write it")
+}
+
+var (
+	quotedRE   = regexp.MustCompile(`(?m)^> ?(diff |@@ -|\+\+\+ )`)
+	combinedRE = regexp.MustCompile(`(?m)^diff --(cc|combined) `)
+	htmlRE     = regexp.MustCompile(`(?i)^\s*<(!doctype html|html)\b`)
+)
 
 var errBinary = errors.New("it changes a binary file, which cannot be done")
 
