@@ -2,6 +2,7 @@ package why
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -116,8 +117,15 @@ func (s *scene) atInstruction(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, nil // a module's: the call trace may help
 	}
+	told, err := s.g.Icount(ctx)
+	if err != nil {
+		return false, err
+	}
 	pc, err := s.backTo(ctx, []uint64{address}, true)
 	if err != nil || pc == 0 {
+		return false, err
+	}
+	if err := s.toFault(ctx, address, told); err != nil {
 		return false, err
 	}
 	in, err := s.here(ctx)
@@ -140,6 +148,43 @@ func (s *scene) atInstruction(ctx context.Context) (done bool, err error) {
 	}
 	return true, s.askOfCondition(ctx)
 }
+
+// toFault goes on to where an instruction reaches for the address that could not be reached, but not beyond where that
+// was told: QEMU may pass over a breakpoint whose instruction faults, and stop at an earlier time of it.
+func (s *scene) toFault(ctx context.Context, address, told uint64) (err error) {
+	wrong, known := fault(s.r)
+	if !known {
+		return nil
+	}
+	b, err := s.g.SetBreak(ctx, fmt.Sprintf("*%#x", address), true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.drop(ctx, b)) }()
+	for range maxPasses {
+		in, err := s.here(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range reaches(in.Inst) {
+			at, err := s.address(ctx, m, in)
+			if err != nil || at <= wrong && wrong-at <= 64 {
+				return err
+			}
+		}
+		icount, err := s.g.GoOn(ctx)
+		if err != nil {
+			return err
+		}
+		if icount >= told {
+			break
+		}
+	}
+	return fmt.Errorf("find the fault: %#x reaches for %#x at no time before it was told", address, wrong)
+}
+
+// maxPasses is how often an instruction may be passed before it faults.
+const maxPasses = 100
 
 // atFault asks where the address came from that an instruction could not reach, or the number that it divided by.
 func (s *scene) atFault(ctx context.Context, in insn) error {
