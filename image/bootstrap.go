@@ -260,7 +260,12 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 // rootCmd is a container in which root works on the tree of an architecture, without its mounts and streams.
 func rootCmd(imaging string, a Arch, epoch time.Time, privileged bool, args []string) *container.Cmd {
 	if foreign(a) {
-		args = slices.Concat([]string{"sh", "-c", emulateScript, "emulate", "/usr/bin/" + a.Emulator, binfmt(a)}, args)
+		var caps []string
+		for _, c := range BootstrapCaps {
+			caps = append(caps, "+"+strings.ToLower(c.Name))
+		}
+		args = slices.Concat([]string{"sh", "-c", emulateScript, "emulate", "/usr/bin/" + a.Emulator, binfmt(a),
+			strings.Join(caps, ",")}, args)
 	}
 	cmd := &container.Cmd{
 		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: privileged, Namespaces: foreign(a),
