@@ -46,7 +46,10 @@ var eras = []Era{
 	{
 		From: v(6, 12), Suite: "trixie", CC: "gcc-14",
 		Proven: "6.12.107 with the vm config, 6.12.117 with that and with defconfig, booted trixie",
-		Others: map[string]string{"arm64": "6.12.117, with the vm config, booted trixie"},
+		Others: map[string]string{
+			"arm64":   "6.12.117, with the vm config, booted trixie",
+			"riscv64": "6.12.117, with the vm config, booted trixie",
+		},
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; " +
 			"gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",
 	},
