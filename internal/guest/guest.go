@@ -14,10 +14,10 @@
 //	poweroff           shut down cleanly: everything is on the disk when the guest ends
 //	ping               answer pong: a guest that does not has hung
 //	rest               the guest is about to be stopped, and kept for later: answer resting, or restless
-//	wake SECONDS NANOSECONDS SEED MACHINE-ID BOOT-ID AGE
+//	wake SECONDS NANOSECONDS SEED MACHINE-ID AGE
 //	                   after rest, in the guest that goes on: set the clock, stir the seed (hexadecimal) into the
-//	                   kernel's entropy and renew it, take the ids (the machine's where it is of this boot), and
-//	                   log how many seconds ago the guest was kept
+//	                   kernel's entropy and renew it, take the machine's id where it is of this boot, and log
+//	                   how many seconds ago the guest was kept
 //
 // Guest to host:
 //

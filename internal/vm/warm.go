@@ -3,7 +3,6 @@ package vm
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -315,20 +314,13 @@ func (vm *instance) wake(ctx context.Context, a *agent) error {
 
 // wakeLine is what a guest needs that goes on: package guest says in which order.
 func (vm *instance) wakeLine(made time.Time) string {
-	var random [96]byte
+	var random [80]byte
 	_, _ = rand.Read(random[:]) // it never fails
-	seed, machine, boot := random[:64], random[64:80], random[80:]
-	for _, id := range [][]byte{machine, boot} { // RFC 9562, version 4
-		id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	}
+	seed, machine := random[:64], random[64:]
+	machine[6], machine[8] = machine[6]&0x0f|0x40, machine[8]&0x3f|0x80 // RFC 9562, version 4
 	now := time.Now()
-	return fmt.Sprintf("wake %d %d %x %x %s %d", now.Unix(), now.Nanosecond(), seed, machine, uuid(boot),
+	return fmt.Sprintf("wake %d %d %x %x %d", now.Unix(), now.Nanosecond(), seed, machine,
 		max(0, int(now.Sub(made).Seconds())))
-}
-
-func uuid(b []byte) string {
-	h := hex.EncodeToString(b)
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }
 
 // keep keeps the guest, whose agent is ready, and has it go on. That it cannot be kept is no error.
