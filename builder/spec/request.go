@@ -47,6 +47,9 @@ func (s Spec) Request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
+	if _, err := kernel.ParseSource(s.Kernel); err != nil {
+		return Request{}, s.wrong("--kernel", s.Kernel, err)
+	}
 	patches, err := readPatches(s.Patches, s.wrong)
 	if err != nil {
 		return Request{}, err

@@ -275,6 +275,9 @@ func (s Spec) CheckValues() error {
 	if s.Kernel == "" {
 		return s.wrong("--kernel", s.Kernel, errors.New("is empty: want suite, a version, a directory or a tarball"))
 	}
+	if s.Config == "" {
+		return s.wrong("--config", s.Config, errors.New("is empty: want defconfig, vm or a file"))
+	}
 	if s.Out == "" {
 		return s.wrong("--out", s.Out, errors.New("is empty"))
 	}

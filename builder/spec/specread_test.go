@@ -126,6 +126,26 @@ func TestPatchesOfTheFile(t *testing.T) {
 	}
 }
 
+// TestNamesOfTheFile has a kernel that is none, and a file that is not read.
+func TestNamesOfTheFile(t *testing.T) {
+	dir := t.TempDir()
+	s, err := loadText(t, dir, "suite: trixie\nkernel: trunk\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Request(); err == nil || !strings.HasPrefix(err.Error(), filepath.Join(dir, File)+":2: kernel: ") {
+		t.Errorf("%v", err)
+	}
+	name := filepath.Join(dir, File)
+	if err := os.Rename(name, strings.TrimSuffix(name, "yaml")+"yml"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir); err == nil || !strings.HasSuffix(err.Error(), "kimg.yml, which kimg does not read: "+
+		"call it kimg.yaml") {
+		t.Errorf("%v", err)
+	}
+}
+
 func gz(t *testing.T, text string) []byte {
 	t.Helper()
 	var b bytes.Buffer
