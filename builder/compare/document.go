@@ -31,8 +31,8 @@ const oldActions = "means"
 
 // itemFields name the items of lists, together; of itemValues, the first that an item has is its value in a report.
 var (
-	itemFields = []string{"for", "kind", "name", "path", "id"}
-	itemValues = []string{"version", "sha256", "action"}
+	itemFields = []string{"for", "kind", "name", "path", "id", "user", "url", "suite"}
+	itemValues = []string{"version", "sha256", "action", "inrelease"}
 )
 
 // maxDocument bounds a manifest or lock, in bytes.

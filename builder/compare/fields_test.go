@@ -29,8 +29,11 @@ func fields(t reflect.Type, tag string) (places map[string]bool, lists map[strin
 			}
 		case reflect.Struct:
 			for f := range t.Fields() {
-				name, _, _ := strings.Cut(f.Tag.Get(tag), ",")
-				if name != "" && f.IsExported() {
+				name, how, _ := strings.Cut(f.Tag.Get(tag), ",")
+				switch {
+				case how == "inline":
+					walk(where, f.Type)
+				case name != "" && f.IsExported():
 					walk(strings.TrimPrefix(where+"."+name, "."), f.Type)
 				}
 			}

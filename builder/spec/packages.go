@@ -19,6 +19,9 @@ import (
 	"github.com/kimg/kimg/internal/units"
 )
 
+// ArchiveLine is one of apt's one-line entries.
+type ArchiveLine = archive.Line
+
 // OtherArchive is an archive besides the suite's own that packages may come from.
 type OtherArchive struct {
 	URL        string   `yaml:"url"`
@@ -47,8 +50,8 @@ type Deb struct {
 func (d Deb) Shown() string { return cmp.Or(d.From, d.Name) }
 
 // Line is the archive as apt's sources name it.
-func (a OtherArchive) Line() archive.Line {
-	return archive.Line{URL: a.URL, Suite: a.Suite, Components: a.Components, Key: a.Key.Path}
+func (a OtherArchive) Line() ArchiveLine {
+	return ArchiveLine{URL: a.URL, Suite: a.Suite, Components: a.Components, Key: a.Key.Path}
 }
 
 func (a OtherArchive) same(b OtherArchive) bool {
