@@ -44,6 +44,8 @@ var successors = map[string][]string{
 	"prepare_binprm":             {"bprm_creds_from_file"},
 	"search_binary_handler":      {"bprm_execve", "exec_binprm"},
 	"mmap_region":                {"__mmap_region"},
+	"kmalloc":                    {"__kmalloc_noprof", "__kmalloc"}, // inlined into its callers
+	"kzalloc":                    {"__kmalloc_noprof", "__kmalloc"},
 	"do_coredump":                {"vfs_coredump"},
 	"system_call":                {"do_syscall_64"},
 	"entry_SYSCALL_64":           {"do_syscall_64"},
@@ -66,7 +68,7 @@ func (s *Symbols) Became(at string) []string {
 		}
 	}
 	// Counting allocations by their callers took the plain names in 6.10.
-	candidates = append(candidates, want+"_noprof")
+	candidates = append(candidates, want+"_noprof", strings.ToLower(want))
 	has := map[string]bool{}
 	for _, f := range s.Functions {
 		has[f] = true
@@ -130,6 +132,7 @@ func moduleName(file string) string {
 type NoBreakError struct {
 	Break    string
 	Became   []string // what a function of that name became in this kernel
+	Variable bool     // it is one
 	Module   string   // the file of the module that has it
 	Near     []string // names that it does have
 	Msg      string   // gdb's message
@@ -142,7 +145,10 @@ func (e *NoBreakError) Error() string {
 		verb = "expect"
 	}
 	msg := trimStop(e.Msg)
-	if e.Module != "" {
+	switch {
+	case e.Variable:
+		msg = "it is a variable, and no function"
+	case e.Module != "":
 		msg = "it is in the module " + moduleName(e.Module) + ", which is not there before the guest loads it"
 	}
 	return verb + " " + e.Break + ": " + msg
@@ -152,6 +158,8 @@ func (e *NoBreakError) Error() string {
 func (e *NoBreakError) Hint() string {
 	function := e.Break[strings.LastIndexByte(e.Break, ':')+1:]
 	switch {
+	case e.Variable:
+		return "in kimg debug, at gdb's prompt: watch " + function + " stops where it changes, print shows it"
 	case len(e.Became) > 0:
 		return "in this kernel " + function + " is " + strings.Join(e.Became, " or ")
 	case e.Module != "":
@@ -165,7 +173,8 @@ func (e *NoBreakError) Hint() string {
 
 // noBreak is the error of a place that gdb refused.
 func (s *Symbols) noBreak(at, msg string) *NoBreakError {
-	e := &NoBreakError{Break: at, Became: s.Became(at), Near: s.Near(at), Msg: cmp.Or(msg, "there is none")}
+	e := &NoBreakError{Break: at, Became: s.Became(at), Near: s.Near(at), Msg: cmp.Or(msg, "there is none"),
+		Variable: s.Variables[at]}
 	if len(e.Became) == 0 {
 		e.Module = s.InModule(at)
 	}

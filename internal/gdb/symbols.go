@@ -19,6 +19,7 @@ import (
 // Symbols is what a vmlinux says of itself.
 type Symbols struct {
 	Functions []string
+	Variables map[string]bool
 	DebugInfo bool   // it has DWARF
 	Modules   string // directory of its modules; empty: it is not looked for functions of modules
 	Entry     uint64 // the physical address of the first instruction; 0: not known
@@ -44,7 +45,8 @@ func ReadSymbols(name string) (_ *Symbols, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Symbols{DebugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
+	s := &Symbols{Variables: map[string]bool{},
+		DebugInfo: f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil}
 	// Linux's linker script makes it a physical address; symbols are linear ones.
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && f.Entry >= p.Paddr && f.Entry-p.Paddr < p.Filesz {
@@ -55,8 +57,13 @@ func ReadSymbols(name string) (_ *Symbols, err error) {
 		s.Entry = a.Start
 	}
 	for _, symbol := range f.Symbols {
-		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC && !strings.HasPrefix(symbol.Name, "__pfx_") {
-			s.Functions = append(s.Functions, symbol.Name)
+		switch elf.ST_TYPE(symbol.Info) {
+		case elf.STT_FUNC:
+			if !strings.HasPrefix(symbol.Name, "__pfx_") {
+				s.Functions = append(s.Functions, symbol.Name)
+			}
+		case elf.STT_OBJECT:
+			s.Variables[symbol.Name] = true
 		}
 	}
 	return s, nil
