@@ -58,7 +58,7 @@ var callPrefixes = []string{"__x64_sys_", "__se_sys_", "__do_sys_", "__arm64_sys
 // Became are the functions of this kernel that one by a name of other kernels became, the nearest first.
 func (s *Symbols) Became(at string) []string {
 	want := at[strings.LastIndexByte(at, ':')+1:]
-	candidates := slices.Clone(successors[want])
+	candidates := slices.Concat(successors[want], successors[strings.ToLower(want)])
 	for _, p := range callPrefixes {
 		if call, ok := strings.CutPrefix(want, p); ok && call != "" {
 			for _, q := range callPrefixes {

@@ -14,8 +14,8 @@ import (
 
 func TestBecame(t *testing.T) {
 	s := &Symbols{Functions: []string{"kernel_clone", "do_sys_openat2", "__x64_sys_open", "__do_sys_open",
-		"__x64_sys_read", "exc_page_fault", "do_user_addr_fault", "kmem_cache_alloc_noprof", "__kmalloc_noprof", "vfs_read"},
-		Variables: map[string]bool{"jiffies": true}}
+		"__x64_sys_read", "exc_page_fault", "do_user_addr_fault", "kmem_cache_alloc_noprof", "__kmalloc_noprof",
+		"vfs_read"}, Variables: map[string]bool{"jiffies": true}}
 	old := &Symbols{Functions: []string{"_do_fork", "do_sys_open", "sys_open", "SyS_open"}}
 	for _, c := range []struct {
 		kernel *Symbols
@@ -32,6 +32,7 @@ func TestBecame(t *testing.T) {
 		{s, "sys_read", "__x64_sys_read", ""},
 		{s, "do_page_fault", "exc_page_fault do_user_addr_fault", ""},
 		{s, "kmem_cache_alloc", "kmem_cache_alloc_noprof", ""},
+		{s, "DO_FORK", "kernel_clone", ""},
 		{s, "kmalloc", "__kmalloc_noprof", ""},
 		{s, "VFS_READ", "vfs_read", "in this kernel VFS_READ is vfs_read"},
 		{s, "jiffies", "", "in kimg debug, at gdb's prompt: watch jiffies stops where it changes, print shows it"},
