@@ -113,6 +113,10 @@ func testRunLeastPrivilege(t *testing.T, e container.Engine) {
 	if want := fmt.Sprintf("%016x", 1<<0|1<<27); some["CapEff"] != want || some["CapBnd"] != want {
 		t.Errorf("CapEff %s CapBnd %s, want %s", some["CapEff"], some["CapBnd"], want)
 	}
+	_, bad, err := run(t, e, container.Cmd{Image: ref, Caps: []string{"CHOWN"}, Args: []string{"null", "/null"}})
+	if err == nil || !strings.Contains(bad, "not permitted") {
+		t.Errorf("a device without MKNOD: %q, %v", bad, err)
+	}
 	user := status(container.Cmd{User: "1000:1000"})
 	if !strings.HasPrefix(user["Uid"], "1000 1000") || user["CapEff"] != none {
 		t.Errorf("Uid %s CapEff %s", user["Uid"], user["CapEff"])
@@ -121,7 +125,7 @@ func testRunLeastPrivilege(t *testing.T, e container.Engine) {
 	if strings.TrimSpace(out) != "lo" || err != nil {
 		t.Errorf("interfaces %q, %v; want lo alone", out, err)
 	}
-	_, bad, err := run(t, e, container.Cmd{Image: ref, ReadOnly: true, Args: []string{"write", "/tmp/x", "x"}})
+	_, bad, err = run(t, e, container.Cmd{Image: ref, ReadOnly: true, Args: []string{"write", "/tmp/x", "x"}})
 	if err == nil || !strings.Contains(bad, "read-only") {
 		t.Errorf("writing to a read-only container: %q, %v", bad, err)
 	}

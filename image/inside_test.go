@@ -211,6 +211,7 @@ func (r *insider) fails(t *testing.T) {
 		"a bare unit":  {unit("fstrim.service"), "no [Install] section", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // a tree is read by one processor
 			_, log, err := r.customise(t.Context(), t, c.want)
 			if err == nil || !strings.Contains(err.Error(), c.err) || !strings.Contains(log, c.log) {
 				t.Errorf("%v, want %q; log:\n%s", err, c.err, log)

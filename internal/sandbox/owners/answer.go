@@ -136,7 +136,11 @@ func (t *task) mknod(dir, ptr, mode, dev uint64) answer {
 	if err != nil {
 		return failed(err)
 	}
-	if !t.book.powerful(who) {
+	may, err := t.has(unix.CAP_MKNOD)
+	if err != nil {
+		return failed(err)
+	}
+	if !may || !t.book.powerful(who) {
 		return failed(unix.EPERM)
 	}
 	umask, err := t.umask()

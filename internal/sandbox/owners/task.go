@@ -214,14 +214,25 @@ type root struct {
 
 // umask returns the task's.
 func (t *task) umask() (uint32, error) {
+	n, err := t.status("Umask", 8)
+	return uint32(n), err
+}
+
+// has reports whether one of the task's effective capabilities is c.
+func (t *task) has(c int) (bool, error) {
+	n, err := t.status("CapEff", 16)
+	return n>>c&1 == 1, err
+}
+
+// status is a number of /proc/PID/status, which is to a base there.
+func (t *task) status(name string, base int) (uint64, error) {
 	b, err := t.readProc("status")
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := bytes.Cut(b, []byte("\nUmask:\t"))
+	_, rest, _ := bytes.Cut(b, []byte("\n"+name+":\t"))
 	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	n, err := strconv.ParseUint(string(line), 8, 32)
-	return uint32(n), err
+	return strconv.ParseUint(string(line), base, 64)
 }
 
 func (t *task) readProc(name string) ([]byte, error) {
