@@ -107,13 +107,16 @@ func compareXattrs(img *ext4.Image, name string, h *tar.Header) error {
 	return nil
 }
 
+// errDiffers is the answer to contents that are not the same.
+var errDiffers = errors.New("its content differs")
+
 func sameBytes(got, want io.Reader) error {
 	a, b := make([]byte, 256<<10), make([]byte, 256<<10)
 	for {
 		n, gerr := io.ReadFull(got, a)
 		m, werr := io.ReadFull(want, b)
 		if !bytes.Equal(a[:n], b[:m]) {
-			return errors.New("its content differs")
+			return errDiffers
 		}
 		ended := func(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 		switch {

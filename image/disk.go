@@ -116,7 +116,7 @@ type disk struct {
 
 // fill makes the file system in a container and copies it into d.out.
 func (m Maker) fill(ctx context.Context, d disk) (err error) {
-	k, err := m.startWorker(ctx, false)
+	k, err := m.startWorker(ctx)
 	if err != nil {
 		return err
 	}

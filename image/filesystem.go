@@ -1,13 +1,11 @@
 package image
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 
 	"github.com/kimg/kimg/container"
@@ -18,12 +16,10 @@ import (
 
 // fileSystem is how a file system is made from a tree by its own tools, in a container.
 type fileSystem struct {
-	// script makes disk.img: of the tar on its stdin or, with root, of the directory tree. It gets, in this order, the
-	// label, the UUID, the epoch in seconds, the size in bytes (0: as it comes out) and the root's own time.
+	// script makes disk.img of the tar on its stdin. It gets, in this order, the label, the UUID, the epoch in seconds,
+	// the size in bytes (0: as it comes out) and the root's own time.
 	script string
 	check  []string // its own fsck: fails where disk.img is not sound
-	root   bool     // its tools read owners from a directory, so that they work as root
-	differ string   // why two of one tree differ; empty: they do not
 }
 
 // fileSystems are all but ext4.
@@ -42,18 +38,9 @@ rm tree.tar`,
 	},
 }
 
-// treeCaps are what root needs to unpack a tree with its owners, modes and capabilities.
-var treeCaps = []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP"}
-
 // fileSystemArgs is the container's command that makes a file system.
 func fileSystemArgs(spec DiskSpec) []string {
-	fs := fileSystems[spec.Form]
-	script := "set -e\n"
-	if fs.root {
-		script += "mkdir tree\ntar --extract --directory=tree --same-owner --preserve-permissions --numeric-owner " +
-			"--xattrs --xattrs-include='*'\n"
-	}
-	return []string{"sh", "-c", script + fs.script, "sh", RootLabel, spec.UUID.String(),
+	return []string{"sh", "-c", "set -e\n" + fileSystems[spec.Form].script, "sh", RootLabel, spec.UUID.String(),
 		strconv.FormatInt(spec.Epoch.Unix(), 10), strconv.FormatInt(int64(spec.Size), 10)}
 }
 
@@ -63,19 +50,13 @@ func NeedsForms(f Form) bool {
 	return ok
 }
 
-// Differs says why two file systems of a form that are made of the same tree are not the same; empty: they are.
-func Differs(f Form) string { return fileSystems[f].differ }
-
 // makeFileSystem makes a file system of a tree, checks it and writes it to file.
 func (m Maker) makeFileSystem(ctx context.Context, spec DiskSpec, t *tree, file string) (err error) {
 	fs, ok := fileSystems[spec.Form]
 	if !ok {
 		return fmt.Errorf("kimg does not make %s", spec.Form)
 	}
-	if fs.root {
-		t.dropDevices()
-	}
-	k, err := m.startWorker(ctx, fs.root)
+	k, err := m.startWorker(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,14 +99,4 @@ func (m Maker) makeFileSystem(ctx context.Context, spec DiskSpec, t *tree, file 
 		return err
 	}
 	return out.Sync()
-}
-
-// dropDevices takes device nodes out of a tree that is unpacked where nobody may make one: the kernel mounts devtmpfs
-// over them before it runs a program.
-func (t *tree) dropDevices() {
-	for name, n := range t.nodes {
-		if slices.Contains([]byte{tar.TypeChar, tar.TypeBlock}, n.typ) {
-			t.remove(name)
-		}
-	}
 }

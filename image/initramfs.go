@@ -108,10 +108,8 @@ func (c *cpioWriter) node(t *tree, n, of *node, ino, nlink int) error {
 	switch {
 	case n.typ == tar.TypeSymlink:
 		err = c.write(strings.NewReader(n.link), size)
-	case n.typ == tar.TypeReg && n.data != nil:
-		err = c.write(strings.NewReader(string(n.data)), size)
 	case n.typ == tar.TypeReg:
-		err = c.write(io.NewSectionReader(t.spool, n.at, n.size), size)
+		err = c.write(t.open(n), size)
 	}
 	return err
 }

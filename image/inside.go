@@ -294,7 +294,11 @@ func (t *tree) same(other *tree, name string) (bool, error) {
 	case a.typ != tar.TypeReg:
 		return true, nil
 	}
-	return sameContent(t.open(a), other.open(b))
+	err := sameBytes(t.open(a), other.open(b))
+	if errors.Is(err, errDiffers) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // open reads a file's bytes.
@@ -303,22 +307,4 @@ func (t *tree) open(n *node) io.Reader {
 		return bytes.NewReader(n.data)
 	}
 	return io.NewSectionReader(t.spool, n.at, n.size)
-}
-
-// sameContent compares two readers of one length.
-func sameContent(a, b io.Reader) (bool, error) {
-	var bufs [2][32 << 10]byte
-	for {
-		n, err := io.ReadFull(a, bufs[0][:])
-		m, berr := io.ReadFull(b, bufs[1][:])
-		if n != m || !bytes.Equal(bufs[0][:n], bufs[1][:m]) {
-			return false, nil
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return true, nil
-		}
-		if err := errors.Join(err, berr); err != nil {
-			return false, err
-		}
-	}
 }

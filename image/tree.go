@@ -352,13 +352,7 @@ func (t *tree) write(w io.Writer) error {
 		if n.typ != tar.TypeReg {
 			continue
 		}
-		var err error
-		if n.data != nil {
-			_, err = tw.Write(n.data)
-		} else {
-			_, err = io.Copy(tw, io.NewSectionReader(t.spool, n.at, n.size))
-		}
-		if err != nil {
+		if _, err := io.Copy(tw, t.open(n)); err != nil {
 			return fmt.Errorf("write %s: %w", n.name, err)
 		}
 	}

@@ -26,7 +26,7 @@ var _ ext4.Worker = (*worker)(nil)
 
 // startWorker starts the container. Its own process only waits: the work is done by Exec. With root the user is the
 // container's root, with what it takes to unpack a tree and no more.
-func (m Maker) startWorker(ctx context.Context, root bool) (_ *worker, err error) {
+func (m Maker) startWorker(ctx context.Context) (_ *worker, err error) {
 	k := &worker{eng: m.Engine, log: m.log()}
 	defer func() {
 		if err != nil {
@@ -36,14 +36,10 @@ func (m Maker) startWorker(ctx context.Context, root bool) (_ *worker, err error
 	if k.volume, err = container.TempVolume(ctx, m.Engine); err != nil {
 		return nil, err
 	}
-	cmd := &container.Cmd{
+	k.c, err = m.Engine.Create(ctx, &container.Cmd{
 		Image: m.Imaging, Args: []string{"sleep", "infinity"}, User: "1000:1000", Dir: workDir, Init: true,
 		Mounts: []container.Mount{{Volume: k.volume, Target: workDir}}, Hostname: Hostname,
-	}
-	if root {
-		cmd.User, cmd.Caps = "0:0", treeCaps
-	}
-	k.c, err = m.Engine.Create(ctx, cmd)
+	})
 	if err != nil {
 		return nil, err
 	}
