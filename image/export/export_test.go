@@ -363,7 +363,7 @@ func TestPack(t *testing.T) {
 		name  string
 		magic string
 	}{
-		{packs, "a.tar", "text"}, {packs, "a.tar.gz", "\x1f\x8b"}, {packs, "a.tgz", "\x1f\x8b"},
+		{packs, "a.tar", "text"}, {packs, "a.tar.gz", "\x1f\x8b\x08\x00\x00\x00\x00\x00"}, {packs, "a.tgz", "\x1f\x8b"},
 		{packs, "a.tar.zst", "\x28\xb5\x2f\xfd"},
 		{not, "a.zst", "text"}, {packs, "", "text"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -17,7 +18,9 @@ func (k *Kind) Pack(name string, w io.Writer) (io.WriteCloser, error) {
 	case !k.Packs:
 		return plain{w}, nil
 	case strings.HasSuffix(name, ".gz"), strings.HasSuffix(name, ".tgz"):
-		return gzip.NewWriter(w), nil
+		z := gzip.NewWriter(w)
+		z.ModTime = time.Unix(0, 0) // no time (RFC 1952); this package writes Go's zero time as one in 2042
+		return z, nil
 	case strings.HasSuffix(name, ".zst"):
 		// One goroutine: how many processors there are must not show.
 		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
