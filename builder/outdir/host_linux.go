@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,5 +28,3 @@ func InUse(name string) (bool, error) {
 	}
 	return lock.Type != unix.F_UNLCK, nil
 }
-
-func changeTime(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }

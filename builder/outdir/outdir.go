@@ -20,6 +20,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/filelock"
+	"github.com/kimg/kimg/internal/inode"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -59,11 +60,8 @@ func statFile(name string) (FileStat, error) {
 	if err != nil {
 		return FileStat{}, err
 	}
-	l := FileStat{Size: st.Size(), MTime: st.ModTime().UnixNano()}
-	if s, ok := st.Sys().(*syscall.Stat_t); ok {
-		l.Inode, l.CTime = s.Ino, changeTime(s)
-	}
-	return l, nil
+	id := inode.Of(st)
+	return FileStat{Size: st.Size(), MTime: st.ModTime().UnixNano(), CTime: id.Changed, Inode: id.Inode}, nil
 }
 
 // Open opens an out directory, which need not be there yet. memories keeps what is known of out directories.

@@ -16,9 +16,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/kimg/kimg/internal/inode"
 	"github.com/kimg/kimg/internal/units"
 	"golang.org/x/sync/errgroup"
 )
@@ -176,12 +176,8 @@ func (s *scanner) entry(dir *os.File, p string, de fs.DirEntry) (File, error) {
 
 // StatOf is a file's status.
 func StatOf(fi fs.FileInfo) Stat {
-	s := Stat{Size: fi.Size(), MTime: fi.ModTime().UnixNano()}
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		s.Ino = st.Ino
-		s.CTime = changed(st)
-	}
-	return s
+	id := inode.Of(fi)
+	return Stat{Size: fi.Size(), MTime: fi.ModTime().UnixNano(), CTime: id.Changed, Ino: id.Inode}
 }
 
 // Vanished words the error of a file that was there a moment ago.

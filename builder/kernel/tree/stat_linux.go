@@ -4,15 +4,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// changed is when a file's inode last changed, in nanoseconds since 1970. It cannot be set.
-func changed(s *syscall.Stat_t) int64 { return s.Ctim.Nano() }
-
-// lstatIn looks at a File of an open directory: with tens of thousands the walk of the whole path counts.
+// lstatIn looks at a file of an open directory: with tens of thousands the walk of the whole path counts.
 func lstatIn(dir *os.File, de fs.DirEntry) (fs.FileMode, Stat, error) {
 	var st unix.Stat_t
 	var err error = unix.EINTR

@@ -5,13 +5,9 @@ package tree
 import (
 	"io/fs"
 	"os"
-	"syscall"
 )
 
-// changed is not asked for here: its field has another name on each system.
-func changed(*syscall.Stat_t) int64 { return 0 }
-
-// lstatIn looks at an File of an open directory.
+// lstatIn looks at a file of an open directory.
 func lstatIn(_ *os.File, de fs.DirEntry) (fs.FileMode, Stat, error) {
 	fi, err := de.Info()
 	if err != nil {

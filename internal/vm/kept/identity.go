@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/kimg/kimg/internal/inode"
 )
 
 // FileID names what a file holds without reading it: its path, inode, size, and the times of its last changes, of which
@@ -17,5 +19,5 @@ func FileID(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s %d %d %s", abs, info.Size(), info.ModTime().UnixNano(), inode(info)), nil
+	return fmt.Sprintf("%s %d %d %v", abs, info.Size(), info.ModTime().UnixNano(), inode.Of(info)), nil
 }
