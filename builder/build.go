@@ -30,6 +30,7 @@ import (
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/decode"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
 	"github.com/kimg/kimg/internal/suite"
@@ -161,6 +162,7 @@ func Sign(ctx context.Context, env Env, dir string) (_ *outdir.Verified, err err
 // manifest describes a build that is done, and writes its lock, whose digest it has.
 func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []byte, err error) {
 	p.Lock.Actions = p.actions()
+	r.named(&p.Lock.Kernel, res)
 	if lock, err = p.Lock.Marshal(); err != nil {
 		return nil, nil, err
 	}
@@ -187,10 +189,28 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	return m, lock, nil
 }
 
+// named notes what a kernel calls itself. Its own words are asked: a part may be computed by its Makefile, be in the
+// tree's localversion files, in a patch or in LOCALVERSION, and a package's version need not be the tree's.
+func (r *run) named(k *spec.KernelLock, res steps.Results) {
+	k.Release = ""
+	vmlinux, ok := res[kernelStep].Find(artifact.Vmlinux)
+	if !ok {
+		return
+	}
+	release := decode.ReleaseOf(r.store.Path(vmlinux.Digest))
+	if release == "" || release == k.Version.String() {
+		return
+	}
+	k.Release = release
+	if v, err := units.ParseKernelVersion(release); err != nil || v != k.Version { // 6.12.0 is no other than 6.12
+		progress.Say(r.env.Sink, fmt.Sprintf("Linux %s calls itself %s (uname -r)", k.Version, release))
+	}
+}
+
 func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 	l := p.Lock
 	f := outdir.BuildFacts{
-		Kernel: l.Kernel.Version.String(), Suite: l.Rootfs.Suite, Config: l.Config.Base, Epoch: l.Rootfs.Epoch,
+		Kernel: l.Kernel.Called(), Suite: l.Rootfs.Suite, Config: l.Config.Base, Epoch: l.Rootfs.Epoch,
 		Toolchain: outdir.NewToolchain(l.Toolchain), Imaging: outdir.NewToolchain(l.Imaging),
 		Inputs: outdir.Inputs(l),
 	}

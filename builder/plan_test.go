@@ -228,6 +228,7 @@ func TestEveryFieldOfTheLockIsInAKey(t *testing.T) {
 		"Actions.Kernel":                  "a key itself",
 		"Actions.Image":                   "a key itself",
 		"Kernel.Request":                  "how the source was asked for; SHA256 says what it is",
+		"Kernel.Release":                  "follows from all the rest",
 		"Kernel.Suite":                    "where the source was found",
 		"Kernel.NoFixes":                  "with it there are no fixes, which are",
 		"Kernel.Fixes":                    "follow from the version and the toolchain; kimg's own texts are hashed",

@@ -117,6 +117,9 @@ func (t *tools) update(ctx context.Context, old *spec.Lock, sp spec.Spec, req Up
 		return nil, err
 	}
 	l.Actions = p.actions()
+	if l.Kernel.SHA256 == old.Kernel.SHA256 { // nothing is made that would say it anew
+		l.Kernel.Release = old.Kernel.Release
+	}
 	return l, nil
 }
 

@@ -314,6 +314,25 @@ func TestBuildNameless(t *testing.T) {
 	}
 }
 
+// TestBuildComputedVersion has a Makefile that computes a part of the version: what such a tree wrote is its own.
+func TestBuildComputedVersion(t *testing.T) {
+	f, dir := newFixture(t), fakeTree(t)
+	makefile := strings.Replace(fakeMakefile, "EXTRAVERSION =", "EXTRAVERSION = -$(shell cat $(CURDIR)/abi)", 1)
+	makefile = strings.Replace(makefile, "olddefconfig:\n", "olddefconfig:\n\techo '# Linux/x86 "+
+		"$(VERSION).$(PATCHLEVEL).$(SUBLEVEL)$(EXTRAVERSION) Kernel Configuration' >> $(KCONFIG_CONFIG)\n", 1)
+	writeFile(t, filepath.Join(dir, "Makefile"), makefile)
+	writeFile(t, filepath.Join(dir, "abi"), "abi7\n")
+	j := f.job(f.pin(dir))
+	j.Config = Config{Base: "my.config", File: []byte("# Linux/x86 6.12.1-abi7 Kernel Configuration\n" +
+		"CONFIG_A=y\nCONFIG_FOO=y\nCONFIG_GDB_SCRIPTS=y\n")}
+	_, _, err := f.build(j)
+	want := "configure Linux 6.12.1-abi7: not what was asked for\n" +
+		"  FOO=y (asked by my.config:3) is n: it depends on BAR (which is n); --set BAR=y turns that on"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 // TestBuildFileConfig holds a person's own .config to its word.
 func TestBuildFileConfig(t *testing.T) {
 	f, dir := newFixture(t), fakeTree(t)

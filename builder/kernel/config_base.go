@@ -17,6 +17,20 @@ import (
 // writtenBy is how kconfig heads a .config: "# Linux/x86 6.1.0 Kernel Configuration".
 var writtenBy = regexp.MustCompile(`(?m)^# Linux/(\S+) (\S+) Kernel Configuration\r?$`)
 
+// calledIn is how the tree's own make calls the version v: kconfig heads what it writes with it. What is known before
+// is the text of a Makefile, of which make may compute a part, or a package's version.
+func calledIn(config []byte, v units.KernelVersion) units.KernelVersion {
+	m := writtenBy.FindSubmatch(config)
+	if m == nil {
+		return v
+	}
+	w, err := units.ParseKernelVersion(string(m[2]))
+	if err != nil || w.Major != v.Major || w.Minor != v.Minor {
+		return v
+	}
+	return w
+}
+
 // checkArch refuses what kconfig wrote for another architecture than a; text is a file of that name.
 func checkArch(a arch.Arch, name string, text []byte) error {
 	m := writtenBy.FindSubmatch(text)

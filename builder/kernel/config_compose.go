@@ -128,6 +128,7 @@ func (w *worker) configure(ctx context.Context, j Job, task *progress.Task) ([]b
 			return nil, err
 		}
 	}
+	version.KernelVersion = calledIn(final, version.KernelVersion)
 	warnOverruled(task, own("same.config", sameConfig, version), requested)
 	cfg := kconfig.ParseConfig(final)
 	if list := Unmets(cfg, requested); len(list) > 0 {

@@ -40,7 +40,7 @@ func NewManifest(build BuildFacts, run RunFacts) *Manifest {
 
 // BuildFacts is the part of a manifest that does not depend on where or when.
 type BuildFacts struct {
-	Kernel    string      `json:"kernel"` // its version
+	Kernel    string      `json:"kernel"` // what it calls itself, as uname -r has it
 	Suite     string      `json:"suite"`
 	Arch      string      `json:"arch,omitempty"` // empty: the default one
 	Config    string      `json:"config"`

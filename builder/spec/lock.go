@@ -2,6 +2,7 @@ package spec
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,9 +62,10 @@ type KernelLock struct {
 	Fixes    []FixLock     `yaml:"fixes,omitempty"`        // that the source may need, applied before them
 	NoFixes  bool          `yaml:"no-fixes,omitempty"`     // --no-fixes
 	Suite    string        `yaml:"suite,omitempty"`
-	Version  KernelVersion `yaml:"version"`          // as its Makefile says
-	Source   string        `yaml:"source"`           // as kernel.Kind
-	SHA256   Digest        `yaml:"sha256,omitempty"` // of the tarball or package; of the listing of a directory
+	Version  KernelVersion `yaml:"version"`           // as its Makefile says
+	Release  string        `yaml:"release,omitempty"` // what it calls itself once it is made, where that is not Version
+	Source   string        `yaml:"source"`            // as kernel.Kind
+	SHA256   Digest        `yaml:"sha256,omitempty"`  // of the tarball or package; of the listing of a directory
 	Archive  *ArchiveLock  `yaml:"archive,omitempty"`
 	Package  *Package      `yaml:"package,omitempty"`
 	Download *Download     `yaml:"download,omitempty"`
@@ -76,6 +78,9 @@ func (l KernelLock) Name() string {
 	}
 	return l.Request
 }
+
+// Called is what the kernel calls itself, as uname -r has it: what make computes is known once it is made.
+func (l KernelLock) Called() string { return cmp.Or(l.Release, l.Version.String()) }
 
 // Local reports whether the source is a directory or tarball of the user's own.
 func (l KernelLock) Local() bool {

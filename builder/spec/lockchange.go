@@ -83,7 +83,7 @@ func archFact(l *Lock) fact { return fact{"arch", l.Arch.Name} }
 type fact struct{ name, value string }
 
 func (l KernelLock) facts() []fact {
-	f := []fact{{"version", l.Version.String()}}
+	f := []fact{{"version", l.Called()}}
 	if l.Archive != nil {
 		f = append(f, l.Archive.facts()...)
 	}

@@ -256,11 +256,11 @@ func lockText(l *spec.Lock, file string, why error) string {
 	k := l.Kernel
 	switch {
 	case k.Package != nil:
-		row("kernel", k.Version.String(), k.Package.Name+" "+k.Package.Version, archiveText(*k.Archive))
+		row("kernel", k.Called(), k.Package.Name+" "+k.Package.Version, archiveText(*k.Archive))
 	case k.Download != nil:
-		row("kernel", k.Version.String(), k.Download.URL)
+		row("kernel", k.Called(), k.Download.URL)
 	default:
-		row("kernel", k.Version.String(), k.Source+" "+k.Request, k.SHA256.Short())
+		row("kernel", k.Called(), k.Source+" "+k.Request, k.SHA256.Short())
 	}
 	fragments := ""
 	if n := len(l.Config.Fragments); n > 0 {

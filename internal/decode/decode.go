@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/kimg/kimg/internal/addr2line"
@@ -49,6 +50,22 @@ func (b *Build) Close() error {
 
 // Release is the kernel's version.
 func (b *Build) Release() string { return release(b.kernel.Banner) }
+
+// ReleaseOf is what a vmlinux calls itself, as uname -r has it; empty: it does not say, or is no kernel.
+func ReleaseOf(vmlinux string) string {
+	f, err := addr2line.Open(vmlinux)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if name := release(f.Banner); releaseRE.MatchString(name) {
+		return name
+	}
+	return ""
+}
+
+// releaseRE is what a release may be: make takes whatever the tree's files say. utsname has room for 64 bytes.
+var releaseRE = regexp.MustCompile(`^[0-9][-+.~_a-zA-Z0-9]{0,63}$`)
 
 // release is the version in what a kernel says first: "Linux version 6.12.117 (...".
 func release(banner string) string {

@@ -47,6 +47,24 @@ func build(t *testing.T) *Build {
 	return b
 }
 
+func TestReleaseOf(t *testing.T) {
+	b := build(t)
+	if got := ReleaseOf(filepath.Join(b.dir, "vmlinux")); got != "6.12.117" {
+		t.Errorf("it calls itself %q", got)
+	}
+	for _, other := range []string{filepath.Join(b.dir, "none"), b.dir} {
+		if got := ReleaseOf(other); got != "" {
+			t.Errorf("%s calls itself %q", other, got)
+		}
+	}
+	for name, want := range map[string]bool{"6.1.5-abi7+": true, "6.1.5\x1b[1m": false, "": false,
+		"6" + strings.Repeat("x", 64): false} {
+		if releaseRE.MatchString(name) != want {
+			t.Errorf("%q: want %v", name, want)
+		}
+	}
+}
+
 func TestFill(t *testing.T) {
 	b := build(t)
 	at, err := b.kernel.Address("outer", 0, 0)
