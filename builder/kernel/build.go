@@ -30,6 +30,7 @@ import (
 // Job is one kernel to be compiled.
 type Job struct {
 	Arch     arch.Arch
+	Host     arch.Arch // the toolchain image's, that is the engine's; zero: the default
 	Tree     *Tree
 	Patches  []Patch // applied in this order
 	Era      Era
@@ -229,6 +230,7 @@ func (j Job) Inputs() units.Digest {
 	var b strings.Builder
 	packs := slices.Contains(j.Targets, BinDeb)
 	j.Era, j.Epoch, j.Targets, j.ImageID = Era{CC: "CC"}, time.Unix(0, 0), nil, ""
+	j.Host = arch.Arch{Triplet: "host"} // the bits do not depend on it
 	env := slices.DeleteFunc(buildEnv(j), func(v string) bool { return strings.HasPrefix(v, "CCACHE_") })
 	fmt.Fprintf(&b, "%q\n%q\n", makeArgv(makeVars(j)), env)
 	all := kconfig.Config{"MODULES": "y", "GDB_SCRIPTS": "y"} // those that are off are not made

@@ -219,7 +219,7 @@ func TestBuildDirectory(t *testing.T) {
 	if strings.Join(names, " ") != want {
 		t.Errorf("artifacts: %s, want %s", names, want)
 	}
-	want = "1000\ngone\nopen 1\nTue Nov 14 22:13:20 UTC 2023 ccache gcc-14\n"
+	want = "1000\ngone\nopen 1\nTue Nov 14 22:13:20 UTC 2023 ccache x86_64-linux-gnu-gcc-14\n"
 	if got["vmlinux"] != want || got["scripts/gdb/linux/one.py"] != "one\n" {
 		t.Errorf("vmlinux:\n%swant:\n%s", got["vmlinux"], want)
 	}

@@ -27,6 +27,7 @@ func TestInputs(t *testing.T) {
 		"jobs":            {func(j *Job) { j.Jobs = 7 }, true},
 		"the image":       {func(j *Job) { j.Image, j.ImageID = "ref", "id" }, true},
 		"the cache":       {func(j *Job) { j.CacheDir, j.Ccache, j.Temporary = "dir", "volume", true }, true},
+		"the engine's":    {func(j *Job) { j.Host = arch.ARM64 }, true},
 		"who asked":       {func(j *Job) { j.Config.Requests[0].Origin = "a.config:3" }, true},
 		"a request":       {func(j *Job) { j.Config.Requests[0].Value = "n" }, false},
 		"the base":        {func(j *Job) { j.Config.Base = Defconfig }, false},

@@ -71,16 +71,14 @@ func newCompiler(ctx context.Context, eng container.Engine, j Job, src string, t
 // prefixMap makes debug information name sources as /kimg/src/fs/open.c: one prefix to substitute.
 const prefixMap = "-fdebug-prefix-map=..=" + srcDir + " -fdebug-prefix-map=" + objDir + "=/kimg/obj"
 
+// makeVars are variables of make's command line. Compilers and binutils have their whole names on every engine: a
+// kernel says what its compiler was called, and the same one is a cross compiler elsewhere.
 func makeVars(j Job) []string {
-	vars := []string{
+	cc := func(a arch.Arch) string { return "ccache " + a.Triplet + "-" + j.Era.CC }
+	return []string{
 		"O=" + objDir, "ARCH=" + j.Arch.Kernel, "KCFLAGS=" + prefixMap, "KAFLAGS=" + prefixMap,
-		"CC=ccache " + j.Era.CC, "HOSTCC=ccache " + j.Era.CC,
+		"CC=" + cc(j.Arch), "HOSTCC=" + cc(j.Host.Or()), "CROSS_COMPILE=" + j.Arch.Triplet + "-",
 	}
-	if j.Arch != arch.Default { // the toolchain images' own
-		vars[4] = "CC=ccache " + j.Arch.Triplet + "-" + j.Era.CC
-		vars = append(vars, "CROSS_COMPILE="+j.Arch.Triplet+"-")
-	}
-	return vars
 }
 
 // buildEnv is the environment that the bits of a kernel depend on, and ccache's.

@@ -17,7 +17,8 @@ func TestMakeCommand(t *testing.T) {
 	const prefixes = "-fdebug-prefix-map=..=/kimg/src -fdebug-prefix-map=/kimg/src/.kimg-obj=/kimg/obj"
 	want := []string{
 		"sh", "-c", `umask 022; exec "$@"`, "sh", "make", "-C", "/kimg/src", "O=/kimg/src/.kimg-obj", "ARCH=x86_64",
-		"KCFLAGS=" + prefixes, "KAFLAGS=" + prefixes, "CC=ccache gcc-12", "HOSTCC=ccache gcc-12", "-j8", "bzImage",
+		"KCFLAGS=" + prefixes, "KAFLAGS=" + prefixes,
+		"CC=ccache x86_64-linux-gnu-gcc-12", "HOSTCC=ccache x86_64-linux-gnu-gcc-12", "CROSS_COMPILE=x86_64-linux-gnu-", "-j8", "bzImage",
 	}
 	if diff := cmp.Diff(want, makeArgv(makeVars(j), jobs(8), j.Arch.Image)); diff != "" {
 		t.Errorf("make (-want +got):\n%s", diff)
@@ -34,12 +35,23 @@ func TestMakeCommand(t *testing.T) {
 	}
 }
 
-// Another architecture's objects come from a cross compiler, named whole; what runs in the build does not.
-func TestMakeVarsCross(t *testing.T) {
-	j := Job{Arch: arch.ARM64, Era: Era{CC: "gcc-14"}}
-	want := []string{"CC=ccache aarch64-linux-gnu-gcc-14", "HOSTCC=ccache gcc-14", "CROSS_COMPILE=aarch64-linux-gnu-"}
-	if diff := cmp.Diff(want, makeVars(j)[4:]); diff != "" {
-		t.Errorf("make (-want +got):\n%s", diff)
+// The compiler has the same name on every engine, and what runs in the build is compiled by the engine's own.
+func TestMakeVars(t *testing.T) {
+	for _, test := range []struct {
+		of, host arch.Arch
+		want     []string
+	}{
+		{arch.ARM64, arch.Arch{}, []string{"CC=ccache aarch64-linux-gnu-gcc-14",
+			"HOSTCC=ccache x86_64-linux-gnu-gcc-14", "CROSS_COMPILE=aarch64-linux-gnu-"}},
+		{arch.ARM64, arch.ARM64, []string{"CC=ccache aarch64-linux-gnu-gcc-14",
+			"HOSTCC=ccache aarch64-linux-gnu-gcc-14", "CROSS_COMPILE=aarch64-linux-gnu-"}},
+		{arch.AMD64, arch.ARM64, []string{"CC=ccache x86_64-linux-gnu-gcc-14",
+			"HOSTCC=ccache aarch64-linux-gnu-gcc-14", "CROSS_COMPILE=x86_64-linux-gnu-"}},
+	} {
+		j := Job{Arch: test.of, Host: test.host, Era: Era{CC: "gcc-14"}}
+		if diff := cmp.Diff(test.want, makeVars(j)[4:]); diff != "" {
+			t.Errorf("make for %s on %s (-want +got):\n%s", test.of, test.host, diff)
+		}
 	}
 }
 
