@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -51,7 +52,7 @@ func TestBinDebToolchain(t *testing.T) {
 func replayPacked(t *testing.T, target toolchain.Target) error {
 	t.Helper()
 	_, l := written(t)
-	lock, err := toolchain.Load(target)
+	lock, err := toolchain.Load(target, arch.Default)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,8 +155,10 @@ func KernelSource(ctx context.Context, env Env, eng container.Engine, dir string
 		return nil, nil
 	}
 	j.Tree.Path, j.CacheDir = m.Run.Source, env.Cache
-	if id, ok, err := eng.ImageID(ctx, lock.Toolchain.Image); err == nil && ok {
-		j.ImageID = id
+	if l, err := on(eng, lock.Toolchain); err == nil {
+		if id, ok, err := eng.ImageID(ctx, l.Ref()); err == nil && ok {
+			j.ImageID = id
+		}
 	}
 	var mounts []container.Mount
 	volumes := map[string]string{kernel.DebugSource: j.SourceVolume(), kernel.DebugGenerated: j.ObjectVolume()}

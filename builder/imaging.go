@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/kimg/kimg/builder/spec"
@@ -88,38 +90,48 @@ func imagingOf(q spec.Request) (toolchain.Target, error) {
 }
 
 // Relock resolves the locks of the targets (none named: of all) anew from the signed archive and writes them into
-// kimg's own source, which is the current directory.
+// kimg's own source, which is the current directory. A target is for engines of all architectures ("trixie"), or of one
+// ("trixie@arm64").
 func Relock(ctx context.Context, env Env, targets []string) error {
 	tools, err := openFor(env)
 	if err != nil {
 		return err
 	}
 	defer tools.close()
-	list := toolchain.Targets()
-	if len(targets) > 0 {
-		list = nil
+	list := targets
+	if len(list) == 0 {
+		for _, t := range toolchain.Targets() {
+			list = append(list, string(t))
+		}
 	}
-	for _, name := range targets {
+	for _, name := range list {
+		name, engine, one := strings.Cut(name, "@")
 		t, err := toolchain.ParseTarget(name)
 		if err != nil {
 			return &spec.InputError{Field: "relock", Err: err}
 		}
-		list = append(list, t)
-	}
-	for _, t := range list {
-		if err := tools.relock(ctx, t); err != nil {
-			return err
+		engines := t.Engines()
+		if one {
+			engines = slices.DeleteFunc(engines, func(a arch.Arch) bool { return a.Name != engine })
+		}
+		if len(engines) == 0 {
+			return &spec.InputError{Field: "relock", Err: fmt.Errorf("%s is not for engines of %q", name, engine)}
+		}
+		for _, engine := range engines {
+			if err := tools.relock(ctx, t, engine); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (s *Sources) relock(ctx context.Context, t toolchain.Target) error {
-	file := toolchain.LockPath(t)
+func (s *Sources) relock(ctx context.Context, t toolchain.Target, engine arch.Arch) error {
+	file := toolchain.LockPath(t, engine)
 	if _, err := os.Stat(filepath.Dir(file)); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("relock %s: %s is not here: run it in a clone of kimg", t, filepath.Dir(file))
 	}
-	fresh, err := s.resolveToolchain(ctx, t)
+	fresh, err := s.resolveToolchain(ctx, t, engine)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/steps"
@@ -126,9 +125,15 @@ func (r *run) fetchToolchain(ctx context.Context, t spec.ToolchainLock, task *pr
 	if err != nil {
 		eng = nil // it cannot tell what it has; all is looked for then
 	}
-	ac, err := r.archive(t.Lock.Suite, arch.Default, t.Lock.Date)
+	lock := t.Lock
+	if eng != nil {
+		if lock, err = on(eng, t); err != nil {
+			return err
+		}
+	}
+	ac, err := r.archive(lock.Suite, lock.Arch(), lock.Date)
 	if err != nil {
 		return err
 	}
-	return toolchain.Maker{Engine: eng, Archive: ac, Task: task}.Fetch(ctx, t.Lock)
+	return toolchain.Maker{Engine: eng, Archive: ac, Task: task}.Fetch(ctx, lock)
 }

@@ -230,11 +230,25 @@ func shippedToolchain(target toolchain.Target, old spec.ToolchainLock) (spec.Too
 		old.Image = old.Lock.Ref()
 		return old, nil
 	}
-	lock, err := toolchain.Load(target)
+	locks, err := shippedLocks(target)
 	if err != nil {
 		return spec.ToolchainLock{}, err
 	}
-	return spec.ToolchainLock{Target: target, Origin: spec.Shipped, Image: lock.Ref(), Lock: lock}, nil
+	return spec.ToolchainLock{Target: target, Origin: spec.Shipped, Image: locks[0].Ref(), Lock: locks[0],
+		Engines: locks[1:]}, nil
+}
+
+// shippedLocks are those that ship with kimg for each architecture of engines, the default first.
+func shippedLocks(target toolchain.Target) ([]*toolchain.Lock, error) {
+	var all []*toolchain.Lock
+	for _, engine := range target.Engines() {
+		l, err := toolchain.Load(target, engine)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
 }
 
 // renew resolves a toolchain anew from the signed archive where its locked packages can no longer be had, and says
@@ -242,24 +256,43 @@ func shippedToolchain(target toolchain.Target, old spec.ToolchainLock) (spec.Too
 func (s *Sources) renew(ctx context.Context, t *spec.ToolchainLock) error {
 	progress.Warn(s.env.Sink, fmt.Sprintf("toolchain %s: locked packages can no longer be had; resolving it anew "+
 		"from the signed archive (the result differs from what the lock would have given)", t.Target))
-	lock, err := s.resolveToolchain(ctx, t.Target)
+	locks, err := s.resolveToolchains(ctx, t.Target)
 	if err != nil {
 		return err
 	}
-	t.Lock, t.Origin, t.Image = lock, spec.Resolved, lock.Ref()
+	t.Lock, t.Engines, t.Origin, t.Image = locks[0], locks[1:], spec.Resolved, locks[0].Ref()
 	return nil
 }
 
-func (s *Sources) resolveToolchain(ctx context.Context, target toolchain.Target) (*toolchain.Lock, error) {
+// resolveToolchains resolves a target for each architecture of engines, the default first.
+func (s *Sources) resolveToolchains(ctx context.Context, target toolchain.Target) ([]*toolchain.Lock, error) {
+	var all []*toolchain.Lock
+	for _, engine := range target.Engines() {
+		l, err := s.resolveToolchain(ctx, target, engine)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func (s *Sources) resolveToolchain(
+	ctx context.Context, target toolchain.Target, engine spec.Arch,
+) (*toolchain.Lock, error) {
 	of, err := target.Suite()
 	if err != nil {
 		return nil, err
 	}
-	ac, err := s.archive(of, arch.Default, time.Time{})
+	ac, err := s.archive(of, engine, time.Time{})
 	if err != nil {
 		return nil, err
 	}
-	task := progress.Start(s.env.Sink, "relock-"+string(target), "resolve the toolchain "+string(target),
+	what := string(target)
+	if engine != arch.Default {
+		what += " for engines of " + engine.Name
+	}
+	task := progress.Start(s.env.Sink, "relock-"+string(target)+"-"+engine.Name, "resolve the toolchain "+what,
 		progress.Why(ac.Mirror.URL))
 	fresh, err := toolchain.Resolve(ctx, ac, target)
 	task.End(false, err)

@@ -16,7 +16,6 @@ import (
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image"
-	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/cache"
@@ -81,8 +80,12 @@ func (t *tools) toolchainWork(l spec.ToolchainLock) steps.Work {
 			if err != nil {
 				return false, err
 			}
-			cache.Stamp(t.env.Cache, l.Image, "")
-			_, ok, err := eng.ImageID(ctx, l.Image)
+			lock, err := on(eng, l)
+			if err != nil {
+				return false, err
+			}
+			cache.Stamp(t.env.Cache, lock.Ref(), "")
+			_, ok, err := eng.ImageID(ctx, lock.Ref())
 			return ok, err
 		},
 		Run: func(ctx context.Context, _ steps.Results, _ *steps.Outputs, task *progress.Task) error {
@@ -90,11 +93,15 @@ func (t *tools) toolchainWork(l spec.ToolchainLock) steps.Work {
 			if err != nil {
 				return err
 			}
-			ac, err := t.archive(l.Lock.Suite, arch.Default, l.Lock.Date)
+			lock, err := on(eng, l)
 			if err != nil {
 				return err
 			}
-			_, err = toolchain.Maker{Engine: eng, Archive: ac, Locks: t.locks(), Task: task}.Ensure(ctx, l.Lock)
+			ac, err := t.archive(lock.Suite, lock.Arch(), lock.Date)
+			if err != nil {
+				return err
+			}
+			_, err = toolchain.Maker{Engine: eng, Archive: ac, Locks: t.locks(), Task: task}.Ensure(ctx, lock)
 			return err
 		},
 	}
@@ -240,10 +247,15 @@ func (r *run) job(ctx context.Context, l *spec.Lock) (container.Engine, kernel.J
 	if err != nil {
 		return nil, kernel.Job{}, err
 	}
+	lock, err := on(eng, l.Toolchain)
+	if err != nil {
+		return nil, kernel.Job{}, err
+	}
 	job, err := kernelJob(l)
 	if err != nil {
 		return nil, kernel.Job{}, err
 	}
+	job.Image, job.Host = lock.Ref(), lock.Arch()
 	if job.Tree, err = r.tree(ctx, l.Kernel, r.kernel); err != nil {
 		return nil, kernel.Job{}, err
 	}
@@ -272,7 +284,7 @@ func kernelJob(l *spec.Lock) (kernel.Job, error) {
 		Arch:    l.Arch,
 		Tree:    &kernel.Tree{Kind: kernel.Kind(l.Kernel.Source), Version: l.Kernel.Version, SHA256: l.Kernel.SHA256},
 		Patches: slices.Concat(l.Kernel.KimgFixes(l.Toolchain.Request), patches),
-		Era:     era, Image: l.Toolchain.Image, Config: config,
+		Era:     era, Config: config,
 		Epoch: time.Unix(l.Kernel.Epoch, 0).UTC(), Targets: l.Kernel.Targets, Boot: l.Image.Form.Boot(),
 	}, nil
 }

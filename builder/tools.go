@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +15,9 @@ import (
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/filelock"
@@ -175,14 +178,28 @@ func (t *tools) image(ctx context.Context, l spec.ToolchainLock) (eng container.
 	if eng, err = t.engine(ctx); err != nil {
 		return nil, "", err
 	}
-	id, ok, err := eng.ImageID(ctx, l.Image)
+	lock, err := on(eng, l)
+	if err != nil {
+		return nil, "", err
+	}
+	id, ok, err := eng.ImageID(ctx, lock.Ref())
 	if err != nil {
 		return nil, "", err
 	}
 	if !ok {
-		return nil, "", fmt.Errorf("image %s is gone", l.Image)
+		return nil, "", fmt.Errorf("image %s is gone", lock.Ref())
 	}
 	return eng, id, nil
+}
+
+// on is the lock of a toolchain's image for the engine.
+func on(eng container.Engine, l spec.ToolchainLock) (*toolchain.Lock, error) {
+	name := eng.Info().Arch
+	i := slices.IndexFunc(arch.Engines, func(a spec.Arch) bool { return name == "" || a.OCI == name })
+	if i < 0 {
+		return nil, fmt.Errorf("the container engine's machine is %s, and kimg has images for %v", name, arch.Engines)
+	}
+	return l.On(arch.Engines[i])
 }
 
 // locks is the directory of lock files.

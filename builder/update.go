@@ -126,25 +126,27 @@ func (t *tools) update(ctx context.Context, old *spec.Lock, sp spec.Spec, req Up
 // moveToolchain takes the toolchain that ships with this kimg; or what the archive has, where newest asks for it, or
 // where the lock's was resolved because what shipped could no longer be had.
 func (s *Sources) moveToolchain(ctx context.Context, t *spec.ToolchainLock, newest bool) error {
-	shipped, err := toolchain.Load(t.Target)
+	shipped, err := shippedLocks(t.Target)
 	if err != nil {
 		return err
 	}
-	same := func(a, b *toolchain.Lock) bool {
-		return slices.Equal(a.Base, b.Base) && slices.Equal(a.Packages, b.Packages)
+	same := func(a, b []*toolchain.Lock) bool {
+		return slices.EqualFunc(a, b, func(a, b *toolchain.Lock) bool {
+			return slices.Equal(a.Base, b.Base) && slices.Equal(a.Packages, b.Packages) && a.Suite.Name == b.Suite.Name
+		})
 	}
-	lock, origin := shipped, spec.Shipped
-	if newest || t.Origin == spec.Resolved && t.Lock.Date.After(shipped.Date) {
-		if lock, err = s.resolveToolchain(ctx, t.Target); err != nil {
+	locks, origin := shipped, spec.Shipped
+	if newest || t.Origin == spec.Resolved && t.Lock.Date.After(shipped[0].Date) {
+		if locks, err = s.resolveToolchains(ctx, t.Target); err != nil {
 			return err
 		}
-		if origin = spec.Resolved; same(lock, shipped) {
-			lock, origin = shipped, spec.Shipped
+		if origin = spec.Resolved; same(locks, shipped) {
+			locks, origin = shipped, spec.Shipped
 		}
 	}
-	if same(lock, t.Lock) && origin == t.Origin && lock.Suite.Name == t.Lock.Suite.Name {
-		lock = t.Lock
+	if origin == t.Origin && same(locks[:1], []*toolchain.Lock{t.Lock}) {
+		locks[0] = t.Lock
 	}
-	t.Lock, t.Origin, t.Image = lock, origin, lock.Ref()
+	t.Lock, t.Engines, t.Origin, t.Image = locks[0], locks[1:], origin, locks[0].Ref()
 	return nil
 }

@@ -102,6 +102,7 @@ func (e *docker) ask(ctx context.Context, host string) error {
 	e.info = Info{
 		Name:       "docker",
 		Version:    version.Version,
+		Arch:       version.Arch,
 		APIVersion: e.api.ClientVersion(),
 		Host:       host,
 		Local:      isLocal(host, about.Name),

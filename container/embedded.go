@@ -72,6 +72,7 @@ func openEmbedded(ctx context.Context, dir string, ids sandbox.IDs) (*embedded, 
 	}
 	e := &embedded{dir: filepath.Join(dir, ids.String()), ids: ids, info: Info{
 		Name: "embedded", Version: version.String(), Host: dir, Rootless: true, Local: true,
+		Arch: runtime.GOARCH,
 		CPUs: runtime.NumCPU(), Memory: memory(), IDs: ids.Count(),
 	}}
 	for _, d := range []string{images, refs, volumes, containers} {

@@ -98,6 +98,7 @@ type Info struct {
 	Rootless   bool   // it runs as the user, who is root in its containers
 	IDs        int    // how many users its containers have, where the engine knows; 1: it answers for the others itself
 	Remapped   bool   // it runs as root, but root in its containers is nobody of its machine's (userns-remap)
+	Arch       string // of its machine, in the words of GOARCH: "amd64"; "" if it does not say
 	Local      bool   // it runs on this very machine, not in a virtual one or elsewhere: bind mounts name its files
 	CPUs       int
 	Memory     int64 // bytes

@@ -3,6 +3,7 @@ package ext4
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,8 @@ type Worker interface {
 	Run(ctx context.Context, args ...string) (stdout, stderr []byte, err error)
 }
 
-// Edit is one change to an image: a [WriteFile], [MakeDir], [Symlink] or [Remove]. Paths are absolute and clean;
+// Edit is one change to an image: a [WriteFile], [MakeDir], [Symlink], [Remove] or [SignedHash]. Paths are absolute and
+// clean;
 // symbolic links among their parents are followed inside the image, a link at their end is not. Missing parents are
 // made, with mode 0755 and root as their owner.
 type Edit interface {
@@ -66,6 +68,11 @@ type Symlink struct {
 
 // Remove removes a file or an empty directory.
 type Remove struct{ Path string }
+
+// SignedHash says in the superblock and its copies that directories' hashes take characters as signed ones, as every
+// mke2fs of x86-64 does. One that runs on arm64 says the other thing, of the same tree: the characters of C are
+// unsigned there. No directory of a new image has hashes yet.
+type SignedHash struct{}
 
 // Change applies the edits to a copy of the image in file, checks the copy with e2fsck, reads it back with this
 // package's own reader, and renames it into the image's place. On any error the image is as it was.
@@ -185,10 +192,11 @@ func Verify(file string, edits []Edit) error {
 	return nil
 }
 
-func (e WriteFile) path() string { return e.Path }
-func (e MakeDir) path() string   { return e.Path }
-func (e Symlink) path() string   { return e.Path }
-func (e Remove) path() string    { return e.Path }
+func (e WriteFile) path() string  { return e.Path }
+func (e MakeDir) path() string    { return e.Path }
+func (e Symlink) path() string    { return e.Path }
+func (e Remove) path() string     { return e.Path }
+func (e SignedHash) path() string { return "the superblock" }
 
 func (e WriteFile) verify(img *Image) error {
 	b, err := img.ReadFile(relative(e.Path))
@@ -206,6 +214,13 @@ func (e WriteFile) verify(img *Image) error {
 	if st.Mode() != e.Mode.Perm() || is.UID != e.UID || is.GID != e.GID || !st.ModTime().Equal(t) {
 		return fmt.Errorf("has mode %v, owner %d:%d, time %v; want %v, %d:%d, %v",
 			st.Mode(), is.UID, is.GID, st.ModTime(), e.Mode.Perm(), e.UID, e.GID, t)
+	}
+	return nil
+}
+
+func (e SignedHash) verify(img *Image) error {
+	if flags := binary.LittleEndian.Uint32(img.super[0x160:]); flags != signedHash {
+		return fmt.Errorf("its flags are %#x, not %#x", flags, signedHash)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -98,6 +99,48 @@ func TestChange(t *testing.T) {
 	}
 	if s.Links != 1 {
 		t.Errorf("%d links", s.Links)
+	}
+}
+
+// What mke2fs of arm64 says of its machine becomes what that of x86-64 says: the same bits, copies of the superblock
+// included.
+func TestSignedHash(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "etc/hosts", []byte("x"))
+	image, worker := mkimage(t, dir, 200), hostWorker(t)
+	edits := []Edit{put("/etc/passwd", []byte("y")), SignedHash{}}
+	made := func(name string, edits []Edit) []byte {
+		b, err := os.ReadFile(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(name, "arm64") {
+			said, err := exec.Command("debugfs", "-w", "-R", "set_super_value flags 2", file).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, said)
+			}
+		}
+		if err := Change(t.Context(), worker, file, edits); err != nil {
+			t.Fatal(err)
+		}
+		if b, err = os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	plain := made("plain", edits[:1])
+	if !bytes.Equal(plain, made("amd64", edits)) {
+		t.Error("an image of x86-64 is another one by it")
+	}
+	if bytes.Equal(plain, made("arm64 as it is", edits[:1])) {
+		t.Error("an image of arm64 is the same without it")
+	}
+	if !bytes.Equal(plain, made("arm64", edits)) {
+		t.Error("an image of arm64 is not the same with it")
 	}
 }
 

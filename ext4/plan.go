@@ -201,6 +201,14 @@ func (e WriteFile) plan(p *planner) error {
 	return nil
 }
 
+// signedHash is EXT2_FLAGS_SIGNED_HASH in s_flags, whose other bits a new file system has not.
+const signedHash = 1
+
+func (e SignedHash) plan(p *planner) error {
+	p.add("set_super_value", "flags", strconv.Itoa(signedHash))
+	return nil
+}
+
 func (e MakeDir) plan(p *planner) error {
 	name, err := p.clean(e.Path)
 	if err != nil {

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -69,6 +70,16 @@ type RootfsSpec struct {
 	Privileged     bool      // a fully privileged container, for engines that need it
 }
 
+func (s RootfsSpec) check() error {
+	if s.Suite.Family == nil {
+		return errors.New("bootstrap: no suite is named")
+	}
+	if s.Variant != Minbase && s.Variant != Standard {
+		return fmt.Errorf("bootstrap %s: unknown variant %q", s.Suite, s.Variant)
+	}
+	return nil
+}
+
 // workDir is where the imaging image has a directory for the step's volume.
 const workDir = "/kimg/work"
 
@@ -78,9 +89,9 @@ var bootstrapScript string
 //go:embed emulate.sh
 var emulateScript string
 
-// foreign reports whether an architecture's programs have to be emulated in the imaging images, which are all of the
-// default one.
-func foreign(a Arch) bool { return a != arch.Default }
+// foreign reports whether an architecture's programs have to be emulated on an engine, which is of the architecture
+// that container.Info says.
+func foreign(a Arch, engine string) bool { return a.OCI != cmp.Or(engine, arch.Default.OCI) }
 
 // binfmt is what binfmt_misc is told of an architecture: the first 20 bytes of its ELF files, 64-bit and little-endian,
 // executables and shared objects alike; P keeps argv[0], F opens the emulator at once, outside of the tree.
@@ -120,12 +131,16 @@ const noForeign = "'/bin/true': Exec format error"
 // every package comes by its sha256 from a lock, or from an index that kimg verified, and is checked again while it
 // is read. (Letting debootstrap fetch would be worse: it installs unsigned packages when its keyring is missing.)
 func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, out io.Writer) (err error) {
-	cmd, err := bootstrapCmd(m.Imaging, spec)
+	if err := spec.check(); err != nil {
+		return err
+	}
+	engine := m.Engine.Info()
+	cmd, err := bootstrapCmd(m.Imaging, engine.Arch, spec)
 	if err != nil {
 		return err
 	}
 	var volume string
-	if size, ok := inMemory(m.Engine.Info().Memory, spec); ok {
+	if size, ok := inMemory(engine.Memory, spec); ok {
 		cmd.Tmpfs = map[string]string{workDir: fmt.Sprintf("exec,mode=0755,size=%d", size)}
 	} else {
 		if volume, err = container.TempVolume(ctx, m.Engine); err != nil {
@@ -182,7 +197,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 		return ctx.Err()
 	case lerr != nil && !errors.Is(lerr, io.ErrClosedPipe):
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, lerr)
-	case errors.As(werr, &exit) && foreign(archOr(spec.Arch)) && strings.Contains(said.first(), noForeign):
+	case errors.As(werr, &exit) && foreign(archOr(spec.Arch), engine.Arch) && strings.Contains(said.first(), noForeign):
 		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())
@@ -232,24 +247,20 @@ func inMemory(memory int64, spec RootfsSpec) (limit int64, ok bool) {
 }
 
 // bootstrapCmd is debootstrap's container without its mounts and streams.
-func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
-	if spec.Suite.Family == nil {
-		return nil, errors.New("bootstrap: no suite is named")
+func bootstrapCmd(imaging, engine string, spec RootfsSpec) (*container.Cmd, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
 	}
 	a := archOr(spec.Arch)
 	args := []string{"sh", "-c", bootstrapScript, "bootstrap", workDir,
 		spec.Suite.Name, a.Name, spec.Suite.Family.Script}
-	switch spec.Variant {
-	case Minbase:
+	if spec.Variant == Minbase { // the other is debootstrap's own default, without a name on its command line
 		args = append(args, "--variant=minbase")
-	case Standard: // debootstrap's own default has no name on its command line
-	default:
-		return nil, fmt.Errorf("bootstrap %s: unknown variant %q", spec.Suite, spec.Variant)
 	}
-	if foreign(a) { // debootstrap's own default is that of its dpkg
+	if foreign(a, engine) { // debootstrap's own default is that of its dpkg
 		args = append(args, "--arch="+a.Name)
 	}
-	cmd := rootCmd(imaging, a, spec.Epoch, spec.Privileged, append(args, spec.Suite.Bootstrap.Options...))
+	cmd := rootCmd(imaging, engine, a, spec.Epoch, spec.Privileged, append(args, spec.Suite.Bootstrap.Options...))
 	cmd.Env = append(cmd.Env,
 		"ARCH_ALL_SUPPORTED=0", // debootstrap sets this only when it reads a Release file, and complains
 		"container=lxc",        // debootstrap tries neither mknod nor mount, and takes the devices that are there
@@ -258,8 +269,9 @@ func bootstrapCmd(imaging string, spec RootfsSpec) (*container.Cmd, error) {
 }
 
 // rootCmd is a container in which root works on the tree of an architecture, without its mounts and streams.
-func rootCmd(imaging string, a Arch, epoch time.Time, privileged bool, args []string) *container.Cmd {
-	if foreign(a) {
+func rootCmd(imaging, engine string, a Arch, epoch time.Time, privileged bool, args []string) *container.Cmd {
+	emulated := foreign(a, engine)
+	if emulated {
 		var caps []string
 		for _, c := range BootstrapCaps {
 			caps = append(caps, "+"+strings.ToLower(c.Name))
@@ -268,7 +280,7 @@ func rootCmd(imaging string, a Arch, epoch time.Time, privileged bool, args []st
 			strings.Join(caps, ",")}, args)
 	}
 	cmd := &container.Cmd{
-		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: privileged, Namespaces: foreign(a),
+		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: privileged, Namespaces: emulated,
 		Env: []string{
 			"LC_ALL=C", "TZ=UTC",
 			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10), // useradd writes days of change by it

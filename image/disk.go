@@ -45,7 +45,10 @@ ExecStart=-/sbin/agetty --autologin root --keep-baud 115200,57600,38400,9600 %I 
 // edits are what goes into an image after its tree.
 func (s *DiskSpec) edits() []ext4.Edit {
 	file := fmt.Sprintf(autologinPath, archOr(s.Arch).Console)
-	return []ext4.Edit{ext4.WriteFile{Path: file, Data: []byte(autologin), Mode: 0o644, Time: s.Epoch}}
+	return []ext4.Edit{
+		ext4.WriteFile{Path: file, Data: []byte(autologin), Mode: 0o644, Time: s.Epoch},
+		ext4.SignedHash{}, // on engines of every architecture
+	}
 }
 
 // archOr is the architecture that a spec means.

@@ -27,7 +27,7 @@ var shellComments = regexp.MustCompile(`(?m)^[ \t]*#.*\n|^\n`)
 // taken out, and the files that are laid over it. Another kimg may bring something else.
 func RootfsInputs(s Suite, a Arch) Digest {
 	var b strings.Builder
-	if foreign(archOr(a)) {
+	if foreign(archOr(a), "") { // wherever it is made
 		fmt.Fprintf(&b, "%q\n%q\n", shellComments.ReplaceAllString(emulateScript, ""), binfmt(archOr(a)))
 	}
 	fmt.Fprintf(&b, "%q\n", shellComments.ReplaceAllString(bootstrapScript, ""))

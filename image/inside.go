@@ -159,7 +159,7 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 		args = append(args, d.line)
 	}
 	said := &complaints{w: c.log()}
-	cmd := rootCmd(c.Imaging, archOr(c.spec.Arch), c.spec.Epoch, c.spec.Privileged, args)
+	cmd := rootCmd(c.Imaging, c.Engine.Info().Arch, archOr(c.spec.Arch), c.spec.Epoch, c.spec.Privileged, args)
 	volume, err := container.TempVolume(ctx, c.Engine)
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func newRigOf(t testing.TB, target toolchain.Target) *rig {
 	}
 	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
 		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
-	lock, err := toolchain.Load(target)
+	lock, err := toolchain.Load(target, arch.Default)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -372,7 +372,7 @@ func TestBootstrapCmd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd, err := bootstrapCmd("img", RootfsSpec{Suite: s, Variant: c.variant, Epoch: epoch})
+		cmd, err := bootstrapCmd("img", "amd64", RootfsSpec{Suite: s, Variant: c.variant, Epoch: epoch})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -390,7 +390,7 @@ func TestBootstrapCmd(t *testing.T) {
 			t.Errorf("%s: debootstrap would make device nodes: %v, %v", c.suite, cmd.Caps, cmd.Env)
 		}
 	}
-	if _, err := bootstrapCmd("img", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
+	if _, err := bootstrapCmd("img", "amd64", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
 		t.Error("an unknown variant passed")
 	}
 }

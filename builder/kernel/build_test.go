@@ -85,7 +85,12 @@ func writeFile(t *testing.T, name, text string) {
 // it yet.
 func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target) (ref, id string) {
 	t.Helper()
-	lock, err := toolchain.Load(target)
+	return imageFor(t, eng, target, arch.Default)
+}
+
+func imageFor(t *testing.T, eng container.Engine, target toolchain.Target, engine arch.Arch) (ref, id string) {
+	t.Helper()
+	lock, err := toolchain.Load(target, engine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +101,7 @@ func toolchainImage(t *testing.T, eng container.Engine, target toolchain.Target)
 		t.Skip("makes a toolchain image")
 	}
 	ac, cache := packageArchive(t)
+	ac.Arch = engine
 	task := progress.Start(nil, "toolchain", "toolchain")
 	maker := toolchain.Maker{Engine: eng, Archive: ac, Locks: filepath.Join(cache, "locks"), Task: task}
 	made, err := maker.Ensure(t.Context(), lock)

@@ -18,7 +18,8 @@ func TestMakeCommand(t *testing.T) {
 	want := []string{
 		"sh", "-c", `umask 022; exec "$@"`, "sh", "make", "-C", "/kimg/src", "O=/kimg/src/.kimg-obj", "ARCH=x86_64",
 		"KCFLAGS=" + prefixes, "KAFLAGS=" + prefixes,
-		"CC=ccache x86_64-linux-gnu-gcc-12", "HOSTCC=ccache x86_64-linux-gnu-gcc-12", "CROSS_COMPILE=x86_64-linux-gnu-", "-j8", "bzImage",
+		"CC=ccache x86_64-linux-gnu-gcc-12", "HOSTCC=ccache x86_64-linux-gnu-gcc-12",
+		"CROSS_COMPILE=x86_64-linux-gnu-", "-j8", "bzImage",
 	}
 	if diff := cmp.Diff(want, makeArgv(makeVars(j), jobs(8), j.Arch.Image)); diff != "" {
 		t.Errorf("make (-want +got):\n%s", diff)

@@ -138,6 +138,39 @@ type ToolchainLock struct {
 	Origin   string           `yaml:"origin"` // "shipped" with kimg, or "resolved" anew from the archive
 	Image    string           `yaml:"image"`
 	Lock     *toolchain.Lock  `yaml:"lock"`
+
+	// Engines are the same compilers or tools for engines of other architectures than the default, which Image and Lock
+	// are for.
+	Engines []*toolchain.Lock `yaml:"engines,omitempty"`
+}
+
+// On is the lock of the image for engines of an architecture; else an *EngineError.
+func (t ToolchainLock) On(engine Arch) (*toolchain.Lock, error) {
+	for _, l := range append([]*toolchain.Lock{t.Lock}, t.Engines...) {
+		if l.Arch() == engine {
+			return l, nil
+		}
+	}
+	return nil, &EngineError{t.Target, engine}
+}
+
+// EngineError says that a toolchain's image is not for engines of an architecture.
+type EngineError struct {
+	Target toolchain.Target
+	Engine Arch
+}
+
+func (e *EngineError) Error() string {
+	return fmt.Sprintf("the lock has no packages of the toolchain %s for an engine of %s", e.Target, e.Engine)
+}
+
+// Hint says whether there are any.
+func (e *EngineError) Hint() string {
+	if slices.Contains(e.Target.Engines(), e.Engine) {
+		return "kimg lock update toolchain"
+	}
+	return "there are none that make the same bits: use another with --toolchain (kimg toolchain ls), or an engine " +
+		"of " + arch.Default.Name
 }
 
 // The origins of a toolchain's lock.
@@ -327,6 +360,13 @@ func (l *Lock) whole() error {
 	}
 	if l.Toolchain.Lock == nil || l.Imaging.Lock == nil || len(l.Rootfs.Required) == 0 {
 		return errors.New("it names no packages: is it cut off?")
+	}
+	for _, t := range []ToolchainLock{l.Toolchain, l.Imaging} {
+		for i, of := range append([]*toolchain.Lock{t.Lock}, t.Engines...) {
+			if of == nil || of.Target != t.Target || (i > 0) != (of.Engine != "") {
+				return fmt.Errorf("its packages of %s are another toolchain's, or for another engine", t.Target)
+			}
+		}
 	}
 	if k.SHA256 == "" {
 		return errors.New("it has no digest of the kernel's source")

@@ -45,10 +45,10 @@ var emulators = []string{
 	"riscv32", "riscv64", "s390x", "sh4", "sparc", "x86_64", "xtensa",
 }
 
-// dropped are the files that are left out of the target's image.
-func (t Target) dropped() []string {
+// dropped are the files that are left out of the target's image for an engine of an architecture.
+func (t Target) dropped(engine arch.Arch) []string {
 	a, ok := t.imagingArch()
-	if !ok || a == arch.Default {
+	if !ok || a == arch.Default && engine == arch.Default {
 		return dropped
 	}
 	list := slices.DeleteFunc(slices.Clone(dropped), func(p string) bool { return p == a.Firmware })
@@ -61,15 +61,15 @@ func (t Target) dropped() []string {
 }
 
 // layBase writes the tar of a root filesystem in which the packages (in order) are unpacked and none is configured,
-// with dpkg's database saying just that: so "dpkg --configure -a" in a container finishes it. when dates what
-// belongs to no package, dropped is left out. The packages come from next, which returns io.EOF after the last; the
-// same packages give the same bytes.
+// with dpkg's database saying just that: so "dpkg --configure -a" in a container finishes it. The packages are for
+// engines of an architecture; when dates what belongs to no package, dropped is left out. The packages come from next,
+// which returns io.EOF after the last; the same packages give the same bytes.
 //
 // dpkg --install of the same packages over the tree, as debootstrap does it,
 // would write every file a second time and keep both in the image.
-func layBase(ctx context.Context, w io.Writer, dropped []string, when time.Time,
+func layBase(ctx context.Context, w io.Writer, engine arch.Arch, dropped []string, when time.Time,
 	next func() (*deb.Package, error)) error {
-	links := strings.Fields(arch.Default.UsrLinks)
+	links := strings.Fields(engine.UsrLinks)
 	l := deb.NewLayout(w, links, when, func(p string) bool { return drop(dropped, p) })
 	// First, so that everything after them can only land behind them.
 	for _, d := range links {

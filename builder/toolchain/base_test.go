@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/deb"
 	"github.com/kimg/kimg/internal/deb/debtest"
 	"github.com/kimg/kimg/internal/steps/goldentest"
@@ -35,7 +36,7 @@ var testDate = time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // lay lays packages as layBase does.
 func lay(w io.Writer, packages ...*deb.Package) error {
-	return layBase(context.Background(), w, dropped, testDate, func() (*deb.Package, error) {
+	return layBase(context.Background(), w, arch.Default, dropped, testDate, func() (*deb.Package, error) {
 		if len(packages) == 0 {
 			return nil, io.EOF
 		}
@@ -192,7 +193,7 @@ func TestLayBaseStops(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := errors.New("stopped by the test")
 	n := 0
-	err := layBase(ctx, io.Discard, dropped, testDate, func() (*deb.Package, error) {
+	err := layBase(ctx, io.Discard, arch.Default, dropped, testDate, func() (*deb.Package, error) {
 		if n++; n == 2 {
 			cancel(stop)
 		}

@@ -123,7 +123,7 @@ func (m Maker) ensureBase(ctx context.Context, l *Lock) error {
 		next, stop := deb.UnpackAll(ctx, m.Archive.Store, l.Base, nil)
 		defer stop()
 		return reading.Pipe(func(w io.Writer) error {
-			return layBase(ctx, w, l.Target.dropped(), l.Date, next)
+			return layBase(ctx, w, l.Arch(), l.Target.dropped(l.Arch()), l.Date, next)
 		}, func(r io.Reader) error {
 			return m.Engine.Import(ctx, ref, r)
 		})

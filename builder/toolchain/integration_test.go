@@ -59,7 +59,7 @@ func image(t *testing.T, eng container.Engine, target toolchain.Target) (toolcha
 	t.Helper()
 	cache := cacheDir(t)
 	ac := client(t, cache)
-	lock, err := toolchain.Load(target)
+	lock, err := toolchain.Load(target, arch.Default)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestResolve(t *testing.T) {
 			t.Error("two locks of one release differ")
 		}
 		first = b
-		shipped, err := toolchain.Load(toolchain.Imaging)
+		shipped, err := toolchain.Load(toolchain.Imaging, arch.Default)
 		if err != nil {
 			t.Fatal(err)
 		}

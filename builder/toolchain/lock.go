@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
@@ -24,12 +25,13 @@ var dockerfile []byte
 //go:embed preload/hugepages.c
 var hugepages []byte
 
-//go:embed locks/*.yaml
+//go:embed locks
 var shipped embed.FS
 
 // Lock names every package of one image exactly.
 type Lock struct {
 	Target    Target           `json:"target" yaml:"target"`
+	Engine    string           `json:"engine,omitempty" yaml:"engine,omitempty"` // its architecture; "": the default
 	Suite     suite.Suite      `json:"suite" yaml:"suite"`
 	Date      time.Time        `json:"date" yaml:"date"`           // of the InRelease; dates the base too
 	InRelease units.Digest     `json:"inrelease" yaml:"inrelease"` // of the signed file that the packages are from
@@ -37,12 +39,26 @@ type Lock struct {
 	Packages  []archive.Locked `json:"packages" yaml:"packages"`   // installed by Dockerfile.builder
 }
 
-// LockPath is where the target's shipped lock is in kimg's own source.
-func LockPath(t Target) string { return "builder/toolchain/locks/" + string(t) + ".yaml" }
+// Arch is the architecture of the engines that the image is for.
+func (l *Lock) Arch() arch.Arch {
+	a, _ := arch.Parse(l.Engine)
+	return a.Or()
+}
 
-// Load returns the lock of a target that ships with kimg.
-func Load(t Target) (*Lock, error) {
-	b, err := shipped.ReadFile("locks/" + string(t) + ".yaml")
+// LockPath is where the target's shipped lock is in kimg's own source, for engines of an architecture.
+func LockPath(t Target, engine arch.Arch) string { return "builder/toolchain/" + lockFile(t, engine) }
+
+func lockFile(t Target, engine arch.Arch) string {
+	if engine == arch.Default {
+		return path.Join("locks", string(t)+".yaml")
+	}
+	return path.Join("locks", engine.Name, string(t)+".yaml")
+}
+
+// Load returns the lock of a target that ships with kimg, for engines of an architecture; fs.ErrNotExist: there is
+// none.
+func Load(t Target, engine arch.Arch) (*Lock, error) {
+	b, err := shipped.ReadFile(lockFile(t, engine))
 	if err != nil {
 		return nil, fmt.Errorf("load toolchain lock %s: %w", t, err)
 	}
@@ -72,6 +88,10 @@ func (l *Lock) check() error {
 	if _, err := ParseTarget(string(l.Target)); err != nil {
 		return err
 	}
+	engine := l.Arch()
+	if l.Engine != "" && l.Engine != engine.Name || l.Engine == arch.Default.Name {
+		return fmt.Errorf("%q is no other architecture of engines", l.Engine)
+	}
 	if l.Suite.Name == "" || l.Date.IsZero() || len(l.Base) == 0 || len(l.Packages) == 0 {
 		return errors.New("it lacks a suite, a date, a base or packages")
 	}
@@ -81,6 +101,9 @@ func (l *Lock) check() error {
 			return fmt.Errorf("package %s: %w", p.Name, err)
 		}
 		file := path.Base(p.Filename)
+		if p.Arch != engine.Name && p.Arch != "all" {
+			return fmt.Errorf("package %s is of %s, and the engine of %s", p.Name, p.Arch, engine)
+		}
 		if p.Name == "" || p.Size <= 0 || !strings.HasSuffix(file, ".deb") || files[file] {
 			return fmt.Errorf("package %q: it has no name, no size, no file, or is there twice", p.Name)
 		}
@@ -133,7 +156,7 @@ func (l *Lock) baseRef() string {
 // baseInputs spells out all that the base depends on. Its architecture is that of its packages.
 func (l *Lock) baseInputs() []byte {
 	return fmt.Appendf(nil, "base %s\ndate %d\ndropped %q\n%s",
-		baseVersion, l.Date.Unix(), l.Target.dropped(), list("base", l.Base))
+		baseVersion, l.Date.Unix(), l.Target.dropped(l.Arch()), list("base", l.Base))
 }
 
 func list(kind string, packages []archive.Locked) string {

@@ -175,7 +175,7 @@ func TestContents(t *testing.T) {
 		"bookworm-arm64":  "bookworm: gcc-12 pkgconf",
 		"trixie-deb":      "trixie: gcc-14 pkgconf dpkg-dev debhelper rsync",
 	} {
-		c, err := target.contents()
+		c, err := target.contents(arch.Default)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -198,53 +198,103 @@ func TestContents(t *testing.T) {
 	}
 }
 
-// The shipped locks are of the targets as they are now, and Dockerfile.builder
-// has a stage for each.
+// The shipped locks are of the targets as they are now, for each architecture of engines, and Dockerfile.builder has a
+// stage for each.
 func TestShippedLocks(t *testing.T) {
 	for _, target := range Targets() {
-		of, err := target.contents()
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := Load(target)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		b, err := l.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := os.ReadFile("../../" + LockPath(target))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(string(file), string(b)); d != "" {
-			t.Errorf("%s is not as Encode writes it (-file +encoded):\n%s", LockPath(target), d)
-		}
-		if l.Target != target || l.Suite.Name != of.suite.Name {
-			t.Errorf("%s is the lock of %s on %s", LockPath(target), l.Target, l.Suite)
-		}
-		has := map[string]bool{}
-		for _, p := range slices.Concat(l.Base, l.Packages) {
-			if has[p.Name] {
-				t.Errorf("%s: %s is locked twice", target, p.Name)
-			}
-			has[p.Name] = true
-		}
-		for _, name := range slices.Concat(of.suite.Toolchain.Base, of.packages,
-			[]string{"base-files", "dpkg", "libc6"}) {
-			if !has[name] {
-				t.Errorf("%s: %s is not locked: run kimg toolchain relock", target, name)
-			}
-		}
 		if !bytes.Contains(dockerfile, []byte("\nFROM installed AS "+target.stage()+"\n")) {
 			t.Errorf("Dockerfile.builder has no stage %s", target.stage())
+		}
+		for _, engine := range target.Engines() {
+			shippedLock(t, target, engine)
 		}
 	}
 	if link, err := os.Readlink("../../Dockerfile.builder"); err != nil ||
 		link != "builder/toolchain/Dockerfile.builder" {
 		t.Errorf("Dockerfile.builder in the root: %q, %v", link, err)
+	}
+}
+
+func shippedLock(t *testing.T, target Target, engine arch.Arch) {
+	of, err := target.contents(engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := LockPath(target, engine)
+	l, err := Load(target, engine)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	b, err := l.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile("../../" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(file), string(b)); d != "" {
+		t.Errorf("%s is not as Encode writes it (-file +encoded):\n%s", name, d)
+	}
+	if l.Target != target || l.Suite.Name != of.suite.Name || l.Arch() != engine {
+		t.Errorf("%s is the lock of %s on %s for %s", name, l.Target, l.Suite, l.Arch())
+	}
+	has := map[string]bool{}
+	for _, p := range slices.Concat(l.Base, l.Packages) {
+		if has[p.Name] {
+			t.Errorf("%s: %s is locked twice", name, p.Name)
+		}
+		has[p.Name] = true
+	}
+	for _, p := range slices.Concat(of.suite.Toolchain.Base, of.packages, []string{"base-files", "dpkg", "libc6"}) {
+		if !has[p] {
+			t.Errorf("%s: %s is not locked: run kimg toolchain relock", name, p)
+		}
+	}
+}
+
+// crossRE is what a cross compiler's version has behind that of the compiler, and compilerRE are the packages of what
+// makes objects: its name, and for what.
+var (
+	crossRE    = regexp.MustCompile(`cross\d+$`)
+	compilerRE = regexp.MustCompile(`^(gcc-\d+|binutils)(-[a-z0-9-]+-linux-gnu)?$`)
+)
+
+// Engines of all architectures compile with the same compiler, assembler and linker, be they their own or cross ones:
+// else one lock would be other bits.
+func TestSameCompilers(t *testing.T) {
+	n := 0
+	for _, target := range Targets() {
+		of := arch.Default
+		for _, a := range arch.All {
+			if strings.HasSuffix(string(target), "-"+a.Name) {
+				of = a
+			}
+		}
+		versions := map[string]string{}
+		for _, engine := range target.Engines() {
+			l, err := Load(target, engine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range l.Packages {
+				m := compilerRE.FindStringSubmatch(p.Name)
+				// Debian's own compilers have no suffix, but for binutils and in trixie both names.
+				if m == nil || m[2] != "-"+of.Package() && (m[2] != "" || of != engine) {
+					continue
+				}
+				version := crossRE.ReplaceAllString(p.Version, "")
+				if was := versions[m[1]]; was != "" && was != version {
+					t.Errorf("%s on %s: %s is %s, and another is %s", target, engine, p.Name, p.Version, was)
+				}
+				versions[m[1]] = version
+				n++
+			}
+		}
+	}
+	if n < 40 {
+		t.Errorf("%d compilers and binutils: are these all?", n)
 	}
 }
 
@@ -261,7 +311,7 @@ func TestImagingForEach(t *testing.T) {
 	} {
 		var in []string
 		for _, a := range arch.All {
-			if target := ImagingFor(a); !drop(target.dropped(), c.file) {
+			if target := ImagingFor(a); !drop(target.dropped(arch.Default), c.file) {
 				in = append(in, string(target))
 			}
 		}
@@ -269,7 +319,7 @@ func TestImagingForEach(t *testing.T) {
 			t.Errorf("%s is in %q, want %q", c.file, got, c.images)
 		}
 	}
-	if !slices.Equal(Trixie.dropped(), dropped) || ImagingFor(arch.Arch{}) != Imaging {
+	if !slices.Equal(Trixie.dropped(arch.Default), dropped) || ImagingFor(arch.Arch{}) != Imaging {
 		t.Error("what an image of the default architecture lacks has changed")
 	}
 }

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 )
 
-// Resolve makes the target's lock anew from the signed archive.
+// Resolve makes the target's lock anew from the signed archive, for engines of the client's architecture.
 func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 	doing := "resolve toolchain " + string(t)
-	of, err := t.contents()
+	of, err := t.contents(ac.Arch)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
@@ -24,6 +25,9 @@ func Resolve(ctx context.Context, ac *archive.Client, t Target) (*Lock, error) {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	l := &Lock{Target: t, Suite: of.suite, Date: rel.Date.UTC(), InRelease: rel.InRelease}
+	if ac.Arch != arch.Default {
+		l.Engine = ac.Arch.Name
+	}
 	if l.Base, l.Packages, err = choose(index, of); err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}

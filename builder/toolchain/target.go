@@ -76,19 +76,23 @@ type contents struct {
 	packages []string
 }
 
-// contents looks the target up in the table of suites.
-func (t Target) contents() (contents, error) {
+// contents looks the target up in the table of suites, for an engine of an architecture. A compiler for the engine's
+// own comes with the one for what runs in the build; others are cross compilers.
+func (t Target) contents(engine arch.Arch) (contents, error) {
 	if t == ImagingForms {
-		c, err := Imaging.contents()
+		c, err := Imaging.contents(engine)
 		c.packages = slices.Concat(c.packages, formTools)
 		return c, err
 	}
 	if a, ok := t.imagingArch(); ok {
 		s, err := suite.Parse(imagingSuite)
 		packages := slices.Concat(imagingTools, strings.Fields(a.QEMUPackages))
-		if a != arch.Default {
+		if a != engine {
 			// What runs its packages' scripts, and what has the kernel take that for it.
 			packages = append(packages, "qemu-user", "mount")
+		}
+		if a != engine && a == arch.Default { // whose gdb is elsewhere as good as none
+			packages = append(packages, "gdb-multiarch")
 		}
 		return contents{s, packages}, err
 	}
@@ -96,12 +100,15 @@ func (t Target) contents() (contents, error) {
 		for _, image := range s.Images() {
 			if image.Name == string(t) {
 				packages := slices.Concat(image.Compilers, image.Packages, kernelTools)
+				a := arch.Default
 				if image.Arch != "" {
-					a, err := arch.Parse(image.Arch)
-					if err != nil {
+					var err error
+					if a, err = arch.Parse(image.Arch); err != nil {
 						return contents{}, fmt.Errorf("toolchain %s: %w", t, err)
 					}
-					for _, cc := range image.Compilers { // beside the one for what runs in the build
+				}
+				for _, cc := range image.Compilers {
+					if a != engine {
 						packages = append(packages, cc+"-"+a.Package())
 					}
 				}
@@ -114,6 +121,22 @@ func (t Target) contents() (contents, error) {
 		known = append(known, string(t))
 	}
 	return contents{}, fmt.Errorf("unknown toolchain %q: want one of %s", t, strings.Join(known, ", "))
+}
+
+// Engines are the architectures of engines that the target's image is for, the default first.
+func (t Target) Engines() []arch.Arch {
+	all := []arch.Arch{arch.Default}
+	c, err := t.contents(arch.Default)
+	// The loader of the first is amd64's, and packages for dpkg have programs in them that the engine runs itself.
+	if err != nil || t == ImagingForms || strings.HasSuffix(string(t), "-deb") {
+		return all
+	}
+	for _, name := range c.suite.Toolchain.Engines {
+		if a, err := arch.Parse(name); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // Targets returns every target.
@@ -132,7 +155,7 @@ func Targets() []Target {
 
 // ParseTarget reads a target's name.
 func ParseTarget(s string) (Target, error) {
-	_, err := Target(s).contents()
+	_, err := Target(s).contents(arch.Default)
 	if err != nil {
 		return "", err
 	}
@@ -141,7 +164,7 @@ func ParseTarget(s string) (Target, error) {
 
 // Suite is the one whose packages the target is made of.
 func (t Target) Suite() (suite.Suite, error) {
-	c, err := t.contents()
+	c, err := t.contents(arch.Default)
 	return c.suite, err
 }
 

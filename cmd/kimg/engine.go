@@ -106,7 +106,8 @@ func (a *app) toolchain() *cobra.Command {
 		Use:   "relock [TARGET...]",
 		Short: "Pin the toolchains' packages to what the archive has today",
 		Long: `Resolve the packages of each toolchain (all of them, or those named) anew from the
-signed archive and write the locks that ship inside kimg. It is run in a clone of
+signed archive and write the locks that ship inside kimg. A target is locked for
+engines of each architecture, TARGET@ARCH for those of one. It is run in a clone of
 kimg's own repository, by those who maintain it.`,
 		RunE: func(cmd *cobra.Command, targets []string) error {
 			return a.withEnv(func(env builder.Env, _ func()) error {

@@ -4,6 +4,7 @@ package containertest
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -42,7 +43,7 @@ const Helper = "/helper"
 // this test alone, and returns its reference.
 func Image(t testing.TB, e container.Engine) string {
 	t.Helper()
-	program, err := helper()
+	program, err := helper(cmp.Or(e.Info().Arch, arch.Default.OCI))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +64,19 @@ func Image(t testing.TB, e container.Engine) string {
 	return ref
 }
 
-// helper compiles the helper program for the engine's side, once.
-var helper = sync.OnceValues(func() ([]byte, error) {
+// helpers are the helper programs that were compiled, by architecture.
+var (
+	compiling sync.Mutex
+	helpers   = map[string][]byte{}
+)
+
+// helper compiles the helper program for the engine's side.
+func helper(goarch string) ([]byte, error) {
+	compiling.Lock()
+	defer compiling.Unlock()
+	if b := helpers[goarch]; b != nil {
+		return b, nil
+	}
 	dir, err := os.MkdirTemp("", "kimg-helper-")
 	if err != nil {
 		return nil, err
@@ -73,12 +85,14 @@ var helper = sync.OnceValues(func() ([]byte, error) {
 	out := filepath.Join(dir, "helper")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out,
 		"github.com/kimg/kimg/container/containertest/helper")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch.Default.OCI, "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("compile helper: %w: %s", err, b)
 	}
-	return os.ReadFile(out)
-})
+	b, err := os.ReadFile(out)
+	helpers[goarch] = b
+	return b, err
+}
 
 // File is an entry of a tar; a name that ends in a slash is a directory.
 type File struct {

@@ -30,7 +30,7 @@ type Arch struct {
 	QEMU    string // the program: qemu-system-x86_64
 	Machine string // -M
 	CPU     string // -cpu, emulated or not
-	GDB     string // the gdb that knows its processors
+	GDB     string // the gdb that knows its processors, on amd64: see GDBOn
 	// Start is the physical address of the kernel's first instruction on that machine; 0: vmlinux says it.
 	Start uint64
 
@@ -94,6 +94,9 @@ var Default = AMD64
 // All are the architectures that guests may have.
 var All = []Arch{AMD64, ARM64, RISCV64}
 
+// Engines are the architectures of container engines that kimg has images for.
+var Engines = []Arch{AMD64, ARM64}
+
 // Parse returns the architecture of that name, which is Debian's.
 func Parse(name string) (Arch, error) {
 	if i := slices.IndexFunc(All, func(a Arch) bool { return a.Name == name }); i >= 0 {
@@ -122,6 +125,15 @@ func OfELF(m elf.Machine) (Arch, bool) {
 
 // Or is a, or the default where that is none.
 func (a Arch) Or() Arch { return cmp.Or(a, Default) }
+
+// GDBOn is the gdb that knows the architecture's processors on a machine of another, or the same, one, which is named
+// in the words of GOARCH; "" is the default.
+func (a Arch) GDBOn(machine string) string {
+	if a.OCI == cmp.Or(machine, Default.OCI) {
+		return a.GDB
+	}
+	return "gdb-multiarch"
+}
 
 // Package is the part of Debian's cross compilers' names that names the architecture: "x86-64-linux-gnu".
 func (a Arch) Package() string { return strings.ReplaceAll(a.Triplet, "_", "-") }

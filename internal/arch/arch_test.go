@@ -43,6 +43,10 @@ func TestOfELF(t *testing.T) {
 	if _, ok := OfELF(elf.EM_VAX); ok {
 		t.Error("vax is no architecture that kimg knows")
 	}
+	const multi = "gdb-multiarch"
+	if AMD64.GDBOn("") != "gdb" || AMD64.GDBOn("arm64") != multi || RISCV64.GDBOn("amd64") != multi {
+		t.Error("a gdb of another architecture is taken for one that knows the guest's")
+	}
 	if got := AMD64.Package(); got != "x86-64-linux-gnu" {
 		t.Errorf("gcc-14-%s is no package of Debian's", got)
 	}

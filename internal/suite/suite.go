@@ -40,6 +40,7 @@ type Toolchain struct {
 	Build     []string // what every image has besides, under the suite's own names
 	Deb       []string // what make bindeb-pkg calls: in the main image's sibling trixie-deb
 	Cross     []string // architectures that the default compiler is there for, too: in trixie-arm64 and the like
+	Engines   []string // other architectures of engines whose compilers are, by the archive, those of amd64's
 
 	Binutils, Glibc int // their minor versions; both are at 2
 }

@@ -78,7 +78,7 @@ var suites = []Suite{
 			Compilers: []string{"gcc-10", "gcc-9"}, Base: []string{"mawk"}, Binutils: 35, Glibc: 31,
 			// Without pkg-config: it brings all of Perl there, a sixth of the image, and every user of it in
 			// kernels of that era has a default. Without debhelper: no kernel of these compilers calls it.
-			Deb: []string{"dpkg-dev", "rsync"},
+			Deb: []string{"dpkg-dev", "rsync"}, Engines: []string{"arm64"},
 		},
 	},
 	{
@@ -87,6 +87,8 @@ var suites = []Suite{
 		Bootstrap: Bootstrap{Exclude: mergesUsr, Also: []string{"usr-is-merged"}},
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-12"}, Others: []string{"gcc-11"}, Base: []string{"mawk", "usr-is-merged"},
+			// No Engines: gcc-12 is 12.2.0-14+deb12u1 there and the cross compiler 12.2.0-14, which compiles arm64's
+			// stack protector otherwise (CVE-2023-4039); gcc-11 is -12, and its cross compiler -11.
 			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64"}, Binutils: 40, Glibc: 36,
 		},
 	},
@@ -97,6 +99,7 @@ var suites = []Suite{
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-14"}, Others: []string{"gcc-13", "gcc-12"}, Base: []string{"mawk"},
 			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64"}, Binutils: 44, Glibc: 41,
+			Engines: []string{"arm64"},
 		},
 	},
 	{

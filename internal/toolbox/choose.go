@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 
 	"github.com/kimg/kimg/internal/arch"
 )
@@ -24,7 +25,7 @@ func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (To
 	}
 	if tools != "container" {
 		_, noQEMU := exec.LookPath(a.QEMU)
-		_, noGDB := exec.LookPath(a.GDB)
+		_, noGDB := exec.LookPath(a.GDBOn(runtime.GOARCH))
 		missing := errors.Join(noQEMU, noGDB)
 		if missing == nil {
 			return Host{Arch: a}, nil

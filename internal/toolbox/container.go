@@ -113,8 +113,8 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 		return nil, err
 	}
 	t := &Tools{
-		GDB: c.Arch.Or().GDB, Dir: containerDir, Sockets: containerRun, RunDir: run.path, Accel: qemu.KVM,
-		Isolated: true, Runner: r,
+		GDB: c.Arch.Or().GDBOn(c.Engine.Info().Arch), Dir: containerDir, Sockets: containerRun, RunDir: run.path,
+		Accel: qemu.KVM, Isolated: true, Runner: r,
 	}
 	if m.Kept != "" {
 		t.Kept = containerKept

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 		return nil, err
 	}
 	r := &hostRunner{dir: dir}
-	t := &Tools{GDB: h.Arch.Or().GDB, Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path,
+	t := &Tools{GDB: h.Arch.Or().GDBOn(runtime.GOARCH), Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path,
 		Accel: qemu.KVM, Runner: r}
 	if m.Keep {
 		t.Memory, r.memory = memoryFile()

@@ -41,7 +41,7 @@ func Lock(t *testing.T) *spec.Lock {
 	l.Image = spec.NewImageLock(1<<30, l.Rootfs, l.Custom)
 	for target, to := range map[toolchain.Target]*spec.ToolchainLock{"bullseye": &l.Toolchain,
 		toolchain.Imaging: &l.Imaging} {
-		lock, err := toolchain.Load(target)
+		lock, err := toolchain.Load(target, arch.Default)
 		if err != nil {
 			t.Fatal(err)
 		}
