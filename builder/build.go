@@ -176,6 +176,9 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 	if r.eng != nil {
 		i := r.eng.Info()
 		m.Run.Engine, m.Run.Rights, m.Run.Users = i.Name+" "+i.Version, i.Rights(), i.Users()
+		if i.Arch != "" && i.Arch != arch.Default.OCI {
+			m.Run.Engine += " on " + i.Arch
+		}
 	}
 	for _, s := range p.All {
 		if s.ID == rootfsStep {

@@ -45,7 +45,7 @@ func says(text string) http.HandlerFunc {
 }
 
 const (
-	dockerVersion = `{"Version": "20.10.24", "ApiVersion": "1.41", "Components": [{"Name": "Engine"}]}`
+	dockerVersion = `{"Version": "20.10.24", "ApiVersion": "1.41", "Arch": "arm64", "Components": [{"Name": "Engine"}]}`
 	podmanVersion = `{"Version": "4.3.1", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine"}]}`
 )
 
@@ -71,6 +71,9 @@ func TestRights(t *testing.T) {
 		}
 		if got := e.Info().Rights(); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+		if got := e.Info().Arch; got != "arm64" && test.version == dockerVersion {
+			t.Errorf("%s: its machine is %q", test.name, got)
 		}
 		e.Close()
 	}

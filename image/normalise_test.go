@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/suite"
 )
@@ -392,6 +393,29 @@ func TestBootstrapCmd(t *testing.T) {
 	}
 	if _, err := bootstrapCmd("img", "amd64", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
 		t.Error("an unknown variant passed")
+	}
+}
+
+// An engine's own programs are not emulated, and all others are, whichever it is.
+func TestBootstrapEmulates(t *testing.T) {
+	for _, c := range []struct {
+		engine string
+		of     Arch
+		by     string // "": nothing
+	}{
+		{"amd64", arch.AMD64, ""}, {"", arch.AMD64, ""}, {"amd64", arch.ARM64, "/usr/bin/qemu-aarch64"},
+		{"arm64", arch.ARM64, ""}, {"arm64", arch.AMD64, "/usr/bin/qemu-x86_64"},
+	} {
+		tree := RootfsSpec{Suite: suite.All()[0], Arch: c.of, Variant: archive.Minbase}
+		cmd, err := bootstrapCmd("img", c.engine, tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		emulates := slices.Contains(cmd.Args, emulateScript)
+		if emulates != (c.by != "") || cmd.Namespaces != emulates ||
+			slices.Contains(cmd.Args, "--arch="+c.of.Name) != emulates || emulates && !slices.Contains(cmd.Args, c.by) {
+			t.Errorf("%s on %q: %q", c.of, c.engine, cmd.Args)
+		}
 	}
 }
 

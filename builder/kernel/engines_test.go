@@ -41,13 +41,14 @@ func TestEnginesMakeTheSameObjects(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) {
-			want := part(t, source, a, arch.Default)
+			cache := t.TempDir() // one, so that the source is unpacked once
+			want := part(t, source, a, arch.Default, cache)
 			for engine := range strings.SplitSeq(engines, ",") {
 				on, err := arch.Parse(engine)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := part(t, source, a, on)
+				got := part(t, source, a, on, cache)
 				for _, name := range slices.Sorted(maps.Keys(want)) {
 					if want[name] != got[name] {
 						t.Errorf("%s is %s on %s, and %s on %s", name, want[name], arch.Default, got[name], on)
@@ -60,7 +61,7 @@ func TestEnginesMakeTheSameObjects(t *testing.T) {
 }
 
 // part compiles a part of a kernel with what compiles on an engine of an architecture, and returns digests.
-func part(t *testing.T, source *Tree, a, engine arch.Arch) map[string]string {
+func part(t *testing.T, source *Tree, a, engine arch.Arch, cache string) map[string]string {
 	t.Helper()
 	era, err := EraFor(source.Version, "")
 	if err != nil {
@@ -70,7 +71,7 @@ func part(t *testing.T, source *Tree, a, engine arch.Arch) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, eng: containertest.Engine(t), cache: t.TempDir()}
+	f := &fixture{t: t, eng: containertest.Engine(t), cache: cache}
 	f.image, f.id = imageFor(t, f.eng, toolchain.Target(target), engine)
 	j := f.job(source)
 	j.Arch, j.Host, j.Era, j.Jobs = a, engine, era, 0

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/lettercase"
 	"github.com/kimg/kimg/internal/progress"
 )
 
@@ -159,6 +161,11 @@ func unpack(ctx context.Context, r io.Reader, dir string) error {
 
 func unpackFile(root *os.Root, name string, h *tar.Header, r io.Reader) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, h.FileInfo().Mode().Perm()&0o755|0o644)
+	if errors.Is(err, fs.ErrExist) {
+		if folds, bad := lettercase.Folds(root.Name()); bad == nil && folds {
+			return &lettercase.Error{Dir: root.Name(), One: name}
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/inode"
+	"github.com/kimg/kimg/internal/lettercase"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -32,6 +33,7 @@ type Dir struct {
 	dir   string // absolute
 	state string // the file that remembers
 	seen  map[string]FileStat
+	folds func(dir string) (bool, error) // whether it takes names that differ by case only for one
 }
 
 // Memory is what is remembered of one out directory.
@@ -70,7 +72,8 @@ func Open(dir, memories string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open out directory: %w", err)
 	}
-	o := &Dir{dir: abs, state: filepath.Join(memories, string(units.DigestOf([]byte(abs)))+".json")}
+	o := &Dir{dir: abs, state: filepath.Join(memories, string(units.DigestOf([]byte(abs)))+".json"),
+		folds: lettercase.Folds}
 	if m, err := ReadMemory(o.state); err == nil && m.Dir == abs {
 		o.seen = m.Files
 	}
@@ -220,6 +223,9 @@ func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[stri
 	if dirs, err = makeDirs(o.dir); err != nil {
 		return nil, fmt.Errorf("write artifacts: %w", err)
 	}
+	if err := o.tellsApart(list); err != nil {
+		return nil, err
+	}
 	temp, remove, err := o.tempDir()
 	if err != nil {
 		return nil, err
@@ -237,6 +243,27 @@ func (o *Dir) Put(ctx context.Context, st Store, list []Artifact) (kept map[stri
 		}
 	}
 	return o.replace(fresh, known, temp)
+}
+
+// tellsApart refuses artifacts that would be one file in the directory, which is there: of two modules' xt_MARK.ko and
+// xt_mark.ko the second would take the place of the first.
+func (o *Dir) tellsApart(list []Artifact) error {
+	var names []string
+	for _, a := range list {
+		names = append(names, a.Path)
+	}
+	one, other, ok := lettercase.Pair(names)
+	if !ok {
+		return nil
+	}
+	folds, err := o.folds(o.dir)
+	if err != nil {
+		return fmt.Errorf("write artifacts: %w", err)
+	}
+	if folds {
+		return &lettercase.Error{Dir: o.dir, One: one, Other: other}
+	}
+	return nil
 }
 
 // tempPrefix begins the names of directories that hold artifacts on their way in.

@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/lettercase"
 	"github.com/kimg/kimg/internal/store"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -276,6 +277,33 @@ func TestReady(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("left in the directory: %v, %v", left, err)
+	}
+}
+
+// Where a file system takes two names for one, two artifacts of such names are refused before anything is replaced.
+func TestNamesThatDifferByCase(t *testing.T) {
+	f := newOutFixture(t)
+	list := []Artifact{f.artifact("bzImage", "kernel"), f.artifact("modules/xt_MARK.ko", "1"),
+		f.artifact("modules/xt_mark.ko", "2")}
+	o, err := Open(f.dir, f.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.folds = func(dir string) (bool, error) { return dir == f.dir, nil }
+	var twice *lettercase.Error
+	if _, err := o.Put(t.Context(), f.store, list); !errors.As(err, &twice) || twice.Other != "modules/xt_mark.ko" {
+		t.Errorf("got %v, want a *lettercase.Error", err)
+	}
+	if _, err := os.Stat(f.dir); err == nil {
+		t.Error("the out directory was made")
+	}
+	if _, err := o.Put(t.Context(), f.store, list[:2]); err != nil {
+		t.Errorf("one of the two: %v", err)
+	}
+	o.folds = func(string) (bool, error) { return false, nil }
+	if _, err := o.Put(t.Context(), f.store, list); err != nil || f.read("modules/xt_MARK.ko") != "1" ||
+		f.read("modules/xt_mark.ko") != "2" {
+		t.Errorf("elsewhere: %v", err)
 	}
 }
 

@@ -133,6 +133,9 @@ func (t ToolchainLock) facts() []fact {
 		{"target", string(t.Target)}, {"compiler", t.Compiler}, {"why", t.Why},
 		{"origin", t.Origin}, {"image", t.Image},
 	}
+	for _, l := range t.Engines { // whose packages are too many to be named again
+		f = append(f, fact{"for engines of " + l.Engine, l.Digest().Short()})
+	}
 	if t.Lock == nil {
 		return f
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/kernelorg"
+	"github.com/kimg/kimg/internal/lettercase"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/recording"
 	"github.com/kimg/kimg/internal/tap"
@@ -78,11 +79,11 @@ var statuses = []struct {
 		hasType[usageError], hasType[*noTerminalError], hasType[*noBuildError], hasType[*noSSHError],
 		hasType[*spec.InputError], hasType[*spec.LockError], hasType[*spec.NoLockError], hasType[*spec.FrozenError],
 		hasType[*builder.ReplayError], hasType[*builder.ExistsError], hasType[*outdir.ForeignError],
-		hasType[*diffs.Error], hasType[*kernel.PatchError], hasType[*attest.KeyError],
+		hasType[*lettercase.Error], hasType[*diffs.Error], hasType[*kernel.PatchError], hasType[*attest.KeyError],
 		hasType[*builder.PrivilegedError], hasType[*builder.FormError],
 	}},
 	{codeEngine, []func(error) bool{isValue(container.ErrNoEngine), isValue(container.ErrPermission)}},
-	{codeUsage, []func(error) bool{hasType[*kernel.EraError]}},
+	{codeUsage, []func(error) bool{hasType[*kernel.EraError], hasType[*spec.EngineError]}},
 	{codeConfig, []func(error) bool{hasType[*kernel.UnmetError], hasType[*kernel.NeedError],
 		hasType[*kernel.LackError]}},
 	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*image.TooLargeError], hasType[*image.UnitError],
