@@ -41,7 +41,7 @@ func (r *resolver) custom(ctx context.Context) (spec.Custom, error) {
 		}
 		defer w.Abort()
 		if err := image.PackOverlay(ctx, o.From, r.q.Size.Most(), w); err != nil {
-			return c, err
+			return c, &spec.InputError{Field: "overlay", Err: err}
 		}
 		d, _, err := w.Commit()
 		if err != nil {
@@ -94,7 +94,7 @@ func (r *run) customise(
 	defer w.Abort()
 	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Size: l.Image.Size.Bytes(),
 		Arch: l.Arch, Privileged: r.privileged}
-	maker := image.Maker{Log: task.Log()}
+	maker := image.Maker{Log: task.Log(), Warn: task.Warn}
 	if l.Custom.Inside() {
 		if maker.Engine, maker.Imaging, err = r.image(ctx, l.Imaging); err != nil {
 			return err

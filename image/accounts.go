@@ -53,10 +53,7 @@ func (c *customiser) rootPassword() error {
 	if c.want.RootPassword == "" {
 		return nil
 	}
-	hash := c.want.RootPassword
-	if hash == custom.None {
-		hash = ""
-	}
+	hash := custom.Shadow(c.want.RootPassword)
 	text, err := c.read("etc/shadow")
 	if err != nil {
 		return err

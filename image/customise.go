@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg/internal/custom"
+	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/guest"
 )
 
@@ -27,6 +28,13 @@ type CustomSpec struct {
 	Privileged bool      // what runs in the tree does so in a fully privileged container
 }
 
+// CustomError is something that is wanted of a tree and that this tree cannot have.
+type CustomError struct{ Err error }
+
+func (e *CustomError) Error() string { return e.Err.Error() }
+
+func (e *CustomError) Unwrap() error { return e.Err }
+
 // overlayTime stands for the epoch in a packed overlay, which does not know it.
 var overlayTime = time.Unix(0, 0)
 
@@ -35,7 +43,7 @@ var overlayTime = time.Unix(0, 0)
 // [Custom.Inside] says takes a container, as the bootstrap's.
 func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overlays Packages, out io.Writer) error {
 	if err := spec.Custom.Check(); err != nil {
-		return err
+		return &CustomError{err}
 	}
 	var t *tree
 	if err := base.read(func(r io.Reader) (err error) { t, err = readTar(r, ""); return err }); err != nil {
@@ -49,7 +57,7 @@ func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overla
 	}
 	for _, do := range []func() error{c.settings, c.locale, c.users, c.rootPassword, c.keys, c.files} {
 		if err := do(); err != nil {
-			return err
+			return &CustomError{err}
 		}
 	}
 	if err := c.runAll(ctx); err != nil {
@@ -134,9 +142,9 @@ func (c *customiser) settings() error {
 		}
 	}
 	if zone := c.want.Timezone; zone != "" {
-		file := "/usr/share/zoneinfo/" + zone
+		file := "/" + zones + "/" + zone
 		if n := c.at(file); zone != "UTC" && (n == nil || n.typ == tar.TypeDir) {
-			return &ZoneError{zone}
+			return c.noZone(zone, n != nil)
 		}
 		link := &node{name: "etc/localtime", typ: tar.TypeSymlink, mode: 0o777, link: file}
 		if err := errors.Join(c.lay(link), c.text("etc/timezone", zone+"\n")); err != nil {
@@ -146,10 +154,40 @@ func (c *customiser) settings() error {
 	return nil
 }
 
-// ZoneError is a time zone that a tree does not have.
-type ZoneError struct{ Zone string }
+// ZoneError is a time zone that a tree does not have, and what may be meant.
+type ZoneError struct{ Zone, Near string }
 
-func (e *ZoneError) Error() string { return fmt.Sprintf("timezone: the suite has no %q", e.Zone) }
+func (e *ZoneError) Error() string {
+	return fmt.Sprintf("timezone: the suite has no %q%s", e.Zone, e.Near)
+}
+
+const zones = "usr/share/zoneinfo"
+
+// noZone is the error of a time zone that is none, or a directory of some.
+func (c *customiser) noZone(zone string, dir bool) error {
+	var known []string
+	real, err := c.resolve(zones + "/x")
+	if err != nil {
+		return err
+	}
+	for name, n := range c.nodes {
+		if rel, ok := strings.CutPrefix(name, path.Dir(real)+"/"); ok && n.typ != tar.TypeDir {
+			known = append(known, rel)
+		}
+	}
+	slices.Sort(known)
+	is := func(name string) bool { return strings.EqualFold(name, zone) }
+	below := func(name string) bool { return strings.HasPrefix(name, zone+"/") }
+	e := &ZoneError{Zone: zone}
+	if i := slices.IndexFunc(known, below); dir && i >= 0 {
+		e.Near = ": it is a directory of zones, such as " + known[i]
+	} else if i := slices.IndexFunc(known, is); i >= 0 {
+		e.Near = ": did you mean " + known[i] + "?"
+	} else if near := editdist.Nearest(zone, slices.Values(known), 2); near != "" {
+		e.Near = ": did you mean " + near + "?"
+	}
+	return e
+}
 
 // Hint says where names are.
 func (e *ZoneError) Hint() string {
@@ -168,6 +206,9 @@ func (c *customiser) files() error {
 		}
 		if old := c.at(f.Path); old != nil && old.typ == tar.TypeDir {
 			return fmt.Errorf("files: %s is a directory in the tree: name a file in it", f.Path)
+		} else if old != nil && old.mode&0o111 != 0 && n.mode&0o111 == 0 {
+			return fmt.Errorf("files: %s is a program in the tree, and with mode %04o nobody could run what replaces "+
+				"it: give it mode: 0755", f.Path, n.mode)
 		}
 		if err := c.lay(n); err != nil {
 			return fmt.Errorf("files: %w", err)
@@ -248,15 +289,10 @@ func (c *customiser) lay(n *node) error {
 	return c.put(n)
 }
 
-// hiddenDirs are the directories that a boot mounts over or empties.
-var hiddenDirs = []string{"dev", "proc", "sys", "run", "tmp"}
-
 // layable refuses the names that are kimg's own, and those that no guest would see.
 func layable(name string) error {
-	for _, dir := range hiddenDirs {
-		if within(name, dir) {
-			return fmt.Errorf("/%s: a boot mounts over /%s, and no guest would see it: choose another place", name, dir)
-		}
+	if err := custom.CheckSeen("/" + name); err != nil {
+		return err
 	}
 	if kimgsOwn(name) {
 		return fmt.Errorf("/%s is kimg's own, by which it speaks to the guest: choose another name", name)

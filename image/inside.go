@@ -79,11 +79,19 @@ type RunError struct {
 	Code int    // its exit status; 128+n when signal n ended it
 }
 
-func (e *RunError) Error() string { return fmt.Sprintf("%s: exit status %d", e.What, e.Code) }
+func (e *RunError) Error() string {
+	if e.Code > signalled {
+		return fmt.Sprintf("%s: ended by signal %d", e.What, e.Code-signalled)
+	}
+	return fmt.Sprintf("%s: exit status %d", e.What, e.Code)
+}
+
+// signalled is added to the number of the signal that ended a program.
+const signalled = 128
 
 // Hint says what is not as it is in a guest that has booted.
 func (e *RunError) Hint() string {
-	const kill = 128 + 9
+	const kill = signalled + 9
 	switch e.Code {
 	case 126:
 		return "a program cannot be run: it is none, or one of another architecture than the engine's machine runs"
@@ -192,6 +200,8 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &exit) && exit.Code > signalled: // with all that ran
+		return &RunError{whatOf(do), exit.Code}
 	case errors.As(err, &exit):
 		return fmt.Errorf("work in the tree: %w%s", err, said.first())
 	}
@@ -232,7 +242,7 @@ func (c *customiser) outcome(r io.Reader, do []command) (*tree, error) {
 func (c *customiser) hide() map[string]*node {
 	out := map[string]*node{}
 	for name, n := range c.nodes {
-		for _, dir := range hiddenDirs {
+		for _, dir := range custom.HiddenDirs {
 			if name != dir && within(name, dir) {
 				out[name] = n
 			}
@@ -264,7 +274,7 @@ func (c *customiser) settle(before *tree, hidden map[string]*node) error {
 		return err
 	}
 	c.hide() // the container's
-	for _, dir := range hiddenDirs {
+	for _, dir := range custom.HiddenDirs {
 		switch n, old := c.nodes[dir], before.nodes[dir]; {
 		case n == nil && old != nil:
 			c.nodes[dir] = old

@@ -31,7 +31,7 @@ const byRule = -1
 func PackOverlay(ctx context.Context, file string, limit Size, w io.Writer) error {
 	err := packOverlay(ctx, file, limit, w)
 	if err != nil {
-		err = fmt.Errorf("read overlay %s: %w", file, err)
+		err = fmt.Errorf("%s: %w", file, err)
 	}
 	return err
 }
@@ -87,8 +87,11 @@ func (t *tree) takeTar(ctx context.Context, file string, limit int64, tooMuch er
 	defer f.Close()
 	r := bufio.NewReader(reading.Until(ctx, f))
 	head, err := r.Peek(decompress.HeadSize)
+	if err == io.EOF {
+		return errors.New("it is no tar, and no directory: it is too short")
+	}
 	if err != nil {
-		return fmt.Errorf("it is no tar: %w", err)
+		return err
 	}
 	suffix, _ := decompress.Suffix(head)
 	plain, err := decompress.NewReader(r, suffix)
@@ -96,7 +99,11 @@ func (t *tree) takeTar(ctx context.Context, file string, limit int64, tooMuch er
 		return err
 	}
 	defer plain.Close()
-	if err := t.takeAll(reading.Bounded(plain, limit, tooMuch)); err != nil {
+	err = t.takeAll(reading.Bounded(plain, limit, tooMuch))
+	switch {
+	case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it is no tar, or not a whole one, and no directory")
+	case err != nil:
 		return err
 	}
 	for _, n := range t.nodes {
@@ -180,6 +187,9 @@ func (t *tree) takeFile(ctx context.Context, root *os.Root, n *node, limit int64
 	}
 	if !st.Mode().IsRegular() {
 		return fmt.Errorf("%s changed while it was read", n.name)
+	}
+	if st.Size() > limit-t.end {
+		return fmt.Errorf("with %s, of %s, %w", n.name, Size(st.Size()), tooMuch)
 	}
 	n.at = t.end
 	r := reading.Bounded(reading.Until(ctx, f), limit-t.end, tooMuch)

@@ -50,8 +50,8 @@ func (c *customiser) units() (do []command, err error) {
 }
 
 func (c *customiser) checkUnit(u custom.Unit) error {
-	const none = "systemctl list-unit-files prints those of a guest; files: and overlay: put one of yours into " +
-		"/etc/systemd/system"
+	const none = "include: the package that has it (openssh-server has ssh.service); or put one of yours into " +
+		"/etc/systemd/system, by files: or overlay:"
 	names := c.unitFiles(u.Name)
 	if len(names) == 0 {
 		why := "is not in the tree"

@@ -65,10 +65,7 @@ func (c *customiser) user(u custom.User) error {
 	if n := c.at(shell); n == nil || n.typ != tar.TypeReg || n.mode&0o111 == 0 {
 		return fmt.Errorf("shell: the guest has no program %s: include the package that has it", shell)
 	}
-	password := cmp.Or(u.Password, "*") // no password is that; and no lock (!), by which sshd may refuse keys, too
-	if password == custom.None {
-		password = ""
-	}
+	password := custom.Shadow(cmp.Or(u.Password, custom.Locked))
 	id := strconv.Itoa
 	days := strconv.FormatInt(c.epoch.Unix()/(24*60*60), 10)
 	for _, one := range []struct {
@@ -136,8 +133,12 @@ func (c *customiser) home(u custom.User, uid, gid int) error {
 		return fmt.Errorf("home: %w", err)
 	}
 	dir = c.at(dir).name
-	if old != nil && !c.ruled[dir] {
-		return nil // a package's, and as it has it
+	if old != nil && !c.ruled[dir] { // a package's, and as it has it
+		if old.uid != uid {
+			c.warn(fmt.Sprintf("users: %s: home: %s is there, and user %d's: it stays as it is",
+				u.Name, u.Dir(), old.uid))
+		}
+		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.nodes)) {
 		n := c.nodes[name]

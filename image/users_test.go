@@ -141,11 +141,13 @@ func TestUsersRefused(t *testing.T) {
 		"a number taken": {user(custom.User{Name: "a", UID: 33}), "33 is www-data's"},
 		"no such group": {user(custom.User{Name: "a", Groups: []string{"sudoo"}}),
 			"no group sudoo: did you mean sudo?"},
-		"no such shell":      {user(custom.User{Name: "a", Shell: "/bin/zsh"}), "no program /bin/zsh"},
-		"no program":         {user(custom.User{Name: "a", Shell: "/bin/data"}), "no program /bin/data"},
-		"a file for a home":  {user(custom.User{Name: "a", Home: "/etc/passwd"}), "no directory"},
-		"a home of a boot":   {user(custom.User{Name: "a", Home: "/run/a"}), "mounts over /run"},
-		"root":               {user(custom.User{Name: "root"}), "root is there already"},
+		"no such shell":     {user(custom.User{Name: "a", Shell: "/bin/zsh"}), "no program /bin/zsh"},
+		"no program":        {user(custom.User{Name: "a", Shell: "/bin/data"}), "no program /bin/data"},
+		"a file for a home": {user(custom.User{Name: "a", Home: "/etc/passwd"}), "no directory"},
+		"a home of a boot":  {user(custom.User{Name: "a", Home: "/run/a"}), "mounts over /run"},
+		"root":              {user(custom.User{Name: "root"}), "root is there already"},
+		"a program no more": {Custom{Files: []custom.File{{Path: "/bin/bash", Mode: 0o644}}},
+			"nobody could run what replaces it"},
 		"two lines":          {user(custom.User{Name: "a\nroot2"}), "is not a name of a user"},
 		"a line of passwd":   {user(custom.User{Name: "a", Home: "/h:/bin/sh"}), "a colon"},
 		"a home that leaves": {user(custom.User{Name: "a", Home: "/home/../etc"}), "no path of a file"},
@@ -163,11 +165,24 @@ func TestUsersRefused(t *testing.T) {
 		"no key": {Custom{AuthorizedKeys: []custom.Keys{{User: "root", Keys: []string{"ssh-ed25519 AAAA"}}}},
 			"is no public key"},
 	} {
-		if _, err := accountsOf(t, c.want, nil); err == nil || !strings.Contains(err.Error(), c.err) {
+		_, err := accountsOf(t, c.want, nil)
+		if kind := (*CustomError)(nil); !errors.As(err, &kind) || !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v, want %q", name, err, c.err)
 		} else if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("a password is told: %v", err)
 		}
+	}
+}
+
+// A home that is there and another's is told of.
+func TestHomeOfAnother(t *testing.T) {
+	var told []string
+	m := Maker{Warn: func(s string) { told = append(told, s) }}
+	c := Custom{Users: []custom.User{{Name: "a", Home: "/root", Password: "locked"}, {Name: "b"}}}
+	err := m.Customise(t.Context(), CustomSpec{Custom: c, Epoch: epoch}, withAccounts(t), nil, io.Discard)
+	want := "users: a: home: /root is there, and user 0's: it stays as it is"
+	if err != nil || len(told) != 1 || told[0] != want {
+		t.Errorf("%v, %q, want %q", err, told, want)
 	}
 }
 

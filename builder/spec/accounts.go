@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -30,7 +31,7 @@ type OwnKey struct {
 type OwnUnits struct {
 	Units
 
-	at map[string]string // FILE:LINE that wants it, by the unit's name
+	at map[Unit]string // FILE:LINE that wants it
 }
 
 func (r *fileReader) place(n *yaml.Node) string { return fmt.Sprintf("%s:%d", r.File, n.Line) }
@@ -100,7 +101,12 @@ func (r *fileReader) keys(n *yaml.Node) (all []OwnKey) {
 
 // units reads units:.
 func (r *fileReader) units(n *yaml.Node) OwnUnits {
-	u := OwnUnits{at: map[string]string{}}
+	u := OwnUnits{at: map[Unit]string{}}
+	if n = yamlfile.Resolve(n); n.Kind != yaml.MappingNode {
+		r.Wrong(n, "units: want what is to be done to which, such as "+
+			"units: {enable: [ssh.service], mask: [cron.service]}")
+		return u
+	}
 	values := r.Mapping(n, "lists of units", []string{"enable", "disable", "mask"})
 	for key, to := range map[string]*[]string{"enable": &u.Enable, "disable": &u.Disable, "mask": &u.Mask} {
 		v := values[key]
@@ -108,10 +114,21 @@ func (r *fileReader) units(n *yaml.Node) OwnUnits {
 			continue
 		}
 		for _, one := range r.List(v) {
-			for _, name := range split("include", r.Text("units: "+key, one)) {
+			text := r.Text("units: "+key, one)
+			names := []string{text}
+			switch one = yamlfile.Resolve(one); {
+			case text == "":
+				continue
+			case one.Style == 0 && switches[strings.ToLower(text)] != "":
+				r.Wrong(one, "units: %s: want the names of units here, such as ssh.service, not %s", key, text)
+				continue
+			case v.Kind != yaml.SequenceNode:
+				names = split("include", text)
+			}
+			for _, name := range names {
 				name = custom.UnitName(name)
 				*to = append(*to, name)
-				u.at[name] = r.place(one)
+				u.at[Unit{Verb: key, Name: name}] = r.place(one)
 			}
 		}
 	}
@@ -140,7 +157,7 @@ func (s Spec) checkAccounts() error {
 	}
 	for _, u := range s.Units.All() {
 		if err := custom.CheckUnit(u.Name); err != nil {
-			return placed(s.Units.at[u.Name], "units: "+u.Verb, err)
+			return placed(s.Units.at[u], "units: "+u.Verb, err)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -93,7 +94,7 @@ func (r *fileReader) file(n *yaml.Node) (f OwnFile) {
 	}
 	content := values["content"]
 	if content != nil && content.Kind != yaml.ScalarNode {
-		r.Wrong(content, "files: content: want a text here")
+		r.Wrong(content, "files: content: want a text here%s", yamlfile.Instead(content))
 	} else if content != nil {
 		f.Content = content.Value
 	}
@@ -150,6 +151,9 @@ func (s Spec) custom() (c Custom, err error) {
 		if o == "" {
 			return c, s.wrong("--overlay", o, errors.New("is empty: want a directory or a tar"))
 		}
+		if err := checkOverlay(o); err != nil {
+			return c, s.wrong("--overlay", o, err)
+		}
 		c.Overlays = append(c.Overlays, custom.Overlay{Path: filepath.Base(o), From: o})
 	}
 	left := maxFiles
@@ -164,7 +168,11 @@ func (s Spec) custom() (c Custom, err error) {
 		if f.Source != "" {
 			b, err := reading.Small(f.Source, int64(left))
 			if err != nil {
-				return c, placed(f.at, "files", fmt.Errorf("read source: %w%s", err, overlayHint))
+				hint := ""
+				if st, serr := os.Stat(f.Source); serr == nil && st.Size() > int64(left) {
+					hint = overlayHint
+				}
+				return c, placed(f.at, "files", fmt.Errorf("%s: read source: %w%s", f.Path, err, hint))
 			}
 			text = string(b)
 		}
@@ -188,9 +196,51 @@ func (s Spec) custom() (c Custom, err error) {
 		c.Run = append(c.Run, script)
 	}
 	if err := c.Check(); err != nil {
-		return c, &InputError{Err: err}
+		return c, s.itemWrong(err)
 	}
 	return c, nil
+}
+
+// checkOverlay judges an overlay by what it is: its content is read when it is packed.
+func checkOverlay(file string) error {
+	st, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return err
+	case !st.IsDir() && !st.Mode().IsRegular():
+		return fmt.Errorf("%s is %s: want a directory, or a tar of one", file, reading.Kind(st.Mode()))
+	}
+	return nil
+}
+
+// itemWrong places an error of one of several things, where the file has it.
+func (s Spec) itemWrong(err error) error {
+	var item *custom.ItemError
+	if !errors.As(err, &item) {
+		return &InputError{Err: err}
+	}
+	at := ""
+	switch item.Key {
+	default:
+		at = s.Units.at[Unit{Verb: strings.TrimPrefix(item.Key, "units: "), Name: item.Item}]
+	case "files":
+		at = lastOf(s.Files, item.Item, func(f OwnFile) (string, string) { return f.Path, f.at })
+	case "users":
+		at = lastOf(s.Users, item.Item, func(u OwnUser) (string, string) { return u.Name, u.at })
+	case "authorized-keys":
+		at = lastOf(s.AuthorizedKeys, item.Item, func(k OwnKey) (string, string) { return k.User, k.at })
+	}
+	return placed(at, item.Key, item.Err)
+}
+
+// lastOf finds the place of the last of some things that has a name.
+func lastOf[T any](all []T, want string, named func(T) (name, at string)) (place string) {
+	for _, one := range all {
+		if name, at := named(one); name == want {
+			place = at
+		}
+	}
+	return place
 }
 
 // overlayNames are overlays for users.

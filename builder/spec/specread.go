@@ -102,7 +102,7 @@ func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
 		return items
 	}
 	if n.Kind != yaml.ScalarNode {
-		r.Wrong(n, "%s: want one value here", key)
+		r.Wrong(n, "%s: want one value here%s", key, yamlfile.Instead(n))
 		return nil
 	}
 	switch at := to.Addr().Interface().(type) {
@@ -121,6 +121,9 @@ func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
 			r.Wrong(n, "%s: %w", key, err)
 		}
 	default:
+		if n.Value == "" {
+			r.Wrong(n, "%s: is empty: give it a value, or leave it out", key)
+		}
 		to.SetString(n.Value)
 	}
 	return []item{{key, n.Value, n.Line}}

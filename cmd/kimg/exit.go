@@ -87,7 +87,7 @@ var statuses = []struct {
 	{codeConfig, []func(error) bool{hasType[*kernel.UnmetError], hasType[*kernel.NeedError],
 		hasType[*kernel.LackError]}},
 	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*image.TooLargeError], hasType[*image.UnitError],
-		hasType[*image.LocaleError], hasType[*image.ZoneError], hasType[*vm.MissingArtifactError],
+		hasType[*image.CustomError], hasType[*vm.MissingArtifactError],
 		hasType[*archive.ClashError], hasType[*archive.UnknownError], hasType[*archive.FileError],
 		hasType[*builder.DebError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/yamlfile"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -18,7 +20,7 @@ type User struct {
 	Groups   []string `yaml:"groups,omitempty,flow"` // of the tree, besides the user's own
 	Shell    string   `yaml:"shell,omitempty"`       // empty: DefaultShell
 	Home     string   `yaml:"home,omitempty"`        // empty: /home/NAME
-	Password string   `yaml:"password,omitempty"`    // a hash, or None; empty: no password logs in
+	Password string   `yaml:"password,omitempty"`    // a hash, None, or locked; empty: locked, too
 }
 
 // DefaultShell is the shell of a user for whom none is named, as adduser has it.
@@ -66,6 +68,9 @@ func CheckUser(u User) error {
 			continue
 		}
 		err := CheckPath(file)
+		if err == nil && key == "home" {
+			err = CheckSeen(file)
+		}
 		if err == nil && strings.Contains(file, ":") {
 			err = fmt.Errorf("%q: a colon parts the fields of etc/passwd", file)
 		}
@@ -141,7 +146,13 @@ func CheckKey(line string) error {
 	if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 		return errors.New("it has control characters")
 	}
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
+	key, _, options, _, err := ssh.ParseAuthorizedKey([]byte(line))
+	if err == nil {
+		err = checkOptions(line, options)
+		if err != nil {
+			return err
+		}
+	}
 	switch {
 	case err != nil:
 		return errors.New("it is no public key: want a line such as that of id_ed25519.pub, whole")
@@ -153,36 +164,70 @@ func CheckKey(line string) error {
 	return nil
 }
 
+// keyOptions are what sshd takes before a key, with = where a value follows: AUTHORIZED_KEYS FILE FORMAT of sshd(8).
+var keyOptions = []string{"agent-forwarding", "cert-authority", "command=", "environment=", "expiry-time=", "from=",
+	"no-agent-forwarding", "no-port-forwarding", "no-pty", "no-touch-required", "no-user-rc", "no-x11-forwarding",
+	"permitlisten=", "permitopen=", "port-forwarding", "principals=", "pty", "restrict", "tunnel=", "user-rc",
+	"verify-required", "x11-forwarding"}
+
+// checkOptions judges what is before a key: of a line with an option that it does not know sshd takes nothing.
+func checkOptions(line string, options []string) error {
+	for _, o := range options {
+		name, _, valued := strings.Cut(o, "=")
+		name = strings.ToLower(name)
+		if valued {
+			name += "="
+		}
+		switch {
+		case slices.Contains(keyOptions, name):
+		case slices.Contains(keyOptions, name+"="):
+			return fmt.Errorf("the option %s before the key wants a value: %s=\"...\"", o, o)
+		case strings.HasPrefix(line, "|1|") || strings.HasPrefix(line, "@") || strings.ContainsAny(o, ".:["):
+			return errors.New("it is a line of a known_hosts file, which has the keys of hosts: want a user's public " +
+				"key, such as the line of id_ed25519.pub")
+		default:
+			return fmt.Errorf("sshd has no option %q, and would not take the key%s", o,
+				yamlfile.Suggest(name, keyOptions))
+		}
+	}
+	return nil
+}
+
 // Dir is the user's home directory.
 func (u User) Dir() string { return cmp.Or(u.Home, path.Join("/home", u.Name)) }
 
 func (c *Custom) checkAccounts() error {
-	seen, uids := map[string]bool{}, map[int]string{}
+	seen, uids, homes := map[string]bool{}, map[int]string{}, map[string]string{}
 	for _, u := range c.Users {
-		if err := CheckUser(u); err != nil {
-			return fmt.Errorf("users: %w", err)
+		err := CheckUser(u)
+		switch other, home := uids[u.UID], homes[u.Dir()]; {
+		case err != nil:
+		case seen[u.Name]:
+			err = fmt.Errorf("%s is there twice", u.Name)
+		case u.UID != 0 && other != "":
+			err = fmt.Errorf("%s and %s have one uid, %d", other, u.Name, u.UID)
+		case home != "":
+			err = fmt.Errorf("%s and %s have one home, %s, which would be %s's alone", home, u.Name, u.Dir(), home)
 		}
-		if seen[u.Name] {
-			return fmt.Errorf("users: %s is there twice", u.Name)
+		if err != nil {
+			return &ItemError{"users", u.Name, err}
 		}
-		if other := uids[u.UID]; u.UID != 0 && other != "" {
-			return fmt.Errorf("users: %s and %s have one uid, %d", other, u.Name, u.UID)
-		}
-		seen[u.Name], uids[u.UID] = true, u.Name
+		seen[u.Name], uids[u.UID], homes[u.Dir()] = true, u.Name, u.Name
 	}
 	seen = map[string]bool{}
 	for _, k := range c.AuthorizedKeys {
-		if err := CheckAccount("user", k.User); err != nil {
-			return fmt.Errorf("authorized-keys: %w", err)
-		}
-		if seen[k.User] {
-			return fmt.Errorf("authorized-keys: %s is there twice", k.User)
+		err := CheckAccount("user", k.User)
+		if err == nil && seen[k.User] {
+			err = fmt.Errorf("%s is there twice", k.User)
 		}
 		seen[k.User] = true
 		for _, line := range k.Keys {
-			if err := CheckKey(line); err != nil {
-				return fmt.Errorf("authorized-keys: %s: %w", k.User, err)
+			if bad := CheckKey(line); bad != nil && err == nil {
+				err = fmt.Errorf("%s: %w", k.User, bad)
 			}
+		}
+		if err != nil {
+			return &ItemError{"authorized-keys", k.User, err}
 		}
 	}
 	return nil

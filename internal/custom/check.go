@@ -1,10 +1,12 @@
 package custom
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -59,6 +61,19 @@ func CheckName(p string) error {
 	return nil
 }
 
+// HiddenDirs are the directories of the guest's that a boot mounts over or empties.
+var HiddenDirs = []string{"dev", "proc", "sys", "run", "tmp"}
+
+// CheckSeen refuses the paths of the guest's that no guest would see.
+func CheckSeen(p string) error {
+	for _, dir := range HiddenDirs {
+		if dir = "/" + dir; p == dir || strings.HasPrefix(p, dir+"/") {
+			return fmt.Errorf("%s: a boot mounts over %s, and no guest would see it: choose another place", p, dir)
+		}
+	}
+	return nil
+}
+
 var owner = regexp.MustCompile(`^(` + account + `|[0-9]{1,9})(:(` + account + `|[0-9]{1,9}))?$`)
 
 // account is the name of a user or a group, as useradd takes it.
@@ -74,7 +89,7 @@ func CheckOwner(s string) error {
 
 // CheckFile judges a file that is laid over.
 func CheckFile(f File) error {
-	if err := CheckPath(f.Path); err != nil {
+	if err := cmp.Or(CheckPath(f.Path), CheckSeen(f.Path)); err != nil {
 		return err
 	}
 	if f.Owner == "" {
@@ -108,26 +123,56 @@ func CheckTimezone(s string) error {
 // None is a password that is not asked for.
 const None = "none"
 
+// Locked is a password that no password is.
+const Locked = "locked"
+
+// locked are the words for that: shadow(5) has the signs.
+var locked = []string{Locked, "!", "*"}
+
+// Shadow is what the field of a password in shadow(5) has.
+func Shadow(password string) string {
+	switch {
+	case password == None:
+		return ""
+	case slices.Contains(locked, password):
+		return "*" // and not !, by which sshd may refuse keys, too
+	}
+	return password
+}
+
 // passwordHash is what crypt(5) makes with its methods of today.
 var passwordHash = regexp.MustCompile(`^\$(y|gy|7|6|5|2[abxy])\$[./A-Za-z0-9$=,]{20,400}$`)
 
 // CheckPassword judges a password's hash. What is wrong with it does not say what it is: it may be a password.
 func CheckPassword(s string) error {
-	if s != None && !passwordHash.MatchString(s) {
-		return errors.New("want a password's hash, as openssl passwd -6 prints it, or none; never the password itself")
+	if s != None && !slices.Contains(locked, s) && !passwordHash.MatchString(s) {
+		return errors.New("want a password's hash, as openssl passwd -6 prints it; none, to ask for no password; or " +
+			"locked, to take none; never the password itself")
 	}
 	return nil
 }
 
-// Check judges all of it, as a lock may be anybody's.
+// ItemError is what is wrong with one of several things that are wanted.
+type ItemError struct {
+	Key  string // as kimg.yaml has it, such as users
+	Item string // the name, path or user that it is found by there; of several of one name the last
+	Err  error
+}
+
+func (e *ItemError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+func (e *ItemError) Unwrap() error { return e.Err }
+
+// Check judges all of it, as a lock may be anybody's. Of one thing of several the error is an *ItemError.
 func (c *Custom) Check() error {
 	seen := map[string]bool{}
 	for _, f := range c.Files {
-		if err := CheckFile(f); err != nil {
-			return fmt.Errorf("files: %w", err)
+		err := CheckFile(f)
+		if err == nil && seen[f.Path] {
+			err = fmt.Errorf("%s is there twice", f.Path)
 		}
-		if seen[f.Path] {
-			return fmt.Errorf("files: %s is there twice", f.Path)
+		if err != nil {
+			return &ItemError{"files", f.Path, err}
 		}
 		seen[f.Path] = true
 	}
@@ -151,5 +196,8 @@ func (c *Custom) Check() error {
 			return errors.New("overlay: one has no digest")
 		}
 	}
-	return errors.Join(c.checkAccounts(), c.checkInside())
+	if err := c.checkAccounts(); err != nil {
+		return err
+	}
+	return c.checkInside()
 }

@@ -19,7 +19,7 @@ type Custom struct {
 	Hostname string    `yaml:"hostname,omitempty"`
 	Timezone string    `yaml:"timezone,omitempty"`
 
-	RootPassword string `yaml:"root-password,omitempty"` // a hash, or None; empty: none, too
+	RootPassword string `yaml:"root-password,omitempty"` // a hash, None, or locked; empty: none, too
 
 	Locale         string   `yaml:"locale,omitempty"`
 	Users          []User   `yaml:"users,omitempty"`
@@ -77,8 +77,8 @@ func (c *Custom) Digest() units.Digest {
 	return units.DigestOf([]byte(b.String()))
 }
 
-// sshds are packages that read authorized keys.
-var sshds = []string{"openssh-server", "dropbear", "dropbear-bin", "tinysshd"}
+// sshds are packages by which a guest listens to ssh and reads authorized keys.
+var sshds = []string{"openssh-server", "dropbear", "tinysshd"}
 
 // Packages are those that must be installed for it, besides what is included anyway.
 func (c *Custom) Packages(included []string) (all []string) {

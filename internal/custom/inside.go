@@ -92,7 +92,7 @@ func UnitName(s string) string {
 // CheckUnit judges a unit's whole name.
 func CheckUnit(name string) error {
 	switch {
-	case len(name) > maxName || !unitName.MatchString(name):
+	case len(name) > maxName || !unitName.MatchString(name) || strings.HasPrefix(name, "-"):
 		return fmt.Errorf("%q is not a unit: want a name such as ssh.service or fstrim.timer", name)
 	case strings.HasPrefix(name, "kimg-") || strings.HasPrefix(name, "serial-getty@"):
 		return fmt.Errorf("%s is what kimg speaks to the guest by: leave it as it is", name)
@@ -130,11 +130,12 @@ func (c *Custom) checkInside() error {
 	}
 	seen := map[string]string{}
 	for _, u := range c.Units.All() {
-		if err := CheckUnit(u.Name); err != nil {
-			return fmt.Errorf("units: %s: %w", u.Verb, err)
+		err := CheckUnit(u.Name)
+		if other := seen[u.Name]; err == nil && other != "" {
+			err = fmt.Errorf("%s is below %s already", u.Name, other)
 		}
-		if other := seen[u.Name]; other != "" {
-			return fmt.Errorf("units: %s: %s is below %s already", u.Verb, u.Name, other)
+		if err != nil {
+			return &ItemError{"units: " + u.Verb, u.Name, err}
 		}
 		seen[u.Name] = u.Verb
 	}

@@ -134,6 +134,8 @@ func (r *Reader) Mapping(n *yaml.Node, what string, known []string) map[string]*
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		switch {
+		case k.Value == "<<":
+			r.Wrong(k, "merge keys (<<) are not read: write out what they would bring")
 		case !slices.Contains(known, k.Value):
 			r.Wrong(k, "unknown key %q%s", k.Value, Suggest(k.Value, known))
 		case values[k.Value] != nil:
@@ -160,21 +162,23 @@ func IsNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 func (r *Reader) Text(key string, n *yaml.Node) string {
 	n = Resolve(n)
 	if n.Kind != yaml.ScalarNode || IsNull(n) || strings.TrimSpace(n.Value) == "" {
-		r.Wrong(n, "%s: want a text here%s", key, instead(n))
+		r.Wrong(n, "%s: want a text here%s", key, Instead(n))
 		return ""
 	}
 	return n.Value
 }
 
-// instead says what is there in the place of a scalar.
-func instead(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.SequenceNode:
+// Instead says what is there in the place of a text: ", not a list".
+func Instead(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.SequenceNode:
 		return ", not a list"
-	case yaml.MappingNode:
+	case n.Kind == yaml.MappingNode:
 		return ", not keys and values"
+	case IsNull(n):
+		return ", and there is nothing"
 	}
-	return ""
+	return ", and it is empty"
 }
 
 // List reads a list, or a single item as one.

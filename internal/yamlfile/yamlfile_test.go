@@ -79,7 +79,8 @@ func TestTextAndList(t *testing.T) {
 		{"[a, b]", "a b", ""}, {"[]", "", ""}, {"- a\n- *x", "", "unknown anchor"},
 		{"[a, [b]]", "a ", "f:1: key: want a text here, not a list"},
 		{"{a: b}", "", "f:1: key: want a text here, not keys and values"},
-		{"null", "", "f:1: key: want a text here"}, {"''", "", "f:1: key: want a text here"},
+		{"null", "", "f:1: key: want a text here, and there is nothing"},
+		{"''", "", "f:1: key: want a text here, and it is empty"},
 	} {
 		r := &Reader{File: "f"}
 		n := r.Document([]byte(tt.text))
