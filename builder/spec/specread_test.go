@@ -71,6 +71,9 @@ func TestSpecFileErrors(t *testing.T) {
 		{"set:\n  KASAN:\n", ":2: set: KASAN: want y, m, n, a number or a text here"},
 		{"set:\n  NO-SYMBOL: y\n", `:2: set: "NO-SYMBOL=y": want SYM=VALUE`},
 		{"set:\n  - A=y\n  - KASAN\n", `:3: set: "KASAN": want SYM=VALUE`},
+		{"include: [strace, strace=]\n", `:1: include: "" is not a version of a package: want strace=VERSION, ` +
+			"as apt has it"},
+		{"include: [strace=1, strace=2]\n", ":1: include: strace is to be both 1 and 2"},
 		{"include: [strace, No]\n", `:1: include: "No" is not a package name`},
 		{"\nfragments: [gone.config]\n", ":2: fragments: read "},
 		{"config: gone.config\n", ":1: config: read "},
