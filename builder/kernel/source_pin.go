@@ -63,6 +63,17 @@ func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*
 	return pinTarball(ctx, Source{Kind: kind}, u.Path, path, cacheDir)
 }
 
+// SkippedWarning says what of a source was left out: most is what a machine that ran there left in the directory.
+func SkippedWarning(source string, names []string) string {
+	const most = 3
+	text := fmt.Sprintf("left out of the kernel source %s, as neither a file nor a link: %s", source,
+		strings.Join(names[:min(most, len(names))], ", "))
+	if n := len(names) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
 // Packages is the part of a package list that finding a source package takes.
 type Packages interface {
 	Lookup(name string) (archive.Package, bool)
@@ -195,7 +206,7 @@ func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*
 	if src.Dir != "" {
 		known += ":" + src.Dir
 	}
-	cache, err := cacheFile(cacheDir, "tarball", known)
+	cache, err := cacheFile(cacheDir, "tarball2", known)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +223,7 @@ func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*
 		return nil, sourceError("read kernel source", name, err)
 	}
 	l = learned{Stat: stat, SHA256: sum, Version: in.version, Strip: in.strip}
-	if in.beside {
+	if in.beside || in.dir != "" && in.dir != "." && !searched(name, src.Dir) { // what comes later is not known
 		l.Only = in.dir
 	}
 	if src.Dir != "" { // another directory of it is another source
