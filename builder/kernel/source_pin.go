@@ -24,6 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -95,6 +96,25 @@ func otherSources(list Packages) string {
 	return ": it has " + strings.Join(names, ", ")
 }
 
+// NoPackageError is a source package that a suite's archive has not.
+type NoPackageError struct{ name, others string }
+
+func (e *NoPackageError) Error() string {
+	return "find the suite's kernel: its archive has no package " + e.name + e.others
+}
+
+// Hint says where there is one.
+func (e *NoPackageError) Hint() string {
+	version := strings.TrimPrefix(e.name, "linux-source-")
+	hint := "--kernel " + version + ".y takes it from kernel.org"
+	for _, name := range suite.Names() {
+		if s, err := suite.Parse(name); err == nil && s.Kernel == version {
+			hint += ", and --suite " + name + " has that package"
+		}
+	}
+	return hint
+}
+
 // compareNames orders linux-source-6.1 before linux-source-6.12.
 func compareNames(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) }
 
@@ -115,8 +135,7 @@ func FindPackage(list Packages, src Source) (archive.Package, error) {
 	}
 	p, ok := list.Lookup(name)
 	if !ok {
-		return archive.Package{}, fmt.Errorf("find the suite's kernel: its archive has no package %s%s", name,
-			otherSources(list))
+		return archive.Package{}, &NoPackageError{name, otherSources(list)}
 	}
 	return p, nil
 }

@@ -227,6 +227,10 @@ func (s Spec) Check() error {
 func (s Spec) CheckValues() error {
 	of, err := suite.Parse(s.Suite)
 	if err != nil {
+		if _, source := kernel.ParseSource("suite:" + s.Suite); source == nil && s.Suite != "" {
+			err = fmt.Errorf("%s is a kernel's source, and a package: want kernel: suite:%s (--kernel), and a suite "+
+				"that has it: %s", s.Suite, s.Suite, strings.Join(suite.Names(), ", "))
+		}
 		return s.wrong("--suite", s.Suite, err)
 	}
 	a, err := arch.Parse(s.Arch)
@@ -270,6 +274,9 @@ func (s Spec) CheckValues() error {
 		if !setting.MatchString(v) {
 			return s.wrong("--set", v, fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v))
 		}
+	}
+	if err := kernel.CheckToolchain(s.Toolchain); err != nil {
+		return s.wrong("--toolchain", s.Toolchain, err)
 	}
 	for _, t := range s.Targets {
 		if err := kernel.CheckTarget(t); err != nil {

@@ -165,6 +165,16 @@ func (r *Release) lists() map[string][]string {
 	return all
 }
 
+// ComponentError is a component that an archive has not.
+type ComponentError struct {
+	Component string
+	there     []string
+}
+
+func (e *ComponentError) Error() string {
+	return fmt.Sprintf("it has no component %q: it has %s", e.Component, strings.Join(e.there, ", "))
+}
+
 // lacks says what there is where a list is not.
 func (r *Release) lacks(component string, a arch.Arch) error {
 	lists := r.lists()
@@ -173,8 +183,7 @@ func (r *Release) lacks(component string, a arch.Arch) error {
 	case len(lists) == 0:
 		return errNotListed
 	case !ok:
-		return fmt.Errorf("it has no component %q: it has %s", component,
-			strings.Join(slices.Sorted(maps.Keys(lists)), ", "))
+		return &ComponentError{component, slices.Sorted(maps.Keys(lists))}
 	case slices.Contains(arches, a.Name):
 		return errNotListed
 	}
