@@ -176,7 +176,8 @@ var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot create sy
 	"Cannot open: Not a directory"}
 
 // noDevice is GNU tar's message about a device, which nobody but root can make, and its last one.
-var noDevice = regexp.MustCompile(`^tar: (?:(.*): Cannot mknod: .*|Exiting with failure status due to previous errors)$`)
+var noDevice = regexp.MustCompile(
+	`^tar: (?:(.*): Cannot mknod: .*|Exiting with failure status due to previous errors)$`)
 
 // maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
 var maxTree int64 = 8 << 30

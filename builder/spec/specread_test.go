@@ -117,7 +117,7 @@ func TestSpecFileErrors(t *testing.T) {
 
 // TestBools reads YAML's words for what is on and off, of every key that is either.
 func TestBools(t *testing.T) {
-	for _, key := range []string{"initramfs", "no-fixes", "verify-tar", "allow-unsigned", "privileged", "export-source"} {
+	for _, key := range strings.Fields("initramfs no-fixes verify-tar allow-unsigned privileged export-source") {
 		for word, want := range map[string]bool{"true": true, "yes": true, "On": true, "false": false, "NO": false} {
 			s, err := loadText(t, t.TempDir(), key+": "+word+"\n")
 			_, at := fields(&s)
