@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"text/tabwriter"
@@ -23,6 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
@@ -278,6 +280,29 @@ func proven(e kernel.Era) string {
 	return strings.Join(all, "; ")
 }
 
+// elsewhere says which toolchains engines of other architectures than the default have.
+func elsewhere() string {
+	var b strings.Builder
+	for _, a := range arch.Engines {
+		var have, not []string
+		for _, s := range suite.All() {
+			switch {
+			case a == arch.Default || s.Toolchain == nil:
+			case slices.Contains(s.Toolchain.Engines, a.Name):
+				have = append(have, s.Name)
+			default:
+				not = append(not, s.Name)
+			}
+		}
+		if have != nil {
+			fmt.Fprintf(&b, "An engine of %s has those of %s: they make the same kernels there. It has none of %s, "+
+				"whose\ncompilers and cross compilers are not the same version.\n",
+				a, strings.Join(have, " and "), strings.Join(not, " or "))
+		}
+	}
+	return b.String()
+}
+
 func listEras(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KERNELS\tTOOLCHAIN\tPROVEN BY\tWHY")
@@ -288,8 +313,8 @@ func listEras(w io.Writer) error {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "\nThe compiler compiles what runs during the build (HOSTCC), too. "+
-		"build --toolchain takes any of\n%s.\n",
-		strings.Join(kernel.Toolchains(), ", "))
+		"build --toolchain takes any of\n%s.\n%s",
+		strings.Join(kernel.Toolchains(), ", "), elsewhere())
 	if err != nil {
 		return err
 	}
