@@ -226,6 +226,9 @@ func (p *Plan) fields(res steps.Results) outdir.BuildFacts {
 			step.Output = rec.OutputID()
 			for _, o := range rec.Outputs {
 				a := outdir.Artifact{Path: o.Name, Size: o.Size, SHA256: o.Digest, Mode: o.Mode, Step: s.ID}
+				if s.ID == imageStep {
+					a.Varies = image.Irreproducible(l.Image.Form)
+				}
 				f.Artifacts = append(f.Artifacts, a)
 			}
 		}

@@ -34,8 +34,7 @@ func (m Maker) makeInitramfs(ctx context.Context, t *tree, file string) (err err
 		return err
 	}
 	if len(c.without) > 0 {
-		m.warn(fmt.Sprintf("an initramfs has no file capabilities: %s lose theirs, and work for root alone",
-			strings.Join(c.without, ", ")))
+		m.warn(withoutCapabilities("an initramfs", c.without))
 	}
 	if err := z.Close(); err != nil {
 		return err
@@ -51,8 +50,8 @@ type cpioWriter struct {
 	without []string // files whose capabilities it has no place for
 }
 
-// cpioTypes are the types of files in st_mode, as the archive has it.
-var cpioTypes = map[byte]int64{
+// fileTypes are the types of files in st_mode.
+var fileTypes = map[byte]int64{
 	tar.TypeFifo: 0o010000, tar.TypeChar: 0o020000, tar.TypeDir: 0o040000, tar.TypeBlock: 0o060000,
 	tar.TypeReg: 0o100000, tar.TypeSymlink: 0o120000,
 }
@@ -101,7 +100,7 @@ func (c *cpioWriter) node(t *tree, n, of *node, ino, nlink int) error {
 	case tar.TypeSymlink:
 		size = int64(len(n.link))
 	}
-	if err := c.header(n.name, of, cpioTypes[of.typ]|of.mode, ino, nlink, size); err != nil {
+	if err := c.header(n.name, of, fileTypes[of.typ]|of.mode, ino, nlink, size); err != nil {
 		return err
 	}
 	var err error

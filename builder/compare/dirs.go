@@ -56,7 +56,21 @@ func Dirs(ctx context.Context, a, b string) (*Report, error) {
 		}
 	}
 	r.attribute(moved)
+	r.expected(x.manifest)
 	return r, nil
+}
+
+// expected says of artifacts that differ whether the build said that they would.
+func (r *Report) expected(m *outdir.Manifest) {
+	if m == nil {
+		return
+	}
+	for _, a := range m.Build.Artifacts {
+		differs := func(d Difference) bool { return d.Artifact == a.Path }
+		if a.Varies != "" && slices.ContainsFunc(r.Differences, differs) {
+			r.note("%s: no two builds have the same: %s", a.Path, a.Varies)
+		}
+	}
 }
 
 type directory struct {

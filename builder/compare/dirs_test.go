@@ -134,6 +134,28 @@ func TestDirs(t *testing.T) {
 	}
 }
 
+// What a build says will be other bits is a difference all the same, and explained.
+func TestExpected(t *testing.T) {
+	varies := func(m *outdir.Manifest) { m.Build.Artifacts[1].Varies = "its tool reads a clock" }
+	m := testManifest()
+	varies(m)
+	for _, other := range []string{mapText, "another"} {
+		a, b := outDir(t, text(t, m)), outDir(t, text(t, m))
+		put(t, b, artifact.SystemMap, other)
+		r, err := Dirs(t.Context(), a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Same() != (other == mapText) {
+			t.Errorf("%q: %+v", other, r.Differences)
+		}
+		want := "System.map: no two builds have the same: its tool reads a clock"
+		if slices.Contains(r.Notes, want) == r.Same() {
+			t.Errorf("%q: notes %q", other, r.Notes)
+		}
+	}
+}
+
 func TestArtifacts(t *testing.T) {
 	r := edited(t, nil, func(dir string) {
 		put(t, dir, artifact.Config, strings.NewReplacer("A=y", "A=m", "# CONFIG_B is not set", "CONFIG_B=y",

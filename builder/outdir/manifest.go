@@ -69,6 +69,7 @@ type Artifact struct {
 	SHA256 spec.Digest `json:"sha256"`
 	Mode   fs.FileMode `json:"mode"` // permission bits
 	Step   string      `json:"step"`
+	Varies string      `json:"varies,omitempty"` // why another build of the same has other bits; empty: it has not
 }
 
 // Document is a file that describes the artifacts and is none.

@@ -35,9 +35,6 @@ func (s Spec) checkForm() error {
 		return err
 	case !f.Sized() && s.Size != Smallest && s.Size != Default().Size:
 		return s.wrong("--size", s.Size, fmt.Errorf("the size of %s follows from its files: leave it out", f))
-	case f.Sized() && f != form.Ext4 && s.Size == Smallest:
-		return s.wrong("--size", s.Size, fmt.Errorf("kimg knows the smallest size of ext4 alone, and not of %s: "+
-			"name one, such as 1G", f))
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ var imagingTools = []string{
 // formTools make and check file systems other than ext4, and have what a disk boots with: a loader, and the firmware
 // for a QEMU that is to boot it.
 var formTools = []string{
-	"squashfs-tools", "erofs-utils", "btrfs-progs", "f2fs-tools",
+	"squashfs-tools", "erofs-utils", "btrfs-progs", "xfsprogs", "f2fs-tools", "fakeroot",
 	"systemd-boot-efi", "ovmf",
 }
 

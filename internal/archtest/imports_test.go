@@ -47,8 +47,8 @@ var floors = [][]string{
 	{
 		"internal/arch", "internal/deb822", "internal/decompress", "internal/editdist", "internal/elffile",
 		"internal/filelock", "internal/guest", "internal/inode", "internal/lettercase", "internal/needs",
-		"internal/pgp", "internal/reading", "internal/sandbox/owners", "internal/sparse", "internal/tap",
-		"internal/terminal", "internal/units", "internal/version",
+		"internal/pgp", "internal/reading", "internal/sandbox/owners", "internal/sparse", "internal/stamp",
+		"internal/tap", "internal/terminal", "internal/units", "internal/version",
 		"builder/kernel/diffs",
 	},
 	{

@@ -26,6 +26,9 @@ const (
 	Ext4      Form = ""
 	Squashfs  Form = "squashfs"
 	EROFS     Form = "erofs"
+	Btrfs     Form = "btrfs"
+	XFS       Form = "xfs"
+	F2FS      Form = "f2fs"
 	Initramfs Form = "initramfs"
 )
 
@@ -56,6 +59,15 @@ var table = []row{
 	{form: EROFS, boot: []needs.Need{needs.Disk, root("MISC_FILESYSTEMS", "EROFS_FS", "EROFS_FS_ZIP"), overlay,
 		needs.Programs}, wants: []string{"EROFS_FS_XATTR", "EROFS_FS_SECURITY"}, magic: "\xe2\xe1\xf5\xe0", at: 1024,
 		packed: true},
+	{form: Btrfs, boot: []needs.Need{needs.Disk, root("BTRFS_FS"), needs.Programs},
+		wants: []string{"BTRFS_FS_POSIX_ACL"}, magic: "_BHRfS_M", at: 64<<10 + 64,
+		fsck: []string{"btrfs", "check", "--readonly"}},
+	{form: XFS, boot: []needs.Need{needs.Disk, root("XFS_FS"), needs.Programs},
+		wants: []string{"XFS_POSIX_ACL"},
+		magic: "XFSB", fsck: []string{"xfs_repair", "-n"}},
+	{form: F2FS, boot: []needs.Need{needs.Disk, root("F2FS_FS"), needs.Programs}, wants: []string{"F2FS_FS_XATTR",
+		"F2FS_FS_POSIX_ACL", "F2FS_FS_SECURITY"}, magic: "\x10\x20\xf5\xf2", at: 1024,
+		fsck: []string{"fsck.f2fs", "--dry-run"}},
 	{form: Initramfs, boot: []needs.Need{
 		{What: "unpack its initramfs", Any: [][]string{{"BLK_DEV_INITRD", "RD_GZIP"}}}, needs.Programs}, packed: true},
 }

@@ -91,7 +91,8 @@ func TestFsckArgs(t *testing.T) {
 		want  string
 	}{
 		{form.Ext4, true, "e2fsck -fn /d"}, {form.Ext4, false, "e2fsck -fp /d"}, {form.Ext4, true, "e2fsck -fn /d"},
-		{form.Form("btrfs"), false, ""},
+		{form.Btrfs, true, "btrfs check --readonly /d"}, {form.Btrfs, false, ""}, {form.XFS, true, "xfs_repair -n /d"},
+		{form.F2FS, true, "fsck.f2fs --dry-run /d"},
 	} {
 		if got := strings.Join(fsckArgs(c.of, "/d", c.clean), " "); got != c.want {
 			t.Errorf("%s, shut down %v: %q, want %q", c.of, c.clean, got, c.want)
