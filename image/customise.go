@@ -52,6 +52,11 @@ func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overla
 	c := &customiser{tree: t, Maker: m, spec: &spec, want: &spec.Custom, ruled: map[string]bool{},
 		epoch: spec.Epoch.UTC().Truncate(time.Second)}
 	defer func() { c.close() }()
+	c.had = map[string]bool{}
+	for _, file := range vital {
+		n := c.at(file)
+		c.had[file] = n != nil && n.typ == tar.TypeReg
+	}
 	if err := c.overlays(ctx, overlays); err != nil {
 		return err
 	}
@@ -63,10 +68,27 @@ func (m Maker) Customise(ctx context.Context, spec CustomSpec, base Tree, overla
 	if err := c.runAll(ctx); err != nil {
 		return err
 	}
+	if err := c.bootable(); err != nil {
+		return &CustomError{err}
+	}
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	return c.write(out)
+}
+
+// vital are files without which no guest boots to a shell.
+var vital = []string{"/sbin/init", "/bin/sh", "/etc/passwd"}
+
+// bootable wants what no guest boots without, where the packages have it.
+func (c *customiser) bootable() error {
+	for _, file := range vital {
+		n := c.at(file)
+		if (n == nil || n.typ != tar.TypeReg) && c.had[file] {
+			return fmt.Errorf("%s is gone, or no file any more, and no guest boots without: leave it as it is", file)
+		}
+	}
+	return nil
 }
 
 // customiser changes a tree.
@@ -76,6 +98,7 @@ type customiser struct {
 	spec  *CustomSpec
 	want  *Custom
 	epoch time.Time
+	had   map[string]bool // which of vital the tree came with
 	ruled map[string]bool // names whose owner is root by rule, and may be another by a better one
 }
 

@@ -122,6 +122,9 @@ func (c *customiser) inside(ctx context.Context, do []command) (err error) {
 	if len(do) == 0 {
 		return nil
 	}
+	if err := c.owned(); err != nil {
+		return &CustomError{fmt.Errorf("%w; %s cannot be done in such a tree", err, whatOf(do))}
+	}
 	hidden := c.hide()
 	for _, d := range do {
 		if d.file != nil {
@@ -145,8 +148,24 @@ func (c *customiser) inside(ctx context.Context, do []command) (err error) {
 	before := c.tree
 	defer before.close()
 	c.tree = after
-	if err := c.settle(before, hidden); err != nil {
+	if err = c.settle(before, hidden); err == nil {
+		err = c.owned()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: the tree that is left: %w", whatOf(do), err)
+	}
+	return nil
+}
+
+// owned refuses owners that a container does not have in every engine: what is done in it would not come to the same.
+func (c *customiser) owned() error {
+	for _, n := range c.sorted() {
+		for _, id := range []int{n.uid, n.gid} {
+			if id > custom.MaxInside {
+				return fmt.Errorf("/%s belongs to %d: containers of some engines have no ids above %d",
+					n.name, id, custom.MaxInside)
+			}
+		}
 	}
 	return nil
 }

@@ -197,9 +197,14 @@ func (r *insider) fails(t *testing.T) {
 	}{
 		"a status":        {run("echo last words >&2; exit 7"), "run my setup.sh: exit status 7", "last words"},
 		"no such command": {run("frobnicate"), "run my setup.sh: exit status 127", "frobnicate"},
-		"a signal":        {run("kill -KILL $$"), "run my setup.sh: exit status 137", ""},
+		"a signal":        {run("kill -KILL $$"), "run my setup.sh: ended by signal 9", ""},
 		"a device":        {run("mknod /opt/d c 1 3"), "run my setup.sh: exit status 1", "not permitted"},
 		"a mount":         {run("mount -t tmpfs x /opt"), "run my setup.sh: exit status", ""},
+		"all signals":     {run("kill -KILL -1"), "my setup.sh", ""},
+		"no accounts":     {run("rm /etc/passwd"), "/etc/passwd is gone", ""},
+		"no init":         {run("echo x >/usr/lib/x; ln -sf ../lib/none /usr/sbin/init"), "/sbin/init is gone", ""},
+		// Some engines have no such ids, and chown fails.
+		"a large owner":   {run("chown 70000 /etc/motd"), "run my setup.sh", ""},
 		"kimg's own":      {run("rm /usr/lib/kimg/agent"), "kimg's own", ""},
 		"all of it":       {run("rm --one-file-system --no-preserve-root -rf / || :"), "kimg's own", ""},
 		"a link for /tmp": {run("rm -rf /tmp; ln -s var/tmp /tmp"), "/tmp is no longer a directory", ""},

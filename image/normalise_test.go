@@ -284,7 +284,7 @@ func TestHostileTars(t *testing.T) {
 		items []item
 		want  string
 	}{
-		"rooted":            {base(reg("/etc/passwd", "x")), "leaves the tree"},
+		"rooted":            {base(reg("/etc/passwd", "x")), "begins with a slash"},
 		"dots":              {base(reg("./../x", "x")), "leaves the tree"},
 		"dots inside":       {base(reg("./etc/../../x", "x")), "leaves the tree"},
 		"double slash":      {base(reg("./etc//x", "x")), "not clean"},

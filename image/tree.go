@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Limits on the tree that a tar may hold. Both are far above any distribution's
@@ -115,7 +116,7 @@ func (t *tree) take(h *tar.Header, r io.Reader) error {
 		return err
 	}
 	if t.nodes[name] != nil {
-		return errors.New("comes twice")
+		return errors.New("comes twice, as tar -r and -u leave what has changed: pack the whole anew")
 	}
 	if len(t.nodes) >= maxEntries {
 		return fmt.Errorf("more than %d files", maxEntries)
@@ -166,8 +167,14 @@ func cleanName(s string) (string, error) {
 	if c == "" {
 		c = "."
 	}
-	// fs.ValidPath refuses rooted names, empty elements, "." and "..".
-	if strings.HasPrefix(s, "/") || !fs.ValidPath(c) || strings.Contains(c, "\x00") {
+	switch {
+	case !utf8.ValidString(s):
+		return "", fmt.Errorf("name %q is not UTF-8", s)
+	case strings.HasPrefix(s, "/"):
+		return "", fmt.Errorf("name %q begins with a slash, as tar -P has it: pack it without", s)
+	}
+	// fs.ValidPath refuses empty elements, "." and "..".
+	if !fs.ValidPath(c) || strings.Contains(c, "\x00") {
 		return "", fmt.Errorf("name %q leaves the tree or is not clean", s)
 	}
 	return c, nil

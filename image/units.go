@@ -194,6 +194,10 @@ func (c *customiser) locale() error {
 			if err != nil {
 				return err
 			}
+			if f[1] != "UTF-8" {
+				c.warn(fmt.Sprintf("locale: %s is of %s: %s.UTF-8 is the one of UTF-8, where there is one", want, f[1],
+					strings.SplitN(want, ".", 2)[0]))
+			}
 			return c.text("etc/locale.gen", gen+strings.Join(f, " ")+"\n")
 		}
 		if known = append(known, f[0]); plain(f[0]) == plain(want) || f[0] == want+".UTF-8" {

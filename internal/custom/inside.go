@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kimg/kimg/internal/yamlfile"
@@ -122,7 +123,42 @@ func (c *Custom) MakesLocale() bool {
 // Inside says whether something of it runs in the tree, in a container.
 func (c *Custom) Inside() bool { return len(c.Run) > 0 || c.MakesLocale() || len(c.Units.All()) > 0 }
 
+// MaxInside is the highest number of a user or a group in a container: namespaces of users have 65536 by default, which
+// is what subuid(5) gives to each.
+const MaxInside = 65535
+
+// checkOwners refuses numbers that what runs in the tree could not keep.
+func (c *Custom) checkOwners() error {
+	if !c.Inside() {
+		return nil
+	}
+	wrong := func(id int) error {
+		return fmt.Errorf("%d is above %d, and containers have no such ids, in which scripts run, units are enabled "+
+			"and locales made: choose a smaller number, or do without these", id, MaxInside)
+	}
+	for _, u := range c.Users {
+		if u.UID > MaxInside {
+			return &ItemError{"users", u.Name, fmt.Errorf("%s: uid: %w", u.Name, wrong(u.UID))}
+		}
+	}
+	for _, f := range c.Files {
+		for id := range strings.SplitSeq(f.Owner, ":") {
+			if n, err := strconv.Atoi(id); err == nil && n > MaxInside {
+				return &ItemError{"files", f.Path, fmt.Errorf("%s: owner: %w", f.Path, wrong(n))}
+			}
+		}
+	}
+	return nil
+}
+
+// vitalUnits are what kimg's agent and console are started by.
+var vitalUnits = []string{"basic.target", "dbus.service", "dbus.socket", "default.target", "getty.target",
+	"local-fs.target", "multi-user.target", "sysinit.target"}
+
 func (c *Custom) checkInside() error {
+	if err := c.checkOwners(); err != nil {
+		return err
+	}
 	for _, s := range c.Run {
 		if err := CheckScript(s); err != nil {
 			return fmt.Errorf("run: %s: %w", s.Name, err)
@@ -131,6 +167,9 @@ func (c *Custom) checkInside() error {
 	seen := map[string]string{}
 	for _, u := range c.Units.All() {
 		err := CheckUnit(u.Name)
+		if err == nil && u.Verb == "mask" && slices.Contains(vitalUnits, u.Name) {
+			err = fmt.Errorf("%s is what the guest's console and kimg's agent hang on: leave it as it is", u.Name)
+		}
 		if other := seen[u.Name]; err == nil && other != "" {
 			err = fmt.Errorf("%s is below %s already", u.Name, other)
 		}

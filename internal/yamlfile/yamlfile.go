@@ -96,6 +96,7 @@ func (r *Reader) Document(text []byte) *yaml.Node {
 		}
 	}
 	if errors.Is(err, io.EOF) {
+		r.tags(doc.Content[0])
 		return doc.Content[0]
 	}
 	p := Problem{File: r.File, Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
@@ -109,6 +110,16 @@ func (r *Reader) Document(text []byte) *yaml.Node {
 	}
 	r.Problems = append(r.Problems, p)
 	return nil
+}
+
+// tags refuses what a tag, such as !!binary, would make of a value: all are taken as they are written.
+func (r *Reader) tags(n *yaml.Node) {
+	if n.Style&yaml.TaggedStyle != 0 && n.Tag != "!!str" {
+		r.Wrong(n, "the tag %s is not read: write the value as it is", n.Tag)
+	}
+	for _, one := range n.Content {
+		r.tags(one)
+	}
 }
 
 // tabbed is the first line that a tab indents; 0: there is none.
