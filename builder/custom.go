@@ -29,7 +29,7 @@ func (r *resolver) custom(ctx context.Context) (spec.Custom, error) {
 	c.Overlays = slices.Clone(c.Overlays)
 	for i := range c.Overlays {
 		o := &c.Overlays[i]
-		if r.store.Has(o.SHA256) || r.pinsOnly && o.SHA256 != "" {
+		if o.From == "" && (r.store.Has(o.SHA256) || r.pinsOnly && o.SHA256 != "") {
 			continue
 		}
 		if o.From == "" {

@@ -47,11 +47,14 @@ func TestOverlayIsPinned(t *testing.T) {
 	if again, err := pin(locked); err != nil || again.Digest() != c.Digest() {
 		t.Errorf("packed again: %v %v", again, err)
 	}
+	put("two")
+	const other = "another one than the lock pins"
+	if _, err := pin(locked); !errors.As(err, &none) || !strings.Contains(err.Error(), other) {
+		t.Errorf("another content, where the store has the pinned one: %v", err)
+	}
 	if err := os.Remove(s.store.Path(locked.SHA256)); err != nil {
 		t.Fatal(err)
 	}
-	put("two")
-	const other = "another one than the lock pins"
 	if _, err := pin(locked); !errors.As(err, &none) || !strings.Contains(err.Error(), other) {
 		t.Errorf("another content: %v", err)
 	}

@@ -16,7 +16,7 @@ import (
 // MakeDisk makes another image of the same tree. The golden tests say when that is.
 const (
 	RootfsVersion = "2"
-	CustomVersion = "1"
+	CustomVersion = "2"
 	DiskVersion   = "1"
 )
 

@@ -133,6 +133,9 @@ func (c *customiser) home(u custom.User, uid, gid int) error {
 		return fmt.Errorf("home: %w", err)
 	}
 	dir = c.at(dir).name
+	if c.ruled[dir] { // an overlay's, whose mode says nothing of who may read a home
+		c.nodes[dir].mode = 0o700
+	}
 	if old != nil && !c.ruled[dir] { // a package's, and as it has it
 		if old.uid != uid {
 			c.warn(fmt.Sprintf("users: %s: home: %s is there, and user %d's: it stays as it is",

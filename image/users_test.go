@@ -105,7 +105,7 @@ func TestUsers(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"home/ann":                      "5 0755 1001:1001", // the overlay's own mode
+		"home/ann":                      "5 0700 1001:1001", // as any home, where an overlay has it, too
 		"home/ann/.bashrc":              `0 0644 1001:1001 "my home/ann/.bashrc\n"`,
 		"home/ann/src":                  "5 0755 1001:1001",
 		"home/ann/.profile":             `0 0644 1001:1001 "umask 022\n"`,
