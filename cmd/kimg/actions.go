@@ -61,6 +61,7 @@ type guest struct {
 	stdin          *os.File
 	stdout, stderr *os.File
 	recorded       bool                    // it is a recording's, and needs no build
+	pins           string                  // the directory of the lock that pins its tools; empty: out
 	inContainer    bool                    // QEMU and gdb come from kimg's container, unless KIMG_TOOLS says host
 	takeTerminal   func()                  // removes the progress from the screen; called before the guest is shown
 	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
@@ -84,6 +85,7 @@ type debugRequest struct {
 	extras    extras
 	noTmux    bool
 	replay    replayFlags
+	record    recordFlags
 }
 
 type checkRequest struct {
@@ -134,7 +136,7 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 		return vm.Options{}, &vm.MissingArtifactError{Dir: g.out, File: artifact.Config}
 	}
 	imaging := func(ctx context.Context) (_ toolbox.Engine, image string, err error) {
-		g.engine, image, err = builder.Imaging(ctx, env, g.out)
+		g.engine, image, err = builder.Imaging(ctx, env, cmp.Or(g.pins, g.out))
 		return g.engine, image, err
 	}
 	from := os.Getenv("KIMG_TOOLS")

@@ -36,10 +36,15 @@ installed.
 With --replay NAME gdb goes to the end of a recording (kimg run --record), or to the call
 that a panic or an oops came from, and from there backwards as well as forwards:
 reverse-continue, reverse-step, reverse-finish, and watch to find out who wrote a variable.
-The first replay of a recording takes some three times its length, later ones seconds.`,
+The first replay of a recording takes some three times its length, later ones seconds.
+
+With --record NAME it is this terminal that has the serial console, of a guest that is recorded
+with what is typed. The end of its shell, a panic or Ctrl-a x ends it, and gdb comes as with
+--replay.`,
 		Example: `  kimg debug --break do_sys_openat2
   kimg debug --break fs/open.c:1435 --break vfs_read
   kimg debug --running                  # Ctrl-C to stop it and look around
+  kimg debug --record crash --init sh   # its console; and then gdb, backwards from its end
   kimg debug --replay crash --ex 'watch jiffies' --ex reverse-continue
   kimg debug --break panic --ex backtrace --ex lx-dmesg --batch`,
 		Args: noArgs,
@@ -56,7 +61,13 @@ The first replay of a recording takes some three times its length, later ones se
 			if err := req.replay.check(cmd.Flags()); err != nil {
 				return err
 			}
-			req.inContainer = req.replay.name != ""
+			if err := req.record.check(cmd.Flags()); err != nil {
+				return err
+			}
+			if err := req.checkRecord(cmd.Flags()); err != nil {
+				return err
+			}
+			req.inContainer = req.replay.name != "" || req.record.name != ""
 			return a.withEnv(func(env builder.Env, done func()) error {
 				req.takeTerminal = done
 				return a.actions.debug(cmd.Context(), env, req)
@@ -72,6 +83,8 @@ The first replay of a recording takes some three times its length, later ones se
 	cmd.Flags().BoolVar(&req.debugging.Batch, "batch", false, "end gdb and the guest after the commands of --ex")
 	cmd.Flags().BoolVar(&req.noTmux, "no-tmux", false, "open no pane with the serial console inside tmux")
 	req.replay.addFlags(cmd.Flags())
+	req.record.addFlags(cmd.Flags(),
+		"record what is done at the serial console as `NAME`, and then go backwards from its end")
 	req.extras.addFlags(cmd.Flags())
 	return cmd
 }
@@ -86,6 +99,12 @@ func checkBreaks(cmd *cobra.Command, breaks []string) error {
 }
 
 func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
+	if req.record.name != "" {
+		if err := recordConsole(ctx, env, req); err != nil {
+			return err
+		}
+		req.replay.name = req.record.name
+	}
 	if req.replay.name != "" {
 		return replayGuest(ctx, env, req)
 	}

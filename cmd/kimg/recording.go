@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,8 @@ type recordFlags struct {
 	apicTimer bool
 }
 
-func (f *recordFlags) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&f.name, "record", "", "record the run as `NAME`, to be replayed by kimg debug --replay NAME")
+func (f *recordFlags) addFlags(flags *pflag.FlagSet, does string) {
+	flags.StringVar(&f.name, "record", "", does)
 	flags.BoolVar(&f.apicTimer, "record-apic-timer", false,
 		"with --record, keep the processor's own timer: a log of 20 times the size; without, the guest has noapictimer")
 }
@@ -63,6 +64,39 @@ func (req *runRequest) exec(ctx context.Context, o vm.Options) (status int, err 
 	}
 	return status, err
 }
+
+// recordConsole boots a guest whose serial console is this terminal, and records it.
+func recordConsole(ctx context.Context, env builder.Env, req debugRequest) error {
+	o, err := req.options(ctx, env)
+	defer req.closeEngine()
+	if err != nil {
+		return err
+	}
+	req.extras.apply(&o, nil)
+	if err := replay.ReadyConsole(&o); err != nil { // while the terminal shows it
+		return err
+	}
+	screen := req.handOver(&o, "\r\nkimg: %s\r\n")
+	heard := req.watch(&o)
+	screen.now(func() {})
+	typed, err := o.Type()
+	if err != nil {
+		return err
+	}
+	o.Console = o.Stdout
+	_, made, err := replay.Record(ctx, o, replay.Request{Name: req.record.name, Typed: typed,
+		APICTimer: req.record.apicTimer, Limit: cmp.Or(req.timeout, consoleLimit)})
+	typed.Close()
+	if made == nil || ctx.Err() != nil {
+		return err
+	}
+	// However the guest ended, it is there to go back from; its complaints are where gdb begins.
+	fmt.Fprintf(req.stderr, "\nkimg: %s\n", progress.CleanText(replay.Summary(made)))
+	return heard.tell(nil)
+}
+
+// consoleLimit is how long a recording of the serial console may last by default.
+const consoleLimit = time.Hour
 
 // unrecordable are the errors of checks whose guests cannot be recorded, in their order; nil: all can, or none shall.
 func (req *checkRequest) unrecordable(planned []vm.Planned) []error {
@@ -134,9 +168,30 @@ func (f *replayFlags) check(flags *pflag.FlagSet) (err error) {
 	return nil
 }
 
+// checkRecord refuses what does not go with a recording of the console.
+func (req *debugRequest) checkRecord(flags *pflag.FlagSet) error {
+	if req.record.name == "" {
+		return nil
+	}
+	for _, name := range []string{"replay", "running"} {
+		if flags.Changed(name) {
+			return &spec.InputError{Field: "--" + name, Err: errors.New("--record boots a guest and then replays it")}
+		}
+	}
+	return nil
+}
+
 // openRecording opens a recording of the out directory, or a file that one was exported to.
 func (g *guest) openRecording(ctx context.Context, env builder.Env, name string) (*recording.Recording, error) {
-	g.recorded = true
+	r, err := g.findRecording(ctx, env, name)
+	if err != nil {
+		return nil, err
+	}
+	g.recorded, g.pins = true, r.Pins()
+	return r, nil
+}
+
+func (g *guest) findRecording(ctx context.Context, env builder.Env, name string) (*recording.Recording, error) {
 	file, err := os.Stat(name)
 	isFile := err == nil && file.Mode().IsRegular()
 	switch bad := recording.CheckName(name); {
@@ -357,27 +412,33 @@ func importRecording(ctx context.Context, out, name, file string, say io.Writer)
 }
 
 func verifyRecordings(ctx context.Context, env builder.Env, req recordingRequest) error {
-	req.recorded = true
-	o, err := req.options(ctx, env)
-	defer req.closeEngine()
-	if err != nil {
-		return err
-	}
 	var failed []error
 	for _, name := range req.names {
-		task := progress.Start(env.Sink, "verify", "replay "+name)
-		r, err := recording.Open(ctx, req.out, name)
-		if err == nil {
-			err = replay.Verify(ctx, o.Toolbox, r, counted(task))
-		}
-		task.End(false, err)
-		if err == nil {
-			_, err = fmt.Fprintf(req.stdout, "%s: the same console, the same %d instructions\n", name, r.End.Replayed)
-		}
-		failed = append(failed, err)
+		failed = append(failed, verifyOne(ctx, env, req.guest, name))
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// verifyOne replays a recording with the tools that are its own.
+func verifyOne(ctx context.Context, env builder.Env, g guest, name string) error {
+	r, err := recording.Open(ctx, g.out, name)
+	if err != nil {
+		return err
+	}
+	g.recorded, g.pins = true, r.Pins()
+	o, err := g.options(ctx, env)
+	defer g.closeEngine()
+	if err != nil {
+		return err
+	}
+	task := progress.Start(env.Sink, "verify", "replay "+name)
+	err = replay.Verify(ctx, o.Toolbox, r, counted(task))
+	task.End(false, err)
+	if err == nil {
+		_, err = fmt.Fprintf(g.stdout, "%s: the same console, the same %d instructions\n", name, r.End.Replayed)
+	}
+	return err
 }

@@ -68,7 +68,7 @@ The guest is emulated then, by the container's QEMU, and the command has no inpu
 	}
 	req.addFlags(cmd.Flags())
 	req.extras.addCold(cmd.Flags())
-	req.record.addFlags(cmd.Flags())
+	req.record.addFlags(cmd.Flags(), "record the run as `NAME`, to be replayed by kimg debug --replay NAME")
 	return cmd
 }
 

@@ -22,12 +22,22 @@ func RecordedWords(disk string) string {
 	return fmt.Sprintf(`init=/bin/sh -- -c "[ -b %s ] || mount -t devtmpfs none /dev; exec sh %[1]s"`, disk)
 }
 
-// RecordedDisk is a disk that is a shell script. As the first process it boots the guest, with systemd or without
-// (direct), and has it run script once, without input. To the second serial port go frames: "o N" and "e N", each a
-// line with N bytes of output or of errors behind it, and at the end "x N", the status. Then the guest is powered off.
+// Recorded is what a recorded guest does.
+type Recorded struct {
+	Disk    string // the device that its [Recorded.Image] is
+	Script  string // a shell's
+	Direct  bool   // it boots without systemd
+	UserNet bool   // the network is QEMU's own
+	Console bool   // the script has the serial console, as a login shell has, and no frames for its output
+}
+
+// Image is a disk that is a shell script. As the first process it boots the guest, and has it run Script once. To the
+// second serial port go frames: "o N" and "e N", each a line with N bytes of output or of errors behind it, and at the
+// end "x N", the status. Then the guest is powered off. A script without the Console has no input; before one with it
+// reads, "l 0" is said.
 //
 // That needs no virtio-serial port, whose QEMU does not replay, and nothing of kimg's in the image.
-func RecordedDisk(disk, script string, direct, userNet bool) ([]byte, error) {
+func (r Recorded) Image() ([]byte, error) {
 	functions, _, ok := strings.Cut(string(agent), agentMain)
 	if !ok {
 		return nil, fmt.Errorf("read the agent: it has no line %q", strings.TrimSpace(agentMain))
@@ -38,8 +48,8 @@ func RecordedDisk(disk, script string, direct, userNet bool) ([]byte, error) {
 		}
 		return ""
 	}
-	text := functions + fmt.Sprintf("\ndisk=%s direct=%s user_net=%s\ncommand=%s\n", disk, word(direct), word(userNet),
-		base64.StdEncoding.EncodeToString([]byte(script))) + string(recorded)
+	text := functions + fmt.Sprintf("\ndisk=%s direct=%s user_net=%s console=%s\ncommand=%s\n", r.Disk, word(r.Direct),
+		word(r.UserNet), word(r.Console), base64.StdEncoding.EncodeToString([]byte(r.Script))) + string(recorded)
 	rest := (ScriptBlock - len(text)%ScriptBlock) % ScriptBlock
 	return []byte(text + strings.Repeat("\n", rest)), nil
 }

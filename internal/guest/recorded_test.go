@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-func TestRecordedDisk(t *testing.T) {
-	disk, err := RecordedDisk("/dev/vdb", "exec 'uname'\n", true, true)
+func TestRecordedImage(t *testing.T) {
+	disk, err := Recorded{Disk: "/dev/vdb", Script: "exec 'uname'\n", Direct: true, UserNet: true}.Image()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,7 +18,7 @@ func TestRecordedDisk(t *testing.T) {
 	if strings.Contains(text, "\nserve\n") || strings.Contains(text, agentMain) {
 		t.Error("it has the agent's main part too")
 	}
-	if !strings.Contains(text, "\ndisk=/dev/vdb direct=1 user_net=1\ncommand=ZXhlYyAndW5hbWUnCg==\n") {
+	if !strings.Contains(text, "\ndisk=/dev/vdb direct=1 user_net=1 console=\ncommand=ZXhlYyAndW5hbWUnCg==\n") {
 		t.Error("it lacks its settings")
 	}
 	for _, name := range []string{"mount_all", "network_up"} {

@@ -46,8 +46,17 @@ func TestArgv(t *testing.T) {
 				"-drive if=none,id=text,driver=raw,file.driver=file,file.filename=/s,read-only=on " +
 				"-drive driver=blkreplay,if=none,id=script,image=text,read-only=on " +
 				"-device virtio-blk-pci,drive=script"},
-		{SerialFiles{"/c", "/d"}, "-chardev file,id=serial0,path=/c -serial chardev:serial0 " +
-			"-chardev file,id=serial1,path=/d -serial chardev:serial1"},
+		{ReplayDisk{Image: "/r", Overlay: "/o", Below: "/b", Script: "/s"},
+			"-drive if=none,id=image,driver=qcow2,file.driver=qcow2,file.file.driver=file,file.file.filename=/o," +
+				"file.backing.driver=raw,file.backing.file.driver=file,file.backing.file.filename=/b," +
+				"file.backing.read-only=on,backing.driver=raw," +
+				"backing.file.driver=file,backing.file.filename=/r,backing.read-only=on " +
+				"-drive driver=blkreplay,if=none,id=disk,image=image -device virtio-blk-pci,drive=disk " +
+				"-drive if=none,id=text,driver=raw,file.driver=file,file.filename=/s,read-only=on " +
+				"-drive driver=blkreplay,if=none,id=script,image=text,read-only=on " +
+				"-device virtio-blk-pci,drive=script"},
+		{SerialFiles{{Output: "/c", Input: "/t"}, {Output: "/d"}},
+			"-chardev file,id=serial0,path=/c,input-path=/t -serial chardev:serial0 -chardev file,id=serial1,path=/d -serial chardev:serial1"},
 		{ReplayNet{Card{Model: "virtio-net-pci"}}, "-netdev user,id=net " +
 			"-device virtio-net-pci,netdev=net,romfile=,guest_announce=off " +
 			"-object filter-replay,id=packets,netdev=net"},

@@ -39,13 +39,23 @@ func (r Replay) Args() []string {
 // ReplayDisk is the raw Image of a recorded guest, which stays as it is: what the guest writes goes to Overlay, a
 // qcow2 that also has the snapshots. Script is a second disk, read-only. Both are virtio's: a disk of IDE's or of
 // AHCI's cannot be read-only in QEMU, and one that can be written to needs snapshots of its own.
-type ReplayDisk struct{ Image, Overlay, Script string }
+//
+// Where Below is set, it is that qcow2, which stays as it is and which others may read, too; what would be written to
+// it goes to Overlay, another qcow2, as large as one may become. (Snapshots are not seen through a backing file: so
+// Overlay lies over Below's bytes, and not over what they mean.)
+type ReplayDisk struct{ Image, Overlay, Below, Script string }
 
 // Args implements Device. The image below the overlay is named here, and not by the overlay, which may come from
 // anybody.
 func (d ReplayDisk) Args() []string {
+	file := "file.driver=file,file.filename=" + quote(d.Overlay)
+	if d.Below != "" {
+		file = "file.driver=qcow2,file.file.driver=file,file.file.filename=" + quote(d.Overlay) +
+			",file.backing.driver=raw,file.backing.file.driver=file,file.backing.file.filename=" + quote(d.Below) +
+			",file.backing.read-only=on"
+	}
 	return []string{
-		"-drive", "if=none,id=image,driver=qcow2,file.driver=file,file.filename=" + quote(d.Overlay) +
+		"-drive", "if=none,id=image,driver=qcow2," + file +
 			",backing.driver=raw,backing.file.driver=file,backing.file.filename=" + quote(d.Image) +
 			",backing.read-only=on",
 		"-drive", "driver=blkreplay,if=none,id=disk,image=image",
@@ -56,15 +66,23 @@ func (d ReplayDisk) Args() []string {
 	}
 }
 
-// SerialFiles are serial ports, from the first, whose output goes to files.
-type SerialFiles []string
+// SerialFiles are serial ports, from the first.
+type SerialFiles []SerialFile
+
+// SerialFile is a serial port whose output goes to a file. Its input comes from another one, a FIFO; empty: it has
+// none, or a replay has it from the log.
+type SerialFile struct{ Output, Input string }
 
 // Args implements Device.
 func (s SerialFiles) Args() []string {
 	var args []string
 	for i, file := range s {
 		id := fmt.Sprintf("serial%d", i)
-		args = append(args, "-chardev", "file,id="+id+",path="+quote(file), "-serial", "chardev:"+id)
+		backend := "file,id=" + id + ",path=" + quote(file.Output)
+		if file.Input != "" {
+			backend += ",input-path=" + quote(file.Input)
+		}
+		args = append(args, "-chardev", backend, "-serial", "chardev:"+id)
 	}
 	return args
 }

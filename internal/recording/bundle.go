@@ -24,8 +24,8 @@ import (
 	"github.com/kimg/kimg/internal/sparse"
 )
 
-// Export writes the recording as one file, a tar that zstd has compressed: record.json first, then the parts and
-// gdb's scripts. With thin the artifacts are left out, for who has the same build.
+// Export writes the recording as one file, a tar that zstd has compressed: record.json first, then the parts,
+// gdb's scripts and the lock. With thin the artifacts and the scripts are left out, for who has the same build.
 func (r *Recording) Export(ctx context.Context, to io.Writer, thin bool) error {
 	a, err := arch.Parse(r.Arch)
 	if err != nil {
@@ -39,8 +39,9 @@ func (r *Recording) Export(ctx context.Context, to io.Writer, thin bool) error {
 	files := append(slices.Sorted(maps.Keys(r.Parts)), filepath.Join(Tape, Console))
 	if thin {
 		files = slices.DeleteFunc(files, func(file string) bool { return slices.Contains(links(a), file) })
+		files = append(files, r.beside(artifact.Lock)...)
 	} else {
-		files = append(files, r.scripts()...)
+		files = append(files, r.beside(beside...)...)
 	}
 	for _, file := range append([]string{recordFile}, files...) {
 		if err = r.add(ctx, tw, file); err != nil {
@@ -53,9 +54,9 @@ func (r *Recording) Export(ctx context.Context, to io.Writer, thin bool) error {
 	return nil
 }
 
-// scripts are gdb's that are there.
-func (r *Recording) scripts() (list []string) {
-	for _, name := range []string{artifact.GDBLoader, artifact.GDBScripts} {
+// beside are the files that are there of some that are copied.
+func (r *Recording) beside(names ...string) (list []string) {
+	for _, name := range names {
 		_ = filepath.WalkDir(r.Path(name), func(path string, e fs.DirEntry, err error) error {
 			if rel, bad := filepath.Rel(r.dir, path); err == nil && bad == nil && e.Type().IsRegular() {
 				list = append(list, rel)
@@ -93,7 +94,8 @@ const (
 // Import makes a recording of out from what Export wrote. Artifacts that are not in it are taken from out, where
 // they are the ones that were recorded. Everything is compared with what record.json says; nothing stays of a file
 // that is not as it should be. Who wrote the file can say what the recording shows, and no more: its disk is looked
-// at, and its scripts run where gdb does, in a container.
+// at, its scripts run where gdb does, in a container, and its lock can only name packages of the archive for that
+// container.
 func Import(ctx context.Context, out, name string, from io.Reader) (_ *Recording, err error) {
 	if err := CheckName(name); err != nil {
 		return nil, fmt.Errorf("recording %w", err)
@@ -230,7 +232,7 @@ func (r *Recording) lay(root *os.Root, head *tar.Header, from io.Reader) error {
 		if most = part.Size; most > maxPart || head.Size != most {
 			return fmt.Errorf("it has %d bytes, and %s says %d", head.Size, recordFile, part.Size)
 		}
-	case name == Tape+"/"+Console, name == artifact.GDBLoader, strings.HasPrefix(name, artifact.GDBScripts+"/"):
+	case name == Tape+"/"+Console, name == artifact.GDBLoader, name == artifact.Lock, strings.HasPrefix(name, artifact.GDBScripts+"/"):
 		if head.Size > most {
 			return fmt.Errorf("it has more than %d bytes", most)
 		}
@@ -273,7 +275,7 @@ func (r *Recording) complete(ctx context.Context, out string) error {
 		}
 	}
 	if _, err := os.Lstat(r.Path(artifact.GDBLoader)); errors.Is(err, fs.ErrNotExist) {
-		return keepScripts(ctx, out, r.dir)
+		return keepBeside(ctx, out, r.dir, artifact.GDBLoader, artifact.GDBScripts)
 	}
 	return nil
 }

@@ -38,7 +38,10 @@ func TestExport(t *testing.T) {
 	if again, err := Open(t.Context(), elsewhere, "b"); err != nil || again.Verify(t.Context()) != nil {
 		t.Errorf("%v", err)
 	}
-	for _, file := range []string{artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", Tape + "/" + Console} {
+	if r.Pins() != r.Dir() {
+		t.Errorf("its tools are those of %q", r.Pins())
+	}
+	for _, file := range []string{artifact.Lock, artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", Tape + "/" + Console} {
 		if _, err := os.Stat(r.Path(file)); err != nil {
 			t.Error(err)
 		}
@@ -52,7 +55,18 @@ func TestExportThin(t *testing.T) {
 	out := build(t)
 	sealed(t, out, "a")
 	file := exported(t, out, true)
-	if _, err := Import(t.Context(), build(t), "b", bytes.NewReader(file)); err != nil {
+	same := build(t)
+	if err := os.WriteFile(filepath.Join(same, artifact.Lock), []byte("another kimg's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Import(t.Context(), same, "b", bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(r.Path(artifact.Lock)); err != nil || string(b) != "this is "+artifact.Lock {
+		t.Errorf("%q, %v: not the lock of the build that was recorded", b, err)
+	}
+	if _, err := os.Stat(r.Path(artifact.GDBLoader)); err != nil {
 		t.Error(err)
 	}
 	other := build(t)

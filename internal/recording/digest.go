@@ -34,9 +34,9 @@ func digestFile(ctx context.Context, name string) (units.Digest, int64, error) {
 	return units.DigestSum(sum), info.Size(), nil
 }
 
-// checkOverlay is an error for a qcow2 that names other files: a base below it, or one with its data. (docs/interop/
+// CheckOverlay is an error for a qcow2 that names other files: a base below it, or one with its data. (docs/interop/
 // qcow2.rst of QEMU; kimg's own name none.)
-func checkOverlay(name, file string) error {
+func CheckOverlay(name, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("use recording %s: %w", name, err)

@@ -133,6 +133,14 @@ func (r *Recording) Name() string { return r.name }
 // Dir is its directory, absolute.
 func (r *Recording) Dir() string { return r.dir }
 
+// Pins is the directory of the lock whose image of tools recorded it; empty: it has none, as one of an earlier kimg.
+func (r *Recording) Pins() string {
+	if _, err := os.Lstat(r.Path(artifact.Lock)); err != nil {
+		return ""
+	}
+	return r.dir
+}
+
 // Path is where one of its files is.
 func (r *Recording) Path(parts ...string) string {
 	return filepath.Join(append([]string{r.dir}, parts...)...)
@@ -192,7 +200,7 @@ func Create(ctx context.Context, out, name string, r Recording) (_ *Recording, e
 			return nil, err
 		}
 	}
-	if err := keepScripts(ctx, out, r.dir); err != nil {
+	if err := keepBeside(ctx, out, r.dir, beside...); err != nil {
 		return nil, err
 	}
 	for _, file := range links(a) {
@@ -274,9 +282,13 @@ func Copy(ctx context.Context, from, to string) (err error) {
 	return sparse.CopyFile(ctx, out, in, info.Size())
 }
 
-// keepScripts copies gdb's scripts of the kernel, where there are any.
-func keepScripts(ctx context.Context, out, dir string) error {
-	for _, name := range []string{artifact.GDBLoader, artifact.GDBScripts} {
+// beside are the artifacts that are copied where there are any: gdb's scripts of the kernel, and the lock, whose image
+// of tools has the QEMU.
+var beside = []string{artifact.GDBLoader, artifact.GDBScripts, artifact.Lock}
+
+// keepBeside copies some of those.
+func keepBeside(ctx context.Context, out, dir string, names ...string) error {
+	for _, name := range names {
 		from := filepath.Join(out, name)
 		err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 			if err != nil {
@@ -395,7 +407,7 @@ func (r *Recording) Verify(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return checkOverlay(r.name, r.Path(Tape, Overlay))
+	return CheckOverlay(r.name, r.Path(Tape, Overlay))
 }
 
 func (r *Recording) changed(file string) error {

@@ -17,7 +17,8 @@ import (
 func build(t *testing.T) string {
 	t.Helper()
 	out := t.TempDir()
-	for _, name := range append(links(arch.Default), artifact.GDBLoader, artifact.GDBScripts+"/linux/a.py") {
+	for _, name := range append(links(arch.Default), artifact.GDBLoader, artifact.GDBScripts+"/linux/a.py",
+		artifact.Lock) {
 		file := filepath.Join(out, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -220,7 +221,7 @@ func TestHostileOverlay(t *testing.T) {
 		if err := os.WriteFile(file, qcow2(change), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := checkOverlay("a", file)
+		err := CheckOverlay("a", file)
 		if change == nil {
 			if err != nil {
 				t.Error(err)

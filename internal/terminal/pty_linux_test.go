@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -57,6 +58,40 @@ func TestRaw(t *testing.T) {
 		if got := flags(t, tty); got != was {
 			t.Errorf("restored to %#x, was %#x", got, was)
 		}
+	}
+}
+
+// What is typed after the end is left to who reads next.
+func TestUntil(t *testing.T) {
+	user, tty := openPTY(t)
+	restore, err := Of(tty).Raw()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer restore()
+	end := make(chan struct{})
+	r := Of(tty).Until(end)
+	if _, err := user.WriteString("ab"); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 8)
+	if n, err := r.Read(p); err != nil || string(p[:n]) != "ab" {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+	ended := make(chan error)
+	go func() { _, err := r.Read(make([]byte, 8)); ended <- err }()
+	close(end)
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+	if _, err := user.WriteString("cd"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.Read(p); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %q, %v", p[:n], err)
+	}
+	if n, err := tty.Read(p); err != nil || string(p[:n]) != "cd" {
+		t.Errorf("the next one: %q, %v", p[:n], err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/moby/term"
+	"golang.org/x/sys/unix"
 )
 
 // Terminal is a stream's terminal, or none.
@@ -50,6 +51,45 @@ func (t Terminal) Size() Size {
 		return Size{}
 	}
 	return Size{Rows: int(size.Height), Cols: int(size.Width)}
+}
+
+// untilPause is how long a reader may take to notice its end, in milliseconds.
+const untilPause = 100
+
+// Until reads what is typed until end is closed. What is typed after that is left to others.
+func (t Terminal) Until(end <-chan struct{}) io.Reader { return &untilReader{t, end} }
+
+type untilReader struct {
+	Terminal
+	end <-chan struct{}
+}
+
+func (r *untilReader) Read(p []byte) (int, error) {
+	for {
+		ready := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}
+		_, err := unix.Poll(ready, untilPause)
+		select {
+		case <-r.end:
+			return 0, io.EOF
+		default:
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, fmt.Errorf("read the terminal: %w", err)
+		}
+		if ready[0].Revents == 0 {
+			continue
+		}
+		n, err := unix.Read(int(r.fd), p)
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+			continue
+		case err != nil:
+			return 0, fmt.Errorf("read the terminal: %w", err)
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
 }
 
 // Follow calls f with the terminal's size, now and after each change, until ctx ends.

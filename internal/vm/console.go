@@ -33,7 +33,7 @@ func Attach(ctx context.Context, g RunningGuest, stdin io.Reader, stdout io.Writ
 	go func() {
 		in := stdin
 		if screen.Is() {
-			in = &escaped{from: stdin}
+			in = &escaped{from: stdin, leave: 'd'}
 		}
 		_, err := io.Copy(conn, in)
 		typed <- err
@@ -66,6 +66,7 @@ const ctrlA = 1
 // escaped is what a user types, with Ctrl-a as kimg's own escape key.
 type escaped struct {
 	from  io.Reader
+	leave byte // the key that ends the input behind a Ctrl-a
 	after bool // a Ctrl-a was typed
 }
 
@@ -75,7 +76,7 @@ func (e *escaped) Read(p []byte) (int, error) {
 		kept := p[:0]
 		for _, key := range p[:n] {
 			switch {
-			case e.after && key == 'd':
+			case e.after && key == e.leave:
 				return len(kept), errDetached
 			case e.after && (key == 'a' || key == ctrlA):
 				kept, e.after = append(kept, ctrlA), false

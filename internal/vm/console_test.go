@@ -152,7 +152,7 @@ func TestKeysForKimg(t *testing.T) {
 		for name, from := range map[string]io.Reader{
 			"at once": strings.NewReader(tt.typed), "key by key": iotest.OneByteReader(strings.NewReader(tt.typed)),
 		} {
-			got, err := io.ReadAll(&escaped{from: from})
+			got, err := io.ReadAll(&escaped{from: from, leave: 'd'})
 			if detached := strings.Contains(tt.typed, "\x01d"); detached != errors.Is(err, errDetached) ||
 				string(got) != tt.sent {
 				t.Errorf("%s: %q: %q, %v", name, tt.typed, got, err)

@@ -113,6 +113,55 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 	}
 }
 
+// Typed is what the user types, for the serial console of a guest that is recorded.
+type Typed struct {
+	Terminal // the user's; zero: the input is none
+	restore  func()
+	held     *heldInput // of input that is no terminal
+	keys     io.Reader
+	ended    chan struct{}
+}
+
+// Type makes a terminal raw. Input that is none is held back until Release; its end ends the shell. The caller calls
+// Close, after which what is typed is others' again.
+func (u *User) Type() (*Typed, error) {
+	screen := terminal.Of(u.Stdin)
+	restore, err := screen.Raw()
+	if err != nil {
+		return nil, err
+	}
+	t := &Typed{Terminal: shown(screen, u.Term), restore: restore, ended: make(chan struct{})}
+	t.held = &heldInput{from: u.Stdin, open: make(chan struct{}), closed: t.ended}
+	switch t.keys = t.held; {
+	case screen.Is():
+		t.keys = &escaped{from: screen.Until(t.ended), leave: 'x'}
+	case u.Stdin == nil:
+		t.held.from = strings.NewReader("")
+	}
+	return t, nil
+}
+
+// Copy passes on what is typed. It ends with ErrLeft at a Ctrl-a x, and with an error of the writer's.
+func (t *Typed) Copy(to io.Writer) error {
+	_, err := io.Copy(to, t.keys)
+	if errors.Is(err, errDetached) {
+		return ErrLeft
+	}
+	return err
+}
+
+// ErrLeft says that the user typed what ends the guest.
+var ErrLeft = errors.New("left by Ctrl-a x")
+
+// Release says that the shell reads.
+func (t *Typed) Release() { t.held.release() }
+
+// Close leaves the terminal as it was, and ends Copy.
+func (t *Typed) Close() {
+	close(t.ended)
+	t.restore()
+}
+
 // shown describes the terminal for the guest; zero when there is none.
 func shown(t terminal.Terminal, name string) Terminal {
 	if !t.Is() {

@@ -139,7 +139,7 @@ func enter(
 			return nil, err
 		}
 	}
-	return open(ctx, box, r, r.Path(recording.Points), true)
+	return open(ctx, box, r, recording.Points, false, true)
 }
 
 // goTo brings the guest to a place; what is left of the way is gdb's to go.

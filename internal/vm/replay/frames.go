@@ -9,13 +9,14 @@ import (
 	"strings"
 )
 
-// frames takes a recorded command's output apart, as [guest.RecordedDisk] has it.
+// frames takes a recorded command's output apart, as [guest.Recorded] has it.
 type frames struct {
 	stdout, stderr io.Writer
 	to             io.Writer // of the frame that is being read
 	left           int       // of it
 	line           []byte
-	status         int // of the command; -1: it has not ended
+	status         int    // of the command; -1: it has not ended
+	reads          func() // the command reads the console from now on; may be nil
 }
 
 func newFrames(stdout, stderr io.Writer) *frames {
@@ -72,6 +73,11 @@ func (f *frames) begin(line string) error {
 		f.to, f.left = f.stderr, int(n)
 	case kind == "x" && n <= 255:
 		f.status = int(n)
+	case kind == "l" && n == 0:
+		if f.reads != nil {
+			f.reads()
+			f.reads = nil
+		}
 	default:
 		return broken([]byte(line))
 	}

@@ -40,6 +40,36 @@ func TestGuestRecorded(t *testing.T) {
 	}
 }
 
+// What is typed at the console of a recorded guest is there in its replay, which nobody types at.
+func TestGuestConsoleRecorded(t *testing.T) {
+	for name, direct := range map[string]bool{"sh": true, "systemd": false} {
+		t.Run(name, func(t *testing.T) {
+			o := replaytest.Guest(t)
+			o.Direct = direct
+			var said bytes.Buffer
+			o.Console = &said
+			o.Stdin = strings.NewReader("echo sum $((40 + 2))\ntty\nread x\ntyped\necho got-$x\nexit 7\n")
+			typed, err := o.Type()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer typed.Close()
+			status, r, err := replay.Record(t.Context(), o, replay.Request{Name: "a", Typed: typed, Limit: 8 * time.Minute})
+			if err != nil || status != 7 || r.End.How != recording.Off {
+				t.Fatalf("status %d, %+v, %v\n%s", status, r, err, said.String())
+			}
+			for _, want := range []string{"\nsum 42", "\n/dev/ttyS0", "\ngot-typed"} {
+				if !strings.Contains(said.String(), want) {
+					t.Errorf("%q is not in:\n%s", want, said.String())
+				}
+			}
+			if err := replay.Verify(t.Context(), o.Toolbox, r, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestGuestPanics(t *testing.T) {
 	o := replaytest.Guest(t)
 	_, r, err := replay.Record(t.Context(), o, replay.Request{

@@ -42,7 +42,9 @@ type place struct {
 	tools  *toolbox.Tools
 	log    string
 	disk   string // the overlay
+	below  string // the qcow2 that it lies over; empty: none
 	output string // a directory for the console and the command's output
+	typed  string // what the console reads while it is recorded; empty: nothing
 	from   string // the state to begin in; empty: this is the recording
 	stub   bool   // gdb's
 }
@@ -60,13 +62,14 @@ func argv(r *recording.Recording, p place) ([]string, error) {
 	devices := []qemu.Device{
 		qemu.Base{Machine: a.Machine}, rr, qemu.RNG{}, qemu.CPU{Model: a.CPU, Count: 1}, qemu.Memory(r.Memory),
 		qemu.Kernel{Image: p.tools.Path(artifact.KernelImage(a)), Append: r.Append},
-		qemu.ReplayDisk{Image: p.tools.Path(artifact.Disk), Overlay: p.disk,
+		qemu.ReplayDisk{Image: p.tools.Path(artifact.Disk), Overlay: p.disk, Below: p.below,
 			Script: p.tools.Path(recording.Tape + "/" + recording.Script)},
 	}
 	if r.Card != "" {
 		devices = append(devices, qemu.ReplayNet{Card: qemu.Card{Model: r.Card}})
 	}
-	devices = append(devices, qemu.SerialFiles{p.output + "/" + recording.Console, p.output + "/" + recording.Command},
+	devices = append(devices, qemu.SerialFiles{{Output: p.output + "/" + recording.Console, Input: p.typed},
+		{Output: p.output + "/" + recording.Command}},
 		qemu.QMP{Socket: p.tools.Socket(qmpSocket)})
 	args := qemu.Argv(a, devices...)
 	switch {
@@ -86,8 +89,9 @@ func (e *RefusedError) Error() string { return "record the guest: " + e.What }
 // Hint says what can be done.
 func (e *RefusedError) Hint() string { return e.Help }
 
-// Check is an error, before anything is made, for options whose guest cannot be recorded.
-func Check(o *vm.Options, command []string) error {
+// Check is an error, before anything is made, for options whose guest cannot be recorded: one that runs a command, or
+// with console has the user at its serial console.
+func Check(o *vm.Options, command []string, console bool) error {
 	refuse := func(what, help string) error { return &RefusedError{what, help} }
 	_, inContainer := o.Toolbox.(toolbox.Container)
 	switch {
@@ -96,8 +100,9 @@ func Check(o *vm.Options, command []string) error {
 	case o.Arch.Or() != arch.AMD64:
 		return refuse(fmt.Sprintf("recordings are of guests of %s, and this one is of %s", arch.AMD64, o.Arch),
 			"leave --record out")
-	case len(command) == 0:
-		return refuse("a recorded guest runs a command, and none is given", "kimg run --record NAME -- COMMAND")
+	case len(command) == 0 && !console:
+		return refuse("a recorded guest runs a command, and none is given",
+			"kimg run --record NAME -- COMMAND; kimg debug --record NAME records the serial console")
 	case o.CPUs > 1:
 		return refuse("QEMU records one processor, and --cpus asks for more", "leave --cpus out")
 	case len(o.Shares) > 0:
@@ -117,10 +122,19 @@ func Check(o *vm.Options, command []string) error {
 
 // Ready is an error, before anything is made, where these options' guest or this build cannot be recorded.
 func Ready(o *vm.Options, command []string) error {
-	if err := Check(o, command); err != nil {
+	if err := Check(o, command, false); err != nil {
 		return err
 	}
 	_, err := machineOf(o, Request{Command: command})
+	return err
+}
+
+// ReadyConsole is as Ready, for a guest whose serial console the user has.
+func ReadyConsole(o *vm.Options) error {
+	err := Check(o, nil, true)
+	if err == nil {
+		_, err = machineOf(o, Request{})
+	}
 	return err
 }
 
@@ -145,6 +159,9 @@ func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 	}
 	if o.Network.Mode != vm.NoNet {
 		r.Card = m.CardModel()
+	}
+	if q.Typed != nil {
+		m.Kernel.Terminal = q.Typed.Terminal
 	}
 	words := []string{}
 	if !q.APICTimer {

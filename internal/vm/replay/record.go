@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
+	"golang.org/x/sys/unix"
 )
 
 // Request says what to record.
@@ -26,6 +27,8 @@ type Request struct {
 	Name    string
 	Check   string // the check that it is for: an earlier recording of a check makes way; empty: none
 	Command []string
+	// Typed goes to the serial console, which a shell has in place of a command without input; nil: a command is run.
+	Typed *vm.Typed
 	// APICTimer keeps the local APIC's timer, whose calibration alone makes the log twenty times as long. Without it
 	// the guest has the ticks of the PIT.
 	APICTimer bool
@@ -42,7 +45,7 @@ const (
 // Record boots the guest, runs the command in it, and keeps the recording in the out directory. It returns the
 // command's status, as [vm.Exec] does and with its errors; the recording is then there too, unless it is nil.
 func Record(ctx context.Context, o vm.Options, q Request) (status int, r *recording.Recording, err error) {
-	if err := Check(&o, q.Command); err != nil {
+	if err := Check(&o, q.Command, q.Typed != nil); err != nil {
 		return 0, nil, err
 	}
 	made, err := machineOf(&o, q)
@@ -64,7 +67,7 @@ func Record(ctx context.Context, o vm.Options, q Request) (status int, r *record
 		return 0, nil, err
 	}
 	q.Limit, q.MaxLog = cmp.Or(q.Limit, DefaultLimit), cmp.Or(q.MaxLog, DefaultMaxLog)
-	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr)}
+	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr), left: make(chan struct{})}
 	err = t.run(ctx)
 	if !t.began {
 		return 0, nil, errors.Join(err, r.Discard())
@@ -80,7 +83,9 @@ type taping struct {
 	r      *recording.Recording
 	tools  *toolbox.Tools
 	frames *frames
-	began  bool // there is something to replay
+	keys   *os.File      // what the console reads; nil: nothing
+	left   chan struct{} // closed when the user has left
+	began  bool          // there is something to replay
 }
 
 // prepare makes what QEMU reads.
@@ -92,20 +97,64 @@ func (t *taping) prepare(ctx context.Context) (argvOf []string, err error) {
 	if t.r.QEMU, err = identify(ctx, t.tools, a); err != nil {
 		return nil, err
 	}
-	script, err := guest.RecordedDisk(scriptDisk, vm.Script(t.q.Command), t.o.Direct, t.r.Card != "")
+	does := guest.Recorded{Disk: scriptDisk, Script: vm.Script(t.q.Command), Direct: t.o.Direct, UserNet: t.r.Card != "",
+		Console: t.q.Typed != nil}
+	tape := t.tools.Shares[0]
+	typed := ""
+	if does.Console {
+		does.Script = "exec \"$SHELL\" -l\n"
+		if t.o.Session != "" {
+			does.Script = t.o.Session + "\n"
+		}
+		typed = tape + "/" + typedFIFO
+		if err := t.openKeys(); err != nil {
+			return nil, fmt.Errorf("have the console read what is typed: %w", err)
+		}
+	}
+	script, err := does.Image()
 	if err == nil {
 		err = os.WriteFile(t.r.Path(recording.Tape, recording.Script), script, 0o600)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write the guest's script: %w", err)
 	}
-	tape := t.tools.Shares[0]
 	disk := tape + "/" + recording.Overlay
 	size := strconv.FormatInt(t.r.Parts[artifact.Disk].Size, 10)
 	if _, err := output(ctx, t.tools, "qemu-img", "create", "-q", "-f", "qcow2", disk, size); err != nil {
 		return nil, fmt.Errorf("make the disk's overlay: %w", err)
 	}
-	return argv(t.r, place{tools: t.tools, log: tape + "/" + recording.Log, disk: disk, output: tape})
+	return argv(t.r, place{tools: t.tools, log: tape + "/" + recording.Log, disk: disk, typed: typed, output: tape})
+}
+
+// typedFIFO is what the console reads, in the tape's directory. QEMU has the reading of it in the log: a socket's
+// connection, and that it is full, it has not.
+const typedFIFO = "typed"
+
+// openKeys has the console read what is typed.
+func (t *taping) openKeys() (err error) {
+	name := t.r.Path(recording.Tape, typedFIFO)
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		return err
+	}
+	// For reading, too: so neither side waits for the other.
+	if t.keys, err = os.OpenFile(name, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	t.frames.reads = t.q.Typed.Release
+	go func() {
+		if err := t.q.Typed.Copy(t.keys); errors.Is(err, vm.ErrLeft) {
+			close(t.left)
+		}
+	}()
+	return nil
+}
+
+// closeKeys ends that.
+func (t *taping) closeKeys() error {
+	if t.keys == nil {
+		return nil
+	}
+	return errors.Join(t.keys.Close(), os.Remove(t.r.Path(recording.Tape, typedFIFO)))
 }
 
 func (t *taping) run(ctx context.Context) (err error) {
@@ -114,7 +163,7 @@ func (t *taping) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.tools.Close(ctx)) }()
+	defer func() { err = errors.Join(err, t.tools.Close(ctx), t.closeKeys()) }()
 	args, err := t.prepare(ctx)
 	if err != nil {
 		return err
@@ -218,6 +267,8 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 		case <-broken:
 			return end(recording.Interrupted)
 		case <-t.o.Interrupt:
+			return end(recording.Interrupted)
+		case <-t.left:
 			return end(recording.Interrupted)
 		case <-ctx.Done():
 			return end(recording.Interrupted)

@@ -35,7 +35,12 @@ func TestFrames(t *testing.T) {
 	if out.String() != "hello\n\x00\n" || errs.String() != "o 1" || f.status != 42 {
 		t.Errorf("%q, %q, status %d", out.String(), errs.String(), f.status)
 	}
-	for _, bad := range []string{"o 70000\n", "x 256\n", "y 1\n", "o\n", "\n", "o -1\n", strings.Repeat("o", 99)} {
+	told := 0
+	f.reads = func() { told++ }
+	if _, err := f.Write([]byte("l 0\nl 0\n")); err != nil || told != 1 {
+		t.Errorf("%v; told %d times", err, told)
+	}
+	for _, bad := range []string{"o 70000\n", "x 256\n", "y 1\n", "o\n", "\n", "o -1\n", "l 1\n", strings.Repeat("o", 99)} {
 		if _, err := newFrames(nil, nil).Write([]byte(bad)); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
@@ -85,7 +90,7 @@ func TestArgv(t *testing.T) {
 func TestCheck(t *testing.T) {
 	good := func() vm.Options { return vm.Options{Toolbox: toolbox.Container{}} }
 	o := good()
-	if err := Check(&o, []string{"true"}); err != nil {
+	if err := Check(&o, []string{"true"}, false); err != nil {
 		t.Error(err)
 	}
 	for what, change := range map[string]func(*vm.Options){
@@ -101,13 +106,13 @@ func TestCheck(t *testing.T) {
 		o := good()
 		change(&o)
 		var refused *RefusedError
-		err := Check(&o, []string{"true"})
+		err := Check(&o, []string{"true"}, false)
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), what) || refused.Hint() == "" {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	o = good()
-	if err := Check(&o, nil); err == nil {
+	if err := Check(&o, nil, false); err == nil {
 		t.Error("nothing is recorded")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +18,8 @@ import (
 	"github.com/kimg/kimg/internal/vm"
 )
 
-// session is a QEMU that replays a recording, halted at its beginning. It has a directory of its own, with a copy of
-// the disk: a replay writes to it.
+// session is a QEMU that replays a recording, halted at its beginning. It has a directory of its own, for what a replay
+// writes to the disk: a recording is only read.
 type session struct {
 	r       *recording.Recording
 	tools   *toolbox.Tools
@@ -37,6 +38,9 @@ const sessionPrefix = "session-"
 // The disk's file in it.
 const sessionDisk = "disk.qcow2"
 
+// mostDisk is more than a disk with its states has.
+const mostDisk = "1T"
+
 // QEMUError says that the QEMU here is not the one that recorded.
 type QEMUError struct {
 	Name        string
@@ -50,7 +54,26 @@ func (e *QEMUError) Error() string {
 
 // Hint says what can be done.
 func (e *QEMUError) Hint() string {
-	return "use the kimg that recorded it, whose imaging toolchain has that QEMU; kimg version tells them apart"
+	return "a recording has the kimg.lock of its build, and kimg makes the image of tools that it pins from the package " +
+		"archive: this one has none, or not all of its packages could be had; use the kimg that recorded it"
+}
+
+// othersError says that a recording of another's, which may be read, has no states to go back to yet.
+type othersError struct {
+	name string
+	err  error
+}
+
+func (e *othersError) Error() string {
+	return fmt.Sprintf("replay %s: its states to go back to are not there yet, and its directory is another's: %v",
+		e.name, e.err)
+}
+
+func (e *othersError) Unwrap() error { return e.err }
+
+// Hint says what can be done.
+func (e *othersError) Hint() string {
+	return "have its owner go once: kimg debug --replay " + e.name + " --batch"
 }
 
 // DivergedError says that a replay has left its recording.
@@ -69,13 +92,20 @@ func (e *DivergedError) Hint() string {
 	return "kimg recording verify " + e.Name + " replays it once more; if it stays so, record anew"
 }
 
-// open begins a session on a copy of disk. Close ends it.
+// open begins a session on a disk of the recording, or with whole on a copy of it that is to be kept. Close ends it.
 func open(
-	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, disk string, stub bool,
+	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, disk string, whole, stub bool,
 ) (_ *session, err error) {
 	s := &session{r: r, gone: make(chan struct{}), kill: func() {}}
 	sweep(r.Dir())
-	if s.dir, s.remove, err = filelock.NewDir(r.Dir(), sessionPrefix); err != nil {
+	s.dir, s.remove, err = filelock.NewDir(r.Dir(), sessionPrefix)
+	if errors.Is(err, fs.ErrPermission) && !whole { // another's, who lets us read it
+		s.dir, s.remove, err = filelock.NewDir(os.TempDir(), "kimg-replay-")
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, &othersError{r.Name(), err}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("replay %s: %w", r.Name(), err)
 	}
 	started := false
@@ -88,7 +118,12 @@ func open(
 		}
 	}()
 	s.disk = filepath.Join(s.dir, sessionDisk)
-	if err := recording.Copy(ctx, disk, s.disk); err != nil {
+	if whole {
+		err = recording.Copy(ctx, r.Path(disk), s.disk)
+	} else {
+		err = recording.CheckOverlay(r.Name(), r.Path(disk))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("replay %s: %w", r.Name(), err)
 	}
 	s.tools, err = box.Open(ctx, toolbox.Mounts{Dir: r.Dir(), Files: gdbArtifacts(),
@@ -107,10 +142,15 @@ func open(
 	if there.Digest != r.QEMU.Digest {
 		return nil, &QEMUError{r.Name(), r.QEMU, there}
 	}
-	args, err := argv(r, place{
-		tools: s.tools, log: s.tools.Path(recording.Tape + "/" + recording.Log),
-		disk: s.tools.Shares[0] + "/" + sessionDisk, output: s.tools.Shares[0], from: begin, stub: stub,
-	})
+	p := place{tools: s.tools, log: s.tools.Path(recording.Tape + "/" + recording.Log),
+		disk: s.tools.Shares[0] + "/" + sessionDisk, output: s.tools.Shares[0], from: begin, stub: stub}
+	if !whole {
+		p.below = s.tools.Path(disk)
+		if _, err := output(ctx, s.tools, "qemu-img", "create", "-q", "-f", "qcow2", p.disk, mostDisk); err != nil {
+			return nil, fmt.Errorf("replay %s: make a file for its writes: %w", r.Name(), err)
+		}
+	}
+	args, err := argv(r, p)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func load(r *recording.Recording, expr string) (*kept, error) {
 	k, fresh := &kept{}, &kept{Key: keyOf(r, expr), Answer: Answer{Version: answerVersion, Expr: expr, Steps: []Step{}}}
 	b, err := reading.Small(keptFile(r, expr), maxKept)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission): // another's, who lets us read the recording
 		return fresh, nil
 	case err != nil:
 		return nil, fmt.Errorf("ask why of recording %s: %w", r.Name(), err)
@@ -76,6 +76,9 @@ func (k *kept) save(r *recording.Recording) error {
 	b, err := json.Marshal(k)
 	if err == nil {
 		err = renameio.WriteFile(keptFile(r, k.Expr), b, 0o600)
+	}
+	if errors.Is(err, fs.ErrPermission) { // another's: it is looked for anew the next time
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("keep why of recording %s: %w", r.Name(), err)
