@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -67,7 +68,7 @@ func Record(ctx context.Context, o vm.Options, q Request) (status int, r *record
 		return 0, nil, err
 	}
 	q.Limit, q.MaxLog = cmp.Or(q.Limit, DefaultLimit), cmp.Or(q.MaxLog, DefaultMaxLog)
-	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr), left: make(chan struct{})}
+	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr), typed: make(chan []byte), left: make(chan struct{})}
 	err = t.run(ctx)
 	if !t.began {
 		return 0, nil, errors.Join(err, r.Discard())
@@ -84,6 +85,7 @@ type taping struct {
 	tools  *toolbox.Tools
 	frames *frames
 	keys   *os.File      // what the console reads; nil: nothing
+	typed  chan []byte   // a few bytes for it
 	left   chan struct{} // closed when the user has left
 	began  bool          // there is something to replay
 }
@@ -130,6 +132,27 @@ func (t *taping) prepare(ctx context.Context) (argvOf []string, err error) {
 // connection, and that it is full, it has not.
 const typedFIFO = "typed"
 
+// Keys go to the guest a few at a time. QEMU reads what there is while the port's queue, of 16 bytes, has room; but the
+// queue of a guest that is recorded gets nothing before the processor next pauses, so that QEMU may read, and lose,
+// much more. The next ones go when the guest has had the time to take those before: it has run that many instructions,
+// or it waits for keys.
+const (
+	someKeys  = 8
+	keysRun   = 200_000
+	keysIdle  = 200 * time.Millisecond
+	keysPause = 5 * time.Millisecond
+)
+
+// hands is how keys are handed on.
+type hands struct{ to chan<- []byte }
+
+func (h hands) Write(p []byte) (int, error) {
+	for some := range slices.Chunk(p, someKeys) {
+		h.to <- slices.Clone(some)
+	}
+	return len(p), nil
+}
+
 // openKeys has the console read what is typed.
 func (t *taping) openKeys() (err error) {
 	name := t.r.Path(recording.Tape, typedFIFO)
@@ -142,7 +165,7 @@ func (t *taping) openKeys() (err error) {
 	}
 	t.frames.reads = t.q.Typed.Release
 	go func() {
-		if err := t.q.Typed.Copy(t.keys); errors.Is(err, vm.ErrLeft) {
+		if err := t.q.Typed.Copy(hands{t.typed}); errors.Is(err, vm.ErrLeft) {
 			close(t.left)
 		}
 	}()
@@ -251,8 +274,27 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 		_ = m.Do(stopping, "quit", nil, nil) // it may close the monitor before it answers
 		return errors.Join(err, <-digests)
 	}
+	typed, paused := t.typed, (<-chan time.Time)(nil)
+	var keysAt uint64
+	var keysGone time.Time
 	for {
 		select {
+		case some := <-typed:
+			if _, err := t.keys.Write(some); err != nil {
+				return fmt.Errorf("type at the console: %w", err)
+			}
+			keysGone = time.Now()
+			if s, err := m.ReplayState(running); err == nil { // else QEMU is about to be gone
+				keysAt = s.Icount
+			}
+			typed, paused = nil, time.After(keysPause)
+		case <-paused:
+			s, err := m.ReplayState(running)
+			if err != nil || s.Icount >= keysAt+keysRun || time.Since(keysGone) > keysIdle {
+				typed, paused = t.typed, nil
+			} else {
+				paused = time.After(keysPause)
+			}
 		case e := <-m.Events():
 			if e.Name == "SHUTDOWN" {
 				return end(recording.Off)

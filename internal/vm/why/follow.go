@@ -3,6 +3,8 @@ package why
 import (
 	"context"
 	"fmt"
+
+	"golang.org/x/arch/x86/x86asm"
 )
 
 // The bounds of what is followed for one question.
@@ -14,6 +16,15 @@ const (
 // follow goes back along a value: from a register to memory, and from there to who wrote it. It returns the questions
 // that came up: where that one had it from, and who wrote there before.
 func (t *tracer) follow(ctx context.Context, q question) (more []question, err error) {
+	if q.Freed {
+		return nil, t.freed(ctx, q)
+	}
+	var object []question // of the memory that it was loaded from
+	defer func() {
+		if err == nil {
+			more = append(more, object...)
+		}
+	}()
 	var loaded *Step // is told with who wrote it
 	tell := func() {
 		if loaded != nil {
@@ -62,9 +73,14 @@ func (t *tracer) follow(ctx context.Context, q question) (more []question, err e
 			if !isKernel(at) {
 				return nil, nil
 			}
+			if q.Depth == 0 && object == nil {
+				if object, err = t.askOfObject(ctx, at, s.mem); err != nil {
+					return nil, err
+				}
+			}
 			q = question{What: "that", Address: at, Size: size, Writers: q.Writers, Depth: q.Depth}
 		}
-		w, err := t.written(ctx, q.Address, q.Size)
+		w, err := t.written(ctx, q.Address, q.Size, q.Skip)
 		if err != nil {
 			return nil, t.unless(ctx, err)
 		}
@@ -110,10 +126,33 @@ func (t *tracer) onward(ctx context.Context, q question, w *wrote) (more []quest
 		}
 	}
 	if q.Writers > 1 {
-		more = append(more, question{Icount: here, What: "before that it", Address: q.Address, Size: q.Size,
-			Writers: q.Writers - 1, Before: true})
+		before := question{Icount: here, What: "before that it", Address: q.Address, Size: q.Size,
+			Writers: q.Writers - 1, Before: true}
+		if elements[w.in.Op] > 0 {
+			before.Skip = w.in.Address
+		}
+		more = append(more, before)
 	}
 	return more, nil
+}
+
+// askOfObject are questions about the allocator's object that a value is loaded from: it may have been freed, and the
+// pointer to it be older than that.
+func (t *tracer) askOfObject(ctx context.Context, at uint64, m x86asm.Mem) ([]question, error) {
+	o, err := t.slabOf(ctx, at)
+	if err != nil || o == nil {
+		return nil, err
+	}
+	here, err := t.g.Icount(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []question{{Icount: here, What: "when its memory was freed", Address: at, Freed: true}}
+	if base := wide(m.Base); base != 0 && base != x86asm.RSP && base != x86asm.RBP {
+		list = append(list, question{Icount: here, What: "the pointer to it", Reg: base, Writers: 1,
+			Depth: maxWrites - 1}) // who allocated it is not followed through the allocator
+	}
+	return list, nil
 }
 
 // unless is an error that ends the search; others are the end of what can be followed.

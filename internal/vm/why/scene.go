@@ -23,6 +23,7 @@ const (
 	Condition Kind = "condition" // the comparison that led there
 	Freed     Kind = "freed"
 	Allocated Kind = "allocated"
+	Locked    Kind = "locked"
 	Loaded    Kind = "loaded"  // where a value was read from memory
 	Written   Kind = "written" // who wrote it there
 	Set       Kind = "set"     // who gave it its value otherwise
@@ -41,6 +42,8 @@ type question struct {
 	Size    int        `json:"size,omitempty"`
 	Writers int        `json:"writers"`          // how many writes are told of, the last first
 	Before  bool       `json:"before,omitempty"` // the last one is known: this one's value is not followed
+	Skip    uint64     `json:"skip,omitempty"`   // a string instruction whose writes are told of
+	Freed   bool       `json:"freed,omitempty"`  // where the object was freed that the address is in
 	Depth   int        `json:"depth,omitempty"`  // writes that the value has been followed through
 }
 
@@ -83,7 +86,36 @@ func (s *scene) begin(ctx context.Context, have func(string) bool) error {
 	if !done && (err == nil || !fatal(ctx, err)) {
 		s.keep(at)
 	}
+	switch s.r.Kind {
+	case splat.Lockdep, splat.Sleep, splat.Atomic:
+		if err == nil {
+			err = s.locks(ctx)
+		}
+	}
 	return err
+}
+
+// locks shows where the locks of the report were taken, each the last time before where the guest is.
+func (s *scene) locks(ctx context.Context) error {
+	from, err := s.g.Icount(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range taken(s.r) {
+		call, err := s.toCall(ctx, &l.frame)
+		if err != nil {
+			return err
+		}
+		if call != nil {
+			if err := s.show(ctx, Step{Kind: Locked, What: l.name + " was taken here"}); err != nil {
+				return err
+			}
+		}
+		if err := s.g.GoTo(ctx, from); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // toNotice runs back to where the kernel told of the report.
@@ -143,7 +175,12 @@ func (s *scene) atInstruction(ctx context.Context) (done bool, err error) {
 		}
 		return true, s.askOfSuspects(ctx)
 	}
-	if err := s.show(ctx, Step{Kind: Fault, What: "the check that failed"}); err != nil {
+	what := "the check that failed"
+	switch s.r.Kind {
+	case splat.SoftLockup, splat.HardLockup, splat.RCUStall:
+		what = "the processor was here all the time"
+	}
+	if err := s.show(ctx, Step{Kind: Fault, What: what}); err != nil {
 		return true, err
 	}
 	return true, s.askOfCondition(ctx)
@@ -258,6 +295,10 @@ func (s *scene) atCall(ctx context.Context) (done bool, err error) {
 		what = "the access"
 	case splat.Oops:
 		what = "the call that went astray"
+	case splat.HungTask:
+		what = "the call in which it sleeps"
+	case splat.UBSAN:
+		what = "what the compiler found undefined"
 	}
 	if err := s.show(ctx, Step{Kind: Fault, What: what}); err != nil {
 		return true, err
@@ -285,7 +326,17 @@ func (s *scene) askOfCall(ctx context.Context, call insn) error {
 			return err
 		}
 		return s.lifetime(ctx)
-	case splat.Lockdep, splat.Spinlock, splat.Refcount:
+	case splat.UBSAN: // its handlers get what they are about, and the values
+		list := arguments[1:2]
+		if strings.Contains(s.r.Detail, "overflow") || strings.Contains(s.r.Detail, "shift") {
+			list = arguments[1:3]
+		}
+		for _, r := range list {
+			if err := s.ask(ctx, question{What: "the value (" + name(r) + ")", Reg: r, Writers: writersOfFirst}); err != nil {
+				return err
+			}
+		}
+	case splat.Lockdep, splat.Spinlock, splat.Refcount, splat.HungTask:
 		if len(suspects(s.r)) > 0 {
 			return s.askOfSuspects(ctx)
 		}

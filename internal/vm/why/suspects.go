@@ -2,6 +2,7 @@ package why
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,6 +111,49 @@ func stacks(r *splat.Report) (freed, allocated *splat.Trace) {
 		}
 	}
 	return freed, allocated
+}
+
+// lock is where a report says that one was taken.
+type lock struct {
+	name  string
+	frame splat.Frame // it is to return there
+}
+
+// heldRE matches a lock as lockdep prints one that is held, or is to be.
+var heldRE = regexp.MustCompile(`\((\S+)\)\{\S+\}(?:-\{\S+\})?, at: ([A-Za-z_][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)`)
+
+// chainRE matches the name of a stack in which lockdep saw a lock being taken before.
+var chainRE = regexp.MustCompile(`^-> #[1-9]\d* \((\S+)\)\{`)
+
+// taken are the places where a report of lockdep says that locks were taken, but for the one that it is about: what is
+// held, and what was done before in another order or context.
+func taken(r *splat.Report) (list []lock) {
+	about := noticed(r)
+	add := func(name string, f splat.Frame) {
+		at := func(l lock) bool { return l.frame.Function == f.Function && l.frame.Offset == f.Offset }
+		if about != nil && at(lock{frame: *about}) || slices.ContainsFunc(list, at) {
+			return
+		}
+		f.Return = true
+		list = append(list, lock{name, f})
+	}
+	for _, line := range r.Text {
+		if m := heldRE.FindStringSubmatch(line); m != nil && !splat.Tells(m[2]) {
+			add(m[1], splat.Frame{Function: m[2], Offset: hexadecimal(m[3]), Size: hexadecimal(m[4])})
+		}
+	}
+	for i, t := range r.Traces {
+		name := ""
+		if m := chainRE.FindStringSubmatch(t.Name); m != nil {
+			name = m[1]
+		} else if strings.HasSuffix(t.Name, " state was registered at") || strings.HasPrefix(t.Name, "which became ") {
+			name = "the lock"
+		}
+		if f := caller(&r.Traces[i]); f != nil && name != "" {
+			add(name, *f)
+		}
+	}
+	return list
 }
 
 // caller is the frame of a stack that called what noticed, allocated or freed; nil: there is none.

@@ -324,8 +324,12 @@ func (w *wrote) spilled() bool {
 	return w.from.how == copies && (base == x86asm.RSP || base == x86asm.RBP)
 }
 
-// written runs back to before the last write to some bytes; nil: there is none.
-func (t *tracer) written(ctx context.Context, address uint64, size int) (_ *wrote, err error) {
+// maxRuns is how often a string instruction's writes to some bytes are passed over.
+const maxRuns = 16
+
+// written runs back to before the last write to some bytes, but for those of the string instruction that is at skip;
+// nil: there is none.
+func (t *tracer) written(ctx context.Context, address uint64, size int, skip uint64) (_ *wrote, err error) {
 	w, err := t.g.Watch(ctx, address, size)
 	if err != nil {
 		return nil, err
@@ -341,10 +345,14 @@ func (t *tracer) written(ctx context.Context, address uint64, size int) (_ *wrot
 		found, err = t.writer(ctx, address, size, is)
 		return found != nil, err
 	}
-	for range maxOthers {
+	for range maxOthers + maxRuns {
 		icount, err := t.g.GoBack(ctx, writer)
 		if err != nil || icount == 0 {
 			return nil, err
+		}
+		if found != nil && found.in.Address == skip {
+			is, found = found.was, nil
+			continue
 		}
 		if found != nil {
 			return found, nil
@@ -356,8 +364,15 @@ func (t *tracer) written(ctx context.Context, address uint64, size int) (_ *wrot
 		if _, err := t.g.GoStep(ctx, true); err != nil {
 			return nil, err
 		}
-		if _, err := writer(); err != nil || found != nil {
-			return found, err
+		if _, err := writer(); err != nil {
+			return nil, err
+		}
+		if found != nil && found.in.Address == skip {
+			is, found = found.was, nil
+			continue
+		}
+		if found != nil {
+			return found, nil
 		}
 	}
 	return nil, nil

@@ -162,6 +162,69 @@ func TestSuspects(t *testing.T) {
 	}
 }
 
+func TestTaken(t *testing.T) {
+	log := `======================================================
+WARNING: possible circular locking dependency detected
+6.12.117 #1 Not tainted
+------------------------------------------------------
+sh/66 is trying to acquire lock:
+ffffffff82a51c40 (lock_a){+.+.}-{4:4}, at: take_ba+0x2a/0x60
+
+but task is already holding lock:
+ffffffff82a51bc0 (&s->lock_b){+.+.}-{4:4}, at: take_ba+0x1e/0x60
+
+which lock already depends on the new lock.
+
+the existing dependency chain (in reverse order) is:
+
+-> #1 (&s->lock_b){+.+.}-{4:4}:
+       lock_acquire+0xd1/0x2f0
+       __mutex_lock+0xb0/0xd90
+       take_ab+0x2c/0x60
+       planted_write+0x9a/0xd0
+
+-> #0 (lock_a){+.+.}-{4:4}:
+       __lock_acquire+0x1488/0x2140
+       lock_acquire+0xd1/0x2f0
+       __mutex_lock+0xb0/0xd90
+       take_ba+0x2a/0x60
+
+other info that might help us debug this:
+
+1 lock held by sh/66:
+ #0: ffffffff82a51bc0 (&s->lock_b){+.+.}-{4:4}, at: take_ba+0x1e/0x60
+
+stack backtrace:
+CPU: 0 UID: 0 PID: 66 Comm: sh Not tainted 6.12.117 #1
+Call Trace:
+ <TASK>
+ dump_stack_lvl+0x6b/0xa0
+ print_circular_bug+0x1b8/0x200
+ check_noncircular+0x1d4/0x240
+ __lock_acquire+0x1488/0x2140
+ lock_acquire+0xd1/0x2f0
+ __mutex_lock+0xb0/0xd90
+ take_ba+0x2a/0x60
+ planted_write+0x9a/0xd0
+ </TASK>
+`
+	var r splat.Reader
+	if _, err := r.Write([]byte(log)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil || len(r.Reports()) != 1 {
+		t.Fatalf("%v, %+v", err, r.Reports())
+	}
+	var got []string
+	for _, l := range taken(r.Reports()[0]) {
+		got = append(got, l.name+" "+l.frame.String())
+	}
+	want := []string{"&s->lock_b take_ba+0x1e/0x60", "&s->lock_b take_ab+0x2c/0x60"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestFaultAddress(t *testing.T) {
 	const gpf = "Oops: general protection fault, probably for non-canonical address 0x4141414141414151: 0000 "
 	for line, want := range map[string]uint64{
