@@ -438,7 +438,8 @@ func verifyOne(ctx context.Context, env builder.Env, g guest, name string) error
 	err = replay.Verify(ctx, o.Toolbox, r, counted(task))
 	task.End(false, err)
 	if err == nil {
-		_, err = fmt.Fprintf(g.stdout, "%s: the same console, the same %d instructions\n", name, r.End.Replayed)
+		_, err = fmt.Fprintf(g.stdout, "%s: the same console, the same %d instructions\n", name,
+			replay.Instructions(r))
 	}
 	return err
 }

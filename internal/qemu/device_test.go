@@ -56,7 +56,8 @@ func TestArgv(t *testing.T) {
 				"-drive driver=blkreplay,if=none,id=script,image=text,read-only=on " +
 				"-device virtio-blk-pci,drive=script"},
 		{SerialFiles{{Output: "/c", Input: "/t"}, {Output: "/d"}},
-			"-chardev file,id=serial0,path=/c,input-path=/t -serial chardev:serial0 -chardev file,id=serial1,path=/d -serial chardev:serial1"},
+			"-chardev file,id=serial0,path=/c,input-path=/t -serial chardev:serial0 " +
+				"-chardev file,id=serial1,path=/d -serial chardev:serial1"},
 		{ReplayNet{Card{Model: "virtio-net-pci"}}, "-netdev user,id=net " +
 			"-device virtio-net-pci,netdev=net,romfile=,guest_announce=off " +
 			"-object filter-replay,id=packets,netdev=net"},

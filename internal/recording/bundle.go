@@ -232,7 +232,8 @@ func (r *Recording) lay(root *os.Root, head *tar.Header, from io.Reader) error {
 		if most = part.Size; most > maxPart || head.Size != most {
 			return fmt.Errorf("it has %d bytes, and %s says %d", head.Size, recordFile, part.Size)
 		}
-	case name == Tape+"/"+Console, name == artifact.GDBLoader, name == artifact.Lock, strings.HasPrefix(name, artifact.GDBScripts+"/"):
+	case name == Tape+"/"+Console, name == artifact.GDBLoader, name == artifact.Lock,
+		strings.HasPrefix(name, artifact.GDBScripts+"/"):
 		if head.Size > most {
 			return fmt.Errorf("it has more than %d bytes", most)
 		}

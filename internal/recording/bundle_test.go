@@ -41,7 +41,8 @@ func TestExport(t *testing.T) {
 	if r.Pins() != r.Dir() {
 		t.Errorf("its tools are those of %q", r.Pins())
 	}
-	for _, file := range []string{artifact.Lock, artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", Tape + "/" + Console} {
+	for _, file := range []string{
+		artifact.Lock, artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", Tape + "/" + Console} {
 		if _, err := os.Stat(r.Path(file)); err != nil {
 			t.Error(err)
 		}

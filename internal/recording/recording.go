@@ -100,8 +100,8 @@ type Part struct {
 type End struct {
 	How    string `json:"how"`
 	Icount uint64 `json:"icount"` // instructions, some thousand more than a replay has; 0: not counted
-	// Replayed is the last instruction of every replay, by the first of them; 0: there was none. QEMU lets the
-	// processor run on for a moment when it has noted the end, and the log does not have that.
+	// Replayed is the last instruction that every replay has come to; 0: there was none. QEMU lets the processor run on
+	// for a moment when it has noted the end, and the log does not have that.
 	Replayed uint64       `json:"replayed,omitempty"`
 	Status   *int         `json:"status,omitempty"` // the command's
 	Console  units.Digest `json:"console,omitempty"`

@@ -68,7 +68,8 @@ func Record(ctx context.Context, o vm.Options, q Request) (status int, r *record
 		return 0, nil, err
 	}
 	q.Limit, q.MaxLog = cmp.Or(q.Limit, DefaultLimit), cmp.Or(q.MaxLog, DefaultMaxLog)
-	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr), typed: make(chan []byte), left: make(chan struct{})}
+	t := &taping{o: &o, q: q, r: r, frames: newFrames(o.Stdout, o.Stderr),
+		typed: make(chan []byte), left: make(chan struct{})}
 	err = t.run(ctx)
 	if !t.began {
 		return 0, nil, errors.Join(err, r.Discard())
@@ -99,8 +100,8 @@ func (t *taping) prepare(ctx context.Context) (argvOf []string, err error) {
 	if t.r.QEMU, err = identify(ctx, t.tools, a); err != nil {
 		return nil, err
 	}
-	does := guest.Recorded{Disk: scriptDisk, Script: vm.Script(t.q.Command), Direct: t.o.Direct, UserNet: t.r.Card != "",
-		Console: t.q.Typed != nil}
+	does := guest.Recorded{Disk: scriptDisk, Script: vm.Script(t.q.Command), Direct: t.o.Direct,
+		UserNet: t.r.Card != "", Console: t.q.Typed != nil}
 	tape := t.tools.Shares[0]
 	typed := ""
 	if does.Console {

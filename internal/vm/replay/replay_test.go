@@ -40,9 +40,30 @@ func TestFrames(t *testing.T) {
 	if _, err := f.Write([]byte("l 0\nl 0\n")); err != nil || told != 1 {
 		t.Errorf("%v; told %d times", err, told)
 	}
-	for _, bad := range []string{"o 70000\n", "x 256\n", "y 1\n", "o\n", "\n", "o -1\n", "l 1\n", strings.Repeat("o", 99)} {
+	for _, bad := range []string{"o 70000\n", "x 256\n", "y 1\n", "o\n", "\n", "o -1\n", "l 1\n",
+		strings.Repeat("o", 99)} {
 		if _, err := newFrames(nil, nil).Write([]byte(bad)); err == nil {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// A guest that has asked for its end runs on for as long as QEMU takes to halt it.
+func TestSameEnd(t *testing.T) {
+	whole := recording.End{How: recording.Off, Icount: 242193776, Replayed: 242177342}
+	for _, tt := range []struct {
+		end  recording.End
+		at   uint64
+		want bool
+	}{
+		{whole, 242177342, true}, {whole, 242193776, true}, {whole, 242170000, true},
+		{whole, 242193777, false}, {whole, 241000000, false}, {whole, 0, false},
+		{recording.End{How: recording.Killed}, 7, true},
+		{recording.End{How: recording.Off, Replayed: 9}, 9, true},
+		{recording.End{How: recording.Off, Replayed: 9}, 8, false},
+	} {
+		if got := sameEnd(tt.end, tt.at); got != tt.want {
+			t.Errorf("%+v at %d: %v", tt.end, tt.at, got)
 		}
 	}
 }

@@ -54,8 +54,8 @@ func (e *QEMUError) Error() string {
 
 // Hint says what can be done.
 func (e *QEMUError) Hint() string {
-	return "a recording has the kimg.lock of its build, and kimg makes the image of tools that it pins from the package " +
-		"archive: this one has none, or not all of its packages could be had; use the kimg that recorded it"
+	return "a recording has the kimg.lock of its build, and kimg makes the image of tools that it pins from the " +
+		"package archive: this one has none, or not all of its packages could be had; use the kimg that recorded it"
 }
 
 // othersError says that a recording of another's, which may be read, has no states to go back to yet.

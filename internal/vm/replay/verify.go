@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func pass(
 	if err := s.compare(at); err != nil {
 		return err
 	}
-	if r.End.Replayed == 0 {
+	if r.End.Replayed == 0 || at.icount < r.End.Replayed {
 		r.End.Replayed = at.icount
 		if err := r.Save(); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
@@ -142,16 +143,28 @@ func (s *session) keepState(ctx context.Context, at *reached) (err error) {
 // overrun bounds what a processor does after QEMU has noted the end, in instructions.
 const overrun = 1_000_000
 
+// sameEnd says whether a replay that stopped at an instruction has come to the end of its recording. QEMU replays every
+// event at its instruction; but how far the processor goes on when the guest has asked for its end, before QEMU halts
+// it, is a matter of the machine's load: in the recording, and in each replay.
+func sameEnd(end recording.End, at uint64) bool {
+	switch {
+	case end.How == recording.Killed:
+		return true
+	case end.Icount == 0:
+		return at == end.Replayed
+	}
+	return at <= end.Icount && end.Icount-at < overrun
+}
+
+// Instructions is how many a recording has, of which a replay may leave out the last, idle ones.
+func Instructions(r *recording.Recording) uint64 { return cmp.Or(r.End.Icount, r.End.Replayed) }
+
 // compare is an error where the replay has not said, or not lasted, what the recording has.
 func (s *session) compare(at reached) error {
 	r := s.r
-	last := r.End.Replayed
-	if last == 0 && at.icount <= r.End.Icount && r.End.Icount-at.icount < overrun {
-		last = at.icount
-	}
-	if r.End.How != recording.Killed && at.icount != last {
+	if !sameEnd(r.End, at.icount) {
 		return &DivergedError{r.Name(), at.icount,
-			fmt.Sprintf("it ended there, and the recording at %d", max(last, r.End.Icount))}
+			fmt.Sprintf("it ended there, and the recording at %d", Instructions(r))}
 	}
 	was, err := os.ReadFile(r.Path(recording.Tape, recording.Console))
 	if err != nil {

@@ -332,7 +332,8 @@ func (s *scene) askOfCall(ctx context.Context, call insn) error {
 			list = arguments[1:3]
 		}
 		for _, r := range list {
-			if err := s.ask(ctx, question{What: "the value (" + name(r) + ")", Reg: r, Writers: writersOfFirst}); err != nil {
+			q := question{What: "the value (" + name(r) + ")", Reg: r, Writers: writersOfFirst}
+			if err := s.ask(ctx, q); err != nil {
 				return err
 			}
 		}

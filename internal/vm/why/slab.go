@@ -74,7 +74,8 @@ func (t *tracer) slabOf(ctx context.Context, address uint64) (*slabObject, error
 		return nil, t.unless(ctx, failed)
 	}
 	member := func(name string) uint64 { return read("((struct kmem_cache *)%#x)->%s", cache, name) }
-	all, offset, name := member("size"), member("offset"), read("(unsigned long)((struct kmem_cache *)%#x)->name", cache)
+	all, offset := member("size"), member("offset")
+	name := read("(unsigned long)((struct kmem_cache *)%#x)->name", cache)
 	first := from + (page-pages)/size<<pageShift
 	if failed != nil || all == 0 || all > maxSlab || offset >= all || address < first {
 		return nil, t.unless(ctx, failed)
@@ -84,7 +85,7 @@ func (t *tracer) slabOf(ctx context.Context, address uint64) (*slabObject, error
 		return nil, t.unless(ctx, err)
 	}
 	text, _, _ = bytes.Cut(text, []byte{0})
-	pad := or(fmt.Sprintf("((struct kmem_cache *)%#x)->red_left_pad", cache), 0) // before the object, of a debugged cache
+	pad := or(fmt.Sprintf("((struct kmem_cache *)%#x)->red_left_pad", cache), 0) // of a cache that is debugged
 	base := first + (address-first)/all*all + pad
 	return &slabObject{base: base, cache: string(text), link: base + offset}, nil
 }
