@@ -88,7 +88,7 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	bare := *cmd
 	bare.Devices = nil
 	if local && c.Indexes != "" && slices.Contains(m.Files, artifact.Vmlinux) {
-		r.index = openIndex(c.Indexes, filepath.Join(m.Dir, artifact.Vmlinux))
+		r.index = openIndex(c.Indexes, filepath.Join(m.Dir, artifact.Vmlinux), c.Image)
 	}
 	if r.index != nil {
 		cmd.Mounts = append(slices.Clip(cmd.Mounts), container.Mount{
@@ -130,7 +130,10 @@ func (c Container) Open(ctx context.Context, m Mounts) (_ *Tools, err error) {
 	case r.index.fill == nil:
 		t.Index = containerIndex
 	default:
-		go r.index.fillBy(r.ctx, r.sandbox, t.GDB, containerIndex, t.Path(artifact.Vmlinux))
+		t.Indexed = r.index.fillBy(r.ctx, m, t.GDB, containerIndex, t.Path(artifact.Vmlinux),
+			func(ctx context.Context, args []string) error {
+				return r.sandbox.Exec(ctx, &container.ExecCmd{Args: args})
+			})
 	}
 	if noKVM == "" {
 		noKVM = probeInside(ctx, r.sandbox, c.Arch, containerRun)

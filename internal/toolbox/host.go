@@ -9,15 +9,21 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/qemu"
 )
 
-// Host runs QEMU and gdb on this machine. Arch is the guests'.
-type Host struct{ Arch arch.Arch }
+// Host runs QEMU and gdb on this machine.
+type Host struct {
+	Arch arch.Arch // the guests'
+	// Indexes is a directory that keeps gdb's indexes of vmlinux. Empty: they are not kept.
+	Indexes string
+}
 
 // QEMU implements Toolbox.
 func (h Host) QEMU() (file, image string) {
@@ -42,13 +48,46 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	for _, share := range m.Shares {
 		t.Shares = append(t.Shares, share.Dir)
 	}
+	if h.Indexes != "" && slices.Contains(m.Files, artifact.Vmlinux) {
+		h.index(m, t, r)
+	}
 	if err := qemu.ProbeKVM(h.Arch); err != nil {
 		t.Accel, t.NoKVM = qemu.TCG, err.Error()
 	}
 	return t, nil
 }
 
+// index shows gdb its index of vmlinux, or has it made.
+func (h Host) index(m Mounts, t *Tools, r *hostRunner) {
+	program, err := exec.LookPath(t.GDB)
+	if err != nil {
+		return // whoever wants it reports that
+	}
+	info, err := os.Stat(program)
+	if err != nil {
+		return
+	}
+	vmlinux := filepath.Join(m.Dir, artifact.Vmlinux)
+	id := fmt.Sprintf("%s %d %d", program, info.Size(), info.ModTime().UnixNano()) // another version has another format
+	if r.index = openIndex(h.Indexes, vmlinux, id); r.index == nil {
+		return
+	}
+	if r.index.fill == nil {
+		t.Index = r.index.dir
+		return
+	}
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(context.Background()) // Close ends it
+	t.Indexed = r.index.fillBy(ctx, m, program, r.index.dir, vmlinux, func(ctx context.Context, args []string) error {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.SysProcAttr = ownGroup()
+		return cmd.Run()
+	})
+}
+
 type hostRunner struct {
+	index  *index             // nil: none
+	stop   context.CancelFunc // ends its making; nil: nobody makes it
 	dir    *runDir
 	memory io.Closer // Tools.Memory; nil: there is none
 
@@ -118,11 +157,16 @@ func (r *hostRunner) Kill(context.Context) error {
 
 // Close implements Runner.
 func (r *hostRunner) Close(ctx context.Context) error {
-	if err := r.Kill(ctx); err != nil {
-		return err
+	bad := r.Kill(ctx)
+	if r.stop != nil {
+		r.stop()
 	}
+	r.index.close()
 	if r.memory != nil {
 		_ = r.memory.Close() // it is no file of a disk
+	}
+	if bad != nil {
+		return bad
 	}
 	return r.dir.remove()
 }

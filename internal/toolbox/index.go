@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/units"
 )
@@ -23,22 +22,27 @@ const maxIndexes = 8
 // that digest. Best effort: errors are ignored.
 type index struct {
 	parent, key string
-	dir         string  // what gdb is shown
-	fill        *runDir // dir, where gdb is to write it; nil: it is there
+	dir         string        // what gdb is shown
+	fill        *runDir       // dir, where gdb is to write it; nil: it is there
+	filled      chan struct{} // closed when it has, or cannot; nil: none does
+	none        bool          // this gdb makes none of this vmlinux; read it after filled
 }
 
-// openIndex finds the index of a vmlinux in parent, or makes room for it; nil: neither.
-func openIndex(parent, vmlinux string) *index {
+// openIndex finds the index that a gdb has made of a vmlinux in parent, or makes room for it; nil: neither.
+func openIndex(parent, vmlinux, gdb string) *index {
 	info, err := os.Stat(vmlinux)
 	if err != nil || os.MkdirAll(parent, 0o755) != nil {
 		return nil
 	}
 	sweepRunDirs(parent) // also where there is an index, and none is made
 	// By its path too: gdb looks by build ID, and any vmlinux can claim any build ID.
-	id := units.DigestOf(fmt.Appendf(nil, "%s\x00%d\x00%d", vmlinux, info.Size(), info.ModTime().UnixNano()))
+	id := units.DigestOf(fmt.Appendf(nil, "%s\x00%d\x00%d\x00%s", vmlinux, info.Size(), info.ModTime().UnixNano(), gdb))
 	x := &index{parent: parent, key: string(id[:16])}
 	found, _ := filepath.Glob(filepath.Join(parent, x.key+"-*"))
 	for _, dir := range found {
+		if filepath.Base(dir) == x.key+noIndex {
+			return nil
+		}
 		if file := indexFile(dir); file != "" && filepath.Base(dir) == x.name(file) {
 			now := time.Now()
 			_ = os.Chtimes(dir, now, now) // its use, for prune
@@ -53,6 +57,9 @@ func openIndex(parent, vmlinux string) *index {
 	x.dir = x.fill.path
 	return x
 }
+
+// noIndex ends the name of a directory that says that there is none to be had.
+var noIndex = "-" + strings.Repeat("0", 64)
 
 // indexFile is the index in a directory; empty: there is none, or more than that.
 func indexFile(dir string) string {
@@ -88,6 +95,12 @@ func (x *index) close() {
 	if x == nil || x.fill == nil {
 		return
 	}
+	if x.filled != nil {
+		<-x.filled
+	}
+	if x.none {
+		_ = os.Mkdir(filepath.Join(x.parent, x.key+noIndex), 0o755)
+	}
 	if file := indexFile(x.dir); file != "" {
 		if name := x.name(file); name != "" {
 			to := filepath.Join(x.parent, name)
@@ -118,13 +131,26 @@ func prune(parent string) {
 // takes a processor for a second or more, and the guest and the first gdb come first.
 const indexDelay = 10 * time.Second
 
-// fillBy has a gdb in the container write the index. dir and vmlinux are as it sees them.
-func (x *index) fillBy(ctx context.Context, sandbox container.Container, program, dir, vmlinux string) {
-	select {
-	case <-time.After(indexDelay):
-		args := append([]string{"nice", program, "-nx", "-nh", "-q", "-batch", "-iex", "set debuginfod enabled off",
-			"-iex", "set auto-load no"}, gdb.IndexArgs(dir)...)
-		sandbox.Exec(ctx, &container.ExecCmd{Args: append(args, vmlinux)}) // an error means no index
-	case <-ctx.Done():
+// fillBy has a gdb write the index until ctx ends. dir and vmlinux are as that gdb sees them, and run runs it.
+func (x *index) fillBy(
+	ctx context.Context, m Mounts, program, dir, vmlinux string, run func(context.Context, []string) error,
+) <-chan struct{} {
+	x.filled = make(chan struct{})
+	delay := indexDelay
+	if m.Index {
+		delay = 0
 	}
+	go func() {
+		defer close(x.filled)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return
+		}
+		args := append([]string{"nice", "-n", "10", program, "-nx", "-nh", "-q", "-batch",
+			"-iex", "set debuginfod enabled off", "-iex", "set auto-load no"}, gdb.IndexArgs(dir)...)
+		err := run(ctx, append(args, vmlinux)) // one that was ended says so
+		x.none = err == nil && indexFile(x.dir) == ""
+	}()
+	return x.filled
 }

@@ -31,6 +31,7 @@ type Mounts struct {
 	Shares []Share
 	Kept   string // a directory with the files of a kept guest, absolute; empty: none
 	Keep   bool   // they are yet to be written
+	Index  bool   // gdb's index of vmlinux is all that is wanted: it is made at once
 }
 
 // Share is a directory that the guest sees. Dir is absolute, and no link.
@@ -49,6 +50,8 @@ type Tools struct {
 	RunDir  string   // a directory on this machine for the guest's own sockets and files
 	GDB     string   // the gdb that knows the guests' processors; empty: gdb
 	Index   string   // directory where gdb finds its index of vmlinux; empty: there is none
+	// Indexed is closed once that index has been made for the next time, or cannot be; nil: nobody makes it.
+	Indexed <-chan struct{}
 
 	Accel qemu.Accel // the best that works
 	NoKVM string     // what keeps KVM from being used; empty with KVM
