@@ -35,12 +35,11 @@ type wanted struct {
 	from   spec.Sources
 	pinned *spec.Lock // that the Spec names, and nothing else is built; nil: it names none
 	file   string     // of pinned
-	sp     spec.Spec  // which says where something was asked for
 }
 
 // want reads what a Spec asks for: what it says itself, or what the lock pins that it names.
 func want(sp spec.Spec) (*wanted, error) {
-	w := &wanted{from: sp.Sources, file: sp.Lock, sp: sp}
+	w := &wanted{from: sp.Sources, file: sp.Lock}
 	var err error
 	if w.file == "" {
 		if err = sp.Check(); err == nil {
@@ -91,7 +90,7 @@ func (r *run) prepare(ctx context.Context, w *wanted, out string) (*Plan, error)
 	}
 	l, err := Resolve(ctx, r.Sources, w.q, old)
 	if err != nil {
-		return nil, w.sp.Located(err)
+		return nil, err
 	}
 	return NewPlan(l)
 }

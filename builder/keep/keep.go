@@ -80,6 +80,7 @@ var files = []struct {
 	{"list of a kernel source", "kernel",
 		regexp.MustCompile(`^(tree|tarball|git|objects)-[A-Za-z0-9._-]+$`), false, false},
 	{kindGuest, "guests", regexp.MustCompile(`^[0-9a-f]{64}$`), false, false},
+	{"note on a guest that is not kept", "guests/refused", regexp.MustCompile(`^[0-9a-f]{64}$`), false, false},
 	{kindIndex, "gdb-index", regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{64}$`), false, false},
 }
 

@@ -99,11 +99,12 @@ func TestPruneTakesWhatIsOldAndKnown(t *testing.T) {
 		put(t, 40, "x", dir, "logs", "kernel-20260101T000000-1.log"),
 		put(t, 40, "{}", dir, "outs", hex("e")+".json"),
 		put(t, 40, "x", dir, "kernel", "tree-"+hex("f")[:12]),
+		put(t, 40, "x", dir, "guests", "refused", hex("r")),
 		filepath.Dir(put(t, 40, "x", dir, "gdb-index", hex("g")[:16]+"-"+hex("h"), "1.gdb-index")),
 		filepath.Dir(put(t, 40, "x", dir, "guests", hex("o"), "ram")),
 	}
 	past := time.Now().Add(-40 * 24 * time.Hour)
-	for _, at := range old[7:] { // directories
+	for _, at := range old[8:] { // directories
 		if err := os.Chtimes(at, past, past); err != nil {
 			t.Fatal(err)
 		}

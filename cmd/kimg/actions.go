@@ -77,6 +77,7 @@ type runRequest struct {
 	extras  extras
 	quiet   bool // stderr is the command's, except for errors
 	record  recordFlags
+	keep    keepFlags
 }
 
 type debugRequest struct {
@@ -129,6 +130,9 @@ func lookAtLock(sp spec.Spec) (l *spec.Lock, file string, why, err error) {
 	return l, file, why, err
 }
 
+// guestsDir is where kept guests are in the cache directory.
+const guestsDir = "guests"
+
 // options says where and how to boot the guest. The caller calls closeEngine at its end.
 func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error) {
 	// Looked for first: an image with QEMU may take minutes to make.
@@ -151,10 +155,13 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 	if sandbox, ok := tools.(toolbox.Container); ok {
 		sandbox.Indexes = filepath.Join(env.Cache, "gdb-index")
 		tools = sandbox
+	} else if host, ok := tools.(toolbox.Host); ok {
+		host.Indexes = filepath.Join(env.Cache, "gdb-index")
+		tools = host
 	}
 	return vm.Options{
 		Dir: g.out, Arch: a, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),
-		Kept: filepath.Join(env.Cache, "guests"),
+		Kept: filepath.Join(env.Cache, guestsDir),
 		Say:  func(text string) { progress.Say(env.Sink, text) },
 	}, nil
 }
@@ -218,8 +225,19 @@ func runGuest(ctx context.Context, env builder.Env, req runRequest) error {
 		return err
 	}
 	o.Write = req.write
+	if req.keep.use == string(vm.ForCommand) || req.keep.use == forCheck {
+		req.command = []string{"any"} // and none for the console
+	}
 	req.extras.apply(&o, req.command)
 	req.offerSSH(ctx, env, &req.extras, &o)
+	if req.keep.only() {
+		task := progress.Start(env.Sink, "guest", "boot "+req.out)
+		o.Console = task.Log()
+		err := keepGuest(ctx, o, req.keep)
+		task.End(false, err)
+		return err
+	}
+	req.keepLater(env, &o, string(vm.ForCommand))
 	screen := req.handOver(&o, req.notice())
 	take := func() { screen.now(func() {}) }
 	if len(req.command) == 0 && req.record.name == "" {

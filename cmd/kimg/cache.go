@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/units"
+	guests "github.com/kimg/kimg/internal/vm/kept"
 	"github.com/spf13/cobra"
 )
 
@@ -150,6 +151,9 @@ func (a *app) showKept(kept *keep.Kept) error {
 		where += " and the container engine"
 	}
 	fmt.Fprintf(a.stderr, "in %s\n", where)
+	for _, m := range guests.Store(filepath.Join(kept.Dir, guestsDir)).Makers() {
+		fmt.Fprintf(a.stderr, "process %d boots a guest to keep it, since %s\n", m.PID, m.Began.Format(time.TimeOnly))
+	}
 	a.sayNoEngine(kept)
 	return nil
 }

@@ -102,8 +102,9 @@ installed.`,
 	flags := cmd.Flags()
 	words.addFlags(flags)
 	flags.BoolVar(&req.failFast, "fail-fast", false, "run no further check after one that failed")
-	flags.IntVar(&req.parallel, "parallel", 1,
-		"run the guests of `N` checks at once; 0: as many as there are processors and memory for")
+	flags.IntVar(&req.parallel, "parallel", 0,
+		"run the guests of `N` checks at once (default: as many as there are processors and memory for, or 1\n"+
+			"where they would share a port, a TAP, or a directory that they write to)")
 	flags.StringVar(&req.junit, "junit", "", "write a report in JUnit's XML to `FILE`")
 	flags.StringVar(&req.json, "json", "", "write a report in JSON to `FILE`")
 	flags.StringVar(&req.report, "report", "",

@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/gdb"
+	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/units"
 	"github.com/kimg/kimg/internal/vm"
@@ -200,5 +201,99 @@ func TestCheckUnrecordable(t *testing.T) {
 	}
 	if _, err := readChecks(t, "--run", "true", "--record=some"); err == nil {
 		t.Error("--record=some is taken")
+	}
+}
+
+// Guests that have nothing of this machine's that another one could want meanwhile may run at once.
+func TestInTheWay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		o    vm.Options
+		want bool
+	}{
+		"nothing":   {vm.Options{}, false},
+		"read only": {vm.Options{Shares: []vm.Share{{Dir: "/a"}}}, false},
+		"share":     {vm.Options{Shares: []vm.Share{{Dir: "/a"}, {Dir: "/b", Write: true}}}, true},
+		"tap":       {vm.Options{Network: vm.Network{Mode: vm.TAPNet, TAP: "tap0"}}, true},
+		"port":      {vm.Options{Network: vm.Network{Forwards: []qemu.Forward{{Host: 1, Guest: 1}}}}, true},
+		"qemu-arg":  {vm.Options{QEMU: []string{"-s"}}, true},
+	} {
+		if got := inTheWay(vm.Planned{Options: tt.o}); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// The kimg that keeps a guest in the background gets flags that make the same guest of it.
+func TestKeepArgs(t *testing.T) {
+	dir := t.TempDir()
+	var got runRequest
+	a, _ := testApp(t, table{run: func(_ context.Context, _ builder.Env, req runRequest) error {
+		got = req
+		return nil
+	}})
+	for name, tt := range map[string]struct {
+		o    vm.Options
+		use  string
+		k    vm.Keeping
+		want vm.Options // as far as the flags say it
+	}{
+		"plain": {o: vm.Options{}, use: "command", k: vm.Keeping{Use: vm.ForCommand, Boot: 11 * time.Second}},
+		"all": {o: vm.Options{Memory: 3 << 29, CPUs: 2, Append: "quiet loglevel=1", Direct: true,
+			Network: vm.Network{Mode: vm.NoNet}}, use: forCheck, k: vm.Keeping{Use: vm.ForCommand, Index: true}},
+		"console": {o: vm.Options{Direct: true, Session: "sh -c 'a b'"}, use: "command",
+			k: vm.Keeping{Use: vm.ForConsole, Term: "xterm"}},
+		"index": {o: vm.Options{}, use: forCheck, k: vm.Keeping{Index: true}},
+	} {
+		tt.o.Dir = dir
+		root := a.root()
+		root.SetArgs(keepArgs(tt.o, tt.use, tt.k))
+		if err := root.Execute(); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want := tt.use
+		switch tt.k.Use {
+		case "":
+			want = ""
+		case vm.ForConsole:
+			want = string(vm.ForConsole)
+		}
+		o := vm.Options{Dir: got.out, Memory: got.memory, CPUs: got.cpus, Append: got.append}
+		var command []string
+		if want != string(vm.ForConsole) {
+			command = []string{"any"}
+		}
+		got.extras.apply(&o, command)
+		if diff := cmp.Diff(tt.o, o, cmpopts.IgnoreUnexported(vm.Options{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: -want +got\n%s", name, diff)
+		}
+		if got.keep.use != want || got.keep.index != tt.k.Index || got.keep.took != tt.k.Boot || got.timeout == 0 {
+			t.Errorf("%s: %+v, %v", name, got.keep, got.timeout)
+		}
+	}
+}
+
+// In CI the first guest itself is kept: what goes on after a job may be ended with it, or hold it up.
+func TestKeepLater(t *testing.T) {
+	for ci, itself := range map[string]bool{"": false, "true": true, "1": true, "false": false} {
+		t.Setenv("CI", ci)
+		var o vm.Options
+		(&guest{}).keepLater(builder.Env{}, &o, forCheck)
+		if o.KeepItself != itself || (o.Later == nil) != itself {
+			t.Errorf("CI=%s: %v, %v", ci, o.KeepItself, o.Later != nil)
+		}
+	}
+}
+
+func TestKeepFlags(t *testing.T) {
+	a, _ := testApp(t, table{run: func(context.Context, builder.Env, runRequest) error { return nil }})
+	for _, words := range []string{"--keep nothing", "--keep command --write", "--keep command --snapshot a",
+		"--keep command --share /tmp", "--keep command --cold", "--keep command --net tap:tap0",
+		"--keep command --record a", "--keep command -- true"} {
+		root := a.root()
+		root.SetArgs(append([]string{"run", "--out", "x"}, strings.Fields(words)...))
+		if err := root.Execute(); err == nil {
+			t.Errorf("%s: no error", words)
+		}
 	}
 }

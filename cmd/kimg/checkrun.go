@@ -41,6 +41,8 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 		return err
 	}
 	o.Stdin, o.Stdout, o.Stderr = nil, nil, nil // the guests do not get the terminal
+	o.KeepItself = len(req.list) > 1            // the next check begins with it
+	req.keepLater(env, &o, forCheck)
 	plans := make(map[string]vm.Planned, len(req.list))
 	var planned []vm.Planned
 	for _, c := range req.list {
@@ -67,10 +69,16 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 		text.Names = append(text.Names, c.Name)
 	}
 	jobs := req.parallel
-	if jobs == 0 {
+	if jobs == 0 && slices.ContainsFunc(planned, inTheWay) {
+		jobs = 1
+	} else if jobs == 0 {
 		jobs = checks.Jobs(req.list, checks.ThisRoom())
 	}
+	jobs = min(jobs, len(req.list))
 	screen := &checkScreen{req: req, say: sayOnce(), many: jobs > 1}
+	if screen.many {
+		screen.notice(fmt.Sprintf("%d checks at a time: --parallel 1 runs one after the other", jobs))
+	}
 	r := checks.Runner{
 		Jobs: jobs,
 		Guest: func(ctx context.Context, c checks.Check, s checks.Streams) checks.Seen {
@@ -102,6 +110,13 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 		return err
 	}
 	return verdict(ctx, report)
+}
+
+// inTheWay says whether the guest of a check has something of this machine's that another one could want meanwhile.
+func inTheWay(p vm.Planned) bool {
+	o := p.Options
+	return len(o.Network.Forwards)+len(o.QEMU) > 0 || o.Network.Mode == vm.TAPNet ||
+		slices.ContainsFunc(o.Shares, func(s vm.Share) bool { return s.Write })
 }
 
 func verdict(ctx context.Context, report *checks.Report) error {

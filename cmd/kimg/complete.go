@@ -68,10 +68,12 @@ func flagValues() map[string]cobra.CompletionFunc {
 		"check json": nil, "check junit": nil, // files
 		"check run":    noFiles,
 		"format":       oneOf(whyFormats...),
+		"run keep":     oneOf(keepUses...),
 		"check record": oneOf(checks.AllRecords...),
 	}
 	for _, name := range strings.Fields(`set hostname timezone locale record size components archive mirror jobs
-		kernel-mirror target append memory cpus timeout forward qemu-arg ex by expect print only older to wrote`) {
+		kernel-mirror target append memory cpus timeout forward qemu-arg ex by expect print only older to wrote
+		keep-boot`) {
 		values[name] = noFiles
 	}
 	return values

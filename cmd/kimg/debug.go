@@ -86,6 +86,7 @@ with what is typed. The end of its shell, a panic or Ctrl-a x ends it, and gdb c
 	req.record.addFlags(cmd.Flags(),
 		"record what is done at the serial console as `NAME`, and then go backwards from its end")
 	req.extras.addFlags(cmd.Flags())
+	req.extras.addCold(cmd.Flags())
 	return cmd
 }
 
@@ -115,6 +116,7 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	}
 	req.extras.apply(&o, nil)
 	req.offerSSH(ctx, env, &req.extras, &o)
+	req.keepLater(env, &o, string(vm.ForDebug))
 	if err := req.showSource(ctx, env, &o); err != nil {
 		return err
 	}

@@ -55,6 +55,9 @@ The guest is emulated then, by the container's QEMU, and the command has no inpu
 			if err := req.record.check(cmd.Flags()); err != nil {
 				return err
 			}
+			if err := req.keep.check(req.command, &req.extras, req.write, req.record.name != ""); err != nil {
+				return err
+			}
 			req.inContainer = req.record.name != ""
 			if a.progressMode == "auto" && !terminal.Of(a.stderr).Is() {
 				a.progressMode = "quiet" // stderr is the command's
@@ -68,6 +71,7 @@ The guest is emulated then, by the container's QEMU, and the command has no inpu
 	}
 	req.addFlags(cmd.Flags())
 	req.extras.addCold(cmd.Flags())
+	req.keep.addFlags(cmd.Flags())
 	req.record.addFlags(cmd.Flags(), "record the run as `NAME`, to be replayed by kimg debug --replay NAME")
 	return cmd
 }

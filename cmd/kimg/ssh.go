@@ -78,6 +78,7 @@ unless --write or --snapshot is given.`,
 	}
 	flags := cmd.Flags()
 	req.addFlags(flags)
+	req.extras.addCold(flags)
 	flags.BoolVar(&req.fresh, "new", false, "boot a guest even if one runs already")
 	flags.BoolVar(&req.printConfig, "print-config", false,
 		"write a configuration for OpenSSH's clients, and do not log in")
@@ -231,6 +232,7 @@ func sshGuest(ctx context.Context, env builder.Env, req sshRequest) error {
 	o.Write, o.Keys = req.write, keys
 	req.extras.apply(&o, []string{"sshd"}) // nothing runs on the console
 	o.Interrupt = req.interrupts()
+	req.keepLater(env, &o, string(vm.ForCommand))
 	task := progress.Start(env.Sink, "guest", "boot "+req.out)
 	o.Console = task.Log()
 	heard := req.watch(&o)

@@ -23,6 +23,9 @@ import (
 // protocol is the version of package guest's protocol that this host speaks.
 const protocol = "1"
 
+// restsLine is what an agent says, before it is ready, that can get its guest ready to be kept.
+const restsLine = "can rest"
+
 // port is the host's end of a virtio-serial port.
 type port interface {
 	io.ReadWriteCloser
@@ -82,7 +85,7 @@ func (a *agent) awaitReady(ctx context.Context, interrupt <-chan os.Signal) erro
 				what := fmt.Sprintf("the guest could not %.*s", maxFault, terminal.Plain(fault))
 				faults = append(faults, &GuestError{What: what})
 			}
-			a.rests = a.rests || line == "can rest"
+			a.rests = a.rests || line == restsLine
 			if version, ok := strings.CutPrefix(line, "ready "); ok {
 				if version != protocol {
 					return fmt.Errorf("talk to the guest's agent: it speaks version %.20q, this kimg %s: "+

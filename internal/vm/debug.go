@@ -60,6 +60,9 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 	for _, notice := range debugNotices(config) {
 		o.say("%s", notice)
 	}
+	if d.Running && len(d.Breaks) == 0 {
+		o.use = ForDebug
+	}
 	files := []string{artifact.Vmlinux, artifact.GDBLoader, artifact.GDBScripts, SourceFile}
 	return o.with(ctx, config, files, func(vm *instance) error {
 		unpacked, err := findBreaks(ctx, vm.tools, kernel, d.Breaks, vm.machine.Arch.HardwareBreaks)
@@ -74,10 +77,22 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		stub, entry := stubOf(kernel, vm.tools, d.Breaks, d.Running)
 		vm.machine.More, vm.machine.Kernel.KeepPanics = append(vm.machine.More, stub), true
 		to := guestIO{stdin: hub.input(), mute: hub.mute, console: hub, ports: o.agentPorts()}
+		if vm.keeping.warm() {
+			to.ports = commandPorts
+		}
 		if err := vm.boot(ctx, to); err != nil {
 			return err
 		}
-		vm.listen(ctx, to.ports...)
+		if vm.keeping.warm() {
+			quiet, err := vm.goOn(ctx)
+			if err != nil {
+				return err
+			}
+			defer quiet()
+		} else {
+			vm.rests = true // who knows: nobody has spoken to its agent
+			vm.listen(ctx, to.ports...)
+		}
 		if d.Attached != nil {
 			defer d.Attached(vm.entry.Name)()
 		}
@@ -91,6 +106,24 @@ func Debug(ctx context.Context, o Options, d Debugging) (err error) {
 		}
 		return vm.debug(ctx, session.Args(), entry)
 	})
+}
+
+// goOn has the kept guest go on, and nothing run in it.
+func (vm *instance) goOn(ctx context.Context) (end func(), err error) {
+	alive, stop := vm.whileUp(ctx)
+	agent, ports, err := vm.agent(alive)
+	if err != nil {
+		stop()
+		return nil, vm.explain(ctx, err)
+	}
+	go func() {
+		for range agent.lines { // it has nothing to say that anybody waits for
+		}
+	}()
+	return func() {
+		closePorts(agent, ports)
+		stop()
+	}, nil
 }
 
 // debug gives the terminal to gdb until it ends. Meanwhile the guest runs to entry, if that is not 0.

@@ -63,6 +63,15 @@ type tail struct {
 }
 
 func (t *tail) Write(p []byte) (int, error) {
+	t.note(p)
+	if t.also != nil {
+		return t.also.Write(p)
+	}
+	return len(p), nil
+}
+
+// note keeps what the error or the watch needs of it.
+func (t *tail) note(p []byte) {
 	t.mu.Lock()
 	t.head = append(t.head, p[:min(len(p), kept.MaxConsole-len(t.head))]...)
 	for _, b := range p {
@@ -77,10 +86,21 @@ func (t *tail) Write(p []byte) (int, error) {
 	if t.watch != nil {
 		_, _ = t.watch.Write(p)
 	}
-	if t.also != nil {
-		return t.also.Write(p)
+}
+
+// recall takes what a console has said in an earlier QEMU. A person need not see all that: prompt shows them the line
+// that the cursor was on.
+func (t *tail) recall(text []byte, person bool) (prompt func()) {
+	if !person {
+		_, _ = t.Write(text)
+		return func() {}
 	}
-	return len(p), nil
+	t.note(text)
+	return func() {
+		if t.also != nil {
+			_, _ = t.also.Write(text[bytes.LastIndexByte(text, '\n')+1:])
+		}
+	}
 }
 
 func (t *tail) push() {
@@ -91,6 +111,13 @@ func (t *tail) push() {
 		t.full = append(t.full, line)
 	}
 	t.line = t.line[:0]
+}
+
+// column is how much there is of the last line, in bytes.
+func (t *tail) column() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.line)
 }
 
 // first returns the first of what was written.

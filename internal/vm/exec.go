@@ -21,7 +21,7 @@ func Exec(ctx context.Context, o Options, argv []string) (status int, err error)
 	if err != nil {
 		return 0, err
 	}
-	o.warm = goesOnOrIsKept
+	o.use = ForCommand
 	err = o.with(ctx, config, nil, func(vm *instance) error {
 		err := vm.boot(ctx, guestIO{console: o.Console, ports: commandPorts})
 		if err == nil {

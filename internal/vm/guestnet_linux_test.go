@@ -134,15 +134,17 @@ func TestGuestSnapshotAfterAFault(t *testing.T) {
 }
 
 // A connection reaches the guest through the place where QEMU runs, and back.
-func TestGuestForward(t *testing.T) {
-	o := realGuest(t)
+func TestGuestForward(t *testing.T) { forward(t, directGuest(t)) }
+
+func forward(t *testing.T, o vm.Options) {
+	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	o.Direct, o.Network = true, vm.Network{Mode: vm.UserNet, Forwards: []qemu.Forward{{Host: uint16(port), Guest: 80}}}
+	o.Network = vm.Network{Mode: vm.UserNet, Forwards: []qemu.Forward{{Host: uint16(port), Guest: 80}}}
 	up := &firstLine{seen: make(chan struct{})}
 	o.Stdout = up
 	const server = `use IO::Socket::INET; $| = 1; my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 1) or die;

@@ -27,7 +27,7 @@ func goOn(t *testing.T, direct bool) {
 	if qemu.ProbeKVM(arch.Default) == nil {
 		t.Skip("guests are kept where they are emulated")
 	}
-	o.Direct, o.Kept = direct, filepath.Join(t.TempDir(), "guests")
+	o.Direct, o.KeepItself, o.Kept = direct, true, filepath.Join(t.TempDir(), "guests")
 	var said []string
 	o.Say = func(text string) { said = append(said, text); t.Log(text) }
 	kept := func() []string {

@@ -38,6 +38,9 @@ type instance struct {
 	done    chan struct{} // closed when QEMU has ended
 	err     error         // QEMU's end; read it after done
 	clean   bool          // the guest was seen to shut down
+	started time.Time     // when QEMU was
+	rests   bool          // the guest can be kept
+	took    time.Duration // how long it has booted; 0: it did not
 	keyed   chan struct{} // closed once the guest has taken its keys
 	login   chan struct{} // closed once a shell has logged in on the console of a guest that is to be kept
 	kill    context.CancelFunc
@@ -68,7 +71,11 @@ func (o *Options) once(ctx context.Context, config Config, files []string, use f
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, vm.close(ctx)) }()
+	defer func() {
+		if err = errors.Join(err, vm.close(ctx)); err == nil {
+			vm.leave()
+		}
+	}()
 	return vm.settle(ctx, use(vm))
 }
 
@@ -99,6 +106,10 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 	if o.keeps() {
 		mounts.Write = o.disk()
 		vm.unlock, err = holdDisk(ctx, dir, o.Snapshot, o.say)
+		if errors.Is(err, ErrDiskInUse) && o.Kept != "" { // by one that nobody waits for, perhaps
+			endKeeping(ctx, o.Kept)
+			vm.unlock, err = holdDisk(ctx, dir, o.Snapshot, o.say)
+		}
 	} else {
 		vm.unlock, err = shareDisk(dir)
 	}
@@ -193,8 +204,13 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	if to.mute != nil {
 		context.AfterFunc(running, to.mute)
 	}
+	argv := vm.machine.Argv()
+	if vm.o.alone {
+		argv = append([]string{"nice", "-n", "10"}, argv...)
+	}
+	vm.started = time.Now()
 	wait, err := vm.tools.Start(running, toolbox.Program{
-		Args: vm.machine.Argv(), Stdin: to.stdin, Stdout: vm.console, Stderr: vm.said})
+		Args: argv, Stdin: to.stdin, Stdout: vm.console, Stderr: vm.said})
 	if err != nil {
 		kill()
 		return err
@@ -421,7 +437,7 @@ func (vm *instance) giveKeys(ctx context.Context) {
 		vm.entry.Keyed = true
 		close(vm.keyed)
 	}
-	_ = vm.entry.write() // else no other kimg finds the guest
+	vm.announce() // else no other kimg finds the guest
 	if vm.entry.Keyed {
 		return
 	}
@@ -437,9 +453,16 @@ func (vm *instance) giveKeys(ctx context.Context) {
 	for line, err := range reading.Lines(conn, maxLine) {
 		if err == nil && line == "taken" {
 			vm.entry.Keyed = true
-			_ = vm.entry.write()
+			vm.announce()
 			close(vm.keyed)
 			return
 		}
+	}
+}
+
+// announce tells other kimgs that they can log in to the guest.
+func (vm *instance) announce() {
+	if !vm.o.alone { // that one is nobody's
+		_ = vm.entry.write()
 	}
 }

@@ -43,13 +43,24 @@ type Options struct {
 	Keys     *Keys    // for the guest's sshd; nil: there is no login
 
 	User
-	Kept    string       // the directory of guests that have booted and are kept for later; empty: there are none
+	Kept string // the directory of guests that have booted and are kept for later; empty: there are none
+	// KeepItself has a guest of a command that boots be kept itself, before the command.
+	KeepItself bool
+	// Later is called once a guest has done what it was for, where the next one could begin with more than is kept: it
+	// begins to make that, and does not wait. May be nil.
+	Later   func(Options, Keeping)
 	Console io.Writer    // what the serial console says where it is not the user's; nil drops it
 	Watch   io.Writer    // gets what the serial console says in any case, and never fails; may be nil
 	Say     func(string) // receives a line for the user, such as why KVM is not used; nil drops it
 
+	Cold bool // it boots, whatever is kept
+
 	form form.Form // of the root filesystem, once it has been read
-	warm warmth    // what is done with the guest can begin in a kept one
+	use  Use       // what is done with the guest, where that can begin in a kept one; empty: it boots
+	// terminal is the user's, where the guest's console is on it.
+	terminal Terminal
+	alone    bool          // it is booted only to be kept
+	took     time.Duration // how long such a one took before
 }
 
 // User is how a guest, or a login to one, is connected to the user, and how long it may take.
@@ -137,7 +148,8 @@ func (o *Options) machine(config Config, accel ...qemu.Accel) Machine {
 	m := Machine{
 		Arch: o.arch(), Accel: accel, Memory: cmp.Or(o.Memory, defaultMemory), CPUs: o.CPUs,
 		Form: o.form, Bus: bus, Disk: o.disk(), Write: o.keeps(), QEMU: o.QEMU,
-		Kernel: Cmdline{Arch: o.arch(), Console: o.arch().Console, Form: o.form, Root: bus.Root(), Extra: o.Append},
+		Kernel: Cmdline{Arch: o.arch(), Console: o.arch().Console, Form: o.form, Root: bus.Root(), Extra: o.Append,
+			KeepPanics: o.use == ForDebug, Terminal: o.terminal},
 	}
 	if !o.form.OnDisk() {
 		m.Bus, m.Disk = "", ""

@@ -12,7 +12,8 @@ import (
 	"github.com/kimg/kimg/internal/terminal"
 )
 
-// Run boots the guest with its serial console on the options' Stdin and Stdout.
+// Run boots the guest with its serial console on the options' Stdin and Stdout. Where it goes on from a kept one, the
+// console's last line is shown: the prompt.
 //
 // A terminal is raw meanwhile, and the guest follows its size; Ctrl-a x ends the guest at once, as in QEMU: where
 // writes are kept that is like pulling the plug. The end of the login shell ends the guest too, with a clean
@@ -25,16 +26,18 @@ func Run(ctx context.Context, o Options) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	screen := terminal.Of(o.Stdin)
+	o.use, o.terminal = ForConsole, shown(screen, o.Term)
 	err = o.with(ctx, config, nil, func(vm *instance) error {
-		screen := terminal.Of(o.Stdin)
-		vm.machine.Serial.Monitor, vm.machine.Kernel.Terminal = true, shown(screen, o.Term)
+		vm.machine.Serial.Monitor = true
 		to := guestIO{stdin: o.Stdin, console: o.Stdout}
 		reports := config.agent() == nil // the guest reports on its login shell
 		if reports {
 			to.ports = []string{guest.Control, guest.Login}
 		}
 		var input *heldInput
-		if reports && !screen.Is() && o.Stdin != nil {
+		// A kept guest that cannot be used must have taken none of the keys.
+		if reports && o.Stdin != nil && (!screen.Is() || vm.keeping.warm()) {
 			input = &heldInput{from: o.Stdin, open: make(chan struct{}), closed: make(chan struct{})}
 			to.stdin, to.mute = input, func() { close(input.closed) }
 		}
@@ -66,6 +69,16 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 	}
 	agent := newAgent(control)
 	defer agent.close()
+	if vm.keeping.warm() {
+		up, cancel := context.WithTimeoutCause(alive, vm.limits.boot, errSlow)
+		defer cancel()
+		if err := vm.ready(up, agent); err != nil {
+			return 0, vm.explain(ctx, err)
+		}
+		if input != nil {
+			input.release() // its shell has logged in
+		}
+	}
 	login, err := vm.connect(alive, guest.Login)
 	if err != nil {
 		return 0, vm.sessionEnd(ctx)
@@ -87,6 +100,7 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 	go screen.Follow(alive, func(size terminal.Size) {
 		_ = agent.say("winsize %d %d", size.Rows, size.Cols) // a guest that is gone ends the session below
 	})
+	rests := false
 	for {
 		select {
 		case line := <-shell:
@@ -103,9 +117,13 @@ func (vm *instance) session(ctx context.Context, screen terminal.Terminal, input
 				}
 				return int(n), nil
 			}
-		case _, ok := <-agent.lines: // "ready" is no news to a user who sees the console
+		case line, ok := <-agent.lines:
 			if !ok {
 				agent.lines = nil
+			}
+			rests = rests || line == restsLine
+			if strings.HasPrefix(line, "ready ") { // which is no news to a user who sees the console
+				vm.up(rests)
 			}
 		case <-alive.Done():
 			return 0, vm.sessionEnd(ctx)

@@ -32,7 +32,7 @@ func RunCheck(ctx context.Context, o Options, c Check) (result *Result, err erro
 		}
 	}
 	if c.Break == "" || c.During { // else it is about the boot
-		o.warm = goesOnOrIsKept
+		o.use = ForCommand
 	}
 	k.scripts = config["GDB_SCRIPTS"] == "y"
 	err = o.with(ctx, config, c.files(true), func(vm *instance) error {

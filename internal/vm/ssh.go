@@ -38,6 +38,7 @@ func SSH(ctx context.Context, o Options, l Login) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	o.use = ForCommand
 	err = o.with(ctx, config, nil, func(vm *instance) error {
 		hub, err := newConsoleHub(vm.entry)
 		if err != nil {

@@ -19,25 +19,19 @@ import (
 	"github.com/kimg/kimg/internal/guest"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/steps"
+	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/toolbox"
 	"github.com/kimg/kimg/internal/vm/kept"
 )
 
-// A guest that has booted is kept: the first one whose agent answers is stopped for a moment, before it gets a command,
-// and what it is made of is written to files. Later guests of the same key go on from there. A second guest that boots
-// only to be kept would take a processor from the first one, and as long again; keeping the first one at its end would
-// keep what the command has done to it.
+// A guest that has booted is kept: it is stopped for a moment, before it gets a command, and what it is made of is
+// written to files. Later guests of the same key go on from there. Which guest that is, the options say: one that
+// boots only to be kept (Keep), after the first one has done what it was for, so that nobody waits (Later); or the
+// first one itself (KeepItself), whose command then waits for a second or three. Keeping a guest at its end would
+// keep what was done in it.
 //
 // Before, the agent gets the guest ready ("rest"); after, it makes anew what must be each guest's own ("wake"), in the
 // first guest too: both go the same way.
-
-// warmth says whether the use of a guest can begin in a kept one.
-type warmth int
-
-const (
-	boots          warmth = iota // it needs the boot
-	goesOnOrIsKept               // it can; where there is none, it is made
-)
 
 // keptPorts are those that every kept guest has, whatever it is used for: one serves all.
 var keptPorts = append(commandPorts[:len(commandPorts):len(commandPorts)], guest.Login)
@@ -45,6 +39,7 @@ var keptPorts = append(commandPorts[:len(commandPorts):len(commandPorts)], guest
 // keeping is what a guest has to do with a kept one. A nil one is of a guest that just boots.
 type keeping struct {
 	reads []steps.Fact
+	later bool       // it is neither: another one is kept when it has ended
 	accel qemu.Accel // what is expected to run it
 
 	guest    *kept.Guest // it goes on from this one
@@ -54,6 +49,7 @@ type keeping struct {
 
 	making *kept.Pending // it becomes this one
 	saved  sync.WaitGroup
+	failed error // why it does not; read it when the guest has been closed
 }
 
 // staleError says that a kept guest cannot be used. Nothing of what was asked for has been done in it.
@@ -73,13 +69,14 @@ func (e *staleError) drop() error {
 
 // keeping looks for a kept guest of these options, or gets ready to make one; nil: neither.
 func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) {
-	if o.Kept == "" || o.warm == boots || o.keeps() || len(o.QEMU) > 0 || config.agent() != nil {
+	if o.Kept == "" || o.Cold || o.use == "" || config.agent() != nil {
 		return nil, nil
 	}
 	for _, device := range []struct {
 		there bool
 		what  string
 	}{{len(o.Shares) > 0, "shared directories"}, {o.Network.Mode == TAPNet, "a TAP"},
+		{o.Snapshot != "", "a snapshot"}, {o.Write, "writes that are kept"}, {len(o.QEMU) > 0, "a --qemu-arg"},
 		{!o.form.OnDisk(), "an initramfs"}} {
 		if device.there {
 			o.say("a guest with %s boots each time: it is not kept", device.what)
@@ -95,13 +92,21 @@ func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) 
 		return nil, err
 	}
 	store, key := kept.Store(o.Kept), kept.Key(k.reads)
-	if g, ok := store.Find(key); ok {
+	g, ok, err := o.find(ctx, store, key)
+	switch {
+	case err != nil:
+		return nil, err
+	case ok:
 		k.guest, k.verified = g, make(chan error, 1)
 		ctx, k.cancel = context.WithCancel(ctx)
 		go func() { k.verified <- g.Verify(ctx) }()
 		return k, nil
+	case !o.alone && (!o.KeepItself || o.use != ForCommand):
+		_, made := store.Maker(key)
+		k.later = !made && !store.Refused(key)
+		return k, nil
 	}
-	k.making, err = store.Make(key)
+	k.making, err = store.Make(key, kept.Maker{Aside: o.alone, Boot: o.took})
 	switch {
 	case errors.Is(err, filelock.ErrHeld): // another process makes it
 		return nil, nil
@@ -145,6 +150,7 @@ func (o *Options) keptReads(config Config, accel qemu.Accel) ([]steps.Fact, erro
 // keptMachine is the guest's machine without what is another one each time: directories, sockets, ports of the host.
 func (o *Options) keptMachine(config Config, accel qemu.Accel) Machine {
 	m := o.machine(config, accel)
+	m.Kernel.Terminal.Size = terminal.Size{} // the agent sets it
 	m.RAM, m.QMP = qemu.SharedMemory{Size: m.Memory, File: kept.RAM}, qmpSocket
 	ports := qemu.Ports{Names: keptPorts, Socket: func(name string) string { return name }}
 	if m.Kernel.Keys = o.ssh(config); m.Kernel.Keys {
@@ -171,7 +177,7 @@ func keptDevices(config Config) []qemu.Device {
 // dir is the directory of the kept guest's files.
 func (k *keeping) dir() (dir string, write bool) {
 	switch {
-	case k == nil:
+	case !k.used():
 		return "", false
 	case k.guest != nil:
 		return k.guest.Dir, false
@@ -188,7 +194,7 @@ func (k *keeping) files(tools *toolbox.Tools) qemu.KeptFiles {
 // join makes a machine one that is kept, or was.
 func (k *keeping) join(m *Machine, config Config, tools *toolbox.Tools) {
 	switch {
-	case k == nil:
+	case !k.used():
 		return
 	case tools.Accel != k.accel, // the key is of another guest
 		k.making != nil && tools.Memory == "": // nowhere to take its RAM from
@@ -278,10 +284,23 @@ func (vm *instance) ready(ctx context.Context, a *agent) error {
 	if k.warm() {
 		return vm.stale(ctx, vm.wake(ctx, a))
 	}
-	if err := a.awaitReady(ctx, vm.o.Interrupt); err != nil || !k.used() || !a.rests {
+	if err := a.awaitReady(ctx, vm.o.Interrupt); err != nil {
 		return err
 	}
+	vm.up(a.rests)
+	switch {
+	case !k.used():
+		return nil
+	case !a.rests:
+		k.failed = errors.New("its image was built by a kimg that kept no guests")
+		return nil
+	}
 	return vm.keep(ctx, a)
+}
+
+// up notes that the guest has booted, and whether its agent can get it ready to be kept.
+func (vm *instance) up(rests bool) {
+	vm.rests, vm.took = rests, time.Since(vm.started)
 }
 
 // wake lets the kept guest go on, once it is known to be whole.
@@ -299,7 +318,7 @@ func (vm *instance) wake(ctx context.Context, a *agent) error {
 	}
 	// A report tells of the boot, too. Not before: one that cannot be used would tell it twice, with the boot that
 	// comes then.
-	_, _ = vm.console.Write(k.guest.ConsoleText())
+	prompt := vm.console.recall(k.guest.ConsoleText(), vm.o.use == ForConsole)
 	// It waits for this line. It is there already when the guest begins to run.
 	if err := a.say("%s", vm.wakeLine(k.guest.Made)); err != nil {
 		return errGone
@@ -309,7 +328,11 @@ func (vm *instance) wake(ctx context.Context, a *agent) error {
 	}
 	k.monitor.Close()
 	k.monitor = nil
-	return a.awaitReady(ctx, vm.o.Interrupt)
+	err := a.awaitReady(ctx, vm.o.Interrupt)
+	if err == nil {
+		prompt() // the kernel has said there that the guest was kept
+	}
+	return err
 }
 
 // wakeLine is what a guest needs that goes on: package guest says in which order.
@@ -334,11 +357,15 @@ func (vm *instance) keep(ctx context.Context, a *agent) error {
 			return context.Cause(ctx)
 		}
 	}
-	if !vm.o.Direct && vm.login != nil {
+	if vm.login != nil && (!vm.o.Direct || vm.o.Session != "") {
 		// Else each guest that goes on would log in, beside its command. An image may have no login.
+		limit := loginLimit
+		if vm.o.alone { // nobody waits
+			limit = wakeLimit
+		}
 		select {
 		case <-vm.login:
-		case <-time.After(loginLimit):
+		case <-time.After(limit):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -350,18 +377,41 @@ func (vm *instance) keep(ctx context.Context, a *agent) error {
 	if err != nil {
 		return err
 	}
+	k := vm.keeping
 	if why, no := strings.CutPrefix(answer, "restless "); no {
-		vm.o.say("the booted guest is not kept: it could not %.200q", why)
+		k.failed = fmt.Errorf("it could not %.200q", why)
+		vm.o.say("the booted guest is not kept: %v", k.failed)
 		return nil
+	}
+	if vm.o.use == ForConsole {
+		vm.awaitPrompt(ctx)
 	}
 	if err := vm.save(ctx); err != nil {
 		if ctx.Err() != nil || vm.ended() {
 			return err
 		}
+		k.failed = err
 		vm.o.say("the booted guest is not kept: %v", err)
+	}
+	if vm.o.alone {
+		return nil
 	}
 	_ = a.say("%s", vm.wakeLine(time.Now()))
 	return a.awaitReady(ctx, vm.o.Interrupt)
+}
+
+// awaitPrompt waits until the console's cursor is behind something, as behind a prompt, for as long as one may take.
+func (vm *instance) awaitPrompt(ctx context.Context) {
+	late := time.After(loginLimit)
+	for vm.console.column() == 0 {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // save writes the guest's files, and has them kept while the guest goes on.
@@ -392,8 +442,8 @@ func (vm *instance) save(ctx context.Context) error {
 	k.saved.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitLimit) // the command goes on meanwhile
 		defer cancel()
-		if err := k.making.Commit(ctx, about, console); err != nil {
-			vm.o.say("%v", err)
+		if k.failed = k.making.Commit(ctx, about, console); k.failed != nil {
+			vm.o.say("%v", k.failed)
 		}
 	})
 	return nil

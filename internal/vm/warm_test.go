@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -75,7 +76,7 @@ func warmOptions(t *testing.T) (Options, *qemuSpy) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Dir: dir, Toolbox: q, Kept: filepath.Join(t.TempDir(), "guests"), Keys: keys}, q
+	return Options{Dir: dir, Toolbox: q, KeepItself: true, Kept: filepath.Join(t.TempDir(), "guests"), Keys: keys}, q
 }
 
 func (o Options) testKey(t *testing.T) string {
@@ -116,10 +117,14 @@ func TestKeyHasAllOptions(t *testing.T) {
 		"Network": func(o *Options) { o.Network.Mode = NoNet },
 		"Keys":    func(o *Options) { o.Keys = otherKeys },
 		"form":    func(o *Options) { o.form = form.Squashfs },
+
+		"use":      func(o *Options) { o.use = ForDebug },
+		"terminal": func(o *Options) { o.terminal.Term = "xterm" },
 	}
 	apart := map[string]string{
 		"Write": "it boots", "Snapshot": "it boots", "Shares": "it boots", "QEMU": "it boots",
-		"User": "of the run", "Console": "of the run", "Say": "of the run", "warm": "of the use",
+		"User": "of the run", "Console": "of the run", "Say": "of the run", "alone": "of the run", "took": "of the run",
+		"Later": "it makes one", "KeepItself": "it makes one", "Cold": "it boots",
 		"Kept": "where it is kept", "Watch": "a kept guest's boot is told again",
 	}
 	seen := map[string]string{same: "the base"}
@@ -208,7 +213,7 @@ func TestUnusableKeptGuest(t *testing.T) {
 	var watched bytes.Buffer
 	o.Say, o.Watch = func(text string) { said = append(said, text) }, &watched
 	key := o.testKey(t)
-	p, err := kept.Store(o.Kept).Make(key)
+	p, err := kept.Store(o.Kept).Make(key, kept.Maker{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +261,8 @@ func TestUnusableKeptGuest(t *testing.T) {
 // What keeps the guest's writes, or is connected with this machine, boots.
 func TestGuestsThatBoot(t *testing.T) {
 	for name, change := range map[string]func(*Options){
-		"cold":     func(o *Options) { o.Kept = "" },
+		"cold":     func(o *Options) { o.Cold = true },
+		"no cache": func(o *Options) { o.Kept = "" },
 		"write":    func(o *Options) { o.Write = true },
 		"snapshot": func(o *Options) { o.Snapshot = "a" },
 		"share":    func(o *Options) { o.Shares = []Share{{Dir: os.TempDir(), Path: "/mnt/a"}} },
@@ -269,5 +275,137 @@ func TestGuestsThatBoot(t *testing.T) {
 		if len(q.kept) != 1 || len(q.argv) == 0 || q.kept[0].Kept != "" || slices.Contains(q.argv[0], "-object") {
 			t.Errorf("%s: %q", name, q.argv)
 		}
+	}
+}
+
+// A guest that another process only boots to keep it is waited for where that takes less than half a boot.
+func TestWaitsForAGuest(t *testing.T) {
+	const usual = 10 * time.Second
+	begun := time.Now().Add(-12 * time.Second)
+	for name, tt := range map[string]struct {
+		by    kept.Maker
+		alone bool
+		waits bool
+	}{
+		"just begun":       {by: kept.Maker{Aside: true, Boot: usual}},
+		"about to be done": {by: kept.Maker{Aside: true, Boot: usual, Began: begun}, waits: true},
+		"nobody knows":     {by: kept.Maker{Aside: true, Began: begun}},
+		"it has a command": {by: kept.Maker{Boot: usual, Began: begun}},
+		"by another such":  {by: kept.Maker{Aside: true, Boot: usual, Began: begun}, alone: true},
+	} {
+		o, store := Options{alone: tt.alone}, kept.Store(t.TempDir())
+		p, err := store.Make("a", tt.by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Say = func(text string) {
+			if !tt.waits {
+				t.Errorf("%s: %s", name, text)
+			}
+			go func() {
+				for _, file := range []string{kept.RAM, kept.Devices, kept.Disk} {
+					_ = os.WriteFile(filepath.Join(p.Dir, file), []byte(file), 0o600)
+				}
+				_ = p.Commit(context.Background(), kept.About{}, nil)
+			}()
+		}
+		if _, ok, err := o.find(t.Context(), store, "a"); ok != tt.waits || err != nil {
+			t.Errorf("%s: found %v, %v", name, ok, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// One that is given up is waited for no longer.
+	store := kept.Store(t.TempDir())
+	p, err := store.Make("a", kept.Maker{Aside: true, Boot: time.Hour, Began: time.Now().Add(-75 * time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Say: func(string) { _ = p.Close() }}
+	if _, ok, err := o.find(t.Context(), store, "a"); ok || err != nil {
+		t.Errorf("given up: %v, %v", ok, err)
+	}
+}
+
+// Without KeepItself a guest boots as one that has nothing to do with kept ones, and what is used of it is none.
+func TestKeptLater(t *testing.T) {
+	o, q := warmOptions(t)
+	o.KeepItself = false
+	_, _ = Exec(t.Context(), o, []string{"true"})
+	if len(q.argv) != 1 || q.kept[0].Kept != "" || slices.Contains(q.argv[0], "-object") {
+		t.Errorf("%q", q.argv)
+	}
+	config, err := ReadConfig(filepath.Join(o.Dir, artifact.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.use = ForCommand
+	var made []Keeping
+	o.Later = func(_ Options, k Keeping) { made = append(made, k) }
+	leave := func(rests bool) {
+		k, err := o.keeping(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		(&instance{o: &o, keeping: k, rests: rests, took: time.Second, tools: &toolbox.Tools{}}).leave()
+	}
+	leave(false) // its agent is an old one
+	if len(made) > 0 {
+		t.Errorf("made: %+v", made)
+	}
+	leave(true)
+	if want := []Keeping{{Use: ForCommand, Boot: time.Second}}; !slices.Equal(made, want) {
+		t.Errorf("made: %+v", made)
+	}
+	store, key := kept.Store(o.Kept), o.testKey(t)
+	p, err := store.Make(key, kept.Maker{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave(true) // it is being made
+	if err := errors.Join(p.Close(), store.Refuse(key, "no room")); err != nil {
+		t.Fatal(err)
+	}
+	leave(true) // nor can it be
+	o.Cold = true
+	leave(true)
+	if len(made) != 1 {
+		t.Errorf("made: %+v", made)
+	}
+}
+
+// What only boots a guest to keep it notes that it could not, and leaves nothing.
+func TestKeepThatFails(t *testing.T) {
+	o, q := warmOptions(t)
+	if err := Keep(t.Context(), o, Keeping{Use: ForCommand}); err == nil {
+		t.Error("a QEMU that ended was kept")
+	}
+	if len(q.argv) != 1 || !slices.Equal(q.argv[0][:3], []string{"nice", "-n", "10"}) {
+		t.Errorf("%q", q.argv)
+	}
+	config, err := ReadConfig(filepath.Join(o.Dir, artifact.Config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(o.keptMachine(config, qemu.TCG).Argv(), plainArgv(q.argv[0][3:])); diff != "" {
+		t.Errorf("the key's machine, and the one that boots:\n%s", diff)
+	}
+	if !kept.Store(o.Kept).Refused(o.testKey(t)) {
+		t.Error("it would be tried again at once")
+	}
+	if left, _ := os.ReadDir(filepath.Join(o.Kept, "growing")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// The console of a kept guest is told to a report, and its last line to a person.
+func TestRecall(t *testing.T) {
+	var screen, watched bytes.Buffer
+	c := &tail{also: &screen, watch: &watched}
+	c.recall([]byte("Linux\r\nlogin\r\nroot@kimg:~# "), true)()
+	_, _ = c.Write([]byte("ls\r\n"))
+	if screen.String() != "root@kimg:~# ls\r\n" || watched.String() != "Linux\r\nlogin\r\nroot@kimg:~# ls\r\n" {
+		t.Errorf("the person saw %q, the report %q", screen.String(), watched.String())
 	}
 }

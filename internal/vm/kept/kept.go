@@ -144,8 +144,66 @@ type Pending struct {
 // tmp begins the name of a directory that a guest grows in.
 const tmp = "tmp-"
 
+// Maker is a process that makes a guest.
+type Maker struct {
+	PID   int       `json:"pid"`
+	Began time.Time `json:"began"` // zero for Make: now
+	// Aside says that nobody waits for what else the process does: it can be ended.
+	Aside bool `json:"aside,omitempty"`
+	// Boot is how long the guest has taken to boot before; 0: it is not known.
+	Boot time.Duration `json:"boot,omitempty"`
+}
+
+// lockFile is locked by the maker of a key's guest, and says who that is.
+func (s Store) lockFile(key string) string { return filepath.Join(s.growing(), key+".lock") }
+
+// Maker returns who makes the guest of a key just now.
+func (s Store) Maker(key string) (m Maker, ok bool) { return readMaker(s.lockFile(key)) }
+
+func readMaker(file string) (m Maker, ok bool) {
+	lock, err := filelock.Share(file, os.O_RDONLY)
+	if err == nil {
+		_ = lock.Close()
+	}
+	if !errors.Is(err, filelock.ErrHeld) {
+		return m, false
+	}
+	b, err := reading.Small(file, maxAbout)
+	return m, err == nil && json.Unmarshal(b, &m) == nil && m.PID > 0
+}
+
+// Makers are those of all the guests that are being made.
+func (s Store) Makers() (list []Maker) {
+	files, _ := filepath.Glob(filepath.Join(string(s), "growing", "*.lock")) // no letter of it is special
+	for _, file := range files {
+		if m, ok := readMaker(file); ok {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// Refuse notes why the guest of a key cannot be kept, so that nobody tries in vain again and again.
+func (s Store) Refuse(key, why string) error {
+	if err := os.MkdirAll(s.refused(), 0o700); err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(s.refused(), key), []byte(why+"\n"), 0o600)
+}
+
+// Refused says whether that was noted lately.
+func (s Store) Refused(key string) bool {
+	info, err := os.Lstat(filepath.Join(s.refused(), key))
+	return err == nil && time.Since(info.ModTime()) < refusedFor
+}
+
+// refusedFor is how long: a full disk may be one no more.
+const refusedFor = time.Hour
+
+func (s Store) refused() string { return filepath.Join(string(s), "refused") }
+
 // Make begins to make the guest of a key. The error is filelock.ErrHeld where another process does so.
-func (s Store) Make(key string) (_ *Pending, err error) {
+func (s Store) Make(key string, by Maker) (_ *Pending, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("keep the booted guest: %w", err)
@@ -155,11 +213,17 @@ func (s Store) Make(key string) (_ *Pending, err error) {
 		return nil, err
 	}
 	filelock.Sweep(s.growing(), 0) // what killed ones left
-	turn, err := filelock.Try(filepath.Join(s.growing(), key+".lock"), os.O_RDWR|os.O_CREATE)
+	turn, err := filelock.Try(s.lockFile(key), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
 	p := &Pending{store: s, key: key, turn: turn}
+	if by.PID = os.Getpid(); by.Began.IsZero() {
+		by.Began = time.Now()
+	}
+	if err := errors.Join(turn.Truncate(0), json.NewEncoder(turn).Encode(by)); err != nil {
+		return nil, errors.Join(err, p.leave())
+	}
 	if p.Dir, p.remove, err = filelock.NewDir(s.growing(), tmp); err != nil {
 		return nil, errors.Join(err, p.leave())
 	}
@@ -174,7 +238,7 @@ func (s Store) growing() string { return filepath.Join(string(s), "growing") }
 
 // leave lets others make the guest.
 func (p *Pending) leave() error {
-	_ = os.Remove(filepath.Join(p.store.growing(), p.key+".lock")) // the next one makes another
+	_ = os.Remove(p.store.lockFile(p.key)) // the next one makes another
 	return p.turn.Close()
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/steps"
@@ -25,7 +26,7 @@ func fill(t *testing.T, p *Pending) {
 
 func make1(t *testing.T, s Store, key string) {
 	t.Helper()
-	p, err := s.Make(key)
+	p, err := s.Make(key, Maker{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,20 +114,29 @@ func TestDamaged(t *testing.T) {
 // Of two that make one guest the second does not. What is not committed is gone.
 func TestOneMakes(t *testing.T) {
 	s := Store(t.TempDir())
-	p, err := s.Make("a")
+	p, err := s.Make("a", Maker{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Make("a"); !errors.Is(err, filelock.ErrHeld) {
+	if m, ok := s.Maker("a"); !ok || m.PID != os.Getpid() || time.Since(m.Began) > time.Minute {
+		t.Errorf("its maker: %+v, %v", m, ok)
+	}
+	if _, err := s.Make("a", Maker{}); !errors.Is(err, filelock.ErrHeld) {
 		t.Errorf("a second one: %v", err)
 	}
-	other, err := s.Make("b")
+	other, err := s.Make("b", Maker{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(s.Makers()) != 2 {
+		t.Errorf("makers: %+v", s.Makers())
 	}
 	fill(t, p)
 	if err := errors.Join(p.Close(), other.Close()); err != nil {
 		t.Fatal(err)
+	}
+	if _, ok := s.Maker("a"); ok || len(s.Makers()) > 0 {
+		t.Error("a maker that has ended makes it")
 	}
 	if left, _ := os.ReadDir(s.growing()); len(left) > 0 {
 		t.Errorf("left: %v", left)
@@ -137,7 +147,7 @@ func TestOneMakes(t *testing.T) {
 // A maker that is killed leaves nothing that counts, and the next one removes the rest.
 func TestKilledMaker(t *testing.T) {
 	if dir := os.Getenv("KIMG_TEST_MAKE"); dir != "" {
-		p, err := Store(dir).Make("a")
+		p, err := Store(dir).Make("a", Maker{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +168,10 @@ func TestKilledMaker(t *testing.T) {
 	if left, _ := os.ReadDir(s.growing()); len(left) == 0 {
 		t.Error("the killed one left nothing to remove: this proves little")
 	}
-	p, err := s.Make("b")
+	if _, ok := s.Maker("a"); ok || len(s.Makers()) > 0 {
+		t.Error("a killed maker makes it")
+	}
+	p, err := s.Make("b", Maker{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +187,7 @@ func TestKilledMaker(t *testing.T) {
 // A disk that is full, or an end of the context, leaves nothing that is used.
 func TestCannotBeKept(t *testing.T) {
 	s := Store(t.TempDir())
-	p, err := s.Make("a")
+	p, err := s.Make("a", Maker{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,6 +212,27 @@ func TestCannotBeKept(t *testing.T) {
 	}
 	if _, ok := s.Find("a"); ok {
 		t.Error("it counts as kept")
+	}
+}
+
+// What could not be kept is not tried again for a while.
+func TestRefused(t *testing.T) {
+	s := Store(t.TempDir())
+	if s.Refused("a") {
+		t.Error("nobody refused it")
+	}
+	if err := s.Refuse("a", "no room"); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Refused("a") || s.Refused("b") {
+		t.Error("a is refused, and b is not")
+	}
+	past := time.Now().Add(-2 * refusedFor)
+	if err := os.Chtimes(filepath.Join(s.refused(), "a"), past, past); err != nil {
+		t.Fatal(err)
+	}
+	if s.Refused("a") {
+		t.Error("it is refused for ever")
 	}
 }
 
