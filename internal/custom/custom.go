@@ -89,8 +89,7 @@ func (c *Custom) Packages(included []string) (all []string) {
 		all = append(all, "locales")
 	}
 	if len(c.AuthorizedKeys) > 0 && !slices.ContainsFunc(included, func(p string) bool {
-		name, _, _ := strings.Cut(p, "=")
-		return slices.Contains(sshds, name)
+		return slices.Contains(sshds, p)
 	}) {
 		all = append(all, sshds[0])
 	}

@@ -7,8 +7,11 @@ import (
 	"encoding/xml"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // checkFile runs a file of checks, one of which must fail, and reads the reports with
@@ -116,3 +119,58 @@ checks:
 	}
 	verify(t, out)
 }
+
+// TestSameVerdicts is sameVerdicts of a build that is there.
+func TestSameVerdicts(t *testing.T) {
+	out := os.Getenv("KIMG_TEST_OUT")
+	if out == "" {
+		t.Skip("KIMG_TEST_OUT names no out directory of a build")
+	}
+	sameVerdicts(t, newKimg(t), out)
+}
+
+// sameVerdicts runs checks in guests that boot, one after the other, and in guests that go on, at once: their reports
+// differ in times, process ids and addresses alone.
+func sameVerdicts(t *testing.T, k kimg, out string) {
+	const list = `
+checks:
+  - {name: a command, run: uname -a}
+  - {name: who, run: "id; pwd; hostname; umask; env | sort; ulimit -a"}
+  - {name: signals and files, run: "grep -E '^(Sig[BIC]|Cap|NoNew|Secc|Groups)' /proc/self/status; ls /proc/self/fd"}
+  - {name: the boot, run: "cat /proc/cmdline /proc/filesystems; cat /proc/sys/kernel/tainted; ls -a / /root /dev"}
+  - {name: mounts, run: "cut -d' ' -f1-3 /proc/mounts | sort; cat /sys/class/net/e*/address"}
+  - {name: devices, run: "ls /sys/bus/virtio/devices /sys/bus/pci/devices; cat /proc/interrupts | cut -d: -f1"}
+  - {name: input, run: "cat; echo to stderr >&2; exit 3"}
+  - {name: a signal, run: 'kill -TERM $$'}
+  - {name: left behind, run: 'sleep 60 & echo it has ended'}
+  - {name: a splat, run: 'echo "BUG: e2e" >/dev/kmsg'}
+  - {name: a splat that is warned of, run: 'echo "BUG: e2e" >/dev/kmsg', splats: warn}
+  - {name: a stop, break: version_proc_show, run: cat /proc/version, expect: seq_read_iter, print: [$lx_current().comm]}
+  - {name: no stop, break: version_proc_show, run: 'true'}
+  - {name: a stop of another, break: vfs_read, by: cat, run: "head -c 1 /etc/passwd; cat /proc/version"}
+`
+	for name, init := range map[string]string{"systemd": "", "without systemd": "defaults: {init: sh}"} {
+		if err := os.WriteFile(filepath.Join(k.dir, "verdicts.yaml"), []byte(init+list), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		report := func(file string, flags ...string) string {
+			args := append([]string{"check", "verdicts.yaml", "--out", out, "--json", file}, flags...)
+			r := k.run(t, "", args...)
+			if r.code != 6 && r.code != 8 {
+				t.Fatalf("%s: status %d\n%s%s", name, r.code, r.stdout, r.stderr)
+			}
+			b, err := os.ReadFile(filepath.Join(k.dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(changing.ReplaceAll(b, []byte("-")))
+		}
+		report("first.json", "--only", "a command", "--only", "who") // it is kept
+		if diff := cmp.Diff(report("cold.json", "--cold", "--parallel", "1"), report("warm.json")); diff != "" {
+			t.Errorf("%s: -cold +warm\n%s", name, diff)
+		}
+	}
+}
+
+// changing is what is of one run: times, process ids, addresses.
+var changing = regexp.MustCompile(`"(seconds|started)": *[^\n]*|pid [0-9]+|0x[0-9a-f]+|[0-9]+ms`)

@@ -102,7 +102,7 @@ func TestMainJob(t *testing.T) {
 		verify(t, out)
 	})
 	part("log in", func(t *testing.T) {
-		cmd, c := k.onTerminal(t, "run", "--out", out)
+		cmd, c := k.onTerminal(t, "run", "--out", out, "--cold")
 		c.expect("automatic login", boot)
 		c.expect("root@kimg:~#", boot)
 		c.send("echo size-$(stty size | tr ' ' x) user-$(id -u)\r")
@@ -111,6 +111,24 @@ func TestMainJob(t *testing.T) {
 		c.rest()
 		if code := exitCode(t, cmd.Wait()); code != 0 {
 			t.Errorf("exit status is %d\n%s", code, c.seen)
+		}
+		verify(t, out)
+	})
+	part("log in to a kept guest", func(t *testing.T) {
+		k.run(t, "", "run", "--out", out, "--keep", "console").want(t, 0)
+		cmd, c := k.onTerminal(t, "run", "--out", out)
+		c.expect("root@kimg:~#", boot)
+		c.send("\r")
+		c.expect("root@kimg:~#", time.Minute)
+		c.send("echo term-$TERM- kept-$(dmesg | grep -c 'this guest had booted')-; exit\r") // none with KVM
+		c.expect("term-"+os.Getenv("TERM"), time.Minute)
+		c.rest()
+		if code := exitCode(t, cmd.Wait()); code != 0 {
+			t.Errorf("exit status is %d\n%s", code, c.seen)
+		}
+		seen := string(c.seen)
+		if strings.Contains(seen, "no KVM") != strings.Contains(seen, "kept-1-") {
+			t.Errorf("an emulated guest goes on, and no other does:\n%s", seen)
 		}
 		verify(t, out)
 	})
@@ -126,6 +144,7 @@ func TestMainJob(t *testing.T) {
 		verify(t, out)
 	})
 	part("checks", func(t *testing.T) { checkFile(t, k, out) })
+	part("verdicts of kept guests", func(t *testing.T) { sameVerdicts(t, k, out) })
 	part("guests", func(t *testing.T) {
 		guests(t, k, out)
 		verify(t, out)

@@ -18,13 +18,15 @@ import (
 var guestTests = []string{
 	"TestGuestShares", "TestGuestDirectSession", "TestGuestSnapshot", "TestGuestForward", "TestGuestOnTAP",
 	"TestGuestSSH", "TestDebugSession", "TestDebugIndex", "TestCheckWhileACommandRuns", "TestDebugWithoutSystemd",
-	"TestGuestSnapshotAfterAFault", "TestGuestsGoOn", "TestGuestRecorded", "TestGuestPanics", "TestGuestAtLimit",
+	"TestGuestSnapshotAfterAFault", "TestGuestsGoOn", "TestConsoleGoesOn", "TestSSHGoesOn",
+	"TestDebugGoesOn", "TestForwardGoesOn", "TestNothingIsRepeated", "TestMemoryIsShared", "TestKeepingIsKilled",
+	"TestGuestRecorded", "TestGuestPanics", "TestGuestAtLimit",
 	"TestGuestDiverges", "TestGuestKilled", "TestGuestWhy",
 }
 
 // mayBeSkipped are those that need more of the machine than an engine, or less: QEMU
 // and gdb in a container.
-var mayBeSkipped = []string{"TestGuestOnTAP", "TestDebugIndex"}
+var mayBeSkipped = []string{"TestGuestOnTAP", "TestDebugIndex", "TestMemoryIsShared"}
 
 // guests runs them on the build in out, with the tools that kimg would take.
 func guests(t *testing.T, k kimg, out string) {

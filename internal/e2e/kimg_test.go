@@ -53,6 +53,7 @@ func (k kimg) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, k.bin, args...)
 	cmd.Dir, cmd.Env = k.dir, k.env
+	cmd.Env = append(cmd.Environ(), "CI=true") // nothing goes on in the background
 	if k.as != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: k.as}
 	}
