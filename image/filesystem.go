@@ -30,12 +30,13 @@ type fileSystem struct {
 
 	// least is the smallest size that holds a tree and what a guest lives in; nil: it comes out.
 	least func(treeSize) Size
-	bare  bool   // its tools leave devices, pipes and file capabilities out
+	bare  bool   // its tools leave devices, pipes and file capabilities out, and cut owners off at 16 bits
 	other string // why two builds are not the same bits; empty: they are
 }
 
 // fileSystems are all but ext4. fakeroot has the tools see owners and capabilities that an ordinary user cannot give;
-// it does so in memory, whatever the engine's ids and capabilities are.
+// it does so in memory, whatever the engine's ids and capabilities are. A tar whose directories are none but its own is
+// unpacked with --absolute-names: else GNU tar makes links out of it late, and their directories are of that time.
 var fileSystems = map[Form]fileSystem{
 	form.Squashfs: {
 		// The tar is read in its order and compressed by all processors, and the result is the same.
@@ -53,7 +54,8 @@ rm tree.tar`,
 		// mkfs.btrfs walks through directories by glibc's nftw, which asks the kernel and not fakeroot who owns a file:
 		// so owners are stamped, and only the capabilities come by fakeroot.
 		script: `mkdir tree
-fakeroot -- sh -ec 'tar --extract --directory=tree --xattrs --xattrs-include=security.capability --file=-
+fakeroot -- sh -ec 'tar --extract --absolute-names --directory=tree --xattrs \
+	--xattrs-include=security.capability --file=-
 truncate --size="$4" disk.img
 mkfs.btrfs --quiet --data single --metadata single --label "$1" --uuid "$2" --device-uuid "$2" --rootdir tree \
 	disk.img' sh "$@"
@@ -66,7 +68,7 @@ rm -r tree`,
 		// Without what Linux has only since 5.19: numbers of extents of 64 bits.
 		script: `mkdir tree
 cd tree
-fakeroot -- sh -ec 'tar --extract --xattrs --xattrs-include=security.capability --file=-
+fakeroot -- sh -ec 'tar --extract --absolute-names --xattrs --xattrs-include=security.capability --file=-
 truncate --size="$4" ../disk.img
 mkfs.xfs -q -L "$1" -m uuid="$2",rmapbt=0 -i nrext64=0 -p proto,slashes_are_spaces=1 ../disk.img' sh "$@"
 xfs_db -x ../disk.img <links >/dev/null
@@ -79,7 +81,7 @@ rm -r tree`,
 		script: `mkdir tree
 truncate --size="$4" disk.img
 mkfs.f2fs -q -l "$1" -U "$2" -T "$5" -R 0:0 -r disk.img >/dev/null
-fakeroot -- sh -ec 'tar --extract --same-owner --same-permissions --directory=tree --file=-
+fakeroot -- sh -ec 'tar --extract --absolute-names --same-owner --same-permissions --directory=tree --file=-
 sload.f2fs -P -f tree -t / disk.img >said' || { cat said >&2; exit 1; }
 if grep -E "^(Skip|No parent|Convert)|Failed|Error" said >&2; then exit 1; fi
 rm -r tree said`,
@@ -89,7 +91,8 @@ grep -q "valid_inode_count matched with CP .*\[Ok..\] \[0x$1\]" said || {
 	echo "files are missing in it" >&2
 	exit 1
 }`,
-		stamp: func(img stamp.Image, _ []stamp.Inode) error { return stamp.F2FS(img) }, least: leastF2FS, bare: true,
+		stamp: func(img stamp.Image, _ []stamp.Inode) error { return stamp.F2FS(img) }, pack: asIs, least: leastF2FS,
+		bare: true,
 	},
 }
 
@@ -122,6 +125,9 @@ func (m Maker) makeFileSystem(ctx context.Context, spec DiskSpec, t *tree, file 
 		m.warn(fmt.Sprintf("no two builds of %s have the same bits: %s", spec.Form, fs.other))
 	}
 	if fs.bare {
+		if err := t.shortOwners(); err != nil {
+			return err
+		}
 		m.leaveOut(spec.Form, t)
 	}
 	if fs.least != nil {

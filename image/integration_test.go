@@ -322,6 +322,11 @@ func TestCancelledBootstrapStops(t *testing.T) {
 
 // hardTree is a tree of what a file system can get wrong, as a normalised tar.
 func hardTree(t *testing.T, files, fileSize int) string {
+	return hardTreeOf(t, 100000, files, fileSize)
+}
+
+// hardTreeOf has files of a group.
+func hardTreeOf(t *testing.T, group, files, fileSize int) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "tree.tar")
 	f, err := os.Create(name)
@@ -341,7 +346,7 @@ func hardTree(t *testing.T, files, fileSize int) string {
 		}
 	}
 	put(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
-	put(&tar.Header{Name: "./caps", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 65534, Gid: 100000,
+	put(&tar.Header{Name: "./caps", Typeflag: tar.TypeReg, Mode: 0o4755, Uid: 65534, Gid: group,
 		PAXRecords: map[string]string{
 			"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20" + strings.Repeat("\x00", 14),
 		}}, []byte("#!"))
@@ -351,6 +356,11 @@ func hardTree(t *testing.T, files, fileSize int) string {
 	put(&tar.Header{Name: "./fifo", Typeflag: tar.TypeFifo, Mode: 0o600}, nil)
 	put(&tar.Header{Name: "./holes", Typeflag: tar.TypeReg, Mode: 0o644},
 		append(append(bytes.Repeat([]byte("a"), 5000), make([]byte, 1<<20)...), 'z'))
+	put(&tar.Header{Name: "./late/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	put(&tar.Header{Name: "./late/:far", Typeflag: tar.TypeReg, Mode: 0o644}, []byte("a name with a colon in front"))
+	put(&tar.Header{Name: "./late/far", Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: "/etc/far"}, nil)
+	put(&tar.Header{Name: "./late/up", Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: "../etc/: far"}, nil)
+	put(&tar.Header{Name: "./late-too", Typeflag: tar.TypeReg, Mode: 0o644}, []byte("between late and what is in it"))
 	put(&tar.Header{Name: "./link", Typeflag: tar.TypeSymlink, Mode: 0o777, Linkname: strings.Repeat("long/", 30)}, nil)
 	put(&tar.Header{Name: "./many/", Typeflag: tar.TypeDir, Mode: 0o1777, Gid: 5}, nil)
 	for i := range files {
@@ -360,7 +370,7 @@ func hardTree(t *testing.T, files, fileSize int) string {
 	}
 	put(&tar.Header{Name: "./name with spaces, Főtanúsítvány, " + strings.Repeat("n", 180), Typeflag: tar.TypeReg,
 		Mode: 0o644}, []byte("utf-8"))
-	put(&tar.Header{Name: "./same", Typeflag: tar.TypeLink, Linkname: "./caps", Mode: 0o4755, Uid: 65534, Gid: 100000},
+	put(&tar.Header{Name: "./same", Typeflag: tar.TypeLink, Linkname: "./caps", Mode: 0o4755, Uid: 65534, Gid: group},
 		nil)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -453,6 +463,9 @@ func TestMakeForms(t *testing.T) {
 			is /dev/null core.mode=020666 u3.dev=0x40003
 			is /fifo core.mode=010600
 			is /many core.mode=041777 core.gid=5
+			is /late core.nlinkv2=2
+			is /late/:far core.nlinkv2=1 core.size=28
+			is /late/up u3.symlink='"../etc/: far"'
 			xfs_db -r -c "path /caps" -c "print a" disk.img | grep -q capability`,
 			blind: func(string) bool { return true }},
 		{name: "f2fs", unpack: "mkdir got",
@@ -465,6 +478,15 @@ func TestMakeForms(t *testing.T) {
 			}
 			spec := image.DiskSpec{Form: f, UUID: uuid.MustParse("6b696d67-0000-4000-8000-000000000001"),
 				Epoch: time.Unix(1_700_000_000, 0)}
+			tree := tree
+			if c.name == "f2fs" {
+				m := r.maker(t)
+				err := m.MakeDisk(t.Context(), spec, opener(tree), filepath.Join(t.TempDir(), "rootfs.img"))
+				if owner := (*image.OwnerError)(nil); !errors.As(err, &owner) || owner.GID != 100000 {
+					t.Errorf("a group of more than 16 bits: %v", err)
+				}
+				tree = hardTreeOf(t, 1000, 300, 3000)
+			}
 			var disks, said []string
 			m := r.maker(t)
 			m.Warn = func(line string) { said = append(said, line) }
@@ -498,8 +520,8 @@ func TestMakeForms(t *testing.T) {
 // out of space, and less is refused before anything runs.
 func TestLeastForms(t *testing.T) {
 	r := newRigOf(t, toolchain.ImagingForms)
-	for what, tree := range map[string]string{"many small files": hardTree(t, 6000, 300),
-		"few large files": hardTree(t, 3, 60<<20), "nothing much": hardTree(t, 0, 0)} {
+	for what, tree := range map[string]string{"many small files": hardTreeOf(t, 1000, 6000, 300),
+		"few large files": hardTreeOf(t, 1000, 3, 60<<20), "nothing much": hardTreeOf(t, 1000, 0, 0)} {
 		for _, name := range []string{"btrfs", "xfs", "f2fs"} {
 			t.Run(name+" "+what, func(t *testing.T) {
 				f, err := image.ParseForm(name)
@@ -533,7 +555,8 @@ func (r *rig) unpacked(t *testing.T, tree, disk, unpack string) (want, got []str
 	const script = `set -e
 cd /kimg/work
 mkdir want
-tar --extract --directory=want --same-owner -p --numeric-owner --xattrs --xattrs-include='*' --file=tree.tar
+tar --extract --absolute-names --directory=want --same-owner -p --numeric-owner --xattrs --xattrs-include='*' \
+	--file=tree.tar
 %s
 for d in want got; do
 	(cd "$d" && find . -type d -printf "$d %%P|%%m|%%U:%%G|%%T@\\n" &&

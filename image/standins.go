@@ -48,27 +48,58 @@ func (m marked) inodes() []stamp.Inode {
 	return list
 }
 
+// nested orders a tree so that what is in a directory comes next to it: a/x before a-b, which sorts before it. GNU tar
+// gives a directory its time as soon as it meets a name elsewhere.
+func (t *tree) nested() []*node {
+	key := func(n *node) string {
+		if n.name == "." {
+			return ""
+		}
+		return strings.ReplaceAll(n.name, "/", "\x00")
+	}
+	return slices.SortedFunc(maps.Values(t.nodes), func(a, b *node) int { return cmp.Compare(key(a), key(b)) })
+}
+
 // standIns writes the tar of a tree that an ordinary user can unpack: plain files and directories of root's, empty
 // files for devices and pipes, and the mark of each as its time in seconds.
 func standIns(t *tree, w io.Writer) error {
-	m := t.marked()
-	tw := tar.NewWriter(w)
-	for _, n := range t.sorted() {
-		h := &tar.Header{Typeflag: n.typ, Name: "./" + n.name, Mode: 0o644, PAXRecords: n.xattr,
-			ModTime: time.Unix(int64(m.marks[n.name]), 0)}
-		switch n.typ {
-		case tar.TypeReg:
-			h.Size = n.size
+	return unpackable(t, w, func(h *tar.Header, mark int) {
+		h.Mode, h.ModTime = 0o644, time.Unix(int64(mark), 0)
+		switch h.Typeflag {
 		case tar.TypeDir:
-			h.Mode, h.Name = 0o755, strings.TrimSuffix(h.Name, ".")
-		case tar.TypeSymlink:
-			h.Linkname = n.link
-		case tar.TypeLink:
-			h.Linkname = "./" + n.link
-		default:
-			h.Typeflag = tar.TypeReg
+			h.Mode = 0o755
+		case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+			h.Typeflag, h.Devmajor, h.Devminor = tar.TypeReg, 0, 0
 		}
-		if err := putTar(tw, h, t, n); err != nil {
+		h.Uid, h.Gid = 0, 0
+	})
+}
+
+// asIs writes the tar of a tree for fakeroot to unpack.
+func asIs(t *tree, w io.Writer) error { return unpackable(t, w, func(*tar.Header, int) {}) }
+
+// unpackable writes the tar of a tree in an order that GNU tar unpacks right, each of its headers changed by edit.
+func unpackable(t *tree, w io.Writer, edit func(h *tar.Header, mark int)) error {
+	m := t.marked()
+	first := make([]string, len(m.files)) // the name that came first of each file
+	tw := tar.NewWriter(w)
+	for _, n := range t.nested() {
+		mark := m.marks[n.name]
+		of := m.files[mark-1]
+		h := &tar.Header{Typeflag: of.typ, Name: "./" + n.name, Mode: of.mode, Uid: of.uid, Gid: of.gid,
+			ModTime: of.mtime, Devmajor: of.major, Devminor: of.minor, PAXRecords: of.xattr, Size: of.size}
+		switch {
+		case first[mark-1] != "":
+			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first[mark-1], 0, nil
+			of = &node{name: n.name, typ: tar.TypeLink} // its content came before
+		case of.typ == tar.TypeSymlink:
+			h.Linkname = of.link
+		case of.typ == tar.TypeDir:
+			h.Name = strings.TrimSuffix(h.Name, ".")
+		}
+		first[mark-1] = cmp.Or(first[mark-1], h.Name)
+		edit(h, mark)
+		if err := putTar(tw, h, t, of); err != nil {
 			return err
 		}
 	}
@@ -104,15 +135,10 @@ func (e *NameError) Hint() string {
 // proto has no words for; and of the contents, which proto names f/MARK. The mark of each file is its user.
 func prototype(t *tree, w io.Writer) error {
 	m := t.marked()
-	var proto, links strings.Builder
+	var proto, renames, links strings.Builder
 	proto.WriteString("- 0 0\n") // what was a boot loader, and two numbers that nobody reads
 	open := []string{}           // the directories that the text is in
-	// What is in a directory comes next to it.
-	nested := slices.SortedFunc(maps.Values(t.nodes), func(a, b *node) int {
-		return cmp.Compare(strings.ReplaceAll(a.name, "/", "\x00"), strings.ReplaceAll(b.name, "/", "\x00"))
-	})
-	nested = slices.DeleteFunc(nested, func(n *node) bool { return n.name == "." })
-	for _, n := range append([]*node{t.nodes["."]}, nested...) {
+	for _, n := range t.nested() {
 		if err := plainXFS(n); err != nil {
 			return err
 		}
@@ -121,6 +147,12 @@ func prototype(t *tree, w io.Writer) error {
 			open = open[:len(open)-1]
 		}
 		mark, base := m.marks[n.name], strings.ReplaceAll(path.Base(n.name), " ", "/")
+		if unlisted(n) {
+			base = t.unused(n.name)
+			above := "/" + strings.TrimPrefix(path.Dir(n.name), ".")
+			fmt.Fprintf(&renames, "path %s\nlink -p %s -- %s\nunlink -- %s\n", above, path.Join(above, base),
+				path.Base(n.name), base)
+		}
 		if n.name != "." && n.typ != tar.TypeLink {
 			proto.WriteString(base + " ")
 		}
@@ -148,7 +180,8 @@ func prototype(t *tree, w io.Writer) error {
 	}
 	proto.WriteString(strings.Repeat("$\n", len(open)))
 	tw := tar.NewWriter(w)
-	for _, f := range []struct{ name, text string }{{"proto", proto.String()}, {"links", links.String()}} {
+	for _, f := range []struct{ name, text string }{{"proto", proto.String()},
+		{"links", renames.String() + links.String()}} {
 		n := &node{name: f.name, typ: tar.TypeReg}
 		n.setContent([]byte(f.text))
 		h := &tar.Header{Typeflag: n.typ, Name: n.name, Mode: 0o644, Size: n.size}
@@ -169,6 +202,21 @@ func prototype(t *tree, w io.Writer) error {
 	return tw.Close()
 }
 
+// unlisted says that mkfs.xfs takes a name for something else than one: xfs_db gives it later.
+func unlisted(n *node) bool {
+	base := path.Base(n.name)
+	return n.typ != tar.TypeLink && (base == "$" || strings.HasPrefix(base, ":"))
+}
+
+// unused is a plain name that nothing beside a file has.
+func (t *tree) unused(name string) string {
+	base := "kimg"
+	for t.nodes[path.Join(path.Dir(name), base)] != nil {
+		base += "-"
+	}
+	return base
+}
+
 // longInline is the longest text of a link that XFS has in the inode.
 const longInline = 512 - 176
 
@@ -176,13 +224,39 @@ const longInline = 512 - 176
 func plainXFS(n *node) error {
 	base := path.Base(n.name)
 	switch {
-	case strings.ContainsAny(base, "\t\n"), base == "$", strings.HasPrefix(base, ":"):
+	case strings.ContainsAny(base, "\t\n"), unlisted(n) && n.typ == tar.TypeDir:
 		return &NameError{"/" + n.name, "the list by which mkfs.xfs makes files has no way to write such a name"}
-	case n.typ == tar.TypeLink && strings.ContainsAny(n.name+n.link, " \"\\"):
-		return &NameError{"/" + n.name, "xfs_db, which makes hard links in XFS, takes no blank, quote or backslash " +
-			"in the names of one"}
+	case (n.typ == tar.TypeLink || unlisted(n)) && strings.ContainsAny(n.name+n.link, " \"\\"):
+		return &NameError{"/" + n.name, "xfs_db, which makes hard links and names that begin with a colon in XFS, " +
+			"takes no blank, quote or backslash in one"}
 	case n.typ == tar.TypeSymlink && len(n.link) > longInline && strings.ContainsAny(n.link, " \t\n:"):
 		return &NameError{"/" + n.name, "the list by which mkfs.xfs makes files has no way to write where it leads to"}
+	}
+	return nil
+}
+
+// OwnerError is an owner that the tool of a file system cannot give a file.
+type OwnerError struct {
+	Name     string // in the tree, with a slash in front
+	UID, GID int
+}
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("%s belongs to %d:%d, and sload.f2fs writes numbers of users and groups up to %d", e.Name, e.UID,
+		e.GID, maxShortOwner)
+}
+
+// Hint says what does.
+func (e *OwnerError) Hint() string { return "take another file system: --fs ext4 takes any owner" }
+
+const maxShortOwner = 1<<16 - 1
+
+// shortOwners refuses owners that do not fit 16 bits.
+func (t *tree) shortOwners() error {
+	for _, n := range t.sorted() {
+		if n.typ != tar.TypeLink && (n.uid > maxShortOwner || n.gid > maxShortOwner) {
+			return &OwnerError{"/" + n.name, n.uid, n.gid}
+		}
 	}
 	return nil
 }

@@ -88,7 +88,8 @@ func TestStandIns(t *testing.T) {
 }
 
 func TestPrototype(t *testing.T) {
-	tree := readTree(t, reg("./name with blank", "b"))
+	tree := readTree(t, reg("./name with blank", "b"), reg("./a/:etc:x", "c"), reg("./a/kimg", "k"),
+		reg("./$", "d"), hardlink("./$2", "./$"))
 	var b bytes.Buffer
 	if err := prototype(tree, &b); err != nil {
 		t.Fatal(err)
@@ -97,10 +98,12 @@ func TestPrototype(t *testing.T) {
 	marks := tree.marked().marks
 	lines := strings.Split(data["proto"], "\n")
 	at := func(beginning string) int {
-		return slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, beginning) })
+		return slices.IndexFunc(lines, func(l string) bool {
+			return l == beginning || strings.HasPrefix(l, beginning+" ")
+		})
 	}
 	// A directory's own come next to it, and not where their names sort: a-b is before a/in.
-	for _, pair := range [][2]string{{"a d--755 ", "in d--755 "}, {"in d--755", "x ---644 "}, {"x ---644", "$"},
+	for _, pair := range [][2]string{{"a d--755", "in d--755"}, {"in d--755", "x ---644"}, {"x ---644", "$"},
 		{"$", "a-b ---644"}} {
 		if i, j := at(pair[0]), at(pair[1]); i < 0 || j < i {
 			t.Errorf("%q comes in line %d, %q in %d of\n%s", pair[0], i, pair[1], j, data["proto"])
@@ -114,7 +117,9 @@ func TestPrototype(t *testing.T) {
 			t.Errorf("it lacks %q:\n%s", want, data["proto"])
 		}
 	}
-	if data["links"] != "path /\nlink -p /a-b -- z\n" {
+	if data["links"] != "path /\nlink -p /kimg -- $\nunlink -- kimg\n"+
+		"path /a\nlink -p /a/kimg- -- :etc:x\nunlink -- kimg-\n"+
+		"path /\nlink -p /$ -- $2\npath /\nlink -p /a-b -- z\n" {
 		t.Errorf("links are made by %q", data["links"])
 	}
 	for name, mark := range marks {
@@ -122,11 +127,21 @@ func TestPrototype(t *testing.T) {
 			t.Errorf("the content of %s is not there", name)
 		}
 	}
-	for _, bad := range []item{reg("./a/new\nline", ""), reg("./tab\t", ""), reg("./$", ""), reg("./:x", ""),
+	for _, bad := range []item{reg("./a/new\nline", ""), reg("./tab\t", ""), dir("./$"), dir("./:x"), reg("./: x", ""),
 		hardlink("./a b", "./a-b"), symlink("./far", strings.Repeat("long/", 80)+" x")} {
 		var name *NameError
 		if err := prototype(readTree(t, bad), io.Discard); !errors.As(err, &name) || name.Hint() == "" {
 			t.Errorf("%q: %v", bad.Name, err)
+		}
+	}
+}
+
+func TestShortOwners(t *testing.T) {
+	for gid, refused := range map[int]bool{65535: false, 65536: true} {
+		tree := readTree(t, change(reg("./of-a-group", ""), func(h *tar.Header) { h.Gid = gid }))
+		var owner *OwnerError
+		if err := tree.shortOwners(); errors.As(err, &owner) != refused || refused && owner.GID != gid {
+			t.Errorf("group %d: %v", gid, err)
 		}
 	}
 }
