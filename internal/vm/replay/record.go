@@ -217,14 +217,17 @@ func (t *taping) run(ctx context.Context) (err error) {
 	})
 	followers.Go(func() { _ = follow(tape, recording.Console, console, end) }) // Seal reads it again
 	why := t.watch(ctx, running, gone, broken)
-	if why != nil && t.r.End.How == "" { // it did not come to run
+	if why != nil && t.r.End.How == "" || errors.Is(why, errHangs) { // it did not come to run, or is beyond words
 		kill()
 		<-gone
 	}
 	select {
 	case <-gone:
 	case <-time.After(endLimit):
-		why = errors.Join(why, errors.New("end QEMU: it runs on"))
+		kill()
+		<-gone
+		t.r.End.How = recording.Killed
+		why = errors.Join(why, errHangs)
 	}
 	close(end)
 	followers.Wait()
@@ -237,6 +240,16 @@ func (t *taping) run(ctx context.Context) (err error) {
 	}
 	return errors.Join(t.settle(ctx, console, why), followErr)
 }
+
+// errHangs is of a QEMU that waits for itself, as it does when the kernel resets a disk that still reads or writes.
+// What it has written of its log replays.
+var errHangs = errors.New("QEMU hung while it recorded, and was killed: the recording ends there")
+
+// QEMU is asked every askEvery how it is, and hangs when it has not answered for hangLimit.
+const (
+	askEvery  = 5 * time.Second
+	hangLimit = time.Minute
+)
 
 // endLimit is how long QEMU may take to write out a log.
 const endLimit = 30 * time.Second
@@ -276,6 +289,7 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 		return errors.Join(err, <-digests)
 	}
 	typed, paused := t.typed, (<-chan time.Time)(nil)
+	asked := time.Now()
 	var keysAt uint64
 	var keysGone time.Time
 	for {
@@ -307,6 +321,18 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 			if err == nil && info.Size() > int64(t.q.MaxLog) {
 				return end(recording.Limit)
 			}
+			if time.Since(asked) < askEvery {
+				continue
+			}
+			asking, stop := context.WithTimeout(running, hangLimit)
+			_, err = m.ReplayState(asking)
+			hangs := err != nil && asking.Err() != nil && running.Err() == nil
+			stop()
+			if hangs {
+				t.r.End.How = recording.Killed
+				return errors.Join(errHangs, <-digests)
+			}
+			asked = time.Now()
 		case <-broken:
 			return end(recording.Interrupted)
 		case <-t.o.Interrupt:
@@ -348,7 +374,7 @@ func (t *taping) settle(ctx context.Context, console *vm.Tail, why error) error 
 	case panicked != nil:
 		return errors.Join(panicked, why)
 	case why != nil:
-		return failed(why.Error())
+		return &vm.GuestError{What: why.Error(), Console: console.Lines()}
 	case how == recording.Interrupted && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case how == recording.Interrupted:
