@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/kimg/kimg/builder/toolchain"
+	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/container/containertest"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/progress"
@@ -28,7 +30,9 @@ var (
 
 // Engines of two architectures make the same objects of one kernel. KIMG_TEST_ENGINES names other architectures of
 // engines than this one's, whose programs this machine has to run (see scripts/nightly-arch), and
-// KIMG_TEST_ARCHES those of the kernels, with commas; all by default.
+// KIMG_TEST_ARCHES those of the kernels, with commas; all by default. First their compilers compile what this engine's
+// make has configured and generated; then, unless -short, their own make does all of it: that is hours where it is
+// emulated.
 func TestEnginesMakeTheSameObjects(t *testing.T) {
 	engines := os.Getenv("KIMG_TEST_ENGINES")
 	if engines == "" {
@@ -42,26 +46,42 @@ func TestEnginesMakeTheSameObjects(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			cache := t.TempDir() // one, so that the source is unpacked once
-			want := part(t, source, a, arch.Default, cache)
+			here := partJob(t, source, a, arch.Default, cache)
+			made := makePart(t, here)
+			want := compilePart(t, here, here)
 			for engine := range strings.SplitSeq(engines, ",") {
 				on, err := arch.Parse(engine)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := part(t, source, a, on, cache)
-				for _, name := range slices.Sorted(maps.Keys(want)) {
-					if want[name] != got[name] {
-						t.Errorf("%s is %s on %s, and %s on %s", name, want[name], arch.Default, got[name], on)
-					}
+				there := partJob(t, source, a, on, cache)
+				same(t, on, "compiled", want, compilePart(t, there, here))
+				if !testing.Short() {
+					same(t, on, "made", made, makePart(t, there))
 				}
-				t.Logf("%d files from engines of %s and %s", len(got), arch.Default, on)
 			}
 		})
 	}
 }
 
-// part compiles a part of a kernel with what compiles on an engine of an architecture, and returns digests.
-func part(t *testing.T, source *Tree, a, engine arch.Arch, cache string) map[string]string {
+func same(t *testing.T, on arch.Arch, how string, want, got map[string]string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if want[name] != got[name] {
+			t.Errorf("%s, %s, is %s on %s, and %s on %s", name, how, want[name], arch.Default, got[name], on)
+		}
+	}
+	t.Logf("%d files, %s by engines of %s and %s", len(got), how, arch.Default, on)
+}
+
+// partOfJob is a kernel, and what compiles it on an engine.
+type partOfJob struct {
+	*fixture
+	Job
+	objects []string
+}
+
+func partJob(t *testing.T, source *Tree, a, engine arch.Arch, cache string) partOfJob {
 	t.Helper()
 	era, err := EraFor(source.Version, "")
 	if err != nil {
@@ -76,36 +96,90 @@ func part(t *testing.T, source *Tree, a, engine arch.Arch, cache string) map[str
 	j := f.job(source)
 	j.Arch, j.Host, j.Era, j.Jobs = a, engine, era, 0
 	j.Config.Arch = a
-	objects := slices.Concat(partOf, partOfArch[a])
-	digests := map[string]string{}
-	task := progress.Start(&lines{}, "part", "compile a part")
-	err = onWorker(t.Context(), f.eng, j, task, func(w *worker) error {
-		text, err := w.configure(t.Context(), j, task)
+	return partOfJob{f, j, slices.Concat(partOf, partOfArch[a])}
+}
+
+// makePart has make configure and compile the objects, and returns digests.
+func makePart(t *testing.T, p partOfJob) (digests map[string]string) {
+	t.Helper()
+	task := progress.Start(&lines{}, "part", "make a part")
+	err := onWorker(t.Context(), p.eng, p.Job, task, func(w *worker) error {
+		text, err := w.configure(t.Context(), p.Job, task)
 		if err != nil {
 			return err
 		}
 		if err := w.write(t.Context(), objDir+"/.config", text); err != nil {
 			return err
 		}
-		if err := w.make(t.Context(), append([]string{jobs(j.jobs(f.eng))}, objects...)...); err != nil {
+		if err := w.make(t.Context(), append([]string{jobs(p.jobs(p.eng))}, p.objects...)...); err != nil {
 			return err
 		}
-		list := []string{"sha256sum"}
-		for _, name := range append(objects, ".config", "include/generated/asm-offsets.h") {
-			list = append(list, objDir+"/"+name)
-		}
-		sums, err := w.output(t.Context(), nil, 1<<20, list...)
-		for line := range strings.Lines(sums) {
-			sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
-			digests[strings.TrimPrefix(name, objDir+"/")] = sum
-		}
+		digests, err = sums(t, w, objDir, append(p.objects, ".config", "include/generated/asm-offsets.h"))
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(digests) != len(objects)+2 {
-		t.Fatalf("%d files of %d", len(digests), len(objects)+2)
+	return digests
+}
+
+// compilePart has the compiler of an engine's image compile the objects again as they were, with what is in the
+// directory of objects of whoever made them, and returns digests. What objtool does to them is not in these.
+func compilePart(t *testing.T, p, made partOfJob) map[string]string {
+	t.Helper()
+	task := progress.Start(&lines{}, "part", "compile a part")
+	w, err := newWorker(t.Context(), p.eng, p.Job, task, map[string]string{"/tmp": "mode=1777,exec"},
+		container.Mount{Volume: made.SourceVolume(), Target: srcDir, ReadOnly: true},
+		container.Mount{Volume: made.ObjectVolume(), Target: objDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Remove(t.Context())
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range p.objects {
+		text, err := w.read(t.Context(), objDir+"/"+path.Join(path.Dir(name), "."+path.Base(name)+".cmd"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		m := commandRE.FindStringSubmatch(line)
+		if m == nil {
+			t.Fatalf("%s was compiled by %q", name, line)
+		}
+		words := compileWords(m[2])
+		out := slices.Index(words, "-o") + 1
+		if out == 0 {
+			t.Fatalf("%s was compiled by %q", name, words)
+		}
+		words[out] = "/tmp/" + name
+		args := append([]string{"sh", "-c", `cd "$1" && mkdir -p "$2" && shift 2 && exec "$@"`, "sh", objDir,
+			path.Dir(words[out])}, words...)
+		if err := w.run(t.Context(), nil, nil, args...); err != nil {
+			t.Fatalf("compile %s: %v", name, err)
+		}
+	}
+	digests, err := sums(t, w, "/tmp", p.objects)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return digests
+}
+
+func sums(t *testing.T, w *worker, dir string, names []string) (map[string]string, error) {
+	list := []string{"sha256sum"}
+	for _, name := range names {
+		list = append(list, dir+"/"+name)
+	}
+	said, err := w.output(t.Context(), nil, 1<<20, list...)
+	digests := map[string]string{}
+	for line := range strings.Lines(said) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		digests[strings.TrimPrefix(name, dir+"/")] = sum
+	}
+	if err == nil && len(digests) != len(names) {
+		t.Errorf("%d files of %d", len(digests), len(names))
+	}
+	return digests, err
 }

@@ -35,6 +35,10 @@ func TestToolchainOn(t *testing.T) {
 		!strings.Contains(none.Hint(), "an engine of amd64") {
 		t.Errorf("engines that kimg has nothing for: %v", err)
 	}
+	forms := &spec.EngineError{Target: toolchain.ImagingForms, Engine: arch.ARM64}
+	if got := forms.Hint(); got != "there are none: use an engine of amd64" {
+		t.Errorf("what makes other forms than ext4: %s", got)
+	}
 	change := spec.Diff(l, &with, l.Actions)
 	if len(before) != 0 || len(change) != 1 || !slices.ContainsFunc(change[0].Facts, func(m spec.Move) bool {
 		return m.Name == "for engines of arm64" && m.From == "" && m.To == arm.Digest().Short()

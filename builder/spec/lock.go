@@ -169,6 +169,9 @@ func (e *EngineError) Hint() string {
 	if slices.Contains(e.Target.Engines(), e.Engine) {
 		return "kimg lock update toolchain"
 	}
+	if strings.HasPrefix(string(e.Target), string(toolchain.Imaging)) {
+		return "there are none: use an engine of " + arch.Default.Name
+	}
 	return "there are none that make the same bits: use another with --toolchain (kimg toolchain ls), or an engine " +
 		"of " + arch.Default.Name
 }
