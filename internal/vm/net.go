@@ -222,6 +222,7 @@ func (l *link) serve(ctx context.Context, tools *toolbox.Tools) error {
 	}
 	var relays sync.WaitGroup
 	defer relays.Wait()
+	defer l.close() // what is not begun yet of the next line is not done
 	defer context.AfterFunc(ctx, l.close)()
 	for n, listener := range l.listeners {
 		relays.Go(func() { relayPort(ctx, tools, listener, isolatedPort+n) })

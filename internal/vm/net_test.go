@@ -1,11 +1,14 @@
 package vm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -127,5 +130,29 @@ func TestPortTaken(t *testing.T) {
 		t.Errorf("what was not opened is still held: %v", err)
 	} else {
 		held.close()
+	}
+}
+
+// The end of a guest ends its relays, however close together that and the end of the context are.
+func TestServeEnds(t *testing.T) {
+	for range 2000 {
+		listener, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &link{ssh: &sshForward{listener: listener}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = l.serve(ctx, &toolbox.Tools{Isolated: true})
+		}()
+		runtime.Gosched()
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatal("it goes on")
+		}
 	}
 }
