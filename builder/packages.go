@@ -107,7 +107,7 @@ func (r *resolver) choose(ctx context.Context, of suite.Suite, rel *archive.Rele
 func (r *resolver) tellReplaced(own *archive.Index, set archive.Bootstrap) {
 	by := map[string][]string{}
 	for _, p := range slices.Concat(set.Required, set.Base) {
-		if p.From == "" || p.From == archive.Local || slices.Contains(r.q.Include, p.Name) {
+		if p.From == "" || p.From == archive.Local || r.q.Includes(p.Name) {
 			continue
 		}
 		if q, ok := own.Lookup(p.Name); ok {

@@ -35,11 +35,12 @@ type wanted struct {
 	from   spec.Sources
 	pinned *spec.Lock // that the Spec names, and nothing else is built; nil: it names none
 	file   string     // of pinned
+	sp     spec.Spec  // which says where something was asked for
 }
 
 // want reads what a Spec asks for: what it says itself, or what the lock pins that it names.
 func want(sp spec.Spec) (*wanted, error) {
-	w := &wanted{from: sp.Sources, file: sp.Lock}
+	w := &wanted{from: sp.Sources, file: sp.Lock, sp: sp}
 	var err error
 	if w.file == "" {
 		if err = sp.Check(); err == nil {
@@ -90,7 +91,7 @@ func (r *run) prepare(ctx context.Context, w *wanted, out string) (*Plan, error)
 	}
 	l, err := Resolve(ctx, r.Sources, w.q, old)
 	if err != nil {
-		return nil, err
+		return nil, w.sp.Located(err)
 	}
 	return NewPlan(l)
 }

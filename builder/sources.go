@@ -183,9 +183,8 @@ func (s *Sources) localTree(ctx context.Context, src kernel.Source) (*kernel.Tre
 		return nil, err
 	}
 	s.local, s.path = tree, src.Path
-	if n := len(tree.Skipped); n > 0 {
-		progress.Warn(s.env.Sink, fmt.Sprintf("left out of the kernel source %s, as neither a file nor a link: %s",
-			tree.Path, strings.Join(tree.Skipped[:min(n, 3)], ", ")+more(n-3)))
+	if len(tree.Skipped) > 0 {
+		progress.Warn(s.env.Sink, kernel.SkippedWarning(tree.Path, tree.Skipped))
 	}
 	if src.Kind == kernel.Directory {
 		ctx, s.stopGit = context.WithCancel(ctx)

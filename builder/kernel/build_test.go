@@ -400,8 +400,7 @@ func TestUnpackRefuses(t *testing.T) {
 		"absolute": {tarGz(t, mk, [2]string{"/etc/x", "x"}), "refused"},
 		"up":       {tarGz(t, mk, [2]string{"l/../../x", "x"}), "refused"},
 		"link":     {tarGz(t, mk, [2]string{"l/a", "->../../etc"}), `link "a" leads out of the tree`},
-		"device":   {tarGz(t, mk, [2]string{"l/null", "device"}), "refused"},
-		"fifo":     {tarGz(t, mk, [2]string{"l/null", "fifo"}), `"null" is a special file`},
+		"device":   {tarGz(t, mk, [2]string{"l/null", "device"}, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
 		"hard":     {tarGz(t, mk, [2]string{"l/a", "=>/etc/passwd"}), "refused"},
 		"hard up":  {tarGz(t, mk, [2]string{"l/a", "=>l/../../../etc/passwd"}), "refused"},
 		"dangling": {tarGz(t, mk, [2]string{"l/a", "=>l/none"}), "Cannot hard link"},
@@ -473,6 +472,27 @@ func TestUnpackSeveral(t *testing.T) {
 	}
 	if got, _, err := f.build(f.job(tree)); err != nil || !strings.HasPrefix(got["vmlinux"], "1000\nopen\n") {
 		t.Errorf("the one that is named: %q, %v", got["vmlinux"], err)
+	}
+}
+
+// TestUnpackSome has archives with what is neither a file nor a link, which is left out, as of a directory; and with
+// files beside the kernel, which are no part of it, also where the archive is not read to its end before.
+func TestUnpackSome(t *testing.T) {
+	f := newFixture(t)
+	data := tarGz(t, [2]string{"linux/Makefile", fakeMakefile}, [2]string{"linux/fs/open.c", "open\n"},
+		[2]string{"linux/scripts/gdb/one.py", "one\n"}, [2]string{"linux/fs/null.c", "device"},
+		[2]string{"linux/fs/pipe.c", "fifo"}, [2]string{"notes/fs/beside.c", "beside\n"})
+	for name, text := range map[string]string{"some.tar.gz": string(data), "some.tar.xz": repacked(t, data)} {
+		file := filepath.Join(t.TempDir(), name)
+		writeFile(t, file, text)
+		got, said, err := f.build(f.job(f.pin(file)))
+		if err != nil || !strings.HasPrefix(got["vmlinux"], "1000\nopen\nTue") {
+			t.Errorf("%s: %q, %v", name, got["vmlinux"], err)
+		}
+		want := "warning left out of the kernel source " + file + ", as neither a file nor a link: fs/null.c, fs/pipe.c"
+		if err == nil && !slices.Contains(said.log, want) {
+			t.Errorf("%s: told %q, want %q", name, said.log, want)
+		}
 	}
 }
 

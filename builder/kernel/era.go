@@ -103,23 +103,41 @@ func find(version units.KernelVersion) (Era, bool) {
 	return Era{}, false
 }
 
-func chosen(version units.KernelVersion, usual Era, known bool, override string) (Era, error) {
-	name, cc, _ := strings.Cut(override, "/")
+// CheckToolchain checks a user's choice of a toolchain, whatever the kernel is; empty: none was made.
+func CheckToolchain(choice string) error {
+	if choice == "" {
+		return nil
+	}
+	_, _, err := parseToolchain(choice)
+	return err
+}
+
+// parseToolchain reads "bookworm/gcc-12", or "bookworm" for the suite's first compiler.
+func parseToolchain(choice string) (of, cc string, _ error) {
+	name, cc, _ := strings.Cut(choice, "/")
 	s, err := suite.Parse(name)
 	has := s.Compilers()
 	switch {
 	case err != nil || has == nil:
-		return Era{}, &EraError{
-			Msg:  fmt.Sprintf("choose toolchain %q: there is none of that suite", override),
+		return "", "", &EraError{
+			Msg:  fmt.Sprintf("choose toolchain %q: there is none of that suite", choice),
 			hint: "use one of " + strings.Join(Toolchains(), ", "),
 		}
 	case cc == "":
 		cc = has[0]
 	case !slices.Contains(has, cc):
-		return Era{}, &EraError{
-			Msg:  fmt.Sprintf("choose toolchain %q: %s has %s", override, name, strings.Join(has, ", ")),
+		return "", "", &EraError{
+			Msg:  fmt.Sprintf("choose toolchain %q: %s has %s", choice, name, strings.Join(has, ", ")),
 			hint: "use one of them",
 		}
+	}
+	return name, cc, nil
+}
+
+func chosen(version units.KernelVersion, usual Era, known bool, override string) (Era, error) {
+	name, cc, err := parseToolchain(override)
+	if err != nil {
+		return Era{}, err
 	}
 	e := Era{From: version, Suite: name, CC: cc, Why: "it was asked for", Chosen: true}
 	switch {

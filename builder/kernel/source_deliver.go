@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -171,8 +172,12 @@ func readFile(ctx context.Context, c container.Container, name string) ([]byte, 
 }
 
 // tarRefuses are GNU tar's messages about a member that would have landed elsewhere.
-var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot mknod", "Cannot create symlink",
+var tarRefuses = []string{"Removing leading", "contains '..'", "Cannot create symlink",
 	"Cannot open: Not a directory"}
+
+// noDevice is GNU tar's message about a device, which nobody but root can make, and its last one.
+var noDevice = regexp.MustCompile(
+	`^tar: (?:(.*): Cannot mknod: .*|Exiting with failure status due to previous errors)$`)
 
 // maxTree bounds an unpacked tarball, in bytes: 6.12 has 1.5 GiB. A test lowers it.
 var maxTree int64 = 8 << 30
@@ -226,6 +231,9 @@ const debScript = `cat > .kimg.deb && dpkg-deb --fsys-tarfile .kimg.deb | tar -x
 // archive unpacks a tarball or a source package, inside of the container, where it can reach nothing.
 func (d *delivery) archive(ctx context.Context) error {
 	mark := []byte("archive 2 " + string(d.tree.SHA256) + "\n")
+	if d.tree.first && d.tree.only != "" { // older versions of kimg unpacked all there was
+		mark = []byte("archive 3 " + string(d.tree.SHA256) + "\n")
+	}
 	if bytes.Equal(mark, d.mark) {
 		return nil
 	}
@@ -250,14 +258,23 @@ func (d *delivery) archive(ctx context.Context) error {
 	}
 	err = d.exec(ctx, in, limitWriter(&names, 1<<20), limitWriter(&errs, 1<<20), "bash", "-c", unpackScript, "bash",
 		script, fmt.Sprint(d.tree.strip), fmt.Sprint(maxTree), d.tree.only, list)
-	if err := unpackError(d.tree.Path, errs.String(), err); err != nil {
+	skipped, messages := devices(errs.String())
+	if skipped != nil && messages == "" && code(err) == 2 { // tar's "fatal error": it went on, to the end
+		err = nil
+	}
+	if err := unpackError(d.tree.Path, messages, err); err != nil {
 		return err
 	}
 	if dirs := wholeTops(names.String()); len(dirs) > 1 {
 		return sourceError("unpack", d.tree.Path, &manyTrees{dirs: dirs})
 	}
-	if err := d.check(ctx); err != nil {
+	special, err := d.check(ctx)
+	if err != nil {
 		return sourceError("unpack", d.tree.Path, err)
+	}
+	if skipped = append(skipped, special...); len(skipped) > 0 {
+		slices.Sort(skipped)
+		d.task.Warn(SkippedWarning(d.tree.Path, skipped))
 	}
 	if err := d.run(ctx, nil, nil, "mkdir", objDir); err != nil {
 		return fmt.Errorf("make the directory for objects: %w", err)
@@ -265,6 +282,23 @@ func (d *delivery) archive(ctx context.Context) error {
 	err = d.write(ctx, srcDir+"/"+sourceMark, mark)
 	d.half = err != nil
 	return err
+}
+
+// devices are those that tar could not make, and the other messages.
+func devices(messages string) (names []string, rest string) {
+	if !strings.Contains(messages, "Cannot mknod") {
+		return nil, messages
+	}
+	for line := range strings.Lines(messages) {
+		m := noDevice.FindStringSubmatch(strings.TrimSpace(line))
+		switch {
+		case m == nil:
+			rest += line
+		case m[1] != "":
+			names = append(names, m[1])
+		}
+	}
+	return names, rest
 }
 
 // unpackError is what unpackScript's messages and status say about a tarball; nil: all is well.
@@ -288,28 +322,29 @@ func unpackError(tarball, messages string, err error) error {
 	return nil
 }
 
-// check checks that an unpacked tree is the kernel that it was taken for, and that nothing in it leads out of it.
-func (d *delivery) check(ctx context.Context) error {
+// check checks that an unpacked tree is the kernel that it was taken for, and that nothing in it leads out of it. What
+// is neither a file nor a link is removed, and returned.
+func (d *delivery) check(ctx context.Context) (special []string, _ error) {
 	makefile, err := d.read(ctx, srcDir+"/Makefile")
 	if errors.Is(err, fs.ErrNotExist) {
-		return errNoTree
+		return nil, errNoTree
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	version, err := ParseMakefile(bytes.NewReader(makefile))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if want := d.tree.Version; version.Major != want.Major || version.Minor != want.Minor {
-		return fmt.Errorf("it holds Linux %s, not %s", version, want)
+		return nil, fmt.Errorf("it holds Linux %s, not %s", version, want)
 	}
 	out, err := d.output(ctx, nil, 16<<20, "find", srcDir,
 		"-path", srcDir+"/"+tree.OwnNames+"*", "-printf", `k%P\0`, "-prune",
 		"-o", "-type", "l", "-printf", `l%P\t%l\0`,
 		"-o", "!", "-type", "f", "!", "-type", "d", "-printf", `s%P\0`)
 	if err != nil {
-		return fmt.Errorf("list the tree: %w", err)
+		return nil, fmt.Errorf("list the tree: %w", err)
 	}
 	for item := range strings.SplitSeq(out, "\x00") {
 		if item == "" {
@@ -317,16 +352,23 @@ func (d *delivery) check(ctx context.Context) error {
 		}
 		name, target, _ := strings.Cut(item[1:], "\t")
 		if item[0] == 'k' {
-			return fmt.Errorf("refused: %q is a name that kimg keeps for itself", name)
+			return nil, fmt.Errorf("refused: %q is a name that kimg keeps for itself", name)
 		}
 		if item[0] == 's' {
-			return fmt.Errorf("refused: %q is a special file", name)
+			special = append(special, name)
+			continue
 		}
 		if escapes(name, target) {
-			return fmt.Errorf("refused: link %q leads out of the tree, to %q", name, target)
+			return nil, fmt.Errorf("refused: link %q leads out of the tree, to %q", name, target)
 		}
 	}
-	return nil
+	if len(special) > 0 {
+		list := strings.NewReader(strings.Join(special, "\x00"))
+		if err := d.run(ctx, list, nil, "sh", "-c", `cd "$1" && exec xargs -0 rm -f --`, "sh", srcDir); err != nil {
+			return nil, fmt.Errorf("remove what is no source: %w", err)
+		}
+	}
+	return special, nil
 }
 
 // escapes reports whether a link points, or could point, outside the tree: where ".." comes after a name that may

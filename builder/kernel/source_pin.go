@@ -24,6 +24,7 @@ import (
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -63,6 +64,17 @@ func PinDownload(ctx context.Context, kind Kind, from, path, cacheDir string) (*
 	return pinTarball(ctx, Source{Kind: kind}, u.Path, path, cacheDir)
 }
 
+// SkippedWarning says what of a source was left out: most is what a machine that ran there left in the directory.
+func SkippedWarning(source string, names []string) string {
+	const most = 3
+	text := fmt.Sprintf("left out of the kernel source %s, as neither a file nor a link: %s", source,
+		strings.Join(names[:min(most, len(names))], ", "))
+	if n := len(names) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
 // Packages is the part of a package list that finding a source package takes.
 type Packages interface {
 	Lookup(name string) (archive.Package, bool)
@@ -82,6 +94,25 @@ func otherSources(list Packages) string {
 		return ", nor another linux-source-X.Y"
 	}
 	return ": it has " + strings.Join(names, ", ")
+}
+
+// NoPackageError is a source package that a suite's archive has not.
+type NoPackageError struct{ name, others string }
+
+func (e *NoPackageError) Error() string {
+	return "find the suite's kernel: its archive has no package " + e.name + e.others
+}
+
+// Hint says where there is one.
+func (e *NoPackageError) Hint() string {
+	version := strings.TrimPrefix(e.name, "linux-source-")
+	hint := "--kernel " + version + ".y takes it from kernel.org"
+	for _, name := range suite.Names() {
+		if s, err := suite.Parse(name); err == nil && s.Kernel == version {
+			hint += ", and --suite " + name + " has that package"
+		}
+	}
+	return hint
 }
 
 // compareNames orders linux-source-6.1 before linux-source-6.12.
@@ -104,8 +135,7 @@ func FindPackage(list Packages, src Source) (archive.Package, error) {
 	}
 	p, ok := list.Lookup(name)
 	if !ok {
-		return archive.Package{}, fmt.Errorf("find the suite's kernel: its archive has no package %s%s", name,
-			otherSources(list))
+		return archive.Package{}, &NoPackageError{name, otherSources(list)}
 	}
 	return p, nil
 }
@@ -195,7 +225,7 @@ func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*
 	if src.Dir != "" {
 		known += ":" + src.Dir
 	}
-	cache, err := cacheFile(cacheDir, "tarball", known)
+	cache, err := cacheFile(cacheDir, "tarball2", known)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +242,7 @@ func pinTarball(ctx context.Context, src Source, name, path, cacheDir string) (*
 		return nil, sourceError("read kernel source", name, err)
 	}
 	l = learned{Stat: stat, SHA256: sum, Version: in.version, Strip: in.strip}
-	if in.beside {
+	if in.beside || in.dir != "" && in.dir != "." && !searched(name, src.Dir) { // what comes later is not known
 		l.Only = in.dir
 	}
 	if src.Dir != "" { // another directory of it is another source

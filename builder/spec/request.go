@@ -6,6 +6,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
@@ -105,6 +106,14 @@ func (q Request) Check() error {
 		}
 	}
 	return q.Custom.Check()
+}
+
+// Includes reports whether a package was asked for by its name.
+func (q Request) Includes(name string) bool {
+	return slices.ContainsFunc(q.Include, func(p string) bool {
+		is, _, _ := strings.Cut(p, "=")
+		return is == name
+	})
 }
 
 // includes are the names of --include in one order and without repeats, with what else is asked for needs.

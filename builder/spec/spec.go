@@ -4,6 +4,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -184,6 +185,9 @@ func (e *InputError) Unwrap() error { return e.Err }
 // packageName is Debian policy 5.6.1.
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+$`)
 
+// packageVersion is what a version is made of, Debian policy 5.6.12.
+var packageVersion = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+~:-]*$`)
+
 // setting is SYM=VALUE, with or without CONFIG_.
 var setting = regexp.MustCompile(`^(CONFIG_)?[A-Za-z0-9_]+=[^\n]*$`)
 
@@ -223,6 +227,10 @@ func (s Spec) Check() error {
 func (s Spec) CheckValues() error {
 	of, err := suite.Parse(s.Suite)
 	if err != nil {
+		if _, source := kernel.ParseSource("suite:" + s.Suite); source == nil && s.Suite != "" {
+			err = fmt.Errorf("%s is a kernel's source, and a package: want kernel: suite:%s (--kernel), and a suite "+
+				"that has it: %s", s.Suite, s.Suite, strings.Join(suite.Names(), ", "))
+		}
 		return s.wrong("--suite", s.Suite, err)
 	}
 	a, err := arch.Parse(s.Arch)
@@ -245,15 +253,30 @@ func (s Spec) CheckValues() error {
 	if s.Jobs < 0 || s.Jobs > 4096 {
 		return s.wrong("--jobs", s.Jobs, fmt.Errorf("%d is not a number of jobs", s.Jobs))
 	}
+	exact := map[string]string{}
 	for _, p := range s.Include {
-		if !isDeb(p) && !packageName.MatchString(p) {
-			return s.wrong("--include", p, fmt.Errorf("%q is not a package name", p))
+		if isDeb(p) {
+			continue
 		}
+		name, version, pin := strings.Cut(p, "=")
+		switch {
+		case !packageName.MatchString(name):
+			return s.wrong("--include", p, fmt.Errorf("%q is not a package name", name))
+		case pin && !packageVersion.MatchString(version):
+			return s.wrong("--include", p, fmt.Errorf("%q is not a version of a package: want %s=VERSION, as apt "+
+				"has it", version, name))
+		case pin && exact[name] != "" && exact[name] != version:
+			return s.wrong("--include", p, fmt.Errorf("%s is to be both %s and %s", name, exact[name], version))
+		}
+		exact[name] = cmp.Or(version, exact[name])
 	}
 	for _, v := range s.Set {
 		if !setting.MatchString(v) {
 			return s.wrong("--set", v, fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v))
 		}
+	}
+	if err := kernel.CheckToolchain(s.Toolchain); err != nil {
+		return s.wrong("--toolchain", s.Toolchain, err)
 	}
 	for _, t := range s.Targets {
 		if err := kernel.CheckTarget(t); err != nil {

@@ -2,12 +2,16 @@ package spec
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/yamlfile"
 	"go.yaml.in/yaml/v3"
 )
@@ -23,6 +27,58 @@ func (s Spec) wrong(flag string, value any, err error) error {
 		}
 	}
 	return &InputError{flag, err}
+}
+
+// Wrong is an *InputError of a field's value, by its flag or by where a kimg.yaml has it.
+func (s Spec) Wrong(flag string, value any, err error) error { return s.wrong(flag, value, err) }
+
+// Located gives an error of what archives have, or have not, the place where it was asked for; others are returned as
+// they are.
+func (s Spec) Located(err error) error {
+	var input *InputError
+	if err == nil || errors.As(err, &input) {
+		return err
+	}
+	named := func(name string) string {
+		i := slices.IndexFunc(s.Include, func(p string) bool { return strings.Split(p, "=")[0] == name })
+		if i < 0 {
+			return ""
+		}
+		return s.Include[i]
+	}
+	var flag, value string
+	var unknown *archive.UnknownError
+	var version *archive.VersionError
+	var file *archive.FileError
+	var line *archive.LineError
+	var component *archive.ComponentError
+	var source *kernel.NoPackageError
+	switch {
+	case errors.As(err, &source):
+		flag, value = "--kernel", s.Kernel
+	case errors.As(err, &unknown):
+		flag, value = "--include", named(unknown.Names[0])
+	case errors.As(err, &version):
+		flag, value = "--include", named(version.Name)
+	case errors.As(err, &file):
+		flag, value = "--include", file.File
+	case errors.As(err, &component):
+		flag, value = "--components", component.Component
+		if !slices.Contains(s.Components, value) {
+			value = ""
+		}
+	case errors.As(err, &line):
+		flag = "--archive"
+		for _, text := range s.Archives {
+			if l, err := archive.ParseLine(text); err == nil && l.Name() == line.Line.Name() {
+				value = text
+			}
+		}
+	}
+	if value == "" {
+		return err
+	}
+	return s.wrong(flag, value, err)
 }
 
 // plural are the flags that kimg.yaml calls otherwise.
@@ -107,12 +163,19 @@ func (r *fileReader) value(key string, n *yaml.Node, to reflect.Value) []item {
 	}
 	switch at := to.Addr().Interface().(type) {
 	case *bool:
-		if err := n.Decode(at); err != nil {
+		switch word := switches[strings.ToLower(n.Value)]; {
+		case word == "":
 			r.Wrong(n, "%s: %q: want true or false", key, n.Value)
+		case n.Style != 0: // a text, which other tools would not take
+			r.Wrong(n, "%s: %q is a text: want true or false, without quotes", key, n.Value)
+		default:
+			*at = word == "y"
 		}
 	case *int:
 		v, err := strconv.Atoi(n.Value)
-		if err != nil {
+		if err == nil && n.Style != 0 {
+			r.Wrong(n, "%s: %q is a text: want a number, without quotes", key, n.Value)
+		} else if err != nil {
 			r.Wrong(n, "%s: %q: want a number", key, n.Value)
 		}
 		*at = v

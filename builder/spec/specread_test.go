@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -71,10 +75,19 @@ func TestSpecFileErrors(t *testing.T) {
 		{"set:\n  KASAN:\n", ":2: set: KASAN: want y, m, n, a number or a text here"},
 		{"set:\n  NO-SYMBOL: y\n", `:2: set: "NO-SYMBOL=y": want SYM=VALUE`},
 		{"set:\n  - A=y\n  - KASAN\n", `:3: set: "KASAN": want SYM=VALUE`},
+		{"include: [strace, strace=]\n", `:1: include: "" is not a version of a package: want strace=VERSION, ` +
+			"as apt has it"},
+		{"include: [strace=1, strace=2]\n", ":1: include: strace is to be both 1 and 2"},
 		{"include: [strace, No]\n", `:1: include: "No" is not a package name`},
 		{"\nfragments: [gone.config]\n", ":2: fragments: read "},
 		{"config: gone.config\n", ":1: config: read "},
 		{"kernel: ''\n", ":1: kernel: is empty"},
+		{"jobs: 2\nno-fixes: 'yes'\n", `:2: no-fixes: "yes" is a text: want true or false, without quotes`},
+		{"initramfs: \"true\"\n", `:1: initramfs: "true" is a text: want true or false, without quotes`},
+		{"jobs: \"4\"\n", `:1: jobs: "4" is a text: want a number, without quotes`},
+		{"privileged: 1\n", `:1: privileged: "1": want true or false`},
+		{"jobs: 2\ntoolchain: sarge\n", `:2: toolchain: choose toolchain "sarge": there is none of that suite`},
+		{"toolchain: trixie/gcc-99\n", `:1: toolchain: choose toolchain "trixie/gcc-99": trixie has gcc-14`},
 	} {
 		dir := t.TempDir()
 		s, err := loadText(t, dir, tt.text)
@@ -98,6 +111,67 @@ func TestSpecFileErrors(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "--") || strings.Contains(err.Error(), "[]string") {
 			t.Errorf("%q: %v", tt.text, err)
+		}
+	}
+}
+
+// TestBools reads YAML's words for what is on and off, of every key that is either.
+func TestBools(t *testing.T) {
+	for _, key := range strings.Fields("initramfs no-fixes verify-tar allow-unsigned privileged export-source") {
+		for word, want := range map[string]bool{"true": true, "yes": true, "On": true, "false": false, "NO": false} {
+			s, err := loadText(t, t.TempDir(), key+": "+word+"\n")
+			_, at := fields(&s)
+			if err != nil || at[key].Bool() != want {
+				t.Errorf("%s: %s: %v, %v", key, word, at[key], err)
+			}
+		}
+		if s, err := loadText(t, t.TempDir(), key+": 'true'\n"); err == nil {
+			_, at := fields(&s)
+			t.Errorf("%s: 'true' is taken as %v", key, at[key])
+		}
+	}
+	s := Default()
+	_, at := fields(&s)
+	n := 0
+	for _, v := range at {
+		if v.Kind() == reflect.Bool {
+			n++
+		}
+	}
+	if n != 6 {
+		t.Errorf("there are %d keys that are on or off: name them above", n)
+	}
+}
+
+// TestLocated finds where it was asked for what archives have not.
+func TestLocated(t *testing.T) {
+	dir := t.TempDir()
+	s, err := loadText(t, dir, "kernel: suite:linux-source-6.1\ninclude:\n  - gdb\n  - strace=1\n"+
+		"components: [main,\n  new]\narchives:\n  - deb [signed-by=/k] http://a.example/x ./\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := archive.ParseLine(s.Archives[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := errors.New("gone")
+	for want, err := range map[string]error{
+		":3: include: x: find packages: ": fmt.Errorf("x: %w", &archive.UnknownError{Names: []string{"gdb"}}),
+		":4: include: include strace=1: ": &archive.VersionError{Name: "strace", Version: "1"},
+		":6: components: ":                &archive.ComponentError{Component: "new"},
+		":8: archives: use archive ":      &archive.LineError{Line: line, Err: gone},
+		":1: kernel: find the suite's ":   &kernel.NoPackageError{},
+	} {
+		var input *InputError
+		if got := s.Located(err); !strings.HasPrefix(got.Error(), filepath.Join(dir, File)+want) ||
+			!errors.As(got, &input) {
+			t.Errorf("%v, want %s", got, want)
+		}
+	}
+	for _, err := range []error{nil, gone, &archive.UnknownError{Names: []string{"of-another"}}} {
+		if got := s.Located(err); got != err {
+			t.Errorf("%v became %v", err, got)
 		}
 	}
 }

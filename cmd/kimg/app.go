@@ -110,16 +110,18 @@ func (a *app) engineChoice(cache string) (container.Choice, error) {
 	if c.Engine == "" {
 		c.Engine, from = os.Getenv("KIMG_ENGINE"), "KIMG_ENGINE"
 	}
+	wrong := func(err error) error { return &spec.InputError{Field: from, Err: err} }
 	if c.Engine == "" {
 		sp, err := spec.Load(".")
 		if err != nil {
 			return c, err
 		}
-		c.Engine, from = sp.Engine, "engine in "+spec.File
+		c.Engine = sp.Engine
+		wrong = func(err error) error { return sp.Wrong("--engine", sp.Engine, err) }
 	}
 	if c.Engine != "" && !slices.Contains(container.EngineNames, c.Engine) {
-		return c, &spec.InputError{Field: from, Err: fmt.Errorf("there is no engine %q: want one of %s", c.Engine,
-			strings.Join(container.EngineNames, ", "))}
+		return c, wrong(fmt.Errorf("there is no engine %q: want one of %s", c.Engine,
+			strings.Join(container.EngineNames, ", ")))
 	}
 	return c, nil
 }

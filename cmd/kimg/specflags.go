@@ -46,7 +46,8 @@ var specFlagTable = []specFlag{
 	{"initramfs", func(s *spec.Spec) any { return &s.Initramfs },
 		"make an initramfs of the root filesystem, rootfs.cpio.gz, for a guest without a disk, in place of rootfs.img"},
 	{"include", func(s *spec.Spec) any { return &s.Include },
-		"also install `PKG,...`, of the suite's archive or a .deb file (repeatable; besides those of kimg.yaml)"},
+		"also install `PKG,...`, of the suite's archive or a .deb file (repeatable; besides those of kimg.yaml);\n" +
+			"PKG=VERSION is that version"},
 	{"components", func(s *spec.Spec) any { return &s.Components },
 		"read the components `NAME,...` of the suite's archive, such as main,non-free-firmware\n" +
 			"(default: main; of Ubuntu main,universe)"},

@@ -25,7 +25,7 @@ const (
 type ClosureSpec struct {
 	Suite   suite.Suite
 	Variant Variant
-	Include []string // debootstrap --include
+	Include []string // debootstrap --include; "strace=6.13+ds-1" is that version of it
 }
 
 // Bootstrap is what debootstrap installs, in its order, by name: Required is
@@ -40,6 +40,11 @@ type Bootstrap struct{ Required, Base []Package }
 // Which packages every root filesystem has is the suite's affair: another archive may have newer ones of them, but
 // its own priorities, and what it calls essential, count for nothing.
 func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
+	x, include, err := x.pinned(spec.Include)
+	if err != nil {
+		return Bootstrap{}, err
+	}
+	spec.Include = include
 	own := x
 	if x.own != nil {
 		own = x.own
@@ -62,7 +67,6 @@ func (x *Index) Closure(spec ClosureSpec) (Bootstrap, error) {
 		delete(baseSet, name)
 	}
 	var b Bootstrap
-	var err error
 	if b.Required, err = x.sorted(requiredSet); err != nil {
 		return Bootstrap{}, err
 	}
@@ -174,7 +178,7 @@ func (x *Index) resolve(names, exclude []string) map[string]bool {
 		name := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		for n, i := range x.byName[name] {
-			if n > 0 && x.own != nil { // debootstrap takes those of all versions for one; here they are others'
+			if n > 0 && x.joined() { // debootstrap takes those of all versions for one; here they are others'
 				break
 			}
 			for _, dep := range firstAlternatives(x.packages[i]) {
@@ -288,7 +292,7 @@ func (x *Index) describeMissing(name string) string {
 		if len(x.components) > 0 {
 			missing += " in " + strings.Join(x.components, ", ")
 		}
-		if x.own != nil {
+		if x.joined() {
 			missing += ", and no other archive has it"
 		}
 		if n := x.foreignTo(name); n != "" {

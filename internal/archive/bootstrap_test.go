@@ -68,6 +68,55 @@ func TestClosureClash(t *testing.T) {
 	}
 }
 
+// TestClosureVersion includes one version of a package, as apt names it.
+func TestClosureVersion(t *testing.T) {
+	own := []string{stanza("apt 1"), stanza("tool 1", "Depends: libtool (= 1)"), stanza("libtool 1"), stanza("plain 3")}
+	more := []string{stanza("tool 2", "Depends: libtool (= 2)"), stanza("libtool 2"), stanza("lib 1")}
+	late := []string{stanza("tool 9~bpo1", "Depends: libtool")}
+	for include, want := range map[string]string{
+		"tool":             "apt=1 libtool=2 tool=2",
+		"tool=2":           "apt=1 libtool=2 tool=2",
+		"tool tool=9~bpo1": "apt=1 libtool=2 tool=9~bpo1",
+		"tool=1 libtool=1": "apt=1 libtool=1 tool=1",
+		"tool=1": "install tool: it depends on libtool (= 1) (libtool is 2, of archive more): " +
+			"include libtool=1, too",
+		"plain=3": "apt=1 plain=3",
+		"plain=4": "include plain=4: there is no such version: the suite has 3",
+		"mine=1":  "apt=1 mine=1",
+		"mine=2":  "include mine=2: there is no such version: a file of yours has 1",
+		"tool=3": "include tool=3: there is no such version: the archive more has 2, the suite has 1, " +
+			"the archive late has 9~bpo1",
+		"toool=1": `find packages: the suite has no package "toool", and no other archive has it ` +
+			"(did you mean tool?)",
+	} {
+		back := from("late", indexOf(t, late...))
+		back.late = true
+		x, err := Join(indexOf(t, own...), []File{file(t, "mine 1")}, from("more", indexOf(t, more...)), back)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := x.Closure(ClosureSpec{trixie(t), Minbase, strings.Fields(include)})
+		var got []string
+		for _, p := range b.Base {
+			got = append(got, p.Name+"="+p.Version)
+		}
+		if err != nil {
+			got = []string{err.Error()}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", include, strings.Join(got, " "), want)
+		}
+		if p, _ := x.Lookup("tool"); p.Version != "2" {
+			t.Errorf("%s: the index itself has now %s", include, p.Version)
+		}
+	}
+	var none *VersionError
+	_, err := indexOf(t, own...).Closure(ClosureSpec{trixie(t), Minbase, []string{"plain=4"}})
+	if !errors.As(err, &none) {
+		t.Errorf("in the suite alone: %v", err)
+	}
+}
+
 func TestDescribeMissing(t *testing.T) {
 	x := indexOf(t, stanza("openssh-server"), stanza("gcc-12"), stanza("gcc-14"), stanza("python3"), stanza("strace"))
 	x.components = []string{"main"}

@@ -35,7 +35,7 @@ type Index struct {
 
 	components []string // whose packages they are, for errors
 
-	own      *Index         // of a Join: the suite's own, whose packages come first in packages
+	own      *Index         // of a Join, and of pinned: the suite's own, whose packages come first in packages
 	standing map[string]int // of a Join: by Package.From, the least first; see Join
 	late     bool           // its archive is NotAutomatic
 	foreign  []Package      // those of other architectures, for errors

@@ -166,14 +166,31 @@ func (in *installation) satisfy(p Package) error {
 				continue
 			}
 			i, ok := in.choose(alternatives)
+			relation := dependency.Relation{Possibilities: alternatives}
+			if other := in.otherVersion(alternatives); !ok && other != "" {
+				return fmt.Errorf("install %s: it depends on %s%s: include %s, too", p.Name, relation,
+					in.instead(alternatives), other)
+			}
 			if !ok {
-				return fmt.Errorf("install %s: it depends on %s, which the suite does not have%s", p.Name,
-					dependency.Relation{Possibilities: alternatives}, in.instead(alternatives))
+				return fmt.Errorf("install %s: it depends on %s, which the suite does not have%s", p.Name, relation,
+					in.instead(alternatives))
 			}
 			in.add(i)
 		}
 	}
 	return nil
+}
+
+// otherVersion is a package that is there in another version than what was chosen, as it is included: "libc=1".
+func (in *installation) otherVersion(alternatives []dependency.Possibility) string {
+	for _, want := range alternatives {
+		for _, i := range in.x.byName[want.Name] {
+			if in.x.is(i, want) {
+				return want.Name + "=" + in.x.packages[i].Version
+			}
+		}
+	}
+	return ""
 }
 
 // instead says what there is of what is needed: other versions.
@@ -191,7 +208,7 @@ func (in *installation) instead(alternatives []dependency.Possibility) string {
 	switch {
 	case len(all) > 0:
 		return " (" + strings.Join(all, "; ") + ")"
-	case in.x.own != nil:
+	case in.x.joined():
 		return ", nor any other archive"
 	}
 	return ""

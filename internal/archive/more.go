@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,6 +165,16 @@ func (r *Release) lists() map[string][]string {
 	return all
 }
 
+// ComponentError is a component that an archive has not.
+type ComponentError struct {
+	Component string
+	there     []string
+}
+
+func (e *ComponentError) Error() string {
+	return fmt.Sprintf("it has no component %q: it has %s", e.Component, strings.Join(e.there, ", "))
+}
+
 // lacks says what there is where a list is not.
 func (r *Release) lacks(component string, a arch.Arch) error {
 	lists := r.lists()
@@ -172,8 +183,7 @@ func (r *Release) lacks(component string, a arch.Arch) error {
 	case len(lists) == 0:
 		return errNotListed
 	case !ok:
-		return fmt.Errorf("it has no component %q: it has %s", component,
-			strings.Join(slices.Sorted(maps.Keys(lists)), ", "))
+		return &ComponentError{component, slices.Sorted(maps.Keys(lists))}
 	case slices.Contains(arches, a.Name):
 		return errNotListed
 	}
@@ -289,6 +299,58 @@ func Join(own *Index, files []File, more ...*Index) (*Index, error) {
 		}
 	}
 	return x, nil
+}
+
+// joined reports whether there are other archives than the suite's, or files, in the index.
+func (x *Index) joined() bool { return x.standing != nil }
+
+// VersionError is a version of a package that was asked for, and that there is not.
+type VersionError struct {
+	Name, Version string
+	There         []string // "the suite has 6.13+ds-1"
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("include %s=%s: there is no such version: %s", e.Name, e.Version, strings.Join(e.There, ", "))
+}
+
+// Hint says what there is to choose from.
+func (e *VersionError) Hint() string {
+	return "name one of these, or none for the newest; --archive names another archive to look in"
+}
+
+// pinned is the index where each package that is named with a version ("strace=6.13+ds-1") has no other, and the
+// names alone. A *VersionError says that it has not that one.
+func (x *Index) pinned(include []string) (_ *Index, names []string, _ error) {
+	y := x
+	for _, p := range include {
+		name, exact, pin := strings.Cut(p, "=")
+		names = append(names, name)
+		if !pin || len(x.byName[name]) == 0 { // what there is not is found later
+			continue
+		}
+		if y == x {
+			y = &Index{arch: x.arch, packages: x.packages, byName: maps.Clone(x.byName), components: x.components,
+				own: cmp.Or(x.own, x), standing: x.standing, late: x.late, foreign: x.foreign}
+		}
+		var that []int
+		e := &VersionError{Name: name, Version: exact}
+		for _, i := range y.byName[name] {
+			q := x.packages[i]
+			if q.Version == exact {
+				that = append(that, i)
+			}
+			e.There = append(e.There, q.origin()+" has "+q.Version)
+			if q.From == Local { // which was named, too
+				break
+			}
+		}
+		if len(that) == 0 {
+			return nil, nil, e
+		}
+		y.byName[name] = that
+	}
+	return y, names, nil
 }
 
 // origin is where a package is from, for messages.

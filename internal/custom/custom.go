@@ -89,7 +89,8 @@ func (c *Custom) Packages(included []string) (all []string) {
 		all = append(all, "locales")
 	}
 	if len(c.AuthorizedKeys) > 0 && !slices.ContainsFunc(included, func(p string) bool {
-		return slices.Contains(sshds, p)
+		name, _, _ := strings.Cut(p, "=")
+		return slices.Contains(sshds, name)
 	}) {
 		all = append(all, sshds[0])
 	}

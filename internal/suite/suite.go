@@ -17,6 +17,7 @@ type Suite struct {
 	Name   string   // the codename: "trixie"
 	Family *Family  // who makes it
 	Arches []string // the architectures in its archive, of those that kimg knows
+	Kernel string   // of its linux-source, for advice: "6.12"; empty: it moves, or has another name
 
 	signers   []string   // fingerprints of the primary keys that may sign its InRelease
 	Bootstrap Bootstrap  // what debootstrap does for it

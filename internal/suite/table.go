@@ -72,7 +72,7 @@ var (
 // suites: a release is signed by the keys of the releases around its last update, and by its own stable key.
 var suites = []Suite{
 	{
-		Name: "bullseye", Family: Debian, Arches: two,
+		Name: "bullseye", Family: Debian, Arches: two, Kernel: "5.10",
 		signers: []string{debian11Automatic, debian11Stable, debian12Automatic},
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-10", "gcc-9"}, Base: []string{"mawk"}, Binutils: 35, Glibc: 31,
@@ -82,7 +82,7 @@ var suites = []Suite{
 		},
 	},
 	{
-		Name: "bookworm", Family: Debian, Arches: two,
+		Name: "bookworm", Family: Debian, Arches: two, Kernel: "6.1",
 		signers:   []string{debian11Automatic, debian12Automatic, debian12Stable, debian13Automatic},
 		Bootstrap: Bootstrap{Exclude: mergesUsr, Also: []string{"usr-is-merged"}},
 		Toolchain: &Toolchain{
@@ -93,7 +93,7 @@ var suites = []Suite{
 		},
 	},
 	{
-		Name: "trixie", Family: Debian, Arches: three,
+		Name: "trixie", Family: Debian, Arches: three, Kernel: "6.12",
 		signers:   []string{debian12Automatic, debian13Automatic, debian13Stable},
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 		Toolchain: &Toolchain{

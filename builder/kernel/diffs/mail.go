@@ -20,11 +20,14 @@ var mboxFrom = regexp.MustCompile(`(?m)^From \S+ .*\d{4}\r?\n`)
 // encodedRE is a header of what is not read as it is (RFC 2045, 6.1).
 var encodedRE = regexp.MustCompile(`(?mi)^Content-Transfer-Encoding:\s*(quoted-printable|base64)\b`)
 
-// Decode returns the patch of a mail, or of a mailbox, that is in quoted-printable or base64; any other text as it
-// is, but for a byte order mark.
+// flowedRE is a header of what a mailer may have broken lines in (RFC 3676, 4).
+var flowedRE = regexp.MustCompile(`(?mi)^Content-Type:[^\n]*(\n[ \t][^\n]*)*\bformat="?flowed\b`)
+
+// Decode returns the patch of a mail, or of a mailbox, that is in quoted-printable or base64, or format=flowed; any
+// other text as it is, but for a byte order mark.
 func Decode(name, text string) (string, error) {
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark of UTF-8
-	if !encodedRE.MatchString(text) {
+	if !encodedRE.MatchString(text) && !flowedRE.MatchString(text) {
 		return text, nil
 	}
 	var b strings.Builder
@@ -74,9 +77,59 @@ func decodePart(w *strings.Builder, header func(string) string, body io.Reader) 
 	case "base64":
 		body = base64.NewDecoder(base64.StdEncoding, body)
 	}
-	_, err = io.Copy(w, body)
-	w.WriteByte('\n')
+	if !strings.EqualFold(params["format"], "flowed") {
+		_, err = io.Copy(w, body)
+		w.WriteByte('\n')
+		return err
+	}
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	plain, err := unflow(string(text), strings.EqualFold(params["delsp"], "yes"))
+	w.WriteString(plain + "\n")
 	return err
+}
+
+var errFlowed = errors.New("it is format=flowed, which breaks lines and adds blanks, and that cannot be undone here: " +
+	"have it sent as an attachment, or by git send-email")
+
+// unflow undoes format=flowed (RFC 3676, 4.1): a blank at a line's begin is a stuffed one, and one at its end says
+// that the line goes on. A patch has such ends of its own, and some mailers say flowed and do nothing of the sort: the
+// reading counts that is a whole patch.
+func unflow(text string, delsp bool) (string, error) {
+	read := func(unstuff, join bool) string {
+		var b strings.Builder
+		for line := range strings.Lines(text) {
+			line = strings.TrimRight(line, "\r\n")
+			if line == "-- " { // a signature
+				b.WriteString(line + "\n")
+				continue
+			}
+			if unstuff {
+				line = strings.TrimPrefix(line, " ")
+			}
+			if join && strings.HasSuffix(line, " ") {
+				if delsp {
+					line = line[:len(line)-1]
+				}
+				b.WriteString(line)
+				continue
+			}
+			b.WriteString(line + "\n")
+		}
+		return b.String()
+	}
+	whole := read(true, true)
+	if !strings.Contains(text, "\n@@ -") && !strings.Contains("\n"+text, "\ndiff --git ") {
+		return whole, nil // a letter
+	}
+	for _, way := range []string{whole, read(true, false), text} {
+		if _, err := Parse("", way, Strip(way)); err == nil {
+			return way, nil
+		}
+	}
+	return "", errFlowed
 }
 
 // topDirs are the directories at the top of a kernel tree, of all versions.

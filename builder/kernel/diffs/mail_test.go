@@ -67,6 +67,33 @@ func TestDecode(t *testing.T) {
 			}
 		}
 	}
+	const context = "--- a/x\n+++ b/x\n@@ -1,4 +1,5 @@\n int a;\n \n \tlong\n+int lab = 1;\n int b;\n"
+	flowed := func(more, text string) string {
+		return "Subject: x\nContent-Type: text/plain; charset=UTF-8;\n format=flowed" + more +
+			"\n\nHello, a \nletter.\n" + text + "-- \nme\n"
+	}
+	stuffed := strings.ReplaceAll(context, "\n ", "\n  ")
+	trimmed := strings.Replace(stuffed, "  \n", "\n", 1)
+	for name, text := range map[string]string{
+		"stuffed": flowed("", stuffed), "not stuffed": flowed("", context), "trimmed": flowed("", trimmed),
+		"broken":           flowed("", strings.Replace(trimmed, "int lab ", "int lab \n", 1)),
+		"deleted":          flowed("; delsp=yes", strings.Replace(trimmed, "lab ", "lab  \n", 1)),
+		"carriage returns": strings.ReplaceAll(flowed("", stuffed), "\n", "\r\n"),
+	} {
+		text, err := Decode(name, text)
+		var files []File
+		if err == nil {
+			files, err = Parse(name, text, 1)
+		}
+		if err != nil || len(files) != 1 || !strings.Contains(files[0].Text(), "\n int a;\n") ||
+			!strings.Contains(files[0].Text(), "\n \tlong\n+int lab = 1;\n int b;\n") {
+			t.Errorf("flowed, %s: %v in\n%s", name, err, text)
+		}
+	}
+	if _, err := Decode("x", flowed("", strings.Replace(stuffed, "+int lab", "+int\nlab", 1))); err == nil ||
+		!strings.Contains(err.Error(), "format=flowed") {
+		t.Errorf("flowed and damaged: %v", err)
+	}
 	if text, err := Decode("x", patch); err != nil || text != patch {
 		t.Errorf("a plain patch became %q, %v", text, err)
 	}

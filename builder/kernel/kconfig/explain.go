@@ -29,6 +29,8 @@ func (t *Tree) Explain(name, requested string, final Config) string {
 		return fmt.Sprintf("%s takes a value of type %s", name, s.Type)
 	case tri && want < triOf(final.Get(name)):
 		return t.whyOn(s, want, final)
+	case !tri && !t.prompted(s):
+		return t.follows(s, requested)
 	default:
 		return t.whyOff(s, max(want, Mod), final, 0)
 	}
@@ -62,6 +64,29 @@ func (t *Tree) whyOn(s *Symbol, want Tri, final Config) string {
 		return "it has no prompt: the tree sets it by itself"
 	}
 	return t.hidden(s, final, "its default stands")
+}
+
+// follows explains a number or a text that nobody is asked for: HZ is 300 with HZ_300, a member of a choice.
+func (t *Tree) follows(s *Symbol, requested string) string {
+	const no = "it has no prompt: "
+	var with []string
+	for _, d := range s.Defs {
+		for _, f := range d.defaults {
+			value, plain := f.value.(symbol)
+			by, one := f.cond.(symbol)
+			if !plain || !one || by.constant() || !t.Prompted(by.name) {
+				continue
+			}
+			if value.name == strings.Trim(requested, `"`) {
+				return no + "--set " + by.name + "=y makes it that"
+			}
+			with = append(with, value.name+" with "+by.name)
+		}
+	}
+	if len(with) == 0 {
+		return no + "the tree sets it by itself"
+	}
+	return no + "it is " + some(with)
 }
 
 func (t *Tree) notAModule(s *Symbol, final Config) string {
@@ -187,6 +212,13 @@ func (t *Tree) missing(s *Symbol, conds []Expr, want Tri, final Config, depth in
 		}
 		return why + "; --set " + strings.Join(sets, " --set ") + " " + turn + " that on"
 	}
+	if off, ok := conds[0].(not); ok && len(words) == 1 {
+		if sym, ok := off.x.(symbol); ok && t.Symbols[sym.name] != nil {
+			if by := t.whyOn(t.Symbols[sym.name], No, final); by == ofArchitecture {
+				return why + "; " + sym.name + ": " + by
+			}
+		}
+	}
 	sym, ok := conds[0].(symbol)
 	if !ok || len(words) != 1 || depth >= maxChain {
 		return why
@@ -216,10 +248,16 @@ func (t *Tree) prompted(s *Symbol) bool {
 	return slices.ContainsFunc(s.Defs, func(d *Def) bool { return d.Prompt != "" })
 }
 
+// ofArchitecture says that a symbol is shown for other architectures only: 64BIT, where make's ARCH is x86.
+const ofArchitecture = "the architecture that is built for decides it (--arch)"
+
 // hidden explains a symbol whose prompt is not shown.
 func (t *Tree) hidden(s *Symbol, final Config, otherwise string) string {
 	for _, d := range s.Defs {
 		for _, c := range conjuncts(both(d.Depends, d.Visible)) {
+			if x, ok := c.(comparison); ok && d.Prompt != "" && c.eval(final) == No && x.fixed() {
+				return ofArchitecture
+			}
 			if d.Prompt != "" && c.eval(final) == No {
 				return "it can only be changed with " + describe(c, final)
 			}
@@ -296,11 +334,12 @@ func (t *Tree) unknown(name string) string {
 // Absent reports whether no architecture has a symbol; that of another one is known after Elsewhere.
 func (t *Tree) Absent(name string) bool { return t.Symbols[name] == nil && t.elsewhere[name] == "" }
 
-// shortWord is the least length of a name that others are searched for, in bytes: more have A or NET in them.
+// shortWord is the least length of a name that others are searched for in their middle, in bytes.
 const shortWord = 4
 
 // Near are the symbols that were probably meant by a name that is none, the likeliest first, three at most: the one
-// that differs by case only, else those with a prompt that have the name as whole words in theirs, and the nearest.
+// that differs by case only, else those with a prompt that have the name as whole words in theirs, and the nearest. A
+// short name has to be their first word.
 func (t *Tree) Near(name string) []string {
 	var around []string
 	for s := range t.Symbols {
@@ -308,12 +347,18 @@ func (t *Tree) Near(name string) []string {
 			return []string{s}
 		}
 		words := strings.Contains("_"+s+"_", "_"+strings.ToUpper(name)+"_")
-		if len(name) >= shortWord && words && t.Prompted(s) {
+		if len(name) < shortWord { // more have such a word in them than were meant, and fewer begin with it
+			words = strings.HasPrefix(s, strings.ToUpper(name)+"_")
+		}
+		if words && t.Prompted(s) {
 			around = append(around, s)
 		}
 	}
 	slices.SortFunc(around, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 	near := around[:min(2, len(around))]
+	if len(name) < shortWord && len(near) > 0 { // of so few letters, one that is another makes another word
+		return near
+	}
 	nearest := editdist.Nearest(strings.ToUpper(name), maps.Keys(t.Symbols), min(3, len(name)/3))
 	if nearest != "" && !slices.Contains(near, nearest) {
 		near = append(near, nearest)

@@ -106,6 +106,13 @@ func (c comparison) compare(cfg Config) Tri {
 	return No
 }
 
+// fixed reports whether no symbol is compared: what make is given, such as ARCH, decides.
+func (c comparison) fixed() bool {
+	x, okX := c.x.(symbol)
+	y, okY := c.y.(symbol)
+	return okX && okY && x.constant() && y.constant()
+}
+
 func bracket(e Expr) string {
 	switch e.(type) {
 	case and, or:

@@ -10,6 +10,7 @@ var tree = Files{
 cc-option = $(success,$(CC) $(1))
 source "arch/$(SRCARCH)/Kconfig"
 source "drivers/Kconfig"
+source "fs/Kconfig"
 source 'lib/Kconfig'
 osource "not/here/Kconfig"
 `),
@@ -173,6 +174,33 @@ config VEILED
 	bool "Veiled"
 endmenu
 `),
+	"fs/Kconfig": []byte(`config NFC
+	bool "Near field"
+config NFS_FS
+	bool "NFS client"
+config NFS_V4
+	bool "NFS client, version 4"
+config ROOT_NFS
+	bool "root on NFS"
+choice
+	prompt "Timer"
+	default HZ_250
+config HZ_250
+	bool "250"
+config HZ_300
+	bool "300"
+endchoice
+config HZ
+	int
+	default 250 if HZ_250
+	default 300 if HZ_300
+config 64BIT
+	bool "64 bit" if "$(ARCH)" = "x86"
+	default "$(ARCH)" != "i386"
+config X86_32
+	bool "32 bit"
+	depends on !64BIT
+`),
 	"drivers/sub/Kconfig": []byte("config DEEP\n\tbool 'Deep'\n\tdepends on WIFI\n"),
 }
 
@@ -255,6 +283,13 @@ func TestExplain(t *testing.T) {
 		{"ROUND", "y", "", "it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n); " +
 			"ROUND: it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n); " +
 			"ROUND: it depends on ABOUT (which is n); ABOUT: it depends on ROUND (which is n)"},
+		{"NFS", "y", "", "no such symbol (did you mean NFS_FS or NFS_V4?)"},
+		{"NFX", "y", "", "no such symbol (did you mean NFC?)"},
+		{"HZ", "300", "CONFIG_HZ=250\n", "it has no prompt: --set HZ_300=y makes it that"},
+		{"HZ", "1000", "CONFIG_HZ=250\n", "it has no prompt: it is 250 with HZ_250 or 300 with HZ_300"},
+		{"64BIT", "n", "CONFIG_64BIT=y\n", "the architecture that is built for decides it (--arch)"},
+		{"X86_32", "y", "CONFIG_64BIT=y\n",
+			"it depends on 64BIT being off (it is y); 64BIT: the architecture that is built for decides it (--arch)"},
 		{"TWICE_", "y", "", "no such symbol (did you mean TWICE?)"},
 		{"NEEDS_CC", "y", "", "its Kconfig does not say why; a test of the compiler may have failed"},
 	} {
