@@ -21,7 +21,7 @@ func TestGitIsTold(t *testing.T) {
 		t.Skip("git is missing")
 	}
 	dir := t.TempDir()
-	files(t, dir, "Makefile", "VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 1\n")
+	files(t, dir, "Makefile", "VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 1\n", "Kconfig", "", "Kbuild", "")
 	run := func(args ...string) string {
 		cmd := exec.Command(
 			"git",

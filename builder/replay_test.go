@@ -243,13 +243,8 @@ func TestReplayRefusesAnotherMeaning(t *testing.T) {
 func TestReplayOfALocalTree(t *testing.T) {
 	tree := func(extra string) string {
 		dir := filepath.Join(t.TempDir(), "linux")
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "Makefile"),
-			[]byte("VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 7\nEXTRAVERSION =\n"+extra), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		files(t, dir, "Kconfig", "", "Kbuild", "",
+			"Makefile", "VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = 7\nEXTRAVERSION =\n"+extra)
 		return dir
 	}
 	here := tree("")

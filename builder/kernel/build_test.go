@@ -57,7 +57,7 @@ scripts_gdb:
 func fakeTree(t *testing.T) string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"Makefile": fakeMakefile, "fs/open.c": "open 1\n", "fs/gone.c": "gone\n", "fs/deep/er/x.h": "x\n",
+		"Makefile": fakeMakefile, "Kbuild": "#\n", "fs/open.c": "open 1\n", "fs/gone.c": "gone\n", "fs/deep/er/x.h": "x\n",
 		"Kconfig": "config A\n\tbool \"a\"\nconfig FOO\n\tbool \"foo\"\n\tdepends on A && BAR\n" +
 			"config BAR\n\tbool \"bar\"\n",
 		"scripts/gdb/one.py": "one\n", ".git/HEAD": "ref: x\n", "fs/open.o": "made\n", ".config": "CONFIG_OLD=y\n",
@@ -252,7 +252,7 @@ func TestBuildDirectory(t *testing.T) {
 	if !strings.HasPrefix(got["vmlinux"], "1000\nopen 2\nTue") {
 		t.Errorf("after an edit vmlinux is\n%s", got["vmlinux"])
 	}
-	if !slices.Contains(said.log, "log send 2 changed files of 6, remove 2") {
+	if !slices.Contains(said.log, "log send 2 changed files of 7, remove 2") {
 		t.Errorf("what was sent: %q", said.log)
 	}
 

@@ -177,6 +177,11 @@ func pinDirectory(ctx context.Context, dir, cacheDir string) (*Tree, error) {
 		return nil, fmt.Errorf("read kernel source: %w", err)
 	}
 	version, err := ParseMakefile(bytes.NewReader(makefile))
+	for _, name := range topFiles { // as of an archive: other projects have a Makefile with a version
+		if _, none := os.Stat(filepath.Join(dir, name)); err == nil && errors.Is(none, fs.ErrNotExist) {
+			err = fmt.Errorf("it has no %s: %w", name, errNoTree)
+		}
+	}
 	if err != nil {
 		return nil, sourceError("read kernel source", dir, err)
 	}

@@ -418,6 +418,20 @@ func plainTar(t *testing.T, files ...[2]string) io.Reader {
 	return &b
 }
 
+// TestPinOtherProject has a directory with a Makefile that has a version, and is no kernel's.
+func TestPinOtherProject(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "Makefile"), makefile612)
+	for _, name := range []string{"Kconfig", "Kbuild", ""} {
+		_, err := Pin(t.Context(), Source{Kind: Directory, Path: dir}, t.TempDir())
+		if name == "" && err != nil || name != "" && (!errors.Is(err, errNoTree) ||
+			!strings.Contains(err.Error(), "it has no "+name+": not a kernel tree")) {
+			t.Errorf("without %s: %v", name, err)
+		}
+		writeFile(t, filepath.Join(dir, name+"x"[:1-min(1, len(name))]), "#\n")
+	}
+}
+
 // TestPinPipe has a Makefile that nothing writes to.
 func TestPinPipe(t *testing.T) {
 	dir := t.TempDir()
