@@ -248,6 +248,7 @@ func onConfig(ctx context.Context, env Env, sp spec.Spec, title string, do confi
 	if err != nil {
 		return err
 	}
+	job.Beside = !job.Temporary // whose volumes are removed by their names
 	why := progress.Why(fmt.Sprintf("Linux %s, %s", l.Kernel.Version, l.Config.Base))
 	task := progress.Start(t.env.Sink, "config", title, why)
 	err = do(ctx, eng, job, task)

@@ -47,6 +47,11 @@ type Job struct {
 	// Ask asks somebody whether to go on, with a question that yes or no answers; nil: nobody can answer.
 	Ask func(ctx context.Context, question string) (bool, error)
 
+	// Beside says that the job only asks: where another kimg compiles the source, it does not wait for its end.
+	Beside bool
+
+	copied bool // see besides
+
 	// Temporary volumes are the caller's to remove; should kimg be killed, the next one does.
 	Temporary bool
 }
@@ -100,6 +105,9 @@ func (w *worker) build(ctx context.Context, eng container.Engine, j Job, task *p
 // onWorker brings the source into its volume and starts a worker on it; meanwhile other kimgs wait.
 func onWorker(ctx context.Context, eng container.Engine, j Job, task *progress.Task,
 	do func(*worker) error) (err error) {
+	if j.Beside {
+		j = j.besides(task)
+	}
 	unlock, err := lockTree(ctx, j, task)
 	if err != nil {
 		return err

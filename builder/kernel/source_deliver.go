@@ -42,6 +42,9 @@ func (j Job) identity() string {
 	if j.Tree.Kind == Directory {
 		what = j.Tree.Path
 	}
+	if j.copied {
+		what += "\ncopy"
+	}
 	return string(units.DigestOf([]byte(host + "\n" + j.CacheDir + "\n" + string(j.Tree.Kind) + "\n" + what)))
 }
 
@@ -51,6 +54,18 @@ func (j Job) SourceVolume() string { return "kimg-src-" + j.identity() }
 // ObjectVolume is where objects are kept. Another compiler's objects are of no use.
 func (j Job) ObjectVolume() string {
 	return "kimg-obj-" + string(units.DigestOf([]byte(j.identity()+j.ImageID+j.Era.CC)))
+}
+
+// besides has a job take volumes of its own where the source's are another kimg's at the moment.
+func (j Job) besides(task *progress.Task) Job {
+	f, err := filelock.Try(filepath.Join(j.CacheDir, "locks", "kernel-"+j.identity()), os.O_RDWR)
+	if err == nil {
+		f.Close()
+	}
+	if j.copied = errors.Is(err, filelock.ErrHeld); j.copied {
+		task.Say("another kimg compiles this source: a copy of it is asked")
+	}
+	return j
 }
 
 func lockTree(ctx context.Context, j Job, task *progress.Task) (unlock func(), err error) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/fetch"
 	"github.com/kimg/kimg/internal/pgp"
 	"github.com/kimg/kimg/internal/suite"
 )
@@ -56,7 +57,18 @@ func lineError(l Line, err error) error {
 	}
 	e := &LineError{Line: l, Err: err}
 	var untrusted *UntrustedError
+	var status *fetch.StatusError
 	switch {
+	case errors.As(err, &status) && (status.Code == 401 || status.Code == 403):
+		e.hint = "archives that ask for a password are not read: serve a copy, or include its .deb files"
+	case errors.As(err, &untrusted) && untrusted.fault == page:
+		e.hint = "open " + l.URL + " in a browser: a page to log in at, or a proxy, answers in the archive's place"
+	case errors.As(err, &untrusted) && untrusted.fault == others:
+		e.hint = "write the suite that it is, or its codename, into the line"
+	case errors.As(err, &untrusted) && untrusted.fault == stale:
+		e.hint = "its owner has to renew it; this machine's clock must be right"
+	case errors.As(err, &untrusted) && untrusted.fault == early:
+		e.hint = "this machine's clock must be right"
 	case errors.As(err, &untrusted):
 		e.hint = "ask the archive's owner for its key, compare the fingerprint, and name its file with signed-by=; " +
 			"this machine's clock must be right"
@@ -91,11 +103,11 @@ func (c *Client) releaseOf(ctx context.Context, l Line) (*Release, error) {
 		return nil, err
 	}
 	if named := rel.codename + rel.suite; named != "" && !l.flat() && l.Suite != rel.codename && l.Suite != rel.suite {
-		return nil, &UntrustedError{What: what, Why: fmt.Sprintf("it is signed, but it is that of %q (codename %q)",
-			rel.suite, rel.codename)}
+		return nil, &UntrustedError{what, fmt.Sprintf("it is signed, but it is that of %q (codename %q)",
+			rel.suite, rel.codename), others}
 	}
 	rel.base, rel.dir = l.URL, l.dir()
-	if err := c.checkFresh(&rel.Release, what); err != nil {
+	if err := c.checkFresh(&rel.Release, what, "the InRelease of "+l.Name()); err != nil {
 		return nil, err
 	}
 	return &rel.Release, c.keep(data, rel.InRelease)

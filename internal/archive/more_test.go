@@ -147,14 +147,19 @@ func TestMoreRefuses(t *testing.T) {
 			m.tools(t, good)
 		}, "stable main", "has expired", "ask the archive's owner"},
 		"a page": {func(m *mirror) { m.put3("dists/stable/InRelease", []byte("<html>log in")) }, "stable main",
-			"<html>log in", "owner"},
+			"it is a web page: \"<html>log in", "in a browser"},
+		"of a day to come": {func(m *mirror) {
+			text := m.toolsRelease(t, "dists/stable/", good)
+			text = strings.Replace(text, "Mon, 15 Jun 2026", "Thu, 31 Dec 2026", 1)
+			m.put3("dists/stable/InRelease", signed(t, text, m.key))
+		}, "stable main", "it is not valid yet: it is of Thu, 31 Dec 2026", "clock"},
 		"not signed": {func(m *mirror) {
 			m.put3("dists/stable/InRelease", []byte(m.toolsRelease(t, "dists/stable/", good)))
 		}, "stable main", "does not begin as a clear-signed", "owner"},
 		"out of date": {func(m *mirror) { m.tools(t, good, "Valid-Until: Sun, 14 Jun 2026 10:00:00 UTC") },
-			"stable main", "it was valid until Sun, 14 Jun 2026", ""},
+			"stable main", "it was valid until Sun, 14 Jun 2026", "renew it"},
 		"another suite's": {func(m *mirror) { m.tools(t, good, "Suite: testing", "Codename: next") }, "stable main",
-			`it is that of "testing" (codename "next")`, ""},
+			`it is that of "testing" (codename "next")`, "write the suite"},
 		"no component": {func(m *mirror) { m.tools(t, good) }, "stable non-free",
 			`it has no component "non-free": it has all, contrib, main`, ""},
 		"no architecture": {func(m *mirror) { m.tools(t, good) }, "stable contrib",

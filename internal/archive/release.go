@@ -47,7 +47,19 @@ type listed struct {
 type UntrustedError struct {
 	What string // "the InRelease of trixie from http://..."
 	Why  string
+
+	fault fault
 }
+
+// fault is what is wrong with an InRelease, for advice; 0: the signature.
+type fault int
+
+const (
+	stale  fault = iota + 1 // it is past its Valid-Until
+	early                   // it is of a day that is still to come
+	others                  // it is another suite's
+	page                    // it is a web page
+)
 
 func (e *UntrustedError) Error() string { return fmt.Sprintf("%s is not trusted: %s", e.What, e.Why) }
 
@@ -76,7 +88,7 @@ func (c *Client) Release(ctx context.Context, s suite.Suite) (*Release, error) {
 		return nil, err
 	}
 	rel.base, rel.dir = c.Mirror.URL, "dists/"+s.Name+"/"
-	if err := c.checkFresh(rel, what); err != nil {
+	if err := c.checkFresh(rel, what, what); err != nil {
 		return nil, err
 	}
 	return rel, c.keep(data, rel.InRelease)
@@ -113,7 +125,8 @@ func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (
 		return nil, err
 	}
 	if rel.codename != s.Name {
-		return nil, &UntrustedError{What: what, Why: fmt.Sprintf("it is signed, but it is that of %q", rel.codename)}
+		why := fmt.Sprintf("it is signed, but it is that of %q", rel.codename)
+		return nil, &UntrustedError{what, why, others}
 	}
 	rel.Suite = s
 	return &rel.Release, nil
@@ -121,6 +134,9 @@ func (c *Client) verify(data []byte, s suite.Suite, what string, at time.Time) (
 
 // verified reads an InRelease that a key of k signed.
 func verified(data []byte, k *pgp.Keyring, what string, at time.Time) (*parsedRelease, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("<")) {
+		return nil, &UntrustedError{what, fmt.Sprintf("it is a web page: %.40q", bytes.TrimSpace(data)), page}
+	}
 	text, signedBy, err := pgp.OpenClear(data, k, at)
 	if err != nil {
 		return nil, &UntrustedError{What: what, Why: err.Error()}
@@ -133,8 +149,16 @@ func verified(data []byte, k *pgp.Keyring, what string, at time.Time) (*parsedRe
 	return rel, nil
 }
 
-// checkFresh refuses an InRelease that is past its Valid-Until, which holds back updates.
-func (c *Client) checkFresh(rel *Release, what string) error {
+// future is how far a machine's clock may be behind an archive's.
+const future = 10 * time.Minute
+
+// checkFresh refuses an InRelease that is past its Valid-Until, which holds back updates, and one of a day to come,
+// as apt does. named is what warnings call it, which stand alone.
+func (c *Client) checkFresh(rel *Release, what, named string) error {
+	if rel.Date.After(c.now().Add(future)) {
+		return &UntrustedError{what, fmt.Sprintf("it is not valid yet: it is of %s, and here it is %s",
+			rel.Date.UTC().Format(time.RFC1123), c.now().UTC().Format(time.RFC1123)), early}
+	}
 	if rel.ValidUntil.IsZero() || c.now().Before(rel.ValidUntil) {
 		return nil
 	}
@@ -143,15 +167,18 @@ func (c *Client) checkFresh(rel *Release, what string) error {
 	case c.Mirror.isSnapshot(): // it shows the past
 		return nil
 	case c.AllowExpired:
-		c.warn(fmt.Sprintf("%s was valid until %s; it is used nevertheless, as you asked", what, until))
+		c.warn(fmt.Sprintf("%s was valid until %s; it is used nevertheless, as you asked", named, until))
 		return nil
 	case c.Mirror.AllowExpired:
 		c.warn(fmt.Sprintf("%s was valid until %s; it is used nevertheless, as this host's apt configuration says "+
-			"(Acquire::Check-Valid-Until)", what, until))
+			"(Acquire::Check-Valid-Until)", named, until))
 		return nil
 	}
-	return &UntrustedError{What: what,
-		Why: fmt.Sprintf("it was valid until %s: the mirror no longer follows the archive; name another one", until)}
+	why := fmt.Sprintf("it was valid until %s", until)
+	if what == named { // a suite's, of which there are many mirrors
+		why += ": the mirror no longer follows the archive; name another one"
+	}
+	return &UntrustedError{what, why, stale}
 }
 
 func (c *Client) warn(text string) {
