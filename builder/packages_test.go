@@ -295,8 +295,8 @@ func TestOwnDebRefused(t *testing.T) {
 		deb  []byte
 		says string
 	}{
-		"none":           {[]byte("<html>"), "it is not an ar archive"},
-		"empty":          {nil, "it is not an ar archive"},
+		"none":           {[]byte("<html>"), "it is no Debian package, which is an ar archive"},
+		"empty":          {nil, "it is no Debian package, which is an ar archive"},
 		"cut off":        {whole[:len(whole)-20], "unexpected EOF"},
 		"without data":   {whole[:len(whole)-400], "unexpected EOF"},
 		"no control":     {control(""), "no control file"},

@@ -355,7 +355,7 @@ func TestBuildFileConfig(t *testing.T) {
 	_, said, err := f.build(j)
 	if err != nil || !slices.ContainsFunc(said.log, func(l string) bool {
 		return strings.HasPrefix(l, "warning my.config, written by Linux 5.10.1, asks for 1 option that is not "+
-			"taken in Linux 6.12.1:\n  FOO=y: it depends on BAR (which is n); --set BAR=y turns that on")
+			"taken in Linux 6.12.1:\n  FOO=y: by the kernel: it depends on BAR (which is n); --set BAR=y turns that on")
 	}) {
 		t.Errorf("%v, told %q", err, said.log)
 	}

@@ -173,12 +173,10 @@ func lostWarning(c Config, version dialect, list []loss, requested []Request) st
 			fmt.Fprintf(&b, "%s: by %s (%s)", names(g), asked[first.of], asked[first.of].Origin)
 		case first.gone:
 			fmt.Fprintf(&b, "%s: by the kernel: renamed or gone", names(g))
-		case first.by == byKernel:
+		case first.by == byKernel, first.by == byNobody: // another version of it has other dependencies
 			fmt.Fprintf(&b, "%s: by the kernel: %s", names(g), first.Why)
 		case first.by == byCompiler:
 			fmt.Fprintf(&b, "%s: by a test of the compiler, it seems", names(g))
-		default:
-			fmt.Fprintf(&b, "%s: %s", names(g), first.Why)
 		}
 	}
 	if told < len(list) {

@@ -51,7 +51,7 @@ func TestLostWarning(t *testing.T) {
 	v := dialect{KernelVersion: version(t, "6.1.176")}
 	got := lostWarning(c, v, list, []Request{{"DRM", "n", "set DRM=n"}})
 	want := `my.config, written by Linux 6.1.192, asks for 10 options that are not taken in Linux 6.1.176:
-  LOOSE=y: it depends on BUS (which is n); --set BUS=y turns that on
+  LOOSE=y: by the kernel: it depends on BUS (which is n); --set BUS=y turns that on
   MODULE_SIG=y, MODULE_SIG_SHA512=y: by kimg, so that two builds are the same (MODULE_SIG: embeds a random key); ` +
 		`--set MODULE_SIG=y to have it
   SYSTEM_TRUSTED_KEYS="debian/certs/x.pem": by kimg: a distribution's config names key files that are not in the ` +
@@ -76,7 +76,7 @@ func TestLostWarningIsShort(t *testing.T) {
 	}
 	got := lostWarning(Config{Base: "my.config"}, dialect{KernelVersion: version(t, "6.12")}, list, nil)
 	lines := strings.Split(got, "\n")
-	if len(lines) != 1+shownReasons+2 || !strings.Contains(lines[1], " and 42 like them: it depends on D49") ||
+	if len(lines) != 1+shownReasons+2 || !strings.Contains(lines[1], " and 42 like them: by the kernel: it depends on D49") ||
 		!strings.Contains(lines[6], "MODULE_SIG=y: by kimg") || lines[7] != fmt.Sprintf(
 		"  and %d more: kimg config --diff lists them all", len(list)-1-shownReasons*shown) {
 		t.Errorf("%d lines:\n%s", len(lines), got)

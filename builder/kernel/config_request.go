@@ -84,14 +84,34 @@ func ParseFragment(r io.Reader, name string, a arch.Arch) ([]Request, error) {
 		case offRE.MatchString(line):
 			return nil, fmt.Errorf("read fragment %s: %w", origin, badOff(line))
 		case line != "" && !off:
-			return nil, fmt.Errorf("read fragment %s: %q: want CONFIG_SYMBOL=value or "+
-				"\"# CONFIG_SYMBOL is not set\"", origin, line)
+			return nil, fmt.Errorf("read fragment %s: %q: %s", origin, line, meant(line))
 		}
 	}
 	if err := sc.Err(); err != nil {
 		return nil, fmt.Errorf("read fragment %s: %w", name, err)
 	}
 	return reqs, nil
+}
+
+// meant says how a line of a fragment is written that is none.
+func meant(line string) string {
+	const form = "want CONFIG_SYMBOL=value or \"# CONFIG_SYMBOL is not set\""
+	name, value, ok := strings.Cut(line, "=")
+	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+	bare, _, comment := strings.Cut(value, "#")
+	bare = strings.TrimSpace(bare)
+	symbol := symbolRE.MatchString(strings.TrimPrefix(name, "CONFIG_"))
+	switch {
+	case !ok || !symbol || !strings.HasPrefix(name, "CONFIG_"):
+		return form
+	case comment && plainValue(bare):
+		return fmt.Sprintf("want %s=%s: a comment is a line of its own", name, bare)
+	case plainValue(value):
+		return fmt.Sprintf("want %s=%s, without blanks", name, value)
+	case value != "" && !strings.ContainsAny(value, `"\\`):
+		return fmt.Sprintf("want %s=\"%s\": a text is in quotes", name, value)
+	}
+	return form
 }
 
 // offRE is what was meant to turn a symbol off, and is a comment to kconfig, which wants the blanks as they are.

@@ -70,6 +70,24 @@ func TestParseFragment(t *testing.T) {
 	}
 }
 
+// TestFragmentMeant says of what people write how it is written.
+func TestFragmentMeant(t *testing.T) {
+	for line, want := range map[string]string{
+		"CONFIG_LOCALVERSION=-foo":    `want CONFIG_LOCALVERSION="-foo": a text is in quotes`,
+		"CONFIG_UBSAN=y # we need it": "want CONFIG_UBSAN=y: a comment is a line of its own",
+		"CONFIG_KASAN = y":            "want CONFIG_KASAN=y, without blanks",
+		"KASAN=y":                     "want CONFIG_SYMBOL=value or",
+		"CONFIG_KASAN":                "want CONFIG_SYMBOL=value or",
+		`CONFIG_X="a" "b"`:            "want CONFIG_SYMBOL=value or",
+		"CONFIG_A B=y":                "want CONFIG_SYMBOL=value or",
+	} {
+		_, err := ParseFragment(strings.NewReader(line+"\n"), "f", arch.AMD64)
+		if err == nil || !strings.Contains(err.Error(), ": "+want) {
+			t.Errorf("%q: %v, want %s", line, err, want)
+		}
+	}
+}
+
 // A whole .config of another architecture is no fragment of this one's.
 func TestParseFragmentOfAnotherArch(t *testing.T) {
 	const text = "#\n# Linux/arm64 6.1.0 Kernel Configuration\nCONFIG_A=y\n"

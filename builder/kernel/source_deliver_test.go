@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 )
 
@@ -195,4 +196,32 @@ func TestObjectsOfASourceThatWasRemoved(t *testing.T) {
 	if got, _, err = f.patched(tree); err != nil || !strings.Contains(got, "open 1") {
 		t.Errorf("without the patch: %q, %v", got, err)
 	}
+}
+
+// TestBesides has somebody who only asks, while another kimg has the source.
+func TestBesides(t *testing.T) {
+	j := Job{CacheDir: t.TempDir(), Tree: &Tree{Kind: Tarball, SHA256: "x"}, Beside: true}
+	said := &lines{}
+	task := progress.Start(said, "config", "ask")
+	if got := j.besides(task); got.copied || got.SourceVolume() != j.SourceVolume() || len(said.log) > 1 {
+		t.Errorf("nobody has it: a copy %v, told %q", got.copied, said.log)
+	}
+	file := filepath.Join(j.CacheDir, "locks", "kernel-"+j.identity())
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := filelock.Try(file, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := j.besides(task)
+	if !got.copied || got.SourceVolume() == j.SourceVolume() || got.ObjectVolume() == j.ObjectVolume() {
+		t.Errorf("another has it, and a copy is %v", got.copied)
+	}
+	unlock, err := lockTree(t.Context(), got, task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 }

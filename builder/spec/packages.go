@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -115,6 +116,9 @@ func (a OtherArchive) check() error {
 	return err
 }
 
+// aptSuite is how apt has a package of another suite than the usual one.
+var aptSuite = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+/[a-z][a-z0-9-]*$`)
+
 // checkDebs is of the files that are to be included, before any is read.
 func (s Spec) checkDebs() error {
 	for _, p := range s.Include {
@@ -125,6 +129,11 @@ func (s Spec) checkDebs() error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && !strings.Contains(p, "/"):
 			err = fmt.Errorf("there is no file %s here; a package of an archive is included by its name alone", p)
+		case strings.Contains(p, "://"):
+			err = fmt.Errorf("%s is an address: download it, and name the file", p)
+		case errors.Is(err, fs.ErrNotExist) && aptSuite.MatchString(p):
+			err = fmt.Errorf("there is no file %s; packages are of --suite, and of --archive: PKG=VERSION names a "+
+				"version", p)
 		case errors.Is(err, fs.ErrNotExist):
 			err = fmt.Errorf("there is no file %s", p)
 		case err == nil && st.IsDir():

@@ -261,7 +261,11 @@ func (s Spec) CheckValues() error {
 		name, version, pin := strings.Cut(p, "=")
 		switch {
 		case !packageName.MatchString(name):
-			return s.wrong("--include", p, fmt.Errorf("%q is not a package name", name))
+			more := ""
+			if own, _, of := strings.Cut(name, ":"); of && packageName.MatchString(own) {
+				more = ": packages are those of the guest's own architecture: leave out what follows the colon"
+			}
+			return s.wrong("--include", p, fmt.Errorf("%q is not a package name%s", name, more))
 		case pin && !packageVersion.MatchString(version):
 			return s.wrong("--include", p, fmt.Errorf("%q is not a version of a package: want %s=VERSION, as apt "+
 				"has it", version, name))

@@ -49,6 +49,7 @@ func (s Spec) Located(err error) error {
 	var flag, value string
 	var unknown *archive.UnknownError
 	var version *archive.VersionError
+	var depend *archive.DependError
 	var file *archive.FileError
 	var line *archive.LineError
 	var component *archive.ComponentError
@@ -60,6 +61,8 @@ func (s Spec) Located(err error) error {
 		flag, value = "--include", named(unknown.Names[0])
 	case errors.As(err, &version):
 		flag, value = "--include", named(version.Name)
+	case errors.As(err, &depend):
+		flag, value = "--include", named(depend.Package)
 	case errors.As(err, &file):
 		flag, value = "--include", file.File
 	case errors.As(err, &component):
@@ -256,6 +259,15 @@ func (r *fileReader) settings(n *yaml.Node) (items []item) {
 
 // switches are YAML's words for the values of a symbol.
 var switches = map[string]string{"true": "y", "yes": "y", "on": "y", "false": "n", "no": "n", "off": "n"}
+
+// Split is what a text of a list's key stands for: several values where they are apart by commas or blanks and none
+// has one, as a file in a directory may.
+func Split(key, text string) []string {
+	if key == "include" && strings.Contains(text, "/") {
+		return slices.DeleteFunc(strings.Split(text, ","), func(p string) bool { return p == "" })
+	}
+	return split(key, text)
+}
 
 func split(key, text string) []string {
 	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })

@@ -77,6 +77,8 @@ func TestSpecFileErrors(t *testing.T) {
 		{"set:\n  - A=y\n  - KASAN\n", `:3: set: "KASAN": want SYM=VALUE`},
 		{"include: [strace, strace=]\n", `:1: include: "" is not a version of a package: want strace=VERSION, ` +
 			"as apt has it"},
+		{"include: strace:amd64\n", `:1: include: "strace:amd64" is not a package name: packages are those of the guest`},
+		{"include: strace/trixie\n", ":1: include: there is no file "},
 		{"include: [strace=1, strace=2]\n", ":1: include: strace is to be both 1 and 2"},
 		{"include: [strace, No]\n", `:1: include: "No" is not a package name`},
 		{"\nfragments: [gone.config]\n", ":2: fragments: read "},
@@ -140,6 +142,26 @@ func TestBools(t *testing.T) {
 	}
 	if n != 6 {
 		t.Errorf("there are %d keys that are on or off: name them above", n)
+	}
+}
+
+// TestSplit is of what a flag is given, which is read as a file's text is.
+func TestSplit(t *testing.T) {
+	for text, want := range map[string]string{"strace, gdb": "strace|gdb", "strace gdb": "strace|gdb",
+		"./my dir/x.deb": "./my dir/x.deb", " gdb": "gdb", "a.deb,b": "a.deb|b"} {
+		if got := strings.Join(Split("include", text), "|"); got != want {
+			t.Errorf("%q: %s, want %s", text, got, want)
+		}
+	}
+	if got := Split("components", "main contrib"); !slices.Equal(got, []string{"main", "contrib"}) {
+		t.Errorf("components: %q", got)
+	}
+	s := Default()
+	for p, want := range map[string]string{"strace/trixie": "PKG=VERSION names a version", "http://x/y.deb": "is an address"} {
+		s.Include = []string{p}
+		if err := s.checkDebs(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", p, err, want)
+		}
 	}
 }
 

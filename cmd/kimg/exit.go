@@ -90,7 +90,7 @@ var statuses = []struct {
 	{codeUsage, []func(error) bool{hasType[*image.SizeError], hasType[*image.TooLargeError], hasType[*image.UnitError],
 		hasType[*image.CustomError], hasType[*vm.MissingArtifactError],
 		hasType[*archive.ClashError], hasType[*archive.UnknownError], hasType[*archive.FileError],
-		hasType[*archive.VersionError], hasType[*archive.ComponentError],
+		hasType[*archive.VersionError], hasType[*archive.DependError], hasType[*archive.ComponentError],
 		hasType[*builder.DebError]}},
 	{codeFault, []func(error) bool{isFull}}, // also while something is downloaded
 	{codeConfig, []func(error) bool{hasType[*vm.MissingConfigError], hasType[*export.LackError]}},

@@ -124,6 +124,13 @@ func (f specFlag) add(flags *pflag.FlagSet, given *spec.Spec) {
 // take lays what was given over spec: a list goes behind the list that is there.
 func (f specFlag) take(sp, given *spec.Spec) {
 	to, from := reflect.ValueOf(f.field(sp)).Elem(), reflect.ValueOf(f.field(given)).Elem()
+	if slices.Contains(commaLists, f.name) { // as in kimg.yaml
+		var all []string
+		for _, text := range *f.field(given).(*[]string) {
+			all = append(all, spec.Split(f.name, text)...)
+		}
+		from = reflect.ValueOf(all)
+	}
 	if to.Kind() == reflect.Slice {
 		from = reflect.AppendSlice(to, from)
 	}

@@ -143,6 +143,16 @@ func (in *installation) want(spec string) error {
 	return fmt.Errorf("find packages: %s", in.x.describeMissing(name))
 }
 
+// DependError is a package that needs what there is not.
+type DependError struct{ Package, why string }
+
+func (e *DependError) Error() string { return "install " + e.Package + ": " + e.why }
+
+// Hint says where it may be had.
+func (e *DependError) Hint() string {
+	return "--archive reads another archive, --components more of this one, and --include takes .deb files, too"
+}
+
 // settle adds what is needed until nothing is missing.
 func (in *installation) settle() error {
 	for len(in.todo) > 0 {
@@ -168,12 +178,12 @@ func (in *installation) satisfy(p Package) error {
 			i, ok := in.choose(alternatives)
 			relation := dependency.Relation{Possibilities: alternatives}
 			if other := in.otherVersion(alternatives); !ok && other != "" {
-				return fmt.Errorf("install %s: it depends on %s%s: include %s, too", p.Name, relation,
-					in.instead(alternatives), other)
+				return &DependError{p.Name, fmt.Sprintf("it depends on %s%s: include %s, too", relation,
+					in.instead(alternatives), other)}
 			}
 			if !ok {
-				return fmt.Errorf("install %s: it depends on %s, which the suite does not have%s", p.Name, relation,
-					in.instead(alternatives))
+				return &DependError{p.Name, fmt.Sprintf("it depends on %s, which the suite does not have%s", relation,
+					in.instead(alternatives))}
 			}
 			in.add(i)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"regexp"
@@ -385,6 +386,14 @@ type FileError struct {
 func (e *FileError) Error() string { return fmt.Sprintf("include %s: %v", e.File, e.Err) }
 
 func (e *FileError) Unwrap() error { return e.Err }
+
+// Hint says what to do about a file that is damaged.
+func (e *FileError) Hint() string {
+	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
+		return "the file is cut off: download it again"
+	}
+	return ""
+}
 
 // Keys reads the keys that may sign an archive: public ones, armored or binary.
 func Keys(text []byte) (*pgp.Keyring, error) {

@@ -22,7 +22,7 @@ type arReader struct{ rest []byte }
 func newArReader(b []byte) (*arReader, error) {
 	rest, ok := bytes.CutPrefix(b, []byte(arMagic))
 	if !ok {
-		return nil, errors.New("it is not an ar archive")
+		return nil, errors.New("it is no Debian package, which is an ar archive")
 	}
 	return &arReader{rest}, nil
 }

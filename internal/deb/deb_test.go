@@ -68,8 +68,8 @@ func TestUnpackDebRefuses(t *testing.T) {
 		deb  []byte
 		want string
 	}{
-		{"nothing", nil, "not an ar archive"},
-		{"text", []byte("<html>not found</html>"), "not an ar archive"},
+		{"nothing", nil, "no Debian package"},
+		{"text", []byte("<html>not found</html>"), "no Debian package"},
 		{"another format", bytes.Replace(good, []byte("2.0\n"), []byte("9.0\n"), 1), `format "9.0" is not known`},
 		{"an unknown compression", rename(good, "data.tar.xz", "data.tar.lzma"), `compression ".lzma" is not known`},
 		{"a strange member", rename(good, "control.tar.xz", "mischief"),

@@ -4,28 +4,33 @@ package editdist
 
 import "iter"
 
-// Between is Levenshtein's distance in bytes. It takes time in proportion to both lengths.
+// Between is Levenshtein's distance in bytes, where two neighbours that are exchanged are one slip. It takes time in
+// proportion to both lengths.
 func Between(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
+	last, before := make([]int, len(b)+1), make([]int, len(b)+1) // the rows before it
 	for i := range len(a) {
-		diagonal := row[0]
+		before, last, row = last, row, before
 		row[0] = i + 1
 		for j := range len(b) {
-			change := diagonal
+			change := last[j]
 			if a[i] != b[j] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+			row[j+1] = min(change, row[j]+1, last[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]
 }
 
-// Nearest returns the name that differs least from a mistyped one, by limit at most; of several the first; or "".
+// Nearest returns the name that differs least from a mistyped one, by limit at most; of several one that is as long,
+// then the first; or "".
 func Nearest(name string, known iter.Seq[string], limit int) string {
 	best, least := "", limit+1
 	for k := range known {
@@ -33,7 +38,8 @@ func Nearest(name string, known iter.Seq[string], limit int) string {
 			continue
 		}
 		d := Between(name, k)
-		if d <= limit && d < len(k) && (d < least || d == least && k < best) {
+		long, was := len(k) != len(name), len(best) != len(name)
+		if d <= limit && d < len(k) && (d < least || d == least && (!long && was || long == was && k < best)) {
 			best, least = k, d
 		}
 	}
