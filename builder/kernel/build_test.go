@@ -57,7 +57,8 @@ scripts_gdb:
 func fakeTree(t *testing.T) string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"Makefile": fakeMakefile, "Kbuild": "#\n", "fs/open.c": "open 1\n", "fs/gone.c": "gone\n", "fs/deep/er/x.h": "x\n",
+		"Makefile": fakeMakefile, "Kbuild": "#\n", "fs/open.c": "open 1\n", "fs/gone.c": "gone\n",
+		"fs/deep/er/x.h": "x\n",
 		"Kconfig": "config A\n\tbool \"a\"\nconfig FOO\n\tbool \"foo\"\n\tdepends on A && BAR\n" +
 			"config BAR\n\tbool \"bar\"\n",
 		"scripts/gdb/one.py": "one\n", ".git/HEAD": "ref: x\n", "fs/open.o": "made\n", ".config": "CONFIG_OLD=y\n",

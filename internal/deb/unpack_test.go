@@ -50,7 +50,7 @@ func TestUnpackAllFails(t *testing.T) {
 		want string
 	}{
 		{"no package",
-			debtest.Put(t, st, "bad", []byte("<html>")), "package bad: read package: it is no Debian package, which is an ar archive"},
+			debtest.Put(t, st, "bad", []byte("<html>")), "package bad: read package: it is no Debian package"},
 		{"another package", other, `package other 1.0-1: its file is "good" "1.0-1"`},
 		{"not in the store", archive.Locked{Name: "gone", SHA256: units.DigestOf([]byte("gone"))}, "package gone"},
 	} {
