@@ -180,12 +180,15 @@ func (r *run) manifest(p *Plan, res steps.Results) (m *outdir.Manifest, lock []b
 			m.Run.Engine += " on " + i.Arch
 		}
 	}
+	var emulated []string
 	for _, s := range p.All {
-		if s.ID == rootfsStep {
+		if s.ID == rootfsStep || s.ID == customStep {
 			made, _ := r.runner(nil).Cache.Load(s.ActionID()) // in this run or in an earlier one
-			m.Run.Emulated = strings.Join(made.Notes, "; ")
+			emulated = append(emulated, made.Notes...)
 		}
 	}
+	slices.Sort(emulated)
+	m.Run.Emulated = strings.Join(slices.Compact(emulated), "; ")
 	if r.local != nil {
 		m.Run.Source, m.Run.Git = r.local.Path, r.gitState()
 	}

@@ -94,7 +94,7 @@ func (r *run) customise(
 	defer w.Abort()
 	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Size: l.Image.Size.Bytes(),
 		Arch: l.Arch, Privileged: r.privileged}
-	maker := image.Maker{Log: task.Log(), Warn: task.Warn}
+	maker := image.Maker{Log: task.Log(), Warn: task.Warn, Emulated: tellEmulated(l.Arch, task, out)}
 	if l.Custom.Inside() {
 		if maker.Engine, maker.Imaging, err = r.image(ctx, l.Imaging); err != nil {
 			return err

@@ -311,14 +311,19 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}
-	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log(), Emulated: func(by string) {
-		task.Say(fmt.Sprintf("programs of %s are run by %s", l.Arch, by))
-		out.Note(by)
-	}}
+	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log(), Emulated: tellEmulated(l.Arch, task, out)}
 	if err := maker.Bootstrap(ctx, rootfs, r.store, w); err != nil {
 		return err
 	}
 	return w.Commit()
+}
+
+// tellEmulated tells what runs the programs of another architecture, and notes it beside what the step makes.
+func tellEmulated(a spec.Arch, task *progress.Task, out *steps.Outputs) func(by string) {
+	return func(by string) {
+		task.Say(fmt.Sprintf("programs of %s are run by %s", a, by))
+		out.Note(by)
+	}
 }
 
 // treeOf is the tar of a tree that a step made.

@@ -185,7 +185,7 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 	for _, d := range do {
 		args = append(args, d.line)
 	}
-	said := &complaints{w: c.log()}
+	said := &complaints{w: c.log(), by: c.Emulated}
 	cmd := rootCmd(c.Imaging, c.Engine.Info().Arch, archOr(c.spec.Arch), c.spec.Epoch, c.spec.Privileged, args)
 	volume, err := container.TempVolume(ctx, c.Engine)
 	if err != nil {
