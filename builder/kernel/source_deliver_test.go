@@ -21,21 +21,21 @@ import (
 )
 
 // faultyEngine is the fixture's engine with copies out of a container given to out.
-func (f *fixture) faultyEngine(out http.HandlerFunc) container.Engine {
-	f.t.Helper()
+func (f *fixture) faultyEngine(t *testing.T, out http.HandlerFunc) container.Engine {
+	t.Helper()
 	sock, ok := strings.CutPrefix(f.eng.Info().Host, "unix://")
 	if !ok {
-		f.t.Skip("the engine has no socket on this machine")
+		t.Skip("the engine has no socket on this machine")
 	}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "engine"})
 	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", sock)
 	}}
 	proxy.FlushInterval = -1
-	at := filepath.Join(f.t.TempDir(), "engine.sock")
+	at := filepath.Join(t.TempDir(), "engine.sock")
 	l, err := net.Listen("unix", at)
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/archive") {
@@ -45,13 +45,13 @@ func (f *fixture) faultyEngine(out http.HandlerFunc) container.Engine {
 		proxy.ServeHTTP(w, r)
 	})}
 	go server.Serve(l)
-	f.t.Cleanup(func() { server.Close() })
-	f.t.Setenv("DOCKER_HOST", "unix://"+at)
-	eng, err := container.Connect(f.t.Context())
+	t.Cleanup(func() { server.Close() })
+	t.Setenv("DOCKER_HOST", "unix://"+at)
+	eng, err := container.Connect(t.Context())
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.t.Cleanup(func() { eng.Close() })
+	t.Cleanup(func() { eng.Close() })
 	return eng
 }
 
@@ -80,7 +80,7 @@ func TestDeliverFailsEarly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			eng := f.faultyEngine(func(w http.ResponseWriter, r *http.Request) { c.out(cancel, w, r) })
+			eng := f.faultyEngine(t, func(w http.ResponseWriter, r *http.Request) { c.out(cancel, w, r) })
 			task := progress.Start(nil, "kernel", "compile")
 			put := func(_ string, _ fs.FileMode, _ int64, r io.Reader) error {
 				_, err := io.Copy(io.Discard, r)
