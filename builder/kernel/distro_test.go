@@ -129,7 +129,7 @@ func people(t *testing.T, eng container.Engine, j Job) {
 				"DEBUG_INFO_BTF: parallel pahole orders types at random); --set DEBUG_INFO_BTF=y to have it"}, ""},
 		"another stable release": {head(before) + "CONFIG_64BIT=y\nCONFIG_GONE_SINCE=y\nCONFIG_KASAN_INLINE=y\n", nil,
 			[]string{"my.config, written by Linux " + before.String() + ", asks for 2 options that are not taken in " +
-				"Linux " + v.String(), "KASAN_INLINE=y: it depends on KASAN (which is n) and ",
+				"Linux " + v.String(), "KASAN_INLINE=y: by the kernel: it depends on KASAN (which is n) and ",
 				"GONE_SINCE=y: by the kernel: renamed or gone"}, ""},
 		"without a head": {"CONFIG_SECURITY_SELINUX_DISABLE=y\n", nil,
 			[]string{"SECURITY_SELINUX_DISABLE=y", ": by the kernel: renamed or gone"}, ""},
