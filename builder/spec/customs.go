@@ -169,7 +169,7 @@ func (s Spec) custom() (c Custom, err error) {
 			b, err := reading.Small(f.Source, int64(left))
 			if err != nil {
 				hint := ""
-				if st, serr := os.Stat(f.Source); serr == nil && st.Size() > int64(left) {
+				if large := (*reading.SizeError)(nil); errors.As(err, &large) {
 					hint = overlayHint
 				}
 				return c, placed(f.at, "files", fmt.Errorf("%s: read source: %w%s", f.Path, err, hint))

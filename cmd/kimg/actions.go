@@ -152,12 +152,14 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 	if err != nil {
 		return vm.Options{}, err
 	}
-	if sandbox, ok := tools.(toolbox.Container); ok {
-		sandbox.Indexes = filepath.Join(env.Cache, "gdb-index")
-		tools = sandbox
-	} else if host, ok := tools.(toolbox.Host); ok {
-		host.Indexes = filepath.Join(env.Cache, "gdb-index")
-		tools = host
+	indexes := filepath.Join(env.Cache, "gdb-index")
+	switch t := tools.(type) {
+	case toolbox.Container:
+		t.Indexes = indexes
+		tools = t
+	case toolbox.Host:
+		t.Indexes = indexes
+		tools = t
 	}
 	return vm.Options{
 		Dir: g.out, Arch: a, Toolbox: tools, Memory: g.memory, CPUs: g.cpus, Append: g.append, User: g.user(),

@@ -132,8 +132,13 @@ func small(f *os.File, name string, limit int64) ([]byte, error) {
 	return b, err
 }
 
+// SizeError says that a file is larger than it may be.
+type SizeError struct{ Limit int64 } // in bytes
+
+func (e *SizeError) Error() string { return fmt.Sprintf("it has more than %d bytes", e.Limit) }
+
 func tooLarge(name string, limit int64) error {
-	return &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("it has more than %d bytes", limit)}
+	return &fs.PathError{Op: "read", Path: name, Err: &SizeError{limit}}
 }
 
 // Kind says in words what is not a plain file.
