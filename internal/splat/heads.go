@@ -96,12 +96,15 @@ var heads = []head{
 	h("WARNING: Nested lock was not taken", ``, Lockdep, "nested", endsByContent),
 	h("WARNING: ", taskGroup+` still has locks held!`, Lockdep, "held", endsByContent),
 	h("[ BUG: Invalid wait context ]", ``, Lockdep, "wait-context", endsByContent),
+	h("WARNING: chain_key collision", ``, Lockdep, "chain-key", endsByContent),
+	h("BUG: looking up invalid subclass: ", ``, Lockdep, "subclass", endsByContent),
 	h("INFO: trying to register non-static key.", ``, Lockdep, "non-static-key", endsByContent),
 	h("BUG: MAX_", `(?:LOCK|STACK)\S* too low`, Lockdep, "too-low", endsByContent),
 	h("BUG: key ", `\S+ (?:not in \.data|has not been registered)!`, Lockdep, "key", endsByContent),
 
 	h("rcu: INFO: ", `\S+ .*stalls? on `, RCUStall, "", endsByContent),
 	h("INFO: ", `rcu\S* .*stalls? on `, RCUStall, "", endsByContent),
+	h("rcu: INFO: ", `\S+ .*stalls?, but suppressed full report`, RCUStall, "", endsAtOnce),
 	h("INFO: task ", `(?P<task>.{1,64}?):(?P<pid>\d+) blocked (?:in I/O wait )?(?:on .* )?for more than`,
 		HungTask, "", endsByContent),
 	h("watchdog: BUG: soft lockup - CPU#", `(?P<cpu>\d+) stuck for \S+ \[(?P<task>.{1,64}?):(?P<pid>\d+)\]`,
@@ -116,9 +119,14 @@ var heads = []head{
 
 	h("BUG: Bad page state in process ", `(?P<task>.{1,64}?)  pfn:`, BadPage, "state", endsByContent),
 	h("BUG: Bad page map in process ", `(?P<task>.{1,64}?)  (?:pte|pmd|pud|p4d|pgd):`, BadPage, "map", endsByContent),
+	h("BUG: Bad page cache in process ", `(?P<task>.{1,64}?)  pfn:`, BadPage, "cache", endsByContent),
+	h("BUG: Bad page ", `(?:state|map): \d+ messages suppressed`, BadPage, "suppressed", endsAtOnce),
+	h("pagealloc: ", `(?P<detail>memory corruption|single bit error)$`, BadPage, "", endsByContent),
 	h("BUG: Bad rss-counter state", ``, BadPage, "rss-counter", endsAtOnce),
 	h("BUG: non-zero pgtables_bytes", ``, BadPage, "pgtables-bytes", endsAtOnce),
 	h("BUG: scheduling while atomic: ", taskGroup+`/0x`, Atomic, "", endsByContent),
+	h("BUG: scheduling in a non-blocking section: ", taskGroup+`/`, Atomic, "non-blocking", endsByContent),
+	h("BUG: workqueue leaked ", ``, Atomic, "workqueue", endsByContent),
 	h("BUG: sleeping function called from ", ``, Sleep, "", endsByContent),
 	h("BUG: using ", `(?P<detail>\w+)\(\) in preemptible \[\d+\] code: `+taskGroup, Preemptible, "", endsByContent),
 	h("BUG: using ", `(?P<detail>\w+)\(\) in preemptible`, Preemptible, "", endsByContent),
@@ -133,7 +141,7 @@ var heads = []head{
 
 // headOf finds what a line begins, and what it says of it by the names of the groups.
 func headOf(text string) (*head, map[string]string) {
-	if len(text) < 6 || !strings.ContainsRune("BUOKIWMPCTrwNkgdisact[", rune(text[0])) {
+	if len(text) < 6 || !strings.ContainsRune("BUOKIWMPCTrwNkgdisactp[", rune(text[0])) {
 		return nil, nil
 	}
 	for i := range heads {

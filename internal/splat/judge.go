@@ -53,6 +53,7 @@ var (
 	odebugRE   = regexp.MustCompile(`^ODEBUG: (\w+) (\w+)`)
 	fortifyRE  = regexp.MustCompile(`^(?:detected buffer overflow in (\w+)|(\w+): detected buffer overflow|` +
 		`memcpy: detected field-spanning|(mem\w+|str\w+): detected field-spanning)`)
+	workRE    = regexp.MustCompile(`^ +(?:last function: |preempt=0x.* workfn=)([A-Za-z_][\w.$]*)`)
 	dependsRE = regexp.MustCompile(` at: ([A-Za-z_][\w.$]*)\+0x`)
 )
 
@@ -151,6 +152,12 @@ func (o *open) function() string {
 	case Lockdep:
 		for _, text := range o.Text {
 			if m := dependsRE.FindStringSubmatch(text); m != nil && !Tells(m[1]) {
+				return m[1]
+			}
+		}
+	case Atomic:
+		for _, text := range o.Text {
+			if m := workRE.FindStringSubmatch(text); m != nil {
 				return m[1]
 			}
 		}

@@ -217,6 +217,22 @@ var reports = []struct {
 		"bad-page state in outer_step", ""},
 	{"atomic", "BUG: scheduling while atomic: my prog/73/0x00000002\nModules linked in:\n" + cpu + trace,
 		"atomic in outer_step", ""},
+	{"workqueue 6.12", "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9]\n" +
+		"     preempt=0x00000000 lock=0->1 RCU=0->0 workfn=inner_step\n1 lock held by kworker/0:1/9:\n" +
+		" #0: ffffffff83 (lock_b){+.+.}-{3:3}, at: inner_step+0x1/0x34\n" + cpu + trace,
+		"atomic workqueue in inner_step", "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9] in inner_step"},
+	{"workqueue 5.10", "BUG: workqueue leaked lock or atomic: kworker/0:1/0x00000000/9\n" +
+		"     last function: inner_step\n" + cpu + trace, "atomic workqueue in inner_step", ""},
+	{"bad page cache", "BUG: Bad page cache in process sh  pfn:03abc\n" + cpu + trace, "bad-page cache in outer_step", ""},
+	{"suppressed", "BUG: Bad page state: 12 messages suppressed\n", "bad-page suppressed", ""},
+	{"page poison", "pagealloc: memory corruption\n00000000b7a5c0f2: 78 78 78 78    xxxx\n" + cpu + trace +
+		"page:00000000aabbccdd refcount:1 mapcount:0 pfn:0x3abc\n" +
+		"page dumped because: pagealloc: corrupted page details\n", "bad-page memory-corruption in outer_step", ""},
+	{"chain key", "============================\nWARNING: chain_key collision\n6.12.117 #1 Not tainted\n" +
+		"----------------------------\nsh/73: Hash chain already cached but the contents don't match!\n" +
+		"\nstack backtrace:\n" + cpu + trace, "lockdep chain-key in outer_step", ""},
+	{"stall that is not told whole", "rcu: INFO: rcu_preempt detected stall, but suppressed full report due to " +
+		"a stuck CSD-lock.\n", "rcu-stall", ""},
 	{"sleep", "BUG: sleeping function called from invalid context at kernel/step.c:22\n" +
 		"in_atomic(): 1, irqs_disabled(): 0, non_block: 0, pid: 73, name: sh\n" +
 		"preempt_count: 1, expected: 0\n" + cpu + trace,
