@@ -49,10 +49,11 @@ var (
 	protectsRE = regexp.MustCompile(`^stack-protector: Kernel stack is corrupted in: ([A-Za-z_][\w.$]*)`)
 	kasanRE    = regexp.MustCompile(`^KASAN: ([\w-]+)`)
 	refRE      = regexp.MustCompile(`^refcount_t: (.*?)\.?$`)
-	listRE     = regexp.MustCompile(`^(list_(?:add|del) corruption|slist_\w+ corruption)`)
+	listRE     = regexp.MustCompile(`^(list_(?:add|del) corruption|list_add double add|slist_\w+ corruption)`)
 	odebugRE   = regexp.MustCompile(`^ODEBUG: (\w+) (\w+)`)
 	fortifyRE  = regexp.MustCompile(`^(?:detected buffer overflow in (\w+)|(\w+): detected buffer overflow|` +
 		`memcpy: detected field-spanning|(mem\w+|str\w+): detected field-spanning)`)
+	releaseRE = regexp.MustCompile(` is trying to (?:release lock|contend lock) \(.*\) at:$`)
 	workRE    = regexp.MustCompile(`^ +(?:last function: |preempt=0x.* workfn=)([A-Za-z_][\w.$]*)`)
 	dependsRE = regexp.MustCompile(` at: ([A-Za-z_][\w.$]*)\+0x`)
 )
@@ -150,6 +151,13 @@ func (o *open) function() string {
 			return m[1]
 		}
 	case Lockdep:
+		for i, text := range o.Text { // what is held is told of, too
+			if releaseRE.MatchString(text) && i+1 < len(o.Text) {
+				if m := frameRE.FindStringSubmatch(o.Text[i+1]); m != nil && !Tells(m[2]) {
+					return m[2]
+				}
+			}
+		}
 		for _, text := range o.Text {
 			if m := dependsRE.FindStringSubmatch(text); m != nil && !Tells(m[1]) {
 				return m[1]

@@ -11,7 +11,9 @@ var (
 		`(Not tainted|Tainted: [A-Z ]+?) +(\d\S*) (#.*)$`)
 	buildRE = regexp.MustCompile(` ([0-9a-f]{40})$`)
 	taskRE  = regexp.MustCompile(`^task:(.{1,64}?) +state:`)
-	frameRE = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_][\w.$]*)\+` +
+	// Of a lock that is held when a task returns to user space.
+	leavesRE = regexp.MustCompile(`(?m)^(.{1,64}?)/(\d+) is leaving the kernel with locks still held!$`)
+	frameRE  = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_][\w.$]*)\+` +
 		`0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?(?: \([A-Z/]+\))?(?: +\S+:\d+)?$`)
 	ripRE = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc ?: )(?:\[<[0-9a-f]+>\] )?` +
 		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?`)
@@ -45,6 +47,9 @@ func (o *open) add(l line) {
 	}
 	if m := taskRE.FindStringSubmatch(l.text); m != nil && o.Task == "" {
 		o.Task = m[1]
+	}
+	if m := leavesRE.FindStringSubmatch(l.text); m != nil && o.Kind == Lockdep {
+		o.Task, o.PID = m[1], number(m[2])
 	}
 	if strings.HasPrefix(l.text, "KASAN: ") && o.Kind == Oops { // it explains the fault
 		o.message = append(o.message, l.text)

@@ -294,7 +294,8 @@ func (r *Reader) endUnmarked(s *source, l line) {
 func (r *Reader) end(s *source, atEnd bool) {
 	for len(s.open) > 0 {
 		o := s.open[0]
-		untold := o.head.ends == endsByContent && (o.traced || o.Kind == WorkqueueLockup || o.Kind == Bug)
+		untold := o.head.ends == endsByContent && (o.traced || o.Kind == WorkqueueLockup || o.Kind == Bug ||
+			o.Kind == Lockdep && leavesRE.MatchString(strings.Join(o.Text, "\n"))) // it shows no stack
 		r.finish(s, 0, atEnd && !untold)
 	}
 }

@@ -170,6 +170,17 @@ var reports = []struct {
 		"1 lock held by sh/73:\n #0: ffffffff83 (lock_b){+.+.}-{3:3}, at: outer_step+0x1/0x34\n\nstack backtrace:\n" +
 		cpu + trace, "lockdep circular in inner_step", "WARNING: possible circular " +
 		"locking dependency detected in inner_step"},
+	{"unlock balance", "=====================================\nWARNING: bad unlock balance detected!\n" +
+		"6.12.117 #1 Not tainted\n-------------------------------------\nsh/83 is trying to release lock (m1) at:\n" +
+		"[<ffffffff818cc0ba>] p_unlock2+0x2a/0x30\nbut there are no more locks to release!\n\n" +
+		"other info that might help us debug this:\n1 lock held by sh/83:\n" +
+		" #0: ffff888006aa83f0 (sb_writers#4){.+.+}-{0:0}, at: file_start_write.isra.0+0x63/0x70\n\n" +
+		"stack backtrace:\n" + cpu + trace, "lockdep unbalanced in p_unlock2", ""},
+	{"held in user space", "================================================\n" +
+		"WARNING: lock held when returning to user space!\n6.12.117 #1 Not tainted\n" +
+		"------------------------------------------------\nsh/83 is leaving the kernel with locks still held!\n" +
+		"1 lock held by sh/83:\n #0: ffffffff82a59f88 (m1){+.+.}-{3:3}, at: p_held_in_user+0x12/0x20\n",
+		"lockdep held-in-user in p_held_in_user", ""},
 	{"rcu usage", "=============================\nWARNING: suspicious RCU usage\n6.12.117 #1 Not tainted\n" +
 		"-----------------------------\nkernel/step.c:12 suspicious rcu_dereference_check() usage!\n\n" +
 		"other info that might help us debug this:\n\n\nrcu_scheduler_active = 2, debug_locks = 1\n" +
@@ -203,6 +214,17 @@ var reports = []struct {
 		"list_del corruption, ffff888 is LIST_POISON1 (dead000000000100)\n" +
 		"WARNING: CPU: 0 PID: 73 at lib/list_debug.c:47 __list_del_entry_valid+0xba/0x110\n" +
 		strings.Replace(regs, "inner_step", "__list_del_entry_valid", 1) + "---[ end trace 0 ]---\n",
+		"list list_del-corruption in outer_step", ""},
+	{"list double add", "------------[ cut here ]------------\n" +
+		"list_add double add: new=ffff888005cd2e00, prev=ffffc90000357bb0, next=ffff888005cd2e00.\n" +
+		"WARNING: CPU: 0 PID: 83 at lib/list_debug.c:35 __list_add_valid_or_report+0xba/0x110\n" +
+		strings.Replace(regs, "inner_step", "__list_add_valid_or_report", 1) + "---[ end trace 0 ]---\n",
+		"list list_add-double-add in outer_step", ""},
+	{"list del, not inlined", "------------[ cut here ]------------\n" +
+		"list_del corruption, ffff888005cd2e00->next is LIST_POISON1 (dead000000000100)\n" +
+		"WARNING: CPU: 0 PID: 83 at lib/list_debug.c:56 __list_del_entry_valid_or_report+0xba/0x110\n" +
+		strings.Replace(strings.Replace(regs, "inner_step", "__list_del_entry_valid_or_report", 1), "Call Trace:\n <TASK>\n",
+			"Call Trace:\n <TASK>\n __list_del_entry+0xf/0xb0\n", 1) + "---[ end trace 0 ]---\n",
 		"list list_del-corruption in outer_step", ""},
 	{"slub", bar + "BUG kmalloc-64 (Not tainted): Right Redzone overwritten\n" + strings.Repeat("-", 77) + "\n\n" +
 		"0xffff888003-0xffff888003 @offset=64. First byte 0x0 instead of 0xcc\n" +
@@ -278,7 +300,7 @@ func TestKinds(t *testing.T) {
 			"plain":   test.log,
 			"stamped": stamped(test.log),
 			"crlf":    strings.ReplaceAll(stamped(test.log), "\n", "\r\n"),
-			"caller":  strings.ReplaceAll(stamped(test.log), "] ", "][  T73] "),
+			"caller":  strings.ReplaceAll(stamped(test.log), "567] ", "567][  T73] "),
 			"level":   strings.ReplaceAll(stamped(test.log), "[    1", "<4>[    1"),
 			"syslog":  strings.ReplaceAll(stamped(test.log), "[    1", "Nov 27 10:00:00 host kernel: [    1"),
 			"noise": stamped("Linux version 6.12.117 (a@b)\n") + "Welcome!\nBUG: kernel: of a program\n" +

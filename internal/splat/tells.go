@@ -20,7 +20,7 @@ var tellers = strings.Fields(`
 	lock_acquire lock_release down up schedule io_schedule usercopy_abort object_err
 	bad_page free_page_is_bad free_pages_prepare free_one_page free_pages
 	memcpy memset memmove strlen strcpy strncpy strlcpy strscpy delay const_udelay udelay
-	msleep ssleep on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
+	msleep ssleep preempt_count_sub preempt_count_add on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
 	default_do_nmi end_repeat_nmi update_process_times do_syscall_64 x64_sys_call kthread kvfree do_slab_free printk
 	handle_overflow check_memory_region`)
 
@@ -37,7 +37,7 @@ var tellerPrefixes = strings.Fields(`
 	do_raw_ raw_spin_ raw_read_ raw_write_ spin_ rwlock_ queued_ native_ pv_ mutex_ rt_mutex rwsem_ rt_spin_
 	down_read down_write down_interruptible down_killable down_trylock down_timeout up_read up_write
 	bit_wait wait_for_ wait_on_ wait_woken out_of_line_wait do_wait_for_ io_schedule_ schedule_ preempt_schedule
-	might_ cant_sleep cant_migrate refcount_ list_add_valid list_del_entry_valid copy_to_user copy_from_user
+	might_ cant_sleep cant_migrate refcount_ list_add list_del copy_to_user copy_from_user
 	copy_overflow arch_copy_ fortify_ stack_chk_ free_unref_ free_pcp free_pages_ slab_ free_debug_ alloc_debug_
 	free_to_partial free_consistency_ alloc_consistency_ kfree kmem_cache_ kmalloc kmem_
 	rcu_ lockup_ watchdog_ nmi_ tick_ hrtimer_ usleep_ trigger_all trigger_single trigger_cpumask smp_call_ on_each_cpu
