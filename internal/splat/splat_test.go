@@ -223,8 +223,8 @@ var reports = []struct {
 	{"list del, not inlined", "------------[ cut here ]------------\n" +
 		"list_del corruption, ffff888005cd2e00->next is LIST_POISON1 (dead000000000100)\n" +
 		"WARNING: CPU: 0 PID: 83 at lib/list_debug.c:56 __list_del_entry_valid_or_report+0xba/0x110\n" +
-		strings.Replace(strings.Replace(regs, "inner_step", "__list_del_entry_valid_or_report", 1), "Call Trace:\n <TASK>\n",
-			"Call Trace:\n <TASK>\n __list_del_entry+0xf/0xb0\n", 1) + "---[ end trace 0 ]---\n",
+		strings.NewReplacer("inner_step", "__list_del_entry_valid_or_report", " <TASK>\n",
+			" <TASK>\n __list_del_entry+0xf/0xb0\n").Replace(regs) + "---[ end trace 0 ]---\n",
 		"list list_del-corruption in outer_step", ""},
 	{"slub", bar + "BUG kmalloc-64 (Not tainted): Right Redzone overwritten\n" + strings.Repeat("-", 77) + "\n\n" +
 		"0xffff888003-0xffff888003 @offset=64. First byte 0x0 instead of 0xcc\n" +
@@ -245,7 +245,8 @@ var reports = []struct {
 		"atomic workqueue in inner_step", "BUG: workqueue leaked atomic, lock or RCU: kworker/0:1[9] in inner_step"},
 	{"workqueue 5.10", "BUG: workqueue leaked lock or atomic: kworker/0:1/0x00000000/9\n" +
 		"     last function: inner_step\n" + cpu + trace, "atomic workqueue in inner_step", ""},
-	{"bad page cache", "BUG: Bad page cache in process sh  pfn:03abc\n" + cpu + trace, "bad-page cache in outer_step", ""},
+	{"bad page cache", "BUG: Bad page cache in process sh  pfn:03abc\n" + cpu + trace,
+		"bad-page cache in outer_step", ""},
 	{"suppressed", "BUG: Bad page state: 12 messages suppressed\n", "bad-page suppressed", ""},
 	{"page poison", "pagealloc: memory corruption\n00000000b7a5c0f2: 78 78 78 78    xxxx\n" + cpu + trace +
 		"page:00000000aabbccdd refcount:1 mapcount:0 pfn:0x3abc\n" +

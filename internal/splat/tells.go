@@ -20,7 +20,8 @@ var tellers = strings.Fields(`
 	lock_acquire lock_release down up schedule io_schedule usercopy_abort object_err
 	bad_page free_page_is_bad free_pages_prepare free_one_page free_pages
 	memcpy memset memmove strlen strcpy strncpy strlcpy strscpy delay const_udelay udelay
-	msleep ssleep preempt_count_sub preempt_count_add on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
+	msleep ssleep preempt_count_sub preempt_count_add
+	on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
 	default_do_nmi end_repeat_nmi update_process_times do_syscall_64 x64_sys_call kthread kvfree do_slab_free printk
 	handle_overflow check_memory_region`)
 
