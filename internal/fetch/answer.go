@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -77,6 +80,46 @@ func transportError(ctx context.Context, err error) error {
 	if strings.Contains(err.Error(), "unsupported protocol scheme") {
 		return &refusal{err}
 	}
+	return plainly(err)
+}
+
+// plain is an error of Go's network in words.
+type plain struct {
+	text string
+	err  error
+}
+
+func (e *plain) Error() string { return e.text }
+
+func (e *plain) Unwrap() error { return e.err }
+
+func plainly(err error) error {
+	var dns *net.DNSError
+	var op *net.OpError
+	var slow net.Error
+	timeout := errors.As(err, &slow) && slow.Timeout()
+	say := func(format string, args ...any) error { return &plain{fmt.Sprintf(format, args...), err} }
+	switch {
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return say("reach the proxy: %v", plainly(op.Err))
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return say("no host is called %s", dns.Name)
+	case errors.As(err, &dns) && dns.IsTimeout:
+		return say("nothing answers who %s is: no name server is in reach", dns.Name)
+	case errors.As(err, &dns):
+		return err
+	case op != nil && op.Op == "dial" && op.Addr != nil && timeout:
+		return say("%s does not answer", op.Addr)
+	case op != nil && op.Op == "dial" && op.Addr != nil && errors.Is(err, syscall.ECONNREFUSED):
+		return say("nothing listens at %s (connection refused)", op.Addr)
+	case op != nil && op.Op == "dial" && op.Addr != nil &&
+		(errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH)):
+		return say("no network leads to %s", op.Addr)
+	case timeout:
+		return say("the server took the connection and does not answer")
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET):
+		return say("the server cut the connection")
+	}
 	return err
 }
 
@@ -96,6 +139,8 @@ func (b *body) Read(p []byte) (int, error) {
 	var stalled *stallError
 	if err != nil && errors.As(context.Cause(b.ctx), &stalled) {
 		err = stalled
+	} else if err != nil && err != io.EOF {
+		err = plainly(err)
 	}
 	return n, err
 }

@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -417,5 +421,42 @@ func TestManyAskForOneFile(t *testing.T) {
 	mustHave(t, st)
 	if asked.Load() != 1 {
 		t.Errorf("the server was asked %d times for one file", asked.Load())
+	}
+}
+
+// What Go's network says is said in words, and is still what it was.
+func TestPlainly(t *testing.T) {
+	down := httptest.NewServer(http.NotFoundHandler())
+	down.Close()
+	release := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer silent.Close()
+	defer close(release)
+	abort := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	cut := httptest.NewServer(http.HandlerFunc(abort))
+	defer cut.Close()
+	c := &Client{Retries: -1, HTTP: &http.Client{Transport: &http.Transport{ResponseHeaderTimeout: time.Millisecond}}}
+	for url, want := range map[string]string{
+		down.URL:   "nothing listens at " + strings.TrimPrefix(down.URL, "http://") + " (connection refused)",
+		silent.URL: "the server took the connection and does not answer",
+		cut.URL:    "the server cut the connection",
+	} {
+		err := c.Get(t.Context(), url, io.Discard, 1)
+		if err == nil || err.Error() != "download "+url+": "+want {
+			t.Errorf("%s: %v, want %s", url, err, want)
+		}
+	}
+	at := &net.TCPAddr{IP: net.IP{10, 0, 0, 9}, Port: 80}
+	for want, err := range map[string]error{
+		"no host is called nowhere.example": &net.OpError{Op: "dial", Err: &net.DNSError{Name: "nowhere.example",
+			IsNotFound: true}},
+		"10.0.0.9:80 does not answer": &net.OpError{Op: "dial", Addr: at, Err: os.ErrDeadlineExceeded},
+		"reach the proxy: no network leads to 10.0.0.9:80": &net.OpError{Op: "proxyconnect", Err: &net.OpError{
+			Op: "dial", Addr: at, Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}},
+		"something else": errors.New("something else"),
+	} {
+		if got := plainly(err); got.Error() != want || !errors.Is(got, err) {
+			t.Errorf("%v is said as %v, want %s", err, got, want)
+		}
 	}
 }

@@ -71,15 +71,15 @@ func (e *Error) Is(target error) bool {
 // Unreachable reports whether no server gave an answer to speak of: others of its files are not worth trying.
 func (e *Error) Unreachable() bool {
 	for _, err := range e.Tried {
-		if !mayHeal(err) || errors.Is(err, errDigest) {
+		if !mayHeal(err) || errors.Is(err, ErrAnother) {
 			return false
 		}
 	}
 	return len(e.Tried) > 0
 }
 
-// errDigest marks a file that arrived whole and was another one.
-var errDigest = errors.New("not the file that was asked for, and not kept")
+// ErrAnother marks an answer that is another file, by its size or, arrived whole, by its digest.
+var ErrAnother = errors.New("it is not the file that was asked for")
 
 // fill downloads url into p and commits it.
 func (c *Client) fill(ctx context.Context, p *store.Partial, url string, req Request) error {
@@ -194,8 +194,7 @@ func (d *download) checkSize(b *body) error {
 		if kind := b.Header.Get("Content-Type"); kind != "" {
 			what += " (" + kind + ")"
 		}
-		return &refusal{fmt.Errorf("%s is %d bytes, and should be %s: it is not the file that was asked for",
-			what, total, d.wanted())}
+		return &refusal{fmt.Errorf("%s is %d bytes, and should be %s: %w", what, total, d.wanted(), ErrAnother)}
 	}
 	return nil
 }
@@ -234,7 +233,7 @@ func (d *download) commit(p *store.Partial) error {
 	}
 	var mismatch *store.MismatchError
 	if errors.As(err, &mismatch) {
-		return fmt.Errorf("%w: %w", errDigest, err)
+		return fmt.Errorf("%w, and was not kept: %w", ErrAnother, err)
 	}
 	return err
 }
