@@ -47,6 +47,11 @@ func EditConfig(ctx context.Context, env Env, sp spec.Spec, e ConfigEdit) (*Conf
 	if err != nil {
 		return nil, err
 	}
+	if e.Save != "" {
+		if err := reading.CheckPlace(e.Save); err != nil {
+			return nil, err
+		}
+	}
 	var change *ConfigChange
 	edit := func(ctx context.Context, eng container.Engine, j kernel.Job, task *progress.Task) error {
 		editing := kernel.Editing{Editor: e.Editor, Open: e.Open}

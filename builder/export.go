@@ -20,6 +20,7 @@ import (
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/vm"
 )
 
@@ -205,7 +206,7 @@ func (b *artifacts) clear(req ExportRequest) error {
 	}
 	st, err := os.Lstat(req.File)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return reading.CheckPlace(req.File)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", req.File, err)

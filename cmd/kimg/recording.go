@@ -386,6 +386,9 @@ func exportRecording(ctx context.Context, out, name, file string, thin bool) (er
 	if err := r.Verify(ctx); err != nil {
 		return err
 	}
+	if err := reading.CheckPlace(file); err != nil {
+		return err
+	}
 	to, err := renameio.NewPendingFile(file, renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("export recording %s: %w", name, err)

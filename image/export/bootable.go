@@ -41,7 +41,7 @@ var BootableNeeds = []string{"EFI", "EFI_STUB", "EFI_PARTITION"}
 type LackError struct{ Without []string }
 
 func (e *LackError) Error() string {
-	return "make a bootable disk: the kernel was built without " + strings.Join(e.Without, ", ")
+	return "the kernel was built without " + strings.Join(e.Without, ", ")
 }
 
 // Hint says what brings it.

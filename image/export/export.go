@@ -7,6 +7,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/reading"
 )
@@ -191,12 +193,20 @@ var Formats = []Kind{
 		New: func(Options) Format { return Firecracker{} }},
 }
 
+// otherNames are what other tools call a format, or have in its place.
+var otherNames = map[string]string{"img": "raw", "vpc": "vhd", "vdi": "vmdk", "docker": "oci", "podman": "oci"}
+
 // Find returns the row of a name.
 func Find(name string) (*Kind, error) {
 	if i := slices.IndexFunc(Formats, func(k Kind) bool { return k.Name == name }); i >= 0 {
 		return &Formats[i], nil
 	}
-	return nil, fmt.Errorf("unknown format %q: want %s", name, strings.Join(Names(), ", "))
+	small := strings.TrimPrefix(strings.ToLower(name), ".")
+	near := cmp.Or(otherNames[small], editdist.Nearest(small, slices.Values(Names()), 2))
+	if near != "" {
+		near = fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return nil, fmt.Errorf("unknown format %q%s: want %s", name, near, strings.Join(Names(), ", "))
 }
 
 // Names are the formats' names, in the table's order.
