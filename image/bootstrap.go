@@ -200,7 +200,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	case errors.As(werr, &exit) && foreign(archOr(spec.Arch), engine.Arch) && strings.Contains(said.first(), noForeign):
 		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
-		return fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())
+		return fmt.Errorf("debootstrap %s: %w", spec.Suite, said.because(werr))
 	}
 	return nerr
 }

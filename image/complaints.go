@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -18,6 +19,60 @@ type complaints struct {
 	line []byte // begun and not ended
 	hit  string
 	end  string // the last whole line
+
+	near   []string // the last lines
+	failed *ScriptError
+}
+
+// ScriptError is a script of a package that failed.
+type ScriptError struct {
+	Package string
+	Why     string   // as dpkg says it
+	Said    []string // its last lines
+}
+
+func (e *ScriptError) Error() string {
+	text := "set up the package " + e.Package + ": " + e.Why
+	if len(e.Said) > 0 {
+		text += "; the script's last lines:\n  " + strings.Join(e.Said, "\n  ")
+	}
+	return text
+}
+
+// Hint says what there is for scripts.
+func (e *ScriptError) Hint() string {
+	return "leave " + e.Package + " out of --include, or mend its script, which runs without a network, services, " +
+		"devices and mounts; what needs these is installed in the guest: kimg run --write -- apt-get install"
+}
+
+// script reads what dpkg says of scripts that fail: of the first, the others follow from it.
+func (c *complaints) script(line string) {
+	const most = 6
+	if c.failed != nil && c.failed.Why == "" {
+		c.failed.Why = strings.TrimSpace(line)
+	}
+	rest, ok := strings.CutPrefix(line, "dpkg: error processing package ")
+	if name, _, cut := strings.Cut(rest, " ("); ok && cut && c.failed == nil {
+		c.failed = &ScriptError{Package: name, Said: slices.Clone(c.near)}
+	}
+	if strings.HasPrefix(line, "Setting up ") || strings.HasPrefix(line, "Unpacking ") {
+		c.near = nil
+		return
+	}
+	if c.near = append(c.near, line); len(c.near) > most {
+		c.near = c.near[1:]
+	}
+}
+
+// because is err with the script that failed, where one did, or with the first complaint.
+func (c *complaints) because(err error) error {
+	c.mu.Lock()
+	failed := c.failed
+	c.mu.Unlock()
+	if failed != nil && failed.Why != "" {
+		return failed
+	}
+	return fmt.Errorf("%w%s", err, c.first())
 }
 
 // runBy begins the line of emulate.sh that says what runs foreign programs.
@@ -45,6 +100,7 @@ func (c *complaints) Write(p []byte) (int, error) {
 		}
 		if len(c.line) > 0 {
 			c.end = string(c.line)
+			c.script(c.end)
 		}
 		c.line = c.line[:0]
 	}

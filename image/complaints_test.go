@@ -28,6 +28,20 @@ func TestComplaints(t *testing.T) {
 			t.Errorf("%d: %q", cut, by)
 		}
 	}
+	c := &complaints{w: io.Discard}
+	_, err := io.WriteString(c, "I: Configuring bad...\nW: Failure while configuring base packages.\n--- log\n"+
+		"Setting up good (1) ...\nall is well\nSetting up bad (1.0) ...\nfrobnicating\nfrob: /dev/frob: cannot open\n"+
+		"dpkg: error processing package bad (--configure):\n installed bad package post-installation script "+
+		"subprocess returned error exit status 3\ndpkg: dependency problems prevent configuration of other:\n"+
+		"dpkg: error processing package other (--configure):\n dependency problems - leaving unconfigured\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "set up the package bad: installed bad package post-installation script subprocess returned error " +
+		"exit status 3; the script's last lines:\n  frobnicating\n  frob: /dev/frob: cannot open"
+	if got := c.because(io.EOF).Error(); got != want {
+		t.Errorf("of a script: %s", got)
+	}
 	if n := strings.Count(emulateScript, `echo "`+runBy); n != 3 {
 		t.Errorf("emulate.sh tells of %d ways", n)
 	}
