@@ -48,14 +48,20 @@ func (e *MissingError) Unwrap() (all []error) {
 // Hint says where it may be had, or how to go without.
 func (e *MissingError) Hint() string {
 	var parts []string
-	packages, kernel := false, false
+	packages, kernel, others := false, false, ""
 	for _, p := range e.Parts {
 		if !slices.Contains(parts, p.Part) {
 			parts = append(parts, p.Part)
 		}
 		var gone *archive.MissingError
-		packages = packages || errors.As(p.Err, &gone)
-		kernel = kernel || !errors.As(p.Err, &gone)
+		switch isPackage := errors.As(p.Err, &gone); {
+		case isPackage && gone.Snapshot == "": // of another archive, and all others are there
+			others = gone.Hint()
+		case isPackage:
+			packages = true
+		default:
+			kernel = true
+		}
 	}
 	var ways []string
 	if packages {
@@ -64,6 +70,9 @@ func (e *MissingError) Hint() string {
 	}
 	if kernel {
 		ways = append(ways, "name a mirror that has the kernel with --kernel-mirror")
+	}
+	if !packages && !kernel {
+		return others
 	}
 	ways = append(ways, "have other ones pinned with kimg lock update"+e.from+" "+strings.Join(parts, " "))
 	return strings.Join(ways, "; or ")

@@ -84,9 +84,7 @@ func (r *resolver) choose(ctx context.Context, of suite.Suite, rel *archive.Rele
 		return archive.Bootstrap{}, err
 	}
 	include := slices.Concat(image.Includes(r.q.Variant), r.q.Include)
-	for _, f := range files {
-		include = append(include, f.Name)
-	}
+	include = append(include, debPackages(files)...)
 	set, err := all.Closure(archive.ClosureSpec{Suite: of, Variant: r.q.Variant, Include: include})
 	var unknown *archive.UnknownError
 	if errors.As(err, &unknown) {
@@ -96,11 +94,22 @@ func (r *resolver) choose(ctx context.Context, of suite.Suite, rel *archive.Rele
 		}
 		unknown.Found(own, ac.Elsewhere(ctx, rel, own, unknown.Names))
 	}
+	var clash *archive.ClashError
+	if errors.As(err, &clash) {
+		clash.Found(slices.Concat(r.q.Include, debPackages(files)), image.Includes(r.q.Variant))
+	}
 	if err != nil {
 		return set, fmt.Errorf("choose packages of %s: %w", of, err)
 	}
 	r.tellReplaced(own, set)
 	return set, nil
+}
+
+func debPackages(files []archive.File) (names []string) {
+	for _, f := range files {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // tellReplaced says which of the suite's packages another archive has newer ones of: nobody asked for them by name.
@@ -255,10 +264,7 @@ func (s *Sources) fetchRootfs(ctx context.Context, l spec.RootfsLock, task *prog
 		// Which architecture's packages they are is in their names.
 		ac, err := s.otherClient(o.OtherArchive, spec.Arch{})
 		if err == nil {
-			err = ac.Fetch(ctx, suite.Suite{}, from[o.Line().Name()], o.Date, told)
-		}
-		if err != nil && !isMissing(err) && ctx.Err() == nil {
-			err = &archive.LineError{Line: o.Line(), Err: err}
+			err = ac.FetchFrom(ctx, o.Line(), from[o.Line().Name()], o.Date, told)
 		}
 		errs = append(errs, err)
 	}

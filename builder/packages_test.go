@@ -171,14 +171,19 @@ func TestOtherArchiveLostAPackage(t *testing.T) {
 	only.Required, only.Base = nil, slices.DeleteFunc(slices.Clone(only.Base), own)
 	err = s.fetchRootfs(t.Context(), only, progress.Start(s.env.Sink, "t", "t"))
 	var gone *archive.MissingError
-	if !errors.As(err, &gone) || gone.Snapshot != "" || !strings.Contains(err.Error(), "tool 2") {
+	if !errors.As(err, &gone) || gone.Snapshot != "" || !strings.Contains(err.Error(), "tool 2 (http://") ||
+		!strings.Contains(err.Error(), "/pool/tool.deb)") || !strings.Contains(gone.Hint(), "has to mend it") {
 		t.Errorf("%v", err)
+	}
+	if all := (&MissingError{Parts: []MissingPart{{"suite", "x", err}}}).Hint(); all != gone.Hint() {
+		t.Errorf("what another archive lost is looked for elsewhere: %s", all)
 	}
 	files["/pool/tool.deb"] = []byte("the file of tooL")
 	var wrong *archive.LineError
 	err = s.fetchRootfs(t.Context(), only, progress.Start(s.env.Sink, "t", "t"))
 	if !errors.As(err, &wrong) || isMissing(err) ||
-		!strings.Contains(err.Error(), "not the file that was asked for") {
+		!strings.Contains(err.Error(), "not the file that was asked for") ||
+		!strings.Contains(wrong.Hint(), "do not fit each other") {
 		t.Errorf("another file: %v", err)
 	}
 }

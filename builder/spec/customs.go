@@ -116,22 +116,22 @@ func (s Spec) checkCustoms() error {
 	}
 	if s.Locale != "" {
 		if err := custom.CheckLocale(s.Locale); err != nil {
-			return s.wrong("--locale", s.Locale, err)
+			return s.Wrong("--locale", s.Locale, err)
 		}
 	}
 	if s.Hostname != "" {
 		if err := custom.CheckHostname(s.Hostname); err != nil {
-			return s.wrong("--hostname", s.Hostname, err)
+			return s.Wrong("--hostname", s.Hostname, err)
 		}
 	}
 	if s.Timezone != "" {
 		if err := custom.CheckTimezone(s.Timezone); err != nil {
-			return s.wrong("--timezone", s.Timezone, err)
+			return s.Wrong("--timezone", s.Timezone, err)
 		}
 	}
 	if s.RootPassword != "" {
 		if err := custom.CheckPassword(s.RootPassword); err != nil {
-			return s.wrong("root-password", s.RootPassword, err)
+			return s.Wrong("root-password", s.RootPassword, err)
 		}
 	}
 	return s.checkAccounts()
@@ -149,10 +149,10 @@ func (s Spec) custom() (c Custom, err error) {
 	}
 	for _, o := range s.Overlay {
 		if o == "" {
-			return c, s.wrong("--overlay", o, errors.New("is empty: want a directory or a tar"))
+			return c, s.Wrong("--overlay", o, errors.New("is empty: want a directory or a tar"))
 		}
 		if err := checkOverlay(o); err != nil {
-			return c, s.wrong("--overlay", o, err)
+			return c, s.Wrong("--overlay", o, err)
 		}
 		c.Overlays = append(c.Overlays, custom.Overlay{Path: filepath.Base(o), From: o})
 	}
@@ -183,15 +183,15 @@ func (s Spec) custom() (c Custom, err error) {
 	}
 	for _, file := range s.Run {
 		if strings.Contains(file, "\n") {
-			return c, s.wrong("--run", file, errors.New("want the name of a script's file, not the script itself"))
+			return c, s.Wrong("--run", file, errors.New("want the name of a script's file, not the script itself"))
 		}
 		b, err := reading.Small(file, maxScript)
 		if err != nil {
-			return c, s.wrong("--run", file, fmt.Errorf("read script: %w", err))
+			return c, s.Wrong("--run", file, fmt.Errorf("read script: %w", err))
 		}
 		script := custom.Script{Name: filepath.Base(file), Text: yamlfile.Text(b)}
 		if err := cmp.Or(custom.CheckScript(script), take(string(b))); err != nil {
-			return c, s.wrong("--run", file, fmt.Errorf("%s: %w", file, err))
+			return c, s.Wrong("--run", file, fmt.Errorf("%s: %w", file, err))
 		}
 		c.Run = append(c.Run, script)
 	}

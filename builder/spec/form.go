@@ -15,10 +15,10 @@ type Form = form.Form
 func (s Spec) form() (Form, error) {
 	f, err := form.Parse(s.FS)
 	if err != nil {
-		return f, s.wrong("--fs", s.FS, err)
+		return f, s.Wrong("--fs", s.FS, err)
 	}
 	if s.Initramfs && f != form.Ext4 {
-		return f, s.wrong("--initramfs", s.Initramfs, fmt.Errorf("an initramfs is in memory, and --fs %s makes a "+
+		return f, s.Wrong("--initramfs", s.Initramfs, fmt.Errorf("an initramfs is in memory, and --fs %s makes a "+
 			"disk: leave one of them out", f))
 	}
 	if s.Initramfs {
@@ -34,7 +34,7 @@ func (s Spec) checkForm() error {
 	case err != nil:
 		return err
 	case !f.Sized() && s.Size != Smallest && s.Size != Default().Size:
-		return s.wrong("--size", s.Size, fmt.Errorf("the size of %s follows from its files: leave it out", f))
+		return s.Wrong("--size", s.Size, fmt.Errorf("the size of %s follows from its files: leave it out", f))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -68,8 +69,20 @@ func isDeb(include string) bool {
 // maxKey bounds a file of keys, in bytes: it is in the lock. A distribution's has less than 100 KB.
 const maxKey = 256 << 10
 
-// readArchive reads a line of --archive, and its key.
+// isAptFile tells one of apt's files from a line.
+func isAptFile(text string) bool {
+	ext := path.Ext(text)
+	return (ext == ".sources" || ext == ".list") && !strings.ContainsAny(text, " \t\n")
+}
+
+// readArchive reads a line of --archive, and its keys.
 func readArchive(text string, a Arch) (o OtherArchive, _ error) {
+	if isAptFile(text) {
+		if b, err := reading.Small(inHome(text), maxKey); err == nil {
+			return o, fmt.Errorf("%s is a file of apt's: give what it says as lines: %s", text,
+				archive.LinesOf(string(b)))
+		}
+	}
 	l, err := archive.ParseLine(text)
 	if err == nil {
 		err = l.ForArch(a)
@@ -77,16 +90,53 @@ func readArchive(text string, a Arch) (o OtherArchive, _ error) {
 	if err != nil {
 		return o, err
 	}
-	name := inHome(l.Key)
-	b, err := reading.Small(name, maxKey)
+	key, err := readKeys(l)
 	if err != nil {
-		return o, fmt.Errorf("read the key that signs %s: %w", l.Name(), err)
+		return o, err
 	}
-	if _, err := archive.Keys(b); err != nil {
-		return o, fmt.Errorf("read the key %s that signs %s: %w", name, l.Name(), err)
-	}
-	key := FileLock{Path: filepath.Base(name), SHA256: units.DigestOf(b), Text: string(b)}
 	return OtherArchive{URL: l.URL, Suite: l.Suite, Components: l.Components, Key: key}, nil
+}
+
+// KeyFileError is a file of keys that is not there.
+type KeyFileError struct {
+	Archive string
+	Err     error
+}
+
+func (e *KeyFileError) Error() string {
+	return fmt.Sprintf("read the key that signs %s: %v", e.Archive, e.Err)
+}
+
+func (e *KeyFileError) Unwrap() error { return e.Err }
+
+// Hint says where it is to be had.
+func (e *KeyFileError) Hint() string {
+	return "the archive's page says where its key is: download it, and name the file with signed-by="
+}
+
+// readKeys reads what signed-by= names: one file, as it is, or several, of which the keys alone are taken.
+func readKeys(l ArchiveLine) (key FileLock, _ error) {
+	names := strings.Split(l.Key, ",")
+	var bases []string
+	var all bytes.Buffer
+	for _, name := range names {
+		name = inHome(name)
+		b, err := reading.Small(name, maxKey)
+		if err != nil {
+			return key, &KeyFileError{l.Name(), err}
+		}
+		keys, err := archive.Keys(b)
+		if err == nil && len(names) > 1 {
+			err = keys.Write(&all)
+		} else {
+			all.Write(b)
+		}
+		if err != nil {
+			return key, fmt.Errorf("read the key %s that signs %s: %w", name, l.Name(), err)
+		}
+		bases = append(bases, filepath.Base(name))
+	}
+	return FileLock{Path: strings.Join(bases, ","), SHA256: units.DigestOf(all.Bytes()), Text: all.String()}, nil
 }
 
 func readArchives(lines []string, a Arch, wrong func(string, any, error) error) (all []OtherArchive, _ error) {
@@ -142,7 +192,7 @@ func (s Spec) checkDebs() error {
 			err = fmt.Errorf("%s is not a plain file", p)
 		}
 		if err != nil {
-			return s.wrong("--include", p, err)
+			return s.Wrong("--include", p, err)
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ var patchEndings = []string{".patch", ".diff", ".eml", ".mbox"}
 var patchLine = regexp.MustCompile(`(?m)^(diff |Index: |--- |\+\+\+ |@@ -|From |[A-Z][A-Za-z-]*: )`)
 
 // ReadPatches reads what --patch names, in order: files, directories and series.
-func ReadPatches(paths []string) ([]PatchLock, error) { return readPatches(paths, Spec{}.wrong) }
+func ReadPatches(paths []string) ([]PatchLock, error) { return readPatches(paths, Spec{}.Wrong) }
 
 func readPatches(paths []string, wrong func(flag string, path any, err error) error) ([]PatchLock, error) {
 	var all []PatchLock

@@ -6,10 +6,10 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/kimg/kimg/builder/kernel"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/decompress"
 	"github.com/kimg/kimg/internal/form"
@@ -42,16 +42,16 @@ type Request struct {
 func (s Spec) Request() (Request, error) {
 	a, err := arch.Parse(s.Arch)
 	if err != nil {
-		return Request{}, s.wrong("--arch", s.Arch, err)
+		return Request{}, s.Wrong("--arch", s.Arch, err)
 	}
 	config, err := s.config(a)
 	if err != nil {
 		return Request{}, err
 	}
 	if _, err := kernel.ParseSource(s.Kernel); err != nil {
-		return Request{}, s.wrong("--kernel", s.Kernel, err)
+		return Request{}, s.Wrong("--kernel", s.Kernel, err)
 	}
-	patches, err := readPatches(s.Patches, s.wrong)
+	patches, err := readPatches(s.Patches, s.Wrong)
 	if err != nil {
 		return Request{}, err
 	}
@@ -63,7 +63,7 @@ func (s Spec) Request() (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	archives, err := readArchives(s.Archives, a, s.wrong)
+	archives, err := readArchives(s.Archives, a, s.Wrong)
 	if err != nil {
 		return Request{}, err
 	}
@@ -111,7 +111,7 @@ func (q Request) Check() error {
 // Includes reports whether a package was asked for by its name.
 func (q Request) Includes(name string) bool {
 	return slices.ContainsFunc(q.Include, func(p string) bool {
-		is, _, _ := strings.Cut(p, "=")
+		is, _, _ := archive.CutVersion(p)
 		return is == name
 	})
 }
@@ -136,7 +136,7 @@ func (s Spec) config(a Arch) (ConfigLock, error) {
 	if !kernel.Builtin(s.Config) {
 		f, err := lockFile(s.Config)
 		if err != nil {
-			return c, s.wrong("--config", s.Config, err)
+			return c, s.Wrong("--config", s.Config, err)
 		}
 		if c.Base, c.SHA256, c.Text = f.Path, f.SHA256, f.Text; kernel.Builtin(c.Base) {
 			c.Base = "./" + c.Base // a file that is called so
@@ -145,7 +145,7 @@ func (s Spec) config(a Arch) (ConfigLock, error) {
 	for _, name := range s.Fragments {
 		f, err := lockFile(name)
 		if err != nil {
-			return c, s.wrong("--fragment", name, err)
+			return c, s.Wrong("--fragment", name, err)
 		}
 		c.Fragments = append(c.Fragments, f)
 	}

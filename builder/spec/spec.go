@@ -136,8 +136,14 @@ func Load(dir string) (Spec, error) {
 		}
 	}
 	for i, text := range s.Archives {
-		if l, err := archive.ParseLine(text); err == nil { // else Request says what is wrong
-			l.Key = rel(l.Key)
+		if isAptFile(text) {
+			s.Archives[i] = rel(text)
+		} else if l, err := archive.ParseLine(text); err == nil { // else Request says what is wrong
+			keys := strings.Split(l.Key, ",")
+			for i := range keys {
+				keys[i] = rel(keys[i])
+			}
+			l.Key = strings.Join(keys, ",")
 			s.Archives[i] = l.String()
 		}
 	}
@@ -198,14 +204,14 @@ func (s Spec) Check() error {
 	}
 	for _, f := range s.KernelKeyrings {
 		if err := kernelorg.CheckKeyrings(f); err != nil {
-			return s.wrong("--kernel-keyring", f, err)
+			return s.Wrong("--kernel-keyring", f, err)
 		}
 	}
 	check := func(flag, f, or string) error {
 		if st, err := os.Stat(f); err != nil {
-			return s.wrong(flag, f, fmt.Errorf("read %s: %w%s", f, err, or))
+			return s.Wrong(flag, f, fmt.Errorf("read %s: %w%s", f, err, or))
 		} else if !st.Mode().IsRegular() {
-			return s.wrong(flag, f, fmt.Errorf("read %s: not a regular file", f))
+			return s.Wrong(flag, f, fmt.Errorf("read %s: not a regular file", f))
 		}
 		return nil
 	}
@@ -231,82 +237,82 @@ func (s Spec) CheckValues() error {
 			err = fmt.Errorf("%s is a kernel's source, and a package: want kernel: suite:%s (--kernel), and a suite "+
 				"that has it: %s", s.Suite, s.Suite, strings.Join(suite.Names(), ", "))
 		}
-		return s.wrong("--suite", s.Suite, err)
+		return s.Wrong("--suite", s.Suite, err)
 	}
 	a, err := arch.Parse(s.Arch)
 	if err == nil && !of.Has(a.Name) {
 		err = fmt.Errorf("%s is not made for %s: want %s, or another suite", of, a, strings.Join(of.Arches, " or "))
 	}
 	if err != nil {
-		return s.wrong("--arch", s.Arch, err)
+		return s.Wrong("--arch", s.Arch, err)
 	}
 	if s.Variant != Minbase && s.Variant != Standard {
-		return s.wrong("--variant", s.Variant,
+		return s.Wrong("--variant", s.Variant,
 			fmt.Errorf("unknown variant %q: want %s or %s", s.Variant, Minbase, Standard))
 	}
 	if err := s.Size.check(); err != nil {
-		return s.wrong("--size", s.Size, err)
+		return s.Wrong("--size", s.Size, err)
 	}
 	if err := s.checkForm(); err != nil {
 		return err
 	}
 	if s.Jobs < 0 || s.Jobs > 4096 {
-		return s.wrong("--jobs", s.Jobs, fmt.Errorf("%d is not a number of jobs", s.Jobs))
+		return s.Wrong("--jobs", s.Jobs, fmt.Errorf("%d is not a number of jobs", s.Jobs))
 	}
 	exact := map[string]string{}
 	for _, p := range s.Include {
 		if isDeb(p) {
 			continue
 		}
-		name, version, pin := strings.Cut(p, "=")
+		name, version, pin := archive.CutVersion(p)
 		switch {
 		case !packageName.MatchString(name):
 			more := ""
 			if own, _, of := strings.Cut(name, ":"); of && packageName.MatchString(own) {
 				more = ": packages are those of the guest's own architecture: leave out what follows the colon"
 			}
-			return s.wrong("--include", p, fmt.Errorf("%q is not a package name%s", name, more))
+			return s.Wrong("--include", p, fmt.Errorf("%q is not a package name%s", name, more))
 		case pin && !packageVersion.MatchString(version):
-			return s.wrong("--include", p, fmt.Errorf("%q is not a version of a package: want %s=VERSION, as apt "+
+			return s.Wrong("--include", p, fmt.Errorf("%q is not a version of a package: want %s=VERSION, as apt "+
 				"has it", version, name))
 		case pin && exact[name] != "" && exact[name] != version:
-			return s.wrong("--include", p, fmt.Errorf("%s is to be both %s and %s", name, exact[name], version))
+			return s.Wrong("--include", p, fmt.Errorf("%s is to be both %s and %s", name, exact[name], version))
 		}
 		exact[name] = cmp.Or(version, exact[name])
 	}
 	for _, v := range s.Set {
 		if !setting.MatchString(v) {
-			return s.wrong("--set", v, fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v))
+			return s.Wrong("--set", v, fmt.Errorf("%q: want SYM=VALUE, such as KASAN=y", v))
 		}
 	}
 	if err := kernel.CheckToolchain(s.Toolchain); err != nil {
-		return s.wrong("--toolchain", s.Toolchain, err)
+		return s.Wrong("--toolchain", s.Toolchain, err)
 	}
 	for _, t := range s.Targets {
 		if err := kernel.CheckTarget(t); err != nil {
-			return s.wrong("--target", t, err)
+			return s.Wrong("--target", t, err)
 		}
 	}
 	if err := archive.CheckComponents(s.Components); err != nil {
-		return s.wrong("--components", s.Components[0], err)
+		return s.Wrong("--components", s.Components[0], err)
 	}
 	if err := s.checkCustoms(); err != nil {
 		return err
 	}
 	if err := kernelorg.CheckBase(s.KernelMirror); err != nil {
-		return s.wrong("--kernel-mirror", s.KernelMirror, err)
+		return s.Wrong("--kernel-mirror", s.KernelMirror, err)
 	}
 	if err := archive.CheckMirror(s.Mirror); err != nil {
-		return s.wrong("--mirror", s.Mirror, err)
+		return s.Wrong("--mirror", s.Mirror, err)
 	}
 	if s.Kernel == "" {
-		return s.wrong("--kernel", s.Kernel, errors.New("is empty: want suite, a version, a directory or a tarball"))
+		return s.Wrong("--kernel", s.Kernel, errors.New("is empty: want suite, a version, a directory or a tarball"))
 	}
 	if s.Config == "" {
-		return s.wrong("--config", s.Config, errors.New("is empty: want defconfig, vm or a file"))
+		return s.Wrong("--config", s.Config, errors.New("is empty: want defconfig, vm or a file"))
 	}
 	if s.Out == "" {
-		return s.wrong("--out", s.Out, errors.New("is empty"))
+		return s.Wrong("--out", s.Out, errors.New("is empty"))
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 // places are the values of a kimg.yaml, as "key=value", with FILE:LINE of each. What a flag says is not there.
 type places map[string]string
 
-// wrong is an error of a field's value, which is called as whoever gave it does: by the flag, or the file and line.
-func (s Spec) wrong(flag string, value any, err error) error {
+// Wrong is an *InputError of a field's value, called as whoever gave it does: by the flag, or the file and line.
+func (s Spec) Wrong(flag string, value any, err error) error {
 	for _, key := range []string{strings.TrimPrefix(flag, "--"), plural[strings.TrimPrefix(flag, "--")]} {
 		if at, ok := s.places[key+"="+fmt.Sprint(value)]; ok {
 			return &InputError{at + ": " + key, err}
@@ -28,9 +28,6 @@ func (s Spec) wrong(flag string, value any, err error) error {
 	}
 	return &InputError{flag, err}
 }
-
-// Wrong is an *InputError of a field's value, by its flag or by where a kimg.yaml has it.
-func (s Spec) Wrong(flag string, value any, err error) error { return s.wrong(flag, value, err) }
 
 // Located gives an error of what archives have, or have not, the place where it was asked for; others are returned as
 // they are.
@@ -40,16 +37,18 @@ func (s Spec) Located(err error) error {
 		return err
 	}
 	named := func(name string) string {
-		i := slices.IndexFunc(s.Include, func(p string) bool { return strings.Split(p, "=")[0] == name })
-		if i < 0 {
-			return ""
+		for _, p := range s.Include {
+			if is, _, _ := archive.CutVersion(p); is == name {
+				return p
+			}
 		}
-		return s.Include[i]
+		return ""
 	}
 	var flag, value string
 	var unknown *archive.UnknownError
 	var version *archive.VersionError
 	var depend *archive.DependError
+	var clash *archive.ClashError
 	var file *archive.FileError
 	var line *archive.LineError
 	var component *archive.ComponentError
@@ -63,6 +62,8 @@ func (s Spec) Located(err error) error {
 		flag, value = "--include", named(version.Name)
 	case errors.As(err, &depend):
 		flag, value = "--include", named(depend.Package)
+	case errors.As(err, &clash) && len(clash.Asked) > 0:
+		flag, value = "--include", named(clash.Asked[0])
 	case errors.As(err, &file):
 		flag, value = "--include", file.File
 	case errors.As(err, &component):
@@ -81,7 +82,7 @@ func (s Spec) Located(err error) error {
 	if value == "" {
 		return err
 	}
-	return s.wrong(flag, value, err)
+	return s.Wrong(flag, value, err)
 }
 
 // plural are the flags that kimg.yaml calls otherwise.

@@ -102,18 +102,22 @@ func (in *installation) complete(plain *installation) ([]string, error) {
 	if err := in.settle(); err != nil {
 		return nil, err
 	}
-	var all []string
+	var all, names []string
 	for _, name := range slices.Sorted(maps.Keys(in.chosen)) {
 		other := in.excludedBy(in.chosen[name])
 		if other == "" {
 			continue
 		}
+		if slices.Contains(all, fmt.Sprintf("%s excludes %s", other, name)) { // the same from its other side
+			continue
+		}
 		if i, ok := plain.chosen[name]; !ok || plain.excludedBy(i) != other {
 			all = append(all, fmt.Sprintf("%s excludes %s", name, other))
+			names = append(names, name, other)
 		}
 	}
 	if len(all) > 0 {
-		return nil, &ClashError{all}
+		return nil, &ClashError{pairs: all, names: names, in: in}
 	}
 	return slices.Sorted(maps.Keys(in.fresh)), nil
 }
@@ -145,15 +149,82 @@ func (x *Index) installed(sets ...map[string]bool) *installation {
 }
 
 // ClashError says that packages cannot be installed beside each other.
-type ClashError struct{ pairs []string }
+type ClashError struct {
+	pairs, names []string
+	in           *installation
+
+	Asked []string // names that the user included and that bring one of the names
+	by    []string // who brings the names: "initscripts is there for sysvinit-core"
+	init  string   // a name that is there because guests start with it
+}
 
 func (e *ClashError) Error() string {
-	return "not all of these packages can be there: " + strings.Join(e.pairs, "; ")
+	text := "not all of these packages can be there: " + strings.Join(e.pairs, "; ")
+	if len(e.by) > 0 {
+		text += " (" + strings.Join(e.by, "; ") + ")"
+	}
+	return text
 }
 
 // Hint says what is left to do.
 func (e *ClashError) Hint() string {
-	return "leave one of them out of --include; what the suite's own set has can be fewer with --variant minbase"
+	switch {
+	case len(e.Asked) == 1 && e.init != "":
+		return fmt.Sprintf("leave %s out of --include: kimg's guests start systemd, and no other init; "+
+			"kimg run --init sh starts a guest without it", e.Asked[0])
+	case len(e.Asked) == 1:
+		return fmt.Sprintf("leave %s out of --include; what the suite's own set has can be fewer with "+
+			"--variant minbase", e.Asked[0])
+	}
+	return "leave one of them out of --include: " + strings.Join(e.Asked, ", ")
+}
+
+// Found adds who brings what: the user's own includes, or what every guest has.
+func (e *ClashError) Found(own, guest []string) {
+	slices.Sort(e.names)
+	for _, name := range slices.Compact(e.names) {
+		if slices.Contains(guest, name) {
+			e.init = name
+			e.by = append(e.by, name+" is in every guest")
+			continue
+		}
+		for _, asked := range own {
+			asked, _, _ = CutVersion(asked)
+			if !e.in.brings(asked, name) {
+				continue
+			}
+			if !slices.Contains(e.Asked, asked) {
+				e.Asked = append(e.Asked, asked)
+			}
+			if asked != name {
+				e.by = append(e.by, name+" is there for "+asked)
+			}
+			break
+		}
+	}
+}
+
+// brings reports whether a package is, or needs, directly or not, another one of those that were chosen.
+func (in *installation) brings(by, name string) bool {
+	seen := map[string]bool{by: true}
+	for todo := []string{by}; len(todo) > 0; todo = todo[1:] {
+		if todo[0] == name {
+			return true
+		}
+		i, ok := in.chosen[todo[0]]
+		if !ok {
+			continue
+		}
+		for _, field := range []string{in.x.packages[i].PreDepends, in.x.packages[i].Depends} {
+			for _, want := range slices.Concat(alternativesOf(field)...) {
+				if _, there := in.chosen[want.Name]; there && !seen[want.Name] {
+					seen[want.Name] = true
+					todo = append(todo, want.Name)
+				}
+			}
+		}
+	}
+	return false
 }
 
 // withPriority is debootstrap's get_debs Priority: of stanzas of a package in a row, the last one counts.

@@ -66,6 +66,21 @@ func TestClosureClash(t *testing.T) {
 			t.Errorf("including %q: %v, want %s", include, err, want)
 		}
 	}
+	for include, want := range map[string]string{
+		"init-thing": "(systemd-sysv is in every guest; sysvinit-core is there for init-thing), " +
+			"leave init-thing out of --include: kimg's guests start systemd",
+		"odd mta2=1": "odd excludes mta2, leave one of them out of --include: mta2, odd",
+	} {
+		own := strings.Fields(include)
+		_, err := indexOf(t, list...).Closure(ClosureSpec{trixie(t), Minbase, append(own, "systemd-sysv")})
+		var clash *ClashError
+		if !errors.As(err, &clash) {
+			t.Fatalf("including %q: %v", include, err)
+		}
+		if clash.Found(own, []string{"systemd-sysv"}); !strings.Contains(err.Error()+", "+clash.Hint(), want) {
+			t.Errorf("including %q: %v, %s; want %s", include, err, clash.Hint(), want)
+		}
+	}
 }
 
 // TestClosureVersion includes one version of a package, as apt names it.

@@ -33,7 +33,8 @@ type MissingError struct {
 
 func (e *MissingError) Hint() string {
 	if e.Snapshot == "" {
-		return "the archive's owner may still have them; kimg lock update suite takes what the archive has now"
+		return "an archive that has moved on has others: kimg lock update suite takes them; where its lists still " +
+			"name these, its owner has to mend it, and meanwhile leave them out of --include"
 	}
 	return "name an archive that has them with --mirror, or a snapshot service with KIMG_SNAPSHOT"
 }
@@ -51,6 +52,9 @@ func (e *MissingError) Error() string {
 	}
 	for _, p := range e.Packages {
 		fmt.Fprintf(&b, "\n  %s %s", p.Name, p.Version)
+		if e.Snapshot == "" { // whoever mends the archive wants to know
+			fmt.Fprintf(&b, " (%s/%s)", e.Mirror, p.Filename)
+		}
 	}
 	return b.String()
 }
@@ -112,6 +116,17 @@ func (c *Client) Fetch(ctx context.Context, s suite.Suite, packages []Locked, at
 		return missing
 	}
 	return nil
+}
+
+// FetchFrom is Fetch from an archive besides a suite's own. An error is a *MissingError or a *LineError.
+func (c *Client) FetchFrom(ctx context.Context, l Line, packages []Locked, at time.Time,
+	progress func(delta, total int64)) error {
+	err := c.Fetch(ctx, suite.Suite{}, packages, at, progress)
+	var missing *MissingError
+	if err == nil || errors.As(err, &missing) || ctx.Err() != nil {
+		return err
+	}
+	return lineError(l, err)
 }
 
 // withTotal calls progress with the size of all packages, those that the store has included.

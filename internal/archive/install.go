@@ -124,7 +124,7 @@ func (in *installation) add(i int) {
 
 // want adds what the caller named.
 func (in *installation) want(spec string) error {
-	name, exact, _ := strings.Cut(spec, "=")
+	name, exact, _ := CutVersion(spec)
 	for _, i := range in.x.byName[name] {
 		if exact == "" || in.x.packages[i].Version == exact {
 			if _, there := in.chosen[name]; !there {

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -17,7 +18,7 @@ type Line struct {
 	URL        string   // without a slash at its end
 	Suite      string   // below dists/; of a flat archive the directory that the lists are in, with a slash at its end
 	Components []string // none of a flat archive
-	Key        string   // file of the keys that may sign it
+	Key        string   // file of the keys that may sign it, or several, apart by commas
 
 	arches []string // that it is for; none: any
 }
@@ -34,6 +35,9 @@ var (
 // ParseLine reads a line. What apt would take and kimg does not is refused by its name.
 func ParseLine(text string) (Line, error) {
 	text = strings.TrimSpace(text)
+	if plain, comment, ok := strings.Cut(text, "#"); ok && plain != "" && !strings.Contains(comment, "\n") {
+		text = strings.TrimSpace(plain)
+	}
 	if err := notALine(text); err != nil {
 		return Line{}, err
 	}
@@ -74,6 +78,11 @@ func notALine(text string) error {
 	case strings.HasPrefix(text, "ppa:"):
 		return errors.New("a PPA is an archive like others: deb [signed-by=KEY] " +
 			"https://ppa.launchpadcontent.net/OWNER/NAME/ubuntu SUITE main")
+	case strings.HasPrefix(text, "#"):
+		return errors.New("it is a comment: leave the # out")
+	case shellWord.MatchString(text):
+		return fmt.Errorf("%s is for a shell to fill in, and none reads this: write what it stands for, such as "+
+			"trixie or amd64", shellWord.FindString(text))
 	case kind == "deb-src":
 		return errors.New("deb-src names sources, and kimg installs packages: want " + lineForm)
 	case kind == text && (strings.HasSuffix(text, ".sources") || strings.HasSuffix(text, ".list")):
@@ -82,6 +91,24 @@ func notALine(text string) error {
 		return fmt.Errorf("%.60q is no archive: want %s", text, lineForm)
 	}
 	return nil
+}
+
+// shellWord is what the lines of vendors' pages have in them, for the shell that they are pasted into.
+var shellWord = regexp.MustCompile(`\$\([^()]*(\([^()]*\))?[^()]*\)|\$\{?[A-Za-z_][A-Za-z0-9_]*\}?|\x60[^\x60]*\x60`)
+
+// LinesOf are the lines of one of apt's files, as they are to be given to kimg.
+func LinesOf(text string) string {
+	var all []string
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.Join(strings.Fields(line), " "); strings.HasPrefix(line, "deb ") {
+			all = append(all, "'"+line+"'")
+		}
+	}
+	if len(all) > 0 {
+		return strings.Join(all, " and ")
+	}
+	return oneLineForm(text)
 }
 
 // oneLineForm turns a stanza of a .sources file into lines.
@@ -96,6 +123,7 @@ func oneLineForm(text string) string {
 		if key == "" || strings.Contains(key, "\n") { // a key itself
 			key = "KEY"
 		}
+		key = strings.Join(strings.FieldsFunc(key, func(r rune) bool { return r == ',' || r == ' ' }), ",")
 		for _, uri := range strings.Fields(m["uris"]) {
 			for _, suite := range strings.Fields(m["suites"]) {
 				l := Line{URL: uri, Suite: suite, Components: strings.Fields(m["components"]), Key: key}
@@ -110,13 +138,20 @@ func oneLineForm(text string) string {
 func (l *Line) options(text string) error {
 	for _, o := range strings.Fields(text) {
 		name, value, _ := strings.Cut(o, "=")
+		value = strings.Trim(value, `"`)
 		switch strings.ToLower(name) {
 		case "signed-by":
-			if fingerprints.MatchString(value) {
-				return fmt.Errorf("signed-by=%s is a fingerprint, and no keyring of this machine is searched for it: "+
-					"name the file that has the key", value)
+			for file := range strings.SplitSeq(value, ",") {
+				if fingerprints.MatchString(file) {
+					return fmt.Errorf("signed-by=%s is a fingerprint, and no keyring of this machine is searched "+
+						"for it: name the file that has the key", file)
+				}
 			}
-			l.Key = value
+			if l.Key != "" {
+				return fmt.Errorf("signed-by is there twice: several files are apart by commas, as in "+
+					"[signed-by=%s,%s]", l.Key, value)
+			}
+			l.Key = strings.Trim(value, ",")
 		case "arch":
 			l.arches = strings.Split(value, ",")
 		case "trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure":
@@ -124,8 +159,10 @@ func (l *Line) options(text string) error {
 				o, lineForm)
 		case "check-valid-until", "check-date", "valid-until-max", "valid-until-min", "date-max-future":
 			return fmt.Errorf("[%s] is refused: kimg holds every archive to its own dates", o)
+		case "by-hash", "lang", "pdiffs", "target":
+			return fmt.Errorf("[%s] is about how apt downloads, which kimg does in its own way: leave it out", o)
 		default:
-			return fmt.Errorf("[%s] is an option of apt's that kimg does not have: it has signed-by and arch", o)
+			return fmt.Errorf("[%s] is no option that kimg has: it has signed-by and arch", o)
 		}
 	}
 	return nil
@@ -139,6 +176,9 @@ func lineURL(raw string) (string, error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%q is no address: %w", raw, errors.Unwrap(err))
+	case u.Scheme == "file" || u.Scheme == "copy":
+		return "", fmt.Errorf("%q is a directory of this machine: serve it (python3 -m http.server --directory %s; "+
+			"http://localhost:8000 is its address then), or include its .deb files", raw, cmp.Or(u.Path, u.Opaque))
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return "", fmt.Errorf("%q is no address that kimg reads: want http://HOST/PATH or https://HOST/PATH", raw)
 	case u.User != nil:

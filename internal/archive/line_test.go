@@ -14,6 +14,8 @@ func TestParseLine(t *testing.T) {
 			URL: "https://example.org/debian", Suite: "stable", Components: []string{"main"}, Key: "/k.asc"},
 		" deb\t[ arch=amd64,arm64  signed-by=k.gpg ]  http://h:8080/a/b/  trixie/updates   main  non-free ": {
 			URL: "http://h:8080/a/b", Suite: "trixie/updates", Components: []string{"main", "non-free"}, Key: "k.gpg"},
+		`deb [ arch=amd64 signed-by="/a.asc,/b.gpg" ]http://h s main # of the vendor`: {
+			URL: "http://h", Suite: "s", Components: []string{"main"}, Key: "/a.asc,/b.gpg"},
 		"deb [signed-by=~/k] http://h ./":      {URL: "http://h", Suite: "./", Key: "~/k"},
 		"deb [signed-by=k] http://h /":         {URL: "http://h", Suite: "/", Key: "k"},
 		"deb [signed-by=k] http://h/x pool/d/": {URL: "http://h/x", Suite: "pool/d/", Key: "k"},
@@ -52,10 +54,25 @@ func TestParseLineRefuses(t *testing.T) {
 		"deb [signed-by=k http://h trixie main": "no ] at their end",
 		"deb-src [signed-by=k] http://h s main": "deb-src names sources",
 		"deb [trusted=yes] http://h s main":     "[trusted=yes] is refused: kimg takes no package that nobody vouches",
-		"deb [signed-by=k trusted=yes] http://h s main":                            "[trusted=yes] is refused",
-		"deb [signed-by=k allow-insecure=yes] http://h s main":                     "is refused",
-		"deb [signed-by=k check-valid-until=no] http://h s main":                   "its own dates",
-		"deb [signed-by=k by-hash=no] http://h s main":                             "[by-hash=no] is an option",
+		"deb [signed-by=k trusted=yes] http://h s main":          "[trusted=yes] is refused",
+		"deb [signed-by=k allow-insecure=yes] http://h s main":   "is refused",
+		"deb [signed-by=k check-valid-until=no] http://h s main": "its own dates",
+		"deb [signed-by=k by-hash=no] http://h s main": "" +
+			"[by-hash=no] is about how apt downloads",
+		"deb [signed-by=k arch+=i386] http://h s main": "" +
+			"[arch+=i386] is no option that kimg has",
+		"deb [signed-by=a signed-by=b] http://h s main": "" +
+			"as in [signed-by=a,b]",
+		"deb [signed-by=k,A4285295FC7B1A81600062A9605C66F00D6C9793] http://h s main": "" +
+			"is a fingerprint",
+		"# deb [signed-by=k] http://h s main": "" +
+			"leave the # out",
+		"deb [arch=$(dpkg --print-architecture) signed-by=k] http://h s main": "" +
+			"$(dpkg --print-architecture) is for a shell",
+		`deb [signed-by=k] http://h $(. /etc/os-release && echo "$X") stable`: "" +
+			"echo \"$X\") is for",
+		"deb [signed-by=k] http://h ${VERSION_CODENAME} main": "" +
+			"${VERSION_CODENAME} is for a shell",
 		"deb [signed-by=A4285295FC7B1A81600062A9605C66F00D6C9793] http://h s main": "is a fingerprint",
 		key + "http://h":                    "want 'deb [signed-by=KEY]",
 		key + "http://h trixie":             "want components behind the suite trixie, such as main",
@@ -66,8 +83,9 @@ func TestParseLineRefuses(t *testing.T) {
 		key + "http://h ../":                `"../" is no directory`,
 		key + "http://h x/../":              `"x/../" is no directory`,
 		key + "http://h ./ main":            "has no components: leave main out",
-		key + "http://h $(ARCH)/":           "is no directory",
-		key + "file:/srv/debian s main":     "want http://HOST/PATH",
+		key + "http://h $(ARCH)/":           "$(ARCH) is for a shell",
+		key + "file:/srv/debian s main":     "(python3 -m http.server --directory /srv/debian;",
+		key + "file:///srv/debian s main":   "or include its .deb files",
 		key + "cdrom:[x] s main":            "want http://HOST/PATH",
 		key + "http:/h s main":              "want http://HOST/PATH",
 		key + "http://u:p@h s main":         "would be in the lock",

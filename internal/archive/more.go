@@ -52,8 +52,9 @@ func (c *Client) More(ctx context.Context, l Line) (*Release, *Index, error) {
 	return rel, index, nil
 }
 
+// lineError gives an error of an archive its place, and the hint that fits.
 func lineError(l Line, err error) error {
-	if context.Canceled == err {
+	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	e := &LineError{Line: l, Err: err}
@@ -62,6 +63,9 @@ func lineError(l Line, err error) error {
 	switch {
 	case errors.As(err, &status) && (status.Code == 401 || status.Code == 403):
 		e.hint = "archives that ask for a password are not read: serve a copy, or include its .deb files"
+	case errors.Is(err, fetch.ErrAnother):
+		e.hint = "its lists and its files do not fit each other: either it is being renewed, and is right again in a " +
+			"while, or its owner has to mend it"
 	case errors.As(err, &untrusted) && untrusted.fault == page:
 		e.hint = "open " + l.URL + " in a browser: a page to log in at, or a proxy, answers in the archive's place"
 	case errors.As(err, &untrusted) && untrusted.fault == others:
@@ -332,12 +336,15 @@ func (e *VersionError) Hint() string {
 	return "name one of these, or none for the newest; --archive names another archive to look in"
 }
 
+// CutVersion cuts a package to be included apart from its version: "strace=6.13+ds-1".
+func CutVersion(include string) (name, version string, pinned bool) { return strings.Cut(include, "=") }
+
 // pinned is the index where each package that is named with a version ("strace=6.13+ds-1") has no other, and the
 // names alone. A *VersionError says that it has not that one.
 func (x *Index) pinned(include []string) (_ *Index, names []string, _ error) {
 	y := x
 	for _, p := range include {
-		name, exact, pin := strings.Cut(p, "=")
+		name, exact, pin := CutVersion(p)
 		names = append(names, name)
 		if !pin || len(x.byName[name]) == 0 { // what there is not is found later
 			continue

@@ -422,7 +422,7 @@ func TestMissingOfMore(t *testing.T) {
 	err := c.Fetch(t.Context(), suite.Suite{}, []Locked{p}, today, nil)
 	var gone *MissingError
 	if !errors.As(err, &gone) || !strings.Contains(gone.Hint(), "owner") ||
-		err.Error() != "a package is gone from "+m.URL+"/tools\n  a 1" {
+		err.Error() != "a package is gone from "+m.URL+"/tools\n  a 1 ("+m.URL+"/tools/"+p.Filename+")" {
 		t.Errorf("%v", err)
 	}
 	for _, path := range m.asked {

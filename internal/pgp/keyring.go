@@ -61,6 +61,16 @@ func readArmored(text []byte) (all openpgp.EntityList, err error) {
 	return all, nil
 }
 
+// Write writes the keys, binary.
+func (k *Keyring) Write(w io.Writer) error {
+	for _, e := range k.Keys {
+		if err := e.Serialize(w); err != nil {
+			return fmt.Errorf("write OpenPGP keys: %w", err)
+		}
+	}
+	return nil
+}
+
 // Only returns the keys of k with those primary fingerprints.
 func (k *Keyring) Only(fingerprints ...string) *Keyring {
 	var keys openpgp.EntityList
