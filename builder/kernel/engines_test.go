@@ -23,6 +23,7 @@ var (
 		"mm/util.o", "fs/open.o"}
 	partOfArch = map[arch.Arch][]string{
 		arch.AMD64:   {"arch/x86/entry/entry_64.o", "arch/x86/kernel/traps.o"},
+		arch.PPC64EL: {"arch/powerpc/kernel/interrupt_64.o", "arch/powerpc/kernel/traps.o"},
 		arch.ARM64:   {"arch/arm64/kernel/entry.o", "arch/arm64/kernel/traps.o"},
 		arch.RISCV64: {"arch/riscv/kernel/entry.o", "arch/riscv/kernel/traps.o"},
 	}

@@ -33,7 +33,7 @@ const File = "kimg.yaml"
 type Spec struct {
 	Kernel    string   `yaml:"kernel"`    // "suite", "suite:linux-source-X.Y", a version, a directory or a tarball
 	Suite     string   `yaml:"suite"`     // trixie, bionic, ...
-	Arch      string   `yaml:"arch"`      // amd64, arm64 or riscv64: the guest's, whatever this machine is
+	Arch      string   `yaml:"arch"`      // amd64, arm64, riscv64 or ppc64el: the guest's, whatever this machine is
 	Config    string   `yaml:"config"`    // "defconfig", "vm" or a file
 	Fragments []string `yaml:"fragments"` // config fragment files, merged in this order
 	Set       []string `yaml:"set"`       // SYM=VALUE, merged last

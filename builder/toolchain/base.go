@@ -58,7 +58,7 @@ func (t Target) dropped(engine arch.Arch) []string {
 	}
 	list := slices.DeleteFunc(slices.Clone(dropped), func(p string) bool { return p == a.Firmware })
 	for _, e := range emulators {
-		if !strings.HasSuffix(a.Emulator, "-"+e) {
+		if !strings.HasPrefix(a.Emulator, "qemu-"+e) {
 			list = append(list, "/usr/bin/qemu-"+e+"*")
 		}
 	}

@@ -305,8 +305,10 @@ func TestImagingForEach(t *testing.T) {
 		{"/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin", "imaging-riscv64"},
 		{"/usr/bin/qemu-aarch64", "imaging imaging-arm64"}, // the first has no qemu-user
 		{"/usr/bin/qemu-riscv64", "imaging imaging-riscv64"},
-		{"/usr/bin/qemu-ppc64le", "imaging"},
-		{"/usr/bin/qemu-img", "imaging imaging-arm64 imaging-riscv64"},
+		{"/usr/bin/qemu-ppc64le", "imaging imaging-ppc64el"},
+		{"/usr/share/qemu/slof.bin", "imaging-ppc64el"},
+		{"/usr/bin/qemu-s390x", "imaging"},
+		{"/usr/bin/qemu-img", "imaging imaging-arm64 imaging-riscv64 imaging-ppc64el"},
 		{"/usr/share/man/man1/x.1", ""},
 	} {
 		var in []string

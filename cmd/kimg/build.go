@@ -21,7 +21,7 @@ func (a *app) build() *cobra.Command {
 		Use:   "build",
 		Short: "Build the kernel and the root filesystem",
 		Long: `Build the kernel and the root filesystem, and put them into the out directory:
-bzImage (Image on arm64 and riscv64), vmlinux, System.map, config, rootfs.img,
+bzImage (Image on arm64 and riscv64, zImage on ppc64el), vmlinux, System.map, config, rootfs.img,
 the kernel's gdb scripts, kimg.lock (what exactly was used), manifest.json (what was made from what),
 and the same for other tools: provenance.json (SLSA) and sbom.spdx.json (SPDX).
 

@@ -121,6 +121,10 @@ func TestDescriptionsOfAnotherArch(t *testing.T) {
 		d.Features.ACPI != nil || d.Type != "qemu" || d.CPU.Mode != "custom" || d.CPU.Model != "cortex-a72" {
 		t.Errorf("%+v", d)
 	}
+	b.Arch = arch.PPC64EL // of whose machine QEMU's words have more
+	if err := xml.Unmarshal(export(t, Libvirt{}, b), &d); err != nil || d.OS.Type.Machine != "pseries" {
+		t.Errorf("%+v, %v", d, err)
+	}
 	b.Arch = arch.RISCV64
 	if err := (Firecracker{}).Export(t.Context(), b, io.Discard); err == nil ||
 		!strings.Contains(err.Error(), "no machine for riscv64") {

@@ -113,7 +113,8 @@ func domainOf(b *Build) *domain {
 		Comment: ` written by kimg export. For a machine without KVM say type="qemu", and take the cpu element out. `,
 	}
 	a := b.arch()
-	d.OS.Type.Arch, d.OS.Type.Machine, d.OS.Type.Text = a.Libvirt, a.Machine, "hvm"
+	d.OS.Type.Arch, d.OS.Type.Text = a.Libvirt, "hvm"
+	d.OS.Type.Machine, _, _ = strings.Cut(a.Machine, ",") // libvirt has words of its own for what is behind it
 	d.OS.Kernel, d.OS.Cmdline = b.path(artifact.KernelImage(a)), g.Append
 	d.CPU.Mode = "host-passthrough"
 	if a == arch.AMD64 { // elsewhere it would take firmware

@@ -18,6 +18,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/elffile"
 )
 
@@ -199,15 +200,11 @@ func (f *File) section(name string) ([]byte, error) {
 // relocate writes the addresses that a module's linker would into a section's content: those of 4 and 8 bytes, which
 // are all that debug information has.
 func (f *File) relocate(b []byte, of *elf.Section) error {
-	size := map[uint32]int{}
-	switch f.elf.Machine {
-	case elf.EM_X86_64:
-		size[uint32(elf.R_X86_64_64)], size[uint32(elf.R_X86_64_32)] = 8, 4
-	case elf.EM_AARCH64:
-		size[uint32(elf.R_AARCH64_ABS64)], size[uint32(elf.R_AARCH64_ABS32)] = 8, 4
-	default:
+	a, _ := arch.OfELF(f.elf.Machine)
+	if a.Abs64 == 0 {
 		return fmt.Errorf("modules of %v are not known here", f.elf.Machine)
 	}
+	size := map[uint32]int{a.Abs64: 8, a.Abs32: 4}
 	order := f.elf.ByteOrder
 	for _, s := range f.elf.Sections {
 		if s.Type != elf.SHT_RELA || int(s.Info) >= len(f.elf.Sections) || f.elf.Sections[s.Info] != of ||

@@ -35,7 +35,9 @@ func TestArchitectures(t *testing.T) {
 }
 
 // machines are what uname -m calls the architectures.
-var machines = map[arch.Arch]string{arch.AMD64: "x86_64", arch.ARM64: "aarch64", arch.RISCV64: "riscv64"}
+var machines = map[arch.Arch]string{
+	arch.AMD64: "x86_64", arch.ARM64: "aarch64", arch.RISCV64: "riscv64", arch.PPC64EL: "ppc64le",
+}
 
 func guestOf(t *testing.T, k kimg, a arch.Arch) {
 	out := filepath.Join(k.dir, a.Name)

@@ -66,7 +66,8 @@ var mergesUsr = []string{"usrmerge"}
 var (
 	one   = []string{"amd64"}
 	two   = []string{"amd64", "arm64"}
-	three = []string{"amd64", "arm64", "riscv64"}
+	three = []string{"amd64", "arm64", "ppc64el"}
+	four  = []string{"amd64", "arm64", "riscv64", "ppc64el"}
 )
 
 // suites: a release is signed by the keys of the releases around its last update, and by its own stable key.
@@ -82,7 +83,7 @@ var suites = []Suite{
 		},
 	},
 	{
-		Name: "bookworm", Family: Debian, Arches: two, Kernel: "6.1",
+		Name: "bookworm", Family: Debian, Arches: three, Kernel: "6.1",
 		signers:   []string{debian11Automatic, debian12Automatic, debian12Stable, debian13Automatic},
 		Bootstrap: Bootstrap{Exclude: mergesUsr, Also: []string{"usr-is-merged"}},
 		Toolchain: &Toolchain{
@@ -93,17 +94,17 @@ var suites = []Suite{
 		},
 	},
 	{
-		Name: "trixie", Family: Debian, Arches: three, Kernel: "6.12",
+		Name: "trixie", Family: Debian, Arches: four, Kernel: "6.12",
 		signers:   []string{debian12Automatic, debian13Automatic, debian13Stable},
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-14"}, Others: []string{"gcc-13", "gcc-12"}, Base: []string{"mawk"},
-			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64"}, Binutils: 44, Glibc: 41,
+			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64", "ppc64el"}, Binutils: 44, Glibc: 41,
 			Engines: []string{"arm64"},
 		},
 	},
 	{
-		Name: "sid", Family: Debian, Arches: three,
+		Name: "sid", Family: Debian, Arches: four,
 		signers:   []string{debian11Automatic, debian12Automatic, debian13Automatic},
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 	},
