@@ -156,7 +156,7 @@ func (b *Build) entry(root string) string {
 	words := slices.DeleteFunc(strings.Fields(b.Guest.Append), func(w string) bool { return w == "panic=-1" })
 	for i, w := range words {
 		if strings.HasPrefix(w, "root=") {
-			words[i] = "root=PARTUUID=" + root
+			words[i] = "root=PARTUUID=" + root + " rootwait" // NVMe and USB may be there after the kernel has looked
 		}
 	}
 	text := fmt.Sprintf("title Linux %s (%s)\nlinux /%s\n", b.Kernel, b.Suite, artifact.KernelImage(b.arch()))

@@ -169,6 +169,8 @@ func (e *ClashError) Error() string {
 // Hint says what is left to do.
 func (e *ClashError) Hint() string {
 	switch {
+	case len(e.Asked) == 0:
+		return "leave one of them out of --include; what the suite's own set has can be fewer with --variant minbase"
 	case len(e.Asked) == 1 && e.init != "":
 		return fmt.Sprintf("leave %s out of --include: kimg's guests start systemd, and no other init; "+
 			"kimg run --init sh starts a guest without it", e.Asked[0])

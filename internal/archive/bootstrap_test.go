@@ -65,6 +65,9 @@ func TestClosureClash(t *testing.T) {
 			err.Error() != "not all of these packages can be there: "+want) {
 			t.Errorf("including %q: %v, want %s", include, err, want)
 		}
+		if clash != nil && strings.HasSuffix(clash.Hint(), ": ") { // nobody is found who asked for one
+			t.Errorf("the hint ends with nothing: %q", clash.Hint())
+		}
 	}
 	for include, want := range map[string]string{
 		"init-thing": "(systemd-sysv is in every guest; sysvinit-core is there for init-thing), " +

@@ -145,7 +145,7 @@ func (r *Report) Frames(yield func(*Frame) bool) {
 func (r *Report) String() string {
 	text := r.Title
 	if r.Task != "" {
-		text += ", by " + r.Task
+		text = strings.TrimSuffix(text, ".") + ", by " + r.Task
 		if r.PID != nil {
 			text += fmt.Sprintf(" (pid %d)", *r.PID)
 		}

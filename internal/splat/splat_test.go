@@ -373,3 +373,16 @@ func TestLast(t *testing.T) {
 		}
 	}
 }
+
+func TestStringSaysWho(t *testing.T) {
+	pid := 7
+	for want, r := range map[string]Report{
+		"INFO: task tar:7 blocked for more than 5 seconds, by tar (pid 7)": {
+			Title: "INFO: task tar:7 blocked for more than 5 seconds.", Task: "tar", PID: &pid},
+		"Kernel panic - not syncing: no init.": {Title: "Kernel panic - not syncing: no init."},
+	} {
+		if got := r.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
