@@ -73,7 +73,8 @@ func TestForms(t *testing.T) {
 				t.Errorf("stopped:\n%s", check.stdout)
 			}
 			if f.keeps {
-				r = k.run(t, "", "run", "--out", out, "--write", "--", "touch", "/root/kept").want(t, 0)
+				r = k.run(t, "", "run", "--out", out, "--progress", "plain", "--write", "--", "touch", "/root/kept").
+					want(t, 0)
 				checked := strings.Contains(r.stderr, "is sound")
 				if f.name != "ext4" { // whose fsck may not be here
 					checked = checked || strings.Contains(r.stderr, "was not checked")
