@@ -37,7 +37,7 @@ func TestForms(t *testing.T) {
 		{"initramfs", []string{"--initramfs"}, " / rootfs rw", false},
 		{"squashfs", []string{"--fs", "squashfs"}, "overlay / overlay rw", false},
 		{"erofs", []string{"--fs", "erofs"}, "overlay / overlay rw", false},
-		{"btrfs", []string{"--fs", "btrfs", "--size", "min"}, "/dev/root / btrfs rw", true},
+		{"btrfs", []string{"--fs", "btrfs", "--size", "min"}, " / btrfs rw", true},
 		{"xfs", []string{"--fs", "xfs", "--size", "min"}, "/dev/root / xfs rw", true},
 		{"f2fs", []string{"--fs", "f2fs", "--size", "min"}, "/dev/root / f2fs rw", true},
 	} {
