@@ -155,7 +155,7 @@ func TestExportRefuses(t *testing.T) {
 		link:                              "is no regular file",
 		t.TempDir():                       "is no regular file",
 		os.DevNull:                        "is no regular file",
-		filepath.Join(out, "no/dir"):      "no such file or directory",
+		filepath.Join(out, "no/dir"):      "there is no directory",
 	} {
 		err := Export(t.Context(), env, ExportRequest{Out: out, File: file, Force: true, Format: any})
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -49,6 +49,7 @@ var eras = []Era{
 		Others: map[string]string{
 			"arm64":   "6.12.117, with the vm config, booted trixie",
 			"riscv64": "6.12.117, with the vm config, booted trixie",
+			"ppc64el": "6.12.117, with the vm config, booted bookworm",
 		},
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; " +
 			"gcc 15 speaks C23, in which bool is a keyword, and needs 6.14 (b3bee1e7c3f2)",

@@ -92,8 +92,8 @@ var RISCV64 = Arch{
 	Triplet:  "riscv64-linux-gnu", ELF: elf.EM_RISCV, OCI: "riscv64", Libvirt: "riscv64",
 }
 
-// PPC64EL is 64-bit little-endian POWER, on QEMU's machine pseries: its firmware lets the kernel go where there is room,
-// and the kernel then moves itself.
+// PPC64EL is 64-bit little-endian POWER, on QEMU's machine pseries: its firmware lets the kernel go where there is
+// room, and the kernel then moves itself.
 var PPC64EL = Arch{
 	Name:   "ppc64el",
 	Kernel: "powerpc", SourceDir: "powerpc", Image: "zImage", ImagePath: "arch/powerpc/boot/zImage",

@@ -45,6 +45,8 @@ var heads = []head{
 	h("BUG: kernel NULL pointer dereference", ``, Oops, "null-ptr-deref", endsByMark),
 	h("BUG: unable to handle kernel NULL pointer dereference", ``, Oops, "null-ptr-deref", endsByMark),
 	h("BUG: unable to handle ", ``, Oops, "page-fault", endsByMark),
+	h("BUG: Kernel NULL pointer dereference", ``, Oops, "null-ptr-deref", endsByMark), // powerpc
+	h("BUG: Unable to handle kernel ", ``, Oops, "page-fault", endsByMark),
 	h("Unable to handle kernel NULL pointer dereference", ``, Oops, "null-ptr-deref", endsByMark), // arm64, riscv
 	h("Unable to handle kernel ", ``, Oops, "page-fault", endsByMark),
 	h("BUG: ", `(?:\S+ )?stack guard page was hit at`, Oops, "stack-overflow", endsByMark),

@@ -13,9 +13,10 @@ var (
 	taskRE  = regexp.MustCompile(`^task:(.{1,64}?) +state:`)
 	// Of a lock that is held when a task returns to user space.
 	leavesRE = regexp.MustCompile(`(?m)^(.{1,64}?)/(\d+) is leaving the kernel with locks still held!$`)
-	frameRE  = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_][\w.$]*)\+` +
-		`0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?(?: \([A-Z/]+\))?(?: +\S+:\d+)?$`)
-	ripRE = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc ?: )(?:\[<[0-9a-f]+>\] )?` +
+	frameRE  = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] |\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] )?(\? )?` +
+		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?` +
+		`(?: \((?:[A-Z/]+|unreliable)\))?(?: +\S+:\d+)?$`)
+	ripRE = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc ?: |NIP \[[0-9a-f]+\] )(?:\[<[0-9a-f]+>\] )?` +
 		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?`)
 	atRE = regexp.MustCompile(` at (?:(\S+:\d+) )?(?:at )?([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})` +
 		`(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?(?:,|$)`)
@@ -92,7 +93,7 @@ func (o *open) stack(text string) bool {
 	}
 	if m := frameRE.FindStringSubmatch(text); m != nil {
 		f := frame(m[2:], true)
-		f.Unreliable = m[1] != ""
+		f.Unreliable = m[1] != "" || strings.HasSuffix(text, "(unreliable)") // powerpc
 		if !o.inTrace {
 			o.trace(o.name)
 		}

@@ -357,7 +357,10 @@ var contentRE = regexp.MustCompile(`^(?:$|[ \t]|<|</|Call [Tt]race:|RIP: |R[A-Z0
 	`|irq event stamp|(?:hard|soft)irqs last |rcu: |NMI backtrace|Sending NMI|Preemption disabled at` +
 	`|stack backtrace:|other info that|Chain exists|FIX |Disabling lock debugging|---\[ end|pc : |lr : |sp : ` +
 	`|x\d+ *: |pstate: |epc ?: |Kernel Offset|page(?:_owner)?[: ]|raw: |flags: |workqueue |pool |PKRU: ` +
-	`|\?\? |\[<)`)
+	`|\?\? |\[<|` + powerRE + `|\[[0-9a-f]{16}\]|--- interrupt: |Faulting instruction |LE PAGE_SIZE=)`)
+
+// powerRE matches what powerpc says of its registers.
+const powerRE = `(?:NIP|LR|REGS|MSR|CFAR|IRQMASK|DAR|GPR\d\d): |(?:NIP|LR) \[`
 
 // stage is how far a report has come: its lines have an order.
 type stage int
@@ -375,7 +378,7 @@ const (
 )
 
 var registerRE = regexp.MustCompile(`^(?:R[A-Z0-9]{2}: [0-9a-f:]|[CFD][SR]\d?: |RIP: |Code: |PKRU: |pc : |` +
-	`lr : |sp : |x\d+ *: |pstate: |epc ?: )`)
+	`lr : |sp : |x\d+ *: |pstate: |epc ?: |` + powerRE + `)`)
 
 func (o *open) stageOf(text string) (stage, bool) {
 	switch {

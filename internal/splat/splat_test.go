@@ -115,6 +115,22 @@ var reports = []struct {
 		"sp : ffff80001000be00\n" +
 		"x29: ffff80001000be00 x28: ffff000002f20000\nCall trace:\n inner_step+0x12/0x34\n outer_step+0x1f/0x40\n" +
 		" el0_svc+0x10/0x20\nCode: d503233f\n---[ end trace 0 ]---\n", "oops null-ptr-deref in inner_step", ""},
+	{"powerpc panic 6.12", "Kernel panic - not syncing: odd\n" + cpu +
+		"Hardware name: IBM pSeries (emulated by qemu) POWER9 (architected) 0x4e1202 0xf000005 of:SLOF,HEAD pSeries\n" +
+		"Call Trace:\n[c00000000594fa70] [c0000000004754a0] dump_stack_lvl+0x80/0xac (unreliable)\n" +
+		"[c00000000594fab0] [c00000000006e36c] panic+0x144/0x3cc\n" +
+		"[c00000000594fb50] [c0000000002c9d18] inner_step+0x20/0x24\n" +
+		"--- interrupt: 3000 at 0x3fff93a1aff8\nNIP:  00003fff93a1aff8 LR: 00003fff93a1aff8 CTR: 0000000000000000\n" +
+		"NIP [00003fff93a1aff8] 0x3fff93a1aff8\n--- interrupt: 3000\n", "panic in inner_step",
+		"Kernel panic: odd in inner_step"},
+	{"powerpc", "BUG: Kernel NULL pointer dereference on write at 0x00000000\n" +
+		"Faulting instruction address: 0xc0000000002c9d18\nOops: Kernel access of bad area, sig: 11 [#1]\n" +
+		"LE PAGE_SIZE=4K MMU=Radix SMP NR_CPUS=8 pSeries\nModules linked in:\n" + cpu +
+		"NIP:  c0000000002c9d18 LR: c0000000002ca1d0 CTR: 0000000000000000\n" +
+		"GPR00: 0000000000000004 00003ffff99dbee0 00003fff93b36f00 0000000000000001\n" +
+		"NIP [c0000000002c9d18] inner_step+0x12/0x34\nLR [c0000000002ca1d0] outer_step+0x40/0x80\nCall Trace:\n" +
+		"[c00000000594fbb0] [c0000000002ca1d0] outer_step+0x1f/0x40 (unreliable)\nCode: 4bffff68\n" +
+		"---[ end trace 0000000000000000 ]---\n", "oops null-ptr-deref in inner_step", ""},
 	{"riscv", "Unable to handle kernel access to user memory without uaccess routines " +
 		"at virtual address 0000000000000010\n" +
 		"Oops [#1]\nModules linked in:\n" + cpu + "epc : inner_step+0x12/0x34\n ra : outer_step+0x40/0x80\n" +

@@ -99,8 +99,8 @@ var suites = []Suite{
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 		Toolchain: &Toolchain{
 			Compilers: []string{"gcc-14"}, Others: []string{"gcc-13", "gcc-12"}, Base: []string{"mawk"},
-			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64", "ppc64el"}, Binutils: 44, Glibc: 41,
-			Engines: []string{"arm64"},
+			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64", "ppc64el"},
+			Binutils: 44, Glibc: 41, Engines: []string{"arm64"},
 		},
 	},
 	{

@@ -107,4 +107,5 @@ func i386Program(args []string) {
 func init() {
 	golden["i386"] = func() { i386Program(nil) }
 	programs["i386-old"] = func([]string) { i386Program([]string{"old"}) }
+	programs[i386Probe] = func([]string) { must0(int80(20)) } // getpid, whose result is no error
 }
