@@ -29,6 +29,7 @@ type ScriptError struct {
 	Package string
 	Why     string   // as dpkg says it
 	Said    []string // its last lines
+	Err     error    // of debootstrap
 }
 
 func (e *ScriptError) Error() string {
@@ -38,6 +39,8 @@ func (e *ScriptError) Error() string {
 	}
 	return text
 }
+
+func (e *ScriptError) Unwrap() error { return e.Err }
 
 // Hint says what there is for scripts.
 func (e *ScriptError) Hint() string {
@@ -70,7 +73,7 @@ func (c *complaints) because(err error) error {
 	failed := c.failed
 	c.mu.Unlock()
 	if failed != nil && failed.Why != "" {
-		return failed
+		return &ScriptError{failed.Package, failed.Why, failed.Said, err}
 	}
 	return fmt.Errorf("%w%s", err, c.first())
 }

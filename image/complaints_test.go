@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -39,8 +40,8 @@ func TestComplaints(t *testing.T) {
 	}
 	const want = "set up the package bad: installed bad package post-installation script subprocess returned error " +
 		"exit status 3; the script's last lines:\n  frobnicating\n  frob: /dev/frob: cannot open"
-	if got := c.because(io.EOF).Error(); got != want {
-		t.Errorf("of a script: %s", got)
+	if err := c.because(io.EOF); err.Error() != want || !errors.Is(err, io.EOF) {
+		t.Errorf("of a script: %v", err)
 	}
 	if n := strings.Count(emulateScript, `echo "`+runBy); n != 3 {
 		t.Errorf("emulate.sh tells of %d ways", n)
