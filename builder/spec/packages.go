@@ -69,15 +69,9 @@ func isDeb(include string) bool {
 // maxKey bounds a file of keys, in bytes: it is in the lock. A distribution's has less than 100 KB.
 const maxKey = 256 << 10
 
-// isAptFile tells one of apt's files from a line.
-func isAptFile(text string) bool {
-	ext := path.Ext(text)
-	return (ext == ".sources" || ext == ".list") && !strings.ContainsAny(text, " \t\n")
-}
-
 // readArchive reads a line of --archive, and its keys.
 func readArchive(text string, a Arch) (o OtherArchive, _ error) {
-	if isAptFile(text) {
+	if archive.IsAptFile(text) {
 		if b, err := reading.Small(inHome(text), maxKey); err == nil {
 			return o, fmt.Errorf("%s is a file of apt's: give what it says as lines: %s", text,
 				archive.LinesOf(string(b)))

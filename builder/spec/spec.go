@@ -136,7 +136,7 @@ func Load(dir string) (Spec, error) {
 		}
 	}
 	for i, text := range s.Archives {
-		if isAptFile(text) {
+		if archive.IsAptFile(text) {
 			s.Archives[i] = rel(text)
 		} else if l, err := archive.ParseLine(text); err == nil { // else Request says what is wrong
 			keys := strings.Split(l.Key, ",")

@@ -168,17 +168,18 @@ func (e *ClashError) Error() string {
 
 // Hint says what is left to do.
 func (e *ClashError) Hint() string {
+	who := "one of them"
 	switch {
-	case len(e.Asked) == 0:
-		return "leave one of them out of --include; what the suite's own set has can be fewer with --variant minbase"
+	case len(e.Asked) > 1:
+		return "leave one of them out of --include: " + strings.Join(e.Asked, ", ")
 	case len(e.Asked) == 1 && e.init != "":
 		return fmt.Sprintf("leave %s out of --include: kimg's guests start systemd, and no other init; "+
 			"kimg run --init sh starts a guest without it", e.Asked[0])
 	case len(e.Asked) == 1:
-		return fmt.Sprintf("leave %s out of --include; what the suite's own set has can be fewer with "+
-			"--variant minbase", e.Asked[0])
+		who = e.Asked[0]
 	}
-	return "leave one of them out of --include: " + strings.Join(e.Asked, ", ")
+	return fmt.Sprintf("leave %s out of --include; what the suite's own set has can be fewer with --variant minbase",
+		who)
 }
 
 // Found adds who brings what: the user's own includes, or what every guest has.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -68,6 +69,12 @@ func ParseLine(text string) (Line, error) {
 	return l, l.checkSuite()
 }
 
+// IsAptFile tells the name of one of apt's files from a line.
+func IsAptFile(text string) bool {
+	ext := path.Ext(text)
+	return (ext == ".sources" || ext == ".list") && !strings.ContainsAny(text, " \t\n")
+}
+
 // notALine tells what a text is that is no line.
 func notALine(text string) error {
 	kind, _, _ := strings.Cut(strings.Join(strings.Fields(text), " "), " ")
@@ -85,7 +92,7 @@ func notALine(text string) error {
 			"trixie or amd64", shellWord.FindString(text))
 	case kind == "deb-src":
 		return errors.New("deb-src names sources, and kimg installs packages: want " + lineForm)
-	case kind == text && (strings.HasSuffix(text, ".sources") || strings.HasSuffix(text, ".list")):
+	case IsAptFile(text):
 		return fmt.Errorf("%s is a file of apt's: want a line as it is in such a .list: %s", text, lineForm)
 	case kind != "deb":
 		return fmt.Errorf("%.60q is no archive: want %s", text, lineForm)

@@ -100,7 +100,7 @@ func (m *Monitor) Save(ctx context.Context, to KeptFiles, disk int64, takeRAM fu
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, m.inTime(context.WithoutCancel(ctx), "cont", nil))
+		err = errors.Join(err, m.within(context.WithoutCancel(ctx), saveLimit, "cont", nil, nil))
 	}()
 	if err := m.saveDisk(ctx, to.Disk, disk); err != nil {
 		return err
@@ -113,13 +113,6 @@ func (m *Monitor) Save(ctx context.Context, to KeptFiles, disk int64, takeRAM fu
 		return err
 	}
 	return m.awaitMigration(ctx)
-}
-
-// inTime runs a command that may wait for a disk. One that is given up closes the monitor, and the guest stays stopped.
-func (m *Monitor) inTime(ctx context.Context, command string, arguments any) error {
-	limited, cancel := context.WithTimeoutCause(ctx, saveLimit, fmt.Errorf("no answer in %v", saveLimit))
-	defer cancel()
-	return m.Do(limited, command, arguments, nil)
 }
 
 // ignoreShared keeps RAM that is in a file out of the migration.
@@ -158,7 +151,7 @@ func (m *Monitor) saveDisk(ctx context.Context, file string, size int64) error {
 		{"blockdev-del", options{"node-name": diskNode}, false},
 		{"blockdev-del", options{"node-name": diskFile}, false},
 	} {
-		if err := m.inTime(ctx, step.command, step.arguments); err != nil {
+		if err := m.within(ctx, saveLimit, step.command, step.arguments, nil); err != nil {
 			return err
 		}
 		if step.job {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Monitor is a connection to QEMU's [QMP] socket for several commands, one after the other, and for QEMU's events. A
@@ -133,7 +134,12 @@ func (m *Monitor) Do(ctx context.Context, command string, arguments, answer any)
 
 // soon runs a command that QEMU answers at once.
 func (m *Monitor) soon(ctx context.Context, command string, arguments, answer any) error {
-	limited, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("no answer in %v", answerLimit))
+	return m.within(ctx, answerLimit, command, arguments, answer)
+}
+
+// within is soon for a command that may take its time. One that is given up closes the monitor.
+func (m *Monitor) within(ctx context.Context, limit time.Duration, command string, arguments, answer any) error {
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer in %v", limit))
 	defer cancel()
 	return told(ctx, command, m.do(limited, command, arguments, answer))
 }

@@ -12,7 +12,7 @@ var (
 	buildRE = regexp.MustCompile(` ([0-9a-f]{40})$`)
 	taskRE  = regexp.MustCompile(`^task:(.{1,64}?) +state:`)
 	// Of a lock that is held when a task returns to user space.
-	leavesRE = regexp.MustCompile(`(?m)^(.{1,64}?)/(\d+) is leaving the kernel with locks still held!$`)
+	leavesRE = regexp.MustCompile(`^(.{1,64}?)/(\d+) is leaving the kernel with locks still held!$`)
 	frameRE  = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] |\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] )?(\? )?` +
 		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?` +
 		`(?: \((?:[A-Z/]+|unreliable)\))?(?: +\S+:\d+)?$`)
@@ -50,7 +50,7 @@ func (o *open) add(l line) {
 		o.Task = m[1]
 	}
 	if m := leavesRE.FindStringSubmatch(l.text); m != nil && o.Kind == Lockdep {
-		o.Task, o.PID = m[1], number(m[2])
+		o.Task, o.PID, o.leaves = m[1], number(m[2]), true
 	}
 	if strings.HasPrefix(l.text, "KASAN: ") && o.Kind == Oops { // it explains the fault
 		o.message = append(o.message, l.text)

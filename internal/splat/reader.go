@@ -57,6 +57,7 @@ type open struct {
 	past    stage
 	inTrace bool
 	traced  bool // there was a "Call Trace"
+	leaves  bool // a task leaves the kernel with a lock
 	name    string
 	context string
 	frames  int
@@ -295,7 +296,7 @@ func (r *Reader) end(s *source, atEnd bool) {
 	for len(s.open) > 0 {
 		o := s.open[0]
 		untold := o.head.ends == endsByContent && (o.traced || o.Kind == WorkqueueLockup || o.Kind == Bug ||
-			o.Kind == Lockdep && leavesRE.MatchString(strings.Join(o.Text, "\n"))) // it shows no stack
+			o.leaves) // it shows no stack
 		r.finish(s, 0, atEnd && !untold)
 	}
 }

@@ -34,13 +34,11 @@ func init() { runtime.LockOSThread() }
 // the programs of the tests print.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	switch {
-	case os.Args[0] == programName:
+	if os.Args[0] == programName {
 		os.Exit(program(os.Args[1], os.Args[2:]))
 	}
 	withoutI386()
-	switch {
-	case os.Getenv(insideEnv) != "":
+	if os.Getenv(insideEnv) != "" {
 		os.Exit(m.Run())
 	}
 	os.Exit(outside())
