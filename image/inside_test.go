@@ -30,9 +30,13 @@ type insider struct {
 	*rig
 	spec image.RootfsSpec
 	tree string
+	size units.Size // that it may have
 }
 
-func (r *insider) customise(ctx context.Context, t *testing.T, c image.Custom) (string, string, error) {
+// logs are further readers of what is logged.
+func (r *insider) customise(
+	ctx context.Context, t *testing.T, c image.Custom, logs ...io.Writer,
+) (string, string, error) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "custom.tar")
 	f, err := os.Create(out)
@@ -42,11 +46,55 @@ func (r *insider) customise(ctx context.Context, t *testing.T, c image.Custom) (
 	defer f.Close()
 	var log bytes.Buffer
 	m := r.maker(t)
-	m.Log = io.MultiWriter(m.Log, &log)
+	m.Log = io.MultiWriter(append(logs, m.Log, &log)...)
 	begun := time.Now()
-	err = m.Customise(ctx, image.CustomSpec{Custom: c, Epoch: r.spec.Epoch, Size: 1 << 30}, opener(r.tree), nil, f)
+	err = m.Customise(ctx, image.CustomSpec{Custom: c, Epoch: r.spec.Epoch, Size: r.size}, opener(r.tree), nil, f)
 	t.Logf("customised in %s: %v", time.Since(begun).Round(100*time.Millisecond), err)
 	return out, log.String(), err
+}
+
+// lean leaves out of the tree's tar what no test of a failure needs, which is most of its files: those take the most
+// time on the way into a container and out again.
+func (r *insider) lean(t *testing.T) *insider {
+	t.Helper()
+	in, err := os.Open(r.tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(filepath.Join(t.TempDir(), "lean.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	left := func(name string) bool {
+		return strings.HasPrefix(name, "./usr/share/") || strings.HasPrefix(name, "./var/lib/dpkg/info/") ||
+			strings.HasPrefix(name, "./usr/lib/x86_64-linux-gnu/gconv/") ||
+			strings.HasPrefix(name, "./usr/lib/x86_64-linux-gnu/perl")
+	}
+	w := tar.NewWriter(out)
+	for tr := tar.NewReader(in); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag != tar.TypeDir && (left(h.Name) || h.Typeflag == tar.TypeLink && left(h.Linkname)) {
+			continue
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return &insider{rig: r.rig, spec: r.spec, tree: out.Name(), size: 256 << 20}
 }
 
 // files reads what a tar has of some names: type, mode, owner, and the content or the link.
@@ -80,12 +128,14 @@ func files(t *testing.T, name string) map[string]string {
 // TestInside runs scripts in a real tree, makes a locale there and has systemctl enable units: what they leave is
 // there, with its owners, and twice the same; what a boot makes anew is not.
 func TestInside(t *testing.T) {
-	r := &insider{rig: newRig(t)}
+	t.Parallel() // much of it waits for the engine
+	r := &insider{rig: newRig(t), size: 1 << 30}
 	r.spec = r.rig.spec(t, "trixie", image.Minbase, "locales")
 	r.tree, _ = r.bootstrap(t, r.spec)
 	t.Run("a tree", r.leaves)
-	t.Run("failures", r.fails)
-	t.Run("interrupted", r.stops)
+	lean := r.lean(t)
+	t.Run("failures", lean.fails)
+	t.Run("interrupted", lean.stops)
 }
 
 func (r *insider) leaves(t *testing.T) {
@@ -208,7 +258,7 @@ func (r *insider) fails(t *testing.T) {
 		"kimg's own":      {run("rm /usr/lib/kimg/agent"), "kimg's own", ""},
 		"all of it":       {run("rm --one-file-system --no-preserve-root -rf / || :"), "kimg's own", ""},
 		"a link for /tmp": {run("rm -rf /tmp; ln -s var/tmp /tmp"), "/tmp is no longer a directory", ""},
-		"too much":        {run("truncate -s 3G /opt/x"), "larger than the image of 1G", ""},
+		"too much":        {run("truncate -s 3G /opt/x"), "larger than the image of 256M", ""},
 		"a name":          {run(`touch "$(printf '/opt/\377')"`), "run my setup.sh: the tree that is left", ""},
 		"no interpreter": {image.Custom{Run: []custom.Script{{Name: "x", Text: "#!/usr/bin/python3\n"}}},
 			"no /usr/bin/python3", ""},
@@ -229,11 +279,30 @@ func (r *insider) fails(t *testing.T) {
 func (r *insider) stops(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	time.AfterFunc(12*time.Second, stop)
-	begun := time.Now()
-	endless := script("trap '' INT TERM HUP; while :; do sleep 1; done")
-	_, _, err := r.customise(ctx, t, image.Custom{Run: []custom.Script{endless}})
+	var begun time.Time
+	runs := &onWord{word: "it runs", do: func() {
+		begun = time.Now()
+		stop()
+	}}
+	endless := script("trap '' INT TERM HUP; echo it runs; while :; do sleep 1; done")
+	_, _, err := r.customise(ctx, t, image.Custom{Run: []custom.Script{endless}}, runs)
 	if !errors.Is(err, context.Canceled) || time.Since(begun) > 30*time.Second {
 		t.Errorf("after %s: %v", time.Since(begun), err)
 	}
+}
+
+// onWord does something once it has been written a word.
+type onWord struct {
+	word string
+	do   func()
+	said []byte
+}
+
+func (o *onWord) Write(b []byte) (int, error) {
+	o.said = append(o.said, b...)
+	if o.do != nil && bytes.Contains(o.said, []byte(o.word)) {
+		o.do()
+		o.do = nil
+	}
+	return len(b), nil
 }
