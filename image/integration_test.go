@@ -177,6 +177,7 @@ func diskSpec(spec image.RootfsSpec, kernel units.KernelVersion) image.DiskSpec 
 // TestSameBitsTwice makes each suite's tree and disk twice and compares them, bit
 // for bit. KIMG_TEST_SUITES names other suites than the default one.
 func TestSameBitsTwice(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	suites := os.Getenv("KIMG_TEST_SUITES")
 	if suites == "" {
@@ -289,6 +290,7 @@ func checkGuest(t *testing.T, disk string) {
 
 // TestBootstrapTellsWhatWentWrong takes a package away that others stand on.
 func TestBootstrapTellsWhatWentWrong(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	spec := r.spec(t, "trixie", archive.Minbase)
 	for i, p := range spec.Required {
@@ -382,6 +384,7 @@ func hardTreeOf(t *testing.T, group, files, fileSize int) string {
 // estimate allows: then mke2fs must not run out of space. MakeDisk reads every
 // file back itself.
 func TestMakeDisk(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	of, err := suite.Parse("trixie")
 	if err != nil {
@@ -427,6 +430,7 @@ func TestMakeDisk(t *testing.T) {
 // own tools show what is in them: what the tar has. makeFileSystem itself has each fsck say that it is sound; what a
 // kernel finds in them, the end-to-end test of forms compares.
 func TestMakeForms(t *testing.T) {
+	t.Parallel()
 	r := newRigOf(t, toolchain.ImagingForms)
 	tree := hardTree(t, 300, 3000)
 	for _, c := range []struct {
@@ -519,6 +523,7 @@ func TestMakeForms(t *testing.T) {
 // Trees that are hard in each file system that has a size, in the least that kimg names for them: its tool must not run
 // out of space, and less is refused before anything runs.
 func TestLeastForms(t *testing.T) {
+	t.Parallel()
 	r := newRigOf(t, toolchain.ImagingForms)
 	for what, tree := range map[string]string{"many small files": hardTreeOf(t, 1000, 6000, 300),
 		"few large files": hardTreeOf(t, 1000, 3, 60<<20), "nothing much": hardTreeOf(t, 1000, 0, 0)} {
