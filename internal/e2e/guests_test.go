@@ -28,14 +28,15 @@ var guestTests = []string{
 // and gdb in a container.
 var mayBeSkipped = []string{"TestGuestOnTAP", "TestDebugIndex", "TestMemoryIsShared"}
 
-// guests runs them on the build in out, with the tools that kimg would take.
+// guests runs them on the build in out, with the tools that kimg would take. An emulated guest has one processor's
+// work, so two packages run side by side.
 func guests(t *testing.T, k kimg, out string) {
 	lock, err := os.ReadFile(filepath.Join(out, "kimg.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	image := regexp.MustCompile(`kimg-toolchain:imaging-[0-9a-f]+`).FindString(string(lock))
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-p=1", "-json", "-timeout=40m",
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-p=2", "-json", "-timeout=40m",
 		"-run=^("+strings.Join(guestTests, "|")+")$", "github.com/kimg/kimg/internal/vm",
 		"github.com/kimg/kimg/internal/vm/replay", "github.com/kimg/kimg/internal/vm/why")
 	cmd.Env = k.env
