@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,23 +30,21 @@ func outWith(t *testing.T, file string, data []byte, config string) string {
 	return dir
 }
 
-// zeros are compressed, and unpack to n bytes.
-func zeros(t *testing.T, n int) []byte {
+// unpacksTo is a gzip file that says that it unpacks to n bytes: its last four do (RFC 1952, ISIZE).
+func unpacksTo(t *testing.T, n uint32) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, err := w.Write(make([]byte, n))
-	if err := errors.Join(err, w.Close()); err != nil {
+	if err := gzip.NewWriter(&b).Close(); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return binary.LittleEndian.AppendUint32(b.Bytes()[:b.Len()-4], n)
 }
 
 const initramfsConfig = "CONFIG_BLK_DEV_INITRD=y\nCONFIG_RD_GZIP=y\nCONFIG_BINFMT_ELF=y\n"
 
 // A guest with an initramfs has no disk, and as much memory as it takes.
 func TestInitramfsGuest(t *testing.T) {
-	dir := outWith(t, artifact.Initramfs, zeros(t, 16<<20), initramfsConfig)
+	dir := outWith(t, artifact.Initramfs, unpacksTo(t, 16<<20), initramfsConfig)
 	m, _, err := Describe(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +55,7 @@ func TestInitramfsGuest(t *testing.T) {
 		t.Errorf("%s in %s", argv, m.Memory)
 	}
 
-	big := outWith(t, artifact.Initramfs, zeros(t, 700<<20), initramfsConfig)
+	big := outWith(t, artifact.Initramfs, unpacksTo(t, 700<<20), initramfsConfig)
 	var said []string
 	o := Options{Dir: big, Say: func(s string) { said = append(said, s) }}
 	config, err := o.read(wants{})
@@ -76,7 +75,7 @@ func TestInitramfsGuest(t *testing.T) {
 }
 
 func TestWhatAFormCannot(t *testing.T) {
-	dir := outWith(t, artifact.Initramfs, zeros(t, 1), initramfsConfig)
+	dir := outWith(t, artifact.Initramfs, unpacksTo(t, 1), initramfsConfig)
 	var readOnly *ReadOnlyError
 	for _, o := range []Options{{Dir: dir, Write: true}, {Dir: dir, Snapshot: "s"}} {
 		if _, err := o.read(wants{}); !errors.As(err, &readOnly) {
@@ -100,7 +99,7 @@ func TestWhatAFormCannot(t *testing.T) {
 // Modules are loaded where udev finds them before there is a disk.
 func TestModulesOfAnInitramfs(t *testing.T) {
 	const modules = initramfsConfig + "CONFIG_MODULES=y\nCONFIG_VIRTIO_PCI=y\nCONFIG_VIRTIO_CONSOLE=m\n"
-	dir := outWith(t, artifact.Initramfs, zeros(t, 1), modules)
+	dir := outWith(t, artifact.Initramfs, unpacksTo(t, 1), modules)
 	o := Options{Dir: dir}
 	if _, err := o.read(wants{agent: true}); err != nil {
 		t.Error(err)
