@@ -166,18 +166,27 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 			return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 		}
 	}
-	if err := c.Start(ctx); err != nil {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := c.Start(running); err != nil {
 		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
-	laid := make(chan error, 1)
+	handed := make(chan error, 1)
 	go func() {
-		err := layTree(ctx, unpacked, pkgs, spec)
-		unpacked.CloseWithError(err) // nil is the end of the tar
-		laid <- err
+		err := handOver(running, c, unpacked, said, pkgs, spec)
+		if err != nil { // for which the container may be the reason, that ends
+			select {
+			case <-running.Done():
+			case <-time.After(time.Second):
+				stop()
+			}
+		}
+		handed <- err
 	}()
 	ended := make(chan error, 1)
 	go func() {
 		err := c.Wait()
+		stop()
 		ended <- err
 		tree.CloseWithError(err) // nil is the end of the tar
 	}()
@@ -190,19 +199,49 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	raw.CloseWithError(nerr) // a container that still writes comes to its end by it
 	werr := <-ended
 	packed.CloseWithError(io.ErrClosedPipe)
-	lerr := <-laid
+	herr := <-handed
 	var exit *container.ExitError
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case lerr != nil && !errors.Is(lerr, io.ErrClosedPipe):
-		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, lerr)
+	case herr != nil && !errors.As(werr, &exit):
+		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, herr)
 	case errors.As(werr, &exit) && foreign(archOr(spec.Arch), engine.Arch) && strings.Contains(said.first(), noForeign):
 		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w", spec.Suite, said.because(werr))
 	}
 	return nerr
+}
+
+// keepScript keeps the base's packages for bootstrap.sh, which waits for the whole.
+const keepScript = `cat >"$1/base.part" && mv "$1/base.part" "$1/base.tar"`
+
+// handOver lays the packages for debootstrap: the required ones for its container's input, and the base's for one
+// more process in there, while these are configured.
+func handOver(ctx context.Context, c container.Container, required *io.PipeWriter, log io.Writer, pkgs Packages,
+	spec RootfsSpec) error {
+
+	in, base := io.Pipe()
+	kept := make(chan error, 1)
+	begin := func() io.Writer {
+		required.Close()
+		go func() {
+			err := c.Exec(ctx, &container.ExecCmd{Args: []string{"sh", "-c", keepScript, "keep", workDir},
+				User: "0:0", Stdin: in, Stderr: log})
+			in.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+			kept <- err
+		}()
+		return base
+	}
+	begun := false
+	err := layTree(ctx, required, func() io.Writer { begun = true; return begin() }, pkgs, spec)
+	required.CloseWithError(err)
+	base.CloseWithError(err) // nil is the end of the tar
+	if begun {
+		err = cmp.Or(err, <-kept)
+	}
+	return err
 }
 
 // boundDevices are the nodes that debootstrap and maintainer scripts use. They are the engine's own, bound into the
@@ -236,14 +275,15 @@ func targetDirs() []byte {
 }
 
 // inMemory reports whether the bootstrap's files are kept in the engine's memory, and how much of it they may take: a
-// quarter of it, where eight times the packages, which are compressed four times or better and unpacked once, fit in.
+// quarter of it, where ten times the packages, which are compressed four times or better, fit in: they are unpacked
+// once, and of the base there is a tar as well for a while.
 func inMemory(memory int64, spec RootfsSpec) (limit int64, ok bool) {
 	var packed int64
 	for _, p := range slices.Concat(spec.Required, spec.Base) {
 		packed += p.Size
 	}
 	limit = memory / 4
-	return limit, 8*packed <= limit
+	return limit, 10*packed <= limit
 }
 
 // bootstrapCmd is debootstrap's container without its mounts and streams.

@@ -1,6 +1,7 @@
 # bootstrap.sh WORK SUITE ARCH SCRIPT [OPTION]...
-# Runs debootstrap on the tree that comes from stdin, in which the packages are unpacked, and writes the tree that it
-# makes as a tar to stdout. Everything else goes to stderr.
+# Runs debootstrap on the tree that comes from stdin, in which the required packages are unpacked, and on what somebody
+# else puts into WORK as base.tar while these are configured; and writes the tree that it makes as a tar to stdout.
+# Everything else goes to stderr.
 set -eu
 work=$1 suite=$2 arch=$3 script=$4
 shift 4
@@ -20,11 +21,28 @@ smallyes () { yes "\${1-y}" 2>/dev/null || :; }
 in_target () {
 	case \$* in
 	/bin/true) note required ;; # the second stage begins
-	"dpkg --set-selections") note base ;;
 	esac
 	in_target_failmsg IN_TARGET_FAIL "Failure trying to run: %s" "\$CHROOT_CMD \$*" "\$@"
 }
+info () {
+	case \$1 in
+	UNPACKBASE) lay_base ;;
+	esac
+	shift
+	format=\$1
+	shift
+	printf "I: \$format\n" "\$@" >&4
+}
 note () { cat "\$TARGET/debootstrap/\$1.status" >>"\$TARGET/var/lib/dpkg/status"; }
+lay_base () {
+	until [ -e "$work/base.tar" ]; do sleep 0.05; done
+	tar --extract --directory="\$TARGET" --file="$work/base.tar"
+	mv "$work/base.tar" "$work/laid"
+	: >"$work/laid"
+	note base
+	mv "\$TARGET/debootstrap/all.debpaths" "\$TARGET/debootstrap/debpaths"
+	base=\$(cat "\$TARGET/debootstrap/base.packages")
+}
 EOF
 
 # The mirror is only the name under which the index is found.
@@ -35,6 +53,10 @@ if ! debootstrap --unpack-tarball="$work/empty.tar" "$@" "$suite" "$work/target"
 			cat "$log" >&2
 		fi
 	done
+	exit 1
+fi
+if ! [ -e "$work/laid" ]; then
+	echo "E: the base's packages were never unpacked" >&2
 	exit 1
 fi
 if grep '^Status: .* unpacked$' "$work/target/var/lib/dpkg/status" >&2; then

@@ -15,7 +15,7 @@ import (
 // raised when Bootstrap makes another tree of the same inputs, CustomVersion when Customise does, DiskVersion when
 // MakeDisk makes another image of the same tree. The golden tests say when that is.
 const (
-	RootfsVersion = "2"
+	RootfsVersion = "3"
 	CustomVersion = "2"
 	DiskVersion   = "1"
 )

@@ -32,19 +32,20 @@ var core = []string{"base-passwd", "base-files", "dpkg", "libc6", "perl-base", "
 type laying struct {
 	*deb.Layout
 	required, base, paths, index bytes.Buffer
-	requiredStatus               []byte
 	watched                      []string            // paths that required packages have triggers for
 	deps, preDeps                map[string][]string // of packages of the base, by name
 }
 
-// layTree writes the tar of what debootstrap's second stage begins with: the required packages' files, which
-// debootstrap unpacks before dpkg does; and its lists of the packages that dpkg is to unpack, with these.
+// layTree writes the tar of what debootstrap's second stage begins with, the required packages' files, which debootstrap
+// unpacks before dpkg does, and its lists of the packages that dpkg is to unpack, with these; and then that of the base,
+// which is unpacked over it when the required packages are configured, as debootstrap does it. The second one's writer is
+// asked for when the first one's tar is at its end.
 //
 // Of most packages dpkg has nothing to do for that but to lay files and write them down, and that is done here; it then
 // configures these with the others. They are required packages without a preinst, packages of the base without any
 // script, and in neither case what has triggers or sets off any but the linker cache's. What comes of it is the same,
 // bit for bit.
-func layTree(ctx context.Context, w io.Writer, pkgs Packages, spec RootfsSpec) error {
+func layTree(ctx context.Context, w io.Writer, base func() io.Writer, pkgs Packages, spec RootfsSpec) error {
 	all := slices.Concat(spec.Required, spec.Base)
 	for _, p := range all {
 		for _, f := range []string{p.Name, p.Version, p.Arch} {
@@ -70,11 +71,13 @@ func layTree(ctx context.Context, w io.Writer, pkgs Packages, spec RootfsSpec) e
 	defer stop()
 	for i := 0; ; i++ {
 		if i == len(spec.Required) {
-			l.requiredStatus = l.Status(func(string) deb.State { return deb.Unpacked })
+			if err := l.finishRequired(spec, base); err != nil {
+				return err
+			}
 		}
 		u, err := next()
 		if errors.Is(err, io.EOF) {
-			return l.finish(spec)
+			return l.finishBase(spec)
 		}
 		if err == nil {
 			err = l.lay(u, all[i], i < len(spec.Required))
@@ -189,8 +192,34 @@ func (l *laying) early() map[string]bool {
 	return early
 }
 
-// finish lays what belongs to no package, and ends the tar.
-func (l *laying) finish(spec RootfsSpec) error {
+// extra is a file that belongs to no package.
+type extra struct {
+	name string
+	data []byte
+}
+
+// finishRequired lays what belongs to no package, and goes on with the base's tar.
+func (l *laying) finishRequired(spec RootfsSpec, base func() io.Writer) error {
+	if err := l.files(
+		extra{debootstrapDir + "required", l.required.Bytes()},
+		extra{debootstrapDir + "required.status", l.Status(func(string) deb.State { return deb.Unpacked })},
+		extra{debootstrapDir + "debpaths", l.paths.Bytes()},
+		extra{debootstrapDir + "base", nil}, // debootstrap looks at once whether it is there
+		extra{deb.InfoDir + "/format", []byte("1\n")},
+		// debootstrap would copy the container's, which are not the same in all engines: of resolv.conf postfix takes
+		// the machine's search domain.
+		extra{"etc/hostname", []byte(Hostname + "\n")}, extra{"etc/resolv.conf", []byte(resolvConf)},
+		// No fsync for each file: the tree is a step's, and an interrupted step is
+		// thrown away. Normalise drops the file.
+		extra{unsafeIO, []byte("force-unsafe-io\n")},
+	); err != nil {
+		return err
+	}
+	return l.Next(base)
+}
+
+// finishBase lays debootstrap's lists, and ends the tar.
+func (l *laying) finishBase(spec RootfsSpec) error {
 	early := l.early()
 	state := func(name string) deb.State {
 		if early[name] {
@@ -198,30 +227,27 @@ func (l *laying) finish(spec RootfsSpec) error {
 		}
 		return deb.Unpacked
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{debootstrapDir + "required", l.required.Bytes()}, {debootstrapDir + "base", l.base.Bytes()},
-		{debootstrapDir + "debpaths", l.paths.Bytes()}, {debootstrapDir + "required.status", l.requiredStatus},
-		{debootstrapDir + "base.status", l.Status(state)},
-		{deb.InfoDir + "/format", []byte("1\n")},
+	if err := l.files(
+		extra{debootstrapDir + "base.packages", l.base.Bytes()},
+		extra{debootstrapDir + "all.debpaths", l.paths.Bytes()},
+		extra{debootstrapDir + "base.status", l.Status(state)},
 		// dpkg needs an index, with file names, of packages that others pre-depend on.
-		{"var/lib/apt/lists/kimg_dists_" + spec.Suite.Name + "_main_binary-" + archOr(spec.Arch).Name + "_Packages",
+		extra{"var/lib/apt/lists/kimg_dists_" + spec.Suite.Name + "_main_binary-" + archOr(spec.Arch).Name + "_Packages",
 			l.index.Bytes()},
-		// debootstrap would copy the container's, which are not the same in all engines: of resolv.conf postfix takes
-		// the machine's search domain.
-		{"etc/hostname", []byte(Hostname + "\n")}, {"etc/resolv.conf", []byte(resolvConf)},
-		// No fsync for each file: the tree is a step's, and an interrupted step is
-		// thrown away. Normalise drops the file.
-		{unsafeIO, []byte("force-unsafe-io\n")},
-	} {
-		if err := l.File(f.name, 0o644, f.data); err != nil {
-			return err
-		}
+	); err != nil {
+		return err
 	}
 	if err := l.DateDirs(); err != nil {
 		return err
 	}
 	return l.Close()
+}
+
+func (l *laying) files(all ...extra) error {
+	for _, f := range all {
+		if err := l.File(f.name, 0o644, f.data); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -40,7 +40,8 @@ func (d debs) add(t *testing.T, name, fields, scripts, triggers string, files ..
 }
 
 // layExample lays one package of each kind.
-func layExample(t *testing.T, of string) []byte {
+func layExample(t *testing.T, of string) (_, _ []byte) {
+	var required, base bytes.Buffer
 	t.Helper()
 	s, err := suite.Parse(of)
 	if err != nil {
@@ -68,30 +69,37 @@ func layExample(t *testing.T, of string) []byte {
 		d.add(t, "deep", "", "", "", bin("deep")...),
 		d.add(t, "wants", "Pre-Depends: pre (>= 1), libc6\n", "preinst", "", bin("wants")...),
 	}}
-	var b bytes.Buffer
-	if err := layTree(t.Context(), &b, d, spec); err != nil {
+	if err := layTree(t.Context(), &required, func() io.Writer { return &base }, d, spec); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return required.Bytes(), base.Bytes()
 }
 
 // TestLayTree has what dpkg is to install, and what is installed by laying it.
 func TestLayTree(t *testing.T) {
+	required, base := layExample(t, "trixie")
 	content, last := map[string]string{}, map[string]*tar.Header{}
-	for r := tar.NewReader(bytes.NewReader(layExample(t, "trixie"))); ; {
-		h, err := r.Next()
-		if err == io.EOF {
-			break
+	later := map[string]bool{} // in the base's tar
+	for _, packed := range [][]byte{required, base} {
+		for r := tar.NewReader(bytes.NewReader(packed)); ; {
+			h, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			b, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := last[h.Name] != nil && !later[h.Name]
+			if later[h.Name] = &packed[0] == &base[0]; later[h.Name] && again {
+				t.Errorf("%s is laid over what the required packages have made of it", h.Name)
+			}
+			content[h.Name], last[h.Name] = string(b), h
 		}
-		b, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content[h.Name], last[h.Name] = string(b), h
 	}
 	for name, want := range map[string]string{
-		"debootstrap/required": "libc6\nbefore\nlistens\n",
-		"debootstrap/base":     "heard\nscript\ntells\nalso-plain\nwants\n",
+		"debootstrap/required":      "libc6\nbefore\nlistens\n",
+		"debootstrap/base.packages": "heard\nscript\ntells\nalso-plain\nwants\n",
 	} {
 		if d := cmp.Diff(want, content[name]); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
@@ -112,9 +120,9 @@ func TestLayTree(t *testing.T) {
 		}
 	}
 	const file = "var/cache/apt/archives/script_1.0-1_amd64.deb"
-	if !strings.Contains(content["debootstrap/debpaths"], "\nscript /"+file+"\n") ||
+	if !strings.Contains(content["debootstrap/all.debpaths"], "\nscript /"+file+"\n") ||
 		!strings.HasPrefix(content[file], "!<arch>") {
-		t.Errorf("debpaths: %s", content["debootstrap/debpaths"])
+		t.Errorf("debpaths: %s", content["debootstrap/all.debpaths"])
 	}
 	index := content["var/lib/apt/lists/kimg_dists_trixie_main_binary-amd64_Packages"]
 	if strings.Contains(index, "Package: plain\n") || !strings.Contains(index, "\nFilename: "+file+"\n\n") {
@@ -131,6 +139,14 @@ func TestLayTree(t *testing.T) {
 	} {
 		if (last[name] != nil) != want {
 			t.Errorf("%s is there: %v", name, !want)
+		}
+	}
+	for name, want := range map[string]bool{
+		"usr/bin/plain": false, "debootstrap/required.status": false, "debootstrap/debpaths": false,
+		"usr/share/data/": true, "usr/bin/deep": true, "debootstrap/base.status": true, "debootstrap/all.debpaths": true,
+	} {
+		if later[name] != want {
+			t.Errorf("%s is in the base's tar: %v", name, !want)
 		}
 	}
 	for name, want := range map[string]bool{"usr/bin/": true, "usr/share/data/": true, "usr/share/data/empty/": false} {
@@ -153,7 +169,8 @@ func TestLayTree(t *testing.T) {
 
 // A suite that keeps /bin has it.
 func TestLayTreeUnmerged(t *testing.T) {
-	for r := tar.NewReader(bytes.NewReader(layExample(t, "bionic"))); ; {
+	required, _ := layExample(t, "bionic")
+	for r := tar.NewReader(bytes.NewReader(required)); ; {
 		h, err := r.Next()
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +187,7 @@ func TestLayTreeRefuses(t *testing.T) {
 		{Name: "../x", Version: "1", Arch: "amd64"}, {Name: "x", Version: "1/2", Arch: "amd64"},
 		{Name: "x", Version: "1", Arch: "a d"},
 	} {
-		if err := layTree(t.Context(), io.Discard, debs{}, RootfsSpec{Suite: s, Base: []Package{p}}); err == nil ||
+		if err := layTree(t.Context(), io.Discard, nil, debs{}, RootfsSpec{Suite: s, Base: []Package{p}}); err == nil ||
 			!strings.Contains(err.Error(), "is not a name, version or architecture") {
 			t.Errorf("%+v: %v", p, err)
 		}
@@ -179,14 +196,15 @@ func TestLayTreeRefuses(t *testing.T) {
 
 // TestLayGolden: what is laid is in no key but by RootfsVersion.
 func TestLayGolden(t *testing.T) {
+	required, base := layExample(t, "trixie")
 	goldentest.Check(t, "testdata/lay.golden", "image.RootfsVersion", RootfsVersion,
-		string(units.DigestOf(layExample(t, "trixie"))), *update)
+		string(units.DigestOf(slices.Concat(required, base))), *update)
 }
 
 // TestInMemory: a machine's memory is left to it where a tree would take more than a quarter of it.
 func TestInMemory(t *testing.T) {
 	spec := RootfsSpec{Required: []Package{{Size: 100 << 20}}, Base: []Package{{Size: 28 << 20}}}
-	for memory, want := range map[int64]bool{0: false, 4<<30 - 1: false, 4 << 30: true, 64 << 30: true} {
+	for memory, want := range map[int64]bool{0: false, 5<<30 - 1: false, 5 << 30: true, 64 << 30: true} {
 		if limit, ok := inMemory(memory, spec); ok != want || limit != memory/4 {
 			t.Errorf("%d: %d, %v", memory, limit, ok)
 		}

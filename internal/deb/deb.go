@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func unpack(b []byte, data func(*Package) bool) (*Package, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read package: %w", err)
 	}
-	version, err := member(ar, "debian-binary", 16)
+	version, err := member(ar, "debian-binary", 16, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -76,14 +77,16 @@ func unpack(b []byte, data func(*Package) bool) (*Package, error) {
 		return nil, fmt.Errorf("read package: format %q is not known", strings.TrimSpace(string(version)))
 	}
 	u := &Package{file: b, present: map[string]bool{}}
-	if u.control, err = member(ar, "control.tar", maxControl); err != nil {
+	if u.control, err = member(ar, "control.tar", maxControl, 0); err != nil {
 		return nil, err
 	}
 	if err := u.readControl(u.control); err != nil {
 		return nil, fmt.Errorf("read control.tar: %w", err)
 	}
 	if data == nil || data(u) {
-		u.Data, err = member(ar, "data.tar", maxData)
+		// A file's header and padding are no more than what Installed-Size counts it up to: Debian policy 5.6.20.
+		kib, _ := strconv.ParseInt(u.Field("Installed-Size"), 10, 64) // without it, there is no guess
+		u.Data, err = member(ar, "data.tar", maxData, kib<<10+16<<10)
 	}
 	return u, err
 }
@@ -103,9 +106,9 @@ func (u *Package) Plain() []byte {
 	return b
 }
 
-// member reads and decompresses the next member, which has to be name or name with the suffix of a compression.
-// Members with a leading underscore are skipped, as deb(5) asks.
-func member(ar *arReader, name string, limit int64) ([]byte, error) {
+// member reads and decompresses the next member, which has to be name or name with the suffix of a compression, and
+// takes up guess bytes, or another number. Members with a leading underscore are skipped, as deb(5) asks.
+func member(ar *arReader, name string, limit, guess int64) ([]byte, error) {
 	for {
 		found, packed, err := ar.next()
 		if errors.Is(err, io.EOF) {
@@ -127,6 +130,7 @@ func member(ar *arReader, name string, limit int64) ([]byte, error) {
 		}
 		defer r.Close()
 		var out bytes.Buffer
+		out.Grow(int(max(0, min(guess, limit, 16*int64(len(packed)))))) // as far as the package may be believed
 		n, err := io.Copy(&out, io.LimitReader(r, limit+1))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", found, err)

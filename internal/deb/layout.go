@@ -22,8 +22,8 @@ const (
 	InfoDir = DpkgDir + "/info"
 )
 
-// Layout is a root filesystem while it is written: one tar stream, in which no file comes
-// twice and directories come before what is in them.
+// Layout is a root filesystem while it is written: one tar stream, or several that are unpacked one over the other, in
+// which no file comes twice and directories come before what is in them.
 type Layout struct {
 	KeepTimes bool // the files of control parts keep their times, as with dpkg
 
@@ -281,6 +281,19 @@ func (l *Layout) Status(state func(name string) State) []byte {
 
 // Close ends the tar.
 func (l *Layout) Close() error { return l.w.Close() }
+
+// Next ends the tar, and goes on with one that is unpacked over it later, whose writer it then asks for. What the directories of this one have become
+// by then stays: only their times change, where files are laid in them.
+func (l *Layout) Next(w func() io.Writer) error {
+	if err := errors.Join(l.DateDirs(), l.Close()); err != nil {
+		return err
+	}
+	l.w, l.changed = tar.NewWriter(w()), map[string]bool{}
+	for _, h := range l.dirs {
+		h.ModTime = l.when // for DateDirs, they are dated
+	}
+	return nil
+}
 
 // DateDirs gives the directories of added packages the time that they would have, had dpkg made their files now.
 func (l *Layout) DateDirs() error {
