@@ -63,5 +63,5 @@ if grep '^Status: .* unpacked$' "$work/target/var/lib/dpkg/status" >&2; then
 	echo "E: packages are unpacked and were never configured" >&2
 	exit 1
 fi
-exec tar --create --directory="$work/target" --format=posix --numeric-owner --one-file-system \
+exec tar --create --blocking-factor=512 --directory="$work/target" --format=posix --numeric-owner --one-file-system \
 	--xattrs --xattrs-include='*' --exclude='./var/cache/apt/archives/*.deb' .

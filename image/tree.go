@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func readTar(r io.Reader, spoolDir string) (_ *tree, err error) {
 
 // takeAll adds the entries of a tar, none of which is held against another yet.
 func (t *tree) takeAll(r io.Reader) error {
-	tr := tar.NewReader(r)
+	tr := tar.NewReader(bufio.NewReaderSize(r, 256<<10))
 	for {
 		h, err := tr.Next()
 		if err == io.EOF {

@@ -2,6 +2,7 @@ package deb
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"crypto/md5"
 	"encoding/hex"
@@ -28,6 +29,7 @@ type Layout struct {
 	KeepTimes bool // the files of control parts keep their times, as with dpkg
 
 	w       *tar.Writer
+	buf     *bufio.Writer          // below w: what reads the tar is not woken for each header
 	links   []string               // the directories of the root that are links into /usr
 	when    time.Time              // of what belongs to no package
 	leave   func(path string) bool // what is left out, by absolute paths
@@ -43,8 +45,16 @@ func NewLayout(w io.Writer, links []string, when time.Time, leave func(path stri
 	if leave == nil {
 		leave = func(string) bool { return false }
 	}
-	return &Layout{w: tar.NewWriter(w), links: links, when: when.UTC().Truncate(time.Second), leave: leave,
-		owner: map[string]string{}, dirs: map[string]*tar.Header{}, changed: map[string]bool{}}
+	l := &Layout{links: links, when: when.UTC().Truncate(time.Second), leave: leave,
+		owner: map[string]string{}, dirs: map[string]*tar.Header{}}
+	l.begin(w)
+	return l
+}
+
+// begin begins a tar.
+func (l *Layout) begin(w io.Writer) {
+	l.buf = bufio.NewWriterSize(w, 256<<10)
+	l.w, l.changed = tar.NewWriter(l.buf), map[string]bool{}
 }
 
 // MergeUsr lays one of the links into /usr, unless it is there.
@@ -280,7 +290,7 @@ func (l *Layout) Status(state func(name string) State) []byte {
 }
 
 // Close ends the tar.
-func (l *Layout) Close() error { return l.w.Close() }
+func (l *Layout) Close() error { return errors.Join(l.w.Close(), l.buf.Flush()) }
 
 // Next ends the tar, and goes on with one that is unpacked over it later, whose writer it then asks for. What the directories of this one have become
 // by then stays: only their times change, where files are laid in them.
@@ -288,7 +298,7 @@ func (l *Layout) Next(w func() io.Writer) error {
 	if err := errors.Join(l.DateDirs(), l.Close()); err != nil {
 		return err
 	}
-	l.w, l.changed = tar.NewWriter(w()), map[string]bool{}
+	l.begin(w())
 	for _, h := range l.dirs {
 		h.ModTime = l.when // for DateDirs, they are dated
 	}
