@@ -306,6 +306,19 @@ func TestBootstrapTellsWhatWentWrong(t *testing.T) {
 	}
 }
 
+// TestBootstrapWithoutAPackage lacks one of the base, for which debootstrap waits while it configures the required ones.
+func TestBootstrapWithoutAPackage(t *testing.T) {
+	r := newRig(t)
+	spec := r.spec(t, "trixie", archive.Minbase)
+	lost := &spec.Base[len(spec.Base)-1]
+	lost.SHA256 = units.DigestOf([]byte("what nobody has"))
+	err := r.maker(t).Bootstrap(t.Context(), spec, r.ac.Store, io.Discard)
+	if want := "hand the packages of trixie to debootstrap: package " + lost.Name; err == nil ||
+		!strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q in it", err, want)
+	}
+}
+
 // TestCancelledBootstrapStops ends a bootstrap in its middle.
 func TestCancelledBootstrapStops(t *testing.T) {
 	r := newRig(t)
