@@ -143,13 +143,16 @@ func TestLayTree(t *testing.T) {
 	}
 	for name, want := range map[string]bool{
 		"usr/bin/plain": false, "debootstrap/required.status": false, "debootstrap/debpaths": false,
-		"usr/share/data/": true, "usr/bin/deep": true, "debootstrap/base.status": true, "debootstrap/all.debpaths": true,
+		"usr/share/data/": true, "usr/bin/deep": true, "debootstrap/base.status": true,
+		"debootstrap/all.debpaths": true,
 	} {
 		if later[name] != want {
 			t.Errorf("%s is in the base's tar: %v", name, !want)
 		}
 	}
-	for name, want := range map[string]bool{"usr/bin/": true, "usr/share/data/": true, "usr/share/data/empty/": false} {
+	for name, want := range map[string]bool{
+		"usr/bin/": true, "usr/share/data/": true, "usr/share/data/empty/": false,
+	} {
 		if got := last[name].ModTime.Equal(epoch); got != want {
 			t.Errorf("%s is of %s", name, last[name].ModTime)
 		}

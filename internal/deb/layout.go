@@ -292,8 +292,8 @@ func (l *Layout) Status(state func(name string) State) []byte {
 // Close ends the tar.
 func (l *Layout) Close() error { return errors.Join(l.w.Close(), l.buf.Flush()) }
 
-// Next ends the tar, and goes on with one that is unpacked over it later, whose writer it then asks for. What the directories of this one have become
-// by then stays: only their times change, where files are laid in them.
+// Next ends the tar, and goes on with one that is unpacked over it later, whose writer it then asks for. What the
+// directories of this one have become by then stays: only their times change, where files are laid in them.
 func (l *Layout) Next(w func() io.Writer) error {
 	if err := errors.Join(l.DateDirs(), l.Close()); err != nil {
 		return err
