@@ -36,10 +36,10 @@ type laying struct {
 	deps, preDeps                map[string][]string // of packages of the base, by name
 }
 
-// layTree writes the tar of what debootstrap's second stage begins with, the required packages' files, which debootstrap
-// unpacks before dpkg does, and its lists of the packages that dpkg is to unpack, with these; and then that of the base,
-// which is unpacked over it when the required packages are configured, as debootstrap does it. The second one's writer is
-// asked for when the first one's tar is at its end.
+// layTree writes the tar of what debootstrap's second stage begins with, the required packages' files, which
+// debootstrap unpacks before dpkg does, and its lists of the packages that dpkg is to unpack, with these; and then that
+// of the base, which is unpacked over it when the required packages are configured, as debootstrap does it. The second
+// one's writer is asked for when the first one's tar is at its end.
 //
 // Of most packages dpkg has nothing to do for that but to lay files and write them down, and that is done here; it then
 // configures these with the others. They are required packages without a preinst, packages of the base without any
@@ -71,7 +71,7 @@ func layTree(ctx context.Context, w io.Writer, base func() io.Writer, pkgs Packa
 	defer stop()
 	for i := 0; ; i++ {
 		if i == len(spec.Required) {
-			if err := l.finishRequired(spec, base); err != nil {
+			if err := l.finishRequired(base); err != nil {
 				return err
 			}
 		}
@@ -199,7 +199,7 @@ type extra struct {
 }
 
 // finishRequired lays what belongs to no package, and goes on with the base's tar.
-func (l *laying) finishRequired(spec RootfsSpec, base func() io.Writer) error {
+func (l *laying) finishRequired(base func() io.Writer) error {
 	if err := l.files(
 		extra{debootstrapDir + "required", l.required.Bytes()},
 		extra{debootstrapDir + "required.status", l.Status(func(string) deb.State { return deb.Unpacked })},
@@ -232,8 +232,8 @@ func (l *laying) finishBase(spec RootfsSpec) error {
 		extra{debootstrapDir + "all.debpaths", l.paths.Bytes()},
 		extra{debootstrapDir + "base.status", l.Status(state)},
 		// dpkg needs an index, with file names, of packages that others pre-depend on.
-		extra{"var/lib/apt/lists/kimg_dists_" + spec.Suite.Name + "_main_binary-" + archOr(spec.Arch).Name + "_Packages",
-			l.index.Bytes()},
+		extra{"var/lib/apt/lists/kimg_dists_" + spec.Suite.Name + "_main_binary-" + archOr(spec.Arch).Name +
+			"_Packages", l.index.Bytes()},
 	); err != nil {
 		return err
 	}
