@@ -243,6 +243,7 @@ func TestKeepArgs(t *testing.T) {
 		"console": {o: vm.Options{Direct: true, Session: "sh -c 'a b'"}, use: "command",
 			k: vm.Keeping{Use: vm.ForConsole, Term: "xterm"}},
 		"index": {o: vm.Options{}, use: forCheck, k: vm.Keeping{Index: true}},
+		"slow":  {o: vm.Options{}, use: "command", k: vm.Keeping{Use: vm.ForCommand, Boot: 4 * time.Minute}},
 	} {
 		tt.o.Dir = dir
 		root := a.root()
@@ -267,7 +268,8 @@ func TestKeepArgs(t *testing.T) {
 		if diff := cmp.Diff(tt.o, o, cmpopts.IgnoreUnexported(vm.Options{}), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: -want +got\n%s", name, diff)
 		}
-		if got.keep.use != want || got.keep.index != tt.k.Index || got.keep.took != tt.k.Boot || got.timeout == 0 {
+		if got.keep.use != want || got.keep.index != tt.k.Index || got.keep.took != tt.k.Boot ||
+			got.timeout < time.Minute+5*tt.k.Boot {
 			t.Errorf("%s: %+v, %v", name, got.keep, got.timeout)
 		}
 	}

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// StartLimit is how long a QEMU may take to listen, and to greet; answerLimit how long to answer.
+// StartLimit is how long a QEMU may take to listen, and to greet, which on a machine that is busy with others' guests is
+// long after it has started, and one that fails ends before; answerLimit how long to answer.
 const (
-	StartLimit  = 30 * time.Second
+	StartLimit  = 2 * time.Minute
 	answerLimit = 5 * time.Second
 )
 
