@@ -71,6 +71,7 @@ intdeb-pkg:
 `
 
 func TestBinDeb(t *testing.T) {
+	t.Parallel()
 	f, dir := newFixtureIn(t, "trixie-deb"), fakeTree(t)
 	writeFile(t, dir+"/Makefile", packingMakefile)
 	const name = "targets/linux-image-6.12.1_6.12.1-1_amd64.deb"

@@ -105,6 +105,7 @@ savedefconfig:
 
 // TestEdit has the editor of a small tree read a key from a terminal.
 func TestEdit(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	dir := fakeTree(t)
 	writeFile(t, dir+"/Makefile", fakeMakefile+menuMakefile)

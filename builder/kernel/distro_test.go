@@ -28,6 +28,7 @@ var debianConfigs = map[string]string{"bullseye": "5.10", "bookworm": "6.1", "tr
 // given up has to have a name. KIMG_TEST_SUITES names suites, with commas, for all flavours; without it, it is trixie's
 // own for amd64.
 func TestDistributionConfigs(t *testing.T) {
+	t.Parallel() // most of it waits for the engine
 	if testing.Short() {
 		t.Skip("downloads kernels")
 	}

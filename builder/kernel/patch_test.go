@@ -58,6 +58,7 @@ func (f *fixture) volume(j Job, script string) string {
 // TestPatchDirectory adds, changes and removes patches of a directory, edits the
 // directory under them, and holds what is compiled each time.
 func TestPatchDirectory(t *testing.T) {
+	t.Parallel()
 	f, dir := newFixture(t), fakeTree(t)
 	openTo2 := mine("2.patch", edit("fs/open.c", "open 1", "open 2"))
 	openTo3 := mine("3.patch", edit("fs/open.c", "open 2", "open 3"))
@@ -214,6 +215,7 @@ diff --git a/bare b/bare
 // TestPatchFails holds what is said of patches that do not apply, and that the
 // tree is as it was.
 func TestPatchFails(t *testing.T) {
+	t.Parallel()
 	f, dir := newFixture(t), fakeTree(t)
 	writeFile(t, filepath.Join(dir, "long"), strings.Repeat("l\n", 50)+"end\n")
 	if err := os.Symlink("fs", filepath.Join(dir, "sf")); err != nil {
