@@ -306,7 +306,7 @@ func TestBootstrapTellsWhatWentWrong(t *testing.T) {
 	}
 }
 
-// TestBootstrapWithoutAPackage lacks one of the base, for which debootstrap waits while it configures the required ones.
+// TestBootstrapWithoutAPackage lacks one of the base: debootstrap waits for it once the required ones are configured.
 func TestBootstrapWithoutAPackage(t *testing.T) {
 	r := newRig(t)
 	spec := r.spec(t, "trixie", archive.Minbase)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// StartLimit is how long a QEMU may take to listen, and to greet, which on a machine that is busy with others' guests is
-// long after it has started, and one that fails ends before; answerLimit how long to answer.
+// StartLimit is how long a QEMU may take to listen, and to greet: on a busy machine that is long after it was started,
+// and one that fails ends before. answerLimit is how long it may take to answer.
 const (
 	StartLimit  = 2 * time.Minute
 	answerLimit = 5 * time.Second
