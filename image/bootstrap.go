@@ -204,7 +204,9 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case herr != nil && !errors.As(werr, &exit):
+	// An end of the container's, which has a reason of its own, is no error of the packages'.
+	case herr != nil && !errors.As(werr, &exit) && !errors.Is(herr, io.ErrClosedPipe) &&
+		!errors.Is(herr, context.Canceled):
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, herr)
 	case errors.As(werr, &exit) && foreign(archOr(spec.Arch), engine.Arch) && strings.Contains(said.first(), noForeign):
 		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
@@ -223,9 +225,10 @@ func handOver(ctx context.Context, c container.Container, required *io.PipeWrite
 	spec RootfsSpec) error {
 
 	in, base := io.Pipe()
-	kept := make(chan error, 1)
-	begin := func() io.Writer {
+	var kept chan error // nil until the base begins
+	err := layTree(ctx, required, func() io.Writer {
 		required.Close()
+		kept = make(chan error, 1)
 		go func() {
 			err := c.Exec(ctx, &container.ExecCmd{Args: []string{"sh", "-c", keepScript, "keep", workDir},
 				User: "0:0", Stdin: in, Stderr: log})
@@ -233,12 +236,10 @@ func handOver(ctx context.Context, c container.Container, required *io.PipeWrite
 			kept <- err
 		}()
 		return base
-	}
-	begun := false
-	err := layTree(ctx, required, func() io.Writer { begun = true; return begin() }, pkgs, spec)
+	}, pkgs, spec)
 	required.CloseWithError(err)
 	base.CloseWithError(err) // nil is the end of the tar
-	if begun {
+	if kept != nil {
 		err = cmp.Or(err, <-kept)
 	}
 	return err

@@ -37,7 +37,7 @@ note () { cat "\$TARGET/debootstrap/\$1.status" >>"\$TARGET/var/lib/dpkg/status"
 lay_base () {
 	until [ -e "$work/base.tar" ]; do sleep 0.05; done
 	tar --extract --directory="\$TARGET" --file="$work/base.tar"
-	mv "$work/base.tar" "$work/laid"
+	rm "$work/base.tar"
 	: >"$work/laid"
 	note base
 	mv "\$TARGET/debootstrap/all.debpaths" "\$TARGET/debootstrap/debpaths"

@@ -237,10 +237,7 @@ func (l *laying) finishBase(spec RootfsSpec) error {
 	); err != nil {
 		return err
 	}
-	if err := l.DateDirs(); err != nil {
-		return err
-	}
-	return l.Close()
+	return errors.Join(l.DateDirs(), l.Close())
 }
 
 func (l *laying) files(all ...extra) error {
