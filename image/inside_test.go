@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kimg/kimg/container/containertest"
 	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/custom"
 	"github.com/kimg/kimg/internal/units"
@@ -280,7 +281,7 @@ func (r *insider) stops(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var begun time.Time
-	runs := &onWord{word: "it runs", do: func() {
+	runs := &containertest.Watch{What: "it runs", Found: func() {
 		begun = time.Now()
 		stop()
 	}}
@@ -289,20 +290,4 @@ func (r *insider) stops(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || time.Since(begun) > 30*time.Second {
 		t.Errorf("after %s: %v", time.Since(begun), err)
 	}
-}
-
-// onWord does something once it has been written a word.
-type onWord struct {
-	word string
-	do   func()
-	said []byte
-}
-
-func (o *onWord) Write(b []byte) (int, error) {
-	o.said = append(o.said, b...)
-	if o.do != nil && bytes.Contains(o.said, []byte(o.word)) {
-		o.do()
-		o.do = nil
-	}
-	return len(b), nil
 }

@@ -238,13 +238,13 @@ func TestEnsureLeavesNothing(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			log := &watch{what: test.stop, found: func() { cancel(errors.New("stopped by the test")) }}
+			log := &containertest.Watch{What: test.stop, Found: func() { cancel(errors.New("stopped by the test")) }}
 			task := progress.Start(nil, "toolchain", "Toolchain", progress.LogTo(log, ""))
 			maker := toolchain.Maker{Engine: eng, Archive: client(t, cache), Locks: filepath.Join(cache, "locks"),
 				Task: task}
 			_, err := maker.Ensure(ctx, lock)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Fatalf("got %v, want %q in it; the log:\n%s", err, test.want, log.all.Bytes())
+				t.Fatalf("got %v, want %q in it; the log:\n%s", err, test.want, log.All.Bytes())
 			}
 			if _, ok, err := eng.ImageID(t.Context(), lock.Ref()); ok || err != nil {
 				t.Errorf("the image is there: %v, %v", ok, err)
@@ -255,18 +255,18 @@ func TestEnsureLeavesNothing(t *testing.T) {
 				}
 				return
 			}
-			ids := regexp.MustCompile(`(?m)^ ---> ([0-9a-f]{12})$`).FindAllSubmatch(log.all.Bytes(), -1)
+			ids := regexp.MustCompile(`(?m)^ ---> ([0-9a-f]{12})$`).FindAllSubmatch(log.All.Bytes(), -1)
 			if len(ids) < 2 {
-				t.Fatalf("the log names %d images:\n%s", len(ids), log.all.Bytes())
+				t.Fatalf("the log names %d images:\n%s", len(ids), log.All.Bytes())
 			}
 			for _, id := range ids[1:] {
 				if _, ok, err := eng.ImageID(t.Context(), string(id[1])); ok || err != nil {
 					t.Errorf("image %s of a step is there: %v, %v", id[1], ok, err)
 				}
 			}
-			step := regexp.MustCompile(`(?m)^ ---> Running in ([0-9a-f]{12})$`).FindSubmatch(log.all.Bytes())
+			step := regexp.MustCompile(`(?m)^ ---> Running in ([0-9a-f]{12})$`).FindSubmatch(log.All.Bytes())
 			if step == nil {
-				t.Fatalf("the log names no container:\n%s", log.all.Bytes())
+				t.Fatalf("the log names no container:\n%s", log.All.Bytes())
 			}
 			if docker, err := exec.LookPath("docker"); err == nil {
 				out, err := exec.Command(docker, "ps", "-aq", "--filter", "id="+string(step[1])).CombinedOutput()
@@ -276,19 +276,4 @@ func TestEnsureLeavesNothing(t *testing.T) {
 			}
 		})
 	}
-}
-
-// watch keeps what is written to it and calls found once it has seen what.
-type watch struct {
-	what  string
-	found func()
-	all   bytes.Buffer
-}
-
-func (w *watch) Write(p []byte) (int, error) {
-	w.all.Write(p)
-	if w.what != "" && bytes.Contains(w.all.Bytes(), []byte(w.what)) {
-		w.found()
-	}
-	return len(p), nil
 }

@@ -1,4 +1,5 @@
-// Package containertest gives tests an engine, and a tiny image that needs no registry: one static program.
+// Package containertest gives tests an engine, a tiny image that needs no registry, one static program, and a log that
+// they may wait on.
 package containertest
 
 import (
@@ -124,4 +125,20 @@ func Tar(t testing.TB, files ...File) io.Reader {
 		t.Fatal(err)
 	}
 	return &b
+}
+
+// Watch keeps what is written to it, and calls Found once, when What has been; never, where What is "".
+type Watch struct {
+	What  string
+	Found func()
+	All   bytes.Buffer
+}
+
+func (w *Watch) Write(p []byte) (int, error) {
+	w.All.Write(p)
+	if w.What != "" && bytes.Contains(w.All.Bytes(), []byte(w.What)) {
+		w.What = ""
+		w.Found()
+	}
+	return len(p), nil
 }
