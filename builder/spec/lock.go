@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/kimg/kimg/builder/kernel"
+	"github.com/kimg/kimg/builder/kernel/kconfig"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
@@ -109,7 +110,7 @@ func (c ConfigLock) Parse(a Arch) (kernel.Config, error) {
 	out := kernel.Config{Arch: a, Base: c.Base}
 	var errs []error
 	if !kernel.Builtin(c.Base) {
-		out.File = []byte(c.Text)
+		out.File = kconfig.Trim([]byte(c.Text))
 	}
 	for _, f := range c.Fragments {
 		r, err := kernel.ParseFragment(strings.NewReader(f.Text), f.Path, a)

@@ -20,13 +20,10 @@ func (t *Tree) Explain(name, requested string, final Config) string {
 		return t.unknown(name)
 	}
 	tri := s.Type == "bool" || s.Type == "tristate"
+	if why := s.mistyped(requested, final); why != "" {
+		return why
+	}
 	switch want := triOf(requested); {
-	case tri && requested != "y" && requested != "m" && requested != "n":
-		return fmt.Sprintf("%s is a %s: y%s or n", name, s.Type, map[bool]string{true: ", m"}[s.Type == "tristate"])
-	case s.Type == "bool" && requested == "m" && final.Get(name) == "n":
-		return name + " is a bool: y or n"
-	case !tri && s.Type != "" && (requested == "y" || requested == "m"):
-		return fmt.Sprintf("%s takes a value of type %s", name, s.Type)
 	case tri && want < triOf(final.Get(name)):
 		return t.whyOn(s, want, final)
 	case !tri && !t.prompted(s):
@@ -34,6 +31,27 @@ func (t *Tree) Explain(name, requested string, final Config) string {
 	default:
 		return t.whyOff(s, max(want, Mod), final, 0)
 	}
+}
+
+// mistyped says what a symbol takes, where that is of another type than what was asked for.
+func (s *Symbol) mistyped(requested string, final Config) string {
+	yes := requested == "y" || requested == "m"
+	switch s.Type {
+	case "bool":
+		if !yes && requested != "n" || requested == "m" && final.Get(s.Name) == "n" {
+			return s.Name + " is a bool: y or n"
+		}
+	case "tristate":
+		if !yes && requested != "n" {
+			return s.Name + " is a tristate: y, m or n"
+		}
+	case "":
+	default:
+		if yes {
+			return fmt.Sprintf("%s takes a value of type %s", s.Name, s.Type)
+		}
+	}
+	return ""
 }
 
 func (t *Tree) whyOn(s *Symbol, want Tri, final Config) string {
@@ -139,21 +157,35 @@ func (t *Tree) whyOff(s *Symbol, want Tri, final Config, depth int) string {
 		return best
 	}
 	if !t.prompted(s) {
-		var by []string
-		for _, r := range t.selects[s.Name] {
-			by = append(by, r.by)
-		}
-		slices.Sort(by)
-		by = slices.Compact(by)
-		if len(by) == 0 {
-			return "it has no prompt: the tree sets it by itself"
-		}
-		return "it has no prompt: only " + some(by) + " can select it"
+		return t.unselected(s, want, final)
 	}
 	if s.Type != "bool" && s.Type != "tristate" {
 		return t.misfit(s, final)
 	}
 	return "its Kconfig does not say why; a test of the compiler may have failed"
+}
+
+// unselected explains a symbol without a prompt that nothing selects as things stand.
+func (t *Tree) unselected(s *Symbol, want Tri, final Config) string {
+	var by, when []string
+	for _, r := range t.selects[s.Name] {
+		by = append(by, r.by)
+		if triOf(final.Get(r.by)) >= want && r.cond != nil {
+			when = append(when, describe(r.cond, final))
+		}
+	}
+	slices.Sort(by)
+	switch by = slices.Compact(by); {
+	case len(by) == 0:
+		return "it has no prompt: the tree sets it by itself"
+	case len(by) == 1 && len(when) > 0: // it is on: what it selects with is not
+		why := "it has no prompt: " + by[0] + " selects it with " + list(when, "or")
+		if sets, ok := t.way(s, want, final); ok && len(sets) > 0 {
+			why += "; --set " + strings.Join(sets, " --set ") + " does that"
+		}
+		return why
+	}
+	return "it has no prompt: only " + some(by) + " can select it"
 }
 
 // onlyModule is the condition of what cannot be built in.

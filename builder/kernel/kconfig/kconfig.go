@@ -6,6 +6,7 @@
 package kconfig
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
@@ -177,9 +178,9 @@ func ParseConfig(data []byte) Config {
 }
 
 // ParseLine reads a line of a .config (scripts/kconfig/confdata.c): CONFIG_X=value, or "# CONFIG_X is not set",
-// whose value is n. name is "" for others.
+// whose value is n. name is "" for others. Blanks at its end do not count.
 func ParseLine(line string) (name, value string) {
-	line = strings.TrimRight(line, "\r\n")
+	line = strings.TrimRight(line, " \t\r\n")
 	if s, ok := strings.CutPrefix(line, "# CONFIG_"); ok {
 		if s, ok := strings.CutSuffix(s, " is not set"); ok {
 			return s, "n"
@@ -192,6 +193,17 @@ func ParseLine(line string) (name, value string) {
 		}
 	}
 	return "", ""
+}
+
+// Trim takes the blanks from the ends of a .config's lines: the kconfig of Linux 6.12 takes "# CONFIG_X is not set "
+// for a comment, that of earlier ones did not, and distributions' files have it.
+func Trim(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for line := range bytes.Lines(text) {
+		end := line[len(bytes.TrimRight(line, "\r\n")):]
+		out = append(append(out, bytes.TrimRight(line, " \t\r\n")...), end...)
+	}
+	return out
 }
 
 // Get is a symbol's value; what is absent is n.

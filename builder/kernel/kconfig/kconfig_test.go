@@ -102,6 +102,18 @@ config FORCED
 config FORCER
 	tristate "Forcer"
 	select FORCED if STICK
+config ALWAYS
+	def_bool y
+	select DMA_OPS if GART || XEN
+config DMA_OPS
+	bool
+config VDPA
+	bool "vDPA"
+	depends on DMA_OPS
+config GART
+	bool "GART"
+config XEN
+	bool "Xen"
 config DULL
 	bool
 config ENUM
@@ -258,6 +270,9 @@ func TestExplain(t *testing.T) {
 			"it is selected by FORCER, which is on; --set FORCER=n turns it off"},
 		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_FORCER=m\n", "it can only be changed with EXTRA (which is n)"},
 		{"FORCED", "n", "CONFIG_FORCED=y\nCONFIG_EXTRA=y\n", "its default stands"},
+		{"DMA_OPS", "y", "CONFIG_ALWAYS=y\n", "it has no prompt: ALWAYS selects it with GART (which is n) or " +
+			"XEN (which is n); --set GART=y does that"},
+		{"VDPA", "y", "CONFIG_ALWAYS=y\n", "it depends on DMA_OPS (which is n); --set GART=y turns that on"},
 		{"DULL", "y", "", "it has no prompt: the tree sets it by itself"},
 		{"DULL", "n", "CONFIG_DULL=y\n", "it has no prompt: the tree sets it by itself"},
 		{"ENUM", "y", "CONFIG_SIZE=0x10\nCONFIG_BUS=y\n",
@@ -312,7 +327,7 @@ func TestCause(t *testing.T) {
 	}{
 		{"NOSUCH=y", Gone}, {"RANDOMIZE_BASE=y", Settable}, {"UB_BOUNDS=y", Settable}, {"KERNEL_LZ4=y", Settable},
 		{"NR_CPUS=9000", Settable}, {"RT=y", Kernel}, {"RT_LAZY=y", Kernel}, {"ABROAD=y", Kernel}, {"ROUND=y", Kernel},
-		{"NEEDS_CC=y", Compiler},
+		{"NEEDS_CC=y", Compiler}, {"EXTRA=m", Kernel}, {"EXTRA=0", Kernel}, {"BUS=0", Kernel},
 	} {
 		name, value, _ := strings.Cut(c.set, "=")
 		if got := kt.Cause(name, value, final); got != c.want {
@@ -388,4 +403,20 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTrim(t *testing.T) {
+	for text, want := range map[string]string{
+		"# CONFIG_A is not set \nCONFIG_B=y\t\r\n\n": "# CONFIG_A is not set\nCONFIG_B=y\r\n\n",
+		"CONFIG_C=\"x \"  ":                          "CONFIG_C=\"x \"",
+		"CONFIG_A=y\n":                               "CONFIG_A=y\n",
+		"":                                           "",
+	} {
+		if got := string(Trim([]byte(text))); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if sym, value := ParseLine("# CONFIG_A is not set \n"); sym != "A" || value != "n" {
+		t.Errorf("%s=%s", sym, value)
+	}
 }

@@ -22,6 +22,9 @@ func (t *Tree) Cause(name, requested string, final Config) Cause {
 	if s == nil {
 		return Gone
 	}
+	if s.mistyped(requested, final) != "" {
+		return Kernel // its type is another one than where the request comes from
+	}
 	want := max(triOf(requested), Mod)
 	if t.settable(s, final) && !t.taken(s, final) {
 		if s.Type == "bool" || s.Type == "tristate" {
@@ -201,13 +204,20 @@ func (w *wayfinder) follows(s *Symbol, want Tri) bool {
 			}
 		}
 	}
-	by := slices.DeleteFunc(slices.Clone(w.t.selects[s.Name]), func(r reverse) bool { return !w.t.Prompted(r.by) })
+	by := slices.DeleteFunc(slices.Clone(w.t.selects[s.Name]), func(r reverse) bool {
+		return !w.t.Prompted(r.by) && triOf(w.was.Get(r.by)) < want
+	})
 	if len(by) != 1 {
 		return false
 	}
 	return w.try(func() bool {
-		return (by[0].cond == nil || w.meet(by[0].cond, Mod)) && w.on(by[0].by, want) &&
-			triOf(w.state.Get(s.Name)) >= want
+		if by[0].cond != nil && !w.meet(by[0].cond, Mod) || !w.on(by[0].by, want) {
+			return false
+		}
+		if triOf(w.was.Get(by[0].by)) >= want { // on before, and what it selects with was not
+			w.turn(s.Name, want)
+		}
+		return triOf(w.state.Get(s.Name)) >= want
 	})
 }
 
