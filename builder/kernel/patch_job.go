@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -174,6 +175,10 @@ func (j *patchJob) section(p int, f diffs.File, status string, output []string, 
 	fault := PatchFault{File: f.To, Line: f.Line}
 	switch status {
 	case "ok":
+		if c := encoded(f); c != "" && j.list[p].Fix == nil {
+			j.warnings = append(j.warnings, fmt.Sprintf("patch %s: %s: what it adds has %s in it, as a mail or a page has "+
+				"that was saved undecoded: check it", j.list[p].Name, f.To, c))
+		}
 		for _, line := range output {
 			if m := fuzzRE.FindStringSubmatch(line); m != nil && j.list[p].Fix == nil {
 				j.warnings = append(j.warnings,
@@ -188,9 +193,14 @@ func (j *patchJob) section(p int, f diffs.File, status string, output []string, 
 		fault.Why = "the patch creates it, and it exists already"
 	case "left":
 		fault.Why = "the patch deletes it, and it has more in it than the patch removes"
+	case "blanks":
+		fault.Why, fault.Blanks = "it differs from the tree in blanks and tabs only", true
 	case "reject":
 		if slices.ContainsFunc(output, func(l string) bool { return strings.Contains(l, "previously applied") }) {
 			fault.Why, fault.Applied = "this change, or a part of it, is in the tree already", true
+			if q := j.sameBefore(p, f); q >= 0 {
+				fault.Why, fault.Twice = "this change is made before it, by patch "+j.list[q].Name, true
+			}
 			break
 		}
 		for _, line := range output {
@@ -214,6 +224,34 @@ func (j *patchJob) section(p int, f diffs.File, status string, output []string, 
 	bad(p, fault)
 }
 
+// sameBefore is an earlier patch that makes the same change to a file; -1: none does.
+func (j *patchJob) sameBefore(p int, f diffs.File) int {
+	for q := range p {
+		if slices.ContainsFunc(j.files[q], func(g diffs.File) bool { return g.To == f.To && g.Text() == f.Text() }) {
+			return q
+		}
+	}
+	return -1
+}
+
+// encoded is what a patch adds that no source has, and quoted-printable (RFC 2045, 6.7) and HTML have.
+func encoded(f diffs.File) string {
+	codes := []string{"=3D"}
+	if ext := path.Ext(f.To); ext == ".c" || ext == ".h" || ext == ".S" {
+		codes = append(codes, "&lt;", "&gt;", "&amp;")
+	}
+	for _, h := range f.Hunks {
+		for line := range strings.Lines(h.Text) {
+			for _, c := range codes {
+				if line[0] == '+' && strings.Contains(line, c) {
+					return c
+				}
+			}
+		}
+	}
+	return ""
+}
+
 // PatchError is a patch that does not apply to the tree. Nothing was changed.
 type PatchError struct {
 	Patch  string
@@ -230,6 +268,8 @@ type PatchFault struct {
 	Line    int    // in the patch, from 1
 	Why     string // "" with a hunk
 	Applied bool   // the tree seems to have the change
+	Twice   bool   // with Applied: an earlier patch makes it
+	Blanks  bool   // the file in the tree has other blanks and tabs
 }
 
 func (e *PatchError) Error() string {
@@ -253,6 +293,13 @@ func (e *PatchError) Error() string {
 func (e *PatchError) Hint() string {
 	missing := 0
 	for _, f := range e.Faults {
+		switch {
+		case f.Twice:
+			return "leave it out, or the other"
+		case f.Blanks:
+			return "tabs became blanks on the way, as in a copy from a terminal or a web page: take the patch as a file, " +
+				"or from the mail itself"
+		}
 		if f.Applied {
 			return fmt.Sprintf("leave it out: Linux %s has it; kimg applies patches to the unpatched source", e.Tree)
 		}

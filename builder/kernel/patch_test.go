@@ -218,6 +218,8 @@ func TestPatchFails(t *testing.T) {
 	t.Parallel()
 	f, dir := newFixture(t), fakeTree(t)
 	writeFile(t, filepath.Join(dir, "long"), strings.Repeat("l\n", 50)+"end\n")
+	writeFile(t, filepath.Join(dir, "there"), "new\n")
+	writeFile(t, filepath.Join(dir, "tabs"), "a\n\tb\nc\n")
 	if err := os.Symlink("fs", filepath.Join(dir, "sf")); err != nil {
 		t.Fatal(err)
 	}
@@ -240,8 +242,12 @@ func TestPatchFails(t *testing.T) {
 		"exists": {mine("bad.patch", "--- /dev/null\n+++ b/fs/gone.c\n@@ -0,0 +1 @@\n+x\n"),
 			"fs/gone.c: the patch creates it, and it exists already", "6.12.1"},
 		"left": {mine("bad.patch", "--- a/long\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-l\n-l\n"), "long: ", "6.12.1"},
+		"there": {mine("bad.patch", edit("there", "old", "new")),
+			"there: this change, or a part of it, is in the tree already", "leave it out: Linux 6.12.1 has it"},
 		"twice": {mine("bad.patch", edit("fs/open.c", "open 1", "open 2")),
-			"fs/open.c: this change, or a part of it, is in the tree already", "leave it out"},
+			"fs/open.c: this change is made before it, by patch good.patch", "leave it out, or the other"},
+		"blanks": {mine("bad.patch", "--- a/tabs\n+++ b/tabs\n@@ -1,3 +1,3 @@\n a\n-        b\n+        x\n c\n"),
+			"tabs: it differs from the tree in blanks and tabs only (line 1 of the patch)", "tabs became blanks"},
 		"link": {mine("bad.patch", edit("link", "root", "toor")),
 			"link: refused: it is a symbolic link in the tree", ""},
 		"through": {mine("bad.patch", edit("sf/open.c", "open 2", "open 3")),
@@ -273,6 +279,11 @@ func TestPatchFails(t *testing.T) {
 	if err != nil || !strings.Contains(strings.Join(said.log, "\n"),
 		"warning patch fuzzy.patch: long: hunk 1 applied with fuzz 1") {
 		t.Errorf("a hunk that hardly fits is not told: %v, %q", err, said.log)
+	}
+	_, said, err = f.patched(f.pin(dir), mine("mail.patch", edit("fs/open.c", "open 1", "open =3D 2")))
+	if err != nil || !strings.Contains(strings.Join(said.log, "\n"),
+		"warning patch mail.patch: fs/open.c: what it adds has =3D in it") {
+		t.Errorf("what was saved undecoded is not told: %v, %q", err, said.log)
 	}
 }
 

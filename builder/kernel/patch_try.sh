@@ -7,6 +7,7 @@
 #   S PATCH SECTION STATUS       the status of a section; "| " lines of GNU patch follow
 #   K PATCH                      a fix that the tree does not need
 #
+# blanks says that what GNU patch rejects differs from the tree in blanks and tabs only.
 # Names that come from a patch are arguments only after load has checked them.
 set -eu
 umask 022
@@ -49,9 +50,15 @@ section() { # PATCH SECTION OP FROM TO MODE HUNKS
 		if [[ $3 == r ]]; then rm "f/$4"; fi ;;
 	esac
 	if [[ $7 != 0 ]]; then
+		rm -f before.file
+		if [[ -e f/$5 ]]; then cp "f/$5" before.file; fi
 		if ! patch --batch --forward --binary --no-backup-if-mismatch --fuzz=2 --reject-file=- \
 			"f/$5" "s/$1.$2" > out 2>&1; then
 			status=reject
+			if [[ -e before.file ]] && patch --batch --forward --binary --dry-run --ignore-whitespace --fuzz=0 \
+				before.file "s/$1.$2" > blanks 2>&1; then
+				status=blanks
+			fi
 			return
 		fi
 	fi

@@ -20,14 +20,27 @@ var mboxFrom = regexp.MustCompile(`(?m)^From \S+ .*\d{4}\r?\n`)
 // encodedRE is a header of what is not read as it is (RFC 2045, 6.1).
 var encodedRE = regexp.MustCompile(`(?mi)^Content-Transfer-Encoding:\s*(quoted-printable|base64)\b`)
 
+// mailHTMLRE is a header of a mail that is HTML, or that has its text as HTML, too (RFC 2046, 5.1.4).
+var mailHTMLRE = regexp.MustCompile(`(?mi)^Content-Type:\s*(text/html|multipart/alternative)\b`)
+
+var errHTML = errors.New("it is HTML, in which < and & are written otherwise: " +
+	"save it as plain text, as an archive's raw page has it")
+
 // flowedRE is a header of what a mailer may have broken lines in (RFC 3676, 4).
 var flowedRE = regexp.MustCompile(`(?mi)^Content-Type:[^\n]*(\n[ \t][^\n]*)*\bformat="?flowed\b`)
 
 // Decode returns the patch of a mail, or of a mailbox, that is in quoted-printable or base64, or format=flowed; any
-// other text as it is, but for a byte order mark.
+// other text as it is, but for a byte order mark. A patch in HTML is an error.
 func Decode(name, text string) (string, error) {
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark of UTF-8
-	if !encodedRE.MatchString(text) && !flowedRE.MatchString(text) {
+	if htmlRE.MatchString(text) && hasHunk(text) {
+		return "", &Error{name, 0, errHTML}
+	}
+	if strings.Contains(text, "-----BEGIN PGP SIGNED MESSAGE-----") && strings.Contains(text, "\n- --- ") {
+		return "", &Error{name, 0, errors.New("it is signed by PGP, which changes lines that begin with a dash: " +
+			"gpg --decrypt gives the patch back")}
+	}
+	if !encodedRE.MatchString(text) && !flowedRE.MatchString(text) && !mailHTMLRE.MatchString(text) {
 		return text, nil
 	}
 	var b strings.Builder
@@ -57,19 +70,7 @@ func Decode(name, text string) (string, error) {
 func decodePart(w *strings.Builder, header func(string) string, body io.Reader) error {
 	kind, params, err := mime.ParseMediaType(header("Content-Type"))
 	if err == nil && strings.HasPrefix(kind, "multipart/") {
-		parts := multipart.NewReader(body, params["boundary"])
-		for {
-			p, err := parts.NextRawPart()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err == nil {
-				err = decodePart(w, p.Header.Get, p)
-			}
-			if err != nil {
-				return err
-			}
-		}
+		return decodeParts(w, kind == "multipart/alternative", multipart.NewReader(body, params["boundary"]))
 	}
 	switch strings.ToLower(strings.TrimSpace(header("Content-Transfer-Encoding"))) {
 	case "quoted-printable":
@@ -77,18 +78,53 @@ func decodePart(w *strings.Builder, header func(string) string, body io.Reader) 
 	case "base64":
 		body = base64.NewDecoder(base64.StdEncoding, body)
 	}
-	if !strings.EqualFold(params["format"], "flowed") {
-		_, err = io.Copy(w, body)
-		w.WriteByte('\n')
-		return err
-	}
 	text, err := io.ReadAll(body)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case kind == "text/html" && hasHunk(string(text)):
+		return errHTML
+	case kind == "text/html":
+		return nil // a letter
+	case !strings.EqualFold(params["format"], "flowed"):
+		w.WriteString(string(text) + "\n")
+		return nil
 	}
 	plain, err := unflow(string(text), strings.EqualFold(params["delsp"], "yes"))
 	w.WriteString(plain + "\n")
 	return err
+}
+
+// decodeParts writes the parts of a mail, or one of them, where they are the same in several forms.
+func decodeParts(w *strings.Builder, alternative bool, parts *multipart.Reader) error {
+	var html error
+	plain := false
+	for {
+		p, err := parts.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = decodePart(w, p.Header.Get, p)
+		}
+		if alternative && errors.Is(err, errHTML) {
+			html = err
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		plain = true
+	}
+	if plain {
+		return nil
+	}
+	return html
+}
+
+// hasHunk reports whether there is a patch in a text.
+func hasHunk(text string) bool {
+	return strings.Contains(text, "\n@@ -") || strings.Contains("\n"+text, "\ndiff --git ")
 }
 
 var errFlowed = errors.New("it is format=flowed, which breaks lines and adds blanks, and that cannot be undone here: " +
@@ -121,7 +157,7 @@ func unflow(text string, delsp bool) (string, error) {
 		return b.String()
 	}
 	whole := read(true, true)
-	if !strings.Contains(text, "\n@@ -") && !strings.Contains("\n"+text, "\ndiff --git ") {
+	if !hasHunk(text) {
 		return whole, nil // a letter
 	}
 	for _, way := range []string{whole, read(true, false), text} {

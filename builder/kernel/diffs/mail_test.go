@@ -2,6 +2,7 @@ package diffs
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,23 @@ func TestDecode(t *testing.T) {
 	}
 	const from = "From 0123456789abcdef Mon Sep 17 00:00:00 2001\n"
 	qp, b64 := head("quoted-printable")+quoted, head("base64")+packed
+	html := "Subject: x\nContent-Type: text/html; charset=utf-8\n\n<pre>\n" + patch + "</pre>\n"
+	for name, text := range map[string]string{
+		"a mail": html, "a page": "<!DOCTYPE html>\n<html><body><pre>\n" + patch,
+		"its only form": "Subject: x\nContent-Type: multipart/alternative; boundary=cut\n\n--cut\n" + html + "\n--cut--\n",
+	} {
+		if _, err := Decode(name, text); !errors.Is(err, errHTML) {
+			t.Errorf("HTML, %s: %v", name, err)
+		}
+	}
+	if _, err := Decode("x", "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n- --- a/x\n+++ b/x\n"); err == nil ||
+		!strings.Contains(err.Error(), "gpg --decrypt") {
+		t.Errorf("signed by PGP: %v", err)
+	}
+	if _, err := Parse("x", "    --- a/x\n    +++ b/x\n    @@ -1 +1 @@\n", 1); err == nil ||
+		!strings.Contains(err.Error(), "indented") {
+		t.Errorf("indented: %v", err)
+	}
 	for name, c := range map[string]struct {
 		text string
 		want int // files
@@ -50,6 +68,10 @@ func TestDecode(t *testing.T) {
 		"a mailbox":        {from + qp + "\n" + from + head("8bit") + patch + "\n" + from + b64, 3},
 		"parts": {"Subject: x\nContent-Type: multipart/mixed; boundary=cut\n\n--cut\n" + qp + "\n--cut\n" + b64 +
 			"\n--cut--\n", 2},
+		"alternatives": {"Subject: x\nContent-Type: multipart/alternative; boundary=cut\n\n--cut\n" + b64 +
+			"\n--cut\n" + html + "\n--cut--\n", 1},
+		"a letter in HTML": {"Subject: x\nContent-Type: multipart/mixed; boundary=cut\n\n--cut\n" +
+			"Content-Type: text/html\n\n<p>a &amp; b</p>\n--cut\n" + b64 + "\n--cut--\n", 1},
 		"as it is": {head("8bit") + patch, 1},
 	} {
 		text, err := Decode(name, c.text)

@@ -57,6 +57,8 @@ func nothing(text string) error {
 		return errors.New("it is quoted with \"> \", as in a reply: take the mail that it answers")
 	case combinedRE.MatchString(text):
 		return errors.New("it is git's view of a merge, which is no change: make it with git diff COMMIT^1 COMMIT")
+	case indentedRE.MatchString(text):
+		return errors.New("all its lines are indented, as a page shows them: save the raw patch")
 	case htmlRE.MatchString(text):
 		return errors.New("it is a web page: save the raw patch")
 	}
@@ -65,6 +67,7 @@ func nothing(text string) error {
 
 var (
 	quotedRE   = regexp.MustCompile(`(?m)^> ?(diff |@@ -|\+\+\+ )`)
+	indentedRE = regexp.MustCompile(`(?m)^[ \t]+@@ -\d`)
 	combinedRE = regexp.MustCompile(`(?m)^diff --(cc|combined) `)
 	htmlRE     = regexp.MustCompile(`(?i)^\s*<(!doctype html|html)\b`)
 )
