@@ -80,7 +80,7 @@ func TestParseTellsOfAllThatIsWrong(t *testing.T) {
 		{"two documents", "checks: [{name: a, run: b}]\n---\nchecks: []\n",
 			[]string{"f.yaml:2: there is a second document: want one"}},
 		{"a tab", "checks:\n\t- name: a\n", []string{"f.yaml:2: a tab indents this line: YAML wants blanks"}},
-		{"no YAML", "checks:\n  - name: a\n run: b\n", []string{"f.yaml:2: did not find expected"}},
+		{"no YAML", "checks:\n  - name: a\n run: b\n", []string{"f.yaml:2: this line, or one near it"}},
 		{"an anchor within itself", "checks: &a\n  - *a\n", []string{"f.yaml:1: want a check with the keys"}},
 		{"typos", "checks:\n  - name: a\n    brake: x\n    run: y\n  - nmae: b\n    run: y\n    frobnicate: z\n",
 			[]string{

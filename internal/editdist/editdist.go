@@ -1,8 +1,12 @@
 // Package editdist finds the name that was probably meant by a mistyped one: see
-// [Nearest].
+// [Near] and [Nearest].
 package editdist
 
-import "iter"
+import (
+	"iter"
+	"slices"
+	"strings"
+)
 
 // Between is Levenshtein's distance in bytes, where two neighbours that are exchanged are one slip. It takes time in
 // proportion to both lengths.
@@ -44,4 +48,19 @@ func Nearest(name string, known iter.Seq[string], limit int) string {
 		}
 	}
 	return best
+}
+
+// Near is the one of a few words that was probably meant, whatever the case: it is one slip away, begins with the name,
+// or, with the same first letter, is two slips away; or "".
+func Near(name string, known []string) string {
+	name = strings.ToLower(name)
+	if near := Nearest(name, slices.Values(known), min(1, len(name)/2)); near != "" || len(name) < 3 {
+		return near
+	}
+	for _, k := range known {
+		if strings.HasPrefix(k, name) || k[0] == name[0] && Between(name, k) <= 2 {
+			return k
+		}
+	}
+	return ""
 }

@@ -37,3 +37,15 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestNear(t *testing.T) {
+	known := []string{"arch", "fragments", "patches", "run", "set", "vm"}
+	for name, want := range map[string]string{
+		"fragment": "fragments", "RUN": "run", "frgaments": "fragments", "patch": "patches", "fragmnets1": "fragments",
+		"VM": "vm", "vmm": "vm", "sets": "set", "true": "", "e": "", "": "", "xy": "", "targets": "",
+	} {
+		if got := Near(name, known); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}

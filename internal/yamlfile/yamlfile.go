@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/kimg/kimg/internal/editdist"
 	"go.yaml.in/yaml/v3"
@@ -99,17 +100,76 @@ func (r *Reader) Document(text []byte) *yaml.Node {
 		r.tags(doc.Content[0])
 		return doc.Content[0]
 	}
-	p := Problem{File: r.File, Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
+	r.Problems = append(r.Problems, r.unread(text, err))
+	return nil
+}
+
+// unread is what the library cannot read, in words. It leaves out the number of the first line, and of lines whose
+// bytes are no text.
+func (r *Reader) unread(text []byte, err error) Problem {
+	p := Problem{File: r.File, Line: 1, Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
 		p.Line, _ = strconv.Atoi(m[1])
 		p.Err = errors.New(strings.TrimPrefix(err.Error(), m[0]))
 	}
-	found := strings.Contains(err.Error(), "cannot start any token") || strings.Contains(err.Error(), "tab character")
-	if line := tabbed(text); line > 0 && found {
+	said := p.Err.Error()
+	for part, words := range inWords {
+		if strings.Contains(said, part) {
+			p.Err = errors.New(words)
+		}
+	}
+	if m := noAnchor.FindStringSubmatch(said); m != nil {
+		p.Line = lineOf(text, func(line []byte) bool { return bytes.Contains(line, []byte("*"+m[1])) })
+		p.Err = fmt.Errorf("*%s stands for what is marked &%s, and nothing is: a text that begins with * is in quotes",
+			m[1], m[1])
+	}
+	if line := lineOf(text, notUTF8); line > 0 {
+		p.Line, p.Err = line, errors.New("this line is not UTF-8: save the file as UTF-8")
+	} else if line := lineOf(text, control); line > 0 {
+		p.Line, p.Err = line, errors.New("a control character is in this line, as in a file that is UTF-16, or no text: "+
+			"save it as UTF-8")
+	}
+	found := strings.Contains(said, "cannot start any token") || strings.Contains(said, "tab character")
+	if line := lineOf(text, tabbed); line > 0 && found {
 		p.Line, p.Err = line, errors.New("a tab indents this line: YAML wants blanks")
 	}
-	r.Problems = append(r.Problems, p)
-	return nil
+	return p
+}
+
+// inWords are the library's errors for what people do most.
+var inWords = map[string]string{
+	"mapping values are not allowed": `a second "KEY: " is in this line, or one is indented below a value: ` +
+		"keys begin in one column, and a value that has a colon and a blank is in quotes",
+	"<document start>": "this line, or the next, does not begin in the column of its neighbours",
+	"find expected key": "this line, or one near it, does not begin in the column of its neighbours, " +
+		"or a quote in it does not end",
+	"could not find expected ':'": "this line, or the one before, is no KEY: VALUE: a blank follows the colon",
+}
+
+var noAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+
+// lineOf is the first line that is so; 0: there is none.
+func lineOf(text []byte, is func(line []byte) bool) int {
+	n := 0
+	for line := range bytes.Lines(text) {
+		if n++; is(line) {
+			return n
+		}
+	}
+	return 0
+}
+
+func notUTF8(line []byte) bool { return !utf8.Valid(line) }
+
+// control finds what YAML takes in no place (c-printable, https://yaml.org/spec/1.2.2/#51-character-set).
+func control(line []byte) bool {
+	return bytes.ContainsFunc(line, func(c rune) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f })
+}
+
+// tabbed finds a line that a tab indents.
+func tabbed(line []byte) bool {
+	rest := bytes.TrimLeft(line, " ")
+	return len(rest) > 0 && rest[0] == '\t'
 }
 
 // tags refuses what a tag, such as !!binary, would make of a value: all are taken as they are written.
@@ -122,23 +182,11 @@ func (r *Reader) tags(n *yaml.Node) {
 	}
 }
 
-// tabbed is the first line that a tab indents; 0: there is none.
-func tabbed(text []byte) int {
-	n := 0
-	for line := range bytes.Lines(text) {
-		n++
-		if rest := bytes.TrimLeft(line, " "); len(rest) > 0 && rest[0] == '\t' {
-			return n
-		}
-	}
-	return 0
-}
-
 // Mapping returns the values of a mapping by their keys, which must be known; nil where it is none.
 func (r *Reader) Mapping(n *yaml.Node, what string, known []string) map[string]*yaml.Node {
 	n = Resolve(n)
 	if n.Kind != yaml.MappingNode {
-		r.Wrong(n, "want %s with the keys %s", what, strings.Join(known, ", "))
+		r.noMapping(n, what, known)
 		return nil
 	}
 	values, lines := map[string]*yaml.Node{}, map[string]int{}
@@ -147,6 +195,8 @@ func (r *Reader) Mapping(n *yaml.Node, what string, known []string) map[string]*
 		switch {
 		case k.Value == "<<":
 			r.Wrong(k, "merge keys (<<) are not read: write out what they would bring")
+		case k.Kind != yaml.ScalarNode:
+			r.Wrong(k, "a key is a word: want one of %s", strings.Join(known, ", "))
 		case !slices.Contains(known, k.Value):
 			r.Wrong(k, "unknown key %q%s", k.Value, Suggest(k.Value, known))
 		case values[k.Value] != nil:
@@ -156,6 +206,23 @@ func (r *Reader) Mapping(n *yaml.Node, what string, known []string) map[string]*
 		}
 	}
 	return values
+}
+
+// almost is a line that was meant as KEY: VALUE.
+var almost = regexp.MustCompile(`^([a-z-]+)\s*[:=]\p{Zs}*([^\n]*)`)
+
+// noMapping says how keys and values are written, where they are not.
+func (r *Reader) noMapping(n *yaml.Node, what string, known []string) {
+	m := almost.FindStringSubmatch(n.Value)
+	switch {
+	case n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode &&
+		len(n.Content[0].Content) > 0 && slices.Contains(known, n.Content[0].Content[0].Value):
+		r.Wrong(n, "want %s, not a list: leave out the dash (-)", what)
+	case m != nil && slices.Contains(known, m[1]):
+		r.Wrong(n, "want \"%s: %s\": a key, a colon, a blank and the value", m[1], m[2])
+	default:
+		r.Wrong(n, "want %s with the keys %s", what, strings.Join(known, ", "))
+	}
 }
 
 // Resolve follows an alias. One cannot name another, so this ends.
@@ -202,7 +269,7 @@ func (r *Reader) List(n *yaml.Node) []*yaml.Node {
 
 // Suggest names the known name that was probably meant, or all of them.
 func Suggest(name string, known []string) string {
-	if near := editdist.Nearest(strings.ToLower(name), slices.Values(known), 2); near != "" {
+	if near := editdist.Near(name, known); near != "" {
 		return ": did you mean " + near + "?"
 	}
 	return ": want one of " + strings.Join(known, ", ")

@@ -28,7 +28,14 @@ func TestDocument(t *testing.T) {
 		{"two", "a: 1\n---\nb: 2\n", "f:2: there is a second document: want one"},
 		{"a tab", "a:\n\tb: 1\n", "f:2: a tab indents this line: YAML wants blanks"},
 		{"no end", "a: [1\nb: 2\n", "f:1: did not find expected ',' or ']'"},
-		{"no alias", "a: *b\n", "f: unknown anchor 'b' referenced"},
+		{"no alias", "a: *b\n", "f:1: *b stands for what is marked &b, and nothing is: a text that begins with * is in quotes"},
+		{"Latin-1", "a: 1\n# f\xfcr\n", "f:2: this line is not UTF-8: save the file as UTF-8"},
+		{"UTF-16", "a\x00:\x00\n\x00", "f:1: a control character is in this line, as in a file that is UTF-16, or no " +
+			"text: save it as UTF-8"},
+		{"two colons", "a: b: c\n", `f:1: a second "KEY: " is in this line`},
+		{"a key that is indented", "b: 1\n  a: 1\n", `f:2: a second "KEY: " is in this line, or one is indented`},
+		{"a first one that is indented", " a: 1\nb: 2\n", "f:1: this line, or the next, does not begin in the column"},
+		{"no blank", "a: 1\nb:2\nc: 3\n", "f:2: this line, or the one before, is no KEY: VALUE: a blank follows"},
 		{"a second that is broken", "a: 1\n---\nb: [\n", "f:3: did not find expected node content"},
 	} {
 		r := &Reader{File: "f"}
@@ -54,6 +61,13 @@ func TestMapping(t *testing.T) {
 		{"Suite: a\n", `f:1: unknown key "Suite": did you mean suite?`, nil},
 		{"zebra: a\n", `f:1: unknown key "zebra": want one of suite, size`, nil},
 		{"suite: a\n\nsuite: b\nsize: c\n", "f:3: suite is there already, in line 1", []string{"size", "suite"}},
+		{"suite:vm\n", `f:1: want "suite: vm": a key, a colon, a blank and the value`, nil},
+		{"suite=vm\n", `f:1: want "suite: vm": a key, a colon, a blank and the value`, nil},
+		{"suite:\u00a0vm\n", `f:1: want "suite: vm": a key, a colon, a blank and the value`, nil},
+		{"- suite: vm\n", "f:1: want a file, not a list: leave out the dash (-)", nil},
+		{"- {}\n", "f:1: want a file with the keys suite, size", nil},
+		{"- zebra: vm\n", "f:1: want a file with the keys suite, size", nil},
+		{"? [suite]\n: vm\n", "f:1: a key is a word: want one of suite, size", nil},
 		{"[a]\n", "f:1: want a file with the keys suite, size", nil},
 		{"suite: &x {a: b}\nsize: *x\n", "", []string{"size", "suite"}},
 	} {
@@ -76,7 +90,7 @@ func TestMapping(t *testing.T) {
 func TestTextAndList(t *testing.T) {
 	for _, tt := range []struct{ text, want, wrong string }{
 		{"one", "one", ""}, {"'quoted: text'", "quoted: text", ""}, {"012", "012", ""}, {"y", "y", ""},
-		{"[a, b]", "a b", ""}, {"[]", "", ""}, {"- a\n- *x", "", "unknown anchor"},
+		{"[a, b]", "a b", ""}, {"[]", "", ""}, {"- a\n- *x", "", "*x stands for what is marked &x"},
 		{"[a, [b]]", "a ", "f:1: key: want a text here, not a list"},
 		{"{a: b}", "", "f:1: key: want a text here, not keys and values"},
 		{"null", "", "f:1: key: want a text here, and there is nothing"},
@@ -118,10 +132,13 @@ func TestErr(t *testing.T) {
 }
 
 func TestSuggest(t *testing.T) {
-	known := []string{"fragments", "include", "set"}
+	known := []string{"arch", "fragments", "include", "patches", "run", "set"}
+	all := strings.Join(known, ", ")
 	for name, want := range map[string]string{
 		"fragment": ": did you mean fragments?", "INCLUDE": ": did you mean include?",
-		"targets": ": want one of fragments, include, set",
+		"patch": ": did you mean patches?", "frgaments": ": did you mean fragments?", "sets": ": did you mean set?",
+		"targets": ": want one of " + all, "true": ": want one of " + all, "e": ": want one of " + all,
+		"": ": want one of " + all,
 	} {
 		if got := Suggest(name, known); got != want {
 			t.Errorf("%s%s, want %s", name, got, want)
@@ -130,7 +147,7 @@ func TestSuggest(t *testing.T) {
 }
 
 func FuzzDocument(f *testing.F) {
-	for _, s := range []string{"a: 1\n", "---\n---\n", "\t", "a: &a [*a]\n", "? [a]\n: b\n", "!!binary x"} {
+	for _, s := range []string{"a: 1\n", "---\n---\n", "\t", "a: &a [*a]\n", "? [a]\n: b\n", "!!binary x", "- {}\n", "a:b\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
