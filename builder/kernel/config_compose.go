@@ -24,7 +24,10 @@ const (
 )
 
 // Builtin says whether a base is one that kimg knows by name, and no file.
-func Builtin(base string) bool { return base == Defconfig || base == VM }
+func Builtin(base string) bool { return slices.Contains(Bases(), base) }
+
+// Bases are the base configs that kimg knows by name.
+func Bases() []string { return []string{Defconfig, VM} }
 
 var (
 	//go:embed config/vm.config

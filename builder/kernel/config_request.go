@@ -93,6 +93,9 @@ func ParseFragment(r io.Reader, name string, a arch.Arch) ([]Request, error) {
 	return reqs, nil
 }
 
+// yes are other words for a symbol's value.
+var yes = map[string]string{"yes": "y", "true": "y", "on": "y", "no": "n", "false": "n", "off": "n", "module": "m"}
+
 // meant says how a line of a fragment is written that is none.
 func meant(line string) string {
 	const form = "want CONFIG_SYMBOL=value or \"# CONFIG_SYMBOL is not set\""
@@ -104,6 +107,8 @@ func meant(line string) string {
 	switch {
 	case !ok || !symbol || !strings.HasPrefix(name, "CONFIG_"):
 		return form
+	case yes[strings.ToLower(value)] != "":
+		return fmt.Sprintf("want %s=%s", name, yes[strings.ToLower(value)])
 	case comment && plainValue(bare):
 		return fmt.Sprintf("want %s=%s: a comment is a line of its own", name, bare)
 	case plainValue(value):

@@ -75,6 +75,7 @@ func TestFragmentMeant(t *testing.T) {
 	for line, want := range map[string]string{
 		"CONFIG_LOCALVERSION=-foo":    `want CONFIG_LOCALVERSION="-foo": a text is in quotes`,
 		"CONFIG_UBSAN=y # we need it": "want CONFIG_UBSAN=y: a comment is a line of its own",
+		"CONFIG_KASAN=yes":            "want CONFIG_KASAN=y",
 		"CONFIG_KASAN = y":            "want CONFIG_KASAN=y, without blanks",
 		"KASAN=y":                     "want CONFIG_SYMBOL=value or",
 		"CONFIG_KASAN":                "want CONFIG_SYMBOL=value or",

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kimg/kimg/internal/suite"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -140,10 +141,14 @@ func inHome(path string) string {
 func parseURL(s string) (Source, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return Source{}, fmt.Errorf("parse kernel %q: %w", s, err)
+		return Source{}, fmt.Errorf("parse kernel: %w", err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return Source{}, fmt.Errorf("parse kernel %q: want an http or https URL of a tarball", s)
+	}
+	if u.User != nil {
+		return Source{}, fmt.Errorf("parse kernel %q: the address has a name or a password in it, which would be in the "+
+			"lock and in the provenance: download it, and name the file", u.Redacted())
 	}
 	if _, _, ok := compression(u.Path); !ok {
 		return Source{}, fmt.Errorf("parse kernel %q: not the URL of a tarball, .tar.xz, .tar.gz or .tar.zst; "+
@@ -220,6 +225,9 @@ func (e *noSourceError) Error() string {
 // moving are the names by which people call what is another kernel tomorrow.
 var moving = []string{"next", "linux-next", "mainline", "stable", "lts", "longterm", "latest", "master", "main", "head"}
 
+// unameRE is a version with what distributions put behind it.
+var unameRE = regexp.MustCompile(`^v?(\d+\.\d+(?:\.\d+)?)[-+].*[a-z0-9]$`)
+
 // Hint says what may have been meant.
 func (e *noSourceError) Hint() string {
 	name := strings.ToLower(e.name)
@@ -230,6 +238,11 @@ func (e *noSourceError) Hint() string {
 	case slices.Contains(moving, name):
 		return "kimg builds what a name means tomorrow as well: name a version, such as 6.12 or 6.12.y, or clone the " +
 			"repository and pass its directory"
+	case unameRE.MatchString(name):
+		return fmt.Sprintf("is it from uname -r? %s is kernel.org's, and \"suite\" the distribution's own (with --suite)",
+			unameRE.FindStringSubmatch(name)[1])
+	case slices.Contains(suite.Names(), name):
+		return fmt.Sprintf("%s is a suite, whose own kernel is built by default: --suite %s", name, name)
 	case isSeries:
 		if src, ok := release(strings.TrimPrefix(series, "linux-") + ".y"); ok {
 			return "did you mean " + src.String() + "?"

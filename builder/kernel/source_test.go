@@ -108,6 +108,7 @@ func TestParseSource(t *testing.T) {
 		{"linux-6.11.tar.xz", Source{}, "there is no such file"},
 		{dir + "/linux.tar.xz:../x", Source{}, `"../x" leads out of it`},
 		{"https://kernel.org/linux.tar.xz", Source{Kind: URL, URL: "https://kernel.org/linux.tar.xz"}, ""},
+		{"https://me:secret@kernel.org/linux.tar.xz", Source{}, "me:xxxxx@kernel.org/linux.tar.xz\": the address has a name"},
 		{"ftp://kernel.org/linux.tar.xz", Source{}, "want an http or https URL"},
 		{"/dev/null", Source{}, "neither a directory nor a plain file"},
 	} {
@@ -365,11 +366,14 @@ func TestFindLinkedTree(t *testing.T) {
 // TestNoSourceHints has names that mean something to people.
 func TestNoSourceHints(t *testing.T) {
 	for name, want := range map[string]string{
-		"linux-source-6.12": "did you mean suite:linux-source-6.12?",
-		"6.12.x":            "did you mean 6.12.y?",
-		"LINUX-6.12":        "did you mean 6.12?",
-		"Mainline":          "name a version, such as 6.12",
-		"trunk":             "",
+		"linux-source-6.12":   "did you mean suite:linux-source-6.12?",
+		"6.12.x":              "did you mean 6.12.y?",
+		"LINUX-6.12":          "did you mean 6.12?",
+		"Mainline":            "name a version, such as 6.12",
+		"bookworm":            "--suite bookworm",
+		"6.12.90+deb13-amd64": "6.12.90 is kernel.org's",
+		"6.8.0-45-generic":    "6.8.0 is kernel.org's",
+		"trunk":               "",
 	} {
 		_, err := ParseSource(name)
 		var own *noSourceError

@@ -93,7 +93,7 @@ func (r *fileReader) file(n *yaml.Node) (f OwnFile) {
 		}
 	}
 	content := values["content"]
-	if content != nil && content.Kind != yaml.ScalarNode {
+	if content != nil && (content.Kind != yaml.ScalarNode || yamlfile.IsNull(content)) {
 		r.Wrong(content, "files: content: want a text here%s", yamlfile.Instead(content))
 	} else if content != nil {
 		f.Content = content.Value
@@ -187,7 +187,11 @@ func (s Spec) custom() (c Custom, err error) {
 		}
 		b, err := reading.Small(file, maxScript)
 		if err != nil {
-			return c, s.Wrong("--run", file, fmt.Errorf("read script: %w", err))
+			hint := ""
+			if strings.Contains(filepath.Base(file), " ") {
+				hint = ": want the name of a script's file, not a command"
+			}
+			return c, s.Wrong("--run", file, fmt.Errorf("read script: %w%s", err, hint))
 		}
 		script := custom.Script{Name: filepath.Base(file), Text: yamlfile.Text(b)}
 		if err := cmp.Or(custom.CheckScript(script), take(string(b))); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/archive"
 	"github.com/kimg/kimg/internal/custom"
+	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/kernelorg"
 	"github.com/kimg/kimg/internal/reading"
@@ -148,7 +149,7 @@ func Load(dir string) (Spec, error) {
 		}
 	}
 	for i, k := range s.AuthorizedKeys {
-		if !custom.IsKey(k.Key) {
+		if !custom.IsKey(k.Key) && !strings.Contains(k.Key, "://") {
 			s.AuthorizedKeys[i].Key = rel(k.Key)
 		}
 	}
@@ -211,7 +212,7 @@ func (s Spec) Check() error {
 		if st, err := os.Stat(f); err != nil {
 			return s.Wrong(flag, f, fmt.Errorf("read %s: %w%s", f, err, or))
 		} else if !st.Mode().IsRegular() {
-			return s.Wrong(flag, f, fmt.Errorf("read %s: not a regular file", f))
+			return s.Wrong(flag, f, fmt.Errorf("read %s: it is %s: want a file", f, reading.Kind(st.Mode())))
 		}
 		return nil
 	}
@@ -226,7 +227,15 @@ func (s Spec) Check() error {
 	if kernel.Builtin(s.Config) {
 		return nil
 	}
-	return check("--config", s.Config, " (a base config is defconfig, vm or a file)")
+	return check("--config", s.Config, " (a base config is defconfig, vm or a file)"+meantBase(s.Config))
+}
+
+// meantBase names the base config that was probably meant by a file's name.
+func meantBase(file string) string {
+	if near := editdist.Near(filepath.Base(file), kernel.Bases()); near != "" {
+		return ": did you mean " + near + "?"
+	}
+	return ""
 }
 
 // CheckValues is Check without the files.

@@ -162,8 +162,8 @@ func TestArchOfAFile(t *testing.T) {
 	}
 	at := filepath.Join(dir, File)
 	for text, want := range map[string]string{
-		"suite: sid\narch: aarch64\n": at + `:2: arch: unknown architecture "aarch64": want ` +
-			`amd64, arm64, riscv64, ppc64el`,
+		"suite: sid\narch: aarch64\n": at + `:2: arch: unknown architecture "aarch64": ` +
+			`Debian's name of it is arm64`,
 		"arch: riscv64\nsuite: bullseye\n": at + ":1: arch: bullseye is not made for riscv64: want amd64 or arm64, " +
 			"or another suite",
 	} {

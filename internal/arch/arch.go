@@ -123,6 +123,13 @@ func Parse(name string) (Arch, error) {
 	if i := slices.IndexFunc(All, func(a Arch) bool { return a.Name == name }); i >= 0 {
 		return All[i], nil
 	}
+	for _, a := range All {
+		gnu, _, _ := strings.Cut(a.Triplet, "-")
+		others := []string{a.Kernel, a.SourceDir, a.OCI, a.Libvirt, gnu, a.Triplet}
+		if slices.Contains(others, strings.ToLower(name)) || strings.EqualFold(name, a.Name) {
+			return Arch{}, fmt.Errorf("unknown architecture %q: Debian's name of it is %s", name, a.Name)
+		}
+	}
 	return Arch{}, fmt.Errorf("unknown architecture %q: want %s", name, strings.Join(Names(), ", "))
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kimg/kimg/internal/editdist"
 	"github.com/kimg/kimg/internal/pgp"
 )
 
@@ -97,6 +98,9 @@ func Names() []string {
 func Parse(name string) (Suite, error) {
 	if i := slices.IndexFunc(suites, func(s Suite) bool { return s.Name == name }); i >= 0 {
 		return suites[i], nil
+	}
+	if near := editdist.Near(name, Names()); near != "" {
+		return Suite{}, fmt.Errorf("unknown suite %q: did you mean %s?", name, near)
 	}
 	return Suite{}, fmt.Errorf("unknown suite %q: want one of %s", name, strings.Join(Names(), ", "))
 }

@@ -59,10 +59,13 @@ func TestParse(t *testing.T) {
 	if err != nil || s.Family != Ubuntu || !slices.Equal(s.Family.Components, []string{"main", "universe"}) {
 		t.Errorf("noble: %+v, %v", s, err)
 	}
-	for _, bad := range []string{"", "stable", "Trixie", "../sid", "buster"} {
+	for _, bad := range []string{"", "stable", "../sid", "buster"} {
 		if _, err := Parse(bad); err == nil || !strings.Contains(err.Error(), "bookworm") {
 			t.Errorf("Parse(%q): %v, want an error that names the known ones", bad, err)
 		}
+	}
+	if _, err := Parse("Trixie"); err == nil || err.Error() != `unknown suite "Trixie": did you mean trixie?` {
+		t.Errorf("Trixie: %v", err)
 	}
 	var back Suite
 	text, _ := s.MarshalText()
