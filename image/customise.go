@@ -220,6 +220,7 @@ func (e *ZoneError) Hint() string {
 
 // files are those that are named one by one.
 func (c *customiser) files() error {
+	laid := map[string]string{} // by the name in the tree: /bin/x and /usr/bin/x are one
 	for _, f := range c.want.Files {
 		n := &node{name: strings.TrimPrefix(f.Path, "/"), typ: tar.TypeReg, mode: int64(f.Mode)}
 		n.setContent([]byte(f.Text))
@@ -236,6 +237,10 @@ func (c *customiser) files() error {
 		if err := c.lay(n); err != nil {
 			return fmt.Errorf("files: %w", err)
 		}
+		if other := laid[n.name]; other != "" {
+			return fmt.Errorf("files: %s and %s are one file in this tree, /%s: leave one out", other, f.Path, n.name)
+		}
+		laid[n.name] = f.Path
 	}
 	return nil
 }
@@ -287,7 +292,7 @@ func (c *customiser) lay(n *node) error {
 		return err
 	}
 	old := c.nodes[name]
-	if old != nil && old.typ == tar.TypeSymlink && !strings.Contains(name, "/") &&
+	if old != nil && old.typ == tar.TypeSymlink && !strings.Contains(name, "/") && within(path.Clean("/"+old.link), "/usr") &&
 		(n.typ != tar.TypeSymlink || n.link != old.link) {
 		return fmt.Errorf("/%s is a link to %s, and programs are looked for there: it cannot be replaced",
 			name, old.link)
