@@ -313,10 +313,12 @@ func contextEndpoint(getenv func(string) string, config string) (at endpoint, na
 	from := "DOCKER_CONTEXT"
 	if name == "" {
 		from = filepath.Join(config, "config.json")
-		var file struct{ CurrentContext string }
+		var file struct {
+			CurrentContext string `json:"currentContext"`
+		}
 		b, err := os.ReadFile(from)
 		if err == nil {
-			err = json.Unmarshal(b, &file)
+			err = inWords(json.Unmarshal(b, &file))
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return endpoint{}, false, &ContextError{From: from, Err: err}
@@ -333,7 +335,7 @@ func contextEndpoint(getenv func(string) string, config string) (at endpoint, na
 	}
 	b, err := os.ReadFile(filepath.Join(config, "contexts", "meta", id, "meta.json"))
 	if err == nil {
-		err = json.Unmarshal(b, &meta)
+		err = inWords(json.Unmarshal(b, &meta))
 	}
 	if err == nil && meta.Endpoints["docker"].Host == "" {
 		err = errors.New("it names no host")
@@ -363,6 +365,18 @@ func (e *ContextError) Error() string {
 		return fmt.Sprintf("docker context %q, which %s names, does not exist", e.Name, e.From)
 	}
 	return fmt.Sprintf("read docker context %q, which %s names: %v", e.Name, e.From, e.Err)
+}
+
+// inWords is an error of reading JSON without Go's types.
+func inWords(err error) error {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &kind):
+		return fmt.Errorf("%s is a %s there: want a text", kind.Field, kind.Value)
+	case err != nil:
+		return fmt.Errorf("it is no JSON, or cut short: %w", err)
+	}
+	return nil
 }
 
 func (e *ContextError) Unwrap() []error { return []error{ErrNoEngine, e.Err} }

@@ -83,7 +83,10 @@ func TestEndpoints(t *testing.T) {
 	check("a context with keys", "tcp://far:2376|docker context far|"+config+"/contexts/tls/"+id+"/docker")
 	write("config.json", `{"currentContext`)
 	check("a broken file", "read which docker context is in use, in "+config+
-		"/config.json: unexpected end of JSON input")
+		"/config.json: it is no JSON, or cut short: unexpected end of JSON input")
+	write("config.json", `{"currentContext": 5}`)
+	check("a context of another type", "read which docker context is in use, in "+config+
+		"/config.json: currentContext is a number there: want a text")
 	write("config.json", "{}")
 	choice.Engine = DockerEngine
 	check("docker alone", usual[:5]...)

@@ -59,13 +59,21 @@ type GetError struct {
 	Err error
 }
 
-func (e *GetError) Error() string { return fmt.Sprintf("download %s: %v", e.URL, e.Err) }
+func (e *GetError) Error() string { return fmt.Sprintf("download %s: %v", redacted(e.URL), e.Err) }
 
 func (e *GetError) Unwrap() error { return e.Err }
 
 func (e *GetError) Hint() string { return networkHint }
 
 const networkHint = "check the network, or try another archive with --mirror"
+
+// redacted is an address without its password, for messages.
+func redacted(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Redacted()
+	}
+	return address
+}
 
 // Get downloads url, of at most max bytes, to w, which sees nothing before all has arrived.
 func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) error {
@@ -87,7 +95,7 @@ func (c *Client) Get(ctx context.Context, url string, w io.Writer, max int64) er
 		return &GetError{url, err}
 	}
 	if _, err := w.Write(buf.Bytes()); err != nil {
-		return fmt.Errorf("download %s: %w", url, err)
+		return fmt.Errorf("download %s: %w", redacted(url), err)
 	}
 	return nil
 }

@@ -39,9 +39,9 @@ func (c *Client) ToStore(ctx context.Context, st *store.Store, req Request) erro
 			return cause
 		}
 		if errors.Is(err, syscall.ENOSPC) {
-			return fmt.Errorf("download %s: %w", url, err) // no other server can help
+			return fmt.Errorf("download %s: %w", redacted(url), err) // no other server can help
 		}
-		failed.Tried = append(failed.Tried, fmt.Errorf("download %s: %w", url, err))
+		failed.Tried = append(failed.Tried, fmt.Errorf("download %s: %w", redacted(url), err))
 	}
 	return &failed
 }
@@ -264,7 +264,7 @@ func (m *meter) Read(p []byte) (int, error) {
 func (c *Client) ToFile(ctx context.Context, url string, f *os.File, max int64, progress func(delta int64)) error {
 	d := download{c: c, to: &file{f, 0}, url: url, req: Request{Max: max, Progress: progress}}
 	if err := c.retry(ctx, func() (bool, error) { return d.try(ctx) }); err != nil {
-		return fmt.Errorf("download %s: %w", url, err)
+		return fmt.Errorf("download %s: %w", redacted(url), err)
 	}
 	return nil
 }
