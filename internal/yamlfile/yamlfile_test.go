@@ -147,7 +147,8 @@ func TestSuggest(t *testing.T) {
 }
 
 func FuzzDocument(f *testing.F) {
-	for _, s := range []string{"a: 1\n", "---\n---\n", "\t", "a: &a [*a]\n", "? [a]\n: b\n", "!!binary x", "- {}\n", "a:b\n"} {
+	for _, s := range []string{"a: 1\n", "---\n---\n", "\t", "a: &a [*a]\n", "? [a]\n: b\n", "!!binary x", "- {}\n",
+		"a:b\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
