@@ -292,8 +292,8 @@ func (c *customiser) lay(n *node) error {
 		return err
 	}
 	old := c.nodes[name]
-	if old != nil && old.typ == tar.TypeSymlink && !strings.Contains(name, "/") && within(path.Clean("/"+old.link), "/usr") &&
-		(n.typ != tar.TypeSymlink || n.link != old.link) {
+	if old != nil && old.typ == tar.TypeSymlink && !strings.Contains(name, "/") &&
+		within(path.Clean("/"+old.link), "/usr") && (n.typ != tar.TypeSymlink || n.link != old.link) {
 		return fmt.Errorf("/%s is a link to %s, and programs are looked for there: it cannot be replaced",
 			name, old.link)
 	}

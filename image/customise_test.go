@@ -278,7 +278,7 @@ func TestCustomiseRefused(t *testing.T) {
 		"hidden, an overlay": {over("var/run/x"), "mounts over /run"},
 		"a directory":        {file("/home/alice", ""), "is a directory"},
 		"below a file":       {file("/etc/hosts/x", ""), "not a directory"},
-		"two names of one file": {Custom{Files: []custom.File{{Path: "/lib/x", Mode: 0o644}, {Path: "/usr/lib/x", Mode: 0o644}}},
+		"two names of one file": {Custom{Files: []custom.File{{Path: "/lib/x"}, {Path: "/usr/lib/x"}}},
 			"files: /lib/x and /usr/lib/x are one file in this tree, /usr/lib/x"},
 		"a link for a tree": {over("home -> /srv"), "a directory is in its place"},
 		"/lib itself":       {over("lib"), "programs are looked for there"},

@@ -174,8 +174,8 @@ func (s Spec) authorizedKeys() (all []custom.Keys, err error) {
 		if !custom.IsKey(text) {
 			name = text + ": "
 			if strings.Contains(text, "://") {
-				return nil, placed(k.at, "authorized-keys", fmt.Errorf("%s is an address: want a file, or the line of a key",
-					text))
+				return nil, placed(k.at, "authorized-keys",
+					fmt.Errorf("%s is an address: want a file, or the line of a key", text))
 			}
 			b, err := reading.Small(text, maxKeys)
 			if err != nil {

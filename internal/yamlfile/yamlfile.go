@@ -126,8 +126,8 @@ func (r *Reader) unread(text []byte, err error) Problem {
 	if line := lineOf(text, notUTF8); line > 0 {
 		p.Line, p.Err = line, errors.New("this line is not UTF-8: save the file as UTF-8")
 	} else if line := lineOf(text, control); line > 0 {
-		p.Line, p.Err = line, errors.New("a control character is in this line, as in a file that is UTF-16, or no text: "+
-			"save it as UTF-8")
+		p.Line, p.Err = line, errors.New("a control character is in this line, as in a file that is UTF-16, or no "+
+			"text: save it as UTF-8")
 	}
 	found := strings.Contains(said, "cannot start any token") || strings.Contains(said, "tab character")
 	if line := lineOf(text, tabbed); line > 0 && found {
@@ -163,7 +163,9 @@ func notUTF8(line []byte) bool { return !utf8.Valid(line) }
 
 // control finds what YAML takes in no place (c-printable, https://yaml.org/spec/1.2.2/#51-character-set).
 func control(line []byte) bool {
-	return bytes.ContainsFunc(line, func(c rune) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f })
+	return bytes.ContainsFunc(line, func(c rune) bool {
+		return c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f
+	})
 }
 
 // tabbed finds a line that a tab indents.

