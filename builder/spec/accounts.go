@@ -143,26 +143,6 @@ func placed(at, key string, err error) error {
 	return &InputError{at + ": " + key, err}
 }
 
-// checkAccounts is of the values alone.
-func (s Spec) checkAccounts() error {
-	for _, u := range s.Users {
-		if err := custom.CheckUser(u.User); err != nil {
-			return placed(u.at, "users", err)
-		}
-	}
-	for _, k := range s.AuthorizedKeys {
-		if err := custom.CheckAccount("user", k.User); err != nil {
-			return placed(k.at, "authorized-keys", err)
-		}
-	}
-	for _, u := range s.Units.All() {
-		if err := custom.CheckUnit(u.Name); err != nil {
-			return placed(s.Units.at[u], "units: "+u.Verb, err)
-		}
-	}
-	return nil
-}
-
 // maxKeys bounds a file of public keys, in bytes.
 const maxKeys = 1 << 20
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -109,41 +110,31 @@ func (r *fileReader) file(n *yaml.Node) (f OwnFile) {
 
 // checkCustoms is of the values alone.
 func (s Spec) checkCustoms() error {
+	c := s.values()
 	for _, f := range s.Files {
-		if err := custom.CheckFile(custom.File{Path: f.Path, Mode: f.Mode, Owner: f.Owner}); err != nil {
-			return placed(f.at, "files", err)
+		c.Files = append(c.Files, custom.File{Path: f.Path, Mode: f.Mode, Owner: f.Owner})
+	}
+	for _, k := range s.AuthorizedKeys {
+		if !slices.ContainsFunc(c.AuthorizedKeys, func(o Keys) bool { return o.User == k.User }) {
+			c.AuthorizedKeys = append(c.AuthorizedKeys, Keys{User: k.User})
 		}
 	}
-	if s.Locale != "" {
-		if err := custom.CheckLocale(s.Locale); err != nil {
-			return s.Wrong("--locale", s.Locale, err)
-		}
-	}
-	if s.Hostname != "" {
-		if err := custom.CheckHostname(s.Hostname); err != nil {
-			return s.Wrong("--hostname", s.Hostname, err)
-		}
-	}
-	if s.Timezone != "" {
-		if err := custom.CheckTimezone(s.Timezone); err != nil {
-			return s.Wrong("--timezone", s.Timezone, err)
-		}
-	}
-	if s.RootPassword != "" {
-		if err := custom.CheckPassword(s.RootPassword); err != nil {
-			return s.Wrong("root-password", s.RootPassword, err)
-		}
-	}
-	return s.checkAccounts()
+	return s.itemWrong(c.Check())
 }
 
-// custom reads the files that the user names. Overlays are packed when they are pinned.
-func (s Spec) custom() (c Custom, err error) {
+// values is what no file is read for.
+func (s Spec) values() (c Custom) {
 	c.Hostname, c.Timezone, c.RootPassword, c.Locale = s.Hostname, s.Timezone, s.RootPassword, s.Locale
 	c.Units = s.Units.Units
 	for _, u := range s.Users {
 		c.Users = append(c.Users, u.User)
 	}
+	return c
+}
+
+// custom reads the files that the user names. Overlays are packed when they are pinned.
+func (s Spec) custom() (c Custom, err error) {
+	c = s.values()
 	if c.AuthorizedKeys, err = s.authorizedKeys(); err != nil {
 		return c, err
 	}
@@ -199,10 +190,7 @@ func (s Spec) custom() (c Custom, err error) {
 		}
 		c.Run = append(c.Run, script)
 	}
-	if err := c.Check(); err != nil {
-		return c, s.itemWrong(err)
-	}
-	return c, nil
+	return c, s.itemWrong(c.Check())
 }
 
 // checkOverlay judges an overlay by what it is: its content is read when it is packed.
@@ -220,11 +208,18 @@ func checkOverlay(file string) error {
 // itemWrong places an error of one of several things, where the file has it.
 func (s Spec) itemWrong(err error) error {
 	var item *custom.ItemError
+	if err == nil {
+		return nil
+	}
 	if !errors.As(err, &item) {
 		return &InputError{Err: err}
 	}
 	at := ""
 	switch item.Key {
+	case "hostname", "timezone", "locale":
+		return s.Wrong("--"+item.Key, item.Item, item.Err)
+	case "root-password":
+		return s.Wrong(item.Key, item.Item, item.Err)
 	default:
 		at = s.Units.at[Unit{Verb: strings.TrimPrefix(item.Key, "units: "), Name: item.Item}]
 	case "files":

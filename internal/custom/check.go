@@ -152,10 +152,10 @@ func CheckPassword(s string) error {
 	return nil
 }
 
-// ItemError is what is wrong with one of several things that are wanted.
+// ItemError is what is wrong with one of the things that are wanted.
 type ItemError struct {
 	Key  string // as kimg.yaml has it, such as users
-	Item string // the name, path or user that it is found by there; of several of one name the last
+	Item string // the name, path, user or value that it is found by there; of several of one name the last
 	Err  error
 }
 
@@ -163,7 +163,7 @@ func (e *ItemError) Error() string { return e.Key + ": " + e.Err.Error() }
 
 func (e *ItemError) Unwrap() error { return e.Err }
 
-// Check judges all of it, as a lock may be anybody's. Of one thing of several the error is an *ItemError.
+// Check judges all of it, as a lock may be anybody's. Of one value, or thing of several, the error is an *ItemError.
 func (c *Custom) Check() error {
 	seen := map[string]bool{}
 	for _, f := range c.Files {
@@ -188,7 +188,7 @@ func (c *Custom) Check() error {
 			continue
 		}
 		if err := one.check(one.value); err != nil {
-			return fmt.Errorf("%s: %w", one.key, err)
+			return &ItemError{one.key, one.value, err}
 		}
 	}
 	for _, o := range c.Overlays {
