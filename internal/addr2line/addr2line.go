@@ -53,6 +53,7 @@ type File struct {
 	ranges []span
 	units  map[dwarf.Offset]*unit
 	roots  []string // directories that were compiled in, with a / at the end
+	kernel *File    // of a module: see Of
 }
 
 type symbol struct {
@@ -310,6 +311,12 @@ func (f *File) load() (err error) {
 			}
 		}
 	}
+	if f.kernel != nil {
+		if err := f.kernel.load(); err != nil {
+			return err
+		}
+		f.roots = append(f.roots, f.kernel.roots...)
+	}
 	r := data.Reader()
 	for _, at := range unitsOf(part["info"], f.elf.ByteOrder) {
 		r.Seek(at)
@@ -340,6 +347,9 @@ func (f *File) load() (err error) {
 	f.data = data
 	return nil
 }
+
+// Of says which kernel a module is of. Only the kernel knows where its source was when it was compiled.
+func (f *File) Of(kernel *File) { f.kernel = kernel }
 
 // addRoot notes the directories that a compile unit tells of: where the compiler ran, and where the kernel's source is.
 func (f *File) addRoot(e *dwarf.Entry) {

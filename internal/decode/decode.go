@@ -174,7 +174,9 @@ func (b *Build) module(name string) (*addr2line.File, error) {
 	}
 	m := &module{}
 	if file := b.names[name]; file != "" {
-		m.file, m.err = addr2line.Open(file)
+		if m.file, m.err = addr2line.Open(file); m.err == nil {
+			m.file.Of(b.kernel)
+		}
 	} else {
 		m.err = fmt.Errorf("there is no module %s in %s", name, filepath.Join(b.dir, artifact.ModulesDir))
 	}

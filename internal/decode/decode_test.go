@@ -32,9 +32,19 @@ func build(t *testing.T) *Build {
 	if err := os.MkdirAll(filepath.Join(dir, "modules/lib"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"-o", "vmlinux"}, {"-c", "-o", "modules/lib/my-mod.ko"}} {
-		cmd := exec.Command(gcc, append(args, "-g", "-O2", "-x", "c", "-")...)
-		cmd.Dir, cmd.Stdin = dir, strings.NewReader(kernel)
+	source := t.TempDir()
+	for file, args := range map[string][]string{
+		"init/main.c": {"-o", "vmlinux"}, "drivers/my/mod.c": {"-c", "-o", "modules/lib/my-mod.ko"},
+	} {
+		file = filepath.Join(source, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(kernel), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(gcc, append(args, "-g", "-O2", file)...)
+		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("gcc: %v\n%s", err, out)
 		}
@@ -88,9 +98,10 @@ func TestFill(t *testing.T) {
 		{Function: "outer", Offset: 1, Size: size, Module: "none"},
 	}}}}
 	err = b.Fill(r)
-	for _, f := range []*splat.Frame{r.At, &r.Traces[0].Frames[0]} {
-		if len(f.Source) != 1 || f.Source[0].Function != "outer" || f.Source[0].Line < 2 || f.Source[0].Line > 5 {
-			t.Errorf("%v: %+v", f, f.Source)
+	for file, f := range map[string]*splat.Frame{"init/main.c": r.At, "drivers/my/mod.c": &r.Traces[0].Frames[0]} {
+		if len(f.Source) != 1 || f.Source[0].Function != "outer" || f.Source[0].Line < 2 || f.Source[0].Line > 5 ||
+			f.Source[0].File != file {
+			t.Errorf("%v: %+v, want a place in %s", f, f.Source, file)
 		}
 	}
 	if r.Traces[0].Frames[1].Source != nil {
