@@ -267,11 +267,20 @@ func (s *scene) wild(ctx context.Context, m x86asm.Mem) (x86asm.Reg, error) {
 		return index, nil
 	}
 	v, err := s.register(ctx, base)
-	if index != 0 && isKernel(v) {
-		return index, err
-	}
-	return base, err
+	return wildOf(base, index, v), err
 }
+
+// wildOf is the one of two registers that makes an address a bad one, by what the base holds.
+func wildOf(base, index x86asm.Reg, held uint64) x86asm.Reg {
+	if index != 0 && (isKernel(held) || held == kasanShadow) {
+		return index
+	}
+	return base
+}
+
+// kasanShadow is KASAN_SHADOW_OFFSET of x86-64, which inlined checks add to an eighth of an address
+// (Documentation/dev-tools/kasan.rst).
+const kasanShadow = 0xdffffc0000000000
 
 // name is a register as AT&T's syntax has it.
 func name(r x86asm.Reg) string { return "%" + strings.ToLower(r.String()) }

@@ -225,6 +225,20 @@ Call Trace:
 	}
 }
 
+func TestWildOf(t *testing.T) {
+	for held, want := range map[uint64]x86asm.Reg{
+		0: x86asm.RAX, 0x2f62696e: x86asm.RAX, 0xffff888003a40000: x86asm.RDX,
+		0xdffffc0000000000: x86asm.RDX, // the shadow of memory: the other one is an eighth of what was reached for
+	} {
+		if got := wildOf(x86asm.RAX, x86asm.RDX, held); got != want {
+			t.Errorf("%#x in the base: %v, want %v", held, got, want)
+		}
+		if got := wildOf(x86asm.RAX, 0, held); got != x86asm.RAX {
+			t.Errorf("%#x in the base alone: %v", held, got)
+		}
+	}
+}
+
 func TestFaultAddress(t *testing.T) {
 	const gpf = "Oops: general protection fault, probably for non-canonical address 0x4141414141414151: 0000 "
 	for line, want := range map[string]uint64{
