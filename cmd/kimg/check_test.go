@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -247,7 +248,11 @@ func TestKeepArgs(t *testing.T) {
 	} {
 		tt.o.Dir = dir
 		root := a.root()
-		root.SetArgs(keepArgs(tt.o, tt.use, tt.k))
+		args := keepArgs(tt.o, tt.use, tt.k)
+		if limit := map[bool]string{true: "21m0s", false: "5m0s"}[tt.k.Boot > time.Minute]; !slices.Contains(args, limit) {
+			t.Errorf("%s: %q, want a limit of %s", name, args, limit)
+		}
+		root.SetArgs(args)
 		if err := root.Execute(); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -146,9 +146,11 @@ func (f *keepFlags) only() bool { return f.use != "" || f.index }
 
 // keepGuest makes what later guests begin with, and nothing else.
 func keepGuest(ctx context.Context, o vm.Options, f keepFlags) error {
+	var late error
 	if o.BootLimit > 0 {
+		late = fmt.Errorf("keep a guest: it was not done in %v (--timeout); none is kept", o.BootLimit)
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.BootLimit)
+		ctx, cancel = context.WithTimeoutCause(ctx, o.BootLimit, late)
 		defer cancel()
 	}
 	k := vm.Keeping{Use: vm.Use(f.use), Boot: f.took, Index: f.index}
@@ -158,7 +160,11 @@ func keepGuest(ctx context.Context, o vm.Options, f keepFlags) error {
 	case vm.ForConsole:
 		k.Term = o.Term
 	}
-	return vm.Keep(ctx, o, k)
+	err := vm.Keep(ctx, o, k)
+	if err != nil && late != nil && errors.Is(context.Cause(ctx), late) {
+		return late
+	}
+	return err
 }
 
 // keepLater has what the next guest could begin with be made by another kimg, once a guest has done what it was for.
@@ -181,10 +187,7 @@ func inCI() bool { return os.Getenv("CI") != "" && os.Getenv("CI") != "false" }
 
 // keepArgs are the arguments of the kimg that makes it.
 func keepArgs(o vm.Options, use string, k vm.Keeping) []string {
-	limit := 5 * time.Minute
-	if k.Boot > 0 { // however slow this guest is, the other is
-		limit = time.Minute + 5*k.Boot
-	}
+	limit := max(5*time.Minute, time.Minute+5*k.Boot) // however slow this guest is, the other is slower
 	if k.Use != "" && k.Use != vm.ForCommand {
 		use = string(k.Use)
 	}
