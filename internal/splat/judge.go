@@ -47,7 +47,7 @@ var (
 		`divide error|stack segment|double fault|undefined instruction|stack-protector|UBSAN[^:]*: [\w -]+)`)
 	raceRE     = regexp.MustCompile(` in ([A-Za-z_][\w.$]*) / ([A-Za-z_][\w.$]*)`)
 	protectsRE = regexp.MustCompile(`^stack-protector: Kernel stack is corrupted in: ([A-Za-z_][\w.$]*)`)
-	kasanRE    = regexp.MustCompile(`^KASAN: ([\w-]+)`)
+	kasanRE    = regexp.MustCompile(`^KASAN: (?:probably |maybe )?([\w-]+)` /* kasan_non_canonical_hook */)
 	refRE      = regexp.MustCompile(`^refcount_t: (.*?)\.?$`)
 	listRE     = regexp.MustCompile(`^(list_(?:add|del) corruption|list_add double add|slist_\w+ corruption)`)
 	odebugRE   = regexp.MustCompile(`^ODEBUG: (\w+) (\w+)`)

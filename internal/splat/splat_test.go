@@ -98,6 +98,14 @@ var reports = []struct {
 		"0xdffffc0000000000: 0000 [#1] SMP KASAN\n" +
 		"KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]\n" + regs + "---[ end trace 0 ]---\n",
 		"oops null-ptr-deref in inner_step", ""},
+	{"gpf kasan, an address of a program", "Oops: general protection fault, probably for non-canonical address " +
+		"0xe0000bdfcaf39e00: 0000 [#1] SMP KASAN\n" +
+		"KASAN: probably user-memory-access in range [0x00007efe579cf000-0x00007efe579cf007]\n" + regs +
+		"---[ end trace 0 ]---\n", "oops user-memory-access in inner_step", ""},
+	{"gpf kasan, any address", "Oops: general protection fault, probably for non-canonical address " +
+		"0xfbd59c0000000020: 0000 [#1] SMP KASAN\n" +
+		"KASAN: maybe wild-memory-access in range [0xdead000000000100-0xdead000000000107]\n" + regs +
+		"---[ end trace 0 ]---\n", "oops wild-memory-access in inner_step", ""},
 	{"divide", "divide error: 0000 [#1] SMP\n" + regs + "---[ end trace 0 ]---\n", "oops " +
 		"divide-error in inner_step", ""},
 	{"opcode", "Oops: invalid opcode: 0000 [#1] SMP\n" + regs + "---[ end trace 0 ]---\n",
