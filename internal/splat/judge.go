@@ -127,6 +127,9 @@ func (o *open) refine() {
 // hexRE matches what is different at each run.
 var hexRE = regexp.MustCompile(`\b0x[0-9a-f]+\b|\b[0-9a-f]{12,16}\b|@`)
 
+// inModuleRE matches a report's first line whose function is of a module.
+var inModuleRE = regexp.MustCompile(` in [\w.$]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[\w+\]$`)
+
 // racing are the two functions of a data race, whichever was noticed first.
 func (o *open) racing() []string {
 	m := raceRE.FindStringSubmatch(o.first)
@@ -143,7 +146,7 @@ func (o *open) racing() []string {
 func (o *open) function() string {
 	switch o.Kind {
 	case KASAN, KCSAN, KFENCE, KMSAN:
-		if f := o.said["func"]; f != "" && !Tells(f) {
+		if f := o.said["func"]; f != "" && (inModuleRE.MatchString(o.first) || !Tells(f)) {
 			return f
 		}
 	case StackProtector:
@@ -176,7 +179,7 @@ func (o *open) function() string {
 	case Kmemleak, WorkqueueLockup:
 		return ""
 	}
-	if o.At != nil && !Tells(o.At.Function) {
+	if o.At != nil && !o.At.Tells() {
 		return o.At.Function
 	}
 	for _, reliable := range []bool{true, false} {
@@ -185,7 +188,7 @@ func (o *open) function() string {
 				continue
 			}
 			for _, f := range t.Frames {
-				if f.Unreliable != reliable && !Tells(f.Function) {
+				if f.Unreliable != reliable && !f.Tells() {
 					return f.Function
 				}
 			}

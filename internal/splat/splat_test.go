@@ -155,6 +155,14 @@ var reports = []struct {
 		"kasan slab-use-after-free in inner_step", "KASAN: slab-use-after-free in inner_step"},
 	{"kasan memcpy", bar + "BUG: KASAN: use-after-free in memcpy+0x39/0x60\nRead of size 8\n" + cpu + trace + bar,
 		"kasan use-after-free in outer_step", "KASAN: use-after-free in memcpy in outer_step"},
+	{"kasan, a module's function that is called like an allocator", bar + "BUG: KASAN: slab-use-after-free in " +
+		"kmalloc_again+0x1c0/0x5b0 [mine]\nWrite of size 1\n" + cpu + trace + bar,
+		"kasan slab-use-after-free in kmalloc_again", "KASAN: slab-use-after-free in kmalloc_again"},
+	{"kasan double free, by a module", bar + "BUG: KASAN: double-free in kasan_report_invalid_free+0x12/0x34\n" + cpu +
+		"Call Trace:\n kasan_report_invalid_free+0x12/0x34\n kfree+0x1/0x2\n kmalloc_again+0x1c0/0x5b0 [mine]\n" +
+		" inner_step+0x12/0x34\n" + bar, "kasan double-free in kmalloc_again", ""},
+	{"kasan, its own tests", bar + "BUG: KASAN: slab-out-of-bounds in kmalloc_oob_right+0x1c0/0x5b0\n" + cpu + trace +
+		bar, "kasan slab-out-of-bounds in kmalloc_oob_right", ""},
 	{"kasan double free", bar + "BUG: KASAN: double-free or invalid-free in kfree+0x12/0x34\n" + cpu + trace + bar,
 		"kasan double-free-or-invalid-free in outer_step", ""},
 	{"kcsan", bar + "BUG: KCSAN: data-race in b_step / a_step\n\nwrite to 0xffff8 of 8 bytes by task 73 on cpu 0:\n" +
@@ -214,6 +222,11 @@ var reports = []struct {
 		"rcu: \t0-....: (5249 ticks this GP) idle=4a4c/1/0x4\n" +
 		"rcu: \t(t=5250 jiffies g=-1099 q=5 ncpus=1)\n" + strings.TrimPrefix(regs, "Modules linked in:\n"),
 		"rcu-stall in inner_step", ""},
+	{"stall in a delay", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n" +
+		"rcu: \tTasks blocked on level-0 rcu_node (CPUs 0-0): P85\nCall Trace:\n <IRQ>\n sched_show_task+0x42f/0x460\n" +
+		" rcu_sched_clock_irq+0x1699/0x1c90\n </IRQ>\n <TASK>\n asm_sysvec_apic_timer_interrupt+0x1b/0x20\n" +
+		"RIP: 0010:delay_tsc+0x64/0xb0\n __delay+0xa/0x10\n __const_udelay+0x59/0x60\n inner_step+0x86/0x180 [mine]\n" +
+		" </TASK>\n", "rcu-stall in inner_step", ""},
 	{"hung task", "INFO: task my prog:74 blocked for more than 10 seconds.\n      Not tainted 6.12.117 #1\n" +
 		"\"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\" disables this message.\n" +
 		"task:my prog        state:D stack:0     pid:74    tgid:74    ppid:1      flags:0x00004000\n" +

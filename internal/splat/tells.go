@@ -1,6 +1,7 @@
 package splat
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -9,9 +10,20 @@ import (
 // gets to it: a report is about the one that called it.
 func Tells(function string) bool {
 	name := strings.TrimLeft(BaseName(function), "_")
+	if faultyRE.MatchString(name) {
+		return false
+	}
 	return slices.Contains(tellers, name) ||
 		slices.ContainsFunc(tellerPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
+
+// Tells is that of a frame: what modules have called so is their own.
+func (f Frame) Tells() bool { return f.Module == "" && Tells(f.Function) }
+
+// faultyRE matches functions that are called by what is wrong with them, as KASAN's own tests are:
+// kmalloc_oob_right.
+var faultyRE = regexp.MustCompile(`_(?:oob|uaf)(?:_|\d|$)|^(?:kmalloc|kmem_cache)[a-z_]*_(?:double|invalid|negative)_|` +
+	`^kfree_via_|^kasan_(?:strings|mem|bitops|atomics)`)
 
 // tellers are such functions, without underscores before their names.
 var tellers = strings.Fields(`
@@ -19,7 +31,8 @@ var tellers = strings.Fields(`
 	do_kern_addr_fault error_entry fortify_panic validate_chain register_lock_class assign_lock_key
 	lock_acquire lock_release down up schedule io_schedule usercopy_abort object_err
 	bad_page free_page_is_bad free_pages_prepare free_one_page free_pages
-	memcpy memset memmove strlen strcpy strncpy strlcpy strscpy delay const_udelay udelay
+	memcpy memset memmove memcmp memchr strlen strnlen strcpy strncpy strlcpy strscpy strcat strncat strlcat
+	strchr strrchr strcmp strncmp strstr ksize sched_show_task delay_tsc delay const_udelay udelay
 	msleep ssleep preempt_count_sub preempt_count_add
 	on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
 	default_do_nmi end_repeat_nmi update_process_times do_syscall_64 x64_sys_call kthread kvfree do_slab_free printk

@@ -159,7 +159,7 @@ func taken(r *splat.Report) (list []lock) {
 // caller is the frame of a stack that called what noticed, allocated or freed; nil: there is none.
 func caller(t *splat.Trace) *splat.Frame {
 	for i, f := range t.Frames {
-		if !f.Unreliable && !splat.Tells(f.Function) {
+		if !f.Unreliable && !f.Tells() {
 			return &t.Frames[i]
 		}
 	}
