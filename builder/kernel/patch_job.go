@@ -176,8 +176,8 @@ func (j *patchJob) section(p int, f diffs.File, status string, output []string, 
 	switch status {
 	case "ok":
 		if c := encoded(f); c != "" && j.list[p].Fix == nil {
-			j.warnings = append(j.warnings, fmt.Sprintf("patch %s: %s: what it adds has %s in it, as a mail or a page has "+
-				"that was saved undecoded: check it", j.list[p].Name, f.To, c))
+			j.warnings = append(j.warnings, fmt.Sprintf("patch %s: %s: what it adds has %s in it, as a mail "+
+				"or a page has that was saved undecoded: check it", j.list[p].Name, f.To, c))
 		}
 		for _, line := range output {
 			if m := fuzzRE.FindStringSubmatch(line); m != nil && j.list[p].Fix == nil {
@@ -297,8 +297,8 @@ func (e *PatchError) Hint() string {
 		case f.Twice:
 			return "leave it out, or the other"
 		case f.Blanks:
-			return "tabs became blanks on the way, as in a copy from a terminal or a web page: take the patch as a file, " +
-				"or from the mail itself"
+			return "tabs became blanks on the way, as in a copy from a terminal or a web page: take the patch as a " +
+				"file, or from the mail itself"
 		}
 		if f.Applied {
 			return fmt.Sprintf("leave it out: Linux %s has it; kimg applies patches to the unpatched source", e.Tree)

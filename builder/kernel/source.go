@@ -147,8 +147,8 @@ func parseURL(s string) (Source, error) {
 		return Source{}, fmt.Errorf("parse kernel %q: want an http or https URL of a tarball", s)
 	}
 	if u.User != nil {
-		return Source{}, fmt.Errorf("parse kernel %q: the address has a name or a password in it, which would be in the "+
-			"lock and in the provenance: download it, and name the file", u.Redacted())
+		return Source{}, fmt.Errorf("parse kernel %q: the address has a name or a password in it, which would be in "+
+			"the lock and in the provenance: download it, and name the file", u.Redacted())
 	}
 	if _, _, ok := compression(u.Path); !ok {
 		return Source{}, fmt.Errorf("parse kernel %q: not the URL of a tarball, .tar.xz, .tar.gz or .tar.zst; "+
@@ -239,7 +239,7 @@ func (e *noSourceError) Hint() string {
 		return "kimg builds what a name means tomorrow as well: name a version, such as 6.12 or 6.12.y, or clone the " +
 			"repository and pass its directory"
 	case unameRE.MatchString(name):
-		return fmt.Sprintf("is it from uname -r? %s is kernel.org's, and \"suite\" the distribution's own (with --suite)",
+		return fmt.Sprintf("is it from uname -r? %s is kernel.org's, and suite the distribution's own (with --suite)",
 			unameRE.FindStringSubmatch(name)[1])
 	case slices.Contains(suite.Names(), name):
 		return fmt.Sprintf("%s is a suite, whose own kernel is built by default: --suite %s", name, name)

@@ -108,7 +108,8 @@ func TestParseSource(t *testing.T) {
 		{"linux-6.11.tar.xz", Source{}, "there is no such file"},
 		{dir + "/linux.tar.xz:../x", Source{}, `"../x" leads out of it`},
 		{"https://kernel.org/linux.tar.xz", Source{Kind: URL, URL: "https://kernel.org/linux.tar.xz"}, ""},
-		{"https://me:secret@kernel.org/linux.tar.xz", Source{}, "me:xxxxx@kernel.org/linux.tar.xz\": the address has a name"},
+		{"https://me:secret@kernel.org/linux.tar.xz", Source{},
+			"me:xxxxx@kernel.org/linux.tar.xz\": the address has a name"},
 		{"ftp://kernel.org/linux.tar.xz", Source{}, "want an http or https URL"},
 		{"/dev/null", Source{}, "neither a directory nor a plain file"},
 	} {

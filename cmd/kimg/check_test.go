@@ -249,7 +249,8 @@ func TestKeepArgs(t *testing.T) {
 		tt.o.Dir = dir
 		root := a.root()
 		args := keepArgs(tt.o, tt.use, tt.k)
-		if limit := map[bool]string{true: "21m0s", false: "5m0s"}[tt.k.Boot > time.Minute]; !slices.Contains(args, limit) {
+		limit := map[bool]string{true: "21m0s", false: "5m0s"}[tt.k.Boot > time.Minute]
+		if !slices.Contains(args, limit) {
 			t.Errorf("%s: %q, want a limit of %s", name, args, limit)
 		}
 		root.SetArgs(args)

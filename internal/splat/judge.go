@@ -184,7 +184,8 @@ func (o *open) function() string {
 	}
 	for _, reliable := range []bool{true, false} {
 		for _, t := range o.Traces {
-			if t.Name != "" && !strings.HasPrefix(t.Name, "NMI backtrace") && o.Kind != KFENCE && o.Kind != KCSAN {
+			running := strings.HasPrefix(t.Name, "NMI backtrace") || strings.HasPrefix(t.Name, "rcu: Stack dump")
+			if t.Name != "" && !running && o.Kind != KFENCE && o.Kind != KCSAN {
 				continue
 			}
 			for _, f := range t.Frames {

@@ -13,7 +13,9 @@ var (
 	taskRE  = regexp.MustCompile(`^task:(.{1,64}?) +state:`)
 	// Of a lock that is held when a task returns to user space.
 	leavesRE = regexp.MustCompile(`^(.{1,64}?)/(\d+) is leaving the kernel with locks still held!$`)
-	frameRE  = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] |\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] )?(\? )?` +
+	// bareRE is a return address that has no function any more: of code that ran once and was freed, or is no module's.
+	bareRE  = regexp.MustCompile(`^[ \t]*(?:\? )?0x[0-9a-f]{8,16}$`)
+	frameRE = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] |\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] )?(\? )?` +
 		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?` +
 		`(?: \((?:[A-Z/]+|unreliable)\))?(?: +\S+:\d+)?$`)
 	ripRE = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc ?: |NIP \[[0-9a-f]+\] )(?:\[<[0-9a-f]+>\] )?` +
@@ -98,6 +100,9 @@ func (o *open) stack(text string) bool {
 			o.trace(o.name)
 		}
 		o.frame(f)
+		return true
+	}
+	if o.inTrace && bareRE.MatchString(text) {
 		return true
 	}
 	if registerRE.MatchString(text) || text == "" && !o.inTrace {

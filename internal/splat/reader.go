@@ -398,7 +398,7 @@ func (o *open) stageOf(text string) (stage, bool) {
 		return pastRegisters, true
 	case strings.HasPrefix(text, "Call Trace:"), strings.HasPrefix(text, "Call trace:"):
 		return pastTrace, true
-	case frameRE.MatchString(text), contextRE.MatchString(text):
+	case frameRE.MatchString(text), bareRE.MatchString(text), contextRE.MatchString(text):
 		return pastFrame, true
 	case endRE.MatchString(text):
 		return pastEnd, true

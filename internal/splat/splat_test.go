@@ -222,8 +222,15 @@ var reports = []struct {
 		"rcu: \t0-....: (5249 ticks this GP) idle=4a4c/1/0x4\n" +
 		"rcu: \t(t=5250 jiffies g=-1099 q=5 ncpus=1)\n" + strings.TrimPrefix(regs, "Modules linked in:\n"),
 		"rcu-stall in inner_step", ""},
+	{"stall of what initialises a module", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n" +
+		"rcu: RCU grace-period kthread stack dump:\nCall Trace:\n <TASK>\n __schedule+0x13e6/0x1450\n" +
+		" rcu_gp_kthread+0x154/0x170\n </TASK>\nrcu: Stack dump where RCU GP kthread last ran:\n" + cpu +
+		"RIP: 0010:delay_tsc+0x64/0xb0\nCall Trace:\n <TASK>\n ? 0xffffffffa0010000\n __delay+0xa/0x10\n" +
+		" 0xffffffffa0010000\n first_step+0xbcc/0x1000 [mine]\n ? 0xffffffffa0010000\n do_one_initcall+0x167/0x350\n" +
+		" </TASK>\n", "rcu-stall in first_step", ""},
 	{"stall in a delay", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n" +
-		"rcu: \tTasks blocked on level-0 rcu_node (CPUs 0-0): P85\nCall Trace:\n <IRQ>\n sched_show_task+0x42f/0x460\n" +
+		"rcu: \tTasks blocked on level-0 rcu_node (CPUs 0-0): P85\nCall Trace:\n <IRQ>\n" +
+		" sched_show_task+0x42f/0x460\n" +
 		" rcu_sched_clock_irq+0x1699/0x1c90\n </IRQ>\n <TASK>\n asm_sysvec_apic_timer_interrupt+0x1b/0x20\n" +
 		"RIP: 0010:delay_tsc+0x64/0xb0\n __delay+0xa/0x10\n __const_udelay+0x59/0x60\n inner_step+0x86/0x180 [mine]\n" +
 		" </TASK>\n", "rcu-stall in inner_step", ""},

@@ -22,8 +22,8 @@ func (f Frame) Tells() bool { return f.Module == "" && Tells(f.Function) }
 
 // faultyRE matches functions that are called by what is wrong with them, as KASAN's own tests are:
 // kmalloc_oob_right.
-var faultyRE = regexp.MustCompile(`_(?:oob|uaf)(?:_|\d|$)|^(?:kmalloc|kmem_cache)[a-z_]*_(?:double|invalid|negative)_|` +
-	`^kfree_via_|^kasan_(?:strings|mem|bitops|atomics)`)
+var faultyRE = regexp.MustCompile(`_(?:oob|uaf)(?:_|\d|$)|^kfree_via_|` +
+	`^(?:kmalloc|kmem_cache)[a-z_]*_(?:double|invalid|negative)_|^kasan_(?:strings|mem|bitops|atomics)`)
 
 // tellers are such functions, without underscores before their names.
 var tellers = strings.Fields(`

@@ -45,7 +45,8 @@ func TestDecode(t *testing.T) {
 	html := "Subject: x\nContent-Type: text/html; charset=utf-8\n\n<pre>\n" + patch + "</pre>\n"
 	for name, text := range map[string]string{
 		"a mail": html, "a page": "<!DOCTYPE html>\n<html><body><pre>\n" + patch,
-		"its only form": "Subject: x\nContent-Type: multipart/alternative; boundary=cut\n\n--cut\n" + html + "\n--cut--\n",
+		"its only form": "Subject: x\nContent-Type: multipart/alternative; boundary=cut\n\n--cut\n" + html +
+			"\n--cut--\n",
 	} {
 		if _, err := Decode(name, text); !errors.Is(err, errHTML) {
 			t.Errorf("HTML, %s: %v", name, err)
