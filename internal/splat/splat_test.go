@@ -98,6 +98,8 @@ var reports = []struct {
 		"0xdffffc0000000000: 0000 [#1] SMP KASAN\n" +
 		"KASAN: null-ptr-deref in range [0x0000000000000000-0x0000000000000007]\n" + regs + "---[ end trace 0 ]---\n",
 		"oops null-ptr-deref in inner_step", ""},
+	{"a copy", "BUG: unable to handle page fault for address: ffffffffa0001da0\nOops: 0003 [#1] PREEMPT SMP\n" + cpu +
+		"RIP: 0010:memcpy_erms+0x6/0x10\n" + trace + "---[ end trace 0 ]---\n", "oops page-fault in outer_step", ""},
 	{"gpf kasan, an address of a program", "Oops: general protection fault, probably for non-canonical address " +
 		"0xe0000bdfcaf39e00: 0000 [#1] SMP KASAN\n" +
 		"KASAN: probably user-memory-access in range [0x00007efe579cf000-0x00007efe579cf007]\n" + regs +
