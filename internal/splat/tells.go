@@ -31,6 +31,8 @@ var tellers = strings.Fields(`
 	do_kern_addr_fault error_entry fortify_panic validate_chain register_lock_class assign_lock_key
 	lock_acquire lock_release down up schedule io_schedule usercopy_abort object_err
 	bad_page free_page_is_bad free_pages_prepare free_one_page free_pages
+	free_large_kmalloc check_page_allocation strncpy_from_user strnlen_user
+	timer_interrupt handle_irq handle_level_irq handle_edge_irq handle_fasteoi_irq
 	memcpy_erms memcpy_orig memset_erms memset_orig memmove_erms rep_movs_alternative rep_stos_alternative
 	clear_page_erms clear_page_orig clear_page_rep copy_page clear_user_erms clear_user_original
 	memcpy memset memmove memcmp memchr strlen strnlen strcpy strncpy strlcpy strscpy strcat strncat strlcat
@@ -42,7 +44,8 @@ var tellers = strings.Fields(`
 
 // tellerPrefixes are what the names of such functions begin with.
 var tellerPrefixes = strings.Fields(`
-	dump_stack show_stack show_regs show_trace warn_ die_ oops_ exc_ asm_exc_ asm_sysvec_ sysvec_ do_int3 page_fault
+	dump_stack show_stack show_regs show_trace warn_ die_ oops_ exc_ asm_exc_ asm_sysvec_ sysvec_
+	asm_common_ asm_call_ do_int3 page_fault
 	bad_area ret_from_ fixup_exception fixup_bug
 	kasan_ asan_ hwasan_ end_report start_report check_memory_region kcsan_ tsan_ kmsan_ msan_ kfence_ ubsan_
 	handle_object_size print_report print_address print_circular print_deadlock print_usage print_irq print_lock
@@ -53,7 +56,7 @@ var tellerPrefixes = strings.Fields(`
 	do_raw_ raw_spin_ raw_read_ raw_write_ spin_ rwlock_ queued_ native_ pv_ mutex_ rt_mutex rwsem_ rt_spin_
 	down_read down_write down_interruptible down_killable down_trylock down_timeout up_read up_write
 	bit_wait wait_for_ wait_on_ wait_woken out_of_line_wait do_wait_for_ io_schedule_ schedule_ preempt_schedule
-	copy_user_ pi_mem pi_str might_ cant_sleep cant_migrate refcount_ list_add list_del copy_to_user copy_from_user
+	handle_irq_event copy_user_ pi_mem pi_str might_ cant_sleep cant_migrate refcount_ list_add list_del copy_to_user copy_from_user
 	copy_overflow arch_copy_ fortify_ stack_chk_ free_unref_ free_pcp free_pages_ slab_ free_debug_ alloc_debug_
 	free_to_partial free_consistency_ alloc_consistency_ kfree kmem_cache_ kmalloc kmem_
 	rcu_ lockup_ watchdog_ nmi_ tick_ hrtimer_ usleep_ trigger_all trigger_single trigger_cpumask smp_call_ on_each_cpu
