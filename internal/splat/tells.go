@@ -56,7 +56,8 @@ var tellerPrefixes = strings.Fields(`
 	do_raw_ raw_spin_ raw_read_ raw_write_ spin_ rwlock_ queued_ native_ pv_ mutex_ rt_mutex rwsem_ rt_spin_
 	down_read down_write down_interruptible down_killable down_trylock down_timeout up_read up_write
 	bit_wait wait_for_ wait_on_ wait_woken out_of_line_wait do_wait_for_ io_schedule_ schedule_ preempt_schedule
-	handle_irq_event copy_user_ pi_mem pi_str might_ cant_sleep cant_migrate refcount_ list_add list_del copy_to_user copy_from_user
+	handle_irq_event copy_user_ pi_mem pi_str
+	might_ cant_sleep cant_migrate refcount_ list_add list_del copy_to_user copy_from_user
 	copy_overflow arch_copy_ fortify_ stack_chk_ free_unref_ free_pcp free_pages_ slab_ free_debug_ alloc_debug_
 	free_to_partial free_consistency_ alloc_consistency_ kfree kmem_cache_ kmalloc kmem_
 	rcu_ lockup_ watchdog_ nmi_ tick_ hrtimer_ usleep_ trigger_all trigger_single trigger_cpumask smp_call_ on_each_cpu
