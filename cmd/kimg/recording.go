@@ -237,9 +237,14 @@ func replayGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	return err
 }
 
-// counted shows how far a replay is.
+// counted shows how far a replay is, of those that are made one after another: done is all of the one that runs.
 func counted(task *progress.Task) func(done, all uint64) {
-	return func(done, all uint64) { task.Add(int64(done/1e6), int64(all/1e6), "M instructions") }
+	var told int64
+	return func(done, all uint64) {
+		now := int64(done / 1e6)
+		task.Add(now-told, int64(all/1e6), "M instructions")
+		told = now
+	}
 }
 
 // recordingRequest asks for the recordings of names to be replayed and compared.
