@@ -160,6 +160,11 @@ var reports = []struct {
 	{"kasan, a module's function that is called like an allocator", bar + "BUG: KASAN: slab-use-after-free in " +
 		"kmalloc_again+0x1c0/0x5b0 [mine]\nWrite of size 1\n" + cpu + trace + bar,
 		"kasan slab-use-after-free in kmalloc_again", "KASAN: slab-use-after-free in kmalloc_again"},
+	{"refcount, by a module that has the header's functions", "refcount_t: saturated; leaking memory.\n" +
+		"WARNING: CPU: 0 PID: 73 at lib/refcount.c:19 refcount_warn_saturate+0x5c/0x90\n" + cpu +
+		"RIP: 0010:refcount_warn_saturate+0x5c/0x90\nCall Trace:\n __refcount_add+0x1/0x30 [mine]\n" +
+		" list_add+0x1/0x30 [mine]\n inner_step+0x1/0x30 [mine]\n---[ end trace 0 ]---\n",
+		"refcount leaking-memory in inner_step", ""},
 	{"kasan double free, by a module", bar + "BUG: KASAN: double-free in kasan_report_invalid_free+0x12/0x34\n" + cpu +
 		"Call Trace:\n kasan_report_invalid_free+0x12/0x34\n kfree+0x1/0x2\n kmalloc_again+0x1c0/0x5b0 [mine]\n" +
 		" inner_step+0x12/0x34\n" + bar, "kasan double-free in kmalloc_again", ""},

@@ -17,8 +17,16 @@ func Tells(function string) bool {
 		slices.ContainsFunc(tellerPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-// Tells is that of a frame: what modules have called so is their own.
-func (f Frame) Tells() bool { return f.Module == "" && Tells(f.Function) }
+// Tells is that of a frame. What a module has that is called so is its own, but for what headers give it.
+func (f Frame) Tells() bool {
+	name := strings.TrimLeft(BaseName(f.Function), "_")
+	return Tells(f.Function) && (f.Module == "" || inlineRE.MatchString(name))
+}
+
+// inlineRE matches functions of the kernel's headers that a compiler may not inline: a module has them then, too.
+var inlineRE = regexp.MustCompile(`^(?:refcount_|list_add|list_del|(?:raw_)?spin_(?:un)?lock|rcu_read_|might_|` +
+	`copy_to_user|copy_from_user)|^(?:mem(?:cpy|set|move|cmp)|str(?:len|cpy|ncpy|lcpy|scpy|cat)|` +
+	`kv?[mz]alloc(?:_node|_array)?(?:_noprof)?)$`)
 
 // faultyRE matches functions that are called by what is wrong with them, as KASAN's own tests are:
 // kmalloc_oob_right.
