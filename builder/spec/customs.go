@@ -220,14 +220,14 @@ func (s Spec) itemWrong(err error) error {
 		return s.Wrong("--"+item.Key, item.Item, item.Err)
 	case "root-password":
 		return s.Wrong(item.Key, item.Item, item.Err)
-	default:
-		at = s.Units.at[Unit{Verb: strings.TrimPrefix(item.Key, "units: "), Name: item.Item}]
 	case "files":
 		at = lastOf(s.Files, item.Item, func(f OwnFile) (string, string) { return f.Path, f.at })
 	case "users":
 		at = lastOf(s.Users, item.Item, func(u OwnUser) (string, string) { return u.Name, u.at })
 	case "authorized-keys":
 		at = lastOf(s.AuthorizedKeys, item.Item, func(k OwnKey) (string, string) { return k.User, k.at })
+	default:
+		at = s.Units.at[Unit{Verb: strings.TrimPrefix(item.Key, "units: "), Name: item.Item}]
 	}
 	return placed(at, item.Key, item.Err)
 }
