@@ -135,7 +135,13 @@ func enter(
 		return nil, err
 	}
 	if _, err := os.Stat(r.Path(recording.Points)); errors.Is(err, fs.ErrNotExist) {
-		if err := pass(ctx, box, r, true, tell); err != nil {
+		err := pass(ctx, box, r, pointsOf(r.End.Icount), tell)
+		// QEMU 10 may stand still some time after a state was kept, where a replay that keeps none on the way does not.
+		var strayed *DivergedError
+		if near := nearPoints(r.End.Icount); errors.As(err, &strayed) && len(near) > 0 {
+			err = pass(ctx, box, r, near, tell)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -141,6 +142,9 @@ func TestCheck(t *testing.T) {
 func TestPoints(t *testing.T) {
 	for _, all := range []uint64{1, 5e6, 29e6, 30e6, 110e6, 207709332, 2.3e9, 1e12} {
 		list := pointsOf(all)
+		if near := nearPoints(all); list == nil || !slices.Equal(list[len(list)-len(near):], near) {
+			t.Errorf("%d: %v, and near the end %v", all, list, near)
+		}
 		last := uint64(0)
 		for _, n := range list {
 			if n <= last || n >= all {

@@ -27,15 +27,15 @@ func Verify(ctx context.Context, box toolbox.Toolbox, r *recording.Recording, te
 	if err := r.Verify(ctx); err != nil {
 		return err
 	}
-	return pass(ctx, box, r, false, tell)
+	return pass(ctx, box, r, nil, tell)
 }
 
-// pass replays a recording from its beginning to its end and compares it. With points it keeps states on the way, to
-// go back to.
+// pass replays a recording from its beginning to its end and compares it. Where points are not nil it keeps
+// states there, to go back to.
 func pass(
-	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, points bool, tell func(done, all uint64),
+	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, points []uint64, tell func(done, all uint64),
 ) (err error) {
-	s, err := open(ctx, box, r, recording.Tape+"/"+recording.Overlay, points, false)
+	s, err := open(ctx, box, r, recording.Tape+"/"+recording.Overlay, points != nil, false)
 	if err != nil {
 		return err
 	}
@@ -51,17 +51,15 @@ func pass(
 		}
 	}
 	var at reached
-	if points {
-		for _, n := range pointsOf(r.End.Icount) {
-			if at, err = s.run(ctx, n, false, said); err != nil {
-				return err
-			}
-			if at.over {
-				break
-			}
-			if err := s.keepState(ctx, &at); err != nil {
-				return err
-			}
+	for _, n := range points {
+		if at, err = s.run(ctx, n, false, said); err != nil {
+			return err
+		}
+		if at.over {
+			break
+		}
+		if err := s.keepState(ctx, &at); err != nil {
+			return err
 		}
 	}
 	if !at.over {
@@ -78,7 +76,7 @@ func pass(
 			return err
 		}
 	}
-	if !points {
+	if points == nil {
 		return nil
 	}
 	// QEMU writes the disk out at its end.
@@ -104,21 +102,24 @@ const (
 )
 
 // pointsOf are the instructions to keep states at.
-func pointsOf(all uint64) (list []uint64) {
+func pointsOf(all uint64) []uint64 {
+	list := []uint64{} // not nil: they are wanted, if there are few
 	if all == 0 {
 		for n := uint64(1); n <= blindMost; n++ {
 			list = append(list, n*blindStep)
 		}
 		return list
 	}
-	near := uint64(0)
-	if all > nearRange {
-		near = all - nearRange
-	}
+	near := all - min(all, nearRange)
 	for at := max(nearStep, all/farPoints); at+nearStep/2 < near; at += max(nearStep, all/farPoints) {
 		list = append(list, at)
 	}
-	for at := max(near, nearStep); at+nearStep/2 < all; at += nearStep {
+	return append(list, nearPoints(all)...)
+}
+
+// nearPoints are those of them that are near the end.
+func nearPoints(all uint64) (list []uint64) {
+	for at := max(all-min(all, nearRange), nearStep); at+nearStep/2 < all; at += nearStep {
 		list = append(list, at)
 	}
 	return list
