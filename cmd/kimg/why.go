@@ -121,7 +121,11 @@ func askWhy(ctx context.Context, env builder.Env, req whyRequest) error {
 	if err := req.print(answer); err != nil {
 		return err
 	}
-	if len(answer.Open) > 0 {
+	switch {
+	case len(answer.Open) > 0 && len(answer.Steps) == 0:
+		fmt.Fprintf(req.stderr, "kimg: the time was up before anything was found; a replay of the whole recording "+
+			"comes first: --timeout gives it more\n")
+	case len(answer.Open) > 0:
 		fmt.Fprintf(req.stderr, "kimg: the time was up; not looked for yet: %s. The same command goes on from there\n",
 			progress.CleanText(strings.Join(answer.Open, ", ")))
 	}
