@@ -34,8 +34,8 @@ type MirrorQuery struct {
 	At     time.Time // of the snapshot service, where nothing else is named; zero: now
 }
 
-// Resolve finds the mirror: the flag, the environment (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu), the
-// host's apt configuration, else the snapshot service (see SnapshotBase).
+// Resolve finds the mirror: the flag, the environment (KIMG_MIRROR for Debian, KIMG_UBUNTU_MIRROR for Ubuntu and
+// KIMG_UBUNTU_PORTS_MIRROR for its ports), the host's apt configuration, else the snapshot service (see SnapshotBase).
 func (q MirrorQuery) Resolve() (Mirror, error) {
 	conf := readAptConf(q.Root)
 	named := func(raw, from string) (Mirror, error) {
@@ -48,8 +48,12 @@ func (q MirrorQuery) Resolve() (Mirror, error) {
 	if q.Flag != "" {
 		return named(q.Flag, "--mirror")
 	}
-	if v := os.Getenv(q.Family.MirrorEnv); v != "" {
-		return named(v, q.Family.MirrorEnv)
+	env := q.Family.MirrorEnv
+	if q.ports() {
+		env = q.Family.PortsEnv
+	}
+	if v := os.Getenv(env); v != "" {
+		return named(v, env)
 	}
 	if m, ok := q.hostMirror(); ok {
 		return m, nil
@@ -64,6 +68,9 @@ func (q MirrorQuery) Resolve() (Mirror, error) {
 	}
 	return conf.mirror(base+at.UTC().Format(snapshotLayout), "the snapshot service"), nil
 }
+
+// ports reports whether the architecture is in the family's archive of ports, and not in its main one.
+func (q MirrorQuery) ports() bool { return q.Family.Ports != "" && q.Arch.Or() != arch.Default }
 
 // MirrorAt is the archive at an address, as this host's apt would reach it.
 func MirrorAt(root, url, from string) Mirror { return readAptConf(root).mirror(url, from) }

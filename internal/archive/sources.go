@@ -33,7 +33,7 @@ func (q MirrorQuery) hostMirror() (Mirror, bool) {
 		}
 		for _, src := range parse(b, q.Arch) {
 			url, err := mirrorURL(src.uri)
-			if err != nil || !src.isPlain(q.Family) {
+			if err != nil || !q.isPlain(src) {
 				continue
 			}
 			shown, err := filepath.Rel(q.Root, name)
@@ -59,17 +59,23 @@ func sourceFiles(root string) []string {
 
 // isPlain reports whether it is a distribution's own archive. That of its updates may have nothing else on its
 // host, and third parties, which often name the same suites, have other components or another place.
-func (s source) isPlain(family *suite.Family) bool {
-	uri := strings.TrimRight(s.uri, "/")
+func (q MirrorQuery) isPlain(s source) bool {
 	known, err := suite.Parse(s.suite)
-	isRelease := err == nil && known.Family == family || slices.Contains(family.Releases, s.suite)
-	return isRelease && slices.Contains(s.components, "main") && s.isFamilys(uri, family)
+	isRelease := err == nil && known.Family == q.Family || slices.Contains(q.Family.Releases, s.suite)
+	return isRelease && slices.Contains(s.components, "main") && q.isFamilys(strings.TrimRight(s.uri, "/"))
 }
 
-// isFamilys looks at the path: an archive ends in /debian or /ubuntu, or, of a snapshot service, in a time.
-func (s source) isFamilys(uri string, family *suite.Family) bool {
-	m := Mirror{URL: uri}
-	return strings.HasSuffix(uri, "/"+family.Name) || m.isSnapshot() && strings.Contains(uri, "/"+family.Name+"/")
+// isFamilys looks at the path: an archive ends in /debian, /ubuntu or, for ports, /ubuntu-ports; that of a snapshot
+// service in a time.
+func (q MirrorQuery) isFamilys(uri string) bool {
+	end := "/" + q.Family.Name
+	if (Mirror{URL: uri}).isSnapshot() && strings.Contains(uri, end+"/") {
+		return true
+	}
+	if q.ports() {
+		end = "/" + q.Family.Ports
+	}
+	return strings.HasSuffix(uri, end)
 }
 
 // parseSourcesList reads the one-line format. What apt would complain about is skipped.

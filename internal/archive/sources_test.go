@@ -128,6 +128,21 @@ func TestResolveMirrorOrder(t *testing.T) {
 		"the snapshot service")
 	check(configured, suite.Debian, "", "http://host.example.org/debian", "/etc/apt/sources.list")
 	check(configured, suite.Ubuntu, "", "http://env.example.org/ubuntu", "KIMG_UBUNTU_MIRROR")
+	ports := host(t, map[string]string{"sources.list": "deb http://main.example.org/ubuntu noble main\n" +
+		"deb http://ports.example.org/ubuntu-ports noble main\n"})
+	checkPorts := func(root, wantURL, wantFrom string) {
+		t.Helper()
+		m, err := MirrorQuery{root, suite.Ubuntu, arch.RISCV64, "", at}.Resolve()
+		if err != nil || m.URL != wantURL || m.From != wantFrom {
+			t.Errorf("of ports: %+v, %v, want %s from %s", m, err, wantURL, wantFrom)
+		}
+	}
+	checkPorts(ports, "http://ports.example.org/ubuntu-ports", "/etc/apt/sources.list")
+	checkPorts(empty, "https://snapshot.ubuntu.com/ubuntu/20260102T020405Z", "the snapshot service")
+	t.Setenv("KIMG_UBUNTU_PORTS_MIRROR", "http://env.example.org/ubuntu-ports")
+	checkPorts(ports, "http://env.example.org/ubuntu-ports", "KIMG_UBUNTU_PORTS_MIRROR")
+	t.Setenv("KIMG_UBUNTU_MIRROR", "")
+	check(ports, suite.Ubuntu, "", "http://main.example.org/ubuntu", "/etc/apt/sources.list")
 	t.Setenv("KIMG_MIRROR", "http://env.example.org/debian/")
 	check(configured, suite.Debian, "", "http://env.example.org/debian", "KIMG_MIRROR")
 	check(configured, suite.Debian, "https://flag.example.org/debian", "https://flag.example.org/debian", "--mirror")

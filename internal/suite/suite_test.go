@@ -100,6 +100,9 @@ func TestRowsAreWhole(t *testing.T) {
 				t.Errorf("%s lacks a fact: %+v", f, *f)
 			}
 		}
+		if (f.Ports == "") != (f.PortsEnv == "") {
+			t.Errorf("%s has a place for ports or a mirror of it, and not both: %+v", f, *f)
+		}
 		if len(f.Components) == 0 || !strings.HasSuffix(f.Snapshot, "/") {
 			t.Errorf("%s has no components, or its snapshots no slash: %+v", f, *f)
 		}

@@ -3,12 +3,14 @@ package suite
 // Family is who makes a distribution: it decides the archive's layout, the snapshot service and the keys.
 type Family struct {
 	Name       string   // "debian": also the end of an archive's path, and the name of the file of keys
+	Ports      string   // the same of an archive of its own for architectures other than amd64; empty: there is none
 	Title      string   // for documents: "Debian"
 	Components []string // what a plain installation draws from, in debootstrap's order
 	Script     string   // debootstrap's name for what all of its suites share
 
 	MirrorEnv   string // the variable that names a mirror
-	Snapshot    string // the archive as it was at some time; the time comes behind it
+	PortsEnv    string // the same for Ports
+	Snapshot    string // the archive as it was at some time, with its ports; the time comes behind it
 	SnapshotEnv string // the variable that names another such service
 
 	// Releases are what a sources.list calls releases that are not in the table of
@@ -29,9 +31,10 @@ var (
 			"stretch", "buster", "forky", "duke"},
 	}
 	Ubuntu = &Family{
-		Name: "ubuntu", Title: "Ubuntu", Components: []string{"main", "universe"}, Script: "gutsy",
-		MirrorEnv: "KIMG_UBUNTU_MIRROR",
-		Snapshot:  "https://snapshot.ubuntu.com/ubuntu/", SnapshotEnv: "KIMG_UBUNTU_SNAPSHOT",
+		Name: "ubuntu", Ports: "ubuntu-ports", Title: "Ubuntu",
+		Components: []string{"main", "universe"}, Script: "gutsy",
+		MirrorEnv: "KIMG_UBUNTU_MIRROR", PortsEnv: "KIMG_UBUNTU_PORTS_MIRROR",
+		Snapshot: "https://snapshot.ubuntu.com/ubuntu/", SnapshotEnv: "KIMG_UBUNTU_SNAPSHOT",
 		Releases: []string{"devel", "xenial", "oracular", "plucky", "questing", "resolute"},
 	}
 )
@@ -62,9 +65,8 @@ var sinceE2fsprogs147 = []string{"metadata_csum_seed", "orphan_file"}
 // mergesUsr is for suites whose /usr debootstrap itself merges (scripts/debian-common), not usrmerge.
 var mergesUsr = []string{"usrmerge"}
 
-// The architectures of an archive. Ubuntu has its others at another address, which kimg does not ask.
+// The architectures of an archive.
 var (
-	one   = []string{"amd64"}
 	two   = []string{"amd64", "arm64"}
 	three = []string{"amd64", "arm64", "ppc64el"}
 	four  = []string{"amd64", "arm64", "riscv64", "ppc64el"}
@@ -109,14 +111,14 @@ var suites = []Suite{
 		Bootstrap: Bootstrap{Exclude: mergesUsr}, Ext4: sinceE2fsprogs147,
 	},
 	{
-		Name: "bionic", Family: Ubuntu, Arches: one, signers: []string{ubuntu2012, ubuntu2018},
+		Name: "bionic", Family: Ubuntu, Arches: three, signers: []string{ubuntu2012, ubuntu2018},
 		// debootstrap goes by the Release file's codename, and an unpack tarball
 		// has no Release file: it would merge /usr as it does for later suites.
 		Bootstrap: Bootstrap{Options: []string{"--no-merged-usr"}},
 	},
-	{Name: "focal", Family: Ubuntu, Arches: one, signers: []string{ubuntu2012, ubuntu2018}},
-	{Name: "jammy", Family: Ubuntu, Arches: one, signers: []string{ubuntu2012, ubuntu2018}},
-	{Name: "noble", Family: Ubuntu, Arches: one, signers: []string{ubuntu2018}},
+	{Name: "focal", Family: Ubuntu, Arches: four, signers: []string{ubuntu2012, ubuntu2018}},
+	{Name: "jammy", Family: Ubuntu, Arches: four, signers: []string{ubuntu2012, ubuntu2018}},
+	{Name: "noble", Family: Ubuntu, Arches: four, signers: []string{ubuntu2018}},
 }
 
 // packTools is what kbuild's bindeb-pkg calls besides what every build does: rsync for the headers (5.10 does, 4.19
