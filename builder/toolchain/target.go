@@ -107,10 +107,12 @@ func (t Target) contents(engine arch.Arch) (contents, error) {
 						return contents{}, fmt.Errorf("toolchain %s: %w", t, err)
 					}
 				}
-				for _, cc := range image.Compilers {
-					if a != engine {
+				if a != engine {
+					for _, cc := range image.Compilers {
 						packages = append(packages, cc+"-"+a.Package())
 					}
+					// For programs of the user's: a kernel has no C library.
+					packages = append(packages, "libc6-dev-"+a.Name+"-cross")
 				}
 				return contents{s, packages}, nil
 			}
