@@ -47,6 +47,7 @@ type table struct {
 	trim            func(context.Context, builder.Env) ([]keep.Item, error)
 	list            func(io.Writer) error
 	relock          func(ctx context.Context, env builder.Env, targets []string) error
+	tool            func(ctx context.Context, env builder.Env, c builder.ToolCommand) (int, error)
 }
 
 // guest is what run and check have in common.
@@ -119,6 +120,7 @@ var actions = table{
 	list:            listEras,
 	trim:            trimCache,
 	relock:          builder.Relock,
+	tool:            builder.RunTool,
 }
 
 // lookAtLock reads the lock that a Spec names. why says what keeps this kimg from building it as it was meant.

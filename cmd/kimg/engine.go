@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,8 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg/builder"
+	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/terminal"
 )
 
 func (a *app) engine() *cobra.Command {
@@ -90,6 +93,57 @@ func describeEngine(info container.Info) string {
 	return fmt.Sprintf("%s, %s, %d processors", name, info.Rights(), info.CPUs)
 }
 
+func (a *app) toolchainRun() *cobra.Command {
+	req := builder.ToolCommand{Out: spec.Default().Out, Dir: ".", Stdin: a.stdin, Stdout: a.stdout, Stderr: a.stderr}
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG...]",
+		Short: "Compile programs of your own for the guest",
+		Long: `Run a command in a container of the toolchain that the build's kernel was compiled with,
+which also has the C library of its architecture. The command gets a copy of this
+directory, without the build and .git, and what it makes or changes there is put here
+when it has ended, also where it failed; what it removes stays. It is no root, has no
+network, and its environment has CC, CROSS_COMPILE and ARCH.
+
+The exit status is the command's; if kimg itself fails, it is 125.`,
+		Example: `  kimg toolchain run -- sh -c '$CC -O2 -static -o probe probe.c'
+  kimg run --share .:/src -- /src/probe
+
+  kimg toolchain run -- make`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if req.Args, err = guestCommand(cmd, args); err != nil {
+				return err
+			}
+			if len(req.Args) == 0 {
+				return usageError{cmd, errors.New("a command is missing: it comes after --")}
+			}
+			if err := noEmpty(cmd.Flags()); err != nil {
+				return err
+			}
+			if !cmd.Flags().Changed("out") {
+				sp, err := spec.Load(".")
+				if err != nil {
+					return err
+				}
+				req.Out = sp.Out
+			}
+			if a.progressMode == "auto" && !terminal.Of(a.stderr).Is() {
+				a.progressMode = "quiet" // stderr is the command's
+			}
+			return a.withEnv(func(env builder.Env, _ func()) error {
+				status, err := a.actions.tool(cmd.Context(), env, req)
+				if err == nil && status != 0 {
+					return guestStatus(status)
+				}
+				return noBuild(err)
+			})
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().StringVar(&req.Out, "out", req.Out, "take the toolchain of the build in `DIR`")
+	return cmd
+}
+
 func (a *app) toolchain() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "toolchain",
@@ -102,7 +156,7 @@ func (a *app) toolchain() *cobra.Command {
 		Short: "List which kernels are built with which compiler, and why",
 		Args:  noArgs,
 		RunE:  func(*cobra.Command, []string) error { return a.actions.list(a.stdout) },
-	}, &cobra.Command{
+	}, a.toolchainRun(), &cobra.Command{
 		Use:   "relock [TARGET...]",
 		Short: "Pin the toolchains' packages to what the archive has today",
 		Long: `Resolve the packages of each toolchain (all of them, or those named) anew from the

@@ -59,5 +59,17 @@ func guestOf(t *testing.T, k kimg, a arch.Arch) {
 	if r.stdout != machines[a]+"\n" {
 		t.Errorf("without systemd, the guest is %q", r.stdout)
 	}
+	programs := t.TempDir()
+	if err := os.WriteFile(filepath.Join(programs, "two.c"), []byte("#include <stdio.h>\n"+
+		"int main(void) { return printf(\"%d\\n\", 1 + 1) != 2; }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mine := k
+	mine.dir = programs
+	mine.run(t, "", "toolchain", "run", "--out", out, "--", "sh", "-c", "$CC -static -o two two.c").want(t, 0)
+	r = k.run(t, "", "run", "--out", out, "--init", "sh", "--share", programs+":/src", "--", "/src/two").want(t, 0)
+	if r.stdout != "2\n" {
+		t.Errorf("a program that was cross-compiled says %q", r.stdout)
+	}
 	verify(t, out)
 }
