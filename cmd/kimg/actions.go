@@ -64,6 +64,7 @@ type guest struct {
 	recorded       bool                    // it is a recording's, and needs no build
 	pins           string                  // the directory of the lock that pins its tools; empty: out
 	inContainer    bool                    // QEMU and gdb come from kimg's container, unless KIMG_TOOLS says host
+	gdb            bool                    // it is wanted, and not QEMU alone
 	takeTerminal   func()                  // removes the progress from the screen; called before the guest is shown
 	interrupts     func() <-chan os.Signal // has Ctrl-C go to the guest from now on
 
@@ -150,7 +151,7 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 		from = cmp.Or(from, "container")
 	}
 	a := artifact.ArchOf(g.out)
-	tools, err := toolbox.Choose(ctx, a, from, imaging)
+	tools, err := toolbox.Choose(ctx, a, from, g.gdb, imaging)
 	if err != nil {
 		return vm.Options{}, err
 	}

@@ -35,6 +35,7 @@ func checkGuest(ctx context.Context, env builder.Env, req checkRequest) (err err
 			return &spec.InputError{Field: "report", Err: err}
 		}
 	}
+	req.gdb = slices.ContainsFunc(req.list, func(c checks.Check) bool { return c.Break != "" })
 	o, err := req.options(ctx, env)
 	defer req.closeEngine()
 	if err != nil {

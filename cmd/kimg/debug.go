@@ -109,6 +109,7 @@ func debugGuest(ctx context.Context, env builder.Env, req debugRequest) error {
 	if req.replay.name != "" {
 		return replayGuest(ctx, env, req)
 	}
+	req.gdb = true
 	o, err := req.options(ctx, env)
 	defer req.closeEngine()
 	if err != nil {

@@ -29,8 +29,10 @@ type Arch struct {
 
 	QEMU    string // the program: qemu-system-x86_64
 	Machine string // -M
-	CPU     string // -cpu, emulated or not
-	GDB     string // the gdb that knows its processors, on amd64: see GDBOn
+	CPU     string // -cpu
+	// KVMMachine and KVMCPU are the same with KVM, where that is another.
+	KVMMachine, KVMCPU string
+	GDB                string // the gdb that knows its processors, on amd64: see GDBOn
 	// Start is the physical address of the kernel's first instruction on that machine; 0: vmlinux says it.
 	Start uint64
 
@@ -71,7 +73,9 @@ var ARM64 = Arch{
 	HardwareBreaks: 4, // ID_AA64DFR0_EL1.BRPs of a cortex-a72 says 6; 2 is the least that there may be
 	QEMU:           "qemu-system-aarch64", Machine: "virt", GDB: "gdb-multiarch", Start: 0x4020_0000,
 	// A processor that every kernel and suite knows; "max" spends much of its time on pointer authentication.
-	CPU:          "cortex-a72",
+	CPU: "cortex-a72",
+	// KVM has the processor of the machine, and its interrupt controller, alone.
+	KVMMachine: "virt,gic-version=host", KVMCPU: "host",
 	UsrLinks:     "bin lib sbin",
 	QEMUPackages: "qemu-system-arm ipxe-qemu gdb-multiarch", Emulator: "qemu-aarch64",
 	Triplet: "aarch64-linux-gnu", ELF: elf.EM_AARCH64,

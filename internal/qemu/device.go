@@ -3,6 +3,7 @@
 package qemu
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -214,9 +215,24 @@ type Accel string
 
 // The accelerators.
 const (
-	KVM Accel = "kvm" // the processor
+	KVM Accel = "kvm" // the processor, by Linux
+	HVF Accel = "hvf" // the processor, by macOS
 	TCG Accel = "tcg" // QEMU's translator: everywhere, some ten times slower
 )
+
+// Title is what people call it.
+func (a Accel) Title() string { return strings.ToUpper(string(a)) }
+
+// MachineOf returns QEMU's words for the machine and the processor of an architecture's guests: -M and -cpu.
+func (a Accel) MachineOf(of arch.Arch) (machine, cpu string) {
+	switch a {
+	case KVM:
+		return cmp.Or(of.KVMMachine, of.Machine), cmp.Or(of.KVMCPU, of.CPU)
+	case HVF:
+		return of.Machine, "host"
+	}
+	return of.Machine, of.CPU
+}
 
 // Args implements Device.
 func (a Accel) Args() []string {
@@ -229,10 +245,25 @@ func (a Accel) Args() []string {
 // ProbeKVM returns why this machine's KVM cannot run guests of an architecture, or nil. It runs code in a virtual
 // machine of its own: there are machines where /dev/kvm exists and can be opened, and no guest runs on it.
 func ProbeKVM(a arch.Arch) error {
+	if err := isOwn(a); err != nil {
+		return err
+	}
+	return probedKVM()
+}
+
+// ProbeOwn returns why this machine's processor cannot run guests of an architecture by [Own], or nil.
+func ProbeOwn(a arch.Arch) error {
+	if err := isOwn(a); err != nil {
+		return err
+	}
+	return probeOwn()
+}
+
+func isOwn(a arch.Arch) error {
 	if a.OCI != runtime.GOARCH {
 		return fmt.Errorf("this machine is %s, the guest %s", runtime.GOARCH, a)
 	}
-	return probedKVM()
+	return nil
 }
 
 // probedKVM asks once: it takes a hundredth of a second.

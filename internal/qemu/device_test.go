@@ -9,6 +9,22 @@ import (
 	"github.com/kimg/kimg/internal/arch"
 )
 
+func TestMachineOf(t *testing.T) {
+	for _, c := range []struct {
+		accel Accel
+		arch  arch.Arch
+		want  string
+	}{
+		{TCG, arch.AMD64, "pc max,la57=off"}, {KVM, arch.AMD64, "pc max,la57=off"}, {HVF, arch.AMD64, "pc host"},
+		{TCG, arch.ARM64, "virt cortex-a72"}, {KVM, arch.ARM64, "virt,gic-version=host host"},
+		{HVF, arch.ARM64, "virt host"},
+	} {
+		if machine, cpu := c.accel.MachineOf(c.arch); machine+" "+cpu != c.want {
+			t.Errorf("%s of %s: %s %s, want %s", c.accel, c.arch, machine, cpu, c.want)
+		}
+	}
+}
+
 func TestArgv(t *testing.T) {
 	socket := func(name string) string { return "/run/" + name }
 	for _, c := range []struct {
@@ -17,6 +33,7 @@ func TestArgv(t *testing.T) {
 	}{
 		{Base{Machine: "pc"}, "-M pc -no-user-config -nodefaults -display none -no-reboot"},
 		{KVM, "-accel kvm"},
+		{HVF, "-accel hvf"},
 		{TCG, "-accel tcg,thread=multi"},
 		{CPU{Model: "max,la57=off"}, "-cpu max,la57=off -smp 1"},
 		{CPU{Model: "max,la57=off", Count: 4}, "-cpu max,la57=off -smp 4"},

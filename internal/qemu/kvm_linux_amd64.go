@@ -12,12 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Numbers from <linux/kvm.h>; the x86 sizes are those of struct kvm_regs and struct kvm_sregs.
+// Numbers from <linux/kvm.h>; the sizes are those of struct kvm_regs and struct kvm_sregs.
 const (
-	kvmGetAPIVersion       = 0xae00
-	kvmCreateVM            = 0xae01
 	kvmGetVCPUMmapSize     = 0xae04
-	kvmCreateVCPU          = 0xae41
 	kvmSetUserMemoryRegion = 0x4020ae46
 	kvmSetTSSAddr          = 0xae47
 	kvmRun                 = 0xae80
@@ -26,16 +23,12 @@ const (
 	kvmGetSregs            = 0x8138ae83
 	kvmSetSregs            = 0x4138ae84
 
-	kvmAPIVersion = 12
-	kvmExitHlt    = 5
+	kvmExitHlt = 5
 
 	kvmSregsSize  = 0x138
 	kvmCSBase     = 0 // struct kvm_segment cs is first: base u64, limit u32, selector u16
 	kvmCSSelector = 12
 )
-
-// errNoKVM says that there is no device to probe.
-var errNoKVM = errors.New("there is no /dev/kvm")
 
 // kvmCode is what the probe runs, in real mode: it counts down from 5 million and halts. A processor takes some
 // three milliseconds for it. A KVM that interprets instructions, as nested ones do with what they cannot execute,
@@ -59,29 +52,8 @@ const (
 	kvmSlow  = 50e6
 )
 
-// probeKVM runs code in a virtual machine of its own.
-func probeKVM() error {
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR|unix.O_CLOEXEC, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return errNoKVM
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return runCode(int(f.Fd()))
-}
-
-// runCode makes a machine with one processor and a page of code, and runs it.
-func runCode(kvm int) error {
-	if v, err := ioctl(kvm, kvmGetAPIVersion, 0); err != nil || v != kvmAPIVersion {
-		return fmt.Errorf("ask KVM for its version: %d, %w", v, orUnexpected(err))
-	}
-	vm, err := ioctl(kvm, kvmCreateVM, 0)
-	if err != nil {
-		return fmt.Errorf("create a KVM machine: %w", err)
-	}
-	defer unix.Close(vm)
+// tryKVM runs code in a virtual machine: it makes one processor and a page of code.
+func tryKVM(kvm, vm int) error {
 	// Intel processors without unrestricted guests need three pages for real mode.
 	if _, err := ioctl(vm, kvmSetTSSAddr, 0xfffbd000); err != nil {
 		return fmt.Errorf("set up KVM: %w", err)
@@ -210,27 +182,4 @@ func threadTime() time.Duration {
 		return 0
 	}
 	return time.Duration(t.Nano())
-}
-
-func orUnexpected(err error) error {
-	if err == nil {
-		return fmt.Errorf("want %d", kvmAPIVersion)
-	}
-	return err
-}
-
-func ioctl(fd int, req, arg uintptr) (int, error) {
-	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(r), nil
-}
-
-func ioctlPtr(fd int, req uintptr, arg unsafe.Pointer) (int, error) {
-	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg))
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(r), nil
 }

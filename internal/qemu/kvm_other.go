@@ -1,7 +1,7 @@
-//go:build !linux || !amd64
+//go:build !linux || (!amd64 && !arm64)
 
 package qemu
 
 import "errors"
 
-func probeKVM() error { return errors.New("KVM is only used on x86-64 Linux") }
+func probeKVM() error { return errors.New("KVM is only used on Linux, on x86-64 and arm64") }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/qemu"
 )
 
 // Imaging returns an engine, and the image in it that has QEMU, gdb and socat. It is
@@ -16,8 +17,9 @@ type Imaging func(context.Context) (eng Engine, image string, err error)
 
 // Choose picks the toolbox: this machine when it has both QEMU for the architecture and gdb, else the container.
 // tools, from KIMG_TOOLS, is "host" or "container" to have one of them, or empty. Both programs come from one
-// place, so that gdb and QEMU agree on sockets and paths.
-func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (Toolbox, error) {
+// place, so that gdb and QEMU agree on sockets and paths. Where gdb is not wanted, a machine whose processor can run
+// the guests does without it: a Mac has no gdb, and its container no accelerator.
+func Choose(ctx context.Context, a arch.Arch, tools string, gdb bool, imaging Imaging) (Toolbox, error) {
 	switch tools {
 	case "", "host", "container":
 	default:
@@ -26,6 +28,9 @@ func Choose(ctx context.Context, a arch.Arch, tools string, imaging Imaging) (To
 	if tools != "container" {
 		_, noQEMU := exec.LookPath(a.QEMU)
 		_, noGDB := exec.LookPath(a.GDBOn(runtime.GOARCH))
+		if !gdb && (tools == "host" || noQEMU == nil && qemu.ProbeOwn(a) == nil) {
+			noGDB = nil
+		}
 		missing := errors.Join(noQEMU, noGDB)
 		if missing == nil {
 			return Host{Arch: a}, nil

@@ -22,7 +22,7 @@ func TestChoose(t *testing.T) {
 		}
 		return &fakeEngine{}, "tools", nil
 	}
-	choose := func(tools string) (Toolbox, error) { return Choose(t.Context(), arch.AMD64, tools, imaging) }
+	choose := func(tools string) (Toolbox, error) { return Choose(t.Context(), arch.AMD64, tools, true, imaging) }
 	if _, err := choose("neither"); err == nil || !strings.Contains(err.Error(), "want host or container") {
 		t.Error(err)
 	}
@@ -37,6 +37,15 @@ func TestChoose(t *testing.T) {
 		t.Errorf("without an engine: %v", err)
 	}
 	for _, name := range []string{arch.AMD64.QEMU, "gdb", "e2fsck"} {
+		if name == "gdb" { // there is QEMU alone by now
+			if _, err := choose("host"); err == nil || !strings.Contains(err.Error(), "gdb") {
+				t.Errorf("a machine without gdb: %v", err)
+			}
+			got, err := Choose(t.Context(), arch.AMD64, "host", false, imaging)
+			if err != nil || got != (Host{Arch: arch.AMD64}) {
+				t.Errorf("a machine whose gdb is not wanted: %+v, %v", got, err)
+			}
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}

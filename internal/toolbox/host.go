@@ -41,7 +41,7 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	}
 	r := &hostRunner{dir: dir}
 	t := &Tools{GDB: h.Arch.Or().GDBOn(runtime.GOARCH), Dir: m.Dir, Kept: m.Kept, Sockets: dir.path, RunDir: dir.path,
-		Accel: qemu.KVM, Runner: r}
+		Accel: qemu.Own, Runner: r}
 	if m.Keep {
 		t.Memory, r.memory = memoryFile()
 	}
@@ -51,7 +51,7 @@ func (h Host) Open(_ context.Context, m Mounts) (*Tools, error) {
 	if h.Indexes != "" && slices.Contains(m.Files, artifact.Vmlinux) {
 		h.index(m, t, r)
 	}
-	if err := qemu.ProbeKVM(h.Arch); err != nil {
+	if err := qemu.ProbeOwn(h.Arch.Or()); err != nil {
 		t.Accel, t.NoKVM = qemu.TCG, err.Error()
 	}
 	return t, nil

@@ -54,7 +54,7 @@ type Tools struct {
 	Indexed <-chan struct{}
 
 	Accel qemu.Accel // the best that works
-	NoKVM string     // what keeps KVM from being used; empty with KVM
+	NoKVM string     // what keeps KVM, or macOS's HVF, from being used; empty with it
 
 	// Isolated says that the programs have a network of their own, and see no more of
 	// this machine's files than the Mounts.

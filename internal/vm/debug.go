@@ -223,7 +223,7 @@ func findBreaks(
 		}
 		locations += b.Locations
 	}
-	return tools.Accel == qemu.KVM && locations > hardware, d.Exit(ctx)
+	return tools.Accel != qemu.TCG && locations > hardware, d.Exit(ctx)
 }
 
 // headSocket is where QEMU's gdb stub listens first, for kimg. It listens for gdb at another one after that.

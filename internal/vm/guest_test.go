@@ -34,7 +34,7 @@ func realGuest(t *testing.T) vm.Options {
 		eng, err := container.Connect(ctx)
 		return eng, image, err
 	}
-	tools, err := toolbox.Choose(t.Context(), arch.Default, os.Getenv("KIMG_TOOLS"), imaging)
+	tools, err := toolbox.Choose(t.Context(), arch.Default, os.Getenv("KIMG_TOOLS"), true, imaging)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,11 @@ func (o *Options) prepare(ctx context.Context, config Config, files []string) (_
 		vm.machine.Shares = append(vm.machine.Shares, qemu.NineP{Tag: shareTag(n), Dir: dir, Write: shares[n].Write})
 	}
 	if vm.tools.Accel == qemu.TCG {
-		o.say("no KVM (%s): the guest is emulated, some ten times slower", vm.tools.NoKVM)
+		own := qemu.Own
+		if vm.tools.Isolated {
+			own = qemu.KVM
+		}
+		o.say("no %s (%s): the guest is emulated, some ten times slower", own.Title(), vm.tools.NoKVM)
 	}
 	guest := needs.On(o.arch().ConsoleY, needs.Guest)
 	if o.Direct {

@@ -40,7 +40,12 @@ type Machine struct {
 
 // Argv is QEMU's command line. Devices get their addresses by their order.
 func (m Machine) Argv() []string {
-	devices := []qemu.Device{qemu.Base{Machine: m.Arch.Machine, OwnRAM: m.RAM != nil}}
+	var last qemu.Accel // its machine suits those before it, too
+	if len(m.Accel) > 0 {
+		last = m.Accel[len(m.Accel)-1]
+	}
+	machine, cpu := last.MachineOf(m.Arch)
+	devices := []qemu.Device{qemu.Base{Machine: machine, OwnRAM: m.RAM != nil}}
 	for _, a := range m.Accel {
 		devices = append(devices, a)
 	}
@@ -56,7 +61,7 @@ func (m Machine) Argv() []string {
 	if !m.Form.OnDisk() {
 		kernel.Initramfs = m.Dir + "/" + m.Form.File()
 	}
-	devices = append(devices, qemu.CPU{Model: m.Arch.CPU, Count: m.CPUs}, ram, kernel)
+	devices = append(devices, qemu.CPU{Model: cpu, Count: m.CPUs}, ram, kernel)
 	if m.Form.OnDisk() {
 		devices = append(devices, qemu.Disk{Image: m.Dir + "/" + m.Disk, Bus: m.Bus, Write: m.Write, Over: m.Over})
 	}

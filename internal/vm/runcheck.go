@@ -246,7 +246,7 @@ func (k *checking) find(ctx context.Context, d *gdb.Debugger) (b gdb.Breakpoint,
 
 // hardware says whether the processor has enough breakpoints for the place.
 func (k *checking) hardware(b gdb.Breakpoint) bool {
-	return k.vm.tools.Accel != qemu.KVM || b.Locations <= k.vm.machine.Arch.HardwareBreaks
+	return k.vm.tools.Accel == qemu.TCG || b.Locations <= k.vm.machine.Arch.HardwareBreaks
 }
 
 // look records where the guest has stopped, evaluates the check's expressions there, and lets the guest go.

@@ -29,7 +29,7 @@ func Guest(t *testing.T) vm.Options {
 // GuestIn is one of the artifacts in dir.
 func GuestIn(t *testing.T, dir string) vm.Options {
 	t.Helper()
-	tools, err := toolbox.Choose(t.Context(), arch.Default, "container",
+	tools, err := toolbox.Choose(t.Context(), arch.Default, "container", true,
 		func(ctx context.Context) (toolbox.Engine, string, error) {
 			eng, err := container.Connect(ctx)
 			return eng, os.Getenv("KIMG_TEST_IMAGING"), err
