@@ -87,7 +87,7 @@ func (r *Recording) add(ctx context.Context, tw *tar.Writer, file string) error 
 // The bounds of what is imported besides the parts, whose sizes record.json has: of a file in bytes, and of files.
 const (
 	maxImported = 256 << 20
-	maxFiles    = 1000
+	maxFiles    = 20000 // a distribution has 5,000 modules
 	maxPart     = 1 << 40
 )
 
@@ -233,7 +233,7 @@ func (r *Recording) lay(root *os.Root, head *tar.Header, from io.Reader) error {
 			return fmt.Errorf("it has %d bytes, and %s says %d", head.Size, recordFile, part.Size)
 		}
 	case name == Tape+"/"+Console, name == artifact.GDBLoader, name == artifact.Lock,
-		strings.HasPrefix(name, artifact.GDBScripts+"/"):
+		strings.HasPrefix(name, artifact.GDBScripts+"/"), strings.HasPrefix(name, artifact.ModulesDir+"/"):
 		if head.Size > most {
 			return fmt.Errorf("it has more than %d bytes", most)
 		}
@@ -276,7 +276,7 @@ func (r *Recording) complete(ctx context.Context, out string) error {
 		}
 	}
 	if _, err := os.Lstat(r.Path(artifact.GDBLoader)); errors.Is(err, fs.ErrNotExist) {
-		return keepBeside(ctx, out, r.dir, artifact.GDBLoader, artifact.GDBScripts)
+		return keepBeside(ctx, out, r.dir, artifact.GDBLoader, artifact.GDBScripts, artifact.ModulesDir)
 	}
 	return nil
 }

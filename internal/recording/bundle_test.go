@@ -42,7 +42,8 @@ func TestExport(t *testing.T) {
 		t.Errorf("its tools are those of %q", r.Pins())
 	}
 	for _, file := range []string{
-		artifact.Lock, artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", Tape + "/" + Console} {
+		artifact.Lock, artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", artifact.ModulesDir + "/kernel/a.ko",
+		Tape + "/" + Console} {
 		if _, err := os.Stat(r.Path(file)); err != nil {
 			t.Error(err)
 		}
@@ -108,6 +109,7 @@ func TestHostileImport(t *testing.T) {
 		"another file":       {Name: "tape/x", Size: 1},
 		"another size":       {Name: artifact.Disk, Size: 1},
 		"scripts out of it":  {Name: artifact.GDBScripts + "/../../../x", Size: 1},
+		"modules out of it":  {Name: artifact.ModulesDir + "/../../../x", Size: 1},
 		"the lock":           {Name: lockFile, Size: 1},
 		"the record's again": {Name: recordFile, Size: 1},
 	} {

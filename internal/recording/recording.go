@@ -282,11 +282,11 @@ func Copy(ctx context.Context, from, to string) (err error) {
 	return sparse.CopyFile(ctx, out, in, info.Size())
 }
 
-// beside are the artifacts that are copied where there are any: gdb's scripts of the kernel, and the lock, whose image
-// of tools has the QEMU.
-var beside = []string{artifact.GDBLoader, artifact.GDBScripts, artifact.Lock}
+// beside are the artifacts that are kept where there are any: gdb's scripts of the kernel, its modules, whose debug
+// information names lines, and the lock, whose image of tools has the QEMU.
+var beside = []string{artifact.GDBLoader, artifact.GDBScripts, artifact.ModulesDir, artifact.Lock}
 
-// keepBeside copies some of those.
+// keepBeside keeps some of those.
 func keepBeside(ctx context.Context, out, dir string, names ...string) error {
 	for _, name := range names {
 		from := filepath.Join(out, name)
@@ -304,6 +304,9 @@ func keepBeside(ctx context.Context, out, dir string, names ...string) error {
 				return os.MkdirAll(to, 0o700)
 			case !e.Type().IsRegular():
 				return nil
+			}
+			if name == artifact.ModulesDir { // which are many and large
+				return keep(ctx, path, to)
 			}
 			if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err

@@ -18,7 +18,7 @@ func build(t *testing.T) string {
 	t.Helper()
 	out := t.TempDir()
 	for _, name := range append(links(arch.Default), artifact.GDBLoader, artifact.GDBScripts+"/linux/a.py",
-		artifact.Lock) {
+		artifact.ModulesDir+"/kernel/a.ko", artifact.Lock) {
 		file := filepath.Join(out, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -96,8 +96,10 @@ func TestRecording(t *testing.T) {
 	if info, err := os.Stat(r.Dir()); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, err := os.Stat(r.Path(artifact.GDBScripts, "linux", "a.py")); err != nil {
-		t.Error(err)
+	for _, name := range []string{artifact.GDBScripts + "/linux/a.py", artifact.ModulesDir + "/kernel/a.ko"} {
+		if _, err := os.Stat(r.Path(name)); err != nil {
+			t.Error(err)
+		}
 	}
 	if _, err := Create(t.Context(), out, "a", *r); reason(t, err) != "there is one" {
 		t.Error(err)
