@@ -63,6 +63,7 @@ type guest struct {
 	stdout, stderr *os.File
 	recorded       bool                    // it is a recording's, and needs no build
 	pins           string                  // the directory of the lock that pins its tools; empty: out
+	arch           arch.Arch               // of the recording; zero: that of the artifacts in out
 	inContainer    bool                    // QEMU and gdb come from kimg's container, unless KIMG_TOOLS says host
 	gdb            bool                    // it is wanted, and not QEMU alone
 	takeTerminal   func()                  // removes the progress from the screen; called before the guest is shown
@@ -150,7 +151,7 @@ func (g *guest) options(ctx context.Context, env builder.Env) (vm.Options, error
 	if g.inContainer {
 		from = cmp.Or(from, "container")
 	}
-	a := artifact.ArchOf(g.out)
+	a := cmp.Or(g.arch, artifact.ArchOf(g.out))
 	tools, err := toolbox.Choose(ctx, a, from, g.gdb, imaging)
 	if err != nil {
 		return vm.Options{}, err

@@ -15,6 +15,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/checks"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
@@ -35,7 +36,8 @@ type recordFlags struct {
 func (f *recordFlags) addFlags(flags *pflag.FlagSet, does string) {
 	flags.StringVar(&f.name, "record", "", does)
 	flags.BoolVar(&f.apicTimer, "record-apic-timer", false,
-		"with --record, keep the processor's own timer: a log of 20 times the size; without, the guest has noapictimer")
+		"with --record, keep the own timer of amd64's processor: a log of 20 times the size;\n"+
+			"without, the guest has noapictimer")
 }
 
 func (f *recordFlags) check(flags *pflag.FlagSet) error {
@@ -187,8 +189,16 @@ func (g *guest) openRecording(ctx context.Context, env builder.Env, name string)
 	if err != nil {
 		return nil, err
 	}
+	return r, g.replays(r)
+}
+
+// replays has the guest be that of a recording, with the tools that are its own.
+func (g *guest) replays(r *recording.Recording) (err error) {
 	g.recorded, g.pins = true, r.Pins()
-	return r, nil
+	if g.arch, err = arch.Parse(r.Arch); err != nil {
+		err = fmt.Errorf("replay %s: %w", r.Name(), err)
+	}
+	return err
 }
 
 func (g *guest) findRecording(ctx context.Context, env builder.Env, name string) (*recording.Recording, error) {
@@ -436,7 +446,9 @@ func verifyOne(ctx context.Context, env builder.Env, g guest, name string) error
 	if err != nil {
 		return err
 	}
-	g.recorded, g.pins = true, r.Pins()
+	if err := g.replays(r); err != nil {
+		return err
+	}
 	o, err := g.options(ctx, env)
 	defer g.closeEngine()
 	if err != nil {

@@ -47,6 +47,22 @@ type Arch struct {
 	Abs64, Abs32 uint32
 	OCI          string // platform.architecture of an OCI image, GOARCH's words
 	Libvirt      string // <os><type arch=...>
+
+	Recorded Recorded
+}
+
+// Recorded is what it takes for QEMU to record an architecture's guests, besides what it takes for all. The zero value:
+// they cannot be recorded.
+type Recorded struct {
+	Port   string // the device of the serial port beside the console's, without /dev/: ttyS1
+	Driver string // the kernel's option for it: SERIAL_8250
+	Device string // QEMU's, that the port is; empty: the machine has it, where a second -serial asks for it
+	Timer  string // the kernel's word for doing without a timer that makes logs large; empty: there is none such
+	ROMs   string // of QEMU's files, what its guests run or read
+	Global string // the properties of QEMU's devices that are set: "driver.property=value"
+	HPET   bool   // the machine has that timer, and is to have none
+	// Onward says that QEMU does not get the machine back from a state that it kept: replays go forwards alone.
+	Onward bool
 }
 
 // AMD64 is x86-64.
@@ -63,6 +79,17 @@ var AMD64 = Arch{
 	QEMUPackages: "qemu-system-x86 seabios ipxe-qemu", Emulator: "qemu-x86_64",
 	Triplet: "x86_64-linux-gnu", ELF: elf.EM_X86_64,
 	Abs64: uint32(elf.R_X86_64_64), Abs32: uint32(elf.R_X86_64_32), OCI: "amd64", Libvirt: "x86_64",
+	Recorded: Recorded{
+		Port: "ttyS1", Driver: "SERIAL_8250",
+		// The calibration of the local APIC's timer alone makes a log twenty times as large.
+		Timer: "noapictimer",
+		ROMs: "/usr/share/seabios/bios-256k.bin /usr/share/qemu/kvmvapic.bin " +
+			"/usr/share/qemu/linuxboot_dma.bin",
+		// Loading a snapshot would wait for the processor, and the processor for the replay's lock (vapic_post_load).
+		Global: "apic-common.vapic=off",
+		// After a state was loaded it may miss a tick (QEMU 10.0), and the replay then hangs.
+		HPET: true,
+	},
 }
 
 // ARM64 is aarch64, on QEMU's machine virt: its RAM begins at 1 GiB, and the kernel is 2 MiB above that.
@@ -80,6 +107,7 @@ var ARM64 = Arch{
 	QEMUPackages: "qemu-system-arm ipxe-qemu gdb-multiarch", Emulator: "qemu-aarch64",
 	Triplet: "aarch64-linux-gnu", ELF: elf.EM_AARCH64,
 	Abs64: uint32(elf.R_AARCH64_ABS64), Abs32: uint32(elf.R_AARCH64_ABS32), OCI: "arm64", Libvirt: "aarch64",
+	Recorded: Recorded{Port: "ttyAMA1", Driver: "SERIAL_AMBA_PL011"}, // the machine's since QEMU 9.1
 }
 
 // RISCV64 is 64-bit RISC-V, on QEMU's machine virt: its RAM begins at 2 GiB, with OpenSBI, and the kernel is 2 MiB
@@ -94,6 +122,10 @@ var RISCV64 = Arch{
 	QEMUPackages: "qemu-system-riscv opensbi ipxe-qemu gdb-multiarch", Firmware: "/usr/share/qemu/opensbi-*",
 	Emulator: "qemu-riscv64",
 	Triplet:  "riscv64-linux-gnu", ELF: elf.EM_RISCV, OCI: "riscv64", Libvirt: "riscv64",
+	Recorded: Recorded{Port: "ttyS1", Driver: "SERIAL_8250_PCI", Device: "pci-serial",
+		ROMs: "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
+		// QEMU 10.0 has neither the processor's timer nor what its clock counts from in a state; 10.2 has.
+		Onward: true},
 }
 
 // PPC64EL is 64-bit little-endian POWER, on QEMU's machine pseries: its firmware lets the kernel go where there is

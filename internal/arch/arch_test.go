@@ -24,13 +24,24 @@ func TestParse(t *testing.T) {
 
 // A row that lacks a word would reach a command line as an empty argument.
 func TestRowsAreWhole(t *testing.T) {
+	empty := []string{"Start", "Firmware", "Abs64", "Abs32", "KVMMachine", "KVMCPU", "Recorded"}
 	for _, a := range All {
 		v := reflect.ValueOf(a)
 		for i := range v.NumField() {
 			name := v.Type().Field(i).Name
-			if v.Field(i).IsZero() && !slices.Contains([]string{"Start", "Firmware", "Abs64", "Abs32"}, name) {
+			if v.Field(i).IsZero() && !slices.Contains(empty, name) {
 				t.Errorf("%s: %s is empty", a.Name, name)
 			}
+		}
+	}
+}
+
+// What is recorded needs a port, and the kernel's driver of it.
+func TestRecorded(t *testing.T) {
+	for _, a := range All {
+		r := a.Recorded
+		if (r.Port == "") != (r.Driver == "") || r.Port == "" && r != (Recorded{}) || r.Port == a.Console {
+			t.Errorf("%s: %+v", a.Name, r)
 		}
 	}
 }

@@ -71,5 +71,34 @@ func guestOf(t *testing.T, k kimg, a arch.Arch) {
 	if r.stdout != "2\n" {
 		t.Errorf("a program that was cross-compiled says %q", r.stdout)
 	}
+	recordOf(t, k, out, a)
 	verify(t, out)
+}
+
+// recordOf records a guest and replays it, where that can be done.
+func recordOf(t *testing.T, k kimg, out string, a arch.Arch) {
+	record := []string{"run", "--out", out, "--init", "sh", "--record", "a", "--", "sh", "-c", "uname -m; exit 7"}
+	if a.Recorded.Port == "" {
+		k.run(t, "", record...).want(t, 2)
+		return
+	}
+	r := k.run(t, "", record...).want(t, 7)
+	if r.stdout != machines[a]+"\n" {
+		t.Errorf("the recorded guest is %q", r.stdout)
+	}
+	r = k.run(t, "", "recording", "verify", "a", "--out", out).want(t, 0)
+	if !strings.Contains(r.stdout, "the same console, the same ") {
+		t.Errorf("its replay is %q", r.stdout)
+	}
+	r = k.run(t, "", "debug", "--out", out, "--replay", "a", "--at", "boot", "--batch", "--ex", "hbreak *start_kernel",
+		"--ex", "continue", "--ex", "info symbol $pc", "--ex", "stepi", "--ex", "reverse-stepi",
+		"--ex", "info symbol $pc").want(t, 0)
+	want := 2
+	if a.Recorded.Onward {
+		want = 1
+	}
+	if at := strings.Count(r.stdout, "start_kernel in section"); at != want {
+		t.Errorf("gdb was at start_kernel %d times, want %d:\n%s", at, want, r.stdout)
+	}
+	k.run(t, "", "recording", "rm", "a", "--out", out).want(t, 0)
 }

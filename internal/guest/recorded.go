@@ -25,6 +25,8 @@ func RecordedWords(disk string) string {
 // Recorded is what a recorded guest does.
 type Recorded struct {
 	Disk    string // the device that its [Recorded.Image] is
+	Serial  string // the device of the serial console: /dev/ttyS0
+	Frames  string // that of the other serial port
 	Script  string // a shell's
 	Direct  bool   // it boots without systemd
 	UserNet bool   // the network is QEMU's own
@@ -32,7 +34,7 @@ type Recorded struct {
 }
 
 // Image is a disk that is a shell script. As the first process it boots the guest, and has it run Script once. To the
-// second serial port go frames: "o N" and "e N", each a line with N bytes of output or of errors behind it, and at the
+// port for Frames go lines "o N" and "e N", each a line with N bytes of output or of errors behind it, and at the
 // end "x N", the status. Then the guest is powered off. A script without the Console has no input; before one with it
 // reads, "l 0" is said.
 //
@@ -48,8 +50,9 @@ func (r Recorded) Image() ([]byte, error) {
 		}
 		return ""
 	}
-	text := functions + fmt.Sprintf("\ndisk=%s direct=%s user_net=%s console=%s\ncommand=%s\n", r.Disk, word(r.Direct),
-		word(r.UserNet), word(r.Console), base64.StdEncoding.EncodeToString([]byte(r.Script))) + string(recorded)
+	text := functions + fmt.Sprintf("\ndisk=%s serial=%s frames=%s direct=%s user_net=%s console=%s\ncommand=%s\n",
+		r.Disk, r.Serial, r.Frames, word(r.Direct), word(r.UserNet), word(r.Console),
+		base64.StdEncoding.EncodeToString([]byte(r.Script))) + string(recorded)
 	rest := (ScriptBlock - len(text)%ScriptBlock) % ScriptBlock
 	return []byte(text + strings.Repeat("\n", rest)), nil
 }

@@ -7,7 +7,8 @@ import (
 )
 
 func TestRecordedImage(t *testing.T) {
-	disk, err := Recorded{Disk: "/dev/vdb", Script: "exec 'uname'\n", Direct: true, UserNet: true}.Image()
+	disk, err := Recorded{Disk: "/dev/vdb", Serial: "/dev/ttyAMA0", Frames: "/dev/ttyAMA1",
+		Script: "exec 'uname'\n", Direct: true, UserNet: true}.Image()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,8 +19,12 @@ func TestRecordedImage(t *testing.T) {
 	if strings.Contains(text, "\nserve\n") || strings.Contains(text, agentMain) {
 		t.Error("it has the agent's main part too")
 	}
-	if !strings.Contains(text, "\ndisk=/dev/vdb direct=1 user_net=1 console=\ncommand=ZXhlYyAndW5hbWUnCg==\n") {
+	if !strings.Contains(text, "\ndisk=/dev/vdb serial=/dev/ttyAMA0 frames=/dev/ttyAMA1 direct=1 user_net=1 console=\n"+
+		"command=ZXhlYyAndW5hbWUnCg==\n") {
 		t.Error("it lacks its settings")
+	}
+	if strings.Contains(string(recorded), "ttyS") {
+		t.Error("it goes to an architecture's port, whichever the guest has")
 	}
 	for _, name := range []string{"mount_all", "network_up"} {
 		if !strings.Contains(text, "\n"+name+"() {") {

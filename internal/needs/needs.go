@@ -32,9 +32,7 @@ var (
 
 	Agent = Need{What: "run a command for the host", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_CONSOLE"}}}
 	Share = Need{What: "share a directory", Any: [][]string{{"VIRTIO_PCI", "NET_9P", "NET_9P_VIRTIO", "9P_FS"}}}
-	// A disk of another kind cannot be read-only in QEMU, as the one with a recorded command is.
-	Record = Need{What: "be recorded", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_BLK", "SERIAL_8250"}}}
-	Card   = Need{What: "use a network card", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_NET"}, {"E1000"}}}
+	Card  = Need{What: "use a network card", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_NET"}, {"E1000"}}}
 
 	// With DEBUG_INFO_SPLIT the types and the variables are in .dwo files beside the objects, and stay there.
 	Debug     = Need{What: "be debugged", Any: [][]string{{"DEBUG_INFO"}}, Off: []string{"DEBUG_INFO_SPLIT"}}
@@ -58,6 +56,12 @@ func With(boot []Need) []Need {
 		return Build
 	}
 	return slices.Concat(boot, Build[len(Boot):])
+}
+
+// Record is what being recorded needs, where a symbol is the driver of the second serial port. A disk of another kind
+// cannot be read-only in QEMU, as the one with a recorded command is.
+func Record(port string) Need {
+	return Need{What: "be recorded", Any: [][]string{{"VIRTIO_PCI", "VIRTIO_BLK", port}}}
 }
 
 // On has the console's driver in a list be another one: that of an architecture.

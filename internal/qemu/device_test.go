@@ -52,9 +52,10 @@ func TestArgv(t *testing.T) {
 		{Ports{Names: []string{"a", "b"}, Socket: socket}, "-device virtio-serial-pci " +
 			"-chardev socket,id=port0,server=on,wait=off,path=/run/a -device virtserialport,chardev=port0,name=a " +
 			"-chardev socket,id=port1,server=on,wait=off,path=/run/b -device virtserialport,chardev=port1,name=b"},
-		{Replay{Log: "/a,b", Shift: 5, Snapshot: "init"}, "-accel tcg,thread=single -global apic-common.vapic=off " +
-			"-icount shift=5,rr=record,rrfile=/a,,b,rrsnapshot=init -no-shutdown"},
-		{Replay{Replay: true, Log: "/l", Snapshot: "s"}, "-accel tcg,thread=single -global apic-common.vapic=off " +
+		{Replay{Log: "/a,b", Shift: 5, Snapshot: "init", Global: "apic-common.vapic=off"},
+			"-accel tcg,thread=single -global apic-common.vapic=off " +
+				"-icount shift=5,rr=record,rrfile=/a,,b,rrsnapshot=init -no-shutdown"},
+		{Replay{Replay: true, Log: "/l", Snapshot: "s"}, "-accel tcg,thread=single " +
 			"-icount shift=0,rr=replay,rrfile=/l,rrsnapshot=s -no-shutdown"},
 		{ReplayDisk{Image: "/r", Overlay: "/o", Script: "/s"},
 			"-drive if=none,id=image,driver=qcow2,file.driver=file,file.filename=/o,backing.driver=raw," +
@@ -75,6 +76,9 @@ func TestArgv(t *testing.T) {
 		{SerialFiles{{Output: "/c", Input: "/t"}, {Output: "/d"}},
 			"-chardev file,id=serial0,path=/c,input-path=/t -serial chardev:serial0 " +
 				"-chardev file,id=serial1,path=/d -serial chardev:serial1"},
+		{SerialFiles{{Output: "/c"}, {Output: "/d", Device: "pci-serial"}},
+			"-chardev file,id=serial0,path=/c -serial chardev:serial0 " +
+				"-chardev file,id=serial1,path=/d -serial chardev:serial1 -device pci-serial,chardev=serial1"},
 		{ReplayNet{Card{Model: "virtio-net-pci"}}, "-netdev user,id=net " +
 			"-device virtio-net-pci,netdev=net,romfile=,guest_announce=off " +
 			"-object filter-replay,id=packets,netdev=net"},

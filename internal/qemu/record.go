@@ -12,8 +12,8 @@ type Replay struct {
 	Log      string
 	Shift    int
 	Snapshot string // of the guest's disk: made when the recording begins; where the replay begins
-	// NoHPET leaves that timer out: after a state was loaded it may miss a tick (QEMU 10.0), and the replay then hangs.
-	NoHPET bool
+	Global   string // a property of QEMU's devices that is set; empty: none is
+	NoHPET   bool   // an x86 machine without that timer
 }
 
 // Args implements Device.
@@ -22,14 +22,14 @@ func (r Replay) Args() []string {
 	if r.Replay {
 		mode = "replay"
 	}
-	args := []string{
-		"-accel", "tcg,thread=single",
-		// Loading a snapshot would wait for the processor, and the processor for the replay's lock (vapic_post_load).
-		"-global", "apic-common.vapic=off",
+	args := []string{"-accel", "tcg,thread=single"}
+	if r.Global != "" {
+		args = append(args, "-global", r.Global)
+	}
+	args = append(args,
 		"-icount", fmt.Sprintf("shift=%d,rr=%s,rrfile=%s,rrsnapshot=%s", r.Shift, mode, quote(r.Log), r.Snapshot),
 		// A guest that ends stays, to be asked how many instructions it had.
-		"-no-shutdown",
-	}
+		"-no-shutdown")
 	if r.NoHPET {
 		args = append(args, "-machine", "hpet=off")
 	}
@@ -66,12 +66,12 @@ func (d ReplayDisk) Args() []string {
 	}
 }
 
-// SerialFiles are serial ports, from the first.
+// SerialFiles are serial ports, from the first. QEMU records those alone that -serial names.
 type SerialFiles []SerialFile
 
 // SerialFile is a serial port whose output goes to a file. Its input comes from another one, a FIFO; empty: it has
-// none, or a replay has it from the log.
-type SerialFile struct{ Output, Input string }
+// none, or a replay has it from the log. Device is QEMU's, where the machine has no such port of its own.
+type SerialFile struct{ Output, Input, Device string }
 
 // Args implements Device.
 func (s SerialFiles) Args() []string {
@@ -83,6 +83,9 @@ func (s SerialFiles) Args() []string {
 			backend += ",input-path=" + quote(file.Input)
 		}
 		args = append(args, "-chardev", backend, "-serial", "chardev:"+id)
+		if file.Device != "" {
+			args = append(args, "-device", file.Device+",chardev="+id)
+		}
 	}
 	return args
 }

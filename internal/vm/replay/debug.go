@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/gdb"
 	"github.com/kimg/kimg/internal/reading"
@@ -59,7 +60,9 @@ func (s *session) gdbFiles() gdb.Files {
 
 // Debug replays a recording to a place of it and gives gdb's prompt there to the user, where commands run the guest
 // forwards and back. Every file is compared first; the first time one replay of the whole keeps states to go back to.
-// begun is called when gdb is about to have the terminal.
+// A guest of an architecture whose replays go forwards alone is taken to the first such place instead of the last, from
+// its beginning, and gdb's reverse commands say that they cannot. begun is called when gdb is about to have the
+// terminal.
 func Debug(
 	ctx context.Context, o vm.Options, r *recording.Recording, at At, d vm.Debugging,
 	tell func(done, all uint64), begun func(),
@@ -78,6 +81,9 @@ func Debug(
 	if err != nil {
 		return err
 	}
+	if s.onward && len(d.Breaks) > 0 && at.Icount == 0 {
+		at.Boot = true
+	}
 	commands, err := s.goTo(ctx, at, kernel)
 	if err != nil {
 		return err
@@ -87,10 +93,16 @@ func Debug(
 	}
 	if len(d.Breaks) > 0 {
 		way := "reverse-continue"
-		if at.Boot {
+		if at.Boot || s.onward {
 			way = "continue"
 		}
 		commands = append(commands, way)
+	}
+	if s.onward {
+		commands = append(slices.Clone(noReverse), commands...)
+		if o.Say != nil {
+			o.Say("QEMU replays guests of " + r.Arch + " forwards alone: gdb's reverse commands are not there")
+		}
 	}
 	args := gdb.Session{
 		Files:  s.gdbFiles(),
@@ -126,13 +138,28 @@ func Debug(
 	return nil
 }
 
+// noReverse has gdb refuse to go backwards.
+var noReverse = []string{"set remote reverse-continue-packet off", "set remote reverse-step-packet off"}
+
 // enter opens a session with gdb's stub, on a recording that the caller uses. Every file is compared first; the first
 // time one replay of the whole keeps states to go back to.
 func enter(
 	ctx context.Context, box toolbox.Toolbox, r *recording.Recording, tell func(done, all uint64),
 ) (*session, error) {
-	if err := r.Verify(ctx); err != nil {
+	a, err := arch.Parse(r.Arch)
+	if err == nil {
+		err = r.Verify(ctx)
+	}
+	if err != nil {
 		return nil, err
+	}
+	if a.Recorded.Onward {
+		if r.End.Replayed == 0 { // how far a replay comes is not known yet
+			if err := pass(ctx, box, r, nil, tell); err != nil {
+				return nil, err
+			}
+		}
+		return open(ctx, box, r, recording.Tape+"/"+recording.Overlay, false, true)
 	}
 	if _, err := os.Stat(r.Path(recording.Points)); errors.Is(err, fs.ErrNotExist) {
 		err := pass(ctx, box, r, pointsOf(r.End.Icount), tell)
@@ -157,16 +184,21 @@ func (s *session) goTo(ctx context.Context, at At, kernel *gdb.Symbols) (command
 		return nil, nil
 	case target >= end:
 		return nil, fmt.Errorf("replay %s: it has %d instructions, and none of number %d", s.r.Name(), end, target)
+	case target == 0 && s.onward:
+		if commands, err = s.toReport(kernel); err != nil || len(commands) > 0 {
+			return commands, err
+		}
+		target = last(s.r)
 	case target == 0:
 		target = last(s.r)
 	}
-	if _, err := s.run(ctx, target, true, nil); err != nil {
+	if _, err := s.run(ctx, target, !s.onward, nil); err != nil {
 		return nil, err
 	}
-	if at.Icount != 0 {
+	if at.Icount != 0 || s.onward {
 		return nil, nil
 	}
-	return s.backToReport(kernel)
+	return s.toReport(kernel)
 }
 
 // shutdown is more than the instructions are between the guest's request to be shut down, or reset, and its last one.
@@ -182,17 +214,22 @@ func last(r *recording.Recording) uint64 {
 	return end - 1
 }
 
-// backToReport are gdb's commands to go back from the end to where the kernel told of what it ended by.
-func (s *session) backToReport(kernel *gdb.Symbols) (commands []string, err error) {
+// toReport are gdb's commands to go back from the end to where the kernel told of what it ended by; or where the replay
+// goes forwards alone, from the beginning to where it first told of such a thing.
+func (s *session) toReport(kernel *gdb.Symbols) (commands []string, err error) {
 	reports, err := Reports(s.r)
 	if err != nil {
 		return nil, err
 	}
-	return backTo(splat.Last(reports), kernel.Functions), nil
+	way := "reverse-continue"
+	if s.onward {
+		way = "continue"
+	}
+	return goToReport(splat.Last(reports), kernel.Functions, way), nil
 }
 
-// backTo are the commands to go back to a report; none where there is none, or nothing to stop at.
-func backTo(r *splat.Report, functions []string) (commands []string) {
+// goToReport are the commands to go to a report that way; none where there is none, or nothing to stop at.
+func goToReport(r *splat.Report, functions []string, way string) (commands []string) {
 	if r == nil {
 		return nil
 	}
@@ -201,7 +238,7 @@ func backTo(r *splat.Report, functions []string) (commands []string) {
 		commands = append(commands, "thbreak "+f)
 	}
 	if len(places) > 0 {
-		commands = append(commands, "reverse-continue")
+		commands = append(commands, way)
 	}
 	if len(places) > 1 {
 		commands = append(commands, "delete") // the others

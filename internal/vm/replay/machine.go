@@ -55,7 +55,7 @@ func argv(r *recording.Recording, p place) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	rr := qemu.Replay{Log: p.log, Shift: r.Shift, Snapshot: begin, NoHPET: r.NoHPET}
+	rr := qemu.Replay{Log: p.log, Shift: r.Shift, Snapshot: begin, Global: a.Recorded.Global, NoHPET: r.NoHPET}
 	if p.from != "" {
 		rr.Replay, rr.Snapshot = true, p.from
 	}
@@ -69,7 +69,7 @@ func argv(r *recording.Recording, p place) ([]string, error) {
 		devices = append(devices, qemu.ReplayNet{Card: qemu.Card{Model: r.Card}})
 	}
 	devices = append(devices, qemu.SerialFiles{{Output: p.output + "/" + recording.Console, Input: p.typed},
-		{Output: p.output + "/" + recording.Command}},
+		{Output: p.output + "/" + recording.Command, Device: a.Recorded.Device}},
 		qemu.QMP{Socket: p.tools.Socket(qmpSocket)})
 	args := qemu.Argv(a, devices...)
 	switch {
@@ -97,9 +97,9 @@ func Check(o *vm.Options, command []string, console bool) error {
 	switch {
 	case !inContainer:
 		return refuse("a recording is bound to the QEMU of kimg's container", "KIMG_TOOLS=container has it used")
-	case o.Arch.Or() != arch.AMD64:
-		return refuse(fmt.Sprintf("recordings are of guests of %s, and this one is of %s", arch.AMD64, o.Arch),
-			"leave --record out")
+	case o.Arch.Or().Recorded.Port == "":
+		return refuse(fmt.Sprintf("guests of %s cannot be recorded yet, those of %s can", o.Arch,
+			strings.Join(recordable(), ", ")), "leave --record out")
 	case len(command) == 0 && !console:
 		return refuse("a recorded guest runs a command, and none is given",
 			"kimg run --record NAME -- COMMAND; kimg debug --record NAME records the serial console")
@@ -118,6 +118,16 @@ func Check(o *vm.Options, command []string, console bool) error {
 		return refuse("a device of --qemu-arg may not replay", "leave --qemu-arg out")
 	}
 	return nil
+}
+
+// recordable are the names of the architectures whose guests can be recorded.
+func recordable() (names []string) {
+	for _, a := range arch.All {
+		if a.Recorded.Port != "" {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // Ready is an error, before anything is made, where these options' guest or this build cannot be recorded.
@@ -149,11 +159,12 @@ func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 			fmt.Sprintf("it begins with a disk that can be written to, and the root filesystem of this build is %s",
 				m.Form), "kimg build --fs ext4 makes one"}
 	}
-	if lack := needs.Record.Lack(func(symbol string) string { return config[symbol] }); lack != nil {
+	has := func(symbol string) string { return config[symbol] }
+	if lack := needs.Record(m.Arch.Recorded.Driver).Lack(has); lack != nil {
 		return recording.Recording{}, &vm.MissingConfigError{Lack: *lack}
 	}
 	r := recording.Recording{Command: q.Command, Arch: m.Arch.Name, Memory: m.Memory, Shift: shift,
-		NoHPET: m.Arch.Name == arch.Default.Name}
+		NoHPET: m.Arch.Recorded.HPET}
 	if o.Memory > 0 {
 		r.Memory = o.Memory
 	}
@@ -164,8 +175,12 @@ func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 		m.Kernel.Terminal = q.Typed.Terminal
 	}
 	words := []string{}
-	if !q.APICTimer {
-		words = append(words, "noapictimer")
+	switch timer := m.Arch.Recorded.Timer; {
+	case q.APICTimer && timer == "":
+		return r, &RefusedError{fmt.Sprintf("--record-apic-timer keeps a timer of processors of %s, and this guest is "+
+			"of %s", arch.AMD64, m.Arch), "leave it out: other guests keep the timers that they have"}
+	case !q.APICTimer && timer != "":
+		words = append(words, timer)
 	}
 	if extra := strings.TrimSpace(o.Append); extra != "" {
 		words = append(words, extra)
@@ -180,11 +195,11 @@ func machineOf(o *vm.Options, q Request) (recording.Recording, error) {
 	return r, nil
 }
 
-// identify finds out which QEMU the tools have: its version, and one digest of it and of the ROMs that x86 guests use.
+// identify finds out which QEMU the tools have: its version, and one digest of it and of the ROMs that its guests use.
 func identify(ctx context.Context, tools *toolbox.Tools, a arch.Arch) (recording.QEMU, error) {
-	const script = `"$0" --version | head -n 1 && sha256sum "$(command -v "$0")" /usr/share/seabios/bios-256k.bin ` +
-		`/usr/share/qemu/kvmvapic.bin /usr/share/qemu/linuxboot_dma.bin`
-	out, err := output(ctx, tools, "sh", "-c", script, a.QEMU)
+	const script = `"$0" --version | head -n 1 && sha256sum "$(command -v "$0")" "$@"`
+	out, err := output(ctx, tools,
+		append([]string{"sh", "-c", script, a.QEMU}, strings.Fields(a.Recorded.ROMs)...)...)
 	if err != nil {
 		return recording.QEMU{}, fmt.Errorf("look at QEMU: %w", err)
 	}

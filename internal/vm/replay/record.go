@@ -100,8 +100,8 @@ func (t *taping) prepare(ctx context.Context) (argvOf []string, err error) {
 	if t.r.QEMU, err = identify(ctx, t.tools, a); err != nil {
 		return nil, err
 	}
-	does := guest.Recorded{Disk: scriptDisk, Script: vm.Script(t.q.Command), Direct: t.o.Direct,
-		UserNet: t.r.Card != "", Console: t.q.Typed != nil}
+	does := guest.Recorded{Disk: scriptDisk, Serial: "/dev/" + a.Console, Frames: "/dev/" + a.Recorded.Port,
+		Script: vm.Script(t.q.Command), Direct: t.o.Direct, UserNet: t.r.Card != "", Console: t.q.Typed != nil}
 	tape := t.tools.Shares[0]
 	typed := ""
 	if does.Console {

@@ -103,7 +103,23 @@ func TestArgv(t *testing.T) {
 			t.Errorf("%s is not in %s", part, record)
 		}
 	}
-	r.Card = ""
+	for name, wants := range map[string][]string{
+		"arm64": {"qemu-system-aarch64 -M virt", "-serial chardev:serial1 -chardev socket,id=qmp"},
+		"riscv64": {"qemu-system-riscv64 -M virt",
+			"-serial chardev:serial1 -device pci-serial,chardev=serial1 -chardev socket,id=qmp"},
+	} {
+		r.Arch = name
+		got := line(place{tools: tools, output: "/t"})
+		for _, want := range wants {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %s is not in %s", name, want, got)
+			}
+		}
+		if strings.Contains(got, "vapic") || strings.Contains(got, "hpet") {
+			t.Errorf("%s: it has devices of x86: %s", name, got)
+		}
+	}
+	r.Card, r.Arch = "", arch.Default.Name
 	if strings.Contains(line(place{tools: tools}), "netdev") {
 		t.Error("there is a network card")
 	}
@@ -112,12 +128,14 @@ func TestArgv(t *testing.T) {
 func TestCheck(t *testing.T) {
 	good := func() vm.Options { return vm.Options{Toolbox: toolbox.Container{}} }
 	o := good()
-	if err := Check(&o, []string{"true"}, false); err != nil {
-		t.Error(err)
+	for _, o.Arch = range []arch.Arch{{}, arch.AMD64, arch.ARM64, arch.RISCV64} {
+		if err := Check(&o, []string{"true"}, false); err != nil {
+			t.Error(err)
+		}
 	}
 	for what, change := range map[string]func(*vm.Options){
 		"container": func(o *vm.Options) { o.Toolbox = toolbox.Host{} },
-		"arm64":     func(o *vm.Options) { o.Arch = arch.ARM64 },
+		"ppc64el":   func(o *vm.Options) { o.Arch = arch.PPC64EL },
 		"processor": func(o *vm.Options) { o.CPUs = 2 },
 		"directory": func(o *vm.Options) { o.Shares = []vm.Share{{}} },
 		"TAP":       func(o *vm.Options) { o.Network.Mode = vm.TAPNet },
@@ -167,7 +185,7 @@ func TestPoints(t *testing.T) {
 	}
 }
 
-func TestBackTo(t *testing.T) {
+func TestGoToReport(t *testing.T) {
 	functions := []string{"panic", "die", "__warn", "spin_bug", "spin_dump"}
 	for _, tt := range []struct {
 		report *splat.Report
@@ -179,7 +197,7 @@ func TestBackTo(t *testing.T) {
 		{&splat.Report{Kind: splat.KASAN}, ""}, // none of its functions is there
 		{nil, ""},
 	} {
-		if got := strings.Join(backTo(tt.report, functions), "; "); got != tt.want {
+		if got := strings.Join(goToReport(tt.report, functions, "reverse-continue"), "; "); got != tt.want {
 			t.Errorf("%+v: %s, want %s", tt.report, got, tt.want)
 		}
 	}

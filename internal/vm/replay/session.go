@@ -26,6 +26,7 @@ type session struct {
 	monitor *qemu.Monitor
 	dir     string
 	disk    string // on this machine
+	onward  bool   // it does not go back, see [arch.Recorded]
 	remove  func() error
 	said    vm.Tail
 	kill    context.CancelFunc
@@ -135,6 +136,7 @@ func open(
 	if err != nil {
 		return nil, err
 	}
+	s.onward = a.Recorded.Onward
 	there, err := identify(ctx, s.tools, a)
 	if err != nil {
 		return nil, err
@@ -246,6 +248,13 @@ func (s *session) run(ctx context.Context, icount uint64, seek bool, tell func(u
 		return at, s.ended(err)
 	}
 	at.icount = from.Icount
+	if seek && at.icount == 0 {
+		// A state has been loaded, and another one may be now. Where the machine has flash, QEMU 10 crashes if the
+		// guest did not run between the two (pflash_post_load).
+		if at, err = s.run(ctx, 1, false, nil); err != nil || at.over {
+			return at, err
+		}
+	}
 	to := icount
 	if to == 0 {
 		to = never

@@ -101,7 +101,7 @@ func Ask(
 	}
 	if r.Arch != "amd64" {
 		return nil, &NothingError{r.Name(), "instructions of " + r.Arch + " are not read yet",
-			"kimg debug --replay " + r.Name() + " goes back by hand"}
+			"kimg debug --replay " + r.Name() + " goes through it by hand"}
 	}
 	decode.FillAll(r.Dir(), reports)
 	k, err := load(r, q.Expr)
