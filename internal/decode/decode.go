@@ -137,12 +137,15 @@ func (b *Build) fill(f *splat.Frame) error {
 	if err != nil {
 		return err
 	}
-	if f.Return && f.Offset > 0 {
+	if f.Return && f.Offset > 0 || f.Ends() {
 		at-- // the call, and not what comes after it
 	}
 	places, err := file.Places(at)
 	if err != nil {
 		return err
+	}
+	if f.Ends() && (len(places) == 0 || places[len(places)-1].Function == "") {
+		places = nil // the function's own name would be another's
 	}
 	f.Source = nil
 	for i, p := range places {

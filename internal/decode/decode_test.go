@@ -15,7 +15,15 @@ __attribute__((noinline)) int outer(volatile int *p)
 {
 	return *p + 1;
 }
-int main(int argc, char **argv) { return outer(&argc); }
+__attribute__((noreturn, noinline, section(".text.last"), aligned(1))) void inner(void)
+{
+	__builtin_trap();
+}
+__attribute__((noinline, section(".text.last"), aligned(1))) int after(volatile int *p)
+{
+	return *p + 2;
+}
+int main(int argc, char **argv) { return outer(&argc) + after(&argc); }
 `
 
 // build makes an out directory with a kernel and a module, of C programs.
@@ -110,6 +118,32 @@ func TestFill(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "there is no module none") != 1 ||
 		!strings.Contains(err.Error(), "outer has another size here") {
 		t.Errorf("the problems: %v", err)
+	}
+}
+
+// TestFillTheLastCall: a function that ends in a call of one that never returns is the one before what is returned to.
+func TestFillTheLastCall(t *testing.T) {
+	b := build(t)
+	size := map[string]uint64{}
+	for _, name := range []string{"inner", "after"} {
+		for size[name] = 1; size[name] < 1000; size[name]++ {
+			if _, err := b.kernel.Address(name, 0, size[name]); err == nil {
+				break
+			}
+		}
+	}
+	frames := []splat.Frame{
+		{Function: "after", Size: size["after"], Return: true},
+		{Function: "after", Size: size["after"], Return: true, Unreliable: true}, // its address was on the stack
+		{Function: "after", Size: size["after"]},
+	}
+	if err := b.Fill(&splat.Report{Traces: []splat.Trace{{Frames: frames}}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"inner", "after", "after"} {
+		if s := frames[i].Source; len(s) == 0 || s[len(s)-1].Function != want {
+			t.Errorf("frame %d is in %+v, want %s", i, s, want)
+		}
 	}
 }
 

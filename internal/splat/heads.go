@@ -172,7 +172,8 @@ var faultRE = regexp.MustCompile(`^(?:Oops|Internal error: |invalid opcode: |gen
 	`stack guard page: |kernel stack overflow )`)
 
 // consequenceRE matches panics over what was reported before.
-var consequenceRE = regexp.MustCompile(`^(?:Fatal exception|Fatal machine check|[Kk]ernel: panic_on_warn|` +
+var consequenceRE = regexp.MustCompile(`^(?:Fatal exception|.*: Fatal exception|Fatal machine check|` +
+	`[Kk]ernel: panic_on_warn|` +
 	`.*panic_on_warn|kasan\.fault=|hung_task: |softlockup: |Hard LOCKUP|RCU Stall|panic_on_taint|` +
 	`oops_limit|.*limit: |Oops|.*exceeded|BUG!|UBSAN|KFENCE|scheduling while atomic|Aiee, killing interrupt handler|` +
 	`Attempted to kill (?:init|the idle task)|.*panic_on_)`)

@@ -189,7 +189,7 @@ func (o *open) function() string {
 				continue
 			}
 			for _, f := range t.Frames {
-				if f.Unreliable != reliable && !f.Tells() {
+				if f.Unreliable != reliable && !f.Tells() && !f.Ends() {
 					return f.Function
 				}
 			}

@@ -17,7 +17,7 @@ var (
 	bareRE  = regexp.MustCompile(`^[ \t]*(?:\? )?0x[0-9a-f]{8,16}$`)
 	frameRE = regexp.MustCompile(`^[ \t]*(?:\[<[0-9a-f]+>\] |\[[0-9a-f]{16}\] \[[0-9a-f]{16}\] )?(\? )?` +
 		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?` +
-		`(?: \((?:[A-Z/]+|unreliable)\))?(?: +\S+:\d+)?$`)
+		`(?: \(([A-Z/]+|unreliable)\))?(?: +\S+:\d+)?$`)
 	ripRE = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc ?: |NIP \[[0-9a-f]+\] )(?:\[<[0-9a-f]+>\] )?` +
 		`([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})(?: \[([\w-]+)(?: ([0-9a-f]{6,40}))?\])?`)
 	atRE = regexp.MustCompile(` at (?:(\S+:\d+) )?(?:at )?([A-Za-z_][\w.$]*)\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})` +
@@ -94,11 +94,12 @@ func (o *open) stack(text string) bool {
 		return false // it is a register, too
 	}
 	if m := frameRE.FindStringSubmatch(text); m != nil {
-		f := frame(m[2:], true)
-		f.Unreliable = m[1] != "" || strings.HasSuffix(text, "(unreliable)") // powerpc
 		if !o.inTrace {
 			o.trace(o.name)
 		}
+		f := frame(m[2:], true)
+		f.Unreliable = m[1] != "" || m[len(m)-1] == "unreliable" // powerpc
+		f.Return = !strings.Contains(m[len(m)-1], "P") && !o.interrupted(f)
 		o.frame(f)
 		return true
 	}
@@ -124,6 +125,24 @@ func (o *open) stack(text string) bool {
 		o.At = &f
 	}
 	return false
+}
+
+// interruptedRE matches what arm64 and riscv enter by from the kernel itself: the next frame is where that was.
+var interruptedRE = regexp.MustCompile(`^(?:el1[ht]?_(?:64_)?(?:sync|irq|fiq|error)|handle_exception|` +
+	`ret_from_exception)$`)
+
+// interrupted says whether the next frame of the stack is no return address, but an instruction: arm64, riscv and
+// powerpc begin a stack with the one that the registers have, and since 6.13 arm64 says so itself: "(P)".
+func (o *open) interrupted(f Frame) bool {
+	if len(o.Traces) == 0 {
+		return false
+	}
+	switch frames := o.Traces[len(o.Traces)-1].Frames; {
+	case len(frames) == 0:
+		return o.At != nil && f.Function == o.At.Function && f.Offset == o.At.Offset
+	default:
+		return interruptedRE.MatchString(frames[len(frames)-1].Function)
+	}
 }
 
 // trace begins a stack.

@@ -23,6 +23,59 @@ func find(t *testing.T, log, key string) *Report {
 	return nil
 }
 
+// TestReturns: a stack's first frame may be the instruction itself, and so is what an exception came to; the line
+// of the others is the one before.
+func TestReturns(t *testing.T) {
+	fault := "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000\n" + cpu
+	for _, tt := range []struct {
+		name, log string
+		want      []bool
+	}{
+		{"arm64", "pc : inner_step+0x12/0x34\nlr : outer_step+0x40/0x80\nCall trace:\n inner_step+0x12/0x34\n" +
+			" outer_step+0x40/0x80\n", []bool{false, true}},
+		{"arm64, recursion", "pc : inner_step+0x12/0x34\nCall trace:\n inner_step+0x12/0x34\n" +
+			" inner_step+0x12/0x34\n", []bool{false, true}},
+		{"arm64, another instruction", "pc : inner_step+0x12/0x34\nCall trace:\n inner_step+0x14/0x34\n",
+			[]bool{true}},
+		{"arm64 6.13", "pc : inner_step+0x12/0x34\nCall trace:\n inner_step+0x12/0x34 (P)\n " +
+			" outer_step+0x40/0x80 (L)\n el1h_64_irq+0x6c/0x70\n cut_step+0x8/0x10 (P)\n outer_step+0x20/0x80\n",
+			[]bool{false, true, true, false, true}},
+		{"arm64 6.1, an interrupt", "pc : inner_step+0x12/0x34\nCall trace:\n inner_step+0x12/0x34\n" +
+			" el1h_64_irq+0x64/0x68\n cut_step+0x8/0x10\n outer_step+0x20/0x80\n", []bool{false, true, false, true}},
+		{"arm64 5.10, an interrupt", "Call trace:\n inner_step+0x12/0x34\n el1_irq+0xb0/0x140\n cut_step+0x8/0x10\n",
+			[]bool{true, true, false}},
+		{"riscv", "epc : inner_step+0x12/0x34\n ra : outer_step+0x40/0x80\nCall Trace:\n" +
+			"[<ffffffff80201234>] inner_step+0x12/0x34\n[<ffffffff80201234>] handle_exception+0xcc/0xd8\n" +
+			"[<ffffffff80201234>] cut_step+0x8/0x10\n[<ffffffff80201234>] outer_step+0x12/0x34\n",
+			[]bool{false, true, false, true}},
+		{"x86-64", "RIP: 0010:inner_step+0x12/0x34\nCall Trace:\n <TASK>\n outer_step+0x12/0x34\n" +
+			" ? cut_step+0x1/0x10\n", []bool{true, true}},
+	} {
+		reports := read(fault+tt.log+"---[ end trace 0 ]---\n", 0).Reports()
+		if len(reports) != 1 || len(reports[0].Traces) != 1 {
+			t.Errorf("%s: %+v", tt.name, reports)
+			continue
+		}
+		var got []bool
+		for _, f := range reports[0].Traces[0].Frames {
+			got = append(got, f.Return)
+		}
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s: %v are returned to, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestArm64PanicsOverItsOops(t *testing.T) {
+	reports := read("Internal error: synchronous external abort: 0000000096000210 [#1] SMP\n"+cpu+
+		"pc : inner_step+0x12/0x34\nCall trace:\n inner_step+0x12/0x34\n---[ end trace 0 ]---\n"+
+		"Kernel panic - not syncing: synchronous external abort: Fatal exception\n", 0).Reports()
+	if len(reports) != 1 || reports[0].Kind != Oops ||
+		reports[0].Panic != "synchronous external abort: Fatal exception" {
+		t.Errorf("%+v, want one report, over which the kernel panicked", reports)
+	}
+}
+
 func TestReportInFull(t *testing.T) {
 	log := stamped("------------[ cut here ]------------\nstep 3 is odd\n" +
 		"WARNING: CPU: 0 PID: 73 at kernel/step.c:12 inner_step+0x12/0x34 [mod " + strings.Repeat("cd", 20) + "]\n" +

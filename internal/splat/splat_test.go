@@ -125,6 +125,27 @@ var reports = []struct {
 		"sp : ffff80001000be00\n" +
 		"x29: ffff80001000be00 x28: ffff000002f20000\nCall trace:\n inner_step+0x12/0x34\n outer_step+0x1f/0x40\n" +
 		" el0_svc+0x10/0x20\nCode: d503233f\n---[ end trace 0 ]---\n", "oops null-ptr-deref in inner_step", ""},
+	{"arm64 panic 6.12", "Kernel panic - not syncing: sysrq triggered crash\n" + cpu + "Call trace:\n" +
+		" dump_backtrace.part.0+0x94/0xbc\n show_stack+0x14/0x1c\n dump_stack_lvl+0x58/0x74\n dump_stack+0x14/0x1c\n" +
+		" panic+0x124/0x304\n after_step+0x0/0x5c\n outer_step+0xb0/0x150\nKernel Offset: disabled\n",
+		"panic in outer_step", "Kernel panic: sysrq triggered crash in outer_step"},
+	{"arm64 panic 6.13", "Kernel panic - not syncing: odd\n" + cpu + "Call trace:\n show_stack+0x20/0x38 (C)\n" +
+		" dump_stack_lvl+0x58/0x74\n panic+0x124/0x304\n inner_step+0x5c/0x5c\n outer_step+0xb0/0x150\n",
+		"panic in inner_step", ""},
+	{"arm64, a task that hangs", "INFO: task my prog:73 blocked for more than 122 seconds.\n" +
+		"      Not tainted 6.12.117 #1\ntask:my prog  state:D stack:0 pid:73 tgid:73 ppid:1 flags:0x00000000\n" +
+		"Call trace:\n __switch_to+0xec/0x140 (T)\n __schedule+0x2f4/0x9a0\n schedule+0x34/0x104\n" +
+		" inner_step+0x12/0x34\n el0_svc+0x18/0x44\n", "hung-task in inner_step", ""},
+	{"riscv panic", "Kernel panic - not syncing: odd\n" + cpu + "Call Trace:\n" +
+		"[<ffffffff80003b1e>] dump_backtrace+0x1c/0x24\n[<ffffffff80003b1e>] show_stack+0x2c/0x38\n" +
+		"[<ffffffff80003b1e>] dump_stack_lvl+0x3c/0x54\n[<ffffffff80003b1e>] panic+0x108/0x2ee\n" +
+		"[<ffffffff80003b1e>] inner_step+0x12/0x34\n", "panic in inner_step", ""},
+	{"arm64, within an interrupt", "BUG: sleeping function called from invalid context at a.c:1\n" + cpu +
+		"Call trace:\n dump_backtrace+0x94/0xbc\n show_stack+0x18/0x24\n dump_stack_lvl+0x58/0x74\n" +
+		" dump_stack+0x18/0x24\n __might_resched+0x10/0x20\n generic_handle_domain_irq+0x10/0x20\n" +
+		" gic_handle_irq+0x4c/0xf0\n call_on_irq_stack+0x24/0x4c\n do_interrupt_handler+0x80/0x84\n" +
+		" el1_interrupt+0x34/0x64\n el1h_64_irq_handler+0x18/0x24\n el1h_64_irq+0x64/0x68\n inner_step+0x12/0x34\n",
+		"sleep in inner_step", ""},
 	{"powerpc panic 6.12", "Kernel panic - not syncing: odd\n" + cpu +
 		"Hardware name: IBM pSeries (emulated by qemu) POWER9 (architected) 0x4e1202 0xf000005 of:SLOF,HEAD pSeries\n" +
 		"Call Trace:\n[c00000000594fa70] [c0000000004754a0] dump_stack_lvl+0x80/0xac (unreliable)\n" +

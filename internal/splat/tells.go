@@ -23,6 +23,15 @@ func (f Frame) Tells() bool {
 	return Tells(f.Function) && (f.Module == "" || inlineRE.MatchString(name))
 }
 
+// Ends says that a frame is where a function returns to that never does: the call is the last instruction of the
+// function before this one, which has no name in a log where the kernel names the address itself, as on arm64, riscv
+// and powerpc. What is there to be returned to in another's place is none.
+func (f Frame) Ends() bool {
+	return f.Return && f.Offset == 0 && !f.Unreliable && !trampolineRE.MatchString(f.Function)
+}
+
+var trampolineRE = regexp.MustCompile(`trampoline|^return_to_handler$`)
+
 // inlineRE matches functions of the kernel's headers that a compiler may not inline: a module has them then, too.
 var inlineRE = regexp.MustCompile(`^(?:refcount_|list_add|list_del|(?:raw_)?spin_(?:un)?lock|rcu_read_|might_|` +
 	`copy_to_user|copy_from_user)|^(?:mem(?:cpy|set|move|cmp)|str(?:len|cpy|ncpy|lcpy|scpy|cat)|` +
@@ -48,11 +57,15 @@ var tellers = strings.Fields(`
 	msleep ssleep preempt_count_sub preempt_count_add
 	on_freelist get_partial_node get_partial get_any_partial new_slab alloc_single_from_partial
 	default_do_nmi end_repeat_nmi update_process_times do_syscall_64 x64_sys_call kthread kvfree do_slab_free printk
-	handle_overflow check_memory_region`)
+	handle_overflow check_memory_region
+	switch_to dump_cpu_task walk_stackframe do_page_fault
+	do_mem_abort do_translation_fault do_kernel_fault do_bad_area do_debug_exception call_break_hook brk_handler
+	bug_handler bug_brk_handler invoke_syscall call_on_irq_stack do_interrupt_handler
+	handle_exception do_irq handle_riscv_irq`)
 
 // tellerPrefixes are what the names of such functions begin with.
 var tellerPrefixes = strings.Fields(`
-	dump_stack show_stack show_regs show_trace warn_ die_ oops_ exc_ asm_exc_ asm_sysvec_ sysvec_
+	dump_stack dump_backtrace show_stack show_regs show_trace warn_ die_ oops_ exc_ asm_exc_ asm_sysvec_ sysvec_
 	asm_common_ asm_call_ do_int3 page_fault
 	bad_area ret_from_ fixup_exception fixup_bug
 	kasan_ asan_ hwasan_ end_report start_report check_memory_region kcsan_ tsan_ kmsan_ msan_ kfence_ ubsan_
@@ -70,4 +83,6 @@ var tellerPrefixes = strings.Fields(`
 	free_to_partial free_consistency_ alloc_consistency_ kfree kmem_cache_ kmalloc kmem_
 	rcu_ lockup_ watchdog_ nmi_ tick_ hrtimer_ usleep_ trigger_all trigger_single trigger_cpumask smp_call_ on_each_cpu
 	apic_ irq_exit irqentry_ irq_work common_interrupt entry_ secondary_startup cpu_idle cpu_startup
-	set_track stack_trace_ vprintk console_`)
+	set_track stack_trace_ vprintk console_
+	el0_ el0t_ el1_ el1h_ el1t_ do_el0_ gic_ arch_timer_ handle_percpu_ generic_handle_
+	do_trap_ riscv_intc_ riscv_timer_`)
