@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/progress"
@@ -154,6 +155,12 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if err := m.CheckVersion(); err != nil {
 		return nil, err
 	}
+	a := arch.Default
+	if m.Build.Arch != "" {
+		if a, err = arch.Parse(m.Build.Arch); err != nil {
+			return nil, fmt.Errorf("read %s: %w", artifact.Manifest, err)
+		}
+	}
 	as, err := form.Of(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("look at the root filesystem: %w", err)
@@ -161,14 +168,13 @@ func exported(out string, kind *export.Kind) (*artifacts, error) {
 	if !kind.Takes(as) {
 		return nil, &FormError{kind.Name, as}
 	}
-	for _, name := range kind.Artifacts(artifact.ArchOf(dir), as) {
+	for _, name := range kind.Artifacts(a, as) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			return nil, &vm.MissingArtifactError{Dir: out, File: name}
 		}
 	}
 	epoch := time.Unix(m.Build.Epoch, 0).UTC()
-	b := &artifacts{export.Build{Arch: artifact.ArchOf(dir), Dir: dir, Kernel: m.Build.Kernel,
-		Suite: m.Build.Suite, Epoch: epoch}}
+	b := &artifacts{export.Build{Arch: a, Dir: dir, Kernel: m.Build.Kernel, Suite: m.Build.Suite, Epoch: epoch}}
 	for _, a := range m.Build.Artifacts {
 		b.Files = append(b.Files, export.File{Path: a.Path, Mode: a.Mode, SHA256: string(a.SHA256)})
 	}

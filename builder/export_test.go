@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/builder/attest/attesttest"
 	"github.com/kimg/kimg/builder/outdir"
 	"github.com/kimg/kimg/image/export"
+	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/vm"
 )
@@ -132,6 +133,34 @@ func TestExport(t *testing.T) {
 			t.Errorf("%v, want %v", err, c.want)
 		}
 		holds("two")
+	}
+}
+
+// TestExportKnowsTheArchitecture: an image without its kernel is still of the architecture that was built.
+func TestExportKnowsTheArchitecture(t *testing.T) {
+	env, out := builtDir(t)
+	for name, want := range map[string]arch.Arch{"": arch.AMD64, "arm64": arch.ARM64, "vax": {}} {
+		m, err := outdir.Read(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Build.Arch = name
+		text, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(out, artifact.Manifest), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var got arch.Arch
+		err = Export(t.Context(), env, ExportRequest{Out: out, File: filepath.Join(t.TempDir(), "to"),
+			Format: kindOf(func(_ context.Context, b *export.Build, _ io.Writer) error {
+				got = b.Arch
+				return nil
+			})})
+		if got != want || err != nil && want != (arch.Arch{}) || err == nil && want == (arch.Arch{}) {
+			t.Errorf("a build of %q is exported as one of %v: %v", name, got, err)
+		}
 	}
 }
 

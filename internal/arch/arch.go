@@ -187,6 +187,15 @@ func OfELF(m elf.Machine) (Arch, bool) {
 	return All[i], true
 }
 
+// OfKernel returns the architecture of the word that the kernel's build or its .config have for it: x86, x86_64.
+func OfKernel(word string) (Arch, bool) {
+	i := slices.IndexFunc(All, func(a Arch) bool { return a.Kernel == word || a.SourceDir == word })
+	if i < 0 {
+		return Arch{}, false
+	}
+	return All[i], true
+}
+
 // Or is a, or the default where that is none.
 func (a Arch) Or() Arch { return cmp.Or(a, Default) }
 

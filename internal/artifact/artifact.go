@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/kimg/kimg/internal/arch"
 )
@@ -33,19 +34,37 @@ const (
 	SBOM       = "sbom.spdx.json"
 )
 
-// ArchOf is the architecture of the artifacts in a directory, by their vmlinux; the default where that does not say it.
+// ArchOf is the architecture of the artifacts in a directory, by their vmlinux, or, as a guest boots without that, by
+// what the kernel was configured with; the default where neither says it.
 func ArchOf(dir string) arch.Arch {
-	f, err := os.Open(filepath.Join(dir, Vmlinux))
+	// e_ident and e_type are before e_machine, all architectures of kimg's are little-endian.
+	if head := headOf(filepath.Join(dir, Vmlinux), 20); len(head) == 20 && string(head[:4]) == elf.ELFMAG {
+		if a, ok := arch.OfELF(elf.Machine(binary.LittleEndian.Uint16(head[18:]))); ok {
+			return a
+		}
+	}
+	if m := configuredRE.FindSubmatch(headOf(filepath.Join(dir, Config), 256)); m != nil {
+		a, _ := arch.OfKernel(string(m[1]))
+		return a.Or()
+	}
+	return arch.Default
+}
+
+// configuredRE is how kconfig heads a .config: "# Linux/arm64 6.12.117 Kernel Configuration".
+var configuredRE = regexp.MustCompile(`(?m)^# Linux/(\w+) \S+ Kernel Configuration$`)
+
+// headOf is how a file begins, of n bytes at most; nil where it cannot be read.
+func headOf(name string, n int64) []byte {
+	f, err := os.Open(name)
 	if err != nil {
-		return arch.Default
+		return nil
 	}
 	defer f.Close()
-	head := make([]byte, 20) // e_ident and e_type are before e_machine, all architectures of kimg's are little-endian
-	if _, err := io.ReadFull(f, head); err != nil || string(head[:4]) != elf.ELFMAG {
-		return arch.Default
+	head, err := io.ReadAll(io.LimitReader(f, n))
+	if err != nil {
+		return nil
 	}
-	a, _ := arch.OfELF(elf.Machine(binary.LittleEndian.Uint16(head[18:])))
-	return a.Or()
+	return head
 }
 
 // KernelImage is the name of the bootable kernel.

@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"debug/elf"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -27,6 +28,19 @@ func TestArchOf(t *testing.T) {
 		}
 		if got := ArchOf(dir); got != c.want {
 			t.Errorf("%s: %v", name, got)
+		}
+	}
+	config := "#\n# Automatically generated file; DO NOT EDIT.\n# Linux/%s 6.12.117 Kernel Configuration\n#\n"
+	for word, want := range map[string]arch.Arch{"arm64": arch.ARM64, "riscv": arch.RISCV64, "powerpc": arch.PPC64EL,
+		"x86": arch.AMD64, "x86_64": arch.AMD64, "vax": arch.Default, "": arch.Default} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{Config: fmt.Sprintf(config, word), Vmlinux: "cut off"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := ArchOf(dir); got != want {
+			t.Errorf("without a vmlinux, a config of %q is of %v, want %v", word, got, want)
 		}
 	}
 	if got := ArchOf(t.TempDir()); got != arch.Default {
