@@ -41,6 +41,7 @@ var eras = []Era{
 	{
 		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12",
 		Proven: "6.1.176, with the vm config and with defconfig, booted bookworm",
+		Others: map[string]string{"arm64": "6.1.176, with the vm config, booted bookworm"},
 		Why:    "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{
