@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg/internal/sandbox/owners"
+	"github.com/kimg/kimg/internal/sandbox/watch"
 )
 
 // start starts a process with three streams. Capabilities, no_new_privs and filters of system calls are a thread's
@@ -136,7 +137,7 @@ func (in *initd) giveUp(p *process, who *user.ExecUser) error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return err
 		}
-		if err := loadFilter(p.Filter); err != nil {
+		if _, err := watch.Filter(p.Filter, 0); err != nil {
 			return err
 		}
 	}

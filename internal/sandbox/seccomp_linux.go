@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"unsafe"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/sandbox/watch"
 )
 
 // arches are those whose programs run: this one's own, and its 32-bit one.
@@ -86,11 +87,11 @@ func compile(profile *specs.LinuxSeccomp, arches [2]*arch.Info) ([]unix.SockFilt
 		if err != nil {
 			return nil, err
 		}
-		prog = append(prog, load(4), jump(unix.BPF_JEQ, uint32(a.ID), 1, 0),
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(len(rules))})
+		prog = append(prog, watch.Load(watch.Arch), watch.Jump(unix.BPF_JEQ, uint32(a.ID), 1, 0),
+			watch.Skip(len(rules)))
 		prog = append(prog, rules...)
 	}
-	prog = append(prog, give(noSuch))
+	prog = append(prog, watch.Give(noSuch))
 	if len(prog) > unix.BPF_MAXINSNS {
 		return nil, fmt.Errorf("it has %d instructions", len(prog))
 	}
@@ -98,19 +99,19 @@ func compile(profile *specs.LinuxSeccomp, arches [2]*arch.Info) ([]unix.SockFilt
 }
 
 func compileArch(profile *specs.LinuxSeccomp, a *arch.Info) ([]unix.SockFilter, error) {
-	prog := []unix.SockFilter{load(0)}
+	prog := []unix.SockFilter{watch.Load(watch.Number)}
 	if a == arch.X86_64 {
-		prog = append(prog, jump(unix.BPF_JGE, x32, 0, 1), give(noSuch))
+		prog = append(prog, watch.Jump(unix.BPF_JGE, x32, 0, 1), watch.Give(noSuch))
 	}
 	for _, request := range []uint32{unix.TIOCSTI, unix.TIOCLINUX} {
-		prog = append(prog, jump(unix.BPF_JEQ, uint32(a.SyscallNames["ioctl"]), 0, 4), load(argument(1)),
-			jump(unix.BPF_JEQ, request, 0, 1), give(refuse|uint32(unix.EPERM)), load(0))
+		prog = append(prog, watch.Jump(unix.BPF_JEQ, uint32(a.SyscallNames["ioctl"]), 0, 4), watch.Load(watch.Argument(1)),
+			watch.Jump(unix.BPF_JEQ, request, 0, 1), watch.Give(refuse|uint32(unix.EPERM)), watch.Load(watch.Number))
 	}
 	// Another's limits are pid 1's, too, which has the same user; its own are set with pid 0 (setrlimit(3)).
-	prog = append(prog, jump(unix.BPF_JEQ, uint32(a.SyscallNames["prlimit64"]), 0, 8),
-		load(argument(0)), jump(unix.BPF_JEQ, 0, 5, 0),
-		load(argument(2)), jump(unix.BPF_JEQ, 0, 0, 2), load(argument(2)+4), jump(unix.BPF_JEQ, 0, 1, 0),
-		give(refuse|uint32(unix.EPERM)), load(0))
+	prog = append(prog, watch.Jump(unix.BPF_JEQ, uint32(a.SyscallNames["prlimit64"]), 0, 8),
+		watch.Load(watch.Argument(0)), watch.Jump(unix.BPF_JEQ, 0, 5, 0),
+		watch.Load(watch.Argument(2)), watch.Jump(unix.BPF_JEQ, 0, 0, 2), watch.Load(watch.Argument(2)+4), watch.Jump(unix.BPF_JEQ, 0, 1, 0),
+		watch.Give(refuse|uint32(unix.EPERM)), watch.Load(watch.Number))
 	last := 0
 	for _, rule := range profile.Syscalls {
 		action, err := action(rule.Action, rule.ErrnoRet)
@@ -123,23 +124,23 @@ func compileArch(profile *specs.LinuxSeccomp, a *arch.Info) ([]unix.SockFilter, 
 				continue
 			}
 			last = max(last, nr)
-			body := []unix.SockFilter{give(action)}
+			body := []unix.SockFilter{watch.Give(action)}
 			switch {
 			case name == "socketcall":
-				body = []unix.SockFilter{give(noSuch)}
+				body = []unix.SockFilter{watch.Give(noSuch)}
 			case len(rule.Args) > 0:
 				if body, err = condition(rule.Args, action); err != nil {
 					return nil, fmt.Errorf("%s: %w", name, err)
 				}
 			}
-			prog = append(prog, jump(unix.BPF_JEQ, uint32(nr), 0, uint8(len(body))))
+			prog = append(prog, watch.Jump(unix.BPF_JEQ, uint32(nr), 0, uint8(len(body))))
 			prog = append(prog, body...)
 		}
 	}
 	// What the profile's authors had not heard of is not there, so that a C library tries something older (runc).
-	prog = append(prog, jump(unix.BPF_JGT, uint32(last), 0, 1), give(noSuch))
+	prog = append(prog, watch.Jump(unix.BPF_JGT, uint32(last), 0, 1), watch.Give(noSuch))
 	deny, err := action(profile.DefaultAction, profile.DefaultErrnoRet)
-	return append(prog, give(deny)), err
+	return append(prog, watch.Give(deny)), err
 }
 
 func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
@@ -160,47 +161,21 @@ func condition(args []specs.LinuxSeccompArg, action uint32) ([]unix.SockFilter, 
 	if len(args) > 1 {
 		return nil, fmt.Errorf("%d conditions", len(args))
 	}
-	high, low := load(argument(int(a.Index))+4), load(argument(int(a.Index)))
+	high, low := watch.Load(watch.Argument(int(a.Index))+4), watch.Load(watch.Argument(int(a.Index)))
 	and := func(mask uint64) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: uint32(mask)}
 	}
-	end := []unix.SockFilter{give(action), load(0)}
+	end := []unix.SockFilter{watch.Give(action), watch.Load(watch.Number)}
 	switch v := a.Value; {
 	case a.Op == specs.OpEqualTo:
-		return append([]unix.SockFilter{high, jump(unix.BPF_JEQ, uint32(v>>32), 0, 3),
-			low, jump(unix.BPF_JEQ, uint32(v), 0, 1)}, end...), nil
+		return append([]unix.SockFilter{high, watch.Jump(unix.BPF_JEQ, uint32(v>>32), 0, 3),
+			low, watch.Jump(unix.BPF_JEQ, uint32(v), 0, 1)}, end...), nil
 	case a.Op == specs.OpLessThan && v < 1<<32:
-		return append([]unix.SockFilter{high, jump(unix.BPF_JEQ, 0, 0, 3),
-			low, jump(unix.BPF_JGE, uint32(v), 1, 0)}, end...), nil
+		return append([]unix.SockFilter{high, watch.Jump(unix.BPF_JEQ, 0, 0, 3),
+			low, watch.Jump(unix.BPF_JGE, uint32(v), 1, 0)}, end...), nil
 	case a.Op == specs.OpMaskedEqual:
-		return append([]unix.SockFilter{high, and(v >> 32), jump(unix.BPF_JEQ, uint32(a.ValueTwo>>32), 0, 4),
-			low, and(v), jump(unix.BPF_JEQ, uint32(a.ValueTwo), 0, 1)}, end...), nil
+		return append([]unix.SockFilter{high, and(v >> 32), watch.Jump(unix.BPF_JEQ, uint32(a.ValueTwo>>32), 0, 4),
+			low, and(v), watch.Jump(unix.BPF_JEQ, uint32(a.ValueTwo), 0, 1)}, end...), nil
 	}
 	return nil, fmt.Errorf("condition %s is not known", a.Op)
-}
-
-// argument is where the low half of an argument is in struct seccomp_data, on machines with the low half first.
-func argument(n int) int { return 16 + 8*n }
-
-func load(offset int) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(offset)}
-}
-
-func jump(test uint16, k uint32, yes, no uint8) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_JMP | test | unix.BPF_K, K: k, Jt: yes, Jf: no}
-}
-
-func give(action uint32) unix.SockFilter {
-	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
-}
-
-// loadFilter puts the calling thread, and what it starts, under a filter.
-func loadFilter(prog []unix.SockFilter) error {
-	f := unix.SockFprog{Len: uint16(len(prog)), Filter: unsafe.SliceData(prog)}
-	err := raw(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&f)))
-	runtime.KeepAlive(prog)
-	if err != nil {
-		return fmt.Errorf("load the seccomp filter: %w", err)
-	}
-	return nil
 }

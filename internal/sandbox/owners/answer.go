@@ -47,7 +47,7 @@ func (t *task) chown(dir, ptr, flags, uid, gid uint64) answer {
 		how = unix.O_NOFOLLOW
 	}
 	fd, err := t.open(p, p.path, how)
-	if err == unix.ENOENT && p.fd != "" && unix.Faccessat(t.proc, p.fd, unix.F_OK, noFollow) != nil {
+	if err == unix.ENOENT && p.fd != "" && unix.Faccessat(t.Proc, p.fd, unix.F_OK, noFollow) != nil {
 		err = unix.EBADF
 	}
 	if err != nil {
@@ -69,7 +69,7 @@ func (t *task) chown(dir, ptr, flags, uid, gid uint64) answer {
 
 func (t *task) fchown(fd, uid, gid uint64) answer {
 	// A descriptor of O_PATH is none to fchown.
-	info, err := t.readProc("fdinfo/" + strconv.Itoa(int(int32(fd))))
+	info, err := t.Read(t.pid, "fdinfo/"+strconv.Itoa(int(int32(fd))))
 	if err != nil {
 		return failed(unix.EBADF)
 	}

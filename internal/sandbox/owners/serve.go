@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/sandbox/watch"
 )
 
 // notification is struct seccomp_notif.
@@ -67,20 +69,15 @@ func (b *Book) Serve(listener int) error {
 type worker struct {
 	book     *Book
 	listener int
-	proc     int // /proc
-	root     root
-	buf      [unix.PathMax]byte
+	*watch.View
+	buf [unix.PathMax]byte
 }
 
 func (w *worker) run() (err error) {
-	w.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("answer system calls: open /proc: %w", err)
+	if w.View, err = watch.NewView(); err != nil {
+		return fmt.Errorf("answer system calls: %w", err)
 	}
-	defer unix.Close(w.proc)
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return fmt.Errorf("answer system calls: unshare a thread's root: %w", err)
-	}
+	defer w.Close()
 	unix.Umask(0)
 	// To be woken on the processor that asks, from Linux 6.6 on; without, it is only slower.
 	_ = unix.IoctlSetInt(w.listener, unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
