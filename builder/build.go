@@ -259,7 +259,8 @@ func allowed(l *spec.Lock, step string) string {
 		}
 		own := "user 0, no network, no new privileges, capabilities " + strings.Join(caps, " ")
 		if l.Arch != arch.Default {
-			own += "; user namespaces of its own, and mounts in them"
+			own += "; its first program, which starts the emulation, also KILL SETPCAP SYS_PTRACE, and user " +
+				"namespaces of its own, and mounts in them"
 		}
 		return own
 	}

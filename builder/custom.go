@@ -94,7 +94,8 @@ func (r *run) customise(
 	defer w.Abort()
 	want := image.CustomSpec{Custom: l.Custom, Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Size: l.Image.Size.Bytes(),
 		Arch: l.Arch, Privileged: r.privileged}
-	maker := image.Maker{Log: task.Log(), Warn: task.Warn, Emulated: tellEmulated(l.Arch, task, out)}
+	maker := image.Maker{Log: task.Log(), Warn: task.Warn, Emulation: r.env.Emulation,
+		Emulated: tellEmulated(l.Arch, task, out)}
 	if l.Custom.Inside() {
 		if maker.Engine, maker.Imaging, err = r.image(ctx, l.Imaging); err != nil {
 			return err

@@ -311,7 +311,8 @@ func (r *run) bootstrap(ctx context.Context, l *spec.Lock, out *steps.Outputs, t
 		Required: l.Rootfs.Required, Base: l.Rootfs.Base,
 		Epoch: time.Unix(l.Rootfs.Epoch, 0).UTC(), Privileged: r.privileged,
 	}
-	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log(), Emulated: tellEmulated(l.Arch, task, out)}
+	maker := image.Maker{Engine: eng, Imaging: id, Log: task.Log(), Emulation: r.env.Emulation,
+		Emulated: tellEmulated(l.Arch, task, out)}
 	if err := maker.Bootstrap(ctx, rootfs, r.store, w); err != nil {
 		return err
 	}

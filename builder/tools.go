@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/builder/toolchain"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/cache"
@@ -38,6 +39,9 @@ type Env struct {
 	Host  string // root of the host's own configuration; empty: "/"
 
 	Engine container.Choice // its directory, where empty, is in Cache
+
+	// Emulation is how programs of another architecture than the engine's are run; empty: the first way that works.
+	Emulation image.Emulation
 
 	Ccache string // the engine's volume of compiled objects; empty: kernel.CcacheVolume
 	Store  string // directory of the store; empty: in Cache

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/reading"
+	"github.com/kimg/kimg/internal/sandbox/foreign"
 )
 
 // Capability is a capability that a step's container gets, and why it needs it.
@@ -89,40 +93,62 @@ var bootstrapScript string
 //go:embed emulate.sh
 var emulateScript string
 
-// foreign reports whether an architecture's programs have to be emulated on an engine, which is of the architecture
-// that container.Info says.
-func foreign(a Arch, engine string) bool { return a.OCI != cmp.Or(engine, arch.Default.OCI) }
+// Emulation is a way to run the programs of another architecture than the engine's. The tree is the same bits whichever
+// it is.
+type Emulation string
 
-// binfmt is what binfmt_misc is told of an architecture: the first 20 bytes of its ELF files, 64-bit and little-endian,
-// executables and shared objects alike; P keeps argv[0], F opens the emulator at once, outside of the tree.
-// https://docs.kernel.org/admin-guide/binfmt-misc.html
-func binfmt(a Arch) string {
-	magic := `\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00` +
-		fmt.Sprintf(`\x%02x\x%02x`, byte(a.ELF), byte(a.ELF>>8))
-	mask := strings.Repeat(`\xff`, 7) + `\x00` + strings.Repeat(`\xff`, 8) + `\xfe\xff\xff\xff`
-	return ":kimg:M::" + magic + ":" + mask + ":/usr/bin/" + a.Emulator + ":PF"
+// The ways. Empty: the first of these that works.
+const (
+	EmulateNamespace Emulation = "namespace" // binfmt_misc of a user namespace of the container's own (Linux 6.7)
+	EmulateMachine   Emulation = "machine"   // what the engine's machine has registered
+	EmulateTrace     Emulation = "trace"     // kimg traces all processes (ptrace) and has them execute the emulator
+)
+
+// ParseEmulation reads the name of a way; none is the first that works.
+func ParseEmulation(name string) (Emulation, error) {
+	switch e := Emulation(name); e {
+	case "", EmulateNamespace, EmulateMachine, EmulateTrace:
+		return e, nil
+	}
+	return "", fmt.Errorf("there is no way %q to run another architecture's programs: want %s, %s or %s", name,
+		EmulateNamespace, EmulateMachine, EmulateTrace)
 }
 
 // ForeignError says that the engine's machine does not run the programs of an architecture.
 type ForeignError struct {
 	Arch Arch
+	By   Emulation // the only way that was to be taken; empty: none does
 	Err  error
 }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("the container engine's machine does not run programs of %s: %v", e.Arch, e.Err)
+	by := ""
+	if e.By != "" {
+		by = fmt.Sprintf(" by the way %q", string(e.By))
+	}
+	return fmt.Sprintf("the container engine's machine does not run programs of %s%s: %v", e.Arch, by, e.Err)
 }
 
 func (e *ForeignError) Unwrap() error { return e.Err }
 
 // Hint says what does.
 func (e *ForeignError) Hint() string {
-	return "it takes Linux 6.7 and an engine that lets a container make a user namespace (try --engine embedded), " +
-		"or binfmt_misc on the engine's machine, as Docker Desktop and the package qemu-user-binfmt have it"
+	const other = "; where no way is asked for, kimg takes one that works"
+	switch e.By {
+	case EmulateNamespace:
+		return "it takes Linux 6.7 and an engine that lets a container make a user namespace" + other
+	case EmulateMachine:
+		return "binfmt_misc of the engine's machine has to know them, as Docker Desktop's does, and as the package " +
+			"qemu-user-binfmt has it" + other
+	}
+	return "it takes an engine whose containers may trace their own processes (ptrace), and a kimg for Linux on the " +
+		"engine's architecture (try --engine embedded); or Linux 6.7 and user namespaces in containers; or " +
+		"binfmt_misc on the engine's machine, as Docker Desktop and the package qemu-user-binfmt have it"
 }
 
-// noForeign is how debootstrap's log says that: of the first program that it runs in the tree.
-const noForeign = "'/bin/true': Exec format error"
+// isForeign reports whether an architecture's programs have to be emulated on an engine, which is of the architecture
+// that container.Info says.
+func isForeign(a Arch, engine string) bool { return a.OCI != cmp.Or(engine, arch.Default.OCI) }
 
 // Bootstrap runs debootstrap in a container of the imaging image, offline, on packages from pkgs, and writes the
 // normalised tar of the tree to out. What debootstrap prints goes to the log.
@@ -135,7 +161,7 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 		return err
 	}
 	engine := m.Engine.Info()
-	cmd, err := bootstrapCmd(m.Imaging, engine.Arch, spec)
+	cmd, err := bootstrapCmd(m.Imaging, engine.Arch, m.Emulation, spec)
 	if err != nil {
 		return err
 	}
@@ -162,9 +188,13 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	defer func() { err = errors.Join(err, c.Remove(ctx)) }()
 
 	if volume != "" {
-		if err := c.CopyIn(ctx, workDir, bytes.NewReader(targetDirs())); err != nil {
-			return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
-		}
+		err = c.CopyIn(ctx, workDir, bytes.NewReader(targetDirs()))
+	}
+	if err == nil {
+		err = m.emulationIn(ctx, c, archOr(spec.Arch))
+	}
+	if err != nil {
+		return fmt.Errorf("bootstrap %s: %w", spec.Suite, err)
 	}
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -208,8 +238,8 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	case herr != nil && !errors.As(werr, &exit) && !errors.Is(herr, io.ErrClosedPipe) &&
 		!errors.Is(herr, context.Canceled):
 		return fmt.Errorf("hand the packages of %s to debootstrap: %w", spec.Suite, herr)
-	case errors.As(werr, &exit) && foreign(archOr(spec.Arch), engine.Arch) && strings.Contains(said.first(), noForeign):
-		return &ForeignError{archOr(spec.Arch), fmt.Errorf("debootstrap %s: %w%s", spec.Suite, werr, said.first())}
+	case errors.As(werr, &exit) && said.noForeign() != "":
+		return &ForeignError{archOr(spec.Arch), m.Emulation, errors.New(said.noForeign())}
 	case werr != nil && (nerr == nil || !errors.Is(werr, nerr)):
 		return fmt.Errorf("debootstrap %s: %w", spec.Suite, said.because(werr))
 	}
@@ -288,7 +318,7 @@ func inMemory(memory int64, spec RootfsSpec) (limit int64, ok bool) {
 }
 
 // bootstrapCmd is debootstrap's container without its mounts and streams.
-func bootstrapCmd(imaging, engine string, spec RootfsSpec) (*container.Cmd, error) {
+func bootstrapCmd(imaging, engine string, by Emulation, spec RootfsSpec) (*container.Cmd, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
@@ -298,10 +328,11 @@ func bootstrapCmd(imaging, engine string, spec RootfsSpec) (*container.Cmd, erro
 	if spec.Variant == Minbase { // the other is debootstrap's own default, without a name on its command line
 		args = append(args, "--variant=minbase")
 	}
-	if foreign(a, engine) { // debootstrap's own default is that of its dpkg
+	if isForeign(a, engine) { // debootstrap's own default is that of its dpkg
 		args = append(args, "--arch="+a.Name)
 	}
-	cmd := rootCmd(imaging, engine, a, spec.Epoch, spec.Privileged, append(args, spec.Suite.Bootstrap.Options...))
+	cmd := rootCmd(imaging, engine, a, by, spec.Epoch, spec.Privileged,
+		append(args, spec.Suite.Bootstrap.Options...))
 	cmd.Env = append(cmd.Env,
 		"ARCH_ALL_SUPPORTED=0", // debootstrap sets this only when it reads a Release file, and complains
 		"container=lxc",        // debootstrap tries neither mknod nor mount, and takes the devices that are there
@@ -310,18 +341,11 @@ func bootstrapCmd(imaging, engine string, spec RootfsSpec) (*container.Cmd, erro
 }
 
 // rootCmd is a container in which root works on the tree of an architecture, without its mounts and streams.
-func rootCmd(imaging, engine string, a Arch, epoch time.Time, privileged bool, args []string) *container.Cmd {
-	emulated := foreign(a, engine)
-	if emulated {
-		var caps []string
-		for _, c := range BootstrapCaps {
-			caps = append(caps, "+"+strings.ToLower(c.Name))
-		}
-		args = slices.Concat([]string{"sh", "-c", emulateScript, "emulate", "/usr/bin/" + a.Emulator, binfmt(a),
-			strings.Join(caps, ",")}, args)
-	}
+func rootCmd(imaging, engine string, a Arch, by Emulation, epoch time.Time, privileged bool,
+	args []string) *container.Cmd {
+
 	cmd := &container.Cmd{
-		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: privileged, Namespaces: emulated,
+		Image: imaging, Args: args, User: "0:0", Hostname: Hostname, Privileged: privileged,
 		Env: []string{
 			"LC_ALL=C", "TZ=UTC",
 			"SOURCE_DATE_EPOCH=" + strconv.FormatInt(epoch.Unix(), 10), // useradd writes days of change by it
@@ -330,5 +354,78 @@ func rootCmd(imaging, engine string, a Arch, epoch time.Time, privileged bool, a
 	for _, c := range BootstrapCaps {
 		cmd.Caps = append(cmd.Caps, c.Name)
 	}
+	if isForeign(a, engine) {
+		emulate(cmd, a, by)
+	}
 	return cmd
+}
+
+// foreignDir is where the imaging image has a directory for what emulate.sh takes along.
+const foreignDir = "/kimg"
+
+// firstCaps are what a container gets beside BootstrapCaps, for emulate.sh and the tracer. The command has none of
+// them.
+var firstCaps = []Capability{
+	{"KILL", "the tracer sends signals for others, so as not to be met by kill(-1)"},
+	{"SETPCAP", "the command's capabilities are limited to the others"},
+	{"SYS_PTRACE", "maintainer scripts run programs as other users, which are traced as well"},
+}
+
+// emulate has a container's command run with the programs of an architecture.
+func emulate(cmd *container.Cmd, a Arch, by Emulation) {
+	var caps []string
+	for _, c := range cmd.Caps {
+		caps = append(caps, "+"+strings.ToLower(c))
+	}
+	cmd.Namespaces = true
+	cmd.Args = append([]string{"sh", "-c", emulateScript, "emulate", foreignDir, string(by), "/usr/bin/" + a.Emulator,
+		foreign.Format(a), strings.Join(caps, ",")}, cmd.Args...)
+	for _, c := range firstCaps {
+		cmd.Caps = append(cmd.Caps, c.Name)
+	}
+}
+
+// emulationIn puts what emulate.sh takes along into a container that has not started: the probe, and this program,
+// where it is one of the engine's architecture, as the tracer.
+func (m Maker) emulationIn(ctx context.Context, c container.Container, a Arch) error {
+	engine := cmp.Or(m.Engine.Info().Arch, arch.Default.OCI)
+	if !isForeign(a, engine) {
+		return nil
+	}
+	err := reading.Pipe(func(w io.Writer) error {
+		tw := tar.NewWriter(w)
+		code := foreign.Probe(a)
+		if err := putFile(tw, "probe", int64(len(code)), bytes.NewReader(code)); err != nil {
+			return err
+		}
+		if runtime.GOOS == "linux" && runtime.GOARCH == engine {
+			self, err := os.Open("/proc/self/exe")
+			if err != nil {
+				return err
+			}
+			defer self.Close()
+			info, err := self.Stat()
+			if err != nil {
+				return err
+			}
+			if err := putFile(tw, foreign.Name, info.Size(), self); err != nil {
+				return err
+			}
+		}
+		return tw.Close()
+	}, func(r io.Reader) error { return c.CopyIn(ctx, foreignDir, r) })
+	if err != nil {
+		return fmt.Errorf("put what emulates %s into the container: %w", a, err)
+	}
+	return nil
+}
+
+// putFile adds a program to a tar.
+func putFile(w *tar.Writer, name string, size int64, r io.Reader) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755, Size: size}
+	if err := w.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := io.Copy(w, r)
+	return err
 }

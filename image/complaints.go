@@ -81,6 +81,20 @@ func (c *complaints) because(err error) error {
 // runBy begins the line of emulate.sh that says what runs foreign programs.
 const runBy = "I: foreign programs are run by "
 
+// noForeign begins the line of emulate.sh that says why nothing does.
+const noForeign = "E: foreign programs cannot be run: "
+
+// noForeign is why no foreign program runs; empty: that is not what was wrong.
+func (c *complaints) noForeign() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	why, _ := strings.CutPrefix(c.hit, noForeign)
+	if why == c.hit {
+		return ""
+	}
+	return why
+}
+
 // marks begin the lines by which debootstrap, dpkg, tar and e2fsprogs complain.
 var marks = [][]byte{[]byte("E: "), []byte("dpkg: error"), []byte("tar: "), []byte("mke2fs: "), []byte("e2fsck: ")}
 
@@ -95,7 +109,7 @@ func (c *complaints) Write(p []byte) (int, error) {
 			continue
 		}
 		isMark := func(m []byte) bool { return bytes.HasPrefix(c.line, m) }
-		if c.hit == "" && (slices.ContainsFunc(marks, isMark) || bytes.HasSuffix(c.line, []byte(noForeign))) {
+		if c.hit == "" && slices.ContainsFunc(marks, isMark) {
 			c.hit = string(c.line)
 		}
 		if by, ok := bytes.CutPrefix(c.line, []byte(runBy)); ok && c.by != nil {

@@ -74,6 +74,9 @@ type Maker struct {
 	Imaging string    // the container image with debootstrap and e2fsprogs
 	Log     io.Writer // gets what these print; nil drops it
 
+	// Emulation is how to run the programs of another architecture; empty: the first way that works.
+	Emulation Emulation
+
 	// Emulated gets what runs the programs of another architecture, in words, where Bootstrap has to; nil drops it.
 	Emulated func(by string)
 

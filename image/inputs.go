@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/kimg/kimg/internal/sandbox/foreign"
 	"github.com/kimg/kimg/internal/units"
 )
 
@@ -27,8 +28,8 @@ var shellComments = regexp.MustCompile(`(?m)^[ \t]*#.*\n|^\n`)
 // taken out, and the files that are laid over it. Another kimg may bring something else.
 func RootfsInputs(s Suite, a Arch) Digest {
 	var b strings.Builder
-	if foreign(archOr(a), "") { // wherever it is made
-		fmt.Fprintf(&b, "%q\n%q\n", shellComments.ReplaceAllString(emulateScript, ""), binfmt(archOr(a)))
+	if isForeign(archOr(a), "") { // wherever it is made
+		fmt.Fprintf(&b, "%q\n%q\n", shellComments.ReplaceAllString(emulateScript, ""), foreign.Format(archOr(a)))
 	}
 	fmt.Fprintf(&b, "%q\n", shellComments.ReplaceAllString(bootstrapScript, ""))
 	for _, r := range rules { // and not why

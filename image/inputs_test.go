@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg/ext4"
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/sandbox/foreign"
 	"github.com/kimg/kimg/internal/suite"
 )
 
@@ -69,7 +70,7 @@ func TestForeignRootfsInputs(t *testing.T) {
 	}
 	const arm = `:kimg:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:` +
 		`\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:PF`
-	if got := binfmt(arch.ARM64); got != arm {
+	if got := foreign.Format(arch.ARM64); got != arm {
 		t.Errorf("binfmt_misc is told %s", got)
 	}
 }

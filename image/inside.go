@@ -186,7 +186,8 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 		args = append(args, d.line)
 	}
 	said := &complaints{w: c.log(), by: c.Emulated}
-	cmd := rootCmd(c.Imaging, c.Engine.Info().Arch, archOr(c.spec.Arch), c.spec.Epoch, c.spec.Privileged, args)
+	cmd := rootCmd(c.Imaging, c.Engine.Info().Arch, archOr(c.spec.Arch), c.Emulation, c.spec.Epoch, c.spec.Privileged,
+		args)
 	volume, err := container.TempVolume(ctx, c.Engine)
 	if err != nil {
 		return err
@@ -204,6 +205,9 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 	if err := k.CopyIn(ctx, workDir, bytes.NewReader(targetDirs())); err != nil {
 		return err
 	}
+	if err := c.emulationIn(ctx, k, archOr(c.spec.Arch)); err != nil {
+		return err
+	}
 	if err := k.Start(ctx); err != nil {
 		return err
 	}
@@ -219,6 +223,8 @@ func (c *customiser) contain(ctx context.Context, do []command, w io.Writer) (er
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.As(err, &exit) && said.noForeign() != "":
+		return &ForeignError{archOr(c.spec.Arch), c.Emulation, errors.New(said.noForeign())}
 	case errors.As(err, &exit) && exit.Code > signalled: // with all that ran
 		return &RunError{whatOf(do), exit.Code}
 	case errors.As(err, &exit):

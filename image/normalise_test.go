@@ -373,7 +373,7 @@ func TestBootstrapCmd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd, err := bootstrapCmd("img", "amd64", RootfsSpec{Suite: s, Variant: c.variant, Epoch: epoch})
+		cmd, err := bootstrapCmd("img", "amd64", "", RootfsSpec{Suite: s, Variant: c.variant, Epoch: epoch})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -391,7 +391,7 @@ func TestBootstrapCmd(t *testing.T) {
 			t.Errorf("%s: debootstrap would make device nodes: %v, %v", c.suite, cmd.Caps, cmd.Env)
 		}
 	}
-	if _, err := bootstrapCmd("img", "amd64", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
+	if _, err := bootstrapCmd("img", "amd64", "", RootfsSpec{Suite: suite.All()[0], Variant: "buildd"}); err == nil {
 		t.Error("an unknown variant passed")
 	}
 }
@@ -407,13 +407,15 @@ func TestBootstrapEmulates(t *testing.T) {
 		{"arm64", arch.ARM64, ""}, {"arm64", arch.AMD64, "/usr/bin/qemu-x86_64"},
 	} {
 		tree := RootfsSpec{Suite: suite.All()[0], Arch: c.of, Variant: archive.Minbase}
-		cmd, err := bootstrapCmd("img", c.engine, tree)
+		cmd, err := bootstrapCmd("img", c.engine, EmulateTrace, tree)
 		if err != nil {
 			t.Fatal(err)
 		}
 		emulates := slices.Contains(cmd.Args, emulateScript)
 		if emulates != (c.by != "") || cmd.Namespaces != emulates ||
-			slices.Contains(cmd.Args, "--arch="+c.of.Name) != emulates || emulates && !slices.Contains(cmd.Args, c.by) {
+			slices.Contains(cmd.Args, "--arch="+c.of.Name) != emulates ||
+			emulates && !slices.Contains(cmd.Args, c.by) ||
+			slices.Contains(cmd.Args, string(EmulateTrace)) != emulates {
 			t.Errorf("%s on %q: %q", c.of, c.engine, cmd.Args)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/kimg/kimg/builder"
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/container"
+	"github.com/kimg/kimg/image"
 	"github.com/kimg/kimg/internal/cache"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/spf13/cobra"
@@ -97,9 +98,13 @@ func (a *app) withEnv(do func(env builder.Env, done func()) error) error {
 	if err != nil {
 		return err
 	}
+	by, err := image.ParseEmulation(os.Getenv("KIMG_EMULATION"))
+	if err != nil {
+		return &spec.InputError{Field: "KIMG_EMULATION", Err: err}
+	}
 	defer cache.Enter(dir)()
 	return do(builder.Env{
-		Cache: dir, Sink: sink, Host: "/", Engine: engine, Ccache: os.Getenv("KIMG_CCACHE"),
+		Cache: dir, Sink: sink, Host: "/", Engine: engine, Ccache: os.Getenv("KIMG_CCACHE"), Emulation: by,
 	}, sink.Close)
 }
 

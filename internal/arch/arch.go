@@ -40,6 +40,8 @@ type Arch struct {
 	QEMUPackages string // Debian's packages of QEMU and the firmware of its machine, and of gdb
 	Firmware     string // of QEMU's files, what its machine cannot do without; a * is any text. Empty: what all have
 	Emulator     string // the program of Debian's qemu-user that runs its programs elsewhere
+	// Exit42 are the instructions of exit(42): what shows that a machine runs its programs.
+	Exit42 string
 
 	Triplet string // GNU's, of its compilers: x86_64-linux-gnu
 	ELF     elf.Machine
@@ -77,6 +79,7 @@ var AMD64 = Arch{
 	UsrLinks: "bin lib lib32 lib64 libx32 sbin",
 	// The last for e1000 and virtio-net, which ask for its ROMs.
 	QEMUPackages: "qemu-system-x86 seabios ipxe-qemu", Emulator: "qemu-x86_64",
+	Exit42:  "\xb8\x3c\x00\x00\x00\xbf\x2a\x00\x00\x00\x0f\x05", // mov eax, 60; mov edi, 42; syscall
 	Triplet: "x86_64-linux-gnu", ELF: elf.EM_X86_64,
 	Abs64: uint32(elf.R_X86_64_64), Abs32: uint32(elf.R_X86_64_32), OCI: "amd64", Libvirt: "x86_64",
 	Recorded: Recorded{
@@ -105,6 +108,7 @@ var ARM64 = Arch{
 	KVMMachine: "virt,gic-version=host", KVMCPU: "host",
 	UsrLinks:     "bin lib sbin",
 	QEMUPackages: "qemu-system-arm ipxe-qemu gdb-multiarch", Emulator: "qemu-aarch64",
+	Exit42:  "\xa8\x0b\x80\xd2\x40\x05\x80\xd2\x01\x00\x00\xd4", // mov x8, 93; mov x0, 42; svc 0
 	Triplet: "aarch64-linux-gnu", ELF: elf.EM_AARCH64,
 	Abs64: uint32(elf.R_AARCH64_ABS64), Abs32: uint32(elf.R_AARCH64_ABS32), OCI: "arm64", Libvirt: "aarch64",
 	Recorded: Recorded{Port: "ttyAMA1", Driver: "SERIAL_AMBA_PL011"}, // the machine's since QEMU 9.1
@@ -121,6 +125,7 @@ var RISCV64 = Arch{
 	UsrLinks:     "bin lib sbin",
 	QEMUPackages: "qemu-system-riscv opensbi ipxe-qemu gdb-multiarch", Firmware: "/usr/share/qemu/opensbi-*",
 	Emulator: "qemu-riscv64",
+	Exit42:   "\x93\x08\xd0\x05\x13\x05\xa0\x02\x73\x00\x00\x00", // li a7, 93; li a0, 42; ecall
 	Triplet:  "riscv64-linux-gnu", ELF: elf.EM_RISCV, OCI: "riscv64", Libvirt: "riscv64",
 	Recorded: Recorded{Port: "ttyS1", Driver: "SERIAL_8250_PCI", Device: "pci-serial",
 		ROMs: "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
@@ -141,6 +146,7 @@ var PPC64EL = Arch{
 	UsrLinks:     "bin lib lib64 sbin",
 	QEMUPackages: "qemu-system-ppc ipxe-qemu gdb-multiarch", Firmware: "/usr/share/qemu/slof*",
 	Emulator: "qemu-ppc64le",
+	Exit42:   "\x01\x00\x00\x38\x2a\x00\x60\x38\x02\x00\x00\x44", // li r0, 1; li r3, 42; sc
 	Triplet:  "powerpc64le-linux-gnu", ELF: elf.EM_PPC64,
 	Abs64: uint32(elf.R_PPC64_ADDR64), Abs32: uint32(elf.R_PPC64_ADDR32), OCI: "ppc64le", Libvirt: "ppc64le",
 }

@@ -44,6 +44,7 @@ var importers = map[string][]string{
 // floors are all packages, from the ground up. A package imports only packages of
 // floors below its own, so that there are no circles of rooms either.
 var floors = [][]string{
+	{"internal/sandbox/watch"},
 	{
 		"internal/arch", "internal/deb822", "internal/decompress", "internal/editdist", "internal/elffile",
 		"internal/filelock", "internal/guest", "internal/inode", "internal/lettercase", "internal/needs",
@@ -53,7 +54,8 @@ var floors = [][]string{
 	},
 	{
 		"internal/addr2line", "internal/artifact", "internal/cache", "internal/gdb", "internal/progress",
-		"internal/qemu", "internal/sandbox", "internal/splat", "internal/suite", "internal/yamlfile",
+		"internal/qemu", "internal/sandbox", "internal/sandbox/foreign", "internal/splat", "internal/suite",
+		"internal/yamlfile",
 		"builder/kernel/kconfig", "builder/kernel/tree",
 	},
 	{"internal/store", "internal/checks", "internal/custom", "internal/decode", "internal/form", "internal/recording"},

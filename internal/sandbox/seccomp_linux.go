@@ -104,13 +104,15 @@ func compileArch(profile *specs.LinuxSeccomp, a *arch.Info) ([]unix.SockFilter, 
 		prog = append(prog, watch.Jump(unix.BPF_JGE, x32, 0, 1), watch.Give(noSuch))
 	}
 	for _, request := range []uint32{unix.TIOCSTI, unix.TIOCLINUX} {
-		prog = append(prog, watch.Jump(unix.BPF_JEQ, uint32(a.SyscallNames["ioctl"]), 0, 4), watch.Load(watch.Argument(1)),
+		prog = append(prog, watch.Jump(unix.BPF_JEQ, uint32(a.SyscallNames["ioctl"]), 0, 4),
+			watch.Load(watch.Argument(1)),
 			watch.Jump(unix.BPF_JEQ, request, 0, 1), watch.Give(refuse|uint32(unix.EPERM)), watch.Load(watch.Number))
 	}
 	// Another's limits are pid 1's, too, which has the same user; its own are set with pid 0 (setrlimit(3)).
 	prog = append(prog, watch.Jump(unix.BPF_JEQ, uint32(a.SyscallNames["prlimit64"]), 0, 8),
 		watch.Load(watch.Argument(0)), watch.Jump(unix.BPF_JEQ, 0, 5, 0),
-		watch.Load(watch.Argument(2)), watch.Jump(unix.BPF_JEQ, 0, 0, 2), watch.Load(watch.Argument(2)+4), watch.Jump(unix.BPF_JEQ, 0, 1, 0),
+		watch.Load(watch.Argument(2)), watch.Jump(unix.BPF_JEQ, 0, 0, 2),
+		watch.Load(watch.Argument(2)+4), watch.Jump(unix.BPF_JEQ, 0, 1, 0),
 		watch.Give(refuse|uint32(unix.EPERM)), watch.Load(watch.Number))
 	last := 0
 	for _, rule := range profile.Syscalls {

@@ -55,7 +55,8 @@ func (t *tracer) call(pid int) error {
 	}
 	// The kernel would say that it knows no such program, and a shell would take it for a script.
 	*c.path = 0
-	return errors.Join(fmt.Errorf("have process %d run %s by %s: %w", pid, c.name, t.format.interpreter, err), r.set(pid))
+	err = fmt.Errorf("have process %d run %s by %s: %w", pid, c.name, t.format.interpreter, err)
+	return errors.Join(err, r.set(pid))
 }
 
 // execution is a call of execve or execveat.

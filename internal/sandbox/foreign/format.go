@@ -5,7 +5,19 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/kimg/kimg/internal/arch"
 )
+
+// Format is what binfmt_misc is told of an architecture: the first 20 bytes of its ELF files, 64-bit and little-endian,
+// executables and shared objects alike; P keeps argv[0], F opens the emulator at once, outside of the tree.
+// https://docs.kernel.org/admin-guide/binfmt-misc.html
+func Format(a arch.Arch) string {
+	magic := `\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00` +
+		fmt.Sprintf(`\x%02x\x%02x`, byte(a.ELF), byte(a.ELF>>8))
+	mask := strings.Repeat(`\xff`, 7) + `\x00` + strings.Repeat(`\xff`, 8) + `\xfe\xff\xff\xff`
+	return ":kimg:M::" + magic + ":" + mask + ":/usr/bin/" + a.Emulator + ":PF"
+}
 
 // format is what binfmt_misc is told: which files an interpreter runs.
 type format struct {

@@ -71,6 +71,7 @@ func trace(text string, args []string) (status int, err error) {
 	if err != nil {
 		return fault, fmt.Errorf("run %s under ptrace: %w", args[0], err)
 	}
+	// From here on all of this process has the root of whom it looks at: unshare would be refused by Docker's filter.
 	if t.View, err = watch.NewView(); err != nil {
 		return fault, err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,9 +48,10 @@ var alien = append([]byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x
 
 // room is a directory with an emulator, programs and scripts.
 type room struct {
-	t    *testing.T
-	dir  string
-	seen bytes.Buffer // stderr of what was run
+	t       *testing.T
+	dir     string
+	machine string       // of the programs that are emulated
+	seen    bytes.Buffer // stderr of what was run
 }
 
 func newRoom(t *testing.T) *room {
@@ -58,7 +60,7 @@ func newRoom(t *testing.T) *room {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &room{t: t, dir: t.TempDir()}
+	r := &room{t: t, dir: t.TempDir(), machine: noMachine}
 	if err := os.Chmod(r.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +89,9 @@ func (r *room) script(name, line string) { r.put(name, []byte(line), 0o755) }
 
 // cmd is a command under the tracer, in the room.
 func (r *room) cmd(args ...string) *exec.Cmd {
-	format := `:kimg:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00` + noMachine + ":" +
-		strings.Repeat(`\xff`, 7) + `\x00` + strings.Repeat(`\xff`, 8) + `\xfe\xff\xff\xff:` + r.path("emulator") + ":PF"
+	format := `:kimg:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00` + r.machine + ":" +
+		strings.Repeat(`\xff`, 7) + `\x00` + strings.Repeat(`\xff`, 8) + `\xfe\xff\xff\xff:` +
+		r.path("emulator") + ":PF"
 	cmd := exec.Command("/proc/self/exe", append([]string{format}, args...)...)
 	cmd.Args[0], cmd.Dir = Name, r.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}
@@ -186,8 +189,7 @@ func TestExec(t *testing.T) {
 			`5003: ["-0" "./alien" "./alien" "argument" "argument"] ["argument"]`, 0},
 		{"a great many", []string{native, "many", "100000", "./alien", "argument"},
 			`100003: ["-0" "./alien" "./alien" "argument" "argument"] ["argument"]`, 0},
-		{"a long way", []string{native, "spawn", "20", "./alien", strings.Repeat("x", 5000), strings.Repeat("y", 100_000)},
-			"spawned", 0},
+		{"long ones", []string{native, "spawn", "20", "./alien", strings.Repeat("x", 100_000)}, "spawned", 0},
 		{"a signal", []string{"./alien", "do", "die", "9"}, `["-0" "./alien" "./alien" "do" "die" "9"]`, 128 + 9},
 		{"no command", []string{"./none"}, "", notFound},
 	} {
@@ -400,5 +402,51 @@ func TestKillAll(t *testing.T) {
 	if want := "kill: <nil>\nkill: <nil>\n"; !strings.HasPrefix(string(out), want) ||
 		!strings.HasSuffix(string(out), "status 137\n") {
 		t.Errorf("%s", out)
+	}
+}
+
+// TestQEMU has real programs of another architecture run by the real emulator, where this machine has one: a program
+// that executes others by its path and by /proc/self/exe, and a script of it.
+func TestQEMU(t *testing.T) {
+	of, machine := "arm64", `\xb7\x00`
+	if runtime.GOARCH == of {
+		of, machine = "amd64", `\x3e\x00`
+	}
+	name := map[string]string{"arm64": "qemu-aarch64", "amd64": "qemu-x86_64"}[of]
+	emulator, err := exec.LookPath(name + "-static")
+	if err != nil {
+		if emulator, err = exec.LookPath(name); err != nil {
+			t.Skip("there is no " + name + " of qemu-user here")
+		}
+	}
+	r := newRoom(t)
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", r.path("foreign"), "./testdata/program")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOARCH="+of)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Skipf("no Go for %s here: %v: %s", of, err, out)
+	}
+	b, err := os.ReadFile(emulator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.put("emulator", b, 0o755)
+	r.machine = machine
+	r.script("script", "#!"+r.path("foreign")+" exit\n") // with its own path for a number: an error of the program's
+	for _, c := range []struct {
+		args   []string
+		want   string
+		status int
+	}{
+		{[]string{"./foreign", "exec", "./foreign", "exec", "/proc/self/exe", "exit", "7"}, "", 7},
+		{[]string{"./foreign", "spawn", "3", "./foreign", "exit", "0"}, "spawned\n", 0},
+		{[]string{"./foreign", "thread", "./foreign", "exit", "8"}, "", 8},
+		{[]string{"./foreign", "exec", "/bin/sh", "-c", "exec ./foreign exit 9"}, "", 9},
+		{[]string{"./foreign", "exec", "./none"}, "exec: " + unix.ENOENT.Error() + "\n", 99},
+		{[]string{"./script"}, `strconv.Atoi: parsing "./script": invalid syntax` + "\n", 99},
+		{[]string{"./foreign", "die", "15"}, "", 128 + 15},
+	} {
+		if out, status := r.run(c.args...); out != c.want || status != c.status {
+			t.Errorf("%q: status %d, want %d: %s%s", c.args, status, c.status, out, r.seen.String())
+		}
 	}
 }

@@ -40,11 +40,13 @@ func filter() []unix.SockFilter {
 	if x32 != 0 {
 		own = append([]unix.SockFilter{watch.Jump(unix.BPF_JGE, x32, 0, 1), watch.Give(retGone)}, own...)
 	}
-	prog := []unix.SockFilter{watch.Load(watch.Arch), watch.Jump(unix.BPF_JEQ, nativeArch, 1, 0), watch.Skip(1 + len(own)), watch.Load(watch.Number)}
+	prog := []unix.SockFilter{watch.Load(watch.Arch), watch.Jump(unix.BPF_JEQ, nativeArch, 1, 0),
+		watch.Skip(1 + len(own)), watch.Load(watch.Number)}
 	prog = append(prog, own...)
 	if compatArch != 0 {
 		other := rules(compat, compatGone)
-		prog = append(prog, watch.Jump(unix.BPF_JEQ, compatArch, 1, 0), watch.Skip(1+len(other)), watch.Load(watch.Number))
+		prog = append(prog, watch.Jump(unix.BPF_JEQ, compatArch, 1, 0),
+			watch.Skip(1+len(other)), watch.Load(watch.Number))
 		prog = append(prog, other...)
 	}
 	return append(prog, watch.Give(retGone))

@@ -10,7 +10,7 @@ import (
 )
 
 // View is what a thread sees of other threads and their files. It is for one thread, to which its goroutine is locked
-// for good: its root becomes others'.
+// for good: its root, and that of all threads that share it (CLONE_FS), becomes others'.
 type View struct {
 	Proc int // /proc, whatever the thread's root is
 	root Root
@@ -19,15 +19,11 @@ type View struct {
 // Root names the root of a thread. While a thread has it, no other directory gets its name.
 type Root struct{ mount, dev, ino uint64 }
 
-// NewView is for the calling thread. /proc is of its own pid namespace.
+// NewView needs /proc to be of the caller's pid namespace.
 func NewView() (*View, error) {
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /proc: %w", err)
-	}
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		unix.Close(proc)
-		return nil, fmt.Errorf("unshare a thread's root: %w", err)
 	}
 	return &View{Proc: proc}, nil
 }

@@ -2,21 +2,29 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	_ "github.com/kimg/kimg/internal/sandbox/foreign" // it is the tracer, too
 )
 
 func main() {
-	arg := append(os.Args[1:], "", "", "")
+	args := os.Args
+	if strings.HasSuffix(args[0], ".emulator") && len(args) > 3 { // called by the tracer: -0 ARGV0 PATH ARGUMENT...
+		args = args[3:]
+	}
+	arg := append(args[1:], "", "", "")
 	if err := do(arg); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -50,7 +58,10 @@ func do(arg []string) error {
 	case "write":
 		return os.WriteFile(arg[1], []byte(arg[2]), 0o644)
 	case "stat": // mode, owner, group of each
-		for _, p := range os.Args[2:] {
+		for _, p := range arg[1:] {
+			if p == "" {
+				continue
+			}
 			var st unix.Stat_t
 			if err := unix.Lstat(p, &st); err != nil {
 				return err
@@ -61,6 +72,20 @@ func do(arg []string) error {
 		var uid, gid int
 		fmt.Sscanf(arg[1], "%d:%d", &uid, &gid)
 		return os.Lchown(arg[2], uid, gid)
+	case "chroot": // and then execute
+		if err := unix.Chroot(arg[1]); err != nil {
+			return err
+		}
+		if err := unix.Chdir("/"); err != nil {
+			return err
+		}
+		return syscall.Exec(arg[2], slices.DeleteFunc(arg[2:], func(s string) bool { return s == "" }), os.Environ())
+	case "setid": // be another user, and then execute
+		n, _ := strconv.Atoi(arg[1])
+		if err := errors.Join(unix.Setresgid(n, n, n), unix.Setresuid(n, n, n)); err != nil {
+			return err
+		}
+		return syscall.Exec(arg[2], slices.DeleteFunc(arg[2:], func(s string) bool { return s == "" }), os.Environ())
 	case "id":
 		g, err := unix.Getgroups()
 		fmt.Println(unix.Getuid(), unix.Getgid(), g)
