@@ -3,7 +3,7 @@
 // is a tracer (ptrace) that is only stopped for by execve and execveat: where the program, or the interpreter that its
 // first line names, is of the other architecture, the call's arguments are changed into the emulator's.
 //
-// The program that has this package linked in is the tracer when its file is called Name:
+// The program that has this package linked in is the tracer when its file is called Name, and a format follows:
 //
 //	kimg-trace FORMAT COMMAND [ARGUMENT]...
 //

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,7 @@ const (
 func init() {
 	// An init function has the process's main thread for itself.
 	switch args := os.Args; {
-	case len(args) > 2 && filepath.Base(args[0]) == Name:
+	case len(args) > 2 && filepath.Base(args[0]) == Name && strings.HasPrefix(args[1], ":"):
 		status, err := trace(args[1], args[2:])
 		if err != nil {
 			complain(err)
