@@ -18,6 +18,7 @@ type Cause string
 
 // The causes.
 const (
+	Arch     Cause = "arch"
 	Time     Cause = "time"
 	Random   Cause = "random"
 	Order    Cause = "order"
@@ -41,6 +42,7 @@ var Causes = []struct {
 	Cause Cause
 	Text  string
 }{
+	{Arch, "the builds are of two architectures"},
 	{Source, "the kernel's source is another one"},
 	{Config, "the configuration or another setting is another one"},
 	{Compiler, "the compiler or toolchain is another one"},

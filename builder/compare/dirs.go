@@ -140,6 +140,11 @@ func (r *Report) inputs(a, b map[string]any) {
 	x, y := maps.Clone(a), maps.Clone(b)
 	maps.DeleteFunc(x, made)
 	maps.DeleteFunc(y, made)
+	for _, m := range []map[string]any{x, y} {
+		if m[archField] == nil { // a manifest does not name the default
+			m[archField] = arch.Default.Name
+		}
+	}
 	r.trees(inputs, x, y)
 }
 
@@ -301,7 +306,8 @@ func (r *Report) missing(name, a, b string) error {
 	return nil
 }
 
-// attribute gives differences of artifacts without a cause of their own the cause that follows from the inputs.
+// attribute gives differences of artifacts without a cause of their own the cause that follows from the inputs. Of two
+// architectures all is another: what else two values look like says nothing there.
 func (r *Report) attribute(moved map[Cause]int) {
 	config, ids := false, false
 	for _, d := range r.Differences {
@@ -313,7 +319,11 @@ func (r *Report) attribute(moved map[Cause]int) {
 		if ids && d.Cause == Random && (d.Where == "superblock: s_uuid" || d.Where == "superblock: s_hash_seed") {
 			d.Cause = Follows // from the lock, which derives them from the packages
 		}
-		if d.Cause != "" || d.Artifact == inputs || d.Artifact == artifact.Lock || d.Artifact == artifact.Manifest {
+		asked := d.Artifact == inputs || d.Artifact == artifact.Lock || d.Artifact == artifact.Manifest
+		if moved[Arch] > 0 && !asked {
+			d.Cause = Follows
+		}
+		if d.Cause != "" || asked {
 			continue
 		}
 		kernel := d.Artifact != artifact.Disk

@@ -119,6 +119,7 @@ func TestDirs(t *testing.T) {
 		want  Cause
 		edit  func(*outdir.BuildFacts)
 	}{
+		{"inputs arch", Arch, func(b *outdir.BuildFacts) { b.Arch = "arm64" }},
 		{"rootfs package dash", Package, func(b *outdir.BuildFacts) { b.Inputs[1].Version = "0.5-2" }},
 		{"kernel kernel linux-source", Source, func(b *outdir.BuildFacts) { b.Inputs[0].Version = "6.12.2-1" }},
 		{"toolchain.compiler", Compiler, func(b *outdir.BuildFacts) { b.Toolchain.Compiler = "gcc-13" }},
@@ -135,6 +136,30 @@ func TestDirs(t *testing.T) {
 }
 
 // What a build says will be other bits is a difference all the same, and explained.
+// TestTwoArchitectures: paths, dates and files that are there in one alone follow from the architecture, and from
+// nothing else.
+func TestTwoArchitectures(t *testing.T) {
+	r := edited(t, func(m *outdir.Manifest) {
+		m.Build.Arch = "arm64"
+		m.Build.Artifacts = append(m.Build.Artifacts, outdir.Artifact{Path: "Image", SHA256: sum("Image")})
+	}, func(dir string) {
+		put(t, dir, artifact.Config, strings.Replace(configText, "Linux/x86", "Linux/arm64", 1)+"CONFIG_ARM64=y\n"+
+			"CONFIG_WHERE=\"/home/b/linux\"\n")
+		put(t, dir, "Image", "an image")
+	})
+	if d := has(t, r, "inputs arch"); d.A != "amd64" || d.B != "arm64" {
+		t.Errorf("the architectures are %+v", d)
+	}
+	for _, d := range r.Differences {
+		if want := map[bool]Cause{true: Arch, false: Follows}[d.Where == "arch"]; d.Cause != want {
+			t.Errorf("%+v, want %s", d, want)
+		}
+	}
+	if n := r.Causes(); n[Arch] != 1 || n[Follows] < 3 {
+		t.Errorf("%v", n)
+	}
+}
+
 func TestExpected(t *testing.T) {
 	varies := func(m *outdir.Manifest) { m.Build.Artifacts[1].Varies = "its tool reads a clock" }
 	m := testManifest()

@@ -171,6 +171,9 @@ func leaf(v any) string {
 	return fmt.Sprint(v)
 }
 
+// archField is what manifests and locks call the architecture.
+const archField = "arch"
+
 // treeCauses are causes by the beginning of the place; the first that fits counts.
 var treeCauses = []struct {
 	prefix string
@@ -216,6 +219,9 @@ var treeCauses = []struct {
 
 func treeCause(where string) Cause {
 	where = strings.TrimPrefix(where, "build.")
+	if where == archField {
+		return Arch
+	}
 	for _, c := range treeCauses {
 		if strings.HasPrefix(where, c.prefix) {
 			return c.cause

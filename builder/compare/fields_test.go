@@ -101,7 +101,6 @@ func hasItemField(name string) bool {
 func TestFieldsHaveRules(t *testing.T) {
 	without := map[string]string{
 		"version": "it is of the form, not of the build",
-		"arch":    "there is one architecture",
 	}
 	for typ, tag := range map[reflect.Type]string{reflect.TypeFor[outdir.BuildFacts](): "json", lockType: "yaml"} {
 		places, lists := fields(typ, tag)
