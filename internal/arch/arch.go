@@ -142,7 +142,7 @@ var PPC64EL = Arch{
 	HardwareBreaks: 1, // a POWER9 has one, CIABR; QEMU's emulation has no limit
 	// Without the machine's cures of Spectre and Meltdown, which TCG warns that it has not.
 	QEMU: "qemu-system-ppc64", Machine: "pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
-	CPU: "power9", GDB: "gdb-multiarch",
+	CPU: "POWER9", GDB: "gdb-multiarch", // libvirt's name; QEMU's is power9, and it takes capitals
 	UsrLinks:     "bin lib lib64 sbin",
 	QEMUPackages: "qemu-system-ppc ipxe-qemu gdb-multiarch", Firmware: "/usr/share/qemu/slof*",
 	Emulator: "qemu-ppc64le",
