@@ -379,7 +379,7 @@ const (
 )
 
 var registerRE = regexp.MustCompile(`^(?:R[A-Z0-9]{2}: [0-9a-f:]|[CFD][SR]\d?: |RIP: |Code: |PKRU: |pc : |` +
-	`lr : |sp : |x\d+ *: |pstate: |epc ?: |` + powerRE + `)`)
+	`lr : |sp : |x\d+ *: |pstate: |epc ?: | (?:ra|gp|[ast]\d+) ?: |status: [0-9a-f]|` + powerRE + `)`)
 
 func (o *open) stageOf(text string) (stage, bool) {
 	switch {

@@ -66,6 +66,26 @@ func TestReturns(t *testing.T) {
 	}
 }
 
+// TestRegistersOfRiscv: most of its lines begin with a space.
+func TestRegistersOfRiscv(t *testing.T) {
+	regs := []string{"epc : inner_step+0x12/0x34", " ra : outer_step+0x40/0x80",
+		"epc : ffffffff8010a2b4 ra : ffffffff8010a2a0 sp : ff2000000060bc30",
+		" gp : ffffffff812d8d28 tp : ff60000002a38000 t0 : 0000000000000000", " t1 : 0000000000000001",
+		" s1 : ff6000000288e000 a0 : ff6000000288e000 a1 : 0000000000000001",
+		" s10: 0000000000000000 s11: 0000000000000000",
+		"status: 0000000200000120 badaddr: 0000000000000000 cause: 000000000000000d"}
+	r := find(t, "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000\nOops [#1]\n"+
+		"Modules linked in:\n"+cpu+strings.Join(regs, "\n")+"\nCall Trace:\n"+
+		"[<ffffffff8010a2b4>] inner_step+0x12/0x34\n[<ffffffff8010b2b4>] outer_step+0x42/0x80\n"+
+		"Code: 0000 0000 (0000)\n---[ end trace 0 ]---\n", "oops null-ptr-deref in inner_step")
+	if want := append(regs, "Code: 0000 0000 (0000)"); !reflect.DeepEqual(r.Registers, want) {
+		t.Errorf("registers %q, want %q", r.Registers, want)
+	}
+	if len(r.Traces) != 1 || len(r.Traces[0].Frames) != 2 {
+		t.Errorf("%+v", r.Traces)
+	}
+}
+
 func TestArm64PanicsOverItsOops(t *testing.T) {
 	reports := read("Internal error: synchronous external abort: 0000000096000210 [#1] SMP\n"+cpu+
 		"pc : inner_step+0x12/0x34\nCall trace:\n inner_step+0x12/0x34\n---[ end trace 0 ]---\n"+
