@@ -85,7 +85,8 @@ func TestEraLine(t *testing.T) {
 	if e, err = EraFor(version(t, "6.1.176"), ""); err != nil {
 		t.Fatal(err)
 	}
-	if here, there := e.Line(e.From, arch.Default), e.Line(e.From, arch.RISCV64); strings.Contains(here, "not proven") ||
+	here, there := e.Line(e.From, arch.Default), e.Line(e.From, arch.RISCV64)
+	if strings.Contains(here, "not proven") ||
 		there != here+" (not proven yet on riscv64)" || e.ProvenFor(arch.Default) != e.Proven {
 		t.Errorf("what is proven on one architecture is not on another: %s; %s", here, there)
 	}
