@@ -65,6 +65,7 @@ type Recorded struct {
 	HPET   bool   // the machine has that timer, and is to have none
 	// Onward says that QEMU does not get the machine back from a state that it kept: replays go forwards alone.
 	Onward bool
+	Why    bool // kimg why reads its instructions
 }
 
 // AMD64 is x86-64.
@@ -92,6 +93,7 @@ var AMD64 = Arch{
 		Global: "apic-common.vapic=off",
 		// After a state was loaded it may miss a tick (QEMU 10.0), and the replay then hangs.
 		HPET: true,
+		Why:  true,
 	},
 }
 

@@ -36,6 +36,8 @@ type Recording interface {
 	// Export writes it as one file.
 	Export(ctx context.Context, to io.Writer, thin bool) error
 	Discard() error
+	// Explained says whether kimg why can be asked about it.
+	Explained() bool
 }
 
 // RecordingNames are names for the recordings of checks, by the checks' names: no two are the same.
@@ -53,7 +55,7 @@ func (r *Runner) settleRecording(o *Outcome, made Recording) error {
 		return nil
 	}
 	if o.Verdict == Failed || o.Verdict == Passed && r.Record == RecordAll {
-		o.Recording = made.Name()
+		o.Recording, o.unexplained = made.Name(), !made.Explained()
 		return nil
 	}
 	return made.Discard()
@@ -76,6 +78,9 @@ func (r *kept) recording(ctx context.Context, o *Outcome, made Recording) (err e
 func (o *Outcome) recorded() string {
 	if o.Recording == "" {
 		return ""
+	}
+	if o.unexplained {
+		return fmt.Sprintf("recording %s: kimg debug --replay %[1]s", o.Recording)
 	}
 	return fmt.Sprintf("recording %s: kimg why %[1]s; kimg debug --replay %[1]s", o.Recording)
 }

@@ -394,10 +394,12 @@ func TestWriteReport(t *testing.T) {
 type tape struct {
 	name            string
 	discarded, thin bool
+	explained       bool
 	err             error
 }
 
-func (t *tape) Name() string { return t.name }
+func (t *tape) Name() string    { return t.name }
+func (t *tape) Explained() bool { return t.explained }
 
 func (t *tape) Discard() error {
 	t.discarded = true
@@ -421,7 +423,7 @@ func TestRecordings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made := &tape{name: "check-a"}
+		made := &tape{name: "check-a", explained: tt.status == 0}
 		r := Runner{Keep: keep, Record: tt.records, Guest: func(context.Context, Check, Streams) Seen {
 			return Seen{Status: &tt.status, Recording: made}
 		}}
@@ -432,6 +434,9 @@ func TestRecordings(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(keep.dir, "a", recordingFile))
 		if made.discarded == tt.stays || (err == nil) != tt.stays || (report.Checks[0].Recording != "") != tt.stays {
 			t.Errorf("%+v: %+v, %q, %v", tt, report.Checks[0], text, err)
+		}
+		if line := report.Checks[0].recorded(); tt.stays && strings.Contains(line, "kimg why") != made.explained {
+			t.Errorf("%+v: %s", tt, line)
 		}
 		if tt.stays && (string(text) != "all of check-a" || made.thin) {
 			t.Errorf("%+v: %q", tt, text)

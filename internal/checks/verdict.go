@@ -53,8 +53,9 @@ type Outcome struct {
 	Recording string   `json:"recording,omitempty"` // of the guest, in the out directory; beside the report, too
 	Directory string   `json:"directory,omitempty"`
 
-	err    error // the one of KimgFault
-	splats Policy
+	err         error // the one of KimgFault
+	splats      Policy
+	unexplained bool // kimg why cannot be asked about the recording
 }
 
 // Command is the command that ran in the guest.

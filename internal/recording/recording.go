@@ -141,6 +141,12 @@ func (r *Recording) Pins() string {
 	return r.dir
 }
 
+// Explained says whether kimg why can be asked about it.
+func (r *Recording) Explained() bool {
+	a, err := arch.Parse(r.Arch)
+	return err == nil && a.Recorded.Why
+}
+
 // Path is where one of its files is.
 func (r *Recording) Path(parts ...string) string {
 	return filepath.Join(append([]string{r.dir}, parts...)...)

@@ -399,6 +399,10 @@ func sizes(r *recording.Recording) (log units.Size) {
 
 // Summary is a line about a recording that was made.
 func Summary(r *recording.Recording) string {
-	return fmt.Sprintf("recording %s: %d million instructions, %s of log, ended by %s; kimg debug --replay %[1]s "+
-		"goes back from there", r.Name(), r.End.Icount/1e6, sizes(r).Human(), r.End.How)
+	does := "goes back from there"
+	if a, err := arch.Parse(r.Arch); err == nil && a.Recorded.Onward {
+		does = "goes through it"
+	}
+	return fmt.Sprintf("recording %s: %d million instructions, %s of log, ended by %s; kimg debug --replay %[1]s %[5]s",
+		r.Name(), r.End.Icount/1e6, sizes(r).Human(), r.End.How, does)
 }

@@ -99,7 +99,7 @@ func Ask(
 	case about == nil:
 		return nil, &NothingError{r.Name(), "its kernel complained of nothing", "--wrote VARIABLE asks who wrote that"}
 	}
-	if r.Arch != "amd64" {
+	if !r.Explained() {
 		return nil, &NothingError{r.Name(), "instructions of " + r.Arch + " are not read yet",
 			"kimg debug --replay " + r.Name() + " goes through it by hand"}
 	}
