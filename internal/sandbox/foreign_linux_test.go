@@ -26,7 +26,7 @@ func TestTraced(t *testing.T) {
 			`\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/bin/a.emulator:PF`
 		traced := func(args ...string) (string, int) {
 			t.Helper()
-			args = append([]string{"/bin/kimg-trace", format, "/bin/helper", "chroot", "/tree"}, args...)
+			args = append([]string{"/bin/kimg-trace", format, "/bin/helper", "into", "/tree"}, args...)
 			return run(t, s, Process{Args: args, Caps: []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID",
 				"SYS_CHROOT", "SYS_PTRACE", "KILL"}})
 		}

@@ -72,7 +72,7 @@ func do(arg []string) error {
 		var uid, gid int
 		fmt.Sscanf(arg[1], "%d:%d", &uid, &gid)
 		return os.Lchown(arg[2], uid, gid)
-	case "chroot": // and then execute
+	case "into": // a root, and then execute
 		if err := unix.Chroot(arg[1]); err != nil {
 			return err
 		}
