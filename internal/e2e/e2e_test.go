@@ -101,7 +101,6 @@ func TestMainJob(t *testing.T) {
 		}
 		verify(t, out)
 	})
-	plain := ordinaryUser(t, k, build)
 	part("log in", func(t *testing.T) {
 		cmd, c := k.onTerminal(t, "run", "--out", out, "--cold")
 		c.expect("automatic login", boot)
@@ -150,7 +149,7 @@ func TestMainJob(t *testing.T) {
 		guests(t, k, out)
 		verify(t, out)
 	})
-	part("without a daemon and without root", func(t *testing.T) { withoutRoot(t, plain, out) })
+	part("without a daemon and without root", func(t *testing.T) { withoutRoot(t, k, out, build) })
 	part("failures say why", func(t *testing.T) {
 		r := k.run(t, "", append(build, "--set", "NO_SUCH_SYMBOL=y")...).want(t, 5)
 		if !strings.Contains(r.stderr, "NO_SUCH_SYMBOL") {

@@ -21,20 +21,11 @@ import (
 // ordinary is a user that has no name, no group, no subordinate ids and no engine.
 const ordinary = 54321
 
-// user is an ordinary one, who has a kimg and the build of another: under a watch of every process that they start.
-type user struct {
-	kimg
-	out   string
-	watch *userWatch
-	built chan result
-}
-
-// ordinaryUser begins the build as an ordinary user, in the embedded engine, or returns nil where that may not be
-// tried. It goes on while guests boot, which leave a processor.
-func ordinaryUser(t *testing.T, k kimg, build []string) *user {
-	t.Helper()
+// withoutRoot makes the build again as an ordinary user in the embedded engine, under a watch of every process that it
+// starts: none is another user than that one, outside of its namespace. The artifacts are those in out.
+func withoutRoot(t *testing.T, k kimg, out string, build []string) {
 	if os.Getuid() != 0 {
-		return nil
+		t.Skip("to watch all processes, and to become another user, takes root")
 	}
 	home := t.TempDir()
 	for dir := home; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) { // the user has to get there
@@ -51,48 +42,16 @@ func ordinaryUser(t *testing.T, k kimg, build []string) *user {
 		"KIMG_TOOLS=container", "KIMG_MIRROR=" + os.Getenv("KIMG_MIRROR")}
 	k.as = &syscall.Credential{Uid: ordinary, Gid: ordinary}
 	w := watchUsers(t, ordinary)
-	k.started, k.pids = w.add, new([]int)
+	k.started = w.add
 
-	u := &user{k, filepath.Join(home, "kimg-out"), w, make(chan result, 1)}
+	mine := filepath.Join(home, "kimg-out")
 	at := slices.Index(build, "--out")
-	build = slices.Replace(slices.Clone(build), at, at+2, "--out", u.out)
-	// The guests come first: those that are kept are nice, too.
-	nice, err := exec.LookPath("nice")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd, begun := k.command(t, build...), time.Now()
-	cmd.Path, cmd.Args = nice, append([]string{"nice", "-n", "19"}, cmd.Args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	*k.pids = append(*k.pids, cmd.Process.Pid)
-	w.add(cmd.Process.Pid)
-	ended := make(chan struct{})
-	t.Cleanup(func() { <-ended }) // the test's end has it interrupted
-	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // the status says it
-		u.built <- result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), time.Since(begun)}
-	}()
-	return u
-}
-
-// withoutRoot wants the user's build to be that in out, and to do the same: none of the processes is another user,
-// outside of its namespace.
-func withoutRoot(t *testing.T, k *user, out string) {
-	if k == nil {
-		t.Skip("to watch all processes, and to become another user, takes root")
-	}
-	w, mine, home := k.watch, k.out, k.dir
-	r := (<-k.built).want(t, 0)
-	t.Logf("the build took %v", r.took.Round(time.Second))
+	build = slices.Replace(slices.Clone(build), at, at+2, "--out", mine)
 	if r := k.run(t, "", "engine").want(t, 0); !strings.HasPrefix(r.stdout, "used: embedded ") ||
 		!strings.Contains(r.stdout, ", one user id, ") {
 		t.Errorf("kimg engine says\n%s", r.stdout)
 	}
+	k.run(t, "", build...).want(t, 0)
 	theirs := map[string]string{}
 	for _, a := range readManifest(t, out).Build.Artifacts {
 		theirs[a.Path] = a.SHA256
@@ -109,7 +68,7 @@ func withoutRoot(t *testing.T, k *user, out string) {
 	if r := k.run(t, "", "run", "--out", mine, "--", "id", "-u").want(t, 0); r.stdout != "0\n" {
 		t.Errorf("id -u in the guest is %q", r.stdout)
 	}
-	r = k.run(t, "", "check", "--out", mine, "--break", "do_sys_open").want(t, 0)
+	r := k.run(t, "", "check", "--out", mine, "--break", "do_sys_open").want(t, 0)
 	if !strings.Contains(r.stdout, "fs/open.c:") {
 		t.Errorf("no backtrace on stdout:\n%s", r.stdout)
 	}
@@ -123,7 +82,7 @@ func withoutRoot(t *testing.T, k *user, out string) {
 	if seen < 1000 {
 		t.Errorf("the watch saw %d processes only", seen)
 	}
-	if left := findEngine(t, k.kimg).leftovers(t, k.kimg); len(left) > 0 {
+	if left := findEngine(t, k).leftovers(t, k); len(left) > 0 {
 		t.Errorf("these were left: %q", left)
 	}
 
