@@ -83,7 +83,11 @@ func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) 
 			return nil, nil
 		}
 	}
-	if qemu.ProbeKVM(o.arch()) == nil || qemu.ProbeOwn(o.arch()) == nil {
+	probe := qemu.ProbeOwn
+	if _, image := o.Toolbox.QEMU(); image != "" { // in a container there is KVM alone
+		probe = qemu.ProbeKVM
+	}
+	if probe(o.arch()) == nil {
 		return nil, nil // what a processor has told a guest is in no key yet, and with KVM a boot is short
 	}
 	k := &keeping{accel: qemu.TCG}
