@@ -253,14 +253,17 @@ func allowed(l *spec.Lock, step string) string {
 		}
 		fallthrough
 	case rootfsStep:
-		var caps []string
-		for _, c := range image.BootstrapCaps {
-			caps = append(caps, c.Name)
+		names := func(caps []image.Capability) string {
+			var all []string
+			for _, c := range caps {
+				all = append(all, c.Name)
+			}
+			return strings.Join(all, " ")
 		}
-		own := "user 0, no network, no new privileges, capabilities " + strings.Join(caps, " ")
+		own := "user 0, no network, no new privileges, capabilities " + names(image.BootstrapCaps)
 		if l.Arch != arch.Default {
-			own += "; its first program, which starts the emulation, also KILL SETPCAP SYS_PTRACE, and user " +
-				"namespaces of its own, and mounts in them"
+			own += "; its first program, which starts the emulation, also " + names(image.EmulationCaps) +
+				", and user namespaces of its own, and mounts in them"
 		}
 		return own
 	}

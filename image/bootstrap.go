@@ -363,9 +363,9 @@ func rootCmd(imaging, engine string, a Arch, by Emulation, epoch time.Time, priv
 // foreignDir is where the imaging image has a directory for what emulate.sh takes along.
 const foreignDir = "/kimg"
 
-// firstCaps are what a container gets beside BootstrapCaps, for emulate.sh and the tracer. The command has none of
+// EmulationCaps are what a container gets beside BootstrapCaps, for emulate.sh and the tracer. The command has none of
 // them.
-var firstCaps = []Capability{
+var EmulationCaps = []Capability{
 	{"KILL", "the tracer sends signals for others, so as not to be met by kill(-1)"},
 	{"SETPCAP", "the command's capabilities are limited to the others"},
 	{"SYS_PTRACE", "maintainer scripts run programs as other users, which are traced as well"},
@@ -380,7 +380,7 @@ func emulate(cmd *container.Cmd, a Arch, by Emulation) {
 	cmd.Namespaces = true
 	cmd.Args = append([]string{"sh", "-c", emulateScript, "emulate", foreignDir, string(by), "/usr/bin/" + a.Emulator,
 		foreign.Format(a), strings.Join(caps, ",")}, cmd.Args...)
-	for _, c := range firstCaps {
+	for _, c := range EmulationCaps {
 		cmd.Caps = append(cmd.Caps, c.Name)
 	}
 }
