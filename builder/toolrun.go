@@ -92,7 +92,8 @@ func RunTool(ctx context.Context, env Env, c ToolCommand) (status int, err error
 		err := k.Exec(ctx, &container.ExecCmd{Args: []string{"sh", "-c", script, toolDir}, User: toolUser,
 			Dir: toolVolume, Stdin: in, Stdout: out, Stderr: &said})
 		if err != nil && said.Len() > 0 {
-			return fmt.Errorf("%w: %s", err, firstOf(said.String()))
+			line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+			return fmt.Errorf("%w: %s", err, line)
 		}
 		return err
 	}
@@ -116,11 +117,6 @@ func RunTool(ctx context.Context, env Env, c ToolCommand) (status int, err error
 		return status, fmt.Errorf("take what the command made into %s: %w", c.Dir, err)
 	}
 	return status, nil
-}
-
-func firstOf(said string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
-	return line
 }
 
 // toolEnv is what makefiles, the kernel's and others, go by.
@@ -201,36 +197,22 @@ func (t *tools) takeBack(ctx context.Context, dir string, r io.Reader) error {
 		return err
 	}
 	defer root.Close()
-	for tr := tar.NewReader(r); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			_, err := io.Copy(io.Discard, r)
-			return err
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		name := path.Clean(h.Name)
+	return reading.Tar(ctx, r, func(name string, h *tar.Header, content io.Reader) error {
 		switch h.Typeflag {
 		case tar.TypeDir:
-			err = root.MkdirAll(name, 0o755)
+			return root.MkdirAll(name, 0o755)
 		case tar.TypeSymlink:
 			if path.IsAbs(h.Linkname) || !filepath.IsLocal(path.Join(path.Dir(name), h.Linkname)) {
 				progress.Warn(t.env.Sink, fmt.Sprintf("%s is a link to %s, out of the directory: left out", name,
 					h.Linkname))
-				continue
+				return nil
 			}
-			err = inPlace(root, name, func(fresh string) error { return root.Symlink(h.Linkname, fresh) })
+			return inPlace(root, name, func(fresh string) error { return root.Symlink(h.Linkname, fresh) })
 		case tar.TypeReg:
-			err = inPlace(root, name, func(fresh string) error { return writeFile(root, fresh, h, tr) })
+			return inPlace(root, name, func(fresh string) error { return writeFile(root, fresh, h, content) })
 		}
-		if err != nil {
-			return err
-		}
-	}
+		return nil
+	})
 }
 
 // inPlace makes a file beside its place, and renames it.

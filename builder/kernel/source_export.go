@@ -18,6 +18,7 @@ import (
 	"github.com/kimg/kimg/container"
 	"github.com/kimg/kimg/internal/lettercase"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/reading"
 )
 
 // Where debug information says that sources are: the tree's, and those that the build generated (see prefixMap).
@@ -121,42 +122,28 @@ func unpack(ctx context.Context, r io.Reader, dir string) error {
 		return err
 	}
 	defer root.Close()
-	for tr := tar.NewReader(r); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			_, err := io.Copy(io.Discard, r)
-			return err
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		name := path.Clean(h.Name)
-		if name == "." {
-			continue
-		}
-		name = filepath.FromSlash(name)
+	return reading.Tar(ctx, r, func(clean string, h *tar.Header, content io.Reader) (err error) {
+		name := filepath.FromSlash(clean)
 		switch h.Typeflag {
 		case tar.TypeDir:
 			err = root.MkdirAll(name, 0o755)
 		case tar.TypeSymlink:
-			if escapes(path.Clean(h.Name), h.Linkname) {
-				continue
+			if escapes(clean, h.Linkname) {
+				return nil
 			}
 			if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {
 				err = root.Symlink(h.Linkname, name)
 			}
 		case tar.TypeReg:
 			if err = root.MkdirAll(filepath.Dir(name), 0o755); err == nil {
-				err = unpackFile(root, name, h, tr)
+				err = unpackFile(root, name, h, content)
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("write %s: %w", name, err)
 		}
-	}
+		return nil
+	})
 }
 
 func unpackFile(root *os.Root, name string, h *tar.Header, r io.Reader) error {
