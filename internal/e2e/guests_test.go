@@ -42,19 +42,28 @@ func guests(t *testing.T, k kimg, out string) {
 	cmd.Env = k.env
 	cmd.Env = append(cmd.Environ(), "KIMG_TEST_OUT="+out, "KIMG_TEST_IMAGING="+image)
 	said, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, said)
-	}
-	ended := map[string]string{}
+	ended, told := map[string]string{}, map[string]string{}
 	for line := range strings.Lines(string(said)) {
 		var event struct {
-			Action, Test string
-			Elapsed      float64
+			Action, Test, Output string
+			Elapsed              float64
 		}
-		if json.Unmarshal([]byte(line), &event) == nil && slices.Contains([]string{"pass", "fail", "skip"},
-			event.Action) && event.Test != "" {
+		switch jsonErr := json.Unmarshal([]byte(line), &event); {
+		case jsonErr != nil:
+			t.Log(line) // of the command, not of a test
+		case event.Action == "output":
+			told[event.Test] += event.Output // "": of the package
+		case event.Test != "" && slices.Contains([]string{"pass", "fail", "skip"}, event.Action):
 			ended[event.Test] = event.Action
 			t.Logf("%s %s in %.0f s", event.Test, event.Action, event.Elapsed)
+		}
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, told[""])
+	}
+	for name, how := range ended {
+		if how == "fail" {
+			t.Errorf("%s", told[name])
 		}
 	}
 	for _, name := range guestTests {

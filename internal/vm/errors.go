@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kimg/kimg/internal/terminal"
 	"github.com/kimg/kimg/internal/vm/kept"
@@ -60,6 +61,7 @@ type tail struct {
 	head []byte // the first of it as it came, up to kept.MaxConsole
 	full []string
 	line []byte
+	last time.Time // when it was written to
 }
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -73,6 +75,7 @@ func (t *tail) Write(p []byte) (int, error) {
 // note keeps what the error or the watch needs of it.
 func (t *tail) note(p []byte) {
 	t.mu.Lock()
+	t.last = time.Now()
 	t.head = append(t.head, p[:min(len(p), kept.MaxConsole-len(t.head))]...)
 	for _, b := range p {
 		if b == '\n' || len(t.line) >= tailLine {
@@ -113,11 +116,11 @@ func (t *tail) push() {
 	t.line = t.line[:0]
 }
 
-// column is how much there is of the last line, in bytes.
-func (t *tail) column() int {
+// cursor is how much there is of the last line, in bytes, and for how long that has been so.
+func (t *tail) cursor() (column int, still time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.line)
+	return len(t.line), time.Since(t.last)
 }
 
 // first returns the first of what was written.

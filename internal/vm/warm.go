@@ -333,8 +333,12 @@ func (vm *instance) wake(ctx context.Context, a *agent) error {
 	k.monitor.Close()
 	k.monitor = nil
 	err := a.awaitReady(ctx, vm.o.Interrupt)
-	if err == nil {
-		prompt() // the kernel has said there that the guest was kept
+	if err == nil && vm.o.use == ForConsole {
+		// The kernel says there, before the agent is ready, that the guest was kept; where it is quiet, nothing.
+		vm.awaitCursor(ctx, time.Second, func(column int, still time.Duration) bool {
+			return column == 0 && still > 20*time.Millisecond || still > 200*time.Millisecond
+		})
+		prompt()
 	}
 	return err
 }
@@ -388,7 +392,10 @@ func (vm *instance) keep(ctx context.Context, a *agent) error {
 		return nil
 	}
 	if vm.o.use == ForConsole {
-		vm.awaitPrompt(ctx)
+		// Behind a prompt, and not amid a line of the kernel's.
+		vm.awaitCursor(ctx, loginLimit, func(column int, still time.Duration) bool {
+			return column > 0 && still > 300*time.Millisecond
+		})
 	}
 	if err := vm.save(ctx); err != nil {
 		if ctx.Err() != nil || vm.ended() {
@@ -404,12 +411,11 @@ func (vm *instance) keep(ctx context.Context, a *agent) error {
 	return a.awaitReady(ctx, vm.o.Interrupt)
 }
 
-// awaitPrompt waits until the console's cursor is behind something, as behind a prompt, for as long as one may take.
-func (vm *instance) awaitPrompt(ctx context.Context) {
-	late := time.After(loginLimit)
-	for vm.console.column() == 0 {
+// awaitCursor waits until the console's cursor is where it should be, for as long as limit.
+func (vm *instance) awaitCursor(ctx context.Context, limit time.Duration, there func(int, time.Duration) bool) {
+	for late := time.After(limit); !there(vm.console.cursor()); {
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		case <-late:
 			return
 		case <-ctx.Done():
