@@ -76,7 +76,8 @@ type Recording struct {
 	NoHPET bool       `json:"no_hpet,omitempty"`
 	QEMU   QEMU       `json:"qemu"`
 
-	Parts map[string]Part `json:"parts"` // by their names; only whole ones have a digest
+	Parts map[string]Part `json:"parts"`           // by their names; only whole ones have a digest
+	Marks []Mark          `json:"marks,omitempty"` // in their order
 	End   End             `json:"end"`
 
 	name, dir string
@@ -87,6 +88,25 @@ type Recording struct {
 type QEMU struct {
 	Version string       `json:"version"`
 	Digest  units.Digest `json:"digest"` // of its program and its ROMs
+}
+
+// Mark says how much of the console had been written by an instruction.
+type Mark struct {
+	Icount uint64 `json:"icount"`
+	Lines  int    `json:"lines"` // that had ended
+}
+
+// MaxMarks is how many a recording has at most.
+const MaxMarks = 1000
+
+// Reached is an instruction by which a line of the console, 1 is the first, had been written; 0: it is not known.
+func (r *Recording) Reached(line int) uint64 {
+	for _, m := range r.Marks {
+		if m.Lines >= line {
+			return m.Icount
+		}
+	}
+	return 0
 }
 
 // Part is a file that a replay reads.

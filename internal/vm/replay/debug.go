@@ -162,10 +162,11 @@ func enter(
 		return open(ctx, box, r, recording.Tape+"/"+recording.Overlay, false, true)
 	}
 	if _, err := os.Stat(r.Path(recording.Points)); errors.Is(err, fs.ErrNotExist) {
-		err := pass(ctx, box, r, pointsOf(r.End.Icount), tell)
+		told := toldAt(r)
+		err := pass(ctx, box, r, pointsOf(r.End.Icount, told...), tell)
 		// QEMU 10 may stand still some time after a state was kept, where a replay that keeps none on the way does not.
 		var strayed *DivergedError
-		if near := nearPoints(r.End.Icount); errors.As(err, &strayed) && len(near) > 0 {
+		if near := nearPoints(r.End.Icount, told...); errors.As(err, &strayed) && len(near) > 0 {
 			err = pass(ctx, box, r, near, tell)
 		}
 		if err != nil {

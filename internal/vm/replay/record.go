@@ -1,15 +1,18 @@
 package replay
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kimg/kimg/internal/arch"
@@ -89,6 +92,15 @@ type taping struct {
 	typed  chan []byte   // a few bytes for it
 	left   chan struct{} // closed when the user has left
 	began  bool          // there is something to replay
+	lines  lineCount     // of the console
+}
+
+// lineCount counts the lines that have ended of what is written to it.
+type lineCount struct{ atomic.Int64 }
+
+func (c *lineCount) Write(p []byte) (int, error) {
+	c.Add(int64(bytes.Count(p, []byte{'\n'})))
+	return len(p), nil
 }
 
 // prepare makes what QEMU reads.
@@ -215,7 +227,9 @@ func (t *taping) run(ctx context.Context) (err error) {
 			close(broken)
 		}
 	})
-	followers.Go(func() { _ = follow(tape, recording.Console, console, end) }) // Seal reads it again
+	followers.Go(func() { // Seal reads it again
+		_ = follow(tape, recording.Console, io.MultiWriter(console, &t.lines), end)
+	})
 	why := t.watch(ctx, running, gone, broken)
 	if why != nil && t.r.End.How == "" || errors.Is(why, errHangs) { // it did not come to run, or is beyond words
 		kill()
@@ -321,16 +335,21 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 			if err == nil && info.Size() > int64(t.q.MaxLog) {
 				return end(recording.Limit)
 			}
-			if time.Since(asked) < askEvery {
+			lines, marks := int(t.lines.Load()), t.r.Marks
+			told := len(marks) < recording.MaxMarks && (len(marks) == 0 || marks[len(marks)-1].Lines < lines)
+			if !told && time.Since(asked) < askEvery {
 				continue
 			}
 			asking, stop := context.WithTimeout(running, hangLimit)
-			_, err = m.ReplayState(asking)
+			s, err := m.ReplayState(asking)
 			hangs := err != nil && asking.Err() != nil && running.Err() == nil
 			stop()
 			if hangs {
 				t.r.End.How = recording.Killed
 				return errors.Join(errHangs, <-digests)
+			}
+			if told && err == nil {
+				t.r.Marks = append(marks, recording.Mark{Icount: s.Icount, Lines: lines})
 			}
 			asked = time.Now()
 		case <-broken:

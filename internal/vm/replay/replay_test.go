@@ -183,6 +183,28 @@ func TestPoints(t *testing.T) {
 	if list := pointsOf(0); len(list) != blindMost || list[0] != blindStep {
 		t.Errorf("%v", list)
 	}
+	// A complaint long before the end is gone back from, too.
+	const all, told = 40e9, 7e9
+	near, list := nearPoints(all, told), pointsOf(all, told)
+	for _, want := range []uint64{told - 100e6, told - 20e6, all - 100e6, all - 20e6} {
+		if !slices.Contains(near, want) || !slices.Contains(list, want) {
+			t.Errorf("%d is not in %v, or not in %v", want, near, list)
+		}
+	}
+	if !slices.IsSorted(list) || len(near) != 10 || !slices.Contains(list, 2.5e9) {
+		t.Errorf("%v", list)
+	}
+	if same := nearPoints(all, all-5e6); !slices.IsSorted(same) || len(same) > 7 {
+		t.Errorf("beside the end: %v", same)
+	}
+}
+
+// The place of a complaint is found by how far the console was.
+func TestToldAt(t *testing.T) {
+	r := &recording.Recording{Marks: []recording.Mark{{Icount: 5e6, Lines: 1}, {Icount: 9e6, Lines: 3}, {Icount: 2e7, Lines: 9}}}
+	if r.Reached(1) != 5e6 || r.Reached(2) != 9e6 || r.Reached(9) != 2e7 || r.Reached(10) != 0 {
+		t.Errorf("%d %d %d %d", r.Reached(1), r.Reached(2), r.Reached(9), r.Reached(10))
+	}
 }
 
 func TestGoToReport(t *testing.T) {

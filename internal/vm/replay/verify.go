@@ -9,10 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/recording"
+	"github.com/kimg/kimg/internal/splat"
 	"github.com/kimg/kimg/internal/toolbox"
 )
 
@@ -95,14 +97,15 @@ func (s *session) finish(ctx context.Context, to string) error {
 // takes 20 to 40 MB of disk.
 const (
 	nearStep  = 20_000_000
-	nearRange = 100_000_000 // before the end, where one goes back from
+	nearRange = 100_000_000 // before where one goes back from
 	farPoints = 16
 	blindStep = 100_000_000 // where the length is not known
 	blindMost = 64
 )
 
-// pointsOf are the instructions to keep states at.
-func pointsOf(all uint64) []uint64 {
+// pointsOf are the instructions to keep states at, of a recording that one goes back from its end in, and from the
+// places of from.
+func pointsOf(all uint64, from ...uint64) []uint64 {
 	list := []uint64{} // not nil: they are wanted, if there are few
 	if all == 0 {
 		for n := uint64(1); n <= blindMost; n++ {
@@ -110,19 +113,48 @@ func pointsOf(all uint64) []uint64 {
 		}
 		return list
 	}
-	near := all - min(all, nearRange)
-	for at := max(nearStep, all/farPoints); at+nearStep/2 < near; at += max(nearStep, all/farPoints) {
+	for at := max(nearStep, all/farPoints); at+nearStep/2 < all; at += max(nearStep, all/farPoints) {
 		list = append(list, at)
 	}
-	return append(list, nearPoints(all)...)
+	near := nearPoints(all, from...)
+	list = slices.DeleteFunc(list, func(far uint64) bool { // those near it are in its way
+		return slices.ContainsFunc(near, func(at uint64) bool { return max(at, far)-min(at, far) <= nearStep/2 })
+	})
+	list = append(list, near...)
+	slices.Sort(list)
+	return list
 }
 
-// nearPoints are those of them that are near the end.
-func nearPoints(all uint64) (list []uint64) {
-	for at := max(all-min(all, nearRange), nearStep); at+nearStep/2 < all; at += nearStep {
-		list = append(list, at)
+// nearPoints are those of them that are near the end, and near the places of from.
+func nearPoints(all uint64, from ...uint64) (list []uint64) {
+	for _, to := range append(from, all) {
+		to = min(to, all)
+		for at := max(to-min(to, nearRange), nearStep); at+nearStep/2 < to; at += nearStep {
+			list = append(list, at)
+		}
 	}
-	return list
+	slices.Sort(list)
+	kept := list[:0]
+	for _, at := range list {
+		if len(kept) == 0 || at-kept[len(kept)-1] > nearStep/2 {
+			kept = append(kept, at)
+		}
+	}
+	return kept
+}
+
+// toldAt are the instructions by which the console had told of what the recording is asked about; none: not known.
+func toldAt(r *recording.Recording) []uint64 {
+	reports, err := Reports(r)
+	if err != nil {
+		return nil // a replay of it says so
+	}
+	if last := splat.Last(reports); last != nil {
+		if at := r.Reached(last.Line); at > 0 {
+			return []uint64{at}
+		}
+	}
+	return nil
 }
 
 // keepTries is how often a state is tried to be kept: QEMU may say that it cannot right now.
