@@ -90,7 +90,7 @@ type QEMU struct {
 	Digest  units.Digest `json:"digest"` // of its program and its ROMs
 }
 
-// Mark says how much of the console had been written by an instruction.
+// Mark says how much of the console had been written about when an instruction ran.
 type Mark struct {
 	Icount uint64 `json:"icount"`
 	Lines  int    `json:"lines"` // that had ended
@@ -99,14 +99,26 @@ type Mark struct {
 // MaxMarks is how many a recording has at most.
 const MaxMarks = 1000
 
-// Reached is an instruction by which a line of the console, 1 is the first, had been written; 0: it is not known.
-func (r *Recording) Reached(line int) uint64 {
+// Mark notes how much of the console there is. Of those with as many lines the first and the last are kept.
+func (r *Recording) Mark(m Mark) {
+	switch n := len(r.Marks); {
+	case n >= 2 && r.Marks[n-1].Lines == m.Lines && r.Marks[n-2].Lines == m.Lines:
+		r.Marks[n-1] = m
+	case n < MaxMarks:
+		r.Marks = append(r.Marks, m)
+	}
+}
+
+// Wrote are instructions before and after which a line of the console, 1 is the first, was written; ok is false where
+// that is not known.
+func (r *Recording) Wrote(line int) (after, before uint64, ok bool) {
 	for _, m := range r.Marks {
 		if m.Lines >= line {
-			return m.Icount
+			return after, m.Icount, true
 		}
+		after = m.Icount
 	}
-	return 0
+	return 0, 0, false
 }
 
 // Part is a file that a replay reads.

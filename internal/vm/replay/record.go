@@ -259,16 +259,13 @@ func (t *taping) run(ctx context.Context) (err error) {
 // What it has written of its log replays.
 var errHangs = errors.New("QEMU hung while it recorded, and was killed: the recording ends there")
 
-// QEMU is asked every askEvery how it is, and hangs when it has not answered for hangLimit.
-const (
-	askEvery  = 5 * time.Second
-	hangLimit = time.Minute
-)
+// QEMU hangs when it has not answered for hangLimit.
+const hangLimit = time.Minute
 
 // endLimit is how long QEMU may take to write out a log.
 const endLimit = 30 * time.Second
 
-// lookPause is how often the limits are looked at.
+// lookPause is how often QEMU is asked how far it is, and the limits are looked at.
 const lookPause = 250 * time.Millisecond
 
 // watch waits for the end of the guest, or ends it, and notes how it was. An error is one of QEMU's, unless How says
@@ -303,7 +300,6 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 		return errors.Join(err, <-digests)
 	}
 	typed, paused := t.typed, (<-chan time.Time)(nil)
-	asked := time.Now()
 	var keysAt uint64
 	var keysGone time.Time
 	for {
@@ -335,11 +331,6 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 			if err == nil && info.Size() > int64(t.q.MaxLog) {
 				return end(recording.Limit)
 			}
-			lines, marks := int(t.lines.Load()), t.r.Marks
-			told := len(marks) < recording.MaxMarks && (len(marks) == 0 || marks[len(marks)-1].Lines < lines)
-			if !told && time.Since(asked) < askEvery {
-				continue
-			}
 			asking, stop := context.WithTimeout(running, hangLimit)
 			s, err := m.ReplayState(asking)
 			hangs := err != nil && asking.Err() != nil && running.Err() == nil
@@ -348,10 +339,9 @@ func (t *taping) watch(ctx, running context.Context, gone, broken <-chan struct{
 				t.r.End.How = recording.Killed
 				return errors.Join(errHangs, <-digests)
 			}
-			if told && err == nil {
-				t.r.Marks = append(marks, recording.Mark{Icount: s.Icount, Lines: lines})
+			if err == nil {
+				t.r.Mark(recording.Mark{Icount: s.Icount, Lines: int(t.lines.Load())})
 			}
-			asked = time.Now()
 		case <-broken:
 			return end(recording.Interrupted)
 		case <-t.o.Interrupt:

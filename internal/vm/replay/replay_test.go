@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kimg/kimg/internal/arch"
+	"github.com/kimg/kimg/internal/artifact"
 	"github.com/kimg/kimg/internal/qemu"
 	"github.com/kimg/kimg/internal/recording"
 	"github.com/kimg/kimg/internal/splat"
@@ -201,9 +202,37 @@ func TestPoints(t *testing.T) {
 
 // The place of a complaint is found by how far the console was.
 func TestToldAt(t *testing.T) {
-	r := &recording.Recording{Marks: []recording.Mark{{Icount: 5e6, Lines: 1}, {Icount: 9e6, Lines: 3}, {Icount: 2e7, Lines: 9}}}
-	if r.Reached(1) != 5e6 || r.Reached(2) != 9e6 || r.Reached(9) != 2e7 || r.Reached(10) != 0 {
-		t.Errorf("%d %d %d %d", r.Reached(1), r.Reached(2), r.Reached(9), r.Reached(10))
+	out := t.TempDir()
+	for _, name := range []string{artifact.KernelImage(arch.Default), artifact.Vmlinux, artifact.Disk} {
+		if err := os.WriteFile(filepath.Join(out, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := recording.Create(t.Context(), out, "told", recording.Recording{Arch: arch.Default.Name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	console := strings.Repeat("a line\n", 7) + "[    1.200000] WARNING: CPU: 0 PID: 1 at fs/open.c:3 do_open+0x1/0x20\n"
+	if err := os.WriteFile(r.Path(recording.Tape, recording.Console), []byte(console), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list := toldAt(r); list != nil {
+		t.Errorf("nothing was marked: %v", list)
+	}
+	for i, lines := range []int{1, 7, 7, 7, 7, 9, 9, 20} { // the line is the eighth
+		r.Mark(recording.Mark{Icount: uint64(i+1) * 1e7, Lines: lines})
+	}
+	if want := []uint64{6e7}; !slices.Equal(toldAt(r), want) {
+		t.Errorf("%v, want %v", toldAt(r), want)
+	}
+	if len(r.Marks) != 6 {
+		t.Errorf("marks: %v", r.Marks)
+	}
+	r.Marks = r.Marks[:3] // up to the last with seven lines
+	r.Mark(recording.Mark{Icount: 2e9, Lines: 300})
+	if want := []uint64{2e9, 5e7 + 2*nearStep}; !slices.Equal(toldAt(r), want) {
+		t.Errorf("QEMU answered late: %v, want %v", toldAt(r), want)
 	}
 }
 

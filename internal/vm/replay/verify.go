@@ -143,18 +143,24 @@ func nearPoints(all uint64, from ...uint64) (list []uint64) {
 	return kept
 }
 
-// toldAt are the instructions by which the console had told of what the recording is asked about; none: not known.
-func toldAt(r *recording.Recording) []uint64 {
+// toldAt are instructions about where the console told of what the recording is asked about; none: not known.
+func toldAt(r *recording.Recording) (list []uint64) {
 	reports, err := Reports(r)
 	if err != nil {
 		return nil // a replay of it says so
 	}
-	if last := splat.Last(reports); last != nil {
-		if at := r.Reached(last.Line); at > 0 {
-			return []uint64{at}
-		}
+	last := splat.Last(reports)
+	if last == nil {
+		return nil
 	}
-	return nil
+	after, before, ok := r.Wrote(last.Line)
+	if ok {
+		list = append(list, before)
+	}
+	if ok && before-after > nearRange { // QEMU answers late where the kernel prints much
+		list = append(list, after+2*nearStep)
+	}
+	return list
 }
 
 // keepTries is how often a state is tried to be kept: QEMU may say that it cannot right now.
