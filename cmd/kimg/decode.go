@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -81,8 +83,12 @@ func (a *app) decodeLog(name string, req decodeRequest) error {
 		defer f.Close()
 		in = f
 	}
+	log := bufio.NewReader(in)
+	if err := asText(log, name); err != nil {
+		return err
+	}
 	var reader splat.Reader
-	if _, err := io.Copy(&reader, in); err != nil {
+	if _, err := io.Copy(&reader, log); err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
 	_ = reader.Close() // it never fails
@@ -136,6 +142,42 @@ func (a *app) decodeLog(name string, req decodeRequest) error {
 	}
 	return nil
 }
+
+// formsOfLogs are what a log may begin with that is no text yet, and what makes it one.
+var formsOfLogs = []struct{ magic, what, by string }{
+	{"\x1f\x8b", "compressed by gzip", "zcat"},
+	{"\xfd7zXZ", "compressed by xz", "xzcat"},
+	{"\x28\xb5\x2f\xfd", "compressed by zstd", "zstdcat"},
+	{"BZh", "compressed by bzip2", "bzcat"},
+	{"\xff\xfe", "in UTF-16", "iconv -f UTF-16 -t UTF-8"},
+	{"\xfe\xff", "in UTF-16", "iconv -f UTF-16 -t UTF-8"},
+}
+
+// asText is an error for a log that is no text.
+func asText(log *bufio.Reader, name string) error {
+	first, _ := log.Peek(5) // an error of reading comes again
+	for _, form := range formsOfLogs {
+		if bytes.HasPrefix(first, []byte(form.magic)) {
+			file := name
+			if name == "-" {
+				file = "FILE"
+			}
+			return &spec.InputError{Field: "decode",
+				Err: &notTextError{name, form.what, form.by + " " + file + " | kimg decode -"}}
+		}
+	}
+	return nil
+}
+
+// notTextError says that a log has to be made text first.
+type notTextError struct{ name, what, by string }
+
+func (e *notTextError) Error() string {
+	return fmt.Sprintf("read the log %s: it is %s", e.name, e.what)
+}
+
+// Hint says what can be done.
+func (e *notTextError) Hint() string { return e.by }
 
 // complaints listens to a guest's console for what its kernel complains of.
 type complaints struct {

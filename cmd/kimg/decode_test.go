@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"os"
 	"strings"
@@ -52,6 +53,25 @@ func TestComplaintsAreTold(t *testing.T) {
 			"  |   at foo+0x12/0x34\n  |   call trace:\n  |     outer+0x1/0x2\n"
 		if tt.told && stderr != want || !tt.told && stderr != "" {
 			t.Errorf("%+v: %q", tt, stderr)
+		}
+	}
+}
+
+// A log that is no text is told what makes it one, and is not said to be clean.
+func TestLogIsNoText(t *testing.T) {
+	for log, want := range map[string]string{
+		"\x1f\x8b\x08\x00": "zcat console.log", "\xfd7zXZ\x00": "xzcat console.log",
+		"\x28\xb5\x2f\xfd\x04": "zstdcat console.log", "BZh9": "bzcat console.log",
+		"\xff\xfe[\x00": "iconv -f UTF-16 -t UTF-8 console.log", "[    1.000000] well\n": "", "": "", "B": "",
+	} {
+		err := asText(bufio.NewReader(strings.NewReader(log)), "console.log")
+		var hinting interface{ Hint() string }
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%q: %v", log, err)
+		case want != "" && (err == nil || statusOf(err) != codeUsage || !errors.As(err, &hinting) ||
+			!strings.HasPrefix(hinting.Hint(), want+" |")):
+			t.Errorf("%q: %v", log, err)
 		}
 	}
 }

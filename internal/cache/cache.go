@@ -65,6 +65,7 @@ func Enter(dir string) (leave func()) {
 	if os.MkdirAll(dir, 0o755) != nil {
 		return func() {}
 	}
+	filelock.Sweep(dir, time.Minute) // of those that were killed
 	defer filelock.Dir(dir, false)()
 	f, err := filelock.NewFile(dir, "kimg-*")
 	if err != nil {

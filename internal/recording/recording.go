@@ -144,7 +144,8 @@ var nameRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,119}$`)
 // CheckName is an error for what cannot be a recording's name.
 func CheckName(name string) error {
 	if !nameRE.MatchString(name) {
-		return fmt.Errorf("%q: want a name of letters, digits, and . _ -", name)
+		return fmt.Errorf("%.150q: want a name of at most 120 letters, digits, and . _ -, that begins with none of . -",
+			name)
 	}
 	return nil
 }

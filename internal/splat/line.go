@@ -1,7 +1,9 @@
 package splat
 
 import (
+	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/kimg/kimg/internal/terminal"
@@ -18,14 +20,23 @@ type line struct {
 	n      int    // its number in the log
 }
 
-// A time is where the kernel has put it, or behind what a program left on the line (a prompt), or a logger before it.
+// A time is where the kernel has put it, or behind what a program left on the line (a prompt), or what a logger put
+// before it.
 var (
 	stampRE  = regexp.MustCompile(`\[ {0,4}(\d{1,9}\.\d{6})\]`)
+	firstRE  = regexp.MustCompile(`^ *` + stampRE.String())
 	callerRE = regexp.MustCompile(`^ ?\[ *([TC]\d+)\]`)
 	levelRE  = regexp.MustCompile(`^<\d{1,3}>`)
 	// dmesg -T
 	dateRE   = regexp.MustCompile(`^\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] ?`)
-	loggerRE = regexp.MustCompile(`^(?:\S+ +){2,4}kernel: ?`) // syslog, journalctl
+	loggerRE = regexp.MustCompile(`^(?:\S+ +){1,4}kernel: ?`) // syslog, journalctl
+	// a mail that quotes, the log of a CI, dmesg -x
+	aroundRE = regexp.MustCompile(
+		`^(?:> ?)*(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,20}(?:Z|[-+]\d\d:?\d\d)? )?(?:[a-z]+ *:[a-z]+ *: ?)?`)
+	// /dev/kmsg: the third number are microseconds (Documentation/ABI/testing/dev-kmsg)
+	kmsgRE = regexp.MustCompile(`^\d{1,4},\d+,(\d+),[^;]*;`)
+	// journalctl -o short-monotonic, behind the time
+	monotonicRE = regexp.MustCompile(`^ \S+ kernel:`)
 )
 
 // clean takes terminals' control sequences and what does not print from a line.
@@ -54,15 +65,28 @@ func trimEnd(raw []byte) []byte {
 // split parses a line of the log. Once one had a time, the kernel's all have: ok is false of others, which a program
 // has written to the same console.
 func (r *Reader) split(raw []byte) (l line, ok bool) {
-	text := clean(raw)
 	l.n = r.n
-	if at := stampRE.FindStringSubmatchIndex(text); at != nil && r.stamps(text, at[0]) {
+	if r.timed && len(raw) > 0 && raw[0] != '[' {
+		if at := stampRE.FindIndex(raw); at != nil {
+			raw = raw[at[0]:] // what is before it may be half a control sequence, which would take it in
+		}
+	}
+	text := clean(raw)
+	if m := kmsgRE.FindStringSubmatch(text); m != nil {
+		us, _ := strconv.ParseUint(m[1], 10, 63)
+		text = fmt.Sprintf("[%d.%06d] %s", us/1e6%1e9, us%1e6, text[len(m[0]):])
+	}
+	switch rest, stamp := r.stamped(text); {
+	case stamp != "":
 		r.timed = true
-		l.stamp, text = text[at[2]:at[3]], text[at[1]:]
-	} else if r.timed {
+		l.stamp, text = stamp, rest
+		if strings.Contains(text, " kernel:") {
+			text = monotonicRE.ReplaceAllString(text, "")
+		}
+	case r.timed:
 		return l, false
-	} else {
-		text = levelRE.ReplaceAllString(text, "")
+	default:
+		text = levelRE.ReplaceAllString(text[len(aroundRE.FindString(text)):], "")
 		if strings.HasPrefix(text, "[") {
 			text = dateRE.ReplaceAllString(text, "")
 		} else if strings.Contains(text, "kernel: ") {
@@ -79,11 +103,28 @@ func (r *Reader) split(raw []byte) (l line, ok bool) {
 	return l, true
 }
 
-// stamps says whether what looks like a time at a place of the text is one: the first has to begin its line.
-func (r *Reader) stamps(text string, at int) bool {
-	if r.timed || at == 0 {
-		return true
+// stamped returns a line's time, and what is behind it; "": it has none. The first of a log has to begin its line. Of
+// several, one behind the other, a program has written the first ones.
+func (r *Reader) stamped(text string) (rest, stamp string) {
+	at := firstRE.FindStringSubmatchIndex(text)
+	if at == nil {
+		at = stampRE.FindStringSubmatchIndex(text)
 	}
-	before := text[:at]
-	return levelRE.FindString(before) == before || loggerRE.FindString(before) == before
+	if at == nil || !r.timed && !begins(text[:at[0]]) {
+		return text, ""
+	}
+	for at != nil {
+		stamp, text, at = text[at[2]:at[3]], text[at[1]:], nil
+		if strings.HasPrefix(strings.TrimLeft(text, " "), "[") {
+			at = firstRE.FindStringSubmatchIndex(text)
+		}
+	}
+	return text, stamp
+}
+
+// begins says whether nothing but what a logger writes is in a text before a time.
+func begins(text string) bool {
+	text = strings.TrimLeft(text, " \t")
+	text = text[len(aroundRE.FindString(text)):]
+	return text == "" || levelRE.FindString(text) == text || loggerRE.FindString(text) == text
 }

@@ -73,9 +73,12 @@ func (r *Reader) Write(p []byte) (int, error) {
 		if end >= 0 {
 			piece = p[:end]
 		}
-		if room := maxLine - len(r.part); room > 0 {
-			r.part = append(r.part, piece[:min(room, len(piece))]...)
+		// Of a longer line the end is kept: the kernel's may be behind what a program wrote.
+		piece = piece[max(0, len(piece)-maxLine):]
+		if len(r.part)+len(piece) > 2*maxLine {
+			r.part = append(r.part[:0], r.part[max(0, len(r.part)+len(piece)-maxLine):]...)
 		}
+		r.part = append(r.part, piece...)
 		if end < 0 {
 			break
 		}

@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // find returns the reports of a kind in a log.
@@ -293,8 +296,62 @@ func TestBounds(t *testing.T) {
 	for range 1000 {
 		r.Write([]byte(strings.Repeat("x", 1000)))
 	}
-	if len(r.part) > maxLine {
+	if len(r.part) > 2*maxLine {
 		t.Errorf("%d bytes of a line are kept", len(r.part))
+	}
+}
+
+// A report is found however its log was passed on, and whatever a program has written before it on its line.
+func TestForms(t *testing.T) {
+	log := stamped(reports[0].log)
+	want := find(t, log, reports[0].key)
+	each := func(put func(i int, line string) string) string {
+		var b strings.Builder
+		i := 0
+		for line := range strings.Lines(log) {
+			b.WriteString(put(i, line))
+			i++
+		}
+		return b.String()
+	}
+	before := func(text string) string { return each(func(_ int, line string) string { return text + line }) }
+	at := regexp.MustCompile(`^\[ *(\d+)\.(\d+)\] `)
+	for name, log := range map[string]string{
+		"dmesg -x":           before("kern  :warn  : "),
+		"a CI's log":         before("2026-11-28T16:00:00.0000000Z "),
+		"a mail":             before("> "),
+		"a mail of a mail":   before("> > "),
+		"a mail of dmesg -x": before("> kern  :err   : "),
+		"indented":           before("    "),
+		"syslog":             before("Nov 28 16:00:00 host kernel: "),
+		"journalctl short-monotonic": each(func(_ int, line string) string {
+			return strings.Replace(line, "] ", "] host kernel: ", 1)
+		}),
+		"/dev/kmsg": each(func(i int, line string) string {
+			m := at.FindStringSubmatch(line)
+			return fmt.Sprintf("4,%d,%s%s,-;%s", i, strings.TrimLeft(m[1], "0"), m[2], line[len(m[0]):])
+		}),
+		"half a control sequence": "[    0.000001] Linux\n\033[0;1;3" + log,
+		"half a title":            "[    0.000001] Linux\n\033]0;" + log,
+		"a long line":             "[    0.000001] Linux\n" + strings.Repeat("a", 300000) + log,
+		"a time of a program's":   "[    0.000001] Linux\n[   99.000001] " + log,
+	} {
+		got := find(t, log, reports[0].key)
+		if diff := cmp.Diff(want.Text, got.Text); diff != "" {
+			t.Errorf("%s: its text (-want +got):\n%s", name, diff)
+		}
+	}
+	untimed := find(t, reports[0].log, reports[0].key)
+	for name, before := range map[string]string{
+		"a mail": "> ", "dmesg -x": "kern  :warn  : ", "a CI": "2026-11-28T16:00:00Z ",
+	} {
+		var b strings.Builder
+		for line := range strings.Lines(reports[0].log) {
+			b.WriteString(before + line)
+		}
+		if diff := cmp.Diff(untimed.Text, find(t, b.String(), reports[0].key).Text); diff != "" {
+			t.Errorf("%s, without times (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

@@ -210,7 +210,7 @@ func (vm *instance) boot(ctx context.Context, to guestIO) error {
 	}
 	argv := vm.machine.Argv()
 	if vm.o.alone {
-		argv = append([]string{"nice", "-n", "10"}, argv...)
+		argv = append([]string{"nice", "-n", "5"}, argv...)
 	}
 	vm.started = time.Now()
 	wait, err := vm.tools.Start(running, toolbox.Program{

@@ -33,7 +33,8 @@ var snapshotName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
 // CheckSnapshotName is an error for what cannot be a snapshot's name.
 func CheckSnapshotName(name string) error {
 	if !snapshotName.MatchString(name) {
-		return fmt.Errorf("%q: want a name of letters, digits, and . _ -", name)
+		return fmt.Errorf("%.150q: want a name of at most 64 letters, digits, and . _ -, that begins with none of . -",
+			name)
 	}
 	return nil
 }

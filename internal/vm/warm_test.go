@@ -381,7 +381,7 @@ func TestKeepThatFails(t *testing.T) {
 	if err := Keep(t.Context(), o, Keeping{Use: ForCommand}); err == nil {
 		t.Error("a QEMU that ended was kept")
 	}
-	if len(q.argv) != 1 || !slices.Equal(q.argv[0][:3], []string{"nice", "-n", "10"}) {
+	if len(q.argv) != 1 || !slices.Equal(q.argv[0][:3], []string{"nice", "-n", "5"}) {
 		t.Errorf("%q", q.argv)
 	}
 	config, err := ReadConfig(filepath.Join(o.Dir, artifact.Config))

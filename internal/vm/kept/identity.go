@@ -8,8 +8,8 @@ import (
 	"github.com/kimg/kimg/internal/inode"
 )
 
-// FileID names what a file holds without reading it: its path, inode, size, and the times of its last changes, of which
-// nobody can set the one that the file system keeps for itself. A copy is another file.
+// FileID names what a file holds without reading it: its path, inode, size, and when it was last written to. A copy is
+// another file. That a recording links to it changes nothing.
 func FileID(name string) (string, error) {
 	abs, err := filepath.Abs(name)
 	if err != nil {
@@ -19,5 +19,6 @@ func FileID(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s %d %d %v", abs, info.Size(), info.ModTime().UnixNano(), inode.Of(info)), nil
+	id := inode.Of(info)
+	return fmt.Sprintf("%s %d %d %d %d", abs, info.Size(), info.ModTime().UnixNano(), id.Device, id.Inode), nil
 }

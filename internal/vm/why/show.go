@@ -44,6 +44,9 @@ func (s Step) Headline() string {
 
 // When is when the step was, and who ran.
 func (s Step) When() string {
+	if s.Icount == 0 {
+		return "the beginning of the recording"
+	}
 	text := fmt.Sprintf("instruction %d, after %.6f s", s.Icount, s.Seconds)
 	if s.Task != "" {
 		text += ", in " + s.Task

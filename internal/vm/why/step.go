@@ -27,7 +27,15 @@ func (t *tracer) step(ctx context.Context, s Step) (_ Step, err error) {
 	if s.Icount, err = t.g.Icount(ctx); err != nil {
 		return s, err
 	}
+	if s.Address != "" && s.Symbol == "" {
+		if s.Symbol, err = t.g.Symbol(ctx, hexadecimal(s.Address[2:])); err != nil && fatal(ctx, err) {
+			return s, err
+		}
+	}
 	s.Seconds = (time.Duration(s.Icount<<t.shift) * time.Nanosecond).Round(time.Microsecond).Seconds()
+	if s.Icount == 0 { // nothing has run: there is neither a task nor a stack
+		return s, nil
+	}
 	if s.Task, err = t.g.Task(ctx); err != nil {
 		return s, err
 	}
@@ -35,11 +43,6 @@ func (t *tracer) step(ctx context.Context, s Step) (_ Step, err error) {
 		s.Instruction = strings.Join(strings.Fields(in.Text), " ")
 	} else if fatal(ctx, err) {
 		return s, err
-	}
-	if s.Address != "" && s.Symbol == "" {
-		if s.Symbol, err = t.g.Symbol(ctx, hexadecimal(s.Address[2:])); err != nil && fatal(ctx, err) {
-			return s, err
-		}
 	}
 	frames, err := t.g.Frames(ctx, t.root)
 	if err != nil {

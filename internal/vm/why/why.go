@@ -212,12 +212,22 @@ func (t *tracer) first(
 // writersOfExpr is how many writes are told of a variable.
 const writersOfExpr = 3
 
+// isCode says whether an address is one of the kernel's instructions.
+func (t *tracer) isCode(ctx context.Context, address uint64) bool {
+	from, err := t.g.Number(ctx, "(unsigned long)&_stext")
+	to, err2 := t.g.Number(ctx, "(unsigned long)&_etext")
+	return errors.Join(err, err2) == nil && from <= address && address < to
+}
+
 // askFor is the question for a variable.
 func (t *tracer) askFor(ctx context.Context, r *recording.Recording, expr string) ([]question, error) {
 	address, err := t.g.Number(ctx, "&("+expr+")")
 	size := uint64(0)
 	if err == nil {
 		size, err = t.g.Number(ctx, "sizeof("+expr+")")
+	}
+	if err == nil && t.isCode(ctx, address) {
+		err = fmt.Errorf("%s is code", expr)
 	}
 	switch {
 	case fatal(ctx, err):
