@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/image/export"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/form"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
@@ -116,8 +117,7 @@ func Export(ctx context.Context, env Env, req ExportRequest) (err error) {
 		return b.write(ctx, req, req.Stream, task)
 	}
 	mode := cmp.Or(req.Format.Mode, 0o644)
-	beside := renameio.WithTempDir(filepath.Dir(req.File))
-	f, err := renameio.NewPendingFile(req.File, beside, renameio.WithPermissions(mode))
+	f, err := filelock.Replace(req.File, renameio.WithPermissions(mode))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", req.File, err)
 	}

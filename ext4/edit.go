@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
@@ -101,7 +102,7 @@ func (img *Image) change(ctx context.Context, worker Worker, file string, edits 
 	if err := Apply(ctx, worker, name, img, edits); err != nil {
 		return err
 	}
-	out, err := renameio.NewPendingFile(file, renameio.WithExistingPermissions())
+	out, err := filelock.Replace(file, renameio.WithExistingPermissions())
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func isFull(err error) bool {
 }
 
 const fullHint = "make room on that disk: kimg cache prune frees what kimg keeps, there and in the engine; " +
-	"docker system df shows what else the engine has, and KIMG_CACHE moves kimg's cache to another disk"
+	"docker system df shows what else a Docker engine has, and KIMG_CACHE moves kimg's cache to another disk"
 
 type usageError struct {
 	cmd *cobra.Command

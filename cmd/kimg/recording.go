@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/builder/spec"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/checks"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/progress"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/recording"
@@ -404,7 +405,7 @@ func exportRecording(ctx context.Context, out, name, file string, thin bool) (er
 	if err := reading.CheckPlace(file); err != nil {
 		return err
 	}
-	to, err := renameio.NewPendingFile(file, renameio.WithPermissions(0o600))
+	to, err := filelock.Replace(file, renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("export recording %s: %w", name, err)
 	}

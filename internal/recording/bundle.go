@@ -105,21 +105,15 @@ func Import(ctx context.Context, out, name string, from io.Reader) (_ *Recording
 	}
 	dir := filepath.Join(out, Home, name)
 	_, noOut := os.Stat(out)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return nil, fmt.Errorf("import recording %s: %w", name, err)
-	}
-	if err := os.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
-		return nil, &Error{"import", name, "there is one",
-			"kimg recording rm " + name + " removes it; --as takes another name"}
-	} else if err != nil {
-		return nil, fmt.Errorf("import recording %s: %w", name, err)
-	}
 	r := &Recording{name: name, dir: dir}
-	if err := r.hold(); err != nil {
-		return nil, fmt.Errorf("import recording %s: %w", name, err)
+	if err := r.claim("import", "kimg recording rm "+name+" removes it; --as takes another name"); err != nil {
+		return nil, err
 	}
 	defer r.Close()
 	made, err := r.unpack(ctx, from)
+	if err != nil && ctx.Err() == nil {
+		err = damaged(name, err)
+	}
 	if err == nil {
 		err = made.complete(ctx, out)
 	}
@@ -142,6 +136,20 @@ func Import(ctx context.Context, out, name string, from io.Reader) (_ *Recording
 		return nil, fmt.Errorf("import recording %s: %w", name, err)
 	}
 	return made, nil
+}
+
+// damaged says what an error of unpacking means, where it is the file's.
+func damaged(name string, err error) error {
+	var own *Error
+	var here *fs.PathError // such as a full disk
+	if errors.As(err, &own) || errors.As(err, &here) {
+		return err
+	}
+	reason := "the file is damaged, or no recording of kimg's: " + err.Error()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		reason = "the file is cut short"
+	}
+	return &Error{"import", name, reason, "copy it again, or have it exported again"}
 }
 
 // notInNames matches what the name of an exported file has that a recording's may not.
@@ -187,7 +195,7 @@ func (r *Recording) unpack(ctx context.Context, from io.Reader) (*Recording, err
 		return nil, err
 	}
 	if head.Name != recordFile || head.Size > maxRecord {
-		return nil, errors.New("it is no recording of kimg's: it does not begin with " + recordFile)
+		return nil, errors.New("it does not begin with " + recordFile)
 	}
 	text, err := io.ReadAll(io.LimitReader(tr, maxRecord))
 	if err != nil {

@@ -205,19 +205,8 @@ func Create(ctx context.Context, out, name string, r Recording) (_ *Recording, e
 	}
 	r.Format, r.name, r.dir = format, name, filepath.Join(out, Home, name)
 	r.Parts = map[string]Part{}
-	if err := os.MkdirAll(filepath.Dir(r.dir), 0o700); err != nil {
-		return nil, fmt.Errorf("make recording %s: %w", name, err)
-	}
-	exists := &Error{"make", name, "there is one", "kimg recording rm " + name + " removes it"}
-	if err := os.Mkdir(r.dir, 0o700); errors.Is(err, fs.ErrExist) {
-		if _, err := os.Lstat(r.Path(recordFile)); !errors.Is(err, fs.ErrNotExist) {
-			return nil, exists
-		}
-	} else if err != nil {
-		return nil, fmt.Errorf("make recording %s: %w", name, err)
-	}
-	if err := r.hold(); err != nil {
-		return nil, exists // another kimg is just making it
+	if err := r.claim("make", "kimg recording rm "+name+" removes it"); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -226,9 +215,6 @@ func Create(ctx context.Context, out, name string, r Recording) (_ *Recording, e
 	}()
 	a, err := arch.Parse(r.Arch)
 	if err != nil {
-		return nil, err
-	}
-	if err := os.RemoveAll(r.Path(Tape)); err != nil { // of one that was killed before it began
 		return nil, err
 	}
 	if err := os.Mkdir(r.Path(Tape), 0o700); err != nil {
@@ -250,6 +236,66 @@ func Create(ctx context.Context, out, name string, r Recording) (_ *Recording, e
 		r.Parts[file] = Part{Size: info.Size(), MTime: info.ModTime().UTC()}
 	}
 	return &r, nil
+}
+
+// claim makes the recording's directory and holds it, unless there is one of that name. What was killed before it had
+// its record.json makes way.
+func (r *Recording) claim(verb, help string) error {
+	if err := os.MkdirAll(filepath.Dir(r.dir), 0o700); err != nil {
+		return fmt.Errorf("%s recording %s: %w", verb, r.name, err)
+	}
+	exists := &Error{verb, r.name, "there is one", help}
+	err := os.Mkdir(r.dir, 0o700)
+	there := errors.Is(err, fs.ErrExist)
+	if err != nil && !there {
+		return fmt.Errorf("%s recording %s: %w", verb, r.name, err)
+	}
+	if there && r.begun() {
+		return exists
+	}
+	if err := r.hold(); err != nil {
+		return exists // another kimg is just making it
+	}
+	if !there {
+		return nil
+	}
+	if r.begun() { // meanwhile
+		r.Close()
+		return exists
+	}
+	entries, err := os.ReadDir(r.dir)
+	for _, e := range entries {
+		if e.Name() != lockFile {
+			err = errors.Join(err, os.RemoveAll(r.Path(e.Name())))
+		}
+	}
+	if err != nil {
+		r.Close()
+		return fmt.Errorf("%s recording %s: %w", verb, r.name, err)
+	}
+	return nil
+}
+
+// begun says whether there is a record.json, or anything in its place.
+func (r *Recording) begun() bool {
+	_, err := os.Lstat(r.Path(recordFile))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// leftAfter is for how long a directory without a record.json may be one that is just being made.
+const leftAfter = time.Minute
+
+// left says whether the recording is what a kill left before there was one, and removes it.
+func (r *Recording) left() bool {
+	info, err := os.Lstat(r.dir)
+	if err != nil || time.Since(info.ModTime()) < leftAfter || r.begun() || r.hold() != nil {
+		return false
+	}
+	if r.begun() {
+		r.Close()
+		return false
+	}
+	return r.discard() == nil
 }
 
 // hold locks the recording for this process.
@@ -598,6 +644,9 @@ func List(out string) ([]Listed, error) {
 		dir, err := filepath.Abs(filepath.Join(out, Home, e.Name()))
 		if err != nil {
 			return nil, err
+		}
+		if (&Recording{name: e.Name(), dir: dir}).left() {
+			continue
 		}
 		l := Listed{Name: e.Name()}
 		l.Recording, l.Err = read(e.Name(), dir)

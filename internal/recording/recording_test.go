@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/artifact"
@@ -124,6 +125,48 @@ func TestRecording(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), out, "a"); reason(t, err) != "there is none" {
 		t.Error(err)
+	}
+}
+
+// What a kill left of one that had not begun is in nobody's way, and goes.
+func TestLeftOver(t *testing.T) {
+	out := build(t)
+	sealed(t, out, "a")
+	file := exported(t, out, false)
+	left := func(name string, age time.Duration) string {
+		dir := filepath.Join(out, Home, name)
+		if err := os.MkdirAll(filepath.Join(dir, Tape), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, artifact.Disk), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(dir, then, then); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	left("b", 0)
+	r, err := Import(t.Context(), out, "b", bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	left("c", 0)
+	sealed(t, out, "c")
+	old, young := left("d", time.Hour), left("e", 0)
+	list, err := List(out)
+	if err != nil || len(list) != 4 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left stays: %v", err)
+	}
+	if _, err := os.Stat(young); err != nil {
+		t.Errorf("it may just be made: %v", err)
 	}
 }
 

@@ -230,7 +230,7 @@ func (s *Store) CopyTo(ctx context.Context, d units.Digest, dst string, mode fs.
 		return fmt.Errorf("copy to %s: %w", dst, err)
 	}
 	defer r.Close()
-	t, err := renameio.NewPendingFile(dst, renameio.WithPermissions(mode))
+	t, err := filelock.Replace(dst, renameio.WithPermissions(mode))
 	if err != nil {
 		return fmt.Errorf("copy to %s: %w", dst, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
 	"github.com/kimg/kimg/internal/artifact"
+	"github.com/kimg/kimg/internal/filelock"
 	"github.com/kimg/kimg/internal/reading"
 	"github.com/kimg/kimg/internal/sparse"
 )
@@ -242,7 +243,7 @@ func takeSnapshot(ctx context.Context, dir, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	to, err := renameio.NewPendingFile(filepath.Join(dir, SnapshotFile(name)), renameio.WithPermissions(0o644))
+	to, err := filelock.Replace(filepath.Join(dir, SnapshotFile(name)), renameio.WithPermissions(0o644))
 	if err != nil {
 		return err
 	}

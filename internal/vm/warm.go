@@ -114,6 +114,8 @@ func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) 
 	switch {
 	case errors.Is(err, filelock.ErrHeld): // another process makes it
 		return nil, nil
+	case err != nil && o.alone: // it is all that was asked for
+		return nil, err
 	case err != nil:
 		o.say("%v", err)
 		return nil, nil

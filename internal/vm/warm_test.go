@@ -399,6 +399,17 @@ func TestKeepThatFails(t *testing.T) {
 	}
 }
 
+// Nowhere to keep a guest is an error for what only keeps one; a command is run nevertheless.
+func TestKeepNowhere(t *testing.T) {
+	o, q := warmOptions(t)
+	if err := os.WriteFile(o.Kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Keep(t.Context(), o, Keeping{Use: ForCommand}); err == nil || len(q.argv) > 0 {
+		t.Errorf("%v; it booted: %q", err, q.argv)
+	}
+}
+
 // The console of a kept guest is told to a report, and its last line to a person.
 func TestRecall(t *testing.T) {
 	var screen, watched bytes.Buffer

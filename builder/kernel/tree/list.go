@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/kimg/kimg/internal/filelock"
 )
 
 // cacheHead is the first line of the files that keep a list; its number is raised when the form changes.
@@ -99,7 +101,7 @@ func Load(name string) Files {
 
 // Store keeps the list in a file.
 func (l Files) Store(name string) error {
-	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o600))
+	f, err := filelock.Replace(name, renameio.WithPermissions(0o600))
 	if err != nil {
 		return fmt.Errorf("keep listing: %w", err)
 	}
