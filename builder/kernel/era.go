@@ -41,15 +41,18 @@ var eras = []Era{
 	{
 		From: v(5, 18), Before: v(6, 12), Suite: "bookworm", CC: "gcc-12",
 		Proven: "6.1.176, with the vm config and with defconfig, booted bookworm",
-		Others: map[string]string{"arm64": "6.1.176, with the vm config, booted bookworm"},
-		Why:    "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
+		Others: map[string]string{
+			"arm64":   "6.1.176, with the vm config, booted bookworm",
+			"riscv64": "6.1.192, with the vm config, booted trixie",
+		},
+		Why: "gcc 12 is the compiler of its time: newer ones turn old warnings into errors in some drivers",
 	},
 	{
 		From: v(6, 12), Suite: "trixie", CC: "gcc-14",
 		Proven: "6.12.107 with the vm config, 6.12.117 with that and with defconfig, booted trixie",
 		Others: map[string]string{
-			"arm64":   "6.12.117, with the vm config, booted trixie",
-			"riscv64": "6.12.117, with the vm config, booted trixie",
+			"arm64":   "6.12.117 and 7.2.13, with the vm config, booted trixie and sid",
+			"riscv64": "6.12.117 and 7.2.13, with the vm config, booted trixie and sid",
 			"ppc64el": "6.12.117, with the vm config, booted bookworm",
 		},
 		Why: "gcc 14 is what Debian itself compiles 6.12 with; " +

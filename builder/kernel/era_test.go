@@ -145,7 +145,8 @@ func TestTargetOfAnotherArch(t *testing.T) {
 		{"6.12.107", arch.RISCV64, []string{"fs/open.i"}, "trixie-riscv64", ""},
 		{"6.12.107", arch.PPC64EL, nil, "trixie-ppc64el", ""},
 		{"6.1.176", arch.ARM64, nil, "bookworm-arm64", ""},
-		{"6.1.176", arch.RISCV64, nil, "", "trixie/gcc-14 with --toolchain"},
+		{"6.1.176", arch.RISCV64, nil, "bookworm-riscv64", ""},
+		{"6.1.176", arch.PPC64EL, nil, "", "trixie/gcc-14 with --toolchain"},
 		{"5.10.223", arch.ARM64, nil, "", "bookworm/gcc-12, trixie/gcc-14 with --toolchain"},
 		{"6.12.107", arch.ARM64, []string{BinDeb}, "", "leave out --target bindeb-pkg"},
 	} {

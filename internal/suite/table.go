@@ -92,7 +92,7 @@ var suites = []Suite{
 			Compilers: []string{"gcc-12"}, Others: []string{"gcc-11"}, Base: []string{"mawk", "usr-is-merged"},
 			// No Engines: gcc-12 is 12.2.0-14+deb12u1 there and the cross compiler 12.2.0-14, which compiles arm64's
 			// stack protector otherwise (CVE-2023-4039); gcc-11 is -12, and its cross compiler -11.
-			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64"}, Binutils: 40, Glibc: 36,
+			Build: []string{"pkgconf"}, Deb: packTools, Cross: []string{"arm64", "riscv64"}, Binutils: 40, Glibc: 36,
 		},
 	},
 	{
