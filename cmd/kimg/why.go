@@ -123,8 +123,8 @@ func askWhy(ctx context.Context, env builder.Env, req whyRequest) error {
 	}
 	switch {
 	case len(answer.Open) > 0 && len(answer.Steps) == 0:
-		fmt.Fprintf(req.stderr, "kimg: the time was up before anything was found; a replay of the whole recording "+
-			"comes first: --timeout gives it more\n")
+		fmt.Fprintf(req.stderr, "kimg: the time was up before anything was found: --timeout gives it more (the first "+
+			"time, a replay of the whole recording comes first)\n")
 	case len(answer.Open) > 0:
 		fmt.Fprintf(req.stderr, "kimg: the time was up; not looked for yet: %s. The same command goes on from there\n",
 			progress.CleanText(strings.Join(answer.Open, ", ")))

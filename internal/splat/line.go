@@ -33,6 +33,7 @@ var (
 	// a mail that quotes, the log of a CI, dmesg -x
 	aroundRE = regexp.MustCompile(
 		`^(?:> ?)*(?:\d{4}-\d\d-\d\d[T ][\d:.,]{8,20}(?:Z|[-+]\d\d:?\d\d)? )?(?:[a-z]+ *:[a-z]+ *: ?)?`)
+	namedRE = regexp.MustCompile(`^[\w.@-]+ ?[:|] ?$`) // whose console it is, of several in a log
 	// /dev/kmsg: the third number are microseconds (Documentation/ABI/testing/dev-kmsg)
 	kmsgRE = regexp.MustCompile(`^\d{1,4},\d+,(\d+),[^;]*;`)
 	// journalctl -o short-monotonic, behind the time
@@ -126,5 +127,6 @@ func (r *Reader) stamped(text string) (rest, stamp string) {
 func begins(text string) bool {
 	text = strings.TrimLeft(text, " \t")
 	text = text[len(aroundRE.FindString(text)):]
-	return text == "" || levelRE.FindString(text) == text || loggerRE.FindString(text) == text
+	return text == "" || namedRE.MatchString(text) || levelRE.FindString(text) == text ||
+		loggerRE.FindString(text) == text
 }

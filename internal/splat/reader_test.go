@@ -322,6 +322,8 @@ func TestForms(t *testing.T) {
 		"a mail":             before("> "),
 		"a mail of a mail":   before("> > "),
 		"a mail of dmesg -x": before("> kern  :err   : "),
+		"a console's name":   before("ttyS0: "),
+		"of several guests":  before("guest1 | "),
 		"indented":           before("    "),
 		"syslog":             before("Nov 28 16:00:00 host kernel: "),
 		"journalctl short-monotonic": each(func(_ int, line string) string {

@@ -46,8 +46,8 @@ func (vm *instance) leave() {
 	o.Later(*o, k)
 }
 
-// Keep makes what later guests of the options begin with: it boots one, keeps it, and ends it. That another process
-// makes it, or has made it, is no error.
+// Keep makes what later guests of the options begin with: it boots one, keeps it, and ends it. Where another process
+// makes it, that is waited for.
 //
 // Where the options' BootLimit is over it gives up. A guest that cannot be kept is not tried again for an hour.
 func Keep(ctx context.Context, o Options, k Keeping) error {
@@ -71,6 +71,14 @@ func (o *Options) keepGuest(ctx context.Context) error {
 		return err
 	}
 	vm, err := o.prepare(ctx, config, nil)
+	for errors.Is(err, errMaking) {
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		vm, err = o.prepare(ctx, config, nil)
+	}
 	if err != nil {
 		return err
 	}

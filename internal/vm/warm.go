@@ -112,7 +112,9 @@ func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) 
 	}
 	k.making, err = store.Make(key, kept.Maker{Aside: o.alone, Boot: o.took})
 	switch {
-	case errors.Is(err, filelock.ErrHeld): // another process makes it
+	case errors.Is(err, filelock.ErrHeld) && o.alone:
+		return nil, errMaking
+	case errors.Is(err, filelock.ErrHeld):
 		return nil, nil
 	case err != nil && o.alone: // it is all that was asked for
 		return nil, err
@@ -122,6 +124,9 @@ func (o *Options) keeping(ctx context.Context, config Config) (*keeping, error) 
 	}
 	return k, nil
 }
+
+// errMaking says that another process makes the kept guest.
+var errMaking = errors.New("another kimg makes it")
 
 // keptReads is all that a booted guest depends on; nil: it cannot be told.
 func (o *Options) keptReads(config Config, accel qemu.Accel) ([]steps.Fact, error) {

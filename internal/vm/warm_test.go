@@ -399,6 +399,28 @@ func TestKeepThatFails(t *testing.T) {
 	}
 }
 
+// What only keeps a guest waits for another that makes it, and makes it itself where that one gave up.
+func TestKeepWaits(t *testing.T) {
+	o, q := warmOptions(t)
+	other, err := kept.Store(o.Kept).Make(o.testKey(t), kept.Maker{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- Keep(t.Context(), o, Keeping{Use: ForCommand}) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil || len(q.argv) != 1 {
+		t.Errorf("%v, after %d boots of a QEMU that ends", err, len(q.argv))
+	}
+}
+
 // Nowhere to keep a guest is an error for what only keeps one; a command is run nevertheless.
 func TestKeepNowhere(t *testing.T) {
 	o, q := warmOptions(t)

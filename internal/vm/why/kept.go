@@ -32,8 +32,21 @@ func (k *kept) open() {
 		k.Open = []string{"what it is about"}
 	}
 	for _, q := range k.Queue {
-		k.Open = append(k.Open, q.What)
+		k.Open = append(k.Open, q.asks())
 	}
+}
+
+// asks is the question in words.
+func (q question) asks() string {
+	switch {
+	case q.Freed:
+		return q.What
+	case q.Reg != 0:
+		return "where " + q.What + " came from"
+	case q.Before:
+		return fmt.Sprintf("who wrote to %#x before instruction %d", q.Address, q.Icount)
+	}
+	return fmt.Sprintf("who wrote %s (%#x)", q.What, q.Address)
 }
 
 // maxKept bounds the file of an answer, in bytes.

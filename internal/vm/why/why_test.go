@@ -283,7 +283,7 @@ func TestKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(k, again); diff != "" || again.Open[0] != "that" || again.Done() {
+	if diff := cmp.Diff(k, again); diff != "" || again.Open[0] != "where that came from" || again.Done() {
 		t.Error(diff)
 	}
 	if other, err := load(r, "jiffies"); err != nil || other.Begun {
