@@ -42,7 +42,10 @@ type rig struct {
 func newRig(t testing.TB) *rig { return newRigOf(t, toolchain.Imaging) }
 
 // newRigOf has another imaging image.
-func newRigOf(t testing.TB, target toolchain.Target) *rig {
+func newRigOf(t testing.TB, target toolchain.Target) *rig { return newRigOn(t, target, arch.Default) }
+
+// newRigOn has an imaging image for engines of an architecture.
+func newRigOn(t testing.TB, target toolchain.Target, engine arch.Arch) *rig {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("bootstraps a real suite")
@@ -64,9 +67,9 @@ func newRigOf(t testing.TB, target toolchain.Target) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ac := &archive.Client{Store: st, Mirror: mirror, Arch: arch.Default,
+	ac := &archive.Client{Store: st, Mirror: mirror, Arch: engine,
 		HTTP: &fetch.Client{HTTP: fetch.NewHTTP(mirror.ProxyFunc())}}
-	lock, err := toolchain.Load(target, arch.Default)
+	lock, err := toolchain.Load(target, engine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,7 @@ func newRigOf(t testing.TB, target toolchain.Target) *rig {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log.Bytes())
 	}
+	ac.Arch = arch.Default
 	return &rig{eng, made.ID, ac}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/container/containertest"
 	"github.com/kimg/kimg/internal/arch"
 	"github.com/kimg/kimg/internal/progress"
+	"github.com/kimg/kimg/internal/units"
 )
 
 // partOf are objects of a kernel, from C and from assembler, with their debug information; and those of an
@@ -62,6 +63,53 @@ func TestEnginesMakeTheSameObjects(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// littleOf turns off most of what the vm config has: a third of its objects stay, objtool and the final link among what
+// makes them.
+var littleOf = []string{"NET=n", "BLOCK=n", "PCI=n", "ACPI=n", "INPUT=n", "HID=n", "USB_SUPPORT=n", "SOUND=n",
+	"VIRTIO_MENU=n", "SMP=n", "CGROUPS=n", "MODULES=n", "BPF_SYSCALL=n", "FTRACE=n", "CRYPTO=n", "DRM=n",
+	"NAMESPACES=n", "SWAP=n", "HYPERVISOR_GUEST=n", "RTC_CLASS=n", "SECCOMP=n", "IO_URING=n", "KALLSYMS_ALL=n"}
+
+// Engines of two architectures make the same kernel of amd64, whole: configured, compiled, gone over by objtool, linked
+// and packed by their own make. It is hours where an engine is emulated, and left out with -short.
+func TestEnginesMakeTheSameKernel(t *testing.T) {
+	engines := os.Getenv("KIMG_TEST_ENGINES")
+	if engines == "" || testing.Short() {
+		t.Skip("KIMG_TEST_ENGINES names no other architecture, or the tests are to be short")
+	}
+	source, _ := debianKernel(t, "trixie", "6.12")
+	cache := t.TempDir()
+	whole := func(on arch.Arch) map[string]string {
+		p := partJob(t, source, arch.AMD64, on, cache)
+		for _, set := range littleOf {
+			r, err := ParseSet(set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Config.Requests = append(p.Config.Requests, r)
+		}
+		got, said, err := p.build(p.Job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d files of %d objects by an engine of %s", len(got), said.compiled(), on)
+		for name, data := range got {
+			got[name] = string(units.DigestOf([]byte(data)))
+		}
+		return got
+	}
+	want := whole(arch.Default)
+	if want["vmlinux"] == "" || want["bzImage"] == "" {
+		t.Fatalf("no kernel: %v", slices.Sorted(maps.Keys(want)))
+	}
+	for engine := range strings.SplitSeq(engines, ",") {
+		on, err := arch.Parse(engine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, on, "made", want, whole(on))
 	}
 }
 
