@@ -246,8 +246,13 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 	return nerr
 }
 
-// keepScript keeps the base's packages for bootstrap.sh, which waits for the whole.
-const keepScript = `cat >"$1/base.part" && mv "$1/base.part" "$1/base.tar"`
+// keepScript keeps the base's packages for bootstrap.sh, which waits for the whole: its input may end before, where the
+// last line is another one.
+const (
+	keepScript = `cat >"$1/base.part" && tail --bytes=12 "$1/base.part" | grep --quiet --text --line-regexp 'kimg: whole' &&
+		truncate --size=-12 "$1/base.part" && mv "$1/base.part" "$1/base.tar"`
+	whole = "kimg: whole\n"
+)
 
 // handOver lays the packages for debootstrap: the required ones for its container's input, and the base's for one
 // more process in there, while these are configured.
@@ -268,7 +273,10 @@ func handOver(ctx context.Context, c container.Container, required *io.PipeWrite
 		return base
 	}, pkgs, spec)
 	required.CloseWithError(err)
-	base.CloseWithError(err) // nil is the end of the tar
+	if err == nil && kept != nil {
+		_, _ = io.WriteString(base, whole) // an end of the container's says more
+	}
+	base.CloseWithError(err)
 	if kept != nil {
 		err = cmp.Or(err, <-kept)
 	}

@@ -28,6 +28,7 @@ func TestEnginesMakeTheSameImage(t *testing.T) {
 			opener(tree), disk); err != nil {
 			t.Fatal(err)
 		}
+		keep(t, disk, "rootfs-"+r.imaging[:min(len(r.imaging), 20)]+".img")
 		return digest(t, disk)
 	}
 	want := imageBy(r)
