@@ -26,6 +26,7 @@ const (
 	compatSparseSuper2 = 0x0200
 	compatOrphanFile   = 0x1000
 	roSparseSuper      = 0x0001
+	roMetadataCsum     = 0x0400
 )
 
 // Areas are the file system's own areas by their first block. They may overlap

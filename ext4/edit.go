@@ -35,9 +35,8 @@ type Worker interface {
 }
 
 // Edit is one change to an image: a [WriteFile], [MakeDir], [Symlink], [Remove] or [SignedHash]. Paths are absolute and
-// clean;
-// symbolic links among their parents are followed inside the image, a link at their end is not. Missing parents are
-// made, with mode 0755 and root as their owner.
+// clean; symbolic links among their parents are followed inside the image, a link at their end is not. Missing parents
+// are made, with mode 0755 and root as their owner.
 type Edit interface {
 	path() string
 	plan(p *planner) error
@@ -72,7 +71,7 @@ type Remove struct{ Path string }
 
 // SignedHash says in the superblock and its copies that directories' hashes take characters as signed ones, as every
 // mke2fs of x86-64 does. One that runs on arm64 says the other thing, of the same tree: the characters of C are
-// unsigned there. No directory of a new image has hashes yet.
+// unsigned there. No directory of a new image has hashes yet. Where Apply is called alone, [Finish] sees to the copies.
 type SignedHash struct{}
 
 // Change applies the edits to a copy of the image in file, checks the copy with e2fsck, reads it back with this
@@ -116,6 +115,9 @@ func (img *Image) change(ctx context.Context, worker Worker, file string, edits 
 	st, err := os.Stat(file)
 	if err == nil && st.Size() > size { // a trailer behind the file system is kept
 		_, err = io.Copy(io.NewOffsetWriter(out, size), io.NewSectionReader(img.r, size, st.Size()-size))
+	}
+	if err == nil {
+		err = Finish(out.File, edits)
 	}
 	if err == nil {
 		err = Verify(out.Name(), edits)
@@ -220,10 +222,10 @@ func (e WriteFile) verify(img *Image) error {
 }
 
 func (e SignedHash) verify(img *Image) error {
-	if flags := binary.LittleEndian.Uint32(img.super[0x160:]); flags != signedHash {
+	if flags := binary.LittleEndian.Uint32(img.super[superFlags:]); flags != signedHash {
 		return fmt.Errorf("its flags are %#x, not %#x", flags, signedHash)
 	}
-	return nil
+	return img.checkCopies()
 }
 
 func (e MakeDir) verify(img *Image) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -123,6 +124,7 @@ func TestSignedHash(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %s", err, said)
 			}
+			unsignedCopies(t, file)
 		}
 		if err := Change(t.Context(), worker, file, edits); err != nil {
 			t.Fatal(err)
@@ -141,6 +143,42 @@ func TestSignedHash(t *testing.T) {
 	}
 	if !bytes.Equal(plain, made("arm64", edits)) {
 		t.Error("an image of arm64 is not the same with it")
+	}
+}
+
+// unsignedCopies has the copies of the superblock, which debugfs leaves alone, say what mke2fs of arm64 does.
+func unsignedCopies(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := New(f, st.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	copies := 0
+	for off, super := range img.superCopies {
+		if sum := binary.LittleEndian.Uint32(super[superChecksum:]); sum != superSum(super) {
+			t.Errorf("mke2fs's checksum is %#x, not %#x", sum, superSum(super))
+		}
+		super[superFlags] = 2
+		binary.LittleEndian.PutUint32(super[superChecksum:], superSum(super))
+		if _, err := f.WriteAt(super, off); err != nil {
+			t.Fatal(err)
+		}
+		copies++
+	}
+	if copies == 0 {
+		t.Fatal("the image has no copy of the superblock")
+	}
+	if err := img.checkCopies(); err == nil {
+		t.Error("they are taken for signed ones")
 	}
 }
 

@@ -249,7 +249,8 @@ func (m Maker) Bootstrap(ctx context.Context, spec RootfsSpec, pkgs Packages, ou
 // keepScript keeps the base's packages for bootstrap.sh, which waits for the whole: its input may end before, where the
 // last line is another one.
 const (
-	keepScript = `cat >"$1/base.part" && tail --bytes=12 "$1/base.part" | grep --quiet --text --line-regexp 'kimg: whole' &&
+	keepScript = `cat >"$1/base.part" &&
+		tail --bytes=12 "$1/base.part" | grep --quiet --text --line-regexp 'kimg: whole' &&
 		truncate --size=-12 "$1/base.part" && mv "$1/base.part" "$1/base.tar"`
 	whole = "kimg: whole\n"
 )

@@ -139,7 +139,7 @@ func (m Maker) fill(ctx context.Context, d disk) (err error) {
 	if err := ext4.Apply(ctx, k, diskName, d.survey, d.edits()); err != nil {
 		return err
 	}
-	return reading.Pipe(
+	if err := reading.Pipe(
 		func(w io.Writer) error { return k.Get(ctx, diskName, w) },
 		func(r io.Reader) error {
 			n, err := sparse.Copy(d.out, r)
@@ -148,7 +148,10 @@ func (m Maker) fill(ctx context.Context, d disk) (err error) {
 			}
 			return err
 		},
-	)
+	); err != nil {
+		return err
+	}
+	return ext4.Finish(d.out, d.edits())
 }
 
 // diskName is the file system's file in the container.
