@@ -79,6 +79,13 @@ func TestGuestPanics(t *testing.T) {
 	if !errors.As(err, &guest) || !strings.Contains(guest.What, "panicked") || r.End.How != recording.Panic {
 		t.Fatalf("%+v, %v", r, err)
 	}
+	reports, err := replay.Reports(r)
+	if err != nil || len(reports) == 0 {
+		t.Fatalf("%v, %v", reports, err)
+	}
+	if after, before, ok := r.Wrote(reports[0].Line); !ok || after == 0 || before > r.End.Icount {
+		t.Errorf("the panic was told between instructions %d and %d of %d: %v", after, before, r.End.Icount, r.Marks)
+	}
 	var said bytes.Buffer
 	o.Stdout, o.Stderr = &said, &said
 	commands := []string{"backtrace", "hbreak write_sysrq_trigger", "reverse-continue",

@@ -368,6 +368,9 @@ func (t *taping) settle(ctx context.Context, console *vm.Tail, why error) error 
 	if t.frames.status >= 0 {
 		t.r.End.Status = &t.frames.status
 	}
+	if t.r.End.Icount > 0 {
+		t.r.Mark(recording.Mark{Icount: t.r.End.Icount, Lines: int(t.lines.Load())})
+	}
 	how := t.r.End.How
 	panicked := console.Panic()
 	if panicked != nil {
