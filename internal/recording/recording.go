@@ -17,7 +17,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -79,6 +81,9 @@ type Recording struct {
 	Parts map[string]Part `json:"parts"`           // by their names; only whole ones have a digest
 	Marks []Mark          `json:"marks,omitempty"` // in their order
 	End   End             `json:"end"`
+	// Beside is a digest of the names and digests of what gdb reads besides, and of the lock; empty: an earlier kimg
+	// noted none.
+	Beside units.Digest `json:"beside,omitempty"`
 
 	name, dir string
 	unlock    func()
@@ -426,6 +431,11 @@ func (r *Recording) Seal(ctx context.Context) error {
 	if err := r.digest(ctx, inputs(a)); err != nil {
 		return err
 	}
+	if r.Beside == "" {
+		if r.Beside, err = r.digestBeside(ctx); err != nil {
+			return err
+		}
+	}
 	if r.End.Console, _, err = digestFile(ctx, r.Path(Tape, Console)); err != nil {
 		return err
 	}
@@ -438,7 +448,31 @@ func (r *Recording) DigestLinks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.digest(ctx, links(a))
+	if err := r.digest(ctx, links(a)); err != nil {
+		return err
+	}
+	r.Beside, err = r.digestBeside(ctx)
+	return err
+}
+
+// digestBeside is what Beside should be.
+func (r *Recording) digestBeside(ctx context.Context) (units.Digest, error) {
+	files := r.beside(beside...)
+	slices.Sort(files)
+	sums := make([]string, len(files))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, file := range files {
+		g.Go(func() error {
+			digest, _, err := digestFile(ctx, r.Path(file))
+			sums[i] = fmt.Sprintf("%s %s\n", digest, filepath.ToSlash(file))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	return units.DigestOf([]byte(strings.Join(sums, ""))), nil
 }
 
 func (r *Recording) digest(ctx context.Context, files []string) error {
@@ -488,6 +522,20 @@ func (r *Recording) Verify(ctx context.Context) error {
 				return &Error{"use", r.name, err.Error(), ""}
 			case digest != part.Digest || size != part.Size:
 				return r.changed(file)
+			}
+			return nil
+		})
+	}
+	if r.Beside != "" {
+		g.Go(func() error {
+			digest, err := r.digestBeside(ctx)
+			switch {
+			case err != nil:
+				return &Error{"use", r.name, err.Error(), ""}
+			case digest != r.Beside:
+				return &Error{"use", r.name,
+					"gdb's scripts, the modules or the kimg.lock are not those that were recorded",
+					"export it anew where it was recorded; --thin needs the same build in the out directory here"}
 			}
 			return nil
 		})

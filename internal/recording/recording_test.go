@@ -128,6 +128,38 @@ func TestRecording(t *testing.T) {
 	}
 }
 
+// What gdb reads of a recording is compared, too: its scripts are programs.
+func TestBesideIsCompared(t *testing.T) {
+	out := build(t)
+	for _, name := range []string{artifact.GDBLoader, artifact.GDBScripts + "/linux/a.py", artifact.Lock,
+		artifact.ModulesDir + "/kernel/a.ko"} {
+		sealed(t, out, "a")
+		r, err := Open(t.Context(), out, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Verify(t.Context()); err != nil || r.Beside == "" {
+			t.Errorf("%v, %q", err, r.Beside)
+		}
+		if err := os.Remove(r.Path(name)); err != nil { // it may be a link
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(r.Path(name), []byte("another"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Verify(t.Context()); !strings.Contains(reason(t, err), "are not those that were recorded") {
+			t.Errorf("%s: %v", name, err)
+		}
+		r.Beside = "" // of an earlier kimg
+		if err := r.Verify(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := Remove(out, "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What a kill left of one that had not begun is in nobody's way, and goes.
 func TestLeftOver(t *testing.T) {
 	out := build(t)
