@@ -458,3 +458,17 @@ func TestStringSaysWho(t *testing.T) {
 		}
 	}
 }
+
+// Where an object was allocated or freed is behind what the allocator and KASAN do, inlined or not.
+func TestTellsOfAllocator(t *testing.T) {
+	for _, name := range []string{"kasan_save_stack", "kasan_save_track", "poison_kmalloc_redzone",
+		"poison_slab_object", "unpoison_slab_object", "poison_kmalloc_large_redzone", "__kasan_kmalloc",
+		"__kmalloc_cache_noprof", "kfree"} {
+		if !(Frame{Function: name}).Tells() {
+			t.Errorf("%s is not", name)
+		}
+	}
+	if (Frame{Function: "lkdtm_WRITE_AFTER_FREE"}).Tells() {
+		t.Error("a driver's function is")
+	}
+}

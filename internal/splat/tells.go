@@ -49,6 +49,7 @@ var tellers = strings.Fields(`
 	lock_acquire lock_release down up schedule io_schedule usercopy_abort object_err
 	bad_page free_page_is_bad free_pages_prepare free_one_page free_pages
 	free_large_kmalloc check_page_allocation strncpy_from_user strnlen_user
+	poison_slab_object unpoison_slab_object poison_kmalloc_redzone poison_kmalloc_large_redzone
 	timer_interrupt handle_irq handle_level_irq handle_edge_irq handle_fasteoi_irq
 	memcpy_erms memcpy_orig memset_erms memset_orig memmove_erms rep_movs_alternative rep_stos_alternative
 	clear_page_erms clear_page_orig clear_page_rep copy_page clear_user_erms clear_user_original
