@@ -33,9 +33,9 @@ func newForeignRig(t *testing.T, a arch.Arch) *rig {
 	return r
 }
 
-// TestEmulations makes the tree of an architecture by each way to run its programs, and a script run in it, and
-// compares them bit for bit. KIMG_TEST_EMULATED names the architecture, KIMG_TEST_EMULATIONS other ways than those that
-// an engine has by itself.
+// TestEmulations makes the tree of an architecture by each way to run its programs, its ext4 image, and a script run in
+// it, and compares them bit for bit. KIMG_TEST_EMULATED names the architecture, KIMG_TEST_EMULATIONS other ways than
+// those that an engine has by itself.
 func TestEmulations(t *testing.T) {
 	name := os.Getenv("KIMG_TEST_EMULATED")
 	if name == "" {
@@ -58,7 +58,7 @@ func TestEmulations(t *testing.T) {
 	script := custom.Script{Name: "ways", Text: "#!/bin/sh\nset -eu\nuname -m >/etc/machine\n" +
 		"perl -e 'print \"of perl\\n\"' >>/etc/machine\nsu -s /bin/sh nobody -c 'id -un' >>/etc/machine\n" +
 		"(sleep 1000 &)\n"}
-	var trees, customs []units.Digest
+	var trees, disks, customs []units.Digest
 	for _, way := range ways {
 		t.Run(string(way), func(t *testing.T) {
 			var said []string
@@ -77,14 +77,24 @@ func TestEmulations(t *testing.T) {
 			})
 			t.Logf("the script ran in %s: %s", time.Since(begun).Round(time.Second), ran)
 			keep(t, tree, a.Name+"-"+string(way)+".tar")
-			trees, customs = append(trees, done), append(customs, ran)
+			disk := filepath.Join(t.TempDir(), "rootfs.img")
+			if err := m.MakeDisk(t.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}), opener(tree),
+				disk); err != nil {
+				t.Fatal(err)
+			}
+			trees, disks, customs = append(trees, done), append(disks, digest(t, disk)), append(customs, ran)
+			t.Logf("its image: %s", disks[len(disks)-1])
 			if len(said) != 2 || said[0] != said[1] {
 				t.Errorf("it was told to be run by %q", said)
 			}
 		})
 	}
-	if len(slices.Compact(trees)) != 1 || len(slices.Compact(customs)) != 1 {
-		t.Errorf("the trees differ: %s, and with the script: %s", trees, customs)
+	for what, made := range map[string][]units.Digest{
+		"trees": trees, "images": disks, "trees with the script": customs,
+	} {
+		if len(made) != len(ways) || len(slices.Compact(slices.Clone(made))) != 1 {
+			t.Errorf("the %s differ: %s", what, made)
+		}
 	}
 }
 
