@@ -3,7 +3,6 @@ package ext4
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -222,7 +221,7 @@ func (e WriteFile) verify(img *Image) error {
 }
 
 func (e SignedHash) verify(img *Image) error {
-	if flags := binary.LittleEndian.Uint32(img.super[superFlags:]); flags != signedHash {
+	if flags := le.Uint32(img.super[superFlags:]); flags != signedHash {
 		return fmt.Errorf("its flags are %#x, not %#x", flags, signedHash)
 	}
 	return img.checkCopies()

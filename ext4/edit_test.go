@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -164,11 +163,11 @@ func unsignedCopies(t *testing.T, file string) {
 	}
 	copies := 0
 	for off, super := range img.superCopies {
-		if sum := binary.LittleEndian.Uint32(super[superChecksum:]); sum != superSum(super) {
+		if sum := le.Uint32(super[superChecksum:]); sum != superSum(super) {
 			t.Errorf("mke2fs's checksum is %#x, not %#x", sum, superSum(super))
 		}
 		super[superFlags] = 2
-		binary.LittleEndian.PutUint32(super[superChecksum:], superSum(super))
+		le.PutUint32(super[superChecksum:], superSum(super))
 		if _, err := f.WriteAt(super, off); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -9,9 +8,8 @@ import (
 	"slices"
 )
 
-// Offsets in a superblock (Documentation/filesystems/ext4/super.rst), and its size in bytes.
+// Offsets in a superblock (Documentation/filesystems/ext4/super.rst).
 const (
-	superSize     = 1024
 	superFlags    = 0x160
 	superChecksum = 0x3FC
 )
@@ -32,12 +30,12 @@ func Finish(f *os.File, edits []Edit) error {
 	}
 	for off, super := range img.superCopies {
 		flags := super[superFlags:]
-		if binary.LittleEndian.Uint32(flags) == signedHash {
+		if le.Uint32(flags) == signedHash {
 			continue
 		}
-		binary.LittleEndian.PutUint32(flags, signedHash)
+		le.PutUint32(flags, signedHash)
 		if img.sb.ROCompat&roMetadataCsum != 0 {
-			binary.LittleEndian.PutUint32(super[superChecksum:], superSum(super))
+			le.PutUint32(super[superChecksum:], superSum(super))
 		}
 		if _, err := f.WriteAt(super, off); err != nil {
 			return fmt.Errorf("write a copy of the superblock: %w", err)
@@ -58,9 +56,9 @@ func (img *Image) superCopies(yield func(off int64, super []byte) bool) {
 			continue
 		}
 		off := (img.sb.firstBlock + g*int64(img.sb.BlocksPerGroup)) * img.sb.BlockSize
-		super := make([]byte, superSize)
+		super := make([]byte, superblockLen)
 		_, err := img.r.ReadAt(super, off)
-		if err != nil || binary.LittleEndian.Uint16(super[0x38:]) != superblockMagic {
+		if err != nil || le.Uint16(super[0x38:]) != superblockMagic {
 			continue // a damaged image: e2fsck tells of it
 		}
 		if !yield(off, super) {
@@ -72,10 +70,10 @@ func (img *Image) superCopies(yield func(off int64, super []byte) bool) {
 // checkCopies is an error where a copy of the superblock says something else of the hashes than SignedHash.
 func (img *Image) checkCopies() error {
 	for off, super := range img.superCopies {
-		if flags := binary.LittleEndian.Uint32(super[superFlags:]); flags != signedHash {
+		if flags := le.Uint32(super[superFlags:]); flags != signedHash {
 			return fmt.Errorf("the flags of its copy at %d are %#x, not %#x", off, flags, signedHash)
 		}
-		if img.sb.ROCompat&roMetadataCsum != 0 && binary.LittleEndian.Uint32(super[superChecksum:]) != superSum(super) {
+		if img.sb.ROCompat&roMetadataCsum != 0 && le.Uint32(super[superChecksum:]) != superSum(super) {
 			return errors.New("the checksum of a copy is wrong")
 		}
 	}
