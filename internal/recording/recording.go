@@ -16,7 +16,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -144,16 +143,8 @@ type End struct {
 	Console  units.Digest `json:"console,omitempty"`
 }
 
-var nameRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,119}$`)
-
 // CheckName is an error for what cannot be a recording's name.
-func CheckName(name string) error {
-	if !nameRE.MatchString(name) {
-		return fmt.Errorf("%.150q: want a name of at most 120 letters, digits, and . _ -, that begins with none of . -",
-			name)
-	}
-	return nil
-}
+func CheckName(name string) error { return reading.CheckName(name, 120) }
 
 // Error says what keeps a recording from being made or used. What can be done is its hint.
 type Error struct {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -28,17 +27,8 @@ const (
 	originSuffix   = ".json"
 )
 
-// snapshotName is what a snapshot may be called: it names a file.
-var snapshotName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
-
 // CheckSnapshotName is an error for what cannot be a snapshot's name.
-func CheckSnapshotName(name string) error {
-	if !snapshotName.MatchString(name) {
-		return fmt.Errorf("%.150q: want a name of at most 64 letters, digits, and . _ -, that begins with none of . -",
-			name)
-	}
-	return nil
-}
+func CheckSnapshotName(name string) error { return reading.CheckName(name, 64) }
 
 // SnapshotFile is where the snapshot of a name is in the out directory.
 func SnapshotFile(name string) string { return snapshotDir + "/" + name + snapshotSuffix }
