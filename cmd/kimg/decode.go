@@ -88,8 +88,7 @@ func (a *app) decodeLog(name string, req decodeRequest) error {
 		return err
 	}
 	var reader splat.Reader
-	traces := traceFinder{}
-	if _, err := io.Copy(io.MultiWriter(&reader, &traces), log); err != nil {
+	if _, err := io.Copy(&reader, log); err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
 	_ = reader.Close() // it never fails
@@ -137,9 +136,9 @@ func (a *app) decodeLog(name string, req decodeRequest) error {
 	}
 	switch {
 	case len(all.Reports) > 0:
-	case traces.line > 0:
+	case reader.Trace() > 0:
 		fmt.Fprintf(a.stderr, "kimg: no report is found in this log, though line %d has a call trace: of a dump that "+
-			"was asked for (sysrq), or in a form of log that kimg does not read\n", traces.line)
+			"was asked for (sysrq), or in a form of log that kimg does not read\n", reader.Trace())
 	default:
 		fmt.Fprintln(a.stderr, "kimg: the kernel complains of nothing in this log")
 	}
@@ -148,36 +147,6 @@ func (a *app) decodeLog(name string, req decodeRequest) error {
 	}
 	return nil
 }
-
-// traceFinder finds the first line that tells of a call trace, in any form of a log.
-type traceFinder struct {
-	lines, line int
-	part        []byte
-}
-
-func (f *traceFinder) Write(p []byte) (int, error) {
-	for piece := range bytes.Lines(p) {
-		if f.line > 0 {
-			break
-		}
-		f.part = append(f.part, piece...)
-		if piece[len(piece)-1] != '\n' && len(f.part) < maxTraceLine {
-			continue
-		}
-		if piece[len(piece)-1] == '\n' {
-			f.lines++
-		}
-		if said := bytes.ToLower(f.part); bytes.Contains(said, []byte("call trace:")) ||
-			bytes.Contains(said, []byte("[ cut here ]")) {
-			f.line = max(f.lines, 1)
-		}
-		f.part = f.part[:0]
-	}
-	return len(p), nil
-}
-
-// maxTraceLine is how much of a line is looked at at a time, in bytes.
-const maxTraceLine = 1 << 20
 
 // formsOfLogs are what a log may begin with that is no text yet, and what makes it one.
 var formsOfLogs = []struct{ magic, what, by string }{

@@ -35,6 +35,7 @@ type Reader struct {
 	reports []*Report
 	seen    map[string]bool // heads with their times: a program may print the log once more
 	dropped int
+	trace   int // the first line that tells of a stack, in any form of a log
 }
 
 // source is who prints: a task or a CPU where the log says so, else everybody.
@@ -90,10 +91,19 @@ func (r *Reader) Write(p []byte) (int, error) {
 
 func (r *Reader) endLine() {
 	r.n++
+	if r.trace == 0 && tracesIn(r.part) {
+		r.trace = r.n
+	}
 	if l, ok := r.split(r.part); ok {
 		r.line(l)
 	}
 	r.part = r.part[:0]
+}
+
+// tracesIn says whether a line tells of a stack, or is about to.
+func tracesIn(line []byte) bool {
+	line = bytes.ToLower(line)
+	return bytes.Contains(line, []byte("call trace:")) || bytes.Contains(line, []byte("[ cut here ]"))
 }
 
 // Close ends the log, and with it what is open. More may be written after it.
@@ -110,6 +120,9 @@ func (r *Reader) Close() error {
 
 // Reports are those that have ended, by their place in the log once it is closed.
 func (r *Reader) Reports() []*Report { return r.reports }
+
+// Trace is the number of the first line that tells of a stack, whether or not a report has it; 0: there is none.
+func (r *Reader) Trace() int { return r.trace }
 
 // Dropped is how many reports were too many to be kept.
 func (r *Reader) Dropped() int { return r.dropped }
