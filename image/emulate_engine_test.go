@@ -77,13 +77,9 @@ func TestEmulations(t *testing.T) {
 			})
 			t.Logf("the script ran in %s: %s", time.Since(begun).Round(time.Second), ran)
 			keep(t, tree, a.Name+"-"+string(way)+".tar")
-			disk := filepath.Join(t.TempDir(), "rootfs.img")
-			if err := m.MakeDisk(t.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}), opener(tree),
-				disk); err != nil {
-				t.Fatal(err)
-			}
-			trees, disks, customs = append(trees, done), append(disks, digest(t, disk)), append(customs, ran)
-			t.Logf("its image: %s", disks[len(disks)-1])
+			_, disk := r.disk(t, spec, tree)
+			trees, disks, customs = append(trees, done), append(disks, disk), append(customs, ran)
+			t.Logf("its image: %s", disk)
 			if len(said) != 2 || said[0] != said[1] {
 				t.Errorf("it was told to be run by %q", said)
 			}

@@ -2,7 +2,6 @@ package image_test
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,13 +22,9 @@ func TestEnginesMakeTheSameImage(t *testing.T) {
 	spec := r.spec(t, "trixie", archive.Minbase)
 	tree, _ := r.bootstrap(t, spec)
 	imageBy := func(r *rig) units.Digest {
-		disk := filepath.Join(t.TempDir(), "rootfs.img")
-		if err := r.maker(t).MakeDisk(t.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}),
-			opener(tree), disk); err != nil {
-			t.Fatal(err)
-		}
+		disk, sum := r.disk(t, spec, tree)
 		keep(t, disk, "rootfs-"+r.imaging[:min(len(r.imaging), 20)]+".img")
-		return digest(t, disk)
+		return sum
 	}
 	want := imageBy(r)
 	for engine := range strings.SplitSeq(engines, ",") {

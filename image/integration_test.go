@@ -152,6 +152,17 @@ func (r *rig) bootstrap(t *testing.T, spec image.RootfsSpec) (string, units.Dige
 	return name, sum
 }
 
+// disk makes the ext4 image of a tree, and returns its name and digest.
+func (r *rig) disk(t *testing.T, spec image.RootfsSpec, tree string) (string, units.Digest) {
+	t.Helper()
+	disk := filepath.Join(t.TempDir(), "rootfs.img")
+	if err := r.maker(t).MakeDisk(t.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}),
+		opener(tree), disk); err != nil {
+		t.Fatal(err)
+	}
+	return disk, digest(t, disk)
+}
+
 func digest(t *testing.T, name string) units.Digest {
 	t.Helper()
 	f, err := os.Open(name)
@@ -204,14 +215,9 @@ func TestSameBitsTwice(t *testing.T) {
 			}
 			var disks []units.Digest
 			for range 2 {
-				disk := filepath.Join(t.TempDir(), "rootfs.img")
 				begun := time.Now()
-				if err := r.maker(t).MakeDisk(t.Context(), diskSpec(spec, units.KernelVersion{Major: 6, Minor: 12}),
-					opener(tar), disk); err != nil {
-					t.Fatal(err)
-				}
-				took, sum := time.Since(begun).Round(100*time.Millisecond), digest(t, disk)
-				t.Logf("made the disk in %s: %s", took, sum)
+				disk, sum := r.disk(t, spec, tar)
+				t.Logf("made the disk in %s: %s", time.Since(begun).Round(100*time.Millisecond), sum)
 				r.fsck(t, disk)
 				disks = append(disks, sum)
 				checkGuest(t, disk)
